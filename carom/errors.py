@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors that carom raises; each names what was wrong, and its hint says what to do.
+
+    CaromError
+    ├── UsageError          a wrong option, configuration or argument (exit 2)
+    ├── PrivilegeError      this needs a capability that the process lacks
+    ├── BPFError            the kernel or BCC refused a program or map
+    │   ├── CompileError    BCC is missing, or clang refused the source
+    │   └── VerifierError   the kernel's verifier refused the program
+    ├── InterfaceError      an interface that is not there or cannot take the program
+    │   └── BusyError       another program is attached to it
+    ├── ServerError         the UDP server cannot start or go on
+    ├── ControlError        no running carom, or it refused a request
+    └── ExperimentError     a pair or an experiment that cannot run, or whose counts disagree
+
+Where the cause is an exception of a library's, it is chained.
+"""
+
+from __future__ import annotations
+
+
+class CaromError(Exception):
+    """Something that the user can understand and act on.
+
+    `hint` says what to do about it; `details` holds what only `-v` shows (a verifier log).
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, details: str | None = None):
+        super().__init__(message)
+        self.hint = hint
+        self.details = details
+
+
+class UsageError(CaromError):
+    """A wrong option, configuration or argument."""
+
+    exit_code = 2
+
+
+class PrivilegeError(CaromError):
+    """The process lacks a capability."""
+
+
+class BPFError(CaromError):
+    """The kernel or BCC refused a program or map."""
+
+
+class CompileError(BPFError):
+    """BCC is missing, or clang refused the source."""
+
+
+class VerifierError(BPFError):
+    """The kernel's verifier refused the program."""
+
+
+class InterfaceError(CaromError):
+    """An interface that is not there or cannot take the program."""
+
+
+class BusyError(InterfaceError):
+    """Another program is attached to the interface."""
+
+
+class ServerError(CaromError):
+    """The UDP server cannot start or go on."""
+
+
+class ControlError(CaromError):
+    """No running carom, or it refused a request."""
+
+
+class ExperimentError(CaromError):
+    """A pair or an experiment that cannot run, or whose counts disagree."""

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an experiment measures: the records that results.json is made of.
+
+Times are nanoseconds unless a name says otherwise. `SCHEMA` rises when a record changes in a way
+that an older reader would misread.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SCHEMA = 1
+
+Wait = Literal["blocking", "one-cpu", "spin"]
+
+
+class RoundTrips(msgspec.Struct, kw_only=True, frozen=True):
+    """The whole distribution of one client's round trips, and what became of its requests.
+
+    `histogram` is an HdrHistogram (3 significant digits, 1 ns to 60 s) in its V2 compressed
+    base64 form; the other figures are computed from the exact samples.
+    """
+
+    count: int
+    """Requests whose own, right reply came in time: the samples of the distribution."""
+    lost: int
+    duplicated: int
+    reordered: int
+    """Replies that came after their request had been given up."""
+    wrong: int
+    """Replies with other bytes than expected."""
+    seconds: float
+    mean: float
+    stddev: float
+    minimum: float
+    maximum: float
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    histogram: str
+    corrected: RoundTrips | None = None
+    """With a set rate: timed from when each request was due (coordinated omission corrected)."""
+
+    @property
+    def rate(self) -> float:
+        """Replies a second."""
+        return self.count / self.seconds if self.seconds else 0.0
+
+
+class Cell(msgspec.Struct, kw_only=True, frozen=True, order=True):
+    """One point of an experiment's grid.
+
+    `series` is one of the experiment's (bounce: `userspace`, `xdp`; cache: `userspace_cache`,
+    `xdp_cache`, `xdp_over_userspace_cache`; the cost of a miss: `no_hook`, `never_hits`, `miss_and_fill`).
+    """
+
+    series: str
+    wait: Wait
+    hit_rate: float | None = None
+    size: int | None = None
+    """Request payload, bytes."""
+    seconds: float | None = None
+    """How long a repetition measured, where the published experiment varies it."""
+
+
+class Repetition(msgspec.Struct, kw_only=True, frozen=True):
+    """One measurement of one cell."""
+
+    cell: Cell
+    index: int
+    round_trips: RoundTrips
+    planned_hits: int | None = None
+    counted_hits: int | None = None
+    """Hits in the kernel's counters during this measurement (userspace series: in the server's)."""
+    counted_misses: int | None = None
+    verdicts: dict[str, int] = {}
+    """What the kernel's counters rose by, by verdict."""
+    server_cpu_seconds: float | None = None
+
+
+class Environment(msgspec.Struct, kw_only=True, frozen=True):
+    """What an experiment ran on: what a reader needs to compare it with another."""
+
+    carom: str
+    kernel: str
+    distribution: str
+    cpu: str
+    cpus: int
+    memory_bytes: int
+    pair: str
+    driver: str
+    mode: str | None
+    offloads: dict[str, bool]
+    versions: dict[str, str]
+    load_average: tuple[float, float, float]
+
+
+class Results(msgspec.Struct, kw_only=True):
+    """One run of one experiment."""
+
+    schema: int = SCHEMA
+    experiment: str
+    started: str
+    """ISO 8601, UTC."""
+    seed: int
+    command: str
+    settings: dict[str, int | float | str | list[float] | list[str]]
+    environment: Environment
+    complete: bool
+    """False when the run was interrupted: what was measured until then is here."""
+    repetitions: list[Repetition]
