@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one module that talks to BCC: compile a C file, give out its programs and maps."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
+
+INCLUDE = Path(__file__).resolve().parent
+MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
+"""Where vm/provision.sh puts headers for a kernel that has no headers package of its own."""
+
+_PROVISION = "run vm/provision.sh as root (sudo ./run setup does)"
+
+
+def _find_headers() -> None:
+    """Point BCC at the merged headers, where the running kernel has none and nobody chose others."""
+    running = Path("/lib/modules") / os.uname().release
+    if (
+        "BCC_KERNEL_SOURCE" not in os.environ
+        and not (running / "build").exists()
+        and MERGED_HEADERS.exists()
+    ):
+        os.environ["BCC_KERNEL_SOURCE"] = str(MERGED_HEADERS)
+
+
+def _import_bcc() -> Any:
+    try:
+        import bcc
+    except ImportError as error:
+        raise CompileError(
+            f"BCC's Python package cannot be imported: {error}",
+            hint=f"it is Debian's python3-bpfcc (bcc on PyPI is another package): {_PROVISION}",
+        ) from error
+    if not hasattr(bcc, "BPF"):
+        raise CompileError(
+            f"the bcc package at {bcc.__file__} is not the BPF Compiler Collection",
+            hint="uninstall it from this environment; Debian's python3-bpfcc is the right one",
+        )
+    return bcc
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[list[str]]:
+    """Collect what clang and the verifier write to descriptor 2, for an error's details."""
+    lines: list[str] = []
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as capture:
+        os.dup2(capture.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            capture.seek(0)
+            lines.extend(capture.read().decode(errors="replace").splitlines())
+
+
+def check_privileges() -> None:
+    """Loading needs root, or CAP_BPF with CAP_NET_ADMIN and CAP_PERFMON.
+
+    Raises PrivilegeError.
+    """
+    with open("/proc/self/status") as status:
+        effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
+    net_admin, sys_admin, perfmon, bpf = (bool(effective >> bit & 1) for bit in (12, 21, 38, 39))
+    if not (net_admin and (sys_admin or (bpf and perfmon))):
+        raise PrivilegeError(
+            "this process may not load BPF programs",
+            hint="run it as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+        )
+
+
+class Module:
+    """A compiled C file: its programs and maps live until it closes.
+
+    Raises PrivilegeError, CompileError (clang's words in `details`) or VerifierError (its log).
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        *,
+        include: tuple[Path, ...] = (),
+        defines: Mapping[str, str | int | None] | None = None,
+    ):
+        check_privileges()
+        _find_headers()
+        self._bcc = _import_bcc()
+        self.source = source
+        cflags = [f"-I{path}" for path in (INCLUDE, *include)]
+        for name, value in (defines or {}).items():
+            cflags.append(f"-D{name}" if value is None else f"-D{name}={value}")
+        said: list[str] = []
+        try:
+            with _captured_stderr() as said:
+                self._module = self._bcc.BPF(src_file=str(source), cflags=cflags)
+        except Exception as error:  # BCC raises bare Exceptions
+            raise self._explained(error, said) from error
+
+    def _explained(self, error: Exception, said: list[str]) -> BPFError:
+        details = "\n".join(said)
+        if "kernel headers" in details or "kernel/arch" in details:
+            return CompileError(
+                "BCC found no kernel headers for this kernel", hint=_PROVISION, details=details
+            )
+        first = next((line for line in said if "error:" in line), str(error))
+        if "could not open bpf map" in details:
+            return BPFError(
+                f"the kernel refused a map of {self.source.name}: {first.strip()}",
+                hint="a smaller --capacity needs less memory; -v shows more",
+                details=details,
+            )
+        return CompileError(
+            f"clang refused {self.source.name}: {first.strip()}",
+            hint="-v shows all that it said",
+            details=details,
+        )
+
+    def program(self, name: str) -> int:
+        """Load an XDP program and return its descriptor."""
+        said: list[str] = []
+        try:
+            with _captured_stderr() as said:
+                return int(self._module.load_func(name, self._bcc.BPF.XDP).fd)
+        except Exception as error:  # BCC raises bare Exceptions
+            raise VerifierError(
+                f"the kernel's verifier refused {name} of {self.source.name}: "
+                f"{next((line for line in reversed(said) if line.strip()), error)}",
+                hint=f"kernel {os.uname().release}; 5.18 or newer is needed; -v shows the log",
+                details="\n".join(said),
+            ) from error
+
+    def map(self, name: str) -> int:
+        """The descriptor of a map."""
+        fd = int(self._bcc.lib.bpf_table_fd(self._module.module, name.encode()))
+        if fd < 0:
+            raise BPFError(f"{self.source.name} has no map {name}")
+        return fd
+
+    def cells(self, name: str, count: int) -> memoryview:
+        """The u64 cells of a mmapable array: reads and writes need no system call."""
+        return memoryview(mmap.mmap(self.map(name), count * 8)).cast("Q")
+
+    def close(self) -> None:
+        """Free programs and maps."""
+        self._module.cleanup()
+
+    def __enter__(self) -> Module:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

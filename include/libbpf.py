@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few calls of libbpf that BCC's Python lacks, on plain file descriptors.
+
+libbpf comes with BCC (Debian's libbpfcc depends on libbpf1). Its functions return -errno; here
+they raise OSError, except where a full map is an answer and not an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import errno
+import functools
+import os
+from collections.abc import Iterator
+
+BPF_XDP = 37  # enum bpf_attach_type
+PROG_TYPE_XDP = 6  # enum bpf_prog_type
+XDP_FLAGS_SKB_MODE = 1 << 1
+XDP_FLAGS_DRV_MODE = 1 << 2
+
+
+class _LinkCreateOpts(ctypes.Structure):
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("flags", ctypes.c_uint32),
+        ("iter_info", ctypes.c_void_p),
+        ("iter_info_len", ctypes.c_uint32),
+        ("target_btf_id", ctypes.c_uint32),
+    ]
+
+
+class _TestRunOpts(ctypes.Structure):
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("data_in", ctypes.c_void_p),
+        ("data_out", ctypes.c_void_p),
+        ("data_size_in", ctypes.c_uint32),
+        ("data_size_out", ctypes.c_uint32),
+        ("ctx_in", ctypes.c_void_p),
+        ("ctx_out", ctypes.c_void_p),
+        ("ctx_size_in", ctypes.c_uint32),
+        ("ctx_size_out", ctypes.c_uint32),
+        ("retval", ctypes.c_uint32),
+        ("repeat", ctypes.c_int),
+        ("duration", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    ]
+
+
+class _MapBatchOpts(ctypes.Structure):
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("elem_flags", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+    ]
+
+
+class TestRun:
+    """What BPF_PROG_TEST_RUN gave back.
+
+    `retval` is the program's, `data` the frame as it left, `nanoseconds` the mean of one run.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    def __init__(self, retval: int, data: bytes, nanoseconds: int):
+        self.retval = retval
+        self.data = data
+        self.nanoseconds = nanoseconds
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """libbpf, loaded; OSError when it is not installed."""
+    libbpf = ctypes.CDLL("libbpf.so.1")
+    pointer, fd, u64, u32 = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32
+    for name, arguments in {
+        "bpf_map_update_elem": [fd, pointer, pointer, u64],
+        "bpf_map_lookup_elem": [fd, pointer, pointer],
+        "bpf_map_delete_elem": [fd, pointer],
+        "bpf_map_lookup_batch": [fd, pointer, pointer, pointer, pointer, pointer, pointer],
+        "bpf_link_create": [fd, fd, ctypes.c_int, pointer],
+        "bpf_link_update": [fd, fd, pointer],
+        "bpf_prog_test_run_opts": [fd, pointer],
+        "bpf_prog_load": [ctypes.c_int, pointer, pointer, pointer, ctypes.c_size_t, pointer],
+        "bpf_xdp_query_id": [ctypes.c_int, ctypes.c_int, ctypes.POINTER(u32)],
+    }.items():
+        getattr(libbpf, name).argtypes = arguments
+    return libbpf
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+def _buffer(data: bytes) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(data, len(data))
+
+
+def update(map_fd: int, key: bytes, value: bytes) -> None:
+    """Put `value` under `key`."""
+    _check(library().bpf_map_update_elem(map_fd, key, value, 0))
+
+
+def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
+    """The value under `key`, or None."""
+    value = ctypes.create_string_buffer(value_size)
+    result = library().bpf_map_lookup_elem(map_fd, key, value)
+    if result == -errno.ENOENT:
+        return None
+    _check(result)
+    return value.raw
+
+
+def delete(map_fd: int, key: bytes) -> bool:
+    """Remove `key`; False when it was not there."""
+    result = library().bpf_map_delete_elem(map_fd, key)
+    if result == -errno.ENOENT:
+        return False
+    _check(result)
+    return True
+
+
+def batches(
+    map_fd: int, key_size: int, value_size: int, size: int = 512
+) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Walk a hash map: (elements, their keys, their values) a batch, in buffers that are reused."""
+    keys = bytearray(key_size * size)
+    values = bytearray(value_size * size)
+    keys_pointer = (ctypes.c_char * len(keys)).from_buffer(keys)
+    values_pointer = (ctypes.c_char * len(values)).from_buffer(values)
+    position = ctypes.create_string_buffer(max(key_size, 8))
+    options = _MapBatchOpts(sz=ctypes.sizeof(_MapBatchOpts))
+    started = False
+    while True:
+        count = ctypes.c_uint32(size)
+        result = library().bpf_map_lookup_batch(
+            map_fd,
+            position if started else None,
+            position,
+            keys_pointer,
+            values_pointer,
+            ctypes.byref(count),
+            ctypes.byref(options),
+        )
+        if result not in (0, -errno.ENOENT):
+            _check(result)
+        yield (
+            count.value,
+            memoryview(keys)[: count.value * key_size],
+            memoryview(values)[: count.value * value_size],
+        )
+        if result:
+            return
+        started = True
+
+
+def link_xdp(program_fd: int, ifindex: int, flags: int) -> int:
+    """Attach by a link and return its descriptor: when the last copy of it closes, XDP detaches."""
+    options = _LinkCreateOpts(sz=ctypes.sizeof(_LinkCreateOpts), flags=flags)
+    return _check(library().bpf_link_create(program_fd, ifindex, BPF_XDP, ctypes.byref(options)))
+
+
+def attached_xdp(ifindex: int) -> int | None:
+    """The id of the XDP program on an interface, or None."""
+    program_id = ctypes.c_uint32()
+    if library().bpf_xdp_query_id(ifindex, 0, ctypes.byref(program_id)) < 0:
+        return None
+    return program_id.value or None
+
+
+def test_run(program_fd: int, frame: bytes, repeat: int = 1) -> TestRun:
+    """Run an XDP program on one frame, `repeat` times in place, without any interface."""
+    frame_in = _buffer(frame)
+    frame_out = ctypes.create_string_buffer(4096)
+    options = _TestRunOpts(
+        sz=ctypes.sizeof(_TestRunOpts),
+        data_in=ctypes.addressof(frame_in),
+        data_size_in=len(frame),
+        data_out=ctypes.addressof(frame_out),
+        data_size_out=len(frame_out),
+        repeat=repeat,
+    )
+    _check(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
+    return TestRun(options.retval, frame_out.raw[: options.data_size_out], options.duration)
+
+
+test_run.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
+
+
+def load_xdp_pass() -> int:
+    """Load `return XDP_PASS` (mov r0, 2; exit) without a compiler, and return its descriptor."""
+    instructions = _buffer(bytes.fromhex("b700000002000000") + bytes.fromhex("9500000000000000"))
+    return _check(
+        library().bpf_prog_load(PROG_TYPE_XDP, b"xdp_pass", b"GPL", instructions, 2, None)
+    )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast path at XDP: its programs, their loading and their attaching."""
