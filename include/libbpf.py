@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 BPF_XDP = 37  # enum bpf_attach_type
 PROG_TYPE_XDP = 6  # enum bpf_prog_type
+XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX = range(4)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
 

@@ -50,11 +50,12 @@ class RoundTrips(msgspec.Struct, kw_only=True, frozen=True):
         return self.count / self.seconds if self.seconds else 0.0
 
 
-class Cell(msgspec.Struct, kw_only=True, frozen=True, order=True):
+class Cell(msgspec.Struct, kw_only=True, frozen=True):
     """One point of an experiment's grid.
 
     `series` is one of the experiment's (bounce: `userspace`, `xdp`; cache: `userspace_cache`,
-    `xdp_cache`, `xdp_over_userspace_cache`; the cost of a miss: `no_hook`, `never_hits`, `miss_and_fill`).
+    `xdp_cache`, `xdp_over_userspace_cache`; the cost of a miss: `no_hook`, `never_hits`,
+    `miss_and_fill`, `xdp_hit`).
     """
 
     series: str
@@ -107,7 +108,7 @@ class Results(msgspec.Struct, kw_only=True):
     """ISO 8601, UTC."""
     seed: int
     command: str
-    settings: dict[str, int | float | str | list[float] | list[str]]
+    settings: dict[str, bool | int | float | str | list[float | str]]
     environment: Environment
     complete: bool
     """False when the run was interrupted: what was measured until then is here."""

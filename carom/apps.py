@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small services to serve and to check replies against: `--app carom.apps:NAME`."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import sys
+import zlib
+
+from carom.daemon.service import Service
+from carom.errors import UsageError
+
+DEFAULT_PORT = 51141
+
+echo = Service(DEFAULT_PORT)
+"""Replies with the request."""
+
+mixed = Service(DEFAULT_PORT)
+"""Replies with 0 to 1,400 bytes that depend on the request alone."""
+
+
+@echo.reply
+def _echo(request: bytes) -> bytes:
+    return request
+
+
+@mixed.reply
+def _mixed(request: bytes) -> bytes:
+    source = random.Random(zlib.crc32(request))
+    return source.randbytes(source.randrange(1401))
+
+
+def load(name: str) -> Service:
+    """The service that `MODULE:NAME` names, looked for here and on the Python path.
+
+    Raises UsageError when the module or the service is not there.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not attribute:
+        module_name, attribute = "carom.apps", name
+    sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise  # the module is there, and imports what is not: its author's to see
+        raise UsageError(
+            f"there is no module {module_name!r}", hint="--app takes MODULE:SERVICE"
+        ) from error
+    finally:
+        sys.path.remove("")
+    service = getattr(module, attribute, None)
+    if not isinstance(service, Service):
+        raise UsageError(
+            f"{module_name} has no Service named {attribute!r}",
+            hint="a service is an instance of carom.Service at the module's top level",
+        )
+    if service.handler is None:
+        raise UsageError(f"{name} has no handler", hint=f"decorate one with @{attribute}.reply")
+    return service

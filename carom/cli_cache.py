@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`carom status` and `carom cache`: talk to a running carom."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from typing import Annotated, Any, Optional
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from carom.daemon import control
+from carom.errors import UsageError
+
+cache_app = typer.Typer(
+    help="Look into a running carom's cache, or take something out of it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Pid = Annotated[Optional[int], typer.Option(help="Which carom, where several run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Key = Annotated[str, typer.Argument(help="The request as text, or as hex after 0x.")]
+
+
+def _hex(key: str) -> str:
+    if not key.startswith("0x"):
+        return key.encode().hex()
+    try:
+        return bytes.fromhex(key[2:]).hex()
+    except ValueError as error:
+        raise UsageError(f"{key!r} is not hexadecimal", hint="for example 0x0a1b") from error
+
+
+def _shown(key: str) -> str:
+    text = bytes.fromhex(key)
+    return text.decode() if text.isascii() and text.decode().isprintable() else "0x" + key
+
+
+def _print_json(value: Any) -> None:
+    print(msgspec.json.encode(value).decode())
+
+
+def status(pid: Pid = None, json: Json = False) -> None:
+    """Show what a running carom answers, and its counters."""
+    result = control.call("status", pid)
+    if json:
+        _print_json(result)
+        return
+    ready = result["ready"]
+    where = f"xdp/{ready['mode']} on {ready['interface']}" if ready["mode"] else "userspace only"
+    print(
+        f"{ready['address']}:{ready['port']} {ready['protocol']} {ready['fast']} {where}, "
+        f"pid {ready['pid']}, up {result['uptime_seconds']:.0f} s"
+    )
+    table = Table("counter", "value", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    for part in ("cache", "userspace_cache", "server"):
+        for name, value in (result[part] or {}).items():
+            table.add_row(f"{part.replace('_', ' ')} {name.replace('_', ' ')}", f"{value:,}")
+    for name, value in result["verdicts"].items():
+        if value:
+            table.add_row(name.replace("_", " "), f"{value:,}")
+    Console().print(table)
+
+
+@cache_app.command("ls")
+def cache_list(
+    limit: Annotated[int, typer.Option(min=1, help="How many entries at most.")] = 100,
+    pid: Pid = None,
+    json: Json = False,
+) -> None:
+    """List entries, in no order."""
+    result = control.call("list", pid, limit=limit)
+    if json:
+        _print_json(result)
+        return
+    table = Table("key", "reply bytes", "state", "ttl s", box=None, pad_edge=False)
+    for entry in result["entries"]:
+        ttl = f"{max(0.0, entry['ttl_seconds']):.1f}"
+        table.add_row(_shown(entry["key"]), str(entry["reply_bytes"]), entry["state"], ttl)
+    Console().print(table)
+    if result["total"] > len(result["entries"]):
+        print(f"{len(result['entries'])} of {result['total']}: --limit shows more", file=sys.stderr)
+
+
+@cache_app.command("get")
+def cache_get(key: Key, pid: Pid = None, json: Json = False) -> None:
+    """Write the stored reply to a request, as it is, to stdout."""
+    entry = control.call("get", pid, key=_hex(key))
+    if json:
+        _print_json(entry)
+    elif entry:
+        sys.stdout.buffer.write(base64.b64decode(entry["reply"]))
+        sys.stdout.buffer.flush()
+        print(f"{entry['state']}, {entry['ttl_seconds']:.1f} s left", file=sys.stderr)
+    if not entry:
+        print(f"carom: {key} is not in the cache", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@cache_app.command("drop")
+def cache_drop(key: Key, pid: Pid = None, json: Json = False) -> None:
+    """Take the reply to a request back."""
+    dropped = control.call("drop", pid, key=_hex(key))
+    if json:
+        _print_json({"dropped": dropped})
+    else:
+        print("dropped" if dropped else "was not there; fills under way are void")
+
+
+@cache_app.command("flush")
+def cache_flush(pid: Pid = None, json: Json = False) -> None:
+    """Take everything back."""
+    count = control.call("flush", pid)
+    if json:
+        _print_json({"flushed": count})
+    else:
+        print(f"flushed {count}")

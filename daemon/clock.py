@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jiffies in userspace: the fast path's clock costs it 1 ns, but only a BPF program can read it."""
+
+from __future__ import annotations
+
+import time
+
+from carom.xdp.fastpath import FastPath
+
+_CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; advanced by the same tick as jiffies
+
+
+class JiffiesClock:
+    """The kernel's jiffies, carried on between readings by CLOCK_MONOTONIC_COARSE.
+
+    Its resolution is the tick, so that it also tells HZ. `sync` now and then: the one clock is
+    slewed to the outside's time, the other is not.
+    """
+
+    def __init__(self, fastpath: FastPath):
+        self._fastpath = fastpath
+        self._tick = round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9)
+        self.sync()
+
+    def sync(self) -> None:
+        """Read the kernel's jiffies again."""
+        self._base = (
+            self._fastpath.read_jiffies(),
+            time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE),
+        )
+
+    def now(self) -> int:
+        """Jiffies now."""
+        jiffies, at = self._base
+        return jiffies + (time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE) - at) // self._tick
+
+    def ticks(self, seconds: float) -> int:
+        """Jiffies in so many seconds, at least one."""
+        return max(1, round(seconds * 1e9 / self._tick))
+
+    def seconds(self, ticks: int) -> float:
+        """Seconds in so many jiffies."""
+        return ticks * self._tick / 1e9

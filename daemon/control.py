@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control socket: one JSON request a line over a Unix socket, one JSON answer a line back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import socketserver
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from carom.errors import CaromError, ControlError
+
+REQUEST_MAX = 65_536
+
+
+class Request(msgspec.Struct):
+    """A call by name, with its arguments."""
+
+    call: str
+    arguments: dict[str, Any] = {}
+
+
+class Answer(msgspec.Struct):
+    """What a call returned, or what was wrong."""
+
+    result: Any = None
+    error: str | None = None
+    hint: str | None = None
+
+
+def directory() -> Path:
+    """Where control sockets are: /run/carom for root, a folder of one's own for others."""
+    if os.geteuid() == 0:
+        return Path("/run/carom")
+    return Path(os.environ.get("XDG_RUNTIME_DIR", f"/tmp/carom-{os.geteuid()}")) / "carom"
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    calls: dict[str, Callable[..., Any]]
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            line = self.rfile.readline(REQUEST_MAX)
+            self.wfile.write(msgspec.json.encode(self._answer(line)) + b"\n")
+
+    def _answer(self, line: bytes) -> Answer:
+        try:
+            request = msgspec.json.decode(line, type=Request)
+            return Answer(self.server.calls[request.call](**request.arguments))
+        except CaromError as error:
+            return Answer(error=str(error), hint=error.hint)
+        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            return Answer(error=f"wrong request: {error}")
+        except KeyError as error:
+            return Answer(error=f"unknown call {error}")
+
+
+class Control:
+    """Serves calls on `<directory>/<pid>.sock` until it is closed."""
+
+    def __init__(self, calls: dict[str, Callable[..., Any]]):
+        folder = directory()
+        self.path = folder / f"{os.getpid()}.sock"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)
+            self._server = _Server(str(self.path), _Connection)
+            self.path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        except OSError as error:
+            raise ControlError(
+                f"cannot make the control socket {self.path}: {error.strerror}",
+                hint=f"{folder} must be a folder that this user may write to",
+            ) from error
+        self._server.calls = calls
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="control", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving and remove the socket."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self.path.unlink(missing_ok=True)
+
+
+def running() -> list[int]:
+    """The pids of caroms that answer; sockets that a killed one left behind are removed."""
+    pids = []
+    for path in sorted(directory().glob("*.sock")):
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+            try:
+                probe.connect(str(path))
+                pids.append(int(path.stem))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue
+    return pids
+
+
+def call(name: str, pid: int | None = None, timeout: float = 10.0, **arguments: Any) -> Any:
+    """Call a running carom: the only one, or the one of that pid. Raises ControlError."""
+    if pid is None:
+        pids = running()
+        if not pids:
+            raise ControlError(
+                "no carom is running here", hint="start one with `carom serve`, as the same user"
+            )
+        if len(pids) > 1:
+            raise ControlError(
+                f"{len(pids)} caroms are running",
+                hint="choose one with --pid: " + ", ".join(map(str, pids)),
+            )
+        pid = pids[0]
+    path = directory() / f"{pid}.sock"
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.settimeout(timeout)
+        try:
+            connection.connect(str(path))
+            connection.sendall(msgspec.json.encode(Request(name, arguments)) + b"\n")
+            with connection.makefile("rb") as lines:
+                answer = msgspec.json.decode(lines.readline(), type=Answer)
+        except (OSError, msgspec.DecodeError) as error:
+            raise ControlError(
+                f"carom {pid} does not answer: {error}", hint="is it still running? see `ps`"
+            ) from error
+    if answer.error is not None:
+        raise ControlError(answer.error, hint=answer.hint)
+    return answer.result

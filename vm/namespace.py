@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network namespaces as hosts: made, joined by veths, and gone again, also after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import pyroute2
+import pyroute2.netns
+
+from carom.errors import ExperimentError, PrivilegeError
+
+T = TypeVar("T")
+
+PREFIX = "carom-"
+_CLAIMS = Path("/run/carom/namespaces")
+_MOUNTS = Path("/run/netns")
+
+
+class Namespace:
+    """One network namespace with a name of its own; leaving removes it and ends what runs in it.
+
+    A file locked by its owner claims it, so that `clean` can tell what a killed owner left.
+    """
+
+    def __init__(self, role: str):
+        if os.geteuid() != 0:
+            raise PrivilegeError("network namespaces need root", hint="run it with sudo")
+        self.name = f"{PREFIX}{secrets.token_hex(3)}-{role}"
+        _CLAIMS.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._claim = open(_CLAIMS / self.name, "w")
+        fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            pyroute2.netns.create(self.name)
+            self.call(self._prepare)
+        except OSError as error:
+            self.close()
+            raise ExperimentError(
+                f"cannot make the network namespace {self.name}: {error}",
+                hint="does this kernel have network namespaces (CONFIG_NET_NS)?",
+            ) from error
+
+    @staticmethod
+    def _prepare() -> None:
+        ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+        if ipv6.exists():  # its neighbour and address traffic would stand in the measurements
+            ipv6.write_text("1")
+
+    def netlink(self) -> Any:
+        """A pyroute2 socket inside: a context manager."""
+        return pyroute2.NetNS(self.name)
+
+    def up(self, interface: str) -> None:
+        """Set an interface up."""
+        with self.netlink() as netlink:
+            netlink.link("set", index=netlink.link_lookup(ifname=interface)[0], state="up")
+
+    def address(self, interface: str, address: str, prefix: int) -> None:
+        """Add an IPv4 address to an interface."""
+        with self.netlink() as netlink:
+            index = netlink.link_lookup(ifname=interface)[0]
+            netlink.addr("add", index=index, address=address, prefixlen=prefix)
+
+    def neighbour(self, interface: str, address: str, mac: str) -> None:
+        """Know an address' MAC for good: no ARP disturbs a measurement."""
+        with self.netlink() as netlink:
+            index = netlink.link_lookup(ifname=interface)[0]
+            netlink.neigh("add", dst=address, lladdr=mac, ifindex=index, state="permanent")
+
+    def mac(self, interface: str) -> str:
+        """The MAC address of an interface."""
+        with self.netlink() as netlink:
+            (link,) = netlink.link("get", ifname=interface)
+            return str(link.get_attr("IFLA_ADDRESS"))
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run a function inside, in a thread that ends with it, and return what it returns."""
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def inside() -> None:
+            try:
+                pyroute2.netns.setns(self.name)
+                results.append(function())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=inside, name=self.name)
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        """The command that runs `argv` inside; it ends when the thread that started it does."""
+        return ["setpriv", "--pdeathsig", "TERM", "ip", "netns", "exec", self.name, *argv]
+
+    def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+        """Start a program inside, with pipes on stdin and stdout."""
+        return subprocess.Popen(
+            self.argv(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, *argv: str) -> str:
+        """Run a program inside to its end and return its stdout. Raises ExperimentError."""
+        done = subprocess.run(self.argv(argv), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ExperimentError(f"{' '.join(argv)} failed in {self.name}: {done.stderr.strip()}")
+        return done.stdout
+
+    def close(self) -> None:
+        """End what runs inside and remove the namespace."""
+        _remove(self.name)
+        Path(self._claim.name).unlink(missing_ok=True)
+        self._claim.close()
+
+    def __enter__(self) -> Namespace:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def join(a: Namespace, a_interface: str, b: Namespace, b_interface: str) -> None:
+    """Join two namespaces by a veth, both ends up."""
+    with a.netlink() as netlink:
+        netlink.link(
+            "add",
+            ifname=a_interface,
+            kind="veth",
+            peer={"ifname": b_interface, "net_ns_fd": b.name},
+        )
+    a.up(a_interface)
+    b.up(b_interface)
+
+
+def pids(name: str) -> Iterator[int]:
+    """The processes inside a namespace, this one apart."""
+    inside = (_MOUNTS / name).stat()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            theirs = (process / "ns/net").stat()
+            if (theirs.st_dev, theirs.st_ino) == (inside.st_dev, inside.st_ino):
+                if int(process.name) != os.getpid():
+                    yield int(process.name)
+
+
+def _remove(name: str) -> None:
+    """End the processes inside, politely first, and remove the namespace if it is there."""
+    if not (_MOUNTS / name).exists():
+        return
+    for number, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
+        with contextlib.suppress(FileNotFoundError):
+            for pid in pids(name):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            end = time.monotonic() + patience
+            while time.monotonic() < end and any(pids(name)):
+                time.sleep(0.02)
+    with contextlib.suppress(FileNotFoundError):
+        pyroute2.netns.remove(name)
+
+
+def clean() -> list[str]:
+    """Remove namespaces whose owner is gone, and what runs in them; returns their names."""
+    removed = []
+    for path in sorted(_CLAIMS.glob(PREFIX + "*")):
+        with open(path) as claim:
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            _remove(path.name)
+            path.unlink(missing_ok=True)
+            removed.append(path.name)
+    return removed

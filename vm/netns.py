@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pair that every Linux has: two network namespaces joined by a veth."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Sequence
+from types import TracebackType
+
+from carom.include import libbpf
+from carom.vm.namespace import Namespace, join
+
+INTERFACE = "carom0"
+CLIENT = "198.18.0.1"
+SERVER = "198.18.0.2"
+PREFIX_LENGTH = 30
+_OFFLOADS = {
+    "tx-checksumming": "tx_checksum",
+    "generic-receive-offload": "gro",
+    "generic-segmentation-offload": "gso",
+}
+
+
+class NamespaceHost:
+    """One end of the pair."""
+
+    interface = INTERFACE
+
+    def __init__(self, namespace: Namespace, address: str):
+        self.namespace = namespace
+        self.address = address
+
+    def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+        """Start a program there, with pipes on stdin and stdout; it dies with this process."""
+        return self.namespace.popen(argv)
+
+
+class NamespacePair:
+    """Two namespaces: made on creation, removed on exit.
+
+    The client's end carries a program that only passes: without it a veth loses what native XDP
+    sends back. `tx_checksum` off makes both ends write whole checksums, as devices without offload
+    do; on, the default, leaves them half-made, as the kernel likes it.
+    """
+
+    name = "netns"
+
+    def __init__(self, *, tx_checksum: bool = True):
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(Namespace("client"))
+            server = stack.enter_context(Namespace("server"))
+            join(client, INTERFACE, server, INTERFACE)
+            for one, address, other, other_address in (
+                (client, CLIENT, server, SERVER),
+                (server, SERVER, client, CLIENT),
+            ):
+                one.up("lo")
+                one.address(INTERFACE, address, PREFIX_LENGTH)
+                one.neighbour(INTERFACE, other_address, other.mac(INTERFACE))
+                if not tx_checksum:
+                    one.run("ethtool", "-K", INTERFACE, "tx", "off")
+            stack.callback(os.close, attach_pass(client, INTERFACE))
+            self.client = NamespaceHost(client, CLIENT)
+            self.server = NamespaceHost(server, SERVER)
+            self._stack = stack.pop_all()
+
+    def offloads(self) -> dict[str, bool]:
+        """Offloads of the server's end, as ethtool names them."""
+        features = self.server.namespace.run("ethtool", "-k", INTERFACE)
+        found = dict(re.findall(r"^([\w-]+): (on|off)", features, re.MULTILINE))
+        return {name: found.get(feature) == "on" for feature, name in _OFFLOADS.items()}
+
+    def driver(self) -> str:
+        """The network driver of the server's interface."""
+        return "veth"
+
+    def close(self) -> None:
+        """Remove the pair and end what runs in it."""
+        self._stack.close()
+
+    def __enter__(self) -> NamespacePair:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def attach_pass(namespace: Namespace, interface: str) -> int:
+    """Put a program that passes everything on an interface; close the descriptor to remove it."""
+    program = libbpf.load_xdp_pass()
+    try:
+        return namespace.call(
+            lambda: libbpf.link_xdp(
+                program, socket.if_nametoindex(interface), libbpf.XDP_FLAGS_DRV_MODE
+            )
+        )
+    finally:
+        os.close(program)

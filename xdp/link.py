@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attach an XDP program by a bpf_link: it goes with its owner and never replaces a stranger's."""
+
+from __future__ import annotations
+
+import errno
+import os
+from types import TracebackType
+from typing import Literal
+
+import structlog
+
+from carom.errors import BusyError, InterfaceError, PrivilegeError
+from carom.include import libbpf
+from carom.include.netlink import Interface
+
+Mode = Literal["native", "generic"]
+ModeOption = Literal["auto", "native", "generic"]
+
+_FLAGS: dict[Mode, int] = {
+    "native": libbpf.XDP_FLAGS_DRV_MODE,
+    "generic": libbpf.XDP_FLAGS_SKB_MODE,
+}
+_REFUSALS = {errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM, errno.ENOSPC, errno.ENODEV}
+"""What drivers answer when they cannot take a program in native mode (MTU, queues, offloads)."""
+
+log = structlog.get_logger()
+
+
+class Link:
+    """One attached program; leaving the context detaches it. `mode` says how it came on."""
+
+    def __init__(self, program_fd: int, interface: Interface, mode: ModeOption = "auto"):
+        """Attach in native mode with generic as fallback (`auto`), or in just the given mode.
+
+        On a veth `auto` takes generic: native XDP_TX there loses every frame without a word unless
+        the peer has an XDP program too, which cannot be seen from here.
+
+        Raises BusyError when another program is attached, InterfaceError when the driver refuses.
+        """
+        self.interface = interface
+        if mode == "auto":
+            self.mode, self._fd = self._attach_auto(program_fd)
+        else:
+            self.mode, self._fd = mode, self._attach(program_fd, mode)
+
+    def _attach_auto(self, program_fd: int) -> tuple[Mode, int]:
+        name = self.interface.name
+        if self.interface.driver == "veth":
+            log.warning(
+                "generic XDP: native on a veth answers only if its peer has an XDP program too",
+                interface=name,
+                choose="--mode native when it has",
+            )
+            return "generic", self._attach(program_fd, "generic")
+        try:
+            return "native", self._attach(program_fd, "native")
+        except BusyError:
+            raise
+        except InterfaceError as error:
+            log.warning(
+                "generic XDP, slower: the driver refused native",
+                interface=name,
+                driver=self.interface.driver,
+                error=str(error.__cause__),
+            )
+            return "generic", self._attach(program_fd, "generic")
+
+    def _attach(self, program_fd: int, mode: Mode) -> int:
+        interface = self.interface
+        try:
+            return libbpf.link_xdp(program_fd, interface.index, _FLAGS[mode])
+        except OSError as error:
+            if error.errno in (errno.EBUSY, errno.EEXIST):
+                program_id = libbpf.attached_xdp(interface.index)
+                raise BusyError(
+                    f"{interface.name} already has an XDP program"
+                    + (f" (id {program_id})" if program_id else ""),
+                    hint=f"see `ip link show {interface.name}`; stop its owner, or take another "
+                    "interface: carom never replaces a program",
+                ) from error
+            if error.errno == errno.EPERM:
+                raise PrivilegeError(
+                    f"not allowed to attach XDP to {interface.name}", hint="run it as root"
+                ) from error
+            if error.errno not in _REFUSALS:
+                raise
+            raise InterfaceError(
+                f"{interface.name} (driver {interface.driver}, MTU {interface.mtu}) refused XDP "
+                f"in {mode} mode: {error.strerror}",
+                hint="--mode generic works on every driver"
+                if mode == "native"
+                else "is the interface still there?",
+            ) from error
+
+    def close(self) -> None:
+        """Detach."""
+        os.close(self._fd)
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
