@@ -7,14 +7,18 @@ import importlib
 import random
 import sys
 import zlib
+from collections.abc import Callable
 
-from carom.daemon.service import Service
+from carom.daemon.service import Reply, Service
 from carom.errors import UsageError
 
 DEFAULT_PORT = 51141
 
 echo = Service(DEFAULT_PORT)
 """Replies with the request."""
+
+uncached = Service(DEFAULT_PORT)
+"""Replies with the request, and keeps it out of every cache."""
 
 mixed = Service(DEFAULT_PORT)
 """Replies with 0 to 1,400 bytes that depend on the request alone."""
@@ -25,10 +29,27 @@ def _echo(request: bytes) -> bytes:
     return request
 
 
+@uncached.reply
+def _uncached(request: bytes) -> Reply:
+    return Reply(request, cache=False)
+
+
 @mixed.reply
 def _mixed(request: bytes) -> bytes:
     source = random.Random(zlib.crc32(request))
     return source.randbytes(source.randrange(1401))
+
+
+def expectation(name: str) -> Callable[[bytes], bytes | None]:
+    """What the service that `MODULE:NAME` names replies to a request. Raises UsageError."""
+    handler = load(name).handler
+    assert handler
+
+    def expected(request: bytes) -> bytes | None:
+        reply = handler(request)
+        return reply.data if isinstance(reply, Reply) else reply
+
+    return expected
 
 
 def load(name: str) -> Service:

@@ -108,9 +108,13 @@ class Namespace:
         return ["setpriv", "--pdeathsig", "TERM", "ip", "netns", "exec", self.name, *argv]
 
     def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
-        """Start a program inside, with pipes on stdin and stdout."""
+        """Start a program inside, with pipes on stdin and stdout; a terminal's Ctrl-C misses it."""
         return subprocess.Popen(
-            self.argv(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self.argv(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, *argv: str) -> str:

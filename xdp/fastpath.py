@@ -71,7 +71,7 @@ class FastPath:
             self._bump = self._module.program("bump")
             self._read_clock = self._module.program("read_clock")
             self.cache_fd = self._module.map("cache")
-            self._services = self._module.map("services")
+            self.services_fd = self._module.map("services")
             self._interfaces = self._module.map("interfaces")
             self._verdicts = self._module.map("verdicts")
             self.versions = self._module.cells("versions", SLOTS + SERVICES_MAX)
@@ -105,9 +105,9 @@ class FastPath:
         """Answer for these addresses and this port, and for no others from now on."""
         wanted = {ENDPOINT.pack(a.packed, port.to_bytes(2, "big"), 0) for a in addresses}
         for endpoint in self._endpoints - wanted:
-            libbpf.delete(self._services, endpoint)
+            libbpf.delete(self.services_fd, endpoint)
         for endpoint in wanted:
-            libbpf.update(self._services, endpoint, SERVICE.pack(self.SERVICE, fast))
+            libbpf.update(self.services_fd, endpoint, SERVICE.pack(self.SERVICE, fast))
         self._endpoints = wanted
 
     def bump(self, cell: int) -> None:

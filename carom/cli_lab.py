@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`carom ping` and `carom lab`: measure a service, run experiments."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Optional
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from carom.errors import CaromError, ExperimentError, UsageError
+
+lab_app = typer.Typer(
+    help="Experiments on a pair of hosts.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _missing(error: ImportError) -> NoReturn:
+    raise CaromError(
+        f"the lab needs the Python package {error.name}",
+        hint="install carom with its lab: pip install 'carom[lab]'",
+    ) from error
+
+
+def _sizes(text: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    try:
+        return int(low), int(high or low)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a size", hint="for example 32, or 1-256") from error
+
+
+def _numbers(text: str, name: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{name} {text!r} are not numbers", hint="for example 0,0.5,1") from error
+
+
+def ping(
+    address: Annotated[str, typer.Argument(help="IPv4 address of the service.")],
+    port: Annotated[int, typer.Argument(min=1, max=65_535, help="Its UDP port.")],
+    count: Annotated[
+        Optional[int], typer.Option("--count", "-c", help="Requests; default 1000.")
+    ] = None,
+    seconds: Annotated[Optional[float], typer.Option(help="Go on so long instead.")] = None,
+    size: Annotated[str, typer.Option(help="Bytes of a request, or LOW-HIGH.")] = "32",
+    keys: Annotated[int, typer.Option(help="How many different requests.")] = 1,
+    draw: Annotated[str, typer.Option(help="uniform | sequential | unique")] = "uniform",
+    hot: Annotated[int, typer.Option(help="How many of the keys are hot.")] = 0,
+    hot_share: Annotated[
+        Optional[float], typer.Option(help="The exact share of requests that hot keys get, 0 to 1.")
+    ] = None,
+    rate: Annotated[Optional[float], typer.Option(help="Requests a second.")] = None,
+    interval: Annotated[Optional[str], typer.Option(help="Time between requests: 10ms.")] = None,
+    timeout: Annotated[str, typer.Option(help="When a request is given up.")] = "1s",
+    wait: Annotated[str, typer.Option(help="block | spin (burns a CPU)")] = "block",
+    cpu: Annotated[Optional[int], typer.Option(help="Run on this CPU only.")] = None,
+    seed: Annotated[int, typer.Option(help="Which random draws.")] = 1,
+    app: Annotated[
+        Optional[str], typer.Option("--app", help="Compare replies with those of MODULE:SERVICE.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a service's round-trip times: one request at a time, every reply accounted for."""
+    try:
+        from carom.lab.ping import Options
+        from carom.lab.ping import ping as measure
+        from carom.lab.requests import Plan
+    except ImportError as error:
+        _missing(error)
+    from carom import apps
+    from carom.daemon.options import seconds as duration
+
+    if rate is not None and interval is not None:
+        raise UsageError("--rate and --interval say the same thing", hint="give one of them")
+    if interval is not None:
+        rate = 1 / max(duration(interval), 1e-9)
+    if count is None and seconds is None:
+        count = 1000
+    try:
+        plan = msgspec.convert(
+            {
+                "size": _sizes(size),
+                "keys": keys,
+                "draw": draw,
+                "hot": hot,
+                "hot_share": hot_share,
+                "seed": seed,
+            },
+            Plan,
+        )
+        options = msgspec.convert(
+            {
+                "count": count,
+                "seconds": seconds,
+                "rate": rate or 0.0,
+                "timeout": duration(timeout),
+                "wait": wait,
+                "cpu": cpu,
+            },
+            Options,
+        )
+    except msgspec.ValidationError as error:
+        raise UsageError(f"wrong option: {error}") from error
+    result = measure(address, port, plan, options, apps.expectation(app) if app else None)
+    if json:
+        print(msgspec.json.encode(result).decode())
+    else:
+        _show_ping(result)
+    if not result.round_trips.count or not result.complete:
+        raise typer.Exit(1)
+
+
+def _show_ping(result: Any) -> None:
+    trips = result.round_trips
+    print(
+        f"{result.sent} sent, {trips.count} answered, {trips.lost} lost, "
+        f"{trips.duplicated} duplicated, {trips.reordered} reordered, {trips.wrong} wrong, "
+        f"{trips.rate:,.0f} replies/s"
+    )
+    if not trips.count:
+        return
+    rows = [("rtt", trips)]
+    if trips.corrected:
+        rows.append(("from when due", trips.corrected))
+    figures = ("minimum", "p50", "p90", "p99", "p999", "maximum", "mean", "stddev")
+    table = Table("µs", *figures, box=None, pad_edge=False)
+    for name, one in rows:
+        table.add_row(name, *(f"{getattr(one, figure) / 1e3:,.1f}" for figure in figures))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    Console().print(table)
+
+
+@lab_app.command("list")
+def lab_list(json: Json = False) -> None:
+    """List the experiments."""
+    try:
+        from carom.lab.grid import DESCRIPTIONS
+    except ImportError as error:
+        _missing(error)
+    if json:
+        print(msgspec.json.encode(DESCRIPTIONS).decode())
+        return
+    for name, description in DESCRIPTIONS.items():
+        print(f"{name:10} {description}")
+
+
+@lab_app.command("run")
+def lab_run(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="See `carom lab list`.")],
+    short: Annotated[bool, typer.Option("--short", help="Half a minute each.")] = False,
+    hit_rates: Annotated[
+        Optional[str], typer.Option(help="0,0.25,0.375,0.5,0.75,1 or others.")
+    ] = None,
+    waits: Annotated[Optional[str], typer.Option(help="Of blocking,one-cpu,spin.")] = None,
+    seconds: Annotated[
+        Optional[str], typer.Option(help="How long a repetition measures; bounce takes several.")
+    ] = None,
+    repetitions: Annotated[Optional[int], typer.Option(help="How often each cell.")] = None,
+    keys: Annotated[Optional[int], typer.Option(help="How many different requests.")] = None,
+    work: Annotated[Optional[str], typer.Option(help="What a miss costs: 2ms.")] = None,
+    size: Annotated[Optional[int], typer.Option(help="Bytes of a request.")] = None,
+    mode: Annotated[Optional[str], typer.Option(help="native | generic")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Which random draws and order.")] = None,
+    on: Annotated[str, typer.Option(help="The pair: netns.")] = "netns",
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
+    json: Json = False,
+) -> None:
+    """Run experiments on a pair, and write results and plots."""
+    try:
+        from carom.lab import grid
+    except ImportError as error:
+        _missing(error)
+    from carom.daemon.options import seconds as duration
+
+    if on != "netns":
+        raise UsageError(f"there is no pair {on!r}", hint="there is netns")
+    given = {
+        "hit_rates": _numbers(hit_rates, "hit rates") if hit_rates else None,
+        "waits": tuple(waits.split(",")) if waits else None,
+        "seconds": _numbers(seconds, "seconds") if seconds else None,
+        "repetitions": repetitions,
+        "keys": keys,
+        "work": duration(work) if work is not None else None,
+        "size": size,
+        "mode": mode,
+        "seed": seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    base = grid.short(names) if short else {}
+    plans = {}
+    for name in names:
+        values = msgspec.to_builtins(base.get(name, grid.Settings()))
+        try:
+            settings = msgspec.convert({**values, **given}, grid.Settings).checked()
+        except msgspec.ValidationError as error:
+            raise UsageError(f"wrong option: {error}") from error
+        plans[name] = settings, grid.trials(name, settings)
+    for name, (settings, trials) in plans.items():
+        if not _run_one(name, settings, trials, output, json):
+            raise typer.Exit(1)
+
+
+def _run_one(name: str, settings: Any, trials: list[Any], output: Path, json: bool) -> bool:
+    """Run, write and show one experiment; False when it was interrupted."""
+    from carom.lab import plots, results, tables
+    from carom.lab.run import run
+    from carom.vm.netns import NamespacePair
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=len(trials) * settings.repetitions)
+        started = False
+
+        def progress(trial: Any, index: int) -> None:
+            nonlocal started
+            cell = trial.cell
+            rate = "" if cell.hit_rate is None else f" {cell.hit_rate:.1%}"
+            bar.update(
+                task,
+                advance=1 if started else 0,
+                description=f"{name} {index + 1}/{settings.repetitions} "
+                f"{cell.series} {cell.wait}{rate}",
+            )
+            started = True
+
+        found = run(name, trials, settings, NamespacePair, progress)
+    if not found.repetitions:
+        raise ExperimentError("interrupted before anything was measured")
+    folder = results.write(found, output)
+    pictures = plots.plot(found, folder)
+    if json:
+        print(msgspec.json.encode({"folder": str(folder), "complete": found.complete}).decode())
+        return found.complete
+    console = Console()
+    tables.show(found, console)
+    print(f"results, histograms and plots: {folder}")
+    for picture in pictures:
+        print(f"  {picture.name}")
+    if not found.complete:
+        print("interrupted: this is what was done", file=sys.stderr)
+    return found.complete
+
+
+@lab_app.command("bench")
+def lab_bench(
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 20,
+    json: Json = False,
+) -> None:
+    """Nanoseconds a packet by BPF_PROG_TEST_RUN, beside a bare MAC swap."""
+    from carom.lab.bench import bench
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("bench", total=rounds)
+        figures = bench(rounds, progress=lambda done: bar.update(task, completed=done))
+    if json:
+        print(msgspec.json.encode([figure._asdict() for figure in figures]).decode())
+        return
+    table = Table("case", "ns a packet", "lowest", "highest", "ratio", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in figures:
+        table.add_row(
+            one.name,
+            *(f"{value:,.1f}" for value in (one.nanoseconds, one.low, one.high)),
+            f"{one.ratio:.2f}",
+        )
+    Console().print(table)
+
+
+@lab_app.command("clean")
+def lab_clean() -> None:
+    """Remove what a killed run left: its namespaces and the processes in them."""
+    from carom.vm.namespace import clean
+
+    for name in clean():
+        print(f"removed {name}")

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's hand on a host: pings, and starts and stops servers, as told on stdin by JSON lines.
+
+One stays up through an experiment, so that Python's start-up is paid once a host and not once a
+measurement. It ends with its stdin, and takes its servers with it.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+
+from carom import apps
+from carom.daemon import control
+from carom.errors import CaromError, ExperimentError
+from carom.lab.ping import Options, Ping, ping
+from carom.lab.requests import Plan
+from carom.vm.pair import Host
+
+_STOP_PATIENCE = 10.0  # seconds for a server to end when told to
+
+
+class Order(msgspec.Struct):
+    """A call by name, with its arguments."""
+
+    call: str
+    arguments: dict[str, Any] = {}
+
+
+class Answer(msgspec.Struct):
+    """What a call returned, or what was wrong."""
+
+    result: Any = None
+    error: str | None = None
+    hint: str | None = None
+
+
+class _Hand:
+    """What an agent does for the lab; its public methods are the calls."""
+
+    def __init__(self) -> None:
+        self._servers: dict[int, subprocess.Popen[str]] = {}
+
+    def ping(
+        self, address: str, port: int, plan: dict[str, Any], options: dict[str, Any], app: str | None
+    ) -> Ping:
+        expect = apps.expectation(app) if app else None
+        return ping(
+            address, port, msgspec.convert(plan, Plan), msgspec.convert(options, Options), expect
+        )
+
+    def serve(self, arguments: list[str]) -> dict[str, Any]:
+        """Start `carom serve` and return its ready line."""
+        server = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "carom"]
+            + ["serve", "--json", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert server.stdout and server.stderr
+        line = server.stdout.readline()
+        if not line:
+            said = server.communicate()[1].strip()
+            raise ExperimentError(f"carom serve {' '.join(arguments)} did not start: {said}")
+        self._servers[server.pid] = server
+        ready: dict[str, Any] = msgspec.json.decode(line)
+        return ready
+
+    def status(self, pid: int) -> Any:
+        return control.call("status", pid)
+
+    def stop(self, pid: int) -> None:
+        server = self._servers.pop(pid)
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.communicate(timeout=_STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.communicate()
+            raise ExperimentError(f"carom serve (pid {pid}) had to be killed") from None
+
+    def close(self) -> None:
+        for pid in list(self._servers):
+            self.stop(pid)
+
+
+def main() -> None:
+    """Do as stdin says until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the lab, which tells us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    hand = _Hand()
+    try:
+        for line in sys.stdin:
+            order = msgspec.json.decode(line, type=Order)
+            try:
+                answer = Answer(getattr(hand, order.call)(**order.arguments))
+            except CaromError as error:
+                answer = Answer(error=str(error), hint=error.hint)
+            sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+            sys.stdout.flush()
+    finally:
+        hand.close()
+
+
+class Agent:
+    """The lab's end: calls what runs on a host. Leaving it ends the agent and its servers."""
+
+    def __init__(self, host: Host):
+        self.host = host
+        self._busy = False
+        self._process = host.popen([sys.executable, "-P", "-m", "carom.lab.agent"])
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Call, and wait for the result. Raises ExperimentError with what the agent said."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin and stdout
+        try:
+            stdin.write(msgspec.json.encode(Order(name, arguments)).decode() + "\n")
+            stdin.flush()
+            self._busy = True
+            line = stdout.readline()
+            self._busy = False
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise ExperimentError(
+                f"the lab's agent on {self.host.address} ended (status {self._process.wait()})",
+                hint="its last words are above",
+            )
+        answer = msgspec.json.decode(line, type=Answer)
+        if answer.error is not None:
+            raise ExperimentError(answer.error, hint=answer.hint)
+        return answer.result
+
+    def ping(self, address: str, port: int, plan: Plan, options: Options, app: str | None) -> Ping:
+        """Ask the service there; replies are compared with those of `app`."""
+        result = self.call(
+            "ping",
+            address=address,
+            port=port,
+            plan=msgspec.to_builtins(plan),
+            options=msgspec.to_builtins(options),
+            app=app,
+        )
+        return msgspec.convert(result, Ping)
+
+    def close(self) -> None:
+        """End the agent."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        if self._busy:  # an interrupt left it in the middle of a call
+            self._process.terminate()
+        try:
+            self._process.wait(timeout=_STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+if __name__ == "__main__":
+    main()

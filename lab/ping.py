@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The closed-loop client: one request at a time from a UDP socket, every reply checked."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import msgspec
+
+from carom.errors import ExperimentError, UsageError
+from carom.lab.distribution import round_trips
+from carom.lab.model import RoundTrips
+from carom.lab.requests import Plan
+
+DATAGRAM_MAX = 65_535
+_SLEEP_MARGIN = 200_000  # ns before a request is due that are waited for by spinning
+_ABANDONED_MAX = 64
+_GRACE = 0.2  # seconds at the end for replies to requests that were given up
+
+Expect = Callable[[bytes], bytes | None]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to ask. The run ends after `count` requests, or with the block in which `seconds` end;
+    with a hot share, `count` is rounded up to whole blocks, so that the share is exact.
+
+    `rate` in requests a second paces them (0: as fast as replies come); `timeout` in seconds is
+    when a request is given up.
+    """
+
+    count: int | None = 1000
+    seconds: float | None = None
+    rate: float = 0.0
+    timeout: float = 1.0
+    wait: Literal["block", "spin"] = "block"
+    cpu: int | None = None
+
+
+class Ping(msgspec.Struct, kw_only=True):
+    """What came of it: requests sent, how many of them to hot keys, and their round trips."""
+
+    sent: int
+    hot: int
+    complete: bool
+    round_trips: RoundTrips
+
+
+class _Counts:
+    """Tallies of one run; times in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.samples: list[int] = []
+        self.corrected: list[int] = []
+        self.given_up = 0
+        self.duplicated = 0
+        self.reordered = 0
+        self.wrong = 0
+        self.sent = 0
+        self.hot = 0
+        self.nanoseconds = 0
+
+
+class Client:
+    """A socket towards one service, replaced when a request is given up.
+
+    So a late reply comes to the old socket and is never taken for the next request's.
+    """
+
+    def __init__(self, address: str, port: int, options: Options):
+        self._target = (address, port)
+        self._options = options
+        self._abandoned: list[socket.socket] = []
+        self._counts = _Counts()
+        self._open()
+
+    def _open(self) -> None:
+        options = self._options
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self._socket.connect(self._target)
+        except OSError as error:
+            self._socket.close()
+            raise UsageError(
+                f"cannot send to {self._target[0]}: {error.strerror or error}",
+                hint="is the address right, and is there a route?",
+            ) from error
+        if options.wait == "spin":
+            self._socket.setblocking(False)
+        else:  # a timeout of Python's own would cost every reply a poll()
+            whole, part = divmod(options.timeout, 1)
+            timeout = struct.pack("@ll", int(whole), int(part * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+
+    def _receive(self) -> Callable[[], bytes]:
+        """What waits for a reply; raises BlockingIOError when it does not come in time."""
+        recv = self._socket.recv
+        if self._options.wait == "block":
+            return lambda: recv(DATAGRAM_MAX)
+        timeout, clock = self._options.timeout, time.perf_counter
+
+        def spin() -> bytes:
+            end = clock() + timeout
+            while True:
+                try:
+                    return recv(DATAGRAM_MAX)
+                except BlockingIOError:
+                    if clock() > end:
+                        raise
+
+        return spin
+
+    def run(self, plan: Plan, expect: Expect | None) -> Ping:
+        """Ask as planned; Ctrl-C ends it early and keeps what was done.
+
+        Raises UsageError, or ExperimentError when nothing listens on the port.
+        """
+        options, counts = self._options, self._counts
+        complete = False
+        with contextlib.suppress(KeyboardInterrupt), _pinned(options.cpu), _without_gc():
+            end = time.monotonic() + options.seconds if options.seconds else None
+            for block in plan.checked().blocks():
+                payloads = block.payloads
+                if options.count is not None and plan.hot_share is None:
+                    payloads = payloads[: options.count - counts.sent]
+                self._ask(payloads, expect)
+                counts.hot += block.hot
+                self._collect_late()
+                done = options.count is not None and counts.sent >= options.count
+                if done or (end and time.monotonic() >= end):
+                    break
+            complete = True
+        return self._result(complete)
+
+    def _ask(self, payloads: list[bytes], expect: Expect | None) -> None:
+        expected = [expect(payload) for payload in payloads] if expect else payloads
+        counts, clock, period = self._counts, time.perf_counter_ns, self._period()
+        samples, corrected = counts.samples, counts.corrected
+        send, receive, stray = self._socket.send, self._receive(), self._poll.poll
+        begin = due = clock()
+        try:
+            for payload, right in zip(payloads, expected, strict=True):
+                if period:
+                    _wait_until(due)
+                start = clock()
+                counts.sent += 1
+                try:
+                    send(payload)
+                    reply = receive()
+                    end = clock()
+                except BlockingIOError:
+                    self._give_up()
+                    send, receive, stray = self._socket.send, self._receive(), self._poll.poll
+                else:
+                    if expect and reply != right:
+                        counts.wrong += 1
+                    else:
+                        samples.append(end - start)
+                        corrected.append(end - due)
+                    if stray(0):
+                        counts.duplicated += self._drain(self._socket)
+                due += period
+        except ConnectionRefusedError as error:
+            raise ExperimentError(
+                f"nothing listens on {self._target[0]} port {self._target[1]}",
+                hint="start it first: `carom serve`",
+            ) from error
+        except OSError as error:
+            raise ExperimentError(f"cannot send: {error.strerror}") from error
+        finally:
+            counts.nanoseconds += clock() - begin
+
+    def _period(self) -> int:
+        return round(1e9 / self._options.rate) if self._options.rate else 0
+
+    def _give_up(self) -> None:
+        self._counts.given_up += 1
+        self._abandoned.append(self._socket)
+        if len(self._abandoned) > _ABANDONED_MAX:
+            self._abandoned.pop(0).close()
+        self._open()
+
+    @staticmethod
+    def _drain(one: socket.socket) -> int:
+        found = 0
+        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+            while one.recv(DATAGRAM_MAX, socket.MSG_DONTWAIT) is not None:
+                found += 1
+        return found
+
+    def _collect_late(self) -> None:
+        for one in self._abandoned:
+            self._counts.reordered += self._drain(one)
+
+    def _result(self, complete: bool) -> Ping:
+        counts = self._counts
+        if self._abandoned:
+            time.sleep(_GRACE)
+            self._collect_late()
+        counts.duplicated += self._drain(self._socket)
+        common = {
+            "lost": max(0, counts.given_up - counts.reordered),
+            "duplicated": counts.duplicated,
+            "reordered": counts.reordered,
+            "wrong": counts.wrong,
+            "seconds": counts.nanoseconds / 1e9,
+        }
+        corrected = (
+            round_trips(counts.corrected, **common) if self._options.rate else None
+        )
+        return Ping(
+            sent=counts.sent,
+            hot=counts.hot,
+            complete=complete,
+            round_trips=round_trips(counts.samples, corrected=corrected, **common),
+        )
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for one in (*self._abandoned, self._socket):
+            one.close()
+
+
+def ping(
+    address: str, port: int, plan: Plan, options: Options, expect: Expect | None = None
+) -> Ping:
+    """Ask a service as planned and measure every round trip.
+
+    `expect` says what the right reply to a request is; without it none is compared. Raises
+    UsageError for a plan or address that cannot be, ExperimentError when nothing listens.
+    """
+    if options.count is not None and options.count < 1:
+        raise UsageError(f"count {options.count} is out of range", hint="at least 1")
+    if options.timeout <= 0 or options.rate < 0 or (options.seconds or 1) <= 0:
+        raise UsageError("timeout, rate and seconds must be positive")
+    with contextlib.closing(Client(address, port, options)) as client:
+        return client.run(plan, expect)
+
+
+def _wait_until(due: int) -> None:
+    left = due - time.perf_counter_ns()
+    if left > _SLEEP_MARGIN:
+        time.sleep((left - _SLEEP_MARGIN) / 1e9)
+    while time.perf_counter_ns() < due:
+        pass
+
+
+@contextlib.contextmanager
+def _pinned(cpu: int | None) -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    if cpu is not None:
+        try:
+            os.sched_setaffinity(0, {cpu})
+        except OSError as error:
+            raise UsageError(f"cannot run on CPU {cpu}", hint=f"there is {before}") from error
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def _without_gc() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which requests a client sends: seeded plans that say beforehand how many go to which keys."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from carom.errors import UsageError
+
+_BLOCK_MIN = 40
+_SHARE_DENOMINATOR_MAX = 10_000
+
+
+class Block(NamedTuple):
+    """Requests to send in this order; `hot` of them go to the hot keys."""
+
+    payloads: list[bytes]
+    hot: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client asks for.
+
+    `size` is the payload's shortest and longest length in bytes: a key's own length is fixed, and
+    lies between. `draw` chooses among `keys` keys: `uniform` at random, `sequential` in turn,
+    `unique` each once (`keys` is not used then). With `hot_share`, exactly that share of every
+    block goes to the first `hot` keys and the rest to the others, in random order. `first` is the
+    number of the first key.
+    """
+
+    size: tuple[int, int] = (32, 32)
+    keys: int = 1
+    draw: Literal["uniform", "sequential", "unique"] = "uniform"
+    hot: int = 0
+    hot_share: float | None = None
+    first: int = 0
+    seed: int = 1
+
+    def checked(self) -> Plan:
+        """The same plan. Raises UsageError that names what cannot be."""
+        low, high = self.size
+        if not 1 <= low <= high <= 65_507:
+            raise UsageError(f"size {low}-{high} is out of range", hint="1 to 65507 bytes")
+        if self.keys < 1:
+            raise UsageError(f"keys {self.keys} is out of range", hint="at least 1")
+        if self.first + self.keys > 256 ** min(low, 8):
+            raise UsageError(
+                f"{self.keys} keys do not fit into {low} bytes", hint="a larger --size, or fewer"
+            )
+        if self.hot_share is not None:
+            if not 0 <= self.hot_share <= 1:
+                raise UsageError(f"hot share {self.hot_share} is out of range", hint="0 to 1")
+            if (self.hot_share > 0 and self.hot < 1) or (self.hot_share < 1 and self.keys <= self.hot):
+                raise UsageError(
+                    f"{self.hot} hot of {self.keys} keys cannot get a share of {self.hot_share:g}",
+                    hint="hot keys, and others beside them where the share is below 1",
+                )
+        return self
+
+    def block_size(self) -> int:
+        """The smallest number of requests, at least 40, of which `hot_share` is a whole number."""
+        share = Fraction(self.hot_share or 0).limit_denominator(_SHARE_DENOMINATOR_MAX)
+        return share.denominator * -(-_BLOCK_MIN // share.denominator)
+
+    def payload(self, number: int) -> bytes:
+        """The request for a key: its number, and bytes that follow from it."""
+        low, high = self.size
+        source = random.Random(number)
+        size = low if low == high else source.randint(low, high)
+        head = number.to_bytes(min(low, 8), "big")
+        return head + source.randbytes(size - len(head))
+
+    def blocks(self) -> Iterator[Block]:
+        """Blocks without end, each as planned."""
+        source = random.Random(self.seed)
+        size, number = self.block_size(), self.first
+        known: dict[int, bytes] = {}
+        while True:
+            numbers, hot = self._numbers(source, size, number)
+            number += size
+            if self.draw == "unique":
+                yield Block([self.payload(n) for n in numbers], hot)
+            else:
+                for n in numbers:
+                    if n not in known:
+                        known[n] = self.payload(n)
+                yield Block([known[n] for n in numbers], hot)
+
+    def _numbers(self, source: random.Random, size: int, number: int) -> tuple[list[int], int]:
+        if self.draw == "unique":
+            return list(range(number, number + size)), 0
+        if self.draw == "sequential":
+            return [self.first + n % self.keys for n in range(number, number + size)], 0
+        if self.hot_share is None:
+            return [self.first + source.randrange(self.keys) for _ in range(size)], 0
+        hot = round(self.hot_share * size)
+        numbers = [self.first + source.randrange(self.hot) for _ in range(hot)]
+        numbers += [
+            self.first + source.randrange(self.hot, self.keys) for _ in range(size - hot)
+        ]
+        source.shuffle(numbers)
+        return numbers, hot
