@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -40,7 +40,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log more, and show clang's and verifier's logs.")
+        bool,
+        typer.Option("--verbose", "-v", help="Log more, and show clang's and verifier's logs."),
     ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -67,34 +68,34 @@ def options(
 @app.command()
 def serve(
     interface: Annotated[
-        Optional[str], typer.Option("--interface", "-i", help="Interface to answer on.")
+        str | None, typer.Option("--interface", "-i", help="Interface to answer on.")
     ] = None,
-    port: Annotated[Optional[int], typer.Option("--port", "-p", help="UDP port.")] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", help="UDP port.")] = None,
     app_name: Annotated[
         str, typer.Option("--app", help="MODULE:SERVICE, or a service of carom.apps.")
     ] = "echo",
-    bind: Annotated[Optional[str], typer.Option(help="IPv4 address; default: all.")] = None,
-    protocol: Annotated[Optional[str], typer.Option(help="raw")] = None,
-    hook: Annotated[Optional[str], typer.Option(help="xdp | none")] = None,
-    mode: Annotated[Optional[str], typer.Option(help="auto | native | generic")] = None,
-    fast: Annotated[Optional[str], typer.Option(help="cache | bounce | off")] = None,
+    bind: Annotated[str | None, typer.Option(help="IPv4 address; default: all.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="raw")] = None,
+    hook: Annotated[str | None, typer.Option(help="xdp | none")] = None,
+    mode: Annotated[str | None, typer.Option(help="auto | native | generic")] = None,
+    fast: Annotated[str | None, typer.Option(help="cache | bounce | off")] = None,
     policy: Annotated[
-        Optional[str], typer.Option(help="lru | fcfs (first come, first served)")
+        str | None, typer.Option(help="lru | fcfs (first come, first served)")
     ] = None,
-    capacity: Annotated[Optional[int], typer.Option(help="Entries in the kernel's cache.")] = None,
+    capacity: Annotated[int | None, typer.Option(help="Entries in the kernel's cache.")] = None,
     ttl: Annotated[
-        Optional[str], typer.Option(help="How long a reply lives: 500ms, 60s, 10m.")
+        str | None, typer.Option(help="How long a reply lives: 500ms, 60s, 10m.")
     ] = None,
     work: Annotated[
-        Optional[str], typer.Option(help="CPU time that every miss costs, for experiments: 2ms.")
+        str | None, typer.Option(help="CPU time that every miss costs, for experiments: 2ms.")
     ] = None,
     userspace_cache: Annotated[
-        Optional[int], typer.Option(help="Entries of a cache in the server, for comparison.")
+        int | None, typer.Option(help="Entries of a cache in the server, for comparison.")
     ] = None,
     wait: Annotated[
-        Optional[str], typer.Option(help="block | spin (burns a CPU, answers sooner)")
+        str | None, typer.Option(help="block | spin (burns a CPU, answers sooner)")
     ] = None,
-    cpu: Annotated[Optional[int], typer.Option(help="Run on this CPU only.")] = None,
+    cpu: Annotated[int | None, typer.Option(help="Run on this CPU only.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")] = False,
 ) -> None:
     """Run a Python service behind its cache in the kernel, until SIGINT or SIGTERM."""

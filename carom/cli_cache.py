@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import sys
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -21,7 +21,7 @@ cache_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Pid = Annotated[Optional[int], typer.Option(help="Which carom, where several run.")]
+Pid = Annotated[int | None, typer.Option(help="Which carom, where several run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Key = Annotated[str, typer.Argument(help="The request as text, or as hex after 0x.")]
 

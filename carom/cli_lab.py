@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
@@ -48,24 +48,24 @@ def ping(
     address: Annotated[str, typer.Argument(help="IPv4 address of the service.")],
     port: Annotated[int, typer.Argument(min=1, max=65_535, help="Its UDP port.")],
     count: Annotated[
-        Optional[int], typer.Option("--count", "-c", help="Requests; default 1000.")
+        int | None, typer.Option("--count", "-c", help="Requests; default 1000.")
     ] = None,
-    seconds: Annotated[Optional[float], typer.Option(help="Go on so long instead.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Go on so long instead.")] = None,
     size: Annotated[str, typer.Option(help="Bytes of a request, or LOW-HIGH.")] = "32",
     keys: Annotated[int, typer.Option(help="How many different requests.")] = 1,
     draw: Annotated[str, typer.Option(help="uniform | sequential | unique")] = "uniform",
     hot: Annotated[int, typer.Option(help="How many of the keys are hot.")] = 0,
     hot_share: Annotated[
-        Optional[float], typer.Option(help="The exact share of requests that hot keys get, 0 to 1.")
+        float | None, typer.Option(help="The exact share of requests that hot keys get, 0 to 1.")
     ] = None,
-    rate: Annotated[Optional[float], typer.Option(help="Requests a second.")] = None,
-    interval: Annotated[Optional[str], typer.Option(help="Time between requests: 10ms.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests a second.")] = None,
+    interval: Annotated[str | None, typer.Option(help="Time between requests: 10ms.")] = None,
     timeout: Annotated[str, typer.Option(help="When a request is given up.")] = "1s",
     wait: Annotated[str, typer.Option(help="block | spin (burns a CPU)")] = "block",
-    cpu: Annotated[Optional[int], typer.Option(help="Run on this CPU only.")] = None,
+    cpu: Annotated[int | None, typer.Option(help="Run on this CPU only.")] = None,
     seed: Annotated[int, typer.Option(help="Which random draws.")] = 1,
     app: Annotated[
-        Optional[str], typer.Option("--app", help="Compare replies with those of MODULE:SERVICE.")
+        str | None, typer.Option("--app", help="Compare replies with those of MODULE:SERVICE.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -159,18 +159,18 @@ def lab_run(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="See `carom lab list`.")],
     short: Annotated[bool, typer.Option("--short", help="Half a minute each.")] = False,
     hit_rates: Annotated[
-        Optional[str], typer.Option(help="0,0.25,0.375,0.5,0.75,1 or others.")
+        str | None, typer.Option(help="0,0.25,0.375,0.5,0.75,1 or others.")
     ] = None,
-    waits: Annotated[Optional[str], typer.Option(help="Of blocking,one-cpu,spin.")] = None,
+    waits: Annotated[str | None, typer.Option(help="Of blocking,one-cpu,spin.")] = None,
     seconds: Annotated[
-        Optional[str], typer.Option(help="How long a repetition measures; bounce takes several.")
+        str | None, typer.Option(help="How long a repetition measures; bounce takes several.")
     ] = None,
-    repetitions: Annotated[Optional[int], typer.Option(help="How often each cell.")] = None,
-    keys: Annotated[Optional[int], typer.Option(help="How many different requests.")] = None,
-    work: Annotated[Optional[str], typer.Option(help="What a miss costs: 2ms.")] = None,
-    size: Annotated[Optional[int], typer.Option(help="Bytes of a request.")] = None,
-    mode: Annotated[Optional[str], typer.Option(help="native | generic")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Which random draws and order.")] = None,
+    repetitions: Annotated[int | None, typer.Option(help="How often each cell.")] = None,
+    keys: Annotated[int | None, typer.Option(help="How many different requests.")] = None,
+    work: Annotated[str | None, typer.Option(help="What a miss costs: 2ms.")] = None,
+    size: Annotated[int | None, typer.Option(help="Bytes of a request.")] = None,
+    mode: Annotated[str | None, typer.Option(help="native | generic")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which random draws and order.")] = None,
     on: Annotated[str, typer.Option(help="The pair: netns.")] = "netns",
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
     json: Json = False,

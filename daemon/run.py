@@ -269,14 +269,10 @@ def _pin(cpu: int) -> None:
         ) from error
 
 
-def serve(
-    service: Service, options: Options, interface: str | None, *, json: bool = False
-) -> None:
+def serve(service: Service, options: Options, interface: str | None, *, json: bool = False) -> None:
     """Run `service` until SIGINT or SIGTERM; print one `ready` line once packets are answered."""
     if options.hook == "xdp" and options.fast != "off" and not interface:
-        raise UsageError(
-            "no interface to answer on", hint="name one with -i, or say --hook none"
-        )
+        raise UsageError("no interface to answer on", hint="name one with -i, or say --hook none")
     with contextlib.suppress(Stop), _signals():
         running = Running(service, options, interface)
         with contextlib.closing(running):

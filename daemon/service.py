@@ -11,7 +11,7 @@ from carom.errors import ServerError, UsageError
 
 
 class Reply(NamedTuple):
-    """A reply with a say in its caching: `ttl` in seconds in place of the service's, or not at all."""
+    """A reply with a say in its caching: `ttl` seconds in place of the service's, or not at all."""
 
     data: bytes
     ttl: float | None = None
@@ -65,8 +65,6 @@ class Service:
         from carom.daemon.run import serve  # BPF machinery only where something is served
 
         if self.handler is None:
-            raise UsageError(
-                "the service has no handler", hint="decorate one with @service.reply"
-            )
+            raise UsageError("the service has no handler", hint="decorate one with @service.reply")
         own = {name: getattr(self.options, name) for name in Options.__struct_fields__}
         serve(self, options_of({**own, **options}), interface)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract between kernel and userspace, and the one module each for BCC, libbpf and netlink."""
+"""The contract between kernel and userspace; one module each for BCC, libbpf and netlink."""

@@ -117,6 +117,4 @@ def unpack_entry(data: bytes | memoryview) -> Entry | None:
     if head != tail:
         return None
     service, key_length, key_bytes = KEY.unpack(key)
-    return Entry(
-        service, key_bytes[:key_length], reply[:length], expires, token, generation, slot
-    )
+    return Entry(service, key_bytes[:key_length], reply[:length], expires, token, generation, slot)

@@ -22,7 +22,7 @@ _PROVISION = "run vm/provision.sh as root (sudo ./run setup does)"
 
 
 def _find_headers() -> None:
-    """Point BCC at the merged headers, where the running kernel has none and nobody chose others."""
+    """Point BCC at the merged headers, if the kernel has none of its own and none are chosen."""
     running = Path("/lib/modules") / os.uname().release
     if (
         "BCC_KERNEL_SOURCE" not in os.environ

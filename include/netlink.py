@@ -22,7 +22,7 @@ class Interface(NamedTuple):
     virtual link (`veth`); `addresses` its IPv4 addresses.
     """
 
-    index: int
+    ifindex: int
     name: str
     mac: bytes
     mtu: int
@@ -64,7 +64,7 @@ def interface(name: str) -> Interface:
             for address in netlink.get_addr(family=2, index=link["index"])
         )
         return Interface(
-            index=link["index"],
+            ifindex=link["index"],
             name=name,
             mac=mac,
             mtu=link.get_attr("IFLA_MTU"),

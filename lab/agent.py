@@ -21,6 +21,7 @@ from carom.lab.ping import Options, Ping, ping
 from carom.lab.requests import Plan
 from carom.vm.pair import Host
 
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 _STOP_PATIENCE = 10.0  # seconds for a server to end when told to
 
 
@@ -46,7 +47,12 @@ class _Hand:
         self._servers: dict[int, subprocess.Popen[str]] = {}
 
     def ping(
-        self, address: str, port: int, plan: dict[str, Any], options: dict[str, Any], app: str | None
+        self,
+        address: str,
+        port: int,
+        plan: dict[str, Any],
+        options: dict[str, Any],
+        app: str | None,
     ) -> Ping:
         expect = apps.expectation(app) if app else None
         return ping(
@@ -56,8 +62,7 @@ class _Hand:
     def serve(self, arguments: list[str]) -> dict[str, Any]:
         """Start `carom serve` and return its ready line."""
         server = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "carom"]
-            + ["serve", "--json", *arguments],
+            [*_DIES_WITH_US, sys.executable, "-P", "-m", "carom", "serve", "--json", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

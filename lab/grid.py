@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The experiments' grids: which server and which client make each cell, and what must be counted."""
+"""The experiments' grids: which server and client make each cell, and what must be counted."""
 
 from __future__ import annotations
 
@@ -126,7 +126,12 @@ def _hit_rate(settings: Settings, rate: float, wait: Wait) -> list[Trial]:
     kernel = ["--mode", settings.mode, "--policy", "fcfs", "--capacity", capacity]
     work = ["--ttl", "1h", "--work", f"{settings.work:f}"]
     rows: list[tuple[str, list[str], tuple[Plan, ...], Counter]] = [
-        ("userspace_cache", ["--hook", "none", "--userspace-cache", capacity], (warm,), "userspace"),
+        (
+            "userspace_cache",
+            ["--hook", "none", "--userspace-cache", capacity],
+            (warm,),
+            "userspace",
+        ),
         ("xdp_cache", kernel, (warm,), "hit"),
         (
             "xdp_over_userspace_cache",
@@ -138,7 +143,7 @@ def _hit_rate(settings: Settings, rate: float, wait: Wait) -> list[Trial]:
     return [
         Trial(
             cell=Cell(series=series, wait=wait, hit_rate=rate, size=size),
-            server=server + work,
+            server=[*server, *work],
             plan=plan,
             seconds=_seconds(settings),
             counter=counter,
@@ -166,7 +171,7 @@ def _miss_cost(settings: Settings) -> list[Trial]:
     return [
         Trial(
             cell=Cell(series=series, wait=wait, size=size[0]),
-            server=server + ["--app", app],
+            server=[*server, "--app", app],
             plan=plan,
             seconds=_seconds(settings),
             counter=counter,

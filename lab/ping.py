@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import select
@@ -207,21 +208,20 @@ class Client:
             time.sleep(_GRACE)
             self._collect_late()
         counts.duplicated += self._drain(self._socket)
-        common = {
-            "lost": max(0, counts.given_up - counts.reordered),
-            "duplicated": counts.duplicated,
-            "reordered": counts.reordered,
-            "wrong": counts.wrong,
-            "seconds": counts.nanoseconds / 1e9,
-        }
-        corrected = (
-            round_trips(counts.corrected, **common) if self._options.rate else None
+        record = functools.partial(
+            round_trips,
+            lost=max(0, counts.given_up - counts.reordered),
+            duplicated=counts.duplicated,
+            reordered=counts.reordered,
+            wrong=counts.wrong,
+            seconds=counts.nanoseconds / 1e9,
         )
+        corrected = record(counts.corrected) if self._options.rate else None
         return Ping(
             sent=counts.sent,
             hot=counts.hot,
             complete=complete,
-            round_trips=round_trips(counts.samples, corrected=corrected, **common),
+            round_trips=record(counts.samples, corrected=corrected),
         )
 
     def close(self) -> None:

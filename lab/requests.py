@@ -55,7 +55,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if self.hot_share is not None:
             if not 0 <= self.hot_share <= 1:
                 raise UsageError(f"hot share {self.hot_share} is out of range", hint="0 to 1")
-            if (self.hot_share > 0 and self.hot < 1) or (self.hot_share < 1 and self.keys <= self.hot):
+            if (self.hot_share > 0 and self.hot < 1) or (
+                self.hot_share < 1 and self.keys <= self.hot
+            ):
                 raise UsageError(
                     f"{self.hot} hot of {self.keys} keys cannot get a share of {self.hot_share:g}",
                     hint="hot keys, and others beside them where the share is below 1",
@@ -100,8 +102,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             return [self.first + source.randrange(self.keys) for _ in range(size)], 0
         hot = round(self.hot_share * size)
         numbers = [self.first + source.randrange(self.hot) for _ in range(hot)]
-        numbers += [
-            self.first + source.randrange(self.hot, self.keys) for _ in range(size - hot)
-        ]
+        numbers += [self.first + source.randrange(self.hot, self.keys) for _ in range(size - hot)]
         source.shuffle(numbers)
         return numbers, hot

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -52,7 +52,7 @@ class Laboratory:
         Raises ExperimentError when the counts disagree with the plan.
         """
         cell = trial.cell
-        wait = "spin" if cell.wait == "spin" else "block"
+        wait: Literal["block", "spin"] = "spin" if cell.wait == "spin" else "block"
         client_cpu, server_cpu = self._cpu(cell.wait)
         ready = self.server.call(
             "serve",
@@ -85,7 +85,9 @@ class Laboratory:
             for name, count in before["verdicts"].items()
             if after["verdicts"][name] != count
         }
-        planned = ping.sent if trial.counter == "bounce" or trial.cell.series == "xdp_hit" else ping.hot
+        planned = (
+            ping.sent if trial.counter == "bounce" or trial.cell.series == "xdp_hit" else ping.hot
+        )
         hits, misses = _counted(trial, verdicts, before, after)
         trips = ping.round_trips
         one = Repetition(

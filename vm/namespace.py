@@ -39,7 +39,7 @@ class Namespace:
             raise PrivilegeError("network namespaces need root", hint="run it with sudo")
         self.name = f"{PREFIX}{secrets.token_hex(3)}-{role}"
         _CLAIMS.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._claim = open(_CLAIMS / self.name, "w")
+        self._claim = open(_CLAIMS / self.name, "w")  # noqa: SIM115  # open for as long as it is claimed
         fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             pyroute2.netns.create(self.name)
@@ -161,9 +161,9 @@ def pids(name: str) -> Iterator[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             theirs = (process / "ns/net").stat()
-            if (theirs.st_dev, theirs.st_ino) == (inside.st_dev, inside.st_ino):
-                if int(process.name) != os.getpid():
-                    yield int(process.name)
+            same = (theirs.st_dev, theirs.st_ino) == (inside.st_dev, inside.st_ino)
+            if same and int(process.name) != os.getpid():
+                yield int(process.name)
 
 
 def _remove(name: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 
 class Host(Protocol):
@@ -24,16 +24,34 @@ class Host(Protocol):
         """Start a program there, with pipes on stdin and stdout; it dies with this process."""
 
 
-class Pair(AbstractContextManager["Pair"], Protocol):
-    """Client and server; entering makes them, leaving takes away what was made."""
+class Pair(Protocol):
+    """Client and server; a context manager that takes away what was made."""
 
-    client: Host
-    server: Host
-    name: str
-    """As it is called in results: `netns`, `vagrant`, ..."""
+    @property
+    def name(self) -> str:
+        """As it is called in results: `netns`, `vagrant`, ..."""
+
+    @property
+    def client(self) -> Host:
+        """The host that asks."""
+
+    @property
+    def server(self) -> Host:
+        """The host that answers."""
 
     def offloads(self) -> dict[str, bool]:
-        """Offloads of the pair's interfaces that change what is measured."""
+        """Offloads of the server's interface that change what is measured."""
 
     def driver(self) -> str:
         """The network driver of the server's interface."""
+
+    def __enter__(self) -> Self:
+        """Ready to run programs on."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Gone."""

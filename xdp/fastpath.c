@@ -148,15 +148,18 @@ static __always_inline enum verdict bounce(struct xdp_md *ctx, struct request *r
 	return BOUNCE;
 }
 
+/* Both are followed by a zero u32, and so are whole words; behind their length both are zero. */
 static __always_inline bool same_key(const struct key *a, const struct key *b)
 {
-	const u32 *left = (const u32 *)a, *right = (const u32 *)b;
-	u32 differ = 0;
+	const u64 *left = (const u64 *)a, *right = (const u64 *)b;
 
-#pragma unroll
-	for (u32 i = 0; i < sizeof(struct key) / 4; i++)
-		differ |= left[i] ^ right[i];
-	return !differ;
+	for (u32 i = 0; i < (sizeof(struct key) + sizeof(u32)) / sizeof(u64); i++) {
+		if (left[i] != right[i])
+			return false;
+		if ((i + 1) * sizeof(u64) >= offsetof(struct key, bytes) + b->length)
+			break;
+	}
+	return true;
 }
 
 /* Bytes behind the headers: the reply, and zeros up to the shortest frame. */

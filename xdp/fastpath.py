@@ -50,9 +50,7 @@ class FastPath:
     SERVICE = 0
     """The id of the one service: several to an interface are yet to come."""
 
-    def __init__(
-        self, *, policy: Policy = "lru", capacity: int = 10_000, test_clock: bool = False
-    ):
+    def __init__(self, *, policy: Policy = "lru", capacity: int = 10_000, test_clock: bool = False):
         """Compile and load. With `test_clock` the program's time is what the `clock` cell says.
 
         Raises PrivilegeError, CompileError, VerifierError, or BPFError for a map that is too large.
@@ -99,9 +97,7 @@ class FastPath:
         self.describe(interface, skb_mode=self._link.mode == "generic")
         return self._link.mode
 
-    def serve(
-        self, addresses: tuple[ipaddress.IPv4Address, ...], port: int, fast: Fast
-    ) -> None:
+    def serve(self, addresses: tuple[ipaddress.IPv4Address, ...], port: int, fast: Fast) -> None:
         """Answer for these addresses and this port, and for no others from now on."""
         wanted = {ENDPOINT.pack(a.packed, port.to_bytes(2, "big"), 0) for a in addresses}
         for endpoint in self._endpoints - wanted:

@@ -69,10 +69,10 @@ class Link:
     def _attach(self, program_fd: int, mode: Mode) -> int:
         interface = self.interface
         try:
-            return libbpf.link_xdp(program_fd, interface.index, _FLAGS[mode])
+            return libbpf.link_xdp(program_fd, interface.ifindex, _FLAGS[mode])
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
-                program_id = libbpf.attached_xdp(interface.index)
+                program_id = libbpf.attached_xdp(interface.ifindex)
                 raise BusyError(
                     f"{interface.name} already has an XDP program"
                     + (f" (id {program_id})" if program_id else ""),

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a client's samples to the record of their distribution, and back to something to plot."""
+
+from __future__ import annotations
+
+import binascii
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from hdrh.codec import HdrCookieException, HdrLengthException
+from hdrh.histogram import HdrHistogram
+from numpy.typing import NDArray
+
+from carom.errors import ExperimentError
+from carom.lab.model import RoundTrips
+
+LOWEST_NS = 1
+HIGHEST_NS = 60_000_000_000
+DIGITS = 3
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+Samples = NDArray[np.int64]
+
+
+def round_trips(
+    samples_ns: Sequence[int] | Samples,
+    *,
+    lost: int,
+    duplicated: int,
+    reordered: int,
+    wrong: int,
+    seconds: float,
+    corrected: RoundTrips | None = None,
+) -> RoundTrips:
+    """The record of one client's round trips, given in nanoseconds; `seconds` is how long it took.
+
+    A percentile is the smallest sample that at least that share of the samples does not exceed
+    (Hyndman and Fan 1996, definition 1; numpy's `inverted_cdf`): always a value that occurred.
+    `stddev` is the sample's (n - 1), 0 for a single one. Without samples every figure is 0, as
+    JSON has no NaN: `count` tells.
+    """
+    samples = np.asarray(samples_ns, dtype=np.int64)
+    found = samples if samples.size else np.zeros(1, dtype=np.int64)
+    p50, p90, p99, p999 = np.percentile(found, PERCENTILES, method="inverted_cdf").tolist()
+    return RoundTrips(
+        count=samples.size,
+        lost=lost,
+        duplicated=duplicated,
+        reordered=reordered,
+        wrong=wrong,
+        seconds=seconds,
+        mean=float(found.mean()),
+        stddev=float(found.std(ddof=1)) if found.size > 1 else 0.0,
+        minimum=float(found.min()),
+        maximum=float(found.max()),
+        p50=float(p50),
+        p90=float(p90),
+        p99=float(p99),
+        p999=float(p999),
+        histogram=encode(samples),
+        corrected=corrected,
+    )
+
+
+def empty() -> Any:
+    """An HdrHistogram of the one shape used here: 1 ns to 60 s, 3 significant digits."""
+    return HdrHistogram(LOWEST_NS, HIGHEST_NS, DIGITS)
+
+
+def encode(samples: Samples) -> str:
+    """The samples, in nanoseconds, as a V2 compressed HdrHistogram in base64.
+
+    What lies outside 1 ns to 60 s is counted at that end.
+    """
+    histogram = empty()
+    values, counts = np.unique(np.clip(samples, LOWEST_NS, HIGHEST_NS), return_counts=True)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        histogram.record_value(value, count)
+    encoded: bytes = histogram.encode()
+    return encoded.decode("ascii")
+
+
+def decode(histogram: str) -> Any:
+    """The HdrHistogram (values in nanoseconds) that `encode` wrote; ExperimentError if torn."""
+    try:
+        return HdrHistogram.decode(histogram)
+    except (
+        HdrCookieException,
+        HdrLengthException,
+        binascii.Error,
+        zlib.error,
+        ValueError,
+        IndexError,
+    ) as error:
+        raise ExperimentError(
+            "a histogram in these results cannot be read",
+            hint="the file was changed or cut short; run the experiment again",
+        ) from error
+
+
+def merge(histograms: Iterable[str]) -> Any:
+    """One HdrHistogram of several encoded ones: the repetitions of a cell as one distribution."""
+    merged = empty()
+    for histogram in histograms:
+        one = decode(histogram)
+        if one.get_total_count():
+            merged.add(one)
+    return merged
+
+
+def points(histogram: Any) -> tuple[Samples, Samples]:
+    """The values (ns, ascending) that a histogram holds and how often it holds each.
+
+    A value stands for its bucket's upper end: at most 0.1 % above the sample.
+    """
+    # The iterator hands out one object that it changes: read it at every step.
+    steps = [
+        (step.value_iterated_to, step.count_added_in_this_iter_step)
+        for step in histogram.get_recorded_iterator()
+    ]
+    values, counts = np.array(steps, dtype=np.int64).reshape(-1, 2).T
+    return values, counts

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run was measured on: the machine, the kernel, the versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from pathlib import Path
+
+from carom.lab.model import Environment
+
+PACKAGES = ("bcc", "pyroute2", "scapy", "numpy", "scipy")
+
+
+def environment(pair: str, driver: str, mode: str | None, offloads: dict[str, bool]) -> Environment:
+    """This machine, and what the caller knows of the pair that was measured on it.
+
+    `mode` is how XDP was attached; `offloads` are the device's, by their ethtool names.
+    """
+    return Environment(
+        carom=_version("carom") or "unknown",
+        kernel=platform.release(),
+        distribution=_distribution(),
+        cpu=_cpu(),
+        cpus=os.cpu_count() or 0,
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        pair=pair,
+        driver=driver,
+        mode=mode,
+        offloads=offloads,
+        versions=versions(),
+        load_average=os.getloadavg(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python, of the packages that matter and of BCC's clang, where known."""
+    found = {name: _version(name) for name in PACKAGES}
+    found["python"] = platform.python_version()
+    found["clang"] = _clang()
+    return {name: version for name, version in found.items() if version}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _clang() -> str | None:
+    """The version of the LLVM that BCC has mapped into this process, if it has."""
+    found = re.search(r"libLLVM(?:-|\.so\.)(\d+[\d.]*\d|\d)", _read("/proc/self/maps"))
+    return found[1] if found else None
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return "unknown"
+
+
+def _cpu() -> str:
+    """The CPU's name; on machines whose cpuinfo gives none (arm64), the architecture."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return found[1].strip() if found else platform.machine()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run on disk: results.json, a flat results.csv and one histogram a cell.
+
+`results.json` is the run, whole and read back by `load`; the others are for other programs.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from carom.errors import ExperimentError
+from carom.lab.distribution import merge
+from carom.lab.model import SCHEMA, Cell, Repetition, Results, RoundTrips
+from carom.lab.stats import by_cell
+
+NAME = "results.json"
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+def write(results: Results, root: Path = Path("results")) -> Path:
+    """Write a run into a new directory `<UTC time>-<experiment>` of `root`, and return that.
+
+    results.json comes last, each file in one step: a directory that has one is whole.
+    ExperimentError if the disk refuses.
+    """
+    try:
+        folder = _new_folder(root, results)
+        (folder / "histograms").mkdir()
+        for cell, repetitions in by_cell(results).items():
+            _replace(folder / "histograms" / f"{file_name(cell)}.hgrm", _hgrm(repetitions))
+        _replace(folder / "results.csv", _csv(results).encode())
+        encoded = msgspec.json.format(msgspec.json.encode(results), indent=1)
+        _replace(folder / NAME, encoded + b"\n")
+    except OSError as error:
+        raise ExperimentError(
+            f"cannot write the results under {root}: {error.strerror}",
+            hint="choose a directory that you may write to and that has room",
+        ) from error
+    return folder
+
+
+def load(path: Path) -> Results:
+    """Read a run back from its directory or its results.json.
+
+    ExperimentError if it is missing, cut short, not ours, or of another schema.
+    """
+    file = path / NAME if path.is_dir() else path
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise ExperimentError(
+            f"cannot read {file}: {error.strerror}",
+            hint=f"name a directory that `carom lab run` wrote, or its {NAME}",
+        ) from error
+    try:
+        schema = msgspec.json.decode(text, type=_Schema).schema
+        if schema == SCHEMA:
+            return msgspec.json.decode(text, type=Results)
+    except msgspec.ValidationError as error:
+        raise ExperimentError(f"{file} is not a run of carom's lab: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ExperimentError(
+            f"{file} is damaged or was cut short: {error}",
+            hint="run the experiment again, or take the figures from results.csv beside it",
+        ) from error
+    raise ExperimentError(
+        f"{file} has schema {schema}; this carom reads {SCHEMA}",
+        hint="read it with the carom that wrote it (`environment.carom` in the file)",
+    )
+
+
+def file_name(cell: Cell) -> str:
+    """A name for files about a cell: `xdp_cache-spin-hits37.5`."""
+    parts = [cell.series, cell.wait]
+    if cell.hit_rate is not None:
+        parts.append(f"hits{100 * cell.hit_rate:g}")
+    if cell.size is not None:
+        parts.append(f"{cell.size}bytes")
+    if cell.seconds is not None:
+        parts.append(f"{cell.seconds:g}s")
+    return "-".join(parts)
+
+
+def _new_folder(root: Path, results: Results) -> Path:
+    started = datetime.fromisoformat(results.started).astimezone(UTC)
+    name = f"{started:%Y%m%dT%H%M%SZ}-{results.experiment}"
+    root.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+        folder = root / (name + suffix)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(17, "a thousand runs of this second are there", str(root / name))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that, whenever we are interrupted, it is there whole or not at all."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _hgrm(repetitions: list[Repetition]) -> bytes:
+    """HdrHistogram's percentile table over a cell's repetitions, in nanoseconds."""
+    histogram = merge(one.round_trips.histogram for one in repetitions)
+    if not histogram.get_total_count():
+        return b"# no replies\n"
+    table = io.BytesIO()
+    histogram.output_percentile_distribution(table, 1)
+    return table.getvalue()
+
+
+def _csv(results: Results) -> str:
+    table = io.StringIO()
+    rows = [_row(results.experiment, one) for one in results.repetitions]
+    writer = csv.DictWriter(table, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return table.getvalue()
+
+
+def _row(experiment: str, one: Repetition) -> dict[str, object]:
+    trips = one.round_trips
+    return {
+        "experiment": experiment,
+        "series": one.cell.series,
+        "wait": one.cell.wait,
+        "hit_rate": one.cell.hit_rate,
+        "size_bytes": one.cell.size,
+        "duration_s": one.cell.seconds,
+        "repetition": one.index,
+        "replies": trips.count,
+        "lost": trips.lost,
+        "duplicated": trips.duplicated,
+        "reordered": trips.reordered,
+        "wrong": trips.wrong,
+        "measured_s": trips.seconds,
+        "replies_per_s": trips.rate,
+        **_times("", trips),
+        **_times("corrected_", trips.corrected),
+        "planned_hits": one.planned_hits,
+        "counted_hits": one.counted_hits,
+        "counted_misses": one.counted_misses,
+        "server_cpu_s": one.server_cpu_seconds,
+    }
+
+
+def _times(prefix: str, trips: RoundTrips | None) -> dict[str, object]:
+    figures = ("mean", "stddev", "minimum", "maximum", "p50", "p90", "p99", "p999")
+    return {f"{prefix}{name}_ns": getattr(trips, name, None) for name in figures}

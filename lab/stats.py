@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What repetitions say: means, paired ratios and the break-even hit rate, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
+
+from carom.lab.model import Cell, Repetition, Results, RoundTrips
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+
+Figure = Callable[[RoundTrips], float]
+"""What is taken of a repetition: its p50, its mean."""
+
+
+class Estimate(NamedTuple):
+    """A figure and its 95 % interval; the ends are None where one repetition gives none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """Half the interval's width."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+class Summary(NamedTuple):
+    """A cell over its repetitions: means of each one's figure, times in nanoseconds.
+
+    `n` and `lost` are totals; times are NaN when no repetition had a reply.
+    """
+
+    cell: Cell
+    p50: Estimate
+    p90: Estimate
+    p99: Estimate
+    p999: Estimate
+    mean: Estimate
+    stddev: Estimate
+    rate: Estimate
+    """Replies a second."""
+    n: int
+    lost: int
+    wrong: int
+    repetitions: int
+
+
+def t_quantile(n: int) -> float:
+    """The two-sided 95 % point of Student's t for a mean of `n`."""
+    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """The mean with its t interval; NaN for no value, no interval for one."""
+    if not values:
+        return Estimate(math.nan)
+    centre = float(np.mean(values))
+    if len(values) == 1:
+        return Estimate(centre)
+    margin = t_quantile(len(values)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Estimate(centre, centre - margin, centre + margin)
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """The geometric mean of the paired ratios, with the t interval of their logarithms.
+
+    The geometric mean is the one that does not depend on which side is called the base (Fleming
+    and Wallace 1986); the interval of the logarithms is carried back (Bland and Altman 1996), and
+    as rounds are interleaved, what slows a whole round cancels. ValueError for lengths that
+    differ or a value that is not positive.
+    """
+    if len(numerators) != len(denominators):
+        raise ValueError("a paired ratio needs as many numerators as denominators")
+    if any(value <= 0 for value in (*numerators, *denominators)):
+        raise ValueError("a ratio of times needs positive times")
+    logs = mean([math.log(a / b) for a, b in zip(numerators, denominators, strict=True)])
+    return Estimate(*(None if end is None else math.exp(end) for end in logs))  # type: ignore[arg-type]
+
+
+def break_even(
+    no_hook: Sequence[float], hit: Sequence[float], miss: Sequence[float], *, seed: int = 0
+) -> Estimate:
+    """The hit rate above which a cache saves time: (miss - no_hook) / (miss - hit), from 0 to 1.
+
+    0 when a miss costs nothing, 1 when no hit rate pays. The three are one time a repetition, in
+    the same order; the means over repetitions are compared. The interval resamples whole
+    repetitions (seeded bootstrap), and takes percentiles spread for few of them ("expanded
+    percentile interval", Hesterberg 2015): three repetitions give the range of what they allow.
+    ValueError for lengths that differ or are 0.
+    """
+    times = np.array([no_hook, hit, miss], dtype=float)
+    n = times.shape[1]
+    if n == 0:
+        raise ValueError("a break-even hit rate needs a repetition")
+    value = float(_break_even(times.mean(axis=1)))
+    if n == 1:
+        return Estimate(value)
+    draws = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
+    resampled = _break_even(times[:, draws].mean(axis=2))
+    tail = float(ndtr(-math.sqrt(n / (n - 1)) * t_quantile(n)))
+    low, high = np.quantile(resampled, (tail, 1 - tail)).tolist()
+    return Estimate(value, min(low, value), max(high, value))
+
+
+def _break_even(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    no_hook, hit, miss = times
+    cost, gain = miss - no_hook, miss - hit
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.select([cost <= 0, hit >= no_hook], [0.0, 1.0], cost / gain)
+
+
+def by_cell(results: Results) -> dict[Cell, list[Repetition]]:
+    """The repetitions of each cell in order of index; cells in order of first appearance."""
+    cells: dict[Cell, list[Repetition]] = {}
+    for repetition in sorted(results.repetitions, key=lambda one: one.index):
+        cells.setdefault(repetition.cell, []).append(repetition)
+    return cells
+
+
+def paired(figure: Figure, *cells: Sequence[Repetition]) -> list[list[float]]:
+    """The figure of each cell's repetitions, those only that every cell has with a reply.
+
+    Rounds are interleaved, so equal indices were measured one after the other.
+    """
+    found = [
+        {one.index: figure(one.round_trips) for one in cell if one.round_trips.count}
+        for cell in cells
+    ]
+    common = sorted(set.intersection(*(set(one) for one in found))) if found else []
+    return [[one[index] for index in common] for one in found]
+
+
+def summarise(results: Results) -> list[Summary]:
+    """One summary a cell, in order of first appearance."""
+    return [_summary(cell, repetitions) for cell, repetitions in by_cell(results).items()]
+
+
+def _summary(cell: Cell, repetitions: Sequence[Repetition]) -> Summary:
+    every = [one.round_trips for one in repetitions]
+    answered = [one for one in every if one.count]
+    return Summary(
+        cell=cell,
+        p50=mean([one.p50 for one in answered]),
+        p90=mean([one.p90 for one in answered]),
+        p99=mean([one.p99 for one in answered]),
+        p999=mean([one.p999 for one in answered]),
+        mean=mean([one.mean for one in answered]),
+        stddev=mean([one.stddev for one in answered]),
+        rate=mean([one.rate for one in every]),
+        n=sum(one.count for one in every),
+        lost=sum(one.lost for one in every),
+        wrong=sum(one.wrong for one in every),
+        repetitions=len(every),
+    )
