@@ -30,7 +30,10 @@ log = structlog.get_logger()
 
 
 class Thread:
-    """A daemon thread that runs `step` until it is stopped; a failing step ends the lease."""
+    """A daemon thread that runs `step` until it is stopped, a failing one too.
+
+    `step` returns the seconds to pause. Where renewals fail, the lease runs out by itself.
+    """
 
     def __init__(self, name: str, step: Callable[[], float]):
         self._stopping = threading.Event()

@@ -134,6 +134,12 @@ class Running:
         except UsageError as error:
             log.warning("the fast path answers nothing for now", reason=str(error))
             addresses = ()
+        else:
+            if not addresses or not interface.up:
+                log.warning(
+                    "no requests can come in: the interface has no IPv4 address or is down",
+                    interface=interface.name,
+                )
         self._fastpath.describe(interface, skb_mode=self.mode == "generic")
         fast = Fast[self.options.fast.upper()]
         self._fastpath.serve(addresses, self.options.port, fast)

@@ -60,6 +60,16 @@ def with_work(handler: Handler, seconds: float) -> Handler:
     return worked
 
 
+def as_reply(reply: object) -> Reply | None:
+    """What a handler returned, looked at closely. Raises TypeError for what is no reply."""
+    data, ttl, cache = reply if isinstance(reply, Reply) else (reply, None, True)
+    if reply is None:
+        return None
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"a reply's data is bytes, not {type(data).__name__}")
+    return Reply(bytes(data), ttl, cache and (ttl is None or ttl > 0))
+
+
 class UserspaceCache:
     """A first-come-first-served cache in the server: the baseline that experiments compare with."""
 
@@ -79,10 +89,10 @@ class UserspaceCache:
                 self.hits += 1
                 return entry[0]
             self.misses += 1
-            reply = handler(request)
-            data, ttl, cache = reply if isinstance(reply, Reply) else (reply, None, True)
-            if data is not None and cache and self._has_room(request):
-                self._entries[request] = data, time.monotonic() + (ttl or self._ttl)
+            reply = as_reply(handler(request))
+            if reply and reply.cache and self._has_room(request):
+                ttl = self._ttl if reply.ttl is None else reply.ttl
+                self._entries[request] = reply.data, time.monotonic() + ttl
             return reply
 
         return cached
@@ -128,6 +138,8 @@ class Server:
                 request, client = recvfrom(DATAGRAM_MAX)
             except BlockingIOError:
                 continue
+            except OSError as error:
+                raise ServerError(f"cannot receive requests: {error.strerror}") from error
             try:
                 reply = respond(request)
             except Exception as error:
@@ -145,7 +157,10 @@ class Server:
 
     def _plain(self, request: bytes) -> bytes | None:
         reply = self._handler(request)
-        return reply.data if isinstance(reply, Reply) else reply
+        if type(reply) is bytes:
+            return reply
+        found = as_reply(reply)
+        return found.data if found else None
 
     def _filling(self, cache: Cache) -> Respond:
         handler, take, fill = self._handler, cache.take, cache.fill
@@ -153,13 +168,15 @@ class Server:
         def respond(request: bytes) -> bytes | None:
             token = take(request)
             reply = handler(request)
-            if isinstance(reply, Reply):
-                if reply.cache:
-                    fill(request, reply.data, token, reply.ttl)
-                return reply.data
-            if reply is not None:
+            if type(reply) is bytes:
                 fill(request, reply, token)
-            return reply
+                return reply
+            found = as_reply(reply)
+            if found is None:
+                return None
+            if found.cache:
+                fill(request, found.data, token, found.ttl)
+            return found.data
 
         return respond
 
