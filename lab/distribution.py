@@ -19,7 +19,6 @@ from carom.lab.model import RoundTrips
 LOWEST_NS = 1
 HIGHEST_NS = 60_000_000_000
 DIGITS = 3
-PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 Samples = NDArray[np.int64]
 
@@ -37,13 +36,12 @@ def round_trips(
     """The record of one client's round trips, given in nanoseconds; `seconds` is how long it took.
 
     A percentile is the smallest sample that at least that share of the samples does not exceed
-    (Hyndman and Fan 1996, definition 1; numpy's `inverted_cdf`): always a value that occurred.
+    (Hyndman and Fan 1996, definition 1, HdrHistogram's too): always a value that occurred.
     `stddev` is the sample's (n - 1), 0 for a single one. Without samples every figure is 0, as
     JSON has no NaN: `count` tells.
     """
     samples = np.asarray(samples_ns, dtype=np.int64)
-    found = samples if samples.size else np.zeros(1, dtype=np.int64)
-    p50, p90, p99, p999 = np.percentile(found, PERCENTILES, method="inverted_cdf").tolist()
+    found = np.sort(samples) if samples.size else np.zeros(1, dtype=np.int64)
     return RoundTrips(
         count=samples.size,
         lost=lost,
@@ -53,15 +51,20 @@ def round_trips(
         seconds=seconds,
         mean=float(found.mean()),
         stddev=float(found.std(ddof=1)) if found.size > 1 else 0.0,
-        minimum=float(found.min()),
-        maximum=float(found.max()),
-        p50=float(p50),
-        p90=float(p90),
-        p99=float(p99),
-        p999=float(p999),
+        minimum=float(found[0]),
+        maximum=float(found[-1]),
+        p50=_percentile(found, 500),
+        p90=_percentile(found, 900),
+        p99=_percentile(found, 990),
+        p999=_percentile(found, 999),
         histogram=encode(samples),
         corrected=corrected,
     )
+
+
+def _percentile(ordered: Samples, permille: int) -> float:
+    """In whole numbers: as floats, 99.9 % of 1,000 is a little more than 999."""
+    return float(ordered[-(-ordered.size * permille // 1000) - 1])
 
 
 def empty() -> Any:
@@ -115,10 +118,10 @@ def points(histogram: Any) -> tuple[Samples, Samples]:
 
     A value stands for its bucket's upper end: at most 0.1 % above the sample.
     """
-    # The iterator hands out one object that it changes: read it at every step.
-    steps = [
-        (step.value_iterated_to, step.count_added_in_this_iter_step)
-        for step in histogram.get_recorded_iterator()
+    buckets = np.asarray(histogram.counts)  # hdrh's own iterator is a thousand times slower
+    used = np.flatnonzero(buckets)
+    ends = [
+        histogram.get_highest_equivalent_value(histogram.get_value_from_index(index))
+        for index in used.tolist()
     ]
-    values, counts = np.array(steps, dtype=np.int64).reshape(-1, 2).T
-    return values, counts
+    return np.array(ends, dtype=np.int64), buckets[used].astype(np.int64)

@@ -152,6 +152,8 @@ class Client:
             for payload, right in zip(payloads, expected, strict=True):
                 if period:
                     _wait_until(due)
+                if stray(0):
+                    counts.duplicated += self._drain(self._socket)
                 start = clock()
                 counts.sent += 1
                 try:
@@ -167,8 +169,6 @@ class Client:
                     else:
                         samples.append(end - start)
                         corrected.append(end - due)
-                    if stray(0):
-                        counts.duplicated += self._drain(self._socket)
                 due += period
         except ConnectionRefusedError as error:
             raise ExperimentError(

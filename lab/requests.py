@@ -97,7 +97,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if self.draw == "unique":
             return list(range(number, number + size)), 0
         if self.draw == "sequential":
-            return [self.first + n % self.keys for n in range(number, number + size)], 0
+            turns = range(number - self.first, number - self.first + size)
+            return [self.first + n % self.keys for n in turns], 0
         if self.hot_share is None:
             return [self.first + source.randrange(self.keys) for _ in range(size)], 0
         hot = round(self.hot_share * size)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Grids of experiments: every published cell, and plans that can be exact."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import pytest
+
+from carom.errors import ExperimentError, UsageError
+from carom.lab import grid
+from carom.lab.distribution import round_trips
+from carom.lab.grid import Settings
+from carom.lab.ping import Ping
+from carom.lab.run import Laboratory
+
+
+def test_the_default_cache_grid_is_the_published_one() -> None:
+    cells = {
+        (t.cell.series, t.cell.hit_rate)
+        for t in grid.cache(Settings())
+        if t.cell.hit_rate is not None
+    }
+    series = ("userspace_cache", "xdp_cache", "xdp_over_userspace_cache")
+    assert cells == set(itertools.product(series, (0, 0.25, 0.375, 0.5, 0.75, 1)))
+    assert all(
+        "--work 0.002000" in " ".join(t.server)
+        for t in grid.cache(Settings())
+        if t.cell.hit_rate is not None
+    )
+
+
+def test_the_default_bounce_grid_is_the_published_one() -> None:
+    seconds = {t.seconds for t in grid.bounce(Settings())}
+    assert seconds == {15, 30, 45, 60}
+    assert Settings().repetitions == 10
+
+
+@pytest.mark.parametrize("rate", [0, 0.01, 0.25, 0.3, 0.375, 0.99, 1])
+def test_hot_keys_are_as_many_as_the_cache_takes(rate: float) -> None:
+    for trial in grid.cache(Settings(hit_rates=(rate,))):
+        if trial.cell.series != "xdp_cache":
+            continue
+        capacity = int(trial.server[trial.server.index("--capacity") + 1])
+        assert trial.plan.checked().hot == (capacity if rate else 0)
+        assert trial.warm[0].keys == capacity
+        warmed = {trial.warm[0].payload(trial.warm[0].first + n) for n in range(capacity)}
+        asked = {p for b in itertools.islice(trial.plan.blocks(), 5) for p in b.payloads}
+        assert bool(warmed & asked) == (rate > 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Settings(hit_rates=(1.2,)), "hit rates"),
+        (Settings(hit_rates=()), "hit rates"),
+        (Settings(repetitions=0), "repetition"),
+        (Settings(seconds=(0,)), "seconds"),
+        (Settings(keys=1), "keys"),
+        (Settings(size=300), "size"),
+    ],
+)
+def test_wrong_settings_are_named(settings: Settings, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        grid.trials("cache", settings)
+
+
+def test_an_unknown_experiment_is_named() -> None:
+    with pytest.raises(UsageError, match="quux"):
+        grid.trials("quux", Settings())
+
+
+def status(hits: int, misses: int) -> dict[str, object]:
+    return {"verdicts": {"hit": hits, "miss": misses}, "cpu_seconds": 0.0, "userspace_cache": None}
+
+
+def pinged(sent: int, hot: int, wrong: int = 0) -> Ping:
+    trips = round_trips([1000] * sent, lost=0, duplicated=0, reordered=0, wrong=wrong, seconds=1.0)
+    return Ping(sent=sent, hot=hot, complete=True, round_trips=trips)
+
+
+def test_counts_must_equal_the_plan() -> None:
+    trial = next(t for t in grid.cache(Settings()) if t.cell.series == "xdp_cache")
+    before, ping = status(5, 7), pinged(40, 10)
+    one = Laboratory._checked(trial, 0, ping, before, status(15, 37))
+    assert (one.planned_hits, one.counted_hits, one.counted_misses) == (10, 10, 30)
+    assert one.verdicts == {"hit": 10, "miss": 30}
+    with pytest.raises(ExperimentError, match="planned 10 hits and 30 misses, counted 9 and 31"):
+        Laboratory._checked(trial, 0, ping, before, status(14, 38))
+    with pytest.raises(ExperimentError, match="wrong bytes"):
+        Laboratory._checked(trial, 0, pinged(40, 10, wrong=1), before, status(15, 37))
+
+
+def test_settings_survive_json() -> None:
+    for settings in (Settings(), *grid.short(["bounce", "cache"]).values()):
+        assert msgspec.convert(msgspec.to_builtins(settings), Settings) == settings

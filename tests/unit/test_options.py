@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options are checked once, and a wrong one is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from carom import Reply, Service
+from carom.daemon.options import options_of, seconds
+from carom.daemon.server import UserspaceCache, as_reply
+from carom.errors import ServerError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2ms", 0.002), ("500us", 0.0005), ("1.5s", 1.5), ("10m", 600), ("1h", 3600), ("7", 7)],
+)
+def test_durations(text: str, value: float) -> None:
+    assert seconds(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "ms", "-1s", "2 days", "1e9", "2msx"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match="duration"):
+        seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"port": 0}, "port"),
+        ({"port": 65_536}, "port"),
+        ({"port": "x"}, "port"),
+        ({"port": 1, "capacity": 0}, "capacity"),
+        ({"port": 1, "ttl": 0}, "ttl"),
+        ({"port": 1, "work": -1}, "work"),
+        ({"port": 1, "bind": "example"}, "bind"),
+        ({"port": 1, "bind": "224.0.0.1"}, "multicast"),
+        ({"port": 1, "protocol": "ftp"}, "protocol"),
+        ({"port": 1, "mode": "turbo"}, "mode"),
+        ({"port": 1, "colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_option_is_named(values: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        options_of(values)
+
+
+def test_a_service_needs_a_handler_and_runs_before_it_invalidates() -> None:
+    service = Service(51141)
+    with pytest.raises(UsageError, match="handler"):
+        service.run(hook="none")
+    with pytest.raises(ServerError, match="does not run"):
+        service.invalidate(b"x")
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (None, None),
+        (b"x", Reply(b"x")),
+        (bytearray(b"x"), Reply(b"x")),
+        (memoryview(b"x"), Reply(b"x")),
+        (Reply(b"x", cache=False), Reply(b"x", cache=False)),
+        (Reply(b"x", ttl=5), Reply(b"x", ttl=5)),
+        (Reply(b"x", ttl=0), Reply(b"x", ttl=0, cache=False)),
+    ],
+)
+def test_what_a_handler_may_return(reply: object, expected: Reply | None) -> None:
+    assert as_reply(reply) == expected
+
+
+@pytest.mark.parametrize("reply", ["text", 7, ["x"], Reply("text")])  # type: ignore[arg-type]
+def test_what_a_handler_may_not_return(reply: object) -> None:
+    with pytest.raises(TypeError, match="bytes"):
+        as_reply(reply)
+
+
+def test_the_userspace_cache_keeps_what_came_first() -> None:
+    asked: list[bytes] = []
+
+    def handler(request: bytes) -> bytes:
+        asked.append(request)
+        return request * 2
+
+    cache = UserspaceCache(2, ttl=60)
+    answer = cache.around(handler)
+    for request in (b"a", b"b", b"c", b"a", b"b", b"c"):
+        found = as_reply(answer(request))
+        assert found
+        assert found.data == request * 2
+    assert asked == [b"a", b"b", b"c", b"c"]
+    assert (cache.hits, cache.misses) == (2, 4)
+    assert cache.drop(b"a")
+    assert not cache.drop(b"a")
+    answer(b"c")
+    answer(b"c")
+    assert asked[4:] == [b"c"]
+    assert cache.flush() == 2
+
+
+def test_the_userspace_cache_forgets_what_has_expired() -> None:
+    replies = iter([Reply(b"1", ttl=0.0001), Reply(b"2", cache=False), Reply(b"3")])
+    cache = UserspaceCache(1, ttl=60)
+    answer = cache.around(lambda _: next(replies))
+    assert [as_reply(answer(b"a")).data for _ in range(1)] == [b"1"]  # type: ignore[union-attr]
+    while cache.misses < 3:  # a hit is possible until the first has expired
+        answer(b"a")
+    assert answer(b"a") == b"3"

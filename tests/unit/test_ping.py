@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The closed-loop client against a server on loopback that misbehaves as told."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import pytest
+
+from carom.errors import ExperimentError, UsageError
+from carom.lab.ping import Options, Ping, ping
+from carom.lab.requests import Plan
+
+LOOPBACK = "127.0.0.1"
+Behave = Callable[[socket.socket, int, bytes, tuple[str, int]], None]
+"""What the server does with its nth request."""
+
+
+@contextmanager
+def server(behave: Behave) -> Iterator[int]:
+    """A UDP server on a port of its own, which is given."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind((LOOPBACK, 0))
+        udp.settimeout(0.05)
+        stopping = threading.Event()
+
+        def run() -> None:
+            count = 0
+            while not stopping.is_set():
+                try:
+                    request, client = udp.recvfrom(65_535)
+                except TimeoutError:
+                    continue
+                behave(udp, count, request, client)
+                count += 1
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield udp.getsockname()[1]
+        finally:
+            stopping.set()
+            thread.join()
+
+
+def echo(udp: socket.socket, _: int, request: bytes, client: tuple[str, int]) -> None:
+    udp.sendto(request, client)
+
+
+def ask(behave: Behave, plan: Plan | None = None, **options: object) -> Ping:
+    with server(behave) as port:
+        given = Options(**{"count": 50, "timeout": 0.2, **options})  # type: ignore[arg-type]
+        return ping(LOOPBACK, port, plan or Plan(keys=4), given, lambda request: request)
+
+
+def tallies(result: Ping) -> tuple[int, int, int, int, int, int]:
+    trips = result.round_trips
+    return (result.sent, trips.count, trips.lost, trips.duplicated, trips.reordered, trips.wrong)
+
+
+@pytest.mark.parametrize("wait", ["block", "spin"])
+def test_all_is_well(wait: Literal["block", "spin"]) -> None:
+    result = ask(echo, wait=wait)
+    assert tallies(result) == (50, 50, 0, 0, 0, 0)
+    assert result.complete
+    assert 0 < result.round_trips.minimum <= result.round_trips.p50 <= result.round_trips.maximum
+    assert result.round_trips.corrected is None
+
+
+@pytest.mark.parametrize("wait", ["block", "spin"])
+def test_a_request_without_a_reply_is_lost(wait: Literal["block", "spin"]) -> None:
+    def deaf_once(udp: socket.socket, n: int, request: bytes, client: tuple[str, int]) -> None:
+        if n != 10:
+            echo(udp, n, request, client)
+
+    assert tallies(ask(deaf_once, wait=wait)) == (50, 49, 1, 0, 0, 0)
+
+
+def test_a_second_reply_is_a_duplicate() -> None:
+    def twice_once(udp: socket.socket, n: int, request: bytes, client: tuple[str, int]) -> None:
+        echo(udp, n, request, client)
+        if n == 49:
+            echo(udp, n, request, client)
+
+    result = ask(twice_once)
+    assert result.round_trips.count == 50
+    assert result.round_trips.wrong == 0
+    assert result.round_trips.duplicated in (0, 1)  # it may come after the client has left
+
+
+def test_duplicates_are_not_taken_for_the_next_reply() -> None:
+    def twice(udp: socket.socket, n: int, request: bytes, client: tuple[str, int]) -> None:
+        udp.sendto(request, client)
+        udp.sendto(request, client)
+        time.sleep(0.002)
+
+    result = ask(twice, Plan(keys=50, draw="sequential"), rate=100.0)
+    assert result.round_trips.duplicated >= 49
+    assert (result.round_trips.count, result.round_trips.wrong) == (50, 0)
+
+
+def test_a_late_reply_is_reordered_and_never_the_next_ones() -> None:
+    late: list[tuple[bytes, tuple[str, int]]] = []
+
+    def late_once(udp: socket.socket, n: int, request: bytes, client: tuple[str, int]) -> None:
+        if n == 10:
+            late.append((request, client))
+            return
+        if n == 12:
+            udp.sendto(*late.pop())
+        echo(udp, n, request, client)
+
+    result = ask(late_once, Plan(keys=1))
+    assert tallies(result) == (50, 49, 0, 0, 1, 0)
+
+
+def test_other_bytes_are_wrong_and_no_sample() -> None:
+    def lie_once(udp: socket.socket, n: int, request: bytes, client: tuple[str, int]) -> None:
+        udp.sendto(b"no" if n == 10 else request, client)
+
+    assert tallies(ask(lie_once)) == (50, 49, 0, 0, 0, 1)
+
+
+def test_a_stall_shows_in_the_corrected_times_of_a_paced_run() -> None:
+    def stall_once(udp: socket.socket, n: int, request: bytes, client: tuple[str, int]) -> None:
+        if n == 10:
+            time.sleep(0.1)
+        echo(udp, n, request, client)
+
+    trips = ask(stall_once, rate=1000.0).round_trips
+    assert trips.corrected
+    slow = 20e6  # the requests that were due during the stall waited for it too
+    assert trips.p90 < slow < trips.corrected.p90
+
+
+def test_hot_requests_are_sent_in_whole_blocks() -> None:
+    plan = Plan(size=(1, 1), keys=8, hot=3, hot_share=0.375)
+    result = ask(echo, plan, count=41)
+    assert (result.sent, result.hot) == (80, 30)
+
+
+def test_nobody_listens() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind((LOOPBACK, 0))
+        port = udp.getsockname()[1]
+    with pytest.raises(ExperimentError, match=f"nothing listens on {LOOPBACK} port {port}"):
+        ping(LOOPBACK, port, Plan(), Options(count=3))
+
+
+@pytest.mark.parametrize(
+    "options", [Options(count=0), Options(timeout=0), Options(rate=-1), Options(seconds=-1.0)]
+)
+def test_options_that_cannot_be(options: Options) -> None:
+    with pytest.raises(UsageError):
+        ping(LOOPBACK, 9, Plan(), options)
