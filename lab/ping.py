@@ -80,6 +80,7 @@ class Client:
         self._options = options
         self._abandoned: list[socket.socket] = []
         self._counts = _Counts()
+        self._due = 0  # when the next request is, with a rate; 0 before the first
         self._open()
 
     def _open(self) -> None:
@@ -147,7 +148,8 @@ class Client:
         counts, clock, period = self._counts, time.perf_counter_ns, self._period()
         samples, corrected = counts.samples, counts.corrected
         send, receive, stray = self._socket.send, self._receive(), self._poll.poll
-        begin = due = clock()
+        begin = clock()
+        due = self._due or begin
         try:
             for payload, right in zip(payloads, expected, strict=True):
                 if period:
@@ -168,7 +170,8 @@ class Client:
                         counts.wrong += 1
                     else:
                         samples.append(end - start)
-                        corrected.append(end - due)
+                        if period:
+                            corrected.append(end - due)
                 due += period
         except ConnectionRefusedError as error:
             raise ExperimentError(
@@ -178,6 +181,7 @@ class Client:
         except OSError as error:
             raise ExperimentError(f"cannot send: {error.strerror}") from error
         finally:
+            self._due = due
             counts.nanoseconds += clock() - begin
 
     def _period(self) -> int:
