@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import random
 import sys
+import traceback
 import zlib
 from collections.abc import Callable
 
@@ -63,11 +64,15 @@ def load(name: str) -> Service:
     sys.path.insert(0, "")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise  # the module is there, and imports what is not: its author's to see
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and module_name.startswith(error.name or "?"):
+            raise UsageError(
+                f"there is no module {module_name!r}", hint="--app takes MODULE:SERVICE"
+            ) from error
         raise UsageError(
-            f"there is no module {module_name!r}", hint="--app takes MODULE:SERVICE"
+            f"{module_name} cannot be imported: {error!r}",
+            hint="-v shows where it fails",
+            details=traceback.format_exc(),
         ) from error
     finally:
         sys.path.remove("")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line without root: what it prints, refuses, and exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from carom import __version__
+
+
+def carom(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "carom", *argv],
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_version() -> None:
+    assert carom("--version").stdout == f"carom {__version__}\n"
+
+
+def test_lab_list_names_the_experiments() -> None:
+    assert set(json.loads(carom("lab", "list", "--json").stdout)) == {"bounce", "cache"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["quux"], 2, "quux"),
+        (["serve", "--port", "0", "-i", "lo"], 2, "port 0 is out of range"),
+        (["serve", "--port", "x"], 2, "--port"),
+        (["serve", "--ttl", "soon"], 2, "'soon' is not a duration"),
+        (["serve", "--mode", "turbo"], 2, "turbo"),
+        (["serve"], 2, "no interface"),
+        (["serve", "--app", "nowhere:service"], 2, "no module 'nowhere'"),
+        (["serve", "--app", "carom.apps:nothing"], 2, "no Service named 'nothing'"),
+        (["lab", "run", "quux"], 2, "no experiment 'quux'"),
+        (["lab", "run", "cache", "--hit-rates", "0,2"], 2, "hit rates"),
+        (["lab", "run", "cache", "--hit-rates", "a"], 2, "are not numbers"),
+        (["lab", "run", "cache", "--waits", "never"], 2, "wrong option"),
+        (["lab", "run", "cache", "--on", "moon"], 2, "no pair 'moon'"),
+        (["ping", "127.0.0.1", "9", "--size", "big"], 2, "is not a size"),
+        (["ping", "127.0.0.1", "9", "--rate", "5", "--interval", "1s"], 2, "same thing"),
+        (["ping", "127.0.0.1", "9", "--draw", "lots"], 2, "wrong option"),
+        (["cache", "get", "0xzz"], 2, "not hexadecimal"),
+        (["status", "--pid", "1"], 1, "does not answer"),
+    ],
+)
+def test_a_mistake_is_one_clear_message(argv: list[str], code: int, words: str) -> None:
+    done = carom(*argv)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_app_that_cannot_be_imported_shows_its_author_why(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import not_there_at_all\n")
+    serve = ("serve", "--app", "broken:service")
+    quiet, verbose = (carom(*v, *serve, PYTHONPATH=str(tmp_path)) for v in ((), ("-v",)))
+    for done in (quiet, verbose):
+        assert done.returncode == 2
+        assert "broken cannot be imported: ModuleNotFoundError" in done.stderr
+    assert "Traceback" not in quiet.stderr
+    assert "Traceback" in verbose.stderr
