@@ -216,6 +216,7 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
     """Left: p50 of each, from 0. Right: what they make of a request, against the hit rate."""
     figure, (dots, *right) = _figure(3.9, 1, 2 if cost.break_even else 1)
     names = list(reversed(medians))
+    longest = max(one.value for one in medians.values())
     for height, name in enumerate(names):
         one = medians[name]
         dots.errorbar(
@@ -232,17 +233,18 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
             f"{words.micro(1e3 * one.value)} µs",
             (one.value, height),
             xytext=(0, 12),
-            ha="center",
+            ha="center" if one.value > 0.1 * longest else "left",
             textcoords="offset points",
         )
     dots.set_yticks(range(len(names)), [words.SERIES[name] for name in names])
     dots.set_ylim(-0.5, len(names) - 0.4)
-    dots.set_xlim(0, 1.2 * max(one.value for one in medians.values()))
+    dots.set_xlim(0, 1.2 * longest)
     dots.set_xlabel("p50 round trip, µs")
     dots.set_title(f"Cost of a miss, {cost.wait}", loc="left", weight="bold")
     if cost.break_even:
         _break_even(right[0], medians, cost.break_even)
-    return _save(figure, _intervals(medians.values()), path)
+    bars = _intervals(medians.values())
+    return _save(figure, f"{bars} {IDLE}" if cost.wait == "blocking" else bars, path)
 
 
 def _break_even(axes: Axes, medians: dict[str, Estimate], rate: Estimate) -> None:
