@@ -9,11 +9,12 @@ import os
 import struct
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from carom.include import libbpf
 from carom.include.abi import (
     ENTRY,
+    ENTRY_KEY,
     KEY,
     KEY_MAX,
     REPLY_MAX,
@@ -42,12 +43,8 @@ class Clock(Protocol):
         """Seconds in so many jiffies."""
 
 
-class Token(NamedTuple):
-    """What a miss takes before its reply is made: the versions that the entry will be held to."""
-
-    slot: int
-    version: int
-    generation: int
+Token = tuple[int, int, int]
+"""What a miss takes before its reply is made: a slot, its version, the service's generation."""
 
 
 class Cache:
@@ -65,10 +62,9 @@ class Cache:
         self._service = fastpath.SERVICE
         self._generation_cell = SLOTS + fastpath.SERVICE
         self._versions = fastpath.versions
-        self._key = bytearray(KEY.size)
         self._entry = bytearray(ENTRY.size)
-        self._key_pointer = ctypes.addressof(ctypes.c_char.from_buffer(self._key))
         self._entry_pointer = ctypes.addressof(ctypes.c_char.from_buffer(self._entry))
+        self._key_pointer = self._entry_pointer + ENTRY_KEY
         self._update = libbpf.library().bpf_map_update_elem
         self._stamp = time.time_ns()
         self.fills = 0
@@ -80,7 +76,8 @@ class Cache:
     def take(self, request: bytes) -> Token:
         """The token of a miss: take it before the reply is made."""
         slot = slot_of(request)
-        return Token(slot, self._versions[slot], self._versions[self._generation_cell])
+        versions = self._versions
+        return slot, versions[slot], versions[self._generation_cell]
 
     def fill(self, request: bytes, reply: bytes, token: Token, ttl: float | None = None) -> None:
         """Store a reply; it is in the kernel when this returns. `ttl` in seconds."""
@@ -89,7 +86,6 @@ class Cache:
             return
         self._stamp += 1
         slot, version, generation = token
-        KEY.pack_into(self._key, 0, self._service, len(request), request)
         ENTRY.pack_into(
             self._entry,
             0,
@@ -100,7 +96,9 @@ class Cache:
             slot,
             len(reply),
             sum_of(reply),
-            self._key,
+            self._service,
+            len(request),
+            request,
             0,
             reply,
             self._stamp,

@@ -65,8 +65,11 @@ class Fast(IntEnum):
 KEY = struct.Struct(f"=HH{KEY_MAX}s")
 """service, length, bytes. Packing fills up with the zeros that are part of the key."""
 
-ENTRY = struct.Struct(f"=QQQQIHH{KEY.size}sI{REPLY_MAX}sQ")
-"""head, expires, token, generation, slot, length, sum, key, 0, reply, tail."""
+ENTRY = struct.Struct(f"=QQQQIHHHH{KEY_MAX}sI{REPLY_MAX}sQ")
+"""head, expires, token, generation, slot, length, sum, the key's three, 0, reply, tail."""
+
+ENTRY_KEY = struct.calcsize("=QQQQIHH")
+"""Where in an entry its key is."""
 
 ENDPOINT = struct.Struct("=4s2sH")
 """IPv4 address and port in network order, 0."""
@@ -113,8 +116,8 @@ def sum_of(data: bytes) -> int:
 
 def unpack_entry(data: bytes | memoryview) -> Entry | None:
     """Read an entry from the bytes of a map value; None when it was replaced while it was read."""
-    head, expires, token, generation, slot, length, _, key, _, reply, tail = ENTRY.unpack(data)
+    (head, expires, token, generation, slot, length, _, *key, _, reply, tail) = ENTRY.unpack(data)
     if head != tail:
         return None
-    service, key_length, key_bytes = KEY.unpack(key)
+    service, key_length, key_bytes = key
     return Entry(service, key_bytes[:key_length], reply[:length], expires, token, generation, slot)
