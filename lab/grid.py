@@ -31,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     inner_waits: tuple[Wait, ...] = WAITS
     """The waits in which hit rates other than the lowest and the highest are measured."""
     waits: tuple[Wait, ...] = WAITS
+    miss_waits: tuple[Wait, ...] = WAITS
+    """The waits in which the cost of a miss is measured."""
     seconds: tuple[float, ...] | None = None
     repetitions: int = 10
     keys: int = 8
@@ -178,6 +180,7 @@ def _miss_cost(settings: Settings) -> list[Trial]:
             warm=warm,
         )
         for wait in settings.waits
+        if wait in settings.miss_waits
         for series, server, app, plan, counter, warm in rows
     ]
 
@@ -207,7 +210,10 @@ def short(names: Sequence[str]) -> dict[str, Settings]:
     """Settings under which an experiment takes about half a minute of measuring."""
     return {
         name: Settings(
-            repetitions=5 if name == "bounce" else 3, seconds=(0.5,), inner_waits=("blocking",)
+            repetitions=5 if name == "bounce" else 3,
+            seconds=(0.5,),
+            inner_waits=("blocking",),
+            miss_waits=("spin",),
         )
         for name in names
     }

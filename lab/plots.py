@@ -167,7 +167,7 @@ def _distribution(
     axes.set_yticks(_nines(np.array(PERCENTILES) / 100), [f"{p:g} %" for p in PERCENTILES])
     axes.set_ylim(0, 3)
     figure.legend(loc="outside right upper", frameon=False)
-    axes.set_title(f"{title}: distribution of round-trip times", loc="left", weight="bold")
+    axes.set_title(f"{title}: round-trip times", loc="left", weight="bold")
     return [_save(figure, caption, path)]
 
 
