@@ -16,7 +16,6 @@ from carom.include.abi import (
     ENTRY,
     ENTRY_KEY,
     KEY,
-    KEY_MAX,
     REPLY_MAX,
     SLOTS,
     Entry,
@@ -24,6 +23,7 @@ from carom.include.abi import (
     sum_of,
     unpack_entry,
 )
+from carom.protocols.raw import key_of
 from carom.xdp.fastpath import FastPath
 
 _HEAD = struct.Struct(f"=QQQQI{ENTRY.size - 36}x")
@@ -81,7 +81,8 @@ class Cache:
 
     def fill(self, request: bytes, reply: bytes, token: Token, ttl: float | None = None) -> None:
         """Store a reply; it is in the kernel when this returns. `ttl` in seconds."""
-        if not 1 <= len(request) <= KEY_MAX or len(reply) > REPLY_MAX:
+        key = key_of(request)
+        if key is None or len(reply) > REPLY_MAX:
             self.unfit += 1
             return
         self._stamp += 1
@@ -97,8 +98,8 @@ class Cache:
             len(reply),
             sum_of(reply),
             self._service,
-            len(request),
-            request,
+            len(key),
+            key,
             0,
             reply,
             self._stamp,

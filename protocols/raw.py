@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""raw: the whole payload is the key, and nothing on the wire writes. The other half of raw.h."""
+
+from __future__ import annotations
+
+from carom.include.abi import KEY_MAX
+
+
+def key_of(request: bytes) -> bytes | None:
+    """The cache key of a request; None for one that has none: empty, or longer than a key."""
+    return request if 1 <= len(request) <= KEY_MAX else None
