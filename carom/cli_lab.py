@@ -284,8 +284,10 @@ def lab_bench(
 
 @lab_app.command("clean")
 def lab_clean() -> None:
-    """Remove what a killed run left: its namespaces and the processes in them."""
+    """Remove what a killed run left: its namespaces, the processes in them, dead control sockets."""
+    from carom.daemon import control
     from carom.vm.namespace import clean
 
+    control.running()  # forgets the sockets that nobody answers on
     for name in clean():
         print(f"removed {name}")
