@@ -144,7 +144,9 @@ class Server:
                 reply = respond(request)
             except Exception as error:
                 self.handler_errors += 1
-                self._complain("the handler failed; its request goes unanswered", error, request)
+                self._complain(
+                    "the handler failed; its request goes unanswered", request, exc_info=error
+                )
                 continue
             if reply is None:
                 continue
@@ -153,7 +155,7 @@ class Server:
                 self.replies += 1
             except OSError as error:
                 self.send_errors += 1
-                self._complain("a reply could not be sent", error, request)
+                self._complain("a reply could not be sent", request, error=error.strerror)
 
     def _plain(self, request: bytes) -> bytes | None:
         reply = self._handler(request)
@@ -180,9 +182,9 @@ class Server:
 
         return respond
 
-    def _complain(self, what: str, error: Exception, request: bytes) -> None:
+    def _complain(self, what: str, request: bytes, **more: object) -> None:
         """Log at most one complaint a second: whoever sends requests must not fill the disk."""
         now = time.monotonic()
         if now - self._complained >= 1:
             self._complained = now
-            log.error(what, request=request[:32].hex(), exc_info=error)
+            log.error(what, request=request[:32].hex(), **more)
