@@ -80,7 +80,7 @@ SERVICE = struct.Struct("=II")
 INTERFACE = struct.Struct("=6sHI")
 """MAC address, MTU in bytes, skb mode."""
 
-_SLOT_PRIME = 3221225473  # 3 * 2**30 + 1
+_SLOT_PRIME = 65519  # below SLOTS; 256 has the order 32,759, so a key's bytes weigh differently
 
 
 class Entry(NamedTuple):
@@ -98,10 +98,10 @@ class Entry(NamedTuple):
 def slot_of(key: bytes) -> int:
     """The cell of `versions` that a key hashes to, 0 to SLOTS - 1.
 
-    The key as a little-endian number, modulo a 32-bit prime: cheap in Python, where big numbers are
+    The key as a little-endian number, modulo a prime: cheap in Python, where big numbers are
     native, and 32 bits at a time in BPF. A collision costs a miss, never a wrong answer.
     """
-    return int.from_bytes(key, "little") % _SLOT_PRIME % SLOTS
+    return int.from_bytes(key, "little") % _SLOT_PRIME
 
 
 def sum_of(data: bytes) -> int:
