@@ -284,7 +284,7 @@ def lab_bench(
 
 @lab_app.command("clean")
 def lab_clean() -> None:
-    """Remove what a killed run left: its namespaces, the processes in them, dead control sockets."""
+    """Remove what a killed run left: namespaces, the processes in them, dead control sockets."""
     from carom.daemon import control
     from carom.vm.namespace import clean
 
