@@ -62,9 +62,13 @@ def with_work(handler: Handler, seconds: float) -> Handler:
 
 def as_reply(reply: object) -> Reply | None:
     """What a handler returned, looked at closely. Raises TypeError for what is no reply."""
-    data, ttl, cache = reply if isinstance(reply, Reply) else (reply, None, True)
     if reply is None:
         return None
+    if not isinstance(reply, Reply):
+        reply = Reply(reply)  # type: ignore[arg-type]  # its data is looked at next
+    data, ttl, cache = reply
+    if type(data) is bytes and (ttl is None or ttl > 0):
+        return reply
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"a reply's data is bytes, not {type(data).__name__}")
     return Reply(bytes(data), ttl, cache and (ttl is None or ttl > 0))
