@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: marks by folder, the fast path loaded once, and no silent skip in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from carom.errors import PrivilegeError
+from carom.include.bpf import check_privileges
+from carom.xdp.fastpath import FastPath
+
+TESTS = Path(__file__).resolve().parent
+PRIVILEGED = ("prog", "netns")
+"""Folders whose tests load BPF programs, and the marks that they get."""
+
+_ran = pytest.StashKey[bool]()
+
+# No deadline: a busy machine is no bug. No database: tests leave nothing behind.
+hypothesis.settings.register_profile("carom", deadline=None, database=None)
+hypothesis.settings.load_profile("carom")
+
+
+def _why_not() -> str | None:
+    """Why BPF programs cannot be loaded here, or None."""
+    try:
+        check_privileges()
+        from bcc import BPF  # noqa: F401
+    except PrivilegeError as error:
+        return f"{error} ({error.hint})"
+    except ImportError as error:
+        return f"BCC is missing: {error}"
+    return None
+
+
+def _privileged(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(mark) for mark in PRIVILEGED)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, and skip those that cannot run here, with the reason."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in PRIVILEGED:
+            item.add_marker(folder)
+    privileged = [item for item in items if _privileged(item)]
+    reason = _why_not() if privileged else None
+    if reason:
+        for item in privileged:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Note that a privileged test ran to its end, good or bad."""
+    skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
+    if call.when == "call" and not skipped and _privileged(item):
+        item.config.stash[_ran] = True
+
+
+def _nothing_ran(config: pytest.Config) -> bool:
+    wanted = os.environ.get("CI") == "true" and not config.option.collectonly
+    return wanted and not config.stash.get(_ran, False)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In CI, a session that skipped everything that needs root has failed."""
+    if _nothing_ran(session.config) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say why."""
+    if _nothing_ran(config):
+        terminalreporter.write_line(
+            f"CI=true, but no test marked {' or '.join(PRIVILEGED)} ran: failed. "
+            f"Here: {_why_not() or 'they were not selected'}.",
+            red=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def load_fastpath() -> Iterator[Callable[..., FastPath]]:
+    """FastPath(**options), compiled once a session for each set of options and closed at its end.
+
+    Whoever takes one resets what it relies on: others used it before.
+    """
+    loaded: dict[tuple[tuple[str, object], ...], FastPath] = {}
+    with ExitStack() as stack:
+
+        def load(**options: object) -> FastPath:
+            key = tuple(sorted(options.items()))
+            if key not in loaded:
+                loaded[key] = stack.enter_context(FastPath(**options))  # type: ignore[arg-type]
+            return loaded[key]
+
+        yield load

@@ -1,0 +1,527 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers from the cache in full, each way to miss, and what the daemon's hands do to the map.
+
+BPF_PROG_TEST_RUN always leaves room to grow a frame to a full MTU, so that PASS_ROOM comes from a
+small MTU here; where a driver has no room is seen between namespaces only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from carom.include.abi import ENTRY, REPLY_MAX, SLOTS, Entry, Fast, Verdict, slot_of
+from carom.xdp.fastpath import FastPath
+from prog.host import START, Host, Outcome, passed, sent
+from prog.packets import FRAME_MIN, HEADERS, cached_reply, pseudo_sum, request, tuned
+
+REQUEST_SIZES = (1, 2, 3, 4, 5, 17, 18, 19, 31, 32, 255, 256)
+REPLY_SIZES = (0, 1, 17, 18, 19, 32, 255, 256, 511, 512, 513, 1024, 1025, 1471, 1472)
+
+QUESTION, ANSWER = b"how many roads", b"the answer to it"
+OTHER = b"another question"
+
+
+def question(length: int) -> bytes:
+    return bytes((i * 5 + length) % 255 + 1 for i in range(length))
+
+
+def answer(length: int) -> bytes:
+    return bytes((i * 11 + i // 256 + length + 128) % 256 for i in range(length))
+
+
+def hit(reply: bytes, **fields: dict[str, int]) -> Outcome:
+    return sent(Verdict.HIT, cached_reply(reply, **fields))
+
+
+def asks(host: Host, payload: bytes) -> Outcome:
+    return host.run(request(payload))
+
+
+def missed(verdict: Verdict, payload: bytes) -> Outcome:
+    return passed(verdict, request(payload))
+
+
+class TestHit:
+    """What leaves is a whole frame, made from the entry and the request's headers."""
+
+    @pytest.mark.parametrize("reply_size", REPLY_SIZES)
+    @pytest.mark.parametrize("request_size", REQUEST_SIZES)
+    def test_sizes(self, host: Host, request_size: int, reply_size: int) -> None:
+        payload, reply = question(request_size), answer(reply_size)
+        host.fill(payload, reply)
+        expected = hit(reply)
+        assert len(expected.frame) == max(FRAME_MIN, HEADERS + reply_size)
+        assert asks(host, payload) == expected
+        assert asks(host, payload) == expected
+
+    @pytest.mark.parametrize("reply_size", [0, 1, 17, 18, 19, 32, 256, 1472])
+    @pytest.mark.parametrize(
+        "padding",
+        [b"\0" * 17, b"\xa5" * 17, b"\xa5" * 300, b"\xa5" * 1471],
+        ids=["zeros", "junk", "more-junk", "most-junk"],
+    )
+    def test_the_requests_padding_never_comes_back(
+        self, host: Host, padding: bytes, reply_size: int
+    ) -> None:
+        host.fill(b"k", answer(reply_size))
+        assert host.run(request(b"k", padding=padding)) == hit(answer(reply_size))
+
+    @pytest.mark.parametrize("reply_size", [0, 1, 2, 17])
+    def test_nothing_of_a_longer_reply_stays_behind(self, host: Host, reply_size: int) -> None:
+        host.fill(OTHER, b"\xff" * REPLY_MAX)
+        host.fill(QUESTION, b"\xff" * REPLY_MAX)
+        assert asks(host, OTHER) == hit(b"\xff" * REPLY_MAX)
+        host.fill(QUESTION, answer(reply_size))
+        assert asks(host, QUESTION) == hit(answer(reply_size))
+
+    @pytest.mark.parametrize("skb_mode", [False, True], ids=["native", "skb"])
+    @pytest.mark.parametrize("kind", ["whole", "zero", "partial"])
+    @pytest.mark.parametrize("reply_size", [0, 1, 32, 33, 1472])
+    def test_checksums(self, host: Host, reply_size: int, kind: str, skb_mode: bool) -> None:
+        host.describe(skb_mode=skb_mode)
+        reply = answer(reply_size)
+        host.fill(QUESTION, reply)
+        asked = {"whole": {}, "zero": {"chksum": 0}}.get(
+            kind, {"chksum": pseudo_sum(len(QUESTION))}
+        )
+        answered = {"chksum": pseudo_sum(reply_size)} if kind == "partial" and skb_mode else {}
+        assert host.run(request(QUESTION, udp=asked)) == hit(reply, udp=answered)
+
+    @pytest.mark.parametrize("reply_size", [2, 3, 18, 32, 513, 1472])
+    def test_a_sum_of_zero_is_sent_as_ones(self, host: Host, reply_size: int) -> None:
+        reply = tuned(0, answer(reply_size))
+        host.fill(QUESTION, reply)
+        expected = hit(reply)
+        assert expected.frame[40:42] == b"\xff\xff"
+        assert asks(host, QUESTION) == expected
+
+    @pytest.mark.parametrize("byte", [b"\0", b"\xff"], ids=["zeros", "ones"])
+    def test_one_byte_over_and_over(self, host: Host, byte: bytes) -> None:
+        for size in REPLY_SIZES:
+            host.fill(byte * 32, byte * size)
+            assert asks(host, byte * 32) == hit(byte * size)
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+    @given(
+        payload=st.binary(min_size=1, max_size=256),
+        reply=st.integers(0, 1472).flatmap(lambda n: st.randoms().map(lambda r: r.randbytes(n))),
+        padding=st.binary(max_size=40),
+    )
+    def test_any(self, host: Host, payload: bytes, reply: bytes, padding: bytes) -> None:
+        host.fill(payload, reply)
+        assert host.run(request(payload, padding=padding)) == hit(reply)
+
+    def test_headers_are_this_requests(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        for n in range(1, 4):
+            asked = request(
+                QUESTION,
+                eth={"src": f"02:00:00:00:0{n}:02"},
+                ip={"src": f"198.18.{n}.2", "id": n, "ttl": 64 + n, "flags": "DF"},
+                udp={"sport": 40000 + n},
+            )
+            assert host.run(asked) == hit(
+                ANSWER,
+                eth={"dst": f"02:00:00:00:0{n}:02"},
+                ip={"dst": f"198.18.{n}.2", "id": n, "ttl": 63 + n, "flags": "DF"},
+                udp={"dport": 40000 + n},
+            )
+
+    def test_a_refill_replaces(self, host: Host) -> None:
+        for reply in (b"first", b"second, which is longer", b"3"):
+            host.fill(QUESTION, reply)
+            assert asks(host, QUESTION) == hit(reply)
+        assert host.cache.count() == 1
+
+
+class TestMiss:
+    """Each reason why an entry does not answer."""
+
+    def test_not_there(self, host: Host) -> None:
+        assert asks(host, QUESTION) == missed(Verdict.MISS, QUESTION)
+        host.fill(OTHER, ANSWER)
+        assert asks(host, QUESTION) == missed(Verdict.MISS, QUESTION)
+
+    @pytest.mark.parametrize("size", REQUEST_SIZES)
+    def test_the_whole_key_counts(self, host: Host, size: int) -> None:
+        payload = question(size)
+        host.fill(payload, ANSWER)
+        for at in {0, size // 2, size - 1}:
+            near = flipped(payload, at)
+            assert asks(host, near) == missed(Verdict.MISS, near)
+        shorter, longer = payload[:-1], payload + b"x"
+        for other in (shorter, longer):
+            expected = Verdict.MISS if 1 <= len(other) <= 256 else Verdict.PASS_SIZE
+            assert asks(host, other) == missed(expected, other)
+
+    def test_trailing_zeros_are_part_of_the_key(self, host: Host) -> None:
+        keys = [b"k", b"k\0", b"k\0\0", b"k" + b"\0" * 255, b"\0", b"\0" * 256]
+        for n, key in enumerate(keys):
+            assert asks(host, key) == missed(Verdict.MISS, key)
+            host.fill(key, b"reply %d" % n)
+        assert [asks(host, key) for key in keys] == [hit(b"reply %d" % n) for n in range(6)]
+
+    def test_the_service_is_part_of_the_key(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        value = host.stored(QUESTION)
+        host.cache.drop(QUESTION)
+        host.store(QUESTION, value, service=1)
+        assert asks(host, QUESTION) == missed(Verdict.MISS, QUESTION)
+
+    @pytest.mark.parametrize("ttl", [None, 1, 7])
+    def test_expires_at_its_tick(self, host: Host, ttl: int | None) -> None:
+        host.fill(QUESTION, ANSWER, ttl)
+        host.clock.advance((100 if ttl is None else ttl) - 1)
+        assert asks(host, QUESTION) == hit(ANSWER)
+        host.clock.advance(1)
+        assert asks(host, QUESTION) == missed(Verdict.MISS_EXPIRED, QUESTION)
+        host.clock.advance(10**6)
+        assert asks(host, QUESTION) == missed(Verdict.MISS_EXPIRED, QUESTION)
+        host.fill(QUESTION, ANSWER, ttl)
+        assert asks(host, QUESTION) == hit(ANSWER)
+
+    def test_invalidated(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        host.fill(OTHER, ANSWER)
+        host.cache.invalidate(QUESTION)
+        assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
+        assert asks(host, OTHER) == hit(ANSWER)
+        host.fill(QUESTION, b"new")
+        assert asks(host, QUESTION) == hit(b"new")
+
+    def test_a_token_from_before_an_invalidation_is_void(self, host: Host) -> None:
+        token = host.cache.take(QUESTION)
+        host.cache.invalidate(QUESTION)
+        host.cache.fill(QUESTION, ANSWER, token)
+        assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
+
+    def test_a_token_from_before_a_flush_is_void(self, host: Host) -> None:
+        token = host.cache.take(QUESTION)
+        host.cache.flush()
+        host.cache.fill(QUESTION, ANSWER, token)
+        assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
+
+    def test_a_new_generation_voids_all(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        host.fill(OTHER, ANSWER)
+        host.fastpath.bump(SLOTS + host.fastpath.SERVICE)
+        for payload in (QUESTION, OTHER):
+            assert asks(host, payload) == missed(Verdict.MISS_VOID, payload)
+
+    def test_another_services_generation_voids_nothing(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        host.fastpath.bump(SLOTS + host.fastpath.SERVICE + 1)
+        assert asks(host, QUESTION) == hit(ANSWER)
+
+    def test_a_key_of_the_same_slot_goes_with_it(self, host: Host) -> None:
+        """A collision costs a miss; it never keeps what was written."""
+        same = b"a\0"
+        assert slot_of(same) == slot_of(b"a")
+        host.fill(b"a", ANSWER)
+        host.fill(same, b"of its own")
+        assert asks(host, same) == hit(b"of its own")
+        host.cache.invalidate(b"a")
+        assert asks(host, same) == missed(Verdict.MISS_VOID, same)
+
+    def test_void_before_expired(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER, 1)
+        host.clock.advance(1)
+        host.cache.invalidate(QUESTION)
+        assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
+
+    def test_flushed(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        assert host.cache.flush() == 1
+        assert asks(host, QUESTION) == missed(Verdict.MISS, QUESTION)
+
+
+def torn(value: bytes, **changes: object) -> bytes:
+    """An entry's bytes with some of its fields replaced."""
+    names = "head expires token generation slot length sum service key_length key zero reply tail"
+    fields = dict(zip(names.split(), ENTRY.unpack(value), strict=True))
+    assert changes.keys() <= fields.keys()
+    return ENTRY.pack(*(fields | changes).values())
+
+
+def flipped(payload: bytes, at: int) -> bytes:
+    """The payload with one byte another."""
+    return payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
+
+
+class TestTorn:
+    """An entry that was replaced under its reader: written so into the map, found before a byte of
+    the packet changes."""
+
+    HEAD = 1234567890123456789
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            pytest.param({"head": HEAD}, id="head"),
+            pytest.param({"tail": HEAD}, id="tail"),
+            pytest.param({"key_length": len(OTHER), "key": OTHER}, id="key"),
+            pytest.param({"service": 1}, id="service"),
+            pytest.param({"key_length": len(QUESTION) + 1}, id="key-length-more"),
+            pytest.param({"key_length": len(QUESTION) - 1}, id="key-length-less"),
+            pytest.param({"length": REPLY_MAX + 1}, id="length"),
+            pytest.param({"length": 2048}, id="length-2048"),
+            pytest.param({"length": 0xFFFF}, id="length-ffff"),
+        ],
+    )
+    def test_torn(self, host: Host, changes: dict[str, object]) -> None:
+        host.fill(QUESTION, ANSWER)
+        value = host.stored(QUESTION)
+        host.store(QUESTION, torn(value, **changes))
+        assert asks(host, QUESTION) == missed(Verdict.MISS_TORN, QUESTION)
+        host.store(QUESTION, torn(value, head=self.HEAD, tail=self.HEAD))
+        assert asks(host, QUESTION) == hit(ANSWER)
+
+    @pytest.mark.parametrize("size", [*range(1, 14), 20, 21, 31, 32, 251, 252, 253, 255, 256])
+    def test_each_byte_of_the_key(self, host: Host, size: int) -> None:
+        payload = question(size)
+        host.fill(payload, ANSWER)
+        value = host.stored(payload)
+        for at in range(size):
+            host.store(payload, torn(value, key=flipped(payload, at)))
+            assert asks(host, payload) == missed(Verdict.MISS_TORN, payload)
+        host.store(payload, value)
+        assert asks(host, payload) == hit(ANSWER)
+
+    def test_torn_before_void_and_expired(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER, 1)
+        host.store(QUESTION, torn(host.stored(QUESTION), head=self.HEAD))
+        host.cache.invalidate(QUESTION)
+        host.clock.advance(1)
+        assert asks(host, QUESTION) == missed(Verdict.MISS_TORN, QUESTION)
+
+    @pytest.mark.parametrize("slot", [SLOTS + 256, 0xFFFFFFFF])
+    def test_a_slot_out_of_bounds_reads_as_version_0(self, host: Host, slot: int) -> None:
+        host.fill(QUESTION, ANSWER)
+        host.store(QUESTION, torn(host.stored(QUESTION), slot=slot, token=1))
+        assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
+
+
+class TestPass:
+    """A hit that cannot be sent, and a request that cannot be believed."""
+
+    @pytest.mark.parametrize("size", [18, 19, 32, 1000, 1472])
+    def test_mtu(self, host: Host, size: int) -> None:
+        reply = answer(size)
+        host.fill(QUESTION, reply)
+        host.describe(mtu=28 + size - 1)
+        assert asks(host, QUESTION) == missed(Verdict.PASS_ROOM, QUESTION)
+        host.describe(mtu=28 + size)
+        assert asks(host, QUESTION) == hit(reply)
+
+    def test_mtu_of_a_padded_request(self, host: Host) -> None:
+        host.fill(QUESTION, answer(100))
+        host.describe(mtu=127)
+        frame = request(QUESTION, padding=b"\xa5" * 200)
+        assert host.run(frame) == passed(Verdict.PASS_ROOM, frame)
+
+    @pytest.mark.parametrize("skb_mode", [False, True], ids=["native", "skb"])
+    @pytest.mark.parametrize("size", REQUEST_SIZES)
+    def test_wrong_checksum(self, host: Host, size: int, skb_mode: bool) -> None:
+        host.describe(skb_mode=skb_mode)
+        payload = question(size)
+        host.fill(payload, answer(500))
+        right = int.from_bytes(request(payload)[40:42], "big")
+        for wrong in (right ^ 1, right ^ 0x8000, 0xFFFF ^ right):
+            frame = request(payload, udp={"chksum": wrong})
+            assert host.run(frame) == passed(Verdict.PASS_CHECKSUM, frame)
+        assert asks(host, payload) == hit(answer(500))
+
+    def test_ambiguous_checksum(self, host: Host) -> None:
+        payload = tuned(pseudo_sum(32), question(32))
+        frame = request(payload)
+        host.fill(payload, ANSWER)
+        assert frame[40:42] == pseudo_sum(32).to_bytes(2, "big")
+        assert host.run(frame) == hit(ANSWER)
+        host.describe(skb_mode=True)
+        assert host.run(frame) == passed(Verdict.PASS_CHECKSUM, frame)
+
+    def test_a_service_that_bounces_does_not_look(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        host.serve(Fast.BOUNCE)
+        assert asks(host, QUESTION).verdict is Verdict.BOUNCE
+
+
+class TestHands:
+    """carom.daemon.cache: what it says of the map, and what it leaves there."""
+
+    def test_get(self, host: Host) -> None:
+        assert host.cache.get(QUESTION) is None
+        host.cache.invalidate(QUESTION)
+        token = host.cache.take(QUESTION)
+        host.cache.fill(QUESTION, ANSWER, token, 7)
+        slot, version, generation = token
+        assert slot == slot_of(QUESTION)
+        entry = host.cache.get(QUESTION)
+        assert entry == Entry(
+            service=0,
+            key=QUESTION,
+            reply=ANSWER,
+            expires=START + 7,
+            token=version,
+            generation=generation,
+            slot=slot,
+        )
+        assert host.cache.get(QUESTION + b"\0") is None
+
+    def test_state(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER, 7)
+        entry = host.cache.get(QUESTION)
+        assert entry
+        assert (host.cache.state(entry), host.cache.seconds_left(entry)) == ("live", 7)
+        host.clock.advance(6)
+        assert (host.cache.state(entry), host.cache.seconds_left(entry)) == ("live", 1)
+        host.clock.advance(2)
+        assert (host.cache.state(entry), host.cache.seconds_left(entry)) == ("expired", -1)
+        host.cache.invalidate(QUESTION)
+        assert host.cache.state(entry) == "void"
+        host.fill(QUESTION, ANSWER)
+        entry = host.cache.get(QUESTION)
+        assert entry
+        assert host.cache.state(entry) == "live"
+        host.fastpath.bump(SLOTS + host.fastpath.SERVICE)
+        assert host.cache.state(entry) == "void"
+
+    def test_drop(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        host.fill(OTHER, ANSWER)
+        token = host.cache.take(QUESTION)
+        assert host.cache.drop(QUESTION)
+        assert not host.cache.drop(QUESTION)
+        assert asks(host, QUESTION) == missed(Verdict.MISS, QUESTION)
+        assert asks(host, OTHER) == hit(ANSWER)
+        host.cache.fill(QUESTION, ANSWER, token)
+        assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
+
+    def test_sweep_takes_the_dead_and_leaves_the_living(self, host: Host) -> None:
+        host.fill(b"short", b"1", 5)
+        host.fill(b"void", b"2", 50)
+        host.fill(b"live", b"3", 6)
+        host.cache.invalidate(b"void")
+        assert host.cache.sweep() == 1
+        host.clock.advance(4)
+        assert host.cache.sweep() == 0
+        host.clock.advance(1)
+        assert host.cache.sweep() == 1
+        assert [entry.key for entry in host.cache.entries()] == [b"live"]
+        assert asks(host, b"live") == hit(b"3")
+
+    def test_more_than_a_batch(self, host: Host) -> None:
+        filled = {b"key %d" % n: b"reply %d" % n for n in range(1300)}
+        for payload, reply in filled.items():
+            host.fill(payload, reply, 5 if payload.endswith(b"7") else 10)
+        assert host.cache.count() == 1300
+        assert {entry.key: entry.reply for entry in host.cache.entries()} == filled
+        host.clock.advance(5)
+        assert host.cache.sweep() == 130
+        assert host.cache.count() == 1170
+        assert host.cache.flush() == 1170
+        assert (host.cache.count(), list(host.cache.entries())) == (0, [])
+
+    def test_entries_leave_out_a_torn_one(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        host.fill(OTHER, ANSWER)
+        host.store(QUESTION, torn(host.stored(QUESTION), head=1))
+        assert [entry.key for entry in host.cache.entries()] == [OTHER]
+        assert host.cache.get(QUESTION) is None
+
+    def test_unfit(self, host: Host) -> None:
+        for payload, reply in (
+            (b"", ANSWER),
+            (b"x" * 257, ANSWER),
+            (QUESTION, b"x" * (REPLY_MAX + 1)),
+        ):
+            host.fill(payload, reply)
+        cache = host.cache
+        assert (cache.unfit, cache.fills, cache.refused, cache.count()) == (3, 0, 0, 0)
+
+    def test_bump_knows_its_cells(self, host: Host) -> None:
+        before = host.fastpath.versions[SLOTS - 1]
+        host.fastpath.bump(SLOTS - 1)
+        assert host.fastpath.versions[SLOTS - 1] == before + 1
+        with pytest.raises(Exception, match="no cell"):
+            host.fastpath.bump(SLOTS + 256)
+
+
+class TestFull:
+    """A cache with no room left, in either policy."""
+
+    CAPACITY = 8
+
+    @pytest.fixture
+    def fcfs(self, load_fastpath: Callable[..., FastPath]) -> Host:
+        return Host(load_fastpath(policy="fcfs", capacity=self.CAPACITY, test_clock=True))
+
+    def fill_up(self, host: Host) -> None:
+        for n in range(self.CAPACITY):
+            host.fill(b"first %d" % n, b"reply %d" % n, 10)
+        assert (host.cache.fills, host.cache.refused) == (self.CAPACITY, 0)
+
+    def test_first_come_first_served(self, fcfs: Host) -> None:
+        self.fill_up(fcfs)
+        for n in range(3):
+            fcfs.fill(OTHER, ANSWER)
+            assert (fcfs.cache.fills, fcfs.cache.refused) == (self.CAPACITY, n + 1)
+            assert asks(fcfs, OTHER) == missed(Verdict.MISS, OTHER)
+        for n in range(self.CAPACITY):
+            assert asks(fcfs, b"first %d" % n) == hit(b"reply %d" % n)
+
+    def test_a_full_cache_still_takes_a_refill(self, fcfs: Host) -> None:
+        self.fill_up(fcfs)
+        fcfs.fill(b"first 3", b"new", 10)
+        assert (fcfs.cache.fills, fcfs.cache.refused) == (self.CAPACITY + 1, 0)
+        assert asks(fcfs, b"first 3") == hit(b"new")
+
+    def test_swept_when_expired_it_takes_other_keys(self, fcfs: Host) -> None:
+        self.fill_up(fcfs)
+        fcfs.clock.advance(10)
+        assert asks(fcfs, b"first 0") == missed(Verdict.MISS_EXPIRED, b"first 0")
+        fcfs.fill(OTHER, ANSWER)
+        assert fcfs.cache.refused == 1
+        assert fcfs.cache.sweep() == self.CAPACITY
+        for n in range(self.CAPACITY):
+            fcfs.fill(b"later %d" % n, b"reply %d" % n)
+            assert asks(fcfs, b"later %d" % n) == hit(b"reply %d" % n)
+        assert (fcfs.cache.fills, fcfs.cache.refused) == (2 * self.CAPACITY, 1)
+        assert asks(fcfs, b"first 0") == missed(Verdict.MISS, b"first 0")
+
+    def test_swept_when_void_it_takes_another_key(self, fcfs: Host) -> None:
+        self.fill_up(fcfs)
+        fcfs.cache.invalidate(b"first 5")
+        assert fcfs.cache.sweep() == 1
+        fcfs.fill(OTHER, ANSWER)
+        assert asks(fcfs, OTHER) == hit(ANSWER)
+
+    def test_lru_goes_on(self, host: Host) -> None:
+        capacity = host.fastpath.capacity
+        for n in range(capacity + 2000):
+            host.fill(b"key %d" % n, b"reply %d" % n)
+            if n % 1000 == 0:
+                assert asks(host, b"key %d" % n) == hit(b"reply %d" % n)
+        assert (host.cache.fills, host.cache.refused) == (capacity + 2000, 0)
+        assert capacity // 2 < host.cache.count() <= capacity
+
+
+def test_the_kernels_own_clock(load_fastpath: Callable[..., FastPath]) -> None:
+    """The build that no test drives takes jiffies for lease and expiry, whatever the cell says."""
+    fastpath = load_fastpath(policy="lru")
+    host = Host(fastpath)
+    now = fastpath.read_jiffies()
+    host.fill(QUESTION, ANSWER, 10**6)
+    host.fill(OTHER, ANSWER, 0)
+    for cell in (0, now, now + 10**7):
+        fastpath.clock[0] = cell
+        fastpath.lease[0] = now + 10**6
+        assert asks(host, QUESTION) == hit(ANSWER)
+        assert asks(host, OTHER) == missed(Verdict.MISS_EXPIRED, OTHER)
+        fastpath.lease[0] = now
+        assert asks(host, QUESTION) == missed(Verdict.PASS_LEASE, QUESTION)
+    assert now <= fastpath.read_jiffies() < now + 10**5
