@@ -102,7 +102,7 @@ class Module:
         said: list[str] = []
         try:
             with _captured_stderr() as said:
-                self._module = self._bcc.BPF(src_file=str(source), cflags=cflags)
+                self._module = self._bcc.BPF(src_file=bytes(source), cflags=cflags)
         except Exception as error:  # BCC raises bare Exceptions
             raise self._explained(error, said) from error
 
@@ -130,7 +130,7 @@ class Module:
         said: list[str] = []
         try:
             with _captured_stderr() as said:
-                return int(self._module.load_func(name, self._bcc.BPF.XDP).fd)
+                return int(self._module.load_func(name.encode(), self._bcc.BPF.XDP).fd)
         except Exception as error:  # BCC raises bare Exceptions
             raise VerifierError(
                 f"the kernel's verifier refused {name} of {self.source.name}: "

@@ -90,13 +90,15 @@ static __always_inline bool same_mac(const u8 *a, const u8 *b)
 	return *(u32 *)a == *(u32 *)b && *(u16 *)(a + 4) == *(u16 *)(b + 4);
 }
 
-/* A source that a reply must not go to: it would loop, or reach many, or a well-known service. */
+/*
+ * A source that a reply must not go to: it would loop, or reach many, or a well-known service. Our
+ * own addresses are the services map's to know.
+ */
 static __always_inline bool refused_source(const struct request *request)
 {
 	u32 source = ntohl(request->ip->saddr);
 
-	return request->ip->saddr == request->ip->daddr ||
-	       source >> 24 == 0 || source >> 24 == 127 || source >= 0xe0000000 ||
+	return source >> 24 == 0 || source >> 24 == 127 || source >= 0xe0000000 ||
 	       (request->eth->h_source[0] & 1) ||
 	       ntohs(request->udp->source) < SOURCE_PORT_MIN ||
 	       request->udp->source == request->udp->dest;

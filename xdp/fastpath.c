@@ -280,6 +280,9 @@ static __always_inline enum verdict answer(struct xdp_md *ctx)
 	verdict = check_request(&request, interface);
 	if (verdict)
 		return verdict;
+	endpoint.address = request.ip->saddr;
+	if (services.lookup(&endpoint))
+		return PASS_SOURCE;  /* another address of ours */
 	if (service->fast == FAST_OFF)
 		return PASS_OFF;
 	if (!leased())

@@ -8,6 +8,7 @@ header.
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from collections.abc import Iterator
 
@@ -296,6 +297,15 @@ def test_too_long_to_bounce(bouncer: Host, length: int) -> None:
 def test_service_off(ready: Host) -> None:
     ready.serve(Fast.OFF)
     assert ready.run(GOOD) == passed(Verdict.PASS_OFF, GOOD)
+
+
+def test_another_address_of_ours_is_no_source(ready: Host) -> None:
+    other = "198.18.0.77"
+    served = tuple(map(ipaddress.IPv4Address, (HOST, other)))
+    frame = ip(src=other)
+    assert ready.run(frame) == answer_of(ready, ip={"dst": other})
+    ready.fastpath.serve(served, PORT, ready.fast)
+    assert ready.run(frame) == passed(Verdict.PASS_SOURCE, frame)
 
 
 def test_service_withdrawn(ready: Host) -> None:
