@@ -55,6 +55,9 @@ class Ready(msgspec.Struct, kw_only=True):
         )
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM raise Stop in the main thread, once."""
@@ -62,16 +65,29 @@ def _signals() -> Iterator[None]:
         raise UsageError("a service runs in the main thread only", hint="signals end it")
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
         raise Stop
 
-    saved = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    saved = {number: signal.signal(number, stop) for number in _ENDING}
     try:
         yield
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold signals back; threads started meanwhile never take one.
+
+    One that another thread took would not wake the main thread, which has to act on it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 class Running:
@@ -96,6 +112,8 @@ class Running:
             self._stack.callback(setattr, service, "_invalidate", None)
             self._control = Control(self._calls())
             self._stack.callback(self._control.close)
+            if options.cpu is not None:
+                _pin(options.cpu)  # this thread; those beside it have started
             self._stack = self._stack.pop_all()
 
     def _start_fastpath(self, interface: Interface) -> None:
@@ -169,8 +187,6 @@ class Running:
 
     def run(self) -> None:
         """Serve until Stop."""
-        if self.options.cpu is not None:
-            _pin(self.options.cpu)
         self._server.run(self.options.wait)
 
     def close(self) -> None:
@@ -279,15 +295,15 @@ def serve(service: Service, options: Options, interface: str | None, *, json: bo
     """Run `service` until SIGINT or SIGTERM; print one `ready` line once packets are answered."""
     if options.hook == "xdp" and options.fast != "off" and not interface:
         raise UsageError("no interface to answer on", hint="name one with -i, or say --hook none")
-    with contextlib.suppress(Stop), _signals():
-        running = Running(service, options, interface)
-        with contextlib.closing(running):
-            ready = running.ready()
-            print(msgspec.json.encode(ready).decode() if json else ready, flush=True)
-            try:
-                running.run()
-            except Stop:
-                _summarise(running)
+    with contextlib.suppress(Stop), _signals(), contextlib.ExitStack() as stack:
+        with _signals_held():
+            running = stack.enter_context(contextlib.closing(Running(service, options, interface)))
+        ready = running.ready()
+        print(msgspec.json.encode(ready).decode() if json else ready, flush=True)
+        try:
+            running.run()
+        except Stop:
+            _summarise(running)
 
 
 def _summarise(running: Running) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import Literal, NoReturn
@@ -17,11 +16,6 @@ from carom.daemon.service import Handler, Reply
 from carom.errors import PrivilegeError, ServerError
 
 DATAGRAM_MAX = 65_535
-
-SIGNALS_WAIT = 100_000
-"""Microseconds that a signal may wait at most."""
-
-_TIMEVAL = struct.Struct("@ll")
 
 Respond = Callable[[bytes], bytes | None]
 
@@ -143,9 +137,6 @@ class Server:
         respond = self._filling(self._cache) if self._cache else self._plain
         recvfrom, sendto = self._udp.recvfrom, self._udp.sendto
         self._udp.setblocking(wait == "block")
-        # The kernel gives a signal to any thread, and then nothing wakes this one, which has to
-        # handle it: so its call returns by itself now and then, at no cost to a request.
-        self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(0, SIGNALS_WAIT))
         while True:
             try:
                 request, client = recvfrom(DATAGRAM_MAX)
