@@ -9,10 +9,10 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
+from carom.include.resource import Resource
 
 INCLUDE = Path(__file__).resolve().parent
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
@@ -79,7 +79,7 @@ def check_privileges() -> None:
         )
 
 
-class Module:
+class Module(Resource):
     """A compiled C file: its programs and maps live until it closes.
 
     Raises PrivilegeError, CompileError (clang's words in `details`) or VerifierError (its log).
@@ -153,14 +153,3 @@ class Module:
     def close(self) -> None:
         """Free programs and maps."""
         self._module.cleanup()
-
-    def __enter__(self) -> Module:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -17,6 +17,7 @@ import msgspec
 from carom import apps
 from carom.daemon import control
 from carom.errors import CaromError, ExperimentError
+from carom.include.resource import Resource
 from carom.lab.ping import Options, Ping, ping
 from carom.lab.requests import Plan
 from carom.vm.pair import Host
@@ -113,7 +114,7 @@ def main() -> None:
         hand.close()
 
 
-class Agent:
+class Agent(Resource):
     """The lab's end: calls what runs on a host. Leaving it ends the agent and its servers."""
 
     def __init__(self, host: Host):
@@ -167,12 +168,6 @@ class Agent:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
-
-    def __enter__(self) -> Agent:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import pyroute2
 import pyroute2.netns
 
 from carom.errors import ExperimentError, PrivilegeError
+from carom.include.resource import Resource
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ _CLAIMS = Path("/run/carom/namespaces")
 _MOUNTS = Path("/run/netns")
 
 
-class Namespace:
+class Namespace(Resource):
     """One network namespace with a name of its own; leaving removes it and ends what runs in it.
 
     A file locked by its owner claims it, so that `clean` can tell what a killed owner left.
@@ -129,17 +129,6 @@ class Namespace:
         _remove(self.name)
         Path(self._claim.name).unlink(missing_ok=True)
         self._claim.close()
-
-    def __enter__(self) -> Namespace:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def join(a: Namespace, a_interface: str, b: Namespace, b_interface: str) -> None:

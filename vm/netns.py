@@ -9,9 +9,9 @@ import re
 import socket
 import subprocess
 from collections.abc import Sequence
-from types import TracebackType
 
 from carom.include import libbpf
+from carom.include.resource import Resource
 from carom.vm.namespace import Namespace, join
 
 INTERFACE = "carom0"
@@ -39,7 +39,7 @@ class NamespaceHost:
         return self.namespace.popen(argv)
 
 
-class NamespacePair:
+class NamespacePair(Resource):
     """Two namespaces: made on creation, removed on exit.
 
     The client's end carries a program that only passes: without it a veth loses what native XDP
@@ -81,17 +81,6 @@ class NamespacePair:
     def close(self) -> None:
         """Remove the pair and end what runs in it."""
         self._stack.close()
-
-    def __enter__(self) -> NamespacePair:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def attach_pass(namespace: Namespace, interface: str) -> int:

@@ -7,7 +7,6 @@ import functools
 import ipaddress
 import struct
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from carom.errors import BPFError
@@ -23,6 +22,7 @@ from carom.include.abi import (
 )
 from carom.include.bpf import Module
 from carom.include.netlink import Interface
+from carom.include.resource import Resource
 from carom.xdp.link import Link, Mode, ModeOption
 
 Policy = Literal["lru", "fcfs"]
@@ -40,7 +40,7 @@ def possible_cpus() -> int:
     return int(ranges[-1].split("-")[-1]) + 1
 
 
-class FastPath:
+class FastPath(Resource):
     """The fast path of one interface: loaded on entry, answering once attached, gone on exit.
 
     `versions`, `lease` and `clock` are the maps' own cells: reads and writes need no system call.
@@ -134,14 +134,3 @@ class FastPath:
         self.lease.release()
         self.clock.release()
         self._module.close()
-
-    def __enter__(self) -> FastPath:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

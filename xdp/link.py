@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-from types import TracebackType
 from typing import Literal
 
 import structlog
@@ -13,6 +12,7 @@ import structlog
 from carom.errors import BusyError, InterfaceError, PrivilegeError
 from carom.include import libbpf
 from carom.include.netlink import Interface
+from carom.include.resource import Resource
 
 Mode = Literal["native", "generic"]
 ModeOption = Literal["auto", "native", "generic"]
@@ -27,7 +27,7 @@ _REFUSALS = {errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM, errno.E
 log = structlog.get_logger()
 
 
-class Link:
+class Link(Resource):
     """One attached program; leaving the context detaches it. `mode` says how it came on."""
 
     def __init__(self, program_fd: int, interface: Interface, mode: ModeOption = "auto"):
@@ -96,14 +96,3 @@ class Link:
     def close(self) -> None:
         """Detach."""
         os.close(self._fd)
-
-    def __enter__(self) -> Link:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
