@@ -84,16 +84,20 @@ class Control:
                 hint=f"{folder} must be a folder that this user may write to",
             ) from error
         self._server.calls = calls
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name="control", daemon=True
-        )
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
         self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._closing:
+            self._server.handle_request()
 
     def close(self) -> None:
         """Stop serving and remove the socket."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._closing = True
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # ends the wait for a connection at once
         self._thread.join()
+        self._server.server_close()
         self.path.unlink(missing_ok=True)
 
 
