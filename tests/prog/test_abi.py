@@ -65,13 +65,13 @@ def pythons(packed: struct.Struct) -> list[tuple[int, int]]:
     ],
 )
 def test_layouts(tables: Any, table: str, side: str, packed: struct.Struct, fields: str) -> None:
-    layout = getattr(tables[table], side)
+    layout = getattr(tables[table.encode()], side)
     assert ctypes.sizeof(layout) == packed.size
     assert [clangs(layout, path) for path in fields.split()] == pythons(packed)
 
 
 def test_the_key_of_an_entry(tables: Any) -> None:
-    assert clangs(tables["cache"].Leaf, "key") == (ENTRY_KEY, KEY.size)
+    assert clangs(tables[b"cache"].Leaf, "key") == (ENTRY_KEY, KEY.size)
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_the_key_of_an_entry(tables: Any) -> None:
     ],
 )
 def test_sizes_of_maps(tables: Any, table: str, size: int) -> None:
-    assert tables[table].max_entries == size
+    assert tables[table.encode()].max_entries == size
