@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way from a client to a server: straight, or through a router."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from carom.vm.namespace import Namespace, join
+from carom.vm.netns import NamespacePair, attach_pass
+from netns.process import INTERFACE
+
+ROUTED_CLIENT, ROUTER_NEAR = "198.18.1.1", "198.18.1.2"
+ROUTER_FAR, ROUTED_SERVER = "198.18.2.1", "198.18.2.2"
+
+
+class Line(NamedTuple):
+    """Two ends, and the addresses of server and client."""
+
+    client: Namespace
+    server: Namespace
+    address: str
+    client_address: str
+
+    def offload(self, *, sender: bool, replier: bool) -> None:
+        """Let the ends leave their checksums to their devices, or make them."""
+        for end, on in ((self.client, sender), (self.server, replier)):
+            end.run("ethtool", "-K", INTERFACE, "tx", "on" if on else "off")
+
+
+def of_pair(pair: NamespacePair) -> Line:
+    """A pair's own ends."""
+    client, server = pair.client, pair.server
+    return Line(client.namespace, server.namespace, server.address, client.address)
+
+
+def _verify_all(client: Namespace) -> None:
+    """Let the client's kernel verify checksums that a veth would vouch for."""
+    client.run("ethtool", "-K", INTERFACE, "rx", "off")
+
+
+@contextlib.contextmanager
+def straight() -> Iterator[Line]:
+    """A pair as experiments use it."""
+    with NamespacePair() as pair:
+        _verify_all(pair.client.namespace)
+        yield of_pair(pair)
+
+
+@contextlib.contextmanager
+def routed() -> Iterator[Line]:
+    """A pair with a router in between."""
+    with contextlib.ExitStack() as stack:
+        client, router, server = (
+            stack.enter_context(Namespace(role)) for role in ("client", "router", "server")
+        )
+        join(client, INTERFACE, router, "near")
+        join(router, "far", server, INTERFACE)
+        for namespace, interface, address in (
+            (client, INTERFACE, ROUTED_CLIENT),
+            (router, "near", ROUTER_NEAR),
+            (router, "far", ROUTER_FAR),
+            (server, INTERFACE, ROUTED_SERVER),
+        ):
+            namespace.address(interface, address, 30)
+        client.run("ip", "route", "add", "default", "via", ROUTER_NEAR)
+        server.run("ip", "route", "add", "default", "via", ROUTER_FAR)
+        router.call(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+        # A veth sends what native XDP answers only to a peer that has a program too.
+        stack.callback(os.close, attach_pass(router, "far"))
+        _verify_all(client)
+        yield Line(client, server, ROUTED_SERVER, ROUTED_CLIENT)

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""carom as a process inside a namespace: started, asked for its counters, ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from carom.daemon import control
+from carom.vm.namespace import Namespace
+
+INTERFACE = "carom0"
+DEADLINE = 6.0
+"""Seconds after which a test gives up on what it waits for; nothing is measured by it."""
+
+HERE = Path(__file__).resolve().parent
+CAROM = [sys.executable, "-P", "-m", "carom"]
+
+_BACKGROUND = {"pass_ethertype"}
+"""Verdicts on what hosts say without being asked: ARP."""
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    """Wait until `true()` is. Fails after DEADLINE."""
+    end = time.monotonic() + DEADLINE
+    while not true():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.02)
+
+
+def attached(namespace: Namespace, interface: str = INTERFACE) -> dict[str, Any] | None:
+    """The XDP program on an interface as `ip` shows it, or None."""
+    (link,) = json.loads(namespace.run("ip", "-json", "link", "show", interface))
+    xdp = link.get("xdp")
+    return xdp["prog"] if xdp else None
+
+
+def control_socket(pid: int) -> Path:
+    """The control socket of a carom."""
+    return control.directory() / f"{pid}.sock"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process' environment with some variables of one's own, and no colours."""
+    return {**os.environ, "NO_COLOR": "1", **variables}
+
+
+class Ended:
+    """A carom that has ended: its exit code, and what it said."""
+
+    def __init__(self, pid: int, code: int, stdout: str, stderr: str):
+        self.pid = pid
+        self.code = code
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def __repr__(self) -> str:
+        return f"exit {self.code}\nstdout: {self.stdout}\nstderr: {self.stderr}"
+
+
+def start(
+    namespace: Namespace,
+    *arguments: str,
+    stderr: Any = subprocess.PIPE,
+    cwd: Path = HERE,
+    prefix: tuple[str, ...] = (),
+    **variables: str,
+) -> subprocess.Popen[str]:
+    """Start `carom ARGUMENT...` in a namespace, behind `prefix`."""
+    return subprocess.Popen(
+        namespace.argv([*prefix, *CAROM, *arguments]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        cwd=cwd,
+        env=environment(**variables),
+    )
+
+
+def run(namespace: Namespace, *arguments: str, **options: Any) -> Ended:
+    """Run `carom ARGUMENT...` in a namespace to its end."""
+    with start(namespace, *arguments, **options) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return Ended(process.pid, process.returncode, stdout, stderr)
+
+
+class Carom:
+    """`carom serve` in a namespace, ready when this is made; leaving the context ends it.
+
+    Leaving by itself checks what holds for every end by a signal: exit code 0, no traceback (but
+    for handlers that fail on purpose), no program and no control socket left.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        *arguments: str,
+        interface: str | None = INTERFACE,
+        handlers_fail: bool = False,
+    ):
+        self.namespace = namespace
+        self.interface = interface
+        self._handlers_fail = handlers_fail
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in _end
+        where = ("-i", interface) if interface else ()
+        self.process = start(namespace, "serve", *where, *arguments, "--json", stderr=self._stderr)
+        self.pid = self.process.pid
+        self.ended: Ended | None = None
+        self.ready: dict[str, Any] = json.loads(self._first_line())
+
+    def _first_line(self) -> str:
+        assert self.process.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            selector.select(DEADLINE)
+        if not selector:
+            self.process.kill()
+        line = self.process.stdout.readline()
+        if not line:
+            self._end()
+            raise AssertionError(f"carom did not get ready: {self.ended}")
+        return line
+
+    def stderr(self) -> str:
+        """What it has logged so far."""
+        at = os.lseek(self._stderr.fileno(), 0, os.SEEK_CUR)
+        return os.pread(self._stderr.fileno(), at, 0).decode()
+
+    def status(self) -> dict[str, Any]:
+        """What `carom status --json` prints."""
+        status: dict[str, Any] = control.call("status", self.pid, timeout=DEADLINE)
+        return status
+
+    def counters(self) -> dict[str, int]:
+        """Verdicts, and the counters of the server and its cache."""
+        status = self.status()
+        cache = status["cache"] or {}
+        counters = {**status["verdicts"], **status["server"]}
+        counters |= {name: cache[name] for name in ("fills", "refused", "unfit") if cache}
+        return {name: n for name, n in counters.items() if name not in _BACKGROUND}
+
+    def since(self, before: dict[str, int]) -> dict[str, int]:
+        """The counters that have changed, and by how much."""
+        changes = {name: n - before[name] for name, n in self.counters().items()}
+        return {name: n for name, n in changes.items() if n}
+
+    def expect(self, before: dict[str, int], **changes: int) -> None:
+        """Exactly these counters have changed by so much, those apart that changed by 0.
+
+        A server counts its reply after it has left, so this looks again before it fails.
+        """
+        wanted = {name: n for name, n in changes.items() if n}
+        end = time.monotonic() + 5
+        while (found := self.since(before)) != wanted and time.monotonic() < end:
+            time.sleep(0.02)
+        assert found == wanted
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> Ended:
+        """Wait for its end."""
+        try:
+            self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"it does not end: {self._end()}") from None
+        return self._end()
+
+    def _end(self) -> Ended:
+        if not self.ended:
+            assert self.process.stdout
+            code = self.process.wait()
+            self.ended = Ended(self.pid, code, self.process.stdout.read(), self.stderr())
+            self.process.stdout.close()
+            self._stderr.close()
+            print(self.ended)  # for whoever reads of a failure
+        return self.ended
+
+    def stop(self) -> Ended:
+        """End it by SIGTERM, and check that it left nothing behind."""
+        self.signal(signal.SIGTERM)
+        ended = self.wait()
+        self.check_clean(ended)
+        return ended
+
+    def check_clean(self, ended: Ended) -> None:
+        """It went by itself and left nothing behind."""
+        assert ended.code == 0, ended
+        assert self._handlers_fail or "Traceback" not in ended.stderr, ended
+        assert not control_socket(self.pid).exists()
+        if self.interface:
+            assert attached(self.namespace, self.interface) is None
+
+    def __enter__(self) -> Carom:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.ended:
+            return
+        if error:
+            self.process.kill()
+            self._end()
+        else:
+            self.stop()

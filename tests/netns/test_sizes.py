@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replies of other lengths than their requests': XDP carries them or the server sends them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from carom import apps
+from carom.daemon import control
+from carom.include.abi import KEY_MAX, REPLY_MAX
+from netns.line import Line
+from netns.process import INTERFACE, Carom
+from netns.services import sized_reply, sized_request
+from netns.wire import Client, Tap, check_sums, checksum_errors
+
+AROUND_THE_SHORTEST_FRAME = (17, 18, 19)
+REPLIES = (
+    0,
+    1,
+    2,
+    *AROUND_THE_SHORTEST_FRAME,
+    *range(31, 34),
+    *range(48, REPLY_MAX, 24),
+    REPLY_MAX,
+)
+ROUNDS = 5
+
+
+@pytest.fixture(scope="module", params=["native", "generic"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Either mode of XDP."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def carom(straight: Line, mode: str) -> Iterator[Carom]:
+    """A carom whose clients choose the lengths of replies."""
+    with Carom(straight.server, "--mode", mode, "--app", "services:sized") as carom:
+        yield carom
+
+
+@pytest.mark.parametrize("sender", [True, False], ids=["sender-tx-on", "sender-tx-off"])
+@pytest.mark.parametrize("length", [2, 32, KEY_MAX])
+def test_every_length_is_answered(
+    carom: Carom, straight: Line, mode: str, length: int, sender: bool
+) -> None:
+    """By XDP or by the server, as there is room in this frame or not; never not at all."""
+    straight.offload(sender=sender, replier=True)
+    control.call("flush", carom.pid)
+    errors = checksum_errors(straight.client)
+    hits = {}
+    with Client(straight.client, straight.address) as client, Tap(straight.client) as tap:
+        for reply_bytes in REPLIES:
+            request = sized_request(reply_bytes, length)
+            reply = sized_reply(request)
+            before = carom.counters()
+            for _ in range(1 + ROUNDS):
+                assert client.ask(request) == reply
+            hits[reply_bytes] = carom.since(before).get("hit", 0)
+            room = ROUNDS - hits[reply_bytes]
+            served = 1 + room
+            carom.expect(
+                before,
+                miss=1,
+                hit=hits[reply_bytes],
+                pass_room=room,
+                replies=served,
+                fills=served,
+            )
+        assert client.nothing_more()
+        frames = tap.frames()
+    assert len(frames) == 2 * len(REPLIES) * (1 + ROUNDS)
+    for frame in frames:
+        check_sums(frame)
+    assert checksum_errors(straight.client) == errors
+    shrunk = {reply_bytes: n for reply_bytes, n in hits.items() if reply_bytes <= length}
+    assert set(shrunk.values()) == {ROUNDS}, "a shorter reply always fits"
+    assert any(n for reply_bytes, n in hits.items() if reply_bytes > length), "none ever grew"
+
+
+@pytest.mark.parametrize("reply_bytes", [REPLY_MAX + 1, 2000, 8000, 65_507])
+def test_longer_than_a_frame(carom: Carom, straight: Line, reply_bytes: int) -> None:
+    """The server sends them, in fragments, time and again."""
+    request = sized_request(reply_bytes, 32)
+    before = carom.counters()
+    with Client(straight.client, straight.address) as client:
+        for _ in range(2):
+            assert client.ask(request) == sized_reply(request)
+    carom.expect(before, miss=2, replies=2, unfit=2)
+
+
+def test_longer_than_a_datagram(carom: Carom, straight: Line) -> None:
+    """Such a reply cannot be sent: that is counted and logged in a line, and the server goes on."""
+    sendable = sized_request(5, 32)
+    before = carom.counters()
+    with Client(straight.client, straight.address) as client:
+        client.send(sized_request(65_508, 32))
+        assert client.ask(sendable) == sized_reply(sendable)
+        assert client.nothing_more()
+    changed = carom.since(before)
+    assert changed["send_errors"] == changed["unfit"] == 1
+    (line,) = [line for line in carom.stderr().splitlines() if "could not be sent" in line]
+    assert "Message too long" in line
+
+
+def test_longer_than_the_mtu(own_line: Line) -> None:
+    """A hit that the interface's MTU does not take goes up to the server, which fragments it."""
+    fits, long = (sized_request(n, KEY_MAX) for n in (200, 280))
+    for end in (own_line.client, own_line.server):
+        end.run("ip", "link", "set", INTERFACE, "mtu", "300")
+    with (
+        Carom(own_line.server, "--mode", "generic", "--app", "services:sized") as carom,
+        Client(own_line.client, own_line.address) as client,
+    ):
+        for request in (fits, long):
+            assert client.ask(request) == sized_reply(request)
+        before = carom.counters()
+        assert client.ask(fits) == sized_reply(fits)
+        carom.expect(before, hit=1)
+        before = carom.counters()
+        assert client.ask(long) == sized_reply(long)
+        carom.expect(before, pass_room=1, replies=1, fills=1)
+        assert client.nothing_more()
+
+
+def test_mixed_sizes(own_line: Line, mode: str) -> None:
+    """20,000 requests of 1 to 256 bytes, each reply compared: none is wrong, none is lost."""
+    source = random.Random(20_000)
+    handler = apps.mixed.handler
+    assert handler
+    requests = [source.randbytes(source.randint(1, KEY_MAX)) for _ in range(400)]
+    replies = {request: handler(request) for request in requests}
+    assert len(replies) == len(set(replies.values())) > 390
+    wrong = 0
+    with (
+        Carom(own_line.server, "--mode", mode, "--app", "carom.apps:mixed") as carom,
+        Client(own_line.client, own_line.address) as client,
+    ):
+        for _ in range(20_000):
+            request = source.choice(requests)
+            wrong += client.ask(request) != replies[request]
+        assert client.nothing_more()
+        counters = carom.counters()
+    assert wrong == 0
+    assert counters["hit"] + counters["replies"] == 20_000
+    assert counters["miss"] == len(replies)
+    assert counters["hit"] > 1_000
+    assert counters["miss"] + counters["pass_room"] == counters["replies"]
