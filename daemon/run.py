@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from carom.daemon import server as servers
+from carom.daemon import transport
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.control import Control
@@ -104,7 +105,7 @@ class Running:
         self.interface: Interface | None = None
         self._userspace_cache: UserspaceCache | None = None
         with self._stack:
-            udp = self._stack.enter_context(servers.bind(options.bind, options.port))
+            udp = self._stack.enter_context(transport.bind(options.bind, options.port))
             if options.hook == "xdp" and options.fast != "off" and interface_name:
                 self._start_fastpath(netlink.interface(interface_name))
             self._server = self._make_server(service, udp)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import time
 from collections.abc import Callable
@@ -13,7 +12,8 @@ import structlog
 
 from carom.daemon.cache import Cache
 from carom.daemon.service import Handler, Reply
-from carom.errors import PrivilegeError, ServerError
+from carom.daemon.transport import transport
+from carom.errors import ServerError
 
 DATAGRAM_MAX = 65_535
 
@@ -24,28 +24,6 @@ log = structlog.get_logger()
 
 class Stop(BaseException):
     """Raised in the main thread by a signal: ends the loop, and no handler's `except` holds it."""
-
-
-def bind(address: str, port: int) -> socket.socket:
-    """A UDP socket. Raises ServerError, naming who is in the way where that can be known."""
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        udp.bind((address, port))
-    except OSError as error:
-        udp.close()
-        hints = {
-            errno.EADDRINUSE: f"another process has it: `ss -lunp sport = :{port}` names it",
-            errno.EADDRNOTAVAIL: "it is not an address of this host: see `ip address`",
-        }
-        if error.errno == errno.EACCES:
-            raise PrivilegeError(
-                f"not allowed to bind UDP port {port}", hint="ports below 1024 need root"
-            ) from error
-        raise ServerError(
-            f"cannot bind UDP {address}:{port}: {error.strerror}",
-            hint=hints.get(error.errno or 0),
-        ) from error
-    return udp
 
 
 def with_work(handler: Handler, seconds: float) -> Handler:
@@ -135,11 +113,11 @@ class Server:
     def run(self, wait: Literal["block", "spin"]) -> NoReturn:
         """Serve until Stop is raised in this thread."""
         respond = self._filling(self._cache) if self._cache else self._plain
-        recvfrom, sendto = self._udp.recvfrom, self._udp.sendto
+        receive, send = transport(self._udp)
         self._udp.setblocking(wait == "block")
         while True:
             try:
-                request, client = recvfrom(DATAGRAM_MAX)
+                request, origin = receive(DATAGRAM_MAX)
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -155,7 +133,7 @@ class Server:
             if reply is None:
                 continue
             try:
-                sendto(reply, client)
+                send(reply, origin)
                 self.replies += 1
             except OSError as error:
                 self.send_errors += 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,17 +50,20 @@ def _import_bcc() -> Any:
 
 
 @contextlib.contextmanager
-def _captured_stderr() -> Iterator[list[str]]:
-    """Collect what clang and the verifier write to descriptor 2, for an error's details."""
+def _captured() -> Iterator[list[str]]:
+    """Collect what clang and the verifier write to descriptors 1 and 2, for an error's details."""
     lines: list[str] = []
-    saved = os.dup(2)
+    sys.stdout.flush()
     with tempfile.TemporaryFile() as capture:
-        os.dup2(capture.fileno(), 2)
+        saved = [(fd, os.dup(fd)) for fd in (1, 2)]
+        for fd, _ in saved:
+            os.dup2(capture.fileno(), fd)
         try:
             yield lines
         finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            for fd, copy in saved:
+                os.dup2(copy, fd)
+                os.close(copy)
             capture.seek(0)
             lines.extend(capture.read().decode(errors="replace").splitlines())
 
@@ -101,7 +105,7 @@ class Module(Resource):
             cflags.append(f"-D{name}" if value is None else f"-D{name}={value}")
         said: list[str] = []
         try:
-            with _captured_stderr() as said:
+            with _captured() as said:
                 self._module = self._bcc.BPF(src_file=bytes(source), cflags=cflags)
         except Exception as error:  # BCC raises bare Exceptions
             raise self._explained(error, said) from error
@@ -129,7 +133,7 @@ class Module(Resource):
         """Load an XDP program and return its descriptor."""
         said: list[str] = []
         try:
-            with _captured_stderr() as said:
+            with _captured() as said:
                 return int(self._module.load_func(name.encode(), self._bcc.BPF.XDP).fd)
         except Exception as error:  # BCC raises bare Exceptions
             raise VerifierError(

@@ -58,6 +58,7 @@ class Laboratory:
             "serve",
             arguments=[
                 *("-i", self.pair.server.interface, "-p", str(PORT)),
+                *("--bind", self.pair.server.address),  # the faster socket
                 *("--wait", wait, "--cpu", str(server_cpu)),
                 *trial.server,
             ],
