@@ -55,7 +55,8 @@ def options(
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ
+                colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
+                exception_formatter=structlog.dev.plain_traceback,  # no locals: they hold requests
             ),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

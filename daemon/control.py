@@ -75,6 +75,7 @@ class Control:
         self.path = folder / f"{os.getpid()}.sock"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            running()  # forgets the sockets that killed ones left
             self.path.unlink(missing_ok=True)
             self._server = _Server(str(self.path), _Connection)
             self.path.chmod(stat.S_IRUSR | stat.S_IWUSR)

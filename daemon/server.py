@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Literal, NoReturn
@@ -16,6 +17,9 @@ from carom.daemon.transport import transport
 from carom.errors import ServerError
 
 DATAGRAM_MAX = 65_535
+
+SIGNAL_PATIENCE = struct.pack("@ll", 0, 200_000)
+"""How long a signal may wait at most, as a struct timeval."""
 
 Respond = Callable[[bytes], bytes | None]
 
@@ -115,6 +119,8 @@ class Server:
         respond = self._filling(self._cache) if self._cache else self._plain
         receive, send = transport(self._udp)
         self._udp.setblocking(wait == "block")
+        # A signal just before the call would be acted on only after the next request.
+        self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SIGNAL_PATIENCE)
         while True:
             try:
                 request, origin = receive(DATAGRAM_MAX)

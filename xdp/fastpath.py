@@ -9,11 +9,13 @@ import struct
 from pathlib import Path
 from typing import Literal
 
-from carom.errors import BPFError
+from carom.errors import BPFError, UsageError
 from carom.include import libbpf
 from carom.include.abi import (
     ENDPOINT,
+    ENTRY,
     INTERFACE,
+    KEY,
     SERVICE,
     SERVICES_MAX,
     SLOTS,
@@ -31,6 +33,8 @@ _HERE = Path(__file__).resolve().parent
 _PROTOCOLS = _HERE.parent / "protocols"
 _MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
 _ONLY = struct.pack("=I", 0)
+_ENTRY_BYTES = KEY.size + ENTRY.size + 64  # and the kernel's own part of a hash element
+_MEMORY_SHARE = 0.8
 
 
 @functools.cache
@@ -38,6 +42,19 @@ def possible_cpus() -> int:
     """How many values a per-CPU map holds."""
     ranges = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")
     return int(ranges[-1].split("-")[-1]) + 1
+
+
+def _check_memory(capacity: int) -> None:
+    """The kernel allocates all entries at once, and would take every page that there is."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (available,) = (int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    needed = capacity * _ENTRY_BYTES
+    if needed > _MEMORY_SHARE * available:
+        raise UsageError(
+            f"a capacity of {capacity} needs {needed / 2**30:.1f} GiB of memory, and "
+            f"{available / 2**30:.1f} are available",
+            hint=f"at most --capacity {int(_MEMORY_SHARE * available) // _ENTRY_BYTES} here",
+        )
 
 
 class FastPath(Resource):
@@ -53,8 +70,10 @@ class FastPath(Resource):
     def __init__(self, *, policy: Policy = "lru", capacity: int = 10_000, test_clock: bool = False):
         """Compile and load. With `test_clock` the program's time is what the `clock` cell says.
 
-        Raises PrivilegeError, CompileError, VerifierError, or BPFError for a map that is too large.
+        Raises UsageError for a capacity that memory cannot hold, PrivilegeError, CompileError,
+        VerifierError, BPFError.
         """
+        _check_memory(capacity)
         self._module = Module(
             _HERE / "fastpath.c",
             include=(_PROTOCOLS,),

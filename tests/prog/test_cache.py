@@ -7,12 +7,14 @@ small MTU here; where a driver has no room is seen between namespaces only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from carom.errors import UsageError
 from carom.include.abi import ENTRY, REPLY_MAX, SLOTS, Entry, Fast, Verdict, slot_of
 from carom.xdp.fastpath import FastPath
 from prog.host import START, Host, Outcome, passed, sent
@@ -525,3 +527,10 @@ def test_the_kernels_own_clock(load_fastpath: Callable[..., FastPath]) -> None:
         fastpath.lease[0] = now
         assert asks(host, QUESTION) == missed(Verdict.PASS_LEASE, QUESTION)
     assert now <= fastpath.read_jiffies() < now + 10**5
+
+
+def test_a_capacity_beyond_memory_is_refused_with_the_largest_that_is_not() -> None:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with pytest.raises(UsageError, match="GiB of memory") as refused:
+        FastPath(capacity=pages // 1000)
+    assert "--capacity" in str(refused.value.hint)
