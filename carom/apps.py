@@ -18,8 +18,11 @@ DEFAULT_PORT = 51141
 echo = Service(DEFAULT_PORT)
 """Replies with the request."""
 
+kept = Service(DEFAULT_PORT)
+"""Replies with the request, by a Reply that may be cached."""
+
 uncached = Service(DEFAULT_PORT)
-"""Replies with the request, and keeps it out of every cache."""
+"""The same by a Reply that may not: beside `kept`, all that differs is the fill."""
 
 mixed = Service(DEFAULT_PORT)
 """Replies with 0 to 1,400 bytes that depend on the request alone."""
@@ -28,6 +31,11 @@ mixed = Service(DEFAULT_PORT)
 @echo.reply
 def _echo(request: bytes) -> bytes:
     return request
+
+
+@kept.reply
+def _kept(request: bytes) -> Reply:
+    return Reply(request, cache=True)
 
 
 @uncached.reply

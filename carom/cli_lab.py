@@ -169,7 +169,7 @@ def lab_run(
     keys: Annotated[int | None, typer.Option(help="How many different requests.")] = None,
     work: Annotated[str | None, typer.Option(help="What a miss costs: 2ms.")] = None,
     size: Annotated[int | None, typer.Option(help="Bytes of a request.")] = None,
-    mode: Annotated[str | None, typer.Option(help="native | generic")] = None,
+    mode: Annotated[str | None, typer.Option(help="auto | native | generic")] = None,
     seed: Annotated[int | None, typer.Option(help="Which random draws and order.")] = None,
     on: Annotated[str, typer.Option(help="The pair: netns.")] = "netns",
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),

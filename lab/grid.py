@@ -11,6 +11,7 @@ import msgspec
 from carom.errors import UsageError
 from carom.lab.model import Cell, Wait
 from carom.lab.requests import Plan
+from carom.xdp.link import ModeOption
 
 HIT_RATES = (0.0, 0.25, 0.375, 0.5, 0.75, 1.0)
 BOUNCE_SECONDS = (15.0, 30.0, 45.0, 60.0)
@@ -38,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keys: int = 8
     work: float = 0.002
     size: int | None = None
-    mode: Literal["native", "generic"] = "native"
+    mode: ModeOption = "auto"
     seed: int = 1
 
     def checked(self) -> Settings:
@@ -158,17 +159,18 @@ def _hit_rate(settings: Settings, rate: float, wait: Wait) -> list[Trial]:
 def _miss_cost(settings: Settings) -> list[Trial]:
     """No hook, against a cache that is attached: missing, missing and filling, hitting.
 
-    The server does no work, so that what the hook costs is not hidden behind it.
+    The server does no work, so that what the hook costs is not hidden behind it, and its handler
+    does the same in all four.
     """
     size = (max(settings.size or 32, 4),) * 2
     unique = Plan(size=size, draw="unique")
     few = Plan(size=size, keys=settings.keys, draw="sequential")
     attached = ["--mode", settings.mode, "--ttl", "1h"]
     rows: list[tuple[str, list[str], str, Plan, Counter, tuple[Plan, ...]]] = [
-        ("no_hook", ["--hook", "none"], "echo", unique, "none", ()),
+        ("no_hook", ["--hook", "none"], "uncached", unique, "none", ()),
         ("never_hits", attached, "uncached", unique, "hit", ()),
-        ("miss_and_fill", attached, "echo", unique, "hit", ()),
-        ("xdp_hit", attached, "echo", few, "hit", (few,)),
+        ("miss_and_fill", attached, "kept", unique, "hit", ()),
+        ("xdp_hit", attached, "kept", few, "hit", (few,)),
     ]
     return [
         Trial(

@@ -36,6 +36,8 @@ class Laboratory:
         self.pair = pair
         self.client = client
         self.server = server
+        self.mode: str | None = None
+        """The mode that XDP was last attached in."""
         self._cpus = sorted(os.sched_getaffinity(0))
 
     def can(self, wait: Wait) -> bool:
@@ -63,6 +65,7 @@ class Laboratory:
                 *trial.server,
             ],
         )
+        self.mode = ready["mode"] or self.mode
         try:
             for plan in trial.warm:
                 self._ask(plan, Options(count=plan.keys), trial)
@@ -154,7 +157,7 @@ def run(
         pair = stack.enter_context(make_pair())
         agents = [stack.enter_context(Agent(host)) for host in (pair.client, pair.server)]
         laboratory = Laboratory(pair, *agents)
-        where = environment(pair.name, pair.driver(), settings.mode, pair.offloads())
+        where = environment(pair.name, pair.driver(), None, pair.offloads())
         trials = [trial for trial in trials if laboratory.can(trial.cell.wait)]
         try:
             for index in range(settings.repetitions):
@@ -170,7 +173,7 @@ def run(
         seed=settings.seed,
         command=shlex.join(["carom", *sys.argv[1:]]),
         settings=_plain(settings),
-        environment=where,
+        environment=msgspec.structs.replace(where, mode=laboratory.mode),
         complete=complete,
         repetitions=repetitions,
     )
