@@ -250,7 +250,8 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
 def _break_even(axes: Axes, medians: dict[str, Estimate], rate: Estimate) -> None:
     """Lines of the mix of hits and misses, and of no hook; the interval where they cross."""
     miss, hit, no_hook = (medians[name].value for name in ("miss_and_fill", "xdp_hit", "no_hook"))
-    up = 5 if hit <= no_hook else -13
+    at = 0.97 if rate.value < 0.75 else 0.4  # away from where the lines cross
+    up = 5 if miss + at * (hit - miss) <= no_hook else -13
     for name, series, ends, offset in (
         ("no hook", "no_hook", (no_hook, no_hook), up),
         ("cache", "xdp_hit", (miss, hit), -8 - up),
@@ -258,7 +259,7 @@ def _break_even(axes: Axes, medians: dict[str, Estimate], rate: Estimate) -> Non
         axes.plot([0, 100], ends, color=COLOURS[series], linewidth=2.2)
         axes.annotate(
             name,
-            (70, ends[0] + 0.7 * (ends[1] - ends[0])),
+            (100 * at, ends[0] + at * (ends[1] - ends[0])),
             xytext=(0, offset),
             textcoords="offset points",
             ha="right",
