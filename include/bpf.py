@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import sys
@@ -61,6 +62,7 @@ def _captured() -> Iterator[list[str]]:
         try:
             yield lines
         finally:
+            ctypes.CDLL(None).fflush(None)  # what C code still holds back was said here
             for fd, copy in saved:
                 os.dup2(copy, fd)
                 os.close(copy)
