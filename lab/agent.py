@@ -16,6 +16,7 @@ import msgspec
 
 from carom import apps
 from carom.daemon import control
+from carom.daemon.control import Answer, Request
 from carom.errors import CaromError, ExperimentError
 from carom.include.resource import Resource
 from carom.lab.ping import Options, Ping, ping
@@ -24,21 +25,6 @@ from carom.vm.pair import Host
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 _STOP_PATIENCE = 10.0  # seconds for a server to end when told to
-
-
-class Order(msgspec.Struct):
-    """A call by name, with its arguments."""
-
-    call: str
-    arguments: dict[str, Any] = {}
-
-
-class Answer(msgspec.Struct):
-    """What a call returned, or what was wrong."""
-
-    result: Any = None
-    error: str | None = None
-    hint: str | None = None
 
 
 class _Hand:
@@ -103,7 +89,7 @@ def main() -> None:
     hand = _Hand()
     try:
         for line in sys.stdin:
-            order = msgspec.json.decode(line, type=Order)
+            order = msgspec.json.decode(line, type=Request)
             try:
                 answer = Answer(getattr(hand, order.call)(**order.arguments))
             except CaromError as error:
@@ -127,7 +113,7 @@ class Agent(Resource):
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin and stdout
         try:
-            stdin.write(msgspec.json.encode(Order(name, arguments)).decode() + "\n")
+            stdin.write(msgspec.json.encode(Request(name, arguments)).decode() + "\n")
             stdin.flush()
             self._busy = True
             line = stdout.readline()

@@ -7,12 +7,12 @@ import socket
 import struct
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from scapy.layers.inet import IP, UDP, in4_pseudoheader
 from scapy.utils import checksum
 
+from carom.include.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, INTERFACE
 from netns.services import PORT
@@ -52,7 +52,7 @@ def check_sums(frame: Frame) -> None:
         assert found[UDP].chksum == made[UDP].chksum, "UDP checksum"
 
 
-class Tap:
+class Tap(Resource):
     """Sees the IPv4 frames of an interface, both ways."""
 
     def __init__(self, namespace: Namespace, interface: str = INTERFACE):
@@ -92,19 +92,8 @@ class Tap:
         """Stop."""
         self._socket.close()
 
-    def __enter__(self) -> Tap:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Client:
+class Client(Resource):
     """A connected UDP socket inside a namespace."""
 
     def __init__(self, namespace: Namespace, address: str, port: int = PORT):
@@ -166,17 +155,6 @@ class Client:
     def close(self) -> None:
         """Stop."""
         self._socket.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def checksum_errors(namespace: Namespace) -> int:
