@@ -138,10 +138,11 @@ class Server:
                 continue
             if reply is None:
                 continue
+            self.replies += 1  # counted first: whoever has the reply finds it in the status
             try:
                 send(reply, origin)
-                self.replies += 1
             except OSError as error:
+                self.replies -= 1
                 self.send_errors += 1
                 self._complain("a reply could not be sent", request, error=error.strerror)
 

@@ -168,7 +168,7 @@ class Carom:
         end = time.monotonic() + 5
         while (found := self.since(before)) != wanted and time.monotonic() < end:
             time.sleep(0.02)
-        assert found == wanted
+        assert found == wanted, f"changed by {found}, not {wanted}"
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
