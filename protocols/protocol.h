@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a protocol tells the fast path. protocols/NAME.h has NAME_REQUEST_MAX, the longest payload
+ * that it looks at, and these functions, which call no map and nothing that a hook lacks:
+ *
+ *   enum intent NAME_request(const u8 *text, u32 length, struct key *key)
+ *       What a request wants, and its key: `key->length` and `key->bytes`, which come in as zeros.
+ *       Whatever is not fully understood is OTHER.
+ *   bool NAME_answer(u8 *reply, u32 length, u32 stored, const u8 *text, u32 text_length,
+ *                    u32 age, u64 *sum)
+ *       Make the stored reply the reply to this request, in place and without changing its length;
+ *       add to `sum` the 16-bit words that this adds to it, in memory order. False: cannot be.
+ *       `age` is in seconds since the fill, rounded up.
+ *   bool NAME_learn(u8 *reply, u32 length, struct key *key, u32 *stored, u32 *ttl)
+ *       The key that a reply names, where it names one and may be kept at all. Bytes that
+ *       NAME_answer writes are set to zero; `stored` (at first `length`) grows by what it appends
+ *       for NAME_answer's own use, up to REPLY_MAX; `ttl` (at first the service's, in seconds) may
+ *       only shrink.
+ *
+ * `text` and `reply` are buffers of TEXT_ROOM and REPLY_ROOM bytes in a map, zero from `length` to
+ * the next whole 8 bytes; an index below the room is always allowed.
+ */
+#ifndef CAROM_PROTOCOL_H
+#define CAROM_PROTOCOL_H
+
+#include "abi.h"
+
+#define TEXT_ROOM 512
+#define REPLY_ROOM 2048
+
+enum intent {
+	OTHER = 0,  /* goes up, and neither reads nor writes what is cached */
+	READ,       /* may be answered from the cache */
+	WRITE,      /* changes what is stored under the key */
+	WRITE_ALL,  /* may change anything */
+};
+
+#endif
