@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from carom.xdp.fastpath import FastPath
+from carom.daemon.fastpath import FastPath
 
 _CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; advanced by the same tick as jiffies
 

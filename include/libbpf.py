@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 
 BPF_XDP = 37  # enum bpf_attach_type
+BPF_TCX_INGRESS = 46
 PROG_TYPE_XDP = 6  # enum bpf_prog_type
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX = range(4)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
@@ -165,6 +166,11 @@ def link_xdp(program_fd: int, ifindex: int, flags: int) -> int:
     """Attach by a link and return its descriptor: when the last copy of it closes, XDP detaches."""
     options = _LinkCreateOpts(sz=ctypes.sizeof(_LinkCreateOpts), flags=flags)
     return _check(library().bpf_link_create(program_fd, ifindex, BPF_XDP, ctypes.byref(options)))
+
+
+def link_tcx_ingress(program_fd: int, ifindex: int) -> int:
+    """The same for a TC program at ingress, behind those that are there (Linux 6.6 and newer)."""
+    return _check(library().bpf_link_create(program_fd, ifindex, BPF_TCX_INGRESS, None))
 
 
 def attached_xdp(ifindex: int) -> int | None:

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import select
 import socket
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +15,27 @@ from pyroute2 import IPRoute
 
 from carom.errors import InterfaceError
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Vlan(NamedTuple):
+    """A VLAN interface on top of another: its tags, outermost first, and its own facts.
+
+    `inner` is 0 where there is one tag.
+    """
+
+    outer: int
+    inner: int
+    mac: bytes
+    mtu: int
+    addresses: tuple[Address, ...]
+
 
 class Interface(NamedTuple):
     """Facts of one interface.
 
     `mtu` is the longest IP packet in bytes; `driver` the kernel driver's name, or the kind of a
-    virtual link (`veth`); `addresses` its IPv4 addresses.
+    virtual link (`veth`).
     """
 
     ifindex: int
@@ -28,16 +44,63 @@ class Interface(NamedTuple):
     mtu: int
     up: bool
     driver: str
-    addresses: tuple[ipaddress.IPv4Address, ...]
+    addresses: tuple[Address, ...]
+    vlans: tuple[Vlan, ...] = ()
+
+
+def _kind(link: Any) -> str | None:
+    info = link.get_attr("IFLA_LINKINFO")
+    return info.get_attr("IFLA_INFO_KIND") if info else None
 
 
 def _driver(name: str, link: Any) -> str:
-    kind = (link.get_attr("IFLA_LINKINFO") or {}).get("attrs", ())
-    for attribute, value in kind:
-        if attribute == "IFLA_INFO_KIND":
-            return str(value)
+    kind = _kind(link)
+    if kind:
+        return kind
     driver = Path("/sys/class/net") / name / "device" / "driver"
     return driver.resolve().name if driver.exists() else "unknown"
+
+
+def _mac(link: Any) -> bytes:
+    return bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
+
+
+def _addresses(netlink: IPRoute) -> dict[int, tuple[Address, ...]]:
+    """Every interface's addresses, by ifindex."""
+    found: dict[int, list[Address]] = {}
+    for one in netlink.get_addr():
+        text = one.get_attr("IFA_LOCAL") or one.get_attr("IFA_ADDRESS")
+        found.setdefault(one["index"], []).append(ipaddress.ip_address(text))
+    return {index: tuple(addresses) for index, addresses in found.items()}
+
+
+def vlans_on(
+    index: int,
+    links: Iterable[Any],
+    addresses: Mapping[int, tuple[Address, ...]],
+    outer: int = 0,
+) -> Iterator[Vlan]:
+    """The VLAN interfaces on top of an interface, and those on top of them: two tags at most."""
+    for link in links:
+        if _kind(link) != "vlan" or link.get_attr("IFLA_LINK") != index:
+            continue
+        data = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
+        tag = data.get_attr("IFLA_VLAN_ID")
+        yield Vlan(
+            outer=outer or tag,
+            inner=tag if outer else 0,
+            mac=_mac(link),
+            mtu=link.get_attr("IFLA_MTU"),
+            addresses=addresses.get(link["index"], ()),
+        )
+        if not outer:
+            yield from vlans_on(link["index"], links, addresses, tag)
+
+
+def own_addresses() -> frozenset[Address]:
+    """Every address of this network namespace."""
+    with IPRoute() as netlink:
+        return frozenset(a for some in _addresses(netlink).values() for a in some)
 
 
 def interface(name: str) -> Interface:
@@ -53,16 +116,13 @@ def interface(name: str) -> Interface:
                 hint="this host has: " + ", ".join(sorted(map(str, links))),
             )
         link = links[name]
-        mac = bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
+        mac = _mac(link)
         if len(mac) != 6 or name == "lo":
             raise InterfaceError(
                 f"{name} is not an Ethernet interface",
                 hint="carom answers Ethernet frames; give the interface that requests come in by",
             )
-        addresses = tuple(
-            ipaddress.IPv4Address(address.get_attr("IFA_LOCAL"))
-            for address in netlink.get_addr(family=2, index=link["index"])
-        )
+        addresses = _addresses(netlink)
         return Interface(
             ifindex=link["index"],
             name=name,
@@ -70,14 +130,15 @@ def interface(name: str) -> Interface:
             mtu=link.get_attr("IFLA_MTU"),
             up=bool(link["flags"] & 1),
             driver=_driver(name, link),
-            addresses=addresses,
+            addresses=addresses.get(link["index"], ()),
+            vlans=tuple(vlans_on(link["index"], list(links.values()), addresses)),
         )
 
 
 class Changes:
-    """Wakes up whoever waits when a link or an IPv4 address of this namespace changes."""
+    """Wakes up whoever waits when a link or an address of this namespace changes."""
 
-    _GROUPS = 0x1 | 0x10  # RTMGRP_LINK | RTMGRP_IPV4_IFADDR, linux/rtnetlink.h
+    _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_{LINK,IPV4_IFADDR,IPV6_IFADDR}, linux/rtnetlink.h
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import statistics
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +19,11 @@ from scapy.layers.l2 import Ether
 
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
+from carom.daemon.fastpath import FastPath, Place
 from carom.errors import ExperimentError
 from carom.include import libbpf
-from carom.include.abi import ENDPOINT, SERVICE, TTL_FLOOR, Fast
+from carom.include.abi import TTL_FLOOR, Fast
 from carom.include.bpf import Module
-from carom.include.netlink import Interface
-from carom.xdp.fastpath import FastPath
 
 _MAC = "02:00:00:00:00:01"
 _ENDS = (("198.18.0.1", 40_000), ("198.18.0.2", 51_141))
@@ -59,14 +59,22 @@ def _frame(payload: bytes) -> bytes:
 
 
 def _serve(fastpath: FastPath, fast: Fast) -> None:
-    """Answer at both ends, without an interface and for ever."""
-    mac = bytes.fromhex(_MAC.replace(":", ""))
-    nowhere = Interface(0, "bench", mac, 1500, True, "none", ())
-    fastpath.describe(nowhere, skb_mode=False)
+    """Answer at both ends, for ever, on the interface that made-up packets come in by."""
     fastpath.lease[0] = 2**64 - 1
-    for address, port in _ENDS:
-        endpoint = ENDPOINT.pack(ipaddress.IPv4Address(address).packed, port.to_bytes(2, "big"), 0)
-        libbpf.update(fastpath.services_fd, endpoint, SERVICE.pack(FastPath.SERVICE, fast))
+    # Here a reply is the next request, and so comes from a served port.
+    fastpath.serve(
+        Place(
+            address=ipaddress.IPv4Address(address),
+            port=port,
+            ifindex=1,
+            mac=bytes.fromhex(_MAC.replace(":", "")),
+            mtu=1500,
+            fast=fast,
+        )
+        for address, port in _ENDS
+    )
+    for index in range(65536 // 64):
+        libbpf.update(fastpath.map("served_ports"), struct.pack("=I", index), bytes(8))
 
 
 def _fill(fastpath: FastPath, *payloads: bytes) -> None:

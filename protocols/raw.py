@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from carom.include.abi import KEY_MAX
+from carom.include.abi import RAW_MAX
 
 
 def key_of(request: bytes) -> bytes | None:
     """The cache key of a request; None for one that has none: empty, or longer than a key."""
-    return request if 1 <= len(request) <= KEY_MAX else None
+    return request if 1 <= len(request) <= RAW_MAX else None

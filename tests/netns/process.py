@@ -123,6 +123,12 @@ class Carom:
         self.ended: Ended | None = None
         self.ready: dict[str, Any] = json.loads(self._first_line())
 
+    @property
+    def mode(self) -> str | None:
+        """XDP's mode, where it is on an interface."""
+        found = [one["mode"] for one in self.ready["interfaces"]]
+        return found[0] if found else None
+
     def _first_line(self) -> str:
         assert self.process.stdout
         with selectors.DefaultSelector() as selector:

@@ -61,7 +61,7 @@ def _replies(frames: list[Frame]) -> list[Frame]:
 def test_reply_is_right(
     carom: Carom, line: Line, mode: str, fast: str, sender: bool, replier: bool
 ) -> None:
-    assert (carom.ready["mode"], carom.ready["fast"]) == (mode, fast)
+    assert (carom.mode, carom.ready["services"][0]["fast"]) == (mode, fast)
     line.offload(sender=sender, replier=replier)
     if fast == "cache":
         control.call("flush", carom.pid)
@@ -158,7 +158,7 @@ def test_pair_without_tx_checksums() -> None:
             Client(line.client, line.address) as client,
             Tap(line.client) as tap,
         ):
-            assert carom.ready["mode"] is None
+            assert carom.mode is None
             assert client.ask(b"whole") == b"whole"
             frames = tap.frames()
     assert [(frame.outgoing, frame.half_made) for frame in frames] == [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replies of other lengths than their requests': XDP carries them or the server sends them."""
+"""Replies of other lengths than their requests': XDP carries them, or TC ingress does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from carom import apps
 from carom.daemon import control
-from carom.include.abi import KEY_MAX, REPLY_MAX
+from carom.include.abi import RAW_MAX, REPLY_MAX
 from netns.line import Line
 from netns.process import INTERFACE, Carom
 from netns.services import sized_reply, sized_request
@@ -27,6 +27,7 @@ REPLIES = (
     REPLY_MAX,
 )
 ROUNDS = 5
+ANY = ("--amplify", "0")
 
 
 @pytest.fixture(scope="module", params=["native", "generic"])
@@ -38,20 +39,20 @@ def mode(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def carom(straight: Line, mode: str) -> Iterator[Carom]:
     """A carom whose clients choose the lengths of replies."""
-    with Carom(straight.server, "--mode", mode, "--app", "services:sized") as carom:
+    with Carom(straight.server, "--mode", mode, "--app", "services:sized", *ANY) as carom:
         yield carom
 
 
 @pytest.mark.parametrize("sender", [True, False], ids=["sender-tx-on", "sender-tx-off"])
-@pytest.mark.parametrize("length", [2, 32, KEY_MAX])
+@pytest.mark.parametrize("length", [2, 32, RAW_MAX])
 def test_every_length_is_answered(
     carom: Carom, straight: Line, mode: str, length: int, sender: bool
 ) -> None:
-    """By XDP or by the server, as there is room in this frame or not; never not at all."""
+    """By XDP or by TC ingress, as there is room in this frame or not, and once by the server."""
     straight.offload(sender=sender, replier=True)
     control.call("flush", carom.pid)
     errors = checksum_errors(straight.client)
-    hits = {}
+    at_tc = {}
     with Client(straight.client, straight.address) as client, Tap(straight.client) as tap:
         for reply_bytes in REPLIES:
             request = sized_request(reply_bytes, length)
@@ -59,16 +60,14 @@ def test_every_length_is_answered(
             before = carom.counters()
             for _ in range(1 + ROUNDS):
                 assert client.ask(request) == reply
-            hits[reply_bytes] = carom.since(before).get("hit", 0)
-            room = ROUNDS - hits[reply_bytes]
-            served = 1 + room
+            at_tc[reply_bytes] = carom.since(before).get("pass_to_tc", 0)
             carom.expect(
                 before,
                 miss=1,
-                hit=hits[reply_bytes],
-                pass_room=room,
-                replies=served,
-                fills=served,
+                hit=ROUNDS,
+                pass_to_tc=at_tc[reply_bytes],
+                replies=1,
+                fills=1,
             )
         assert client.nothing_more()
         frames = tap.frames()
@@ -76,9 +75,11 @@ def test_every_length_is_answered(
     for frame in frames:
         check_sums(frame)
     assert checksum_errors(straight.client) == errors
-    shrunk = {reply_bytes: n for reply_bytes, n in hits.items() if reply_bytes <= length}
-    assert set(shrunk.values()) == {ROUNDS}, "a shorter reply always fits"
-    assert any(n for reply_bytes, n in hits.items() if reply_bytes > length), "none ever grew"
+    shrunk = {reply_bytes: n for reply_bytes, n in at_tc.items() if reply_bytes <= length}
+    assert set(shrunk.values()) == {0}, "a shorter reply always fits"
+    grown = [n for reply_bytes, n in at_tc.items() if reply_bytes > length]
+    assert 0 in grown, "none ever grew at XDP"
+    assert ROUNDS in grown, "TC was never needed"
 
 
 @pytest.mark.parametrize("reply_bytes", [REPLY_MAX + 1, 2000, 8000, 65_507])
@@ -108,11 +109,11 @@ def test_longer_than_a_datagram(carom: Carom, straight: Line) -> None:
 
 def test_longer_than_the_mtu(own_line: Line) -> None:
     """A hit that the interface's MTU does not take goes up to the server, which fragments it."""
-    fits, long = (sized_request(n, KEY_MAX) for n in (200, 280))
+    fits, long = (sized_request(n, RAW_MAX) for n in (200, 280))
     for end in (own_line.client, own_line.server):
         end.run("ip", "link", "set", INTERFACE, "mtu", "300")
     with (
-        Carom(own_line.server, "--mode", "generic", "--app", "services:sized") as carom,
+        Carom(own_line.server, "--mode", "generic", "--app", "services:sized", *ANY) as carom,
         Client(own_line.client, own_line.address) as client,
     ):
         for request in (fits, long):
@@ -131,12 +132,12 @@ def test_mixed_sizes(own_line: Line, mode: str) -> None:
     source = random.Random(20_000)
     handler = apps.mixed.handler
     assert handler
-    requests = [source.randbytes(source.randint(1, KEY_MAX)) for _ in range(400)]
+    requests = [source.randbytes(source.randint(1, RAW_MAX)) for _ in range(400)]
     replies = {request: handler(request) for request in requests}
     assert len(replies) == len(set(replies.values())) > 390
     wrong = 0
     with (
-        Carom(own_line.server, "--mode", mode, "--app", "carom.apps:mixed") as carom,
+        Carom(own_line.server, "--mode", mode, "--app", "carom.apps:mixed", *ANY) as carom,
         Client(own_line.client, own_line.address) as client,
     ):
         for _ in range(20_000):
@@ -147,5 +148,5 @@ def test_mixed_sizes(own_line: Line, mode: str) -> None:
     assert wrong == 0
     assert counters["hit"] + counters["replies"] == 20_000
     assert counters["miss"] == len(replies)
-    assert counters["hit"] > 1_000
-    assert counters["miss"] + counters["pass_room"] == counters["replies"]
+    assert counters["miss"] == counters["replies"]
+    assert 0 < counters["pass_to_tc"] < counters["hit"]

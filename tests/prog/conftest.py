@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from carom.daemon.fastpath import FastPath
 from carom.include.abi import Fast
-from carom.xdp.fastpath import FastPath
 from prog.host import Host
 
 

@@ -7,11 +7,13 @@ import ipaddress
 from typing import NamedTuple
 
 from carom.daemon.cache import Cache
+from carom.daemon.fastpath import ENTRY_CLASSES, FastPath, LengthClass, Place
 from carom.include import libbpf
-from carom.include.abi import ENTRY, KEY, Fast, Verdict
-from carom.include.netlink import Interface
-from carom.xdp.fastpath import FastPath
+from carom.include.abi import Fast, Hook, Verdict
 from prog.packets import HOST, HOST_MAC, PORT
+
+IFINDEX = 1
+"""Of the interface that frames of PROG_TEST_RUN come in by: the namespace's loopback."""
 
 START = 1_000_000
 """Jiffies when a test begins."""
@@ -55,28 +57,33 @@ class Ticks:
 
 
 class Host:
-    """The fast path with one service at HOST:PORT, an empty cache, a lease and a clock at START."""
+    """The fast path with one service at HOST:PORT, an empty cache, a lease and a clock at START.
 
-    def __init__(self, fastpath: FastPath, *, ttl: int = 100):
+    Frames come in by the interface that PROG_TEST_RUN makes up, which is the namespace's first.
+    """
+
+    def __init__(self, fastpath: FastPath, *, hook: Hook = Hook.XDP, ttl: int = 100):
         self.fastpath = fastpath
+        self.hook = hook
         self.clock = Ticks(fastpath)
         fastpath.clock[0] = START
         fastpath.lease[0] = 2**63
-        self.describe()
+        fastpath.refuse([ipaddress.ip_address(HOST)])
+        fastpath.allow(())
+        self.place = Place(ipaddress.ip_address(HOST), PORT, IFINDEX, mac_of(HOST_MAC), 1500)
         self.serve(Fast.CACHE)
         self.cache = Cache(fastpath, self.clock, ttl)
         self.cache.flush()
 
-    def describe(self, *, mtu: int = 1500, skb_mode: bool = False) -> None:
-        """Change the facts of the interface."""
-        mac = bytes.fromhex(HOST_MAC.replace(":", ""))
-        made_up = Interface(0, "made-up", mac, mtu, True, "none", ())
-        self.fastpath.describe(made_up, skb_mode=skb_mode)
+    def describe(self, **facts: object) -> None:
+        """Change fields of the service's place."""
+        self.place = self.place._replace(**facts)  # type: ignore[arg-type]
+        self.fastpath.serve([self.place])
 
     def serve(self, fast: Fast) -> None:
         """Change what requests are answered with."""
         self.fast = fast
-        self.fastpath.serve((ipaddress.IPv4Address(HOST),), PORT, fast)
+        self.describe(fast=fast)
 
     def fill(self, payload: bytes, reply: bytes, ttl: float | None = None) -> None:
         """Take a token and fill at once."""
@@ -84,9 +91,10 @@ class Host:
 
     def run(self, frame: bytes) -> Outcome:
         """Give the program one frame: exactly one counter must rise, by one."""
-        before = self.fastpath.verdicts()
-        result = libbpf.test_run(self.fastpath.program, frame)
-        after = self.fastpath.verdicts()
+        before = self.fastpath.verdicts(self.hook)
+        program = self.fastpath.program if self.hook == Hook.XDP else self.fastpath.tc_program
+        result = libbpf.test_run(program, frame)
+        after = self.fastpath.verdicts(self.hook)
         rose = {
             verdict: n - before[verdict] for verdict, n in after.items() if n != before[verdict]
         }
@@ -95,14 +103,31 @@ class Host:
 
     def stored(self, payload: bytes) -> bytes:
         """The bytes of an entry, as they stand in the map."""
-        value = libbpf.lookup(self.fastpath.cache_fd, self.key(payload), ENTRY.size)
+        table = entry_class(payload)
+        value = libbpf.lookup(self.fastpath.map(table.map), self.key(payload), table.value.size)
         assert value is not None
         return value
 
-    def store(self, payload: bytes, value: bytes, service: int = FastPath.SERVICE) -> None:
+    def store(self, payload: bytes, value: bytes, service: int = 0) -> None:
         """Put these bytes into the map, right or wrong."""
-        libbpf.update(self.fastpath.cache_fd, KEY.pack(service, len(payload), payload), value)
+        table = entry_class(payload)
+        key = table.key.pack(service, len(payload), payload)
+        libbpf.update(self.fastpath.map(table.map), key, value)
+
+    def held(self) -> dict[bytes, bytes | None]:
+        """Every entry's reply by its key."""
+        return {entry.key: self.cache.reply(entry) for entry in self.cache.entries()}
 
     def key(self, payload: bytes) -> bytes:
         """The map's key of a request."""
-        return KEY.pack(self.fastpath.SERVICE, len(payload), payload)
+        return entry_class(payload).key.pack(0, len(payload), payload)
+
+
+def entry_class(key: bytes) -> LengthClass:
+    """The length class of a key's entry."""
+    return next(one for one in ENTRY_CLASSES if len(key) <= one.room)
+
+
+def mac_of(text: str) -> bytes:
+    """A MAC address from its usual form."""
+    return bytes.fromhex(text.replace(":", ""))

@@ -14,9 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from carom.daemon.fastpath import FastPath
 from carom.errors import UsageError
-from carom.include.abi import ENTRY, REPLY_MAX, SLOTS, Entry, Fast, Verdict, slot_of
-from carom.xdp.fastpath import FastPath
+from carom.include.abi import (
+    LONG_ENTRY,
+    REPLY_MAX,
+    SHORT_ENTRY,
+    SLOTS,
+    Entry,
+    Fast,
+    Verdict,
+    slot_of,
+)
 from prog.host import START, Host, Outcome, passed, sent
 from prog.packets import FRAME_MIN, HEADERS, cached_reply, pseudo_sum, request, tuned
 
@@ -210,13 +219,13 @@ class TestMiss:
     def test_a_new_generation_voids_all(self, host: Host) -> None:
         host.fill(QUESTION, ANSWER)
         host.fill(OTHER, ANSWER)
-        host.fastpath.bump(SLOTS + host.fastpath.SERVICE)
+        host.fastpath.bump(SLOTS)
         for payload in (QUESTION, OTHER):
             assert asks(host, payload) == missed(Verdict.MISS_VOID, payload)
 
     def test_another_services_generation_voids_nothing(self, host: Host) -> None:
         host.fill(QUESTION, ANSWER)
-        host.fastpath.bump(SLOTS + host.fastpath.SERVICE + 1)
+        host.fastpath.bump(SLOTS + 1)
         assert asks(host, QUESTION) == hit(ANSWER)
 
     def test_a_key_of_the_same_slot_goes_with_it(self, host: Host) -> None:
@@ -243,10 +252,14 @@ class TestMiss:
 
 def torn(value: bytes, **changes: object) -> bytes:
     """An entry's bytes with some of its fields replaced."""
-    names = "head expires token generation slot length sum service key_length key zero reply tail"
-    fields = dict(zip(names.split(), ENTRY.unpack(value), strict=True))
+    names = (
+        "head expires filled token generation body slot length stored sum "
+        "service key_length key reply tail"
+    )
+    packed = SHORT_ENTRY if len(value) == SHORT_ENTRY.size else LONG_ENTRY
+    fields = dict(zip(names.split(), packed.unpack(value), strict=True))
     assert changes.keys() <= fields.keys()
-    return ENTRY.pack(*(fields | changes).values())
+    return packed.pack(*(fields | changes).values())
 
 
 def flipped(payload: bytes, at: int) -> bytes:
@@ -269,9 +282,13 @@ class TestTorn:
             pytest.param({"service": 1}, id="service"),
             pytest.param({"key_length": len(QUESTION) + 1}, id="key-length-more"),
             pytest.param({"key_length": len(QUESTION) - 1}, id="key-length-less"),
-            pytest.param({"length": REPLY_MAX + 1}, id="length"),
-            pytest.param({"length": 2048}, id="length-2048"),
+            pytest.param({"length": len(ANSWER) + 1}, id="length"),
             pytest.param({"length": 0xFFFF}, id="length-ffff"),
+            pytest.param({"stored": len(ANSWER) - 1}, id="stored-less"),
+            pytest.param({"stored": 65}, id="no-such-medium-reply"),
+            pytest.param({"stored": 513}, id="no-such-long-reply"),
+            pytest.param({"stored": REPLY_MAX + 1}, id="stored"),
+            pytest.param({"stored": 0xFFFF}, id="stored-ffff"),
         ],
     )
     def test_torn(self, host: Host, changes: dict[str, object]) -> None:
@@ -366,8 +383,13 @@ class TestHands:
         assert entry == Entry(
             service=0,
             key=QUESTION,
+            head=entry.head if entry else 0,
             reply=ANSWER,
+            length=len(ANSWER),
+            stored=len(ANSWER),
+            body=0,
             expires=START + 7,
+            filled=START,
             token=version,
             generation=generation,
             slot=slot,
@@ -389,7 +411,7 @@ class TestHands:
         entry = host.cache.get(QUESTION)
         assert entry
         assert host.cache.state(entry) == "live"
-        host.fastpath.bump(SLOTS + host.fastpath.SERVICE)
+        host.fastpath.bump(SLOTS)
         assert host.cache.state(entry) == "void"
 
     def test_drop(self, host: Host) -> None:
@@ -421,7 +443,7 @@ class TestHands:
         for payload, reply in filled.items():
             host.fill(payload, reply, 5 if payload.endswith(b"7") else 10)
         assert host.cache.count() == 1300
-        assert {entry.key: entry.reply for entry in host.cache.entries()} == filled
+        assert host.held() == filled
         host.clock.advance(5)
         assert host.cache.sweep() == 130
         assert host.cache.count() == 1170
@@ -503,7 +525,7 @@ class TestFull:
         assert asks(fcfs, OTHER) == hit(ANSWER)
 
     def test_lru_goes_on(self, host: Host) -> None:
-        capacity = host.fastpath.capacity
+        capacity = 10_000
         for n in range(capacity + 2000):
             host.fill(b"key %d" % n, b"reply %d" % n)
             if n % 1000 == 0:
@@ -532,5 +554,5 @@ def test_the_kernels_own_clock(load_fastpath: Callable[..., FastPath]) -> None:
 def test_a_capacity_beyond_memory_is_refused_with_the_largest_that_is_not() -> None:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with pytest.raises(UsageError, match="GiB of memory") as refused:
-        FastPath(capacity=pages // 1000)
+        FastPath(capacity=pages // 3000)
     assert "--capacity" in str(refused.value.hint)

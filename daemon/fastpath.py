@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast path's programs and maps, compiled, loaded and attached: userspace's side of the C."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from carom import protocols, tc, xdp
+from carom.errors import BPFError, UsageError
+from carom.include import libbpf
+from carom.include.abi import (
+    ENDPOINT,
+    KEY,
+    KEY_MAX,
+    KEY_SHORT,
+    LONG_ENTRY,
+    LONG_REPLY,
+    MEDIUM_REPLY,
+    PREFIX,
+    REPLY_MAX,
+    REPLY_MEDIUM,
+    SERVICE,
+    SERVICES_MAX,
+    SHORT_ENTRY,
+    SHORT_KEY,
+    SLOTS,
+    VERDICTS,
+    Fast,
+    Hook,
+    Protocol,
+    Verdict,
+    packed_address,
+)
+from carom.include.bpf import Module
+from carom.include.netlink import Address, Interface
+from carom.include.resource import Resource
+from carom.tc.link import TCLink
+from carom.xdp.link import Link, Mode, ModeOption
+
+Policy = Literal["lru", "fcfs"]
+HookOption = Literal["xdp", "tc", "none"]
+
+_MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
+_ELEMENT_BYTES = 64  # the kernel's own part of a hash element
+_MEMORY_SHARE = 0.8
+_WORD = struct.Struct("=Q")
+
+
+class LengthClass(NamedTuple):
+    """One map of entries or replies: those of at most `room` bytes that no shorter class takes."""
+
+    room: int
+    map: str
+    key: struct.Struct
+    value: struct.Struct
+
+
+ENTRY_CLASSES = (
+    LengthClass(KEY_SHORT, "short_entries", SHORT_KEY, SHORT_ENTRY),
+    LengthClass(KEY_MAX, "long_entries", KEY, LONG_ENTRY),
+)
+REPLY_CLASSES = (
+    LengthClass(REPLY_MEDIUM, "medium_replies", _WORD, MEDIUM_REPLY),
+    LengthClass(REPLY_MAX, "long_replies", _WORD, LONG_REPLY),
+)
+ENTRY_BYTES = sum(
+    one.key.size + one.value.size + _ELEMENT_BYTES for one in (*ENTRY_CLASSES, *REPLY_CLASSES)
+)
+"""Memory that a capacity of one takes: the kernel allocates every class at once."""
+
+
+class Place(NamedTuple):
+    """Where a service is answered, and how.
+
+    `ifindex`, `mac` and `mtu` are the interface's; `multiple` bounds a reply by its request's
+    length (0: not at all); `skb_mode` says that XDP is generic there, `second_tier` that TC
+    ingress takes what XDP has no room for.
+    """
+
+    address: Address
+    port: int
+    ifindex: int
+    mac: bytes
+    mtu: int
+    outer: int = 0
+    inner: int = 0
+    service: int = 0
+    fast: Fast = Fast.CACHE
+    protocol: Protocol = Protocol.RAW
+    skb_mode: bool = False
+    second_tier: bool = False
+    multiple: int = 0
+    allow_list: bool = False
+
+    def packed(self) -> tuple[bytes, bytes]:
+        """Key and value in `services`."""
+        return (
+            ENDPOINT.pack(
+                packed_address(self.address),
+                self.ifindex,
+                self.outer,
+                self.inner,
+                self.port.to_bytes(2, "big"),
+                0,
+            ),
+            SERVICE.pack(
+                self.service,
+                self.fast,
+                self.protocol,
+                self.skb_mode,
+                self.second_tier,
+                self.mac,
+                self.mtu,
+                self.multiple,
+                self.allow_list,
+            ),
+        )
+
+
+class Attachment(NamedTuple):
+    """How the fast path came on an interface: `mode` is XDP's, None with `hook` tc."""
+
+    interface: Interface
+    hook: HookOption
+    mode: Mode | None
+    second_tier: bool
+
+
+@functools.cache
+def possible_cpus() -> int:
+    """How many values a per-CPU map holds."""
+    ranges = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")
+    return int(ranges[-1].split("-")[-1]) + 1
+
+
+def _check_memory(capacity: int) -> None:
+    """The kernel allocates all entries at once, and would take every page that there is."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (available,) = (int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    needed = capacity * ENTRY_BYTES
+    if needed > _MEMORY_SHARE * available:
+        raise UsageError(
+            f"a capacity of {capacity} needs {needed / 2**30:.1f} GiB of memory, and "
+            f"{available / 2**30:.1f} are available",
+            hint=f"at most --capacity {int(_MEMORY_SHARE * available) // ENTRY_BYTES} here",
+        )
+
+
+def _folder(package: object) -> Path:
+    return Path(str(package.__file__)).resolve().parent  # type: ignore[attr-defined]
+
+
+class FastPath(Resource):
+    """The fast path: loaded on entry, answering where it is attached, gone on exit.
+
+    `versions`, `lease` and `clock` are the maps' own cells: reads and writes need no system call.
+    Versions are read there, but only `bump` adds to them.
+    """
+
+    def __init__(self, *, policy: Policy = "lru", capacity: int = 10_000, test_clock: bool = False):
+        """Compile and load. With `test_clock` the programs' time is what the `clock` cell says.
+
+        Raises UsageError for a capacity that memory cannot hold, PrivilegeError, CompileError,
+        VerifierError, BPFError.
+        """
+        _check_memory(capacity)
+        self._module = Module(
+            _folder(xdp) / "fastpath.c",
+            _folder(tc) / "fastpath.c",
+            include=(_folder(protocols),),
+            defines={
+                "CACHE_TYPE": _MAP_TYPES[policy],
+                "CAPACITY": capacity,
+                **({"TEST_CLOCK": None} if test_clock else {}),
+            },
+        )
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._module.close)
+            self.program = self._module.program("xdp_fastpath")
+            self.tc_program = self._module.program("tc_fastpath", "tc")
+            self._second_tier = self._module.program("tc_second_tier", "tc")
+            self._bump = self._module.program("bump")
+            self._read_clock = self._module.program("read_clock")
+            self._maps = {
+                name: self._module.map(name)
+                for name in ("services", "own_addresses", "served_ports", "allowed", "verdicts")
+            }
+            self.versions = self._module.cells("versions", SLOTS + SERVICES_MAX)
+            self.lease = self._module.cells("lease", 1)
+            self.clock = self._module.cells("clock", 1)
+            for cells in (self.versions, self.lease, self.clock):
+                stack.callback(cells.release)
+            self._stack = stack.pop_all()
+        self._places: dict[bytes, bytes] = {}
+        self._own_addresses: set[bytes] = set()
+        self._allowed: set[bytes] = set()
+
+    def map(self, name: str) -> int:
+        """The descriptor of a map."""
+        return self._module.map(name)
+
+    def attach(
+        self, interface: Interface, hook: HookOption = "xdp", mode: ModeOption = "auto"
+    ) -> Attachment:
+        """Attach to an interface: at TC, or at XDP with TC for what XDP has no room for.
+
+        Raises BusyError, InterfaceError, PrivilegeError.
+        """
+        if hook == "tc":
+            self._stack.enter_context(TCLink(self.tc_program, interface))
+            return Attachment(interface, hook, None, False)
+        link = self._stack.enter_context(Link(self.program, interface, mode))
+        self._stack.enter_context(TCLink(self._second_tier, interface))
+        return Attachment(interface, hook, link.mode, True)
+
+    def serve(self, places: Iterable[Place]) -> None:
+        """Answer at these places, and at no others from now on."""
+        places = list(places)
+        wanted = dict(place.packed() for place in places)
+        ports = self._maps["served_ports"]
+        bits = [0] * (65536 // 64)
+        for place in places:
+            bits[place.port // 64] |= 1 << place.port % 64
+        for index, word in enumerate(bits):
+            libbpf.update(ports, struct.pack("=I", index), _WORD.pack(word))
+        for endpoint in self._places.keys() - wanted.keys():
+            libbpf.delete(self._maps["services"], endpoint)
+        for endpoint, service in wanted.items():
+            libbpf.update(self._maps["services"], endpoint, service)
+        self._places = wanted
+
+    def refuse(self, addresses: Iterable[Address]) -> None:
+        """Never answer requests from these: this host's own addresses."""
+        self._own_addresses = self._replace(
+            "own_addresses", self._own_addresses, {packed_address(one) for one in addresses}
+        )
+
+    def allow(self, prefixes: Iterable[str]) -> None:
+        """Where a place has an allow-list: the prefixes whose requests are answered."""
+        networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
+        wanted = {
+            PREFIX.pack(
+                network.prefixlen + (96 if network.version == 4 else 0),
+                packed_address(network.network_address),
+            )
+            for network in networks
+        }
+        self._allowed = self._replace("allowed", self._allowed, wanted)
+
+    def _replace(self, name: str, now: set[bytes], wanted: set[bytes]) -> set[bytes]:
+        for key in wanted - now:
+            libbpf.update(self._maps[name], key, b"\1")
+        for key in now - wanted:
+            libbpf.delete(self._maps[name], key)
+        return wanted
+
+    def bump(self, cell: int) -> None:
+        """Add one to a version: entries with the token before are void, on every CPU, from now."""
+        frame = struct.pack("=I", cell).ljust(64, b"\0")
+        if libbpf.test_run(self._bump, frame).retval != libbpf.XDP_PASS:
+            raise BPFError(f"versions has no cell {cell}")
+
+    def read_jiffies(self) -> int:
+        """The kernel's jiffies now."""
+        libbpf.test_run(self._read_clock, bytes(64))
+        return self.clock[0]
+
+    def verdicts(self, hook: Hook) -> dict[Verdict, int]:
+        """How often each verdict was given at a hook since the start, over all CPUs."""
+        cpus = possible_cpus()
+        counts = {}
+        for verdict in Verdict:
+            index = struct.pack("=I", hook * VERDICTS + verdict)
+            value = libbpf.lookup(self._maps["verdicts"], index, 8 * cpus)
+            counts[verdict] = sum(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
+        return counts
+
+    def close(self) -> None:
+        """Detach, and free programs and maps."""
+        self._stack.close()

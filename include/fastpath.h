@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The fast path, the same at every hook: bounce a request, or answer it from the cache, or say why
+ * neither. Until the first byte of a reply is written, the packet is as it came.
+ */
+#ifndef CAROM_FASTPATH_H
+#define CAROM_FASTPATH_H
+
+#include "abi.h"
+#include "bounded.h"
+#include "checksum.h"
+#include "hook.h"
+#include "maps.h"
+#include "parse.h"
+#include "raw.h"
+#include "reply.h"
+
+static __always_inline void count(enum hook hook, enum verdict verdict)
+{
+	u32 index = hook * VERDICTS + verdict;
+	u64 *counter = verdicts.lookup(&index);
+
+	if (counter)
+		*counter += 1;
+}
+
+static __always_inline u64 now(void)
+{
+#ifdef TEST_CLOCK
+	u32 only = 0;
+	u64 *jiffies = clock.lookup(&only);
+
+	return jiffies ? *jiffies : 0;
+#else
+	return bpf_jiffies64();
+#endif
+}
+
+static __always_inline u64 version(u32 cell)
+{
+	u64 *counter = versions.lookup(&cell);
+
+	return counter ? *(volatile u64 *)counter : 0;
+}
+
+static __always_inline bool leased(void)
+{
+	u32 only = 0;
+	u64 *until = lease.lookup(&only);
+
+	return until && now() < *(volatile u64 *)until;
+}
+
+/*
+ * The reply of the entry in scratch->meta, to scratch->reply, with zeros up to eight bytes. Each
+ * class is a map of its own; false when it is not there, or not this entry's.
+ */
+static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply)
+{
+	u32 size = (scratch->meta.stored + 7) & ~7u;
+	struct medium_reply *medium;
+	struct long_reply *longer;
+	u64 head, tail;
+
+	if (scratch->meta.length > scratch->meta.stored)
+		return false;
+	if (size <= REPLY_SHORT) {
+		__builtin_memcpy(scratch->reply, inline_reply, REPLY_SHORT);
+		return true;
+	}
+	if (size <= REPLY_MEDIUM) {
+		medium = medium_replies.lookup(&scratch->meta.body);
+		if (!medium)
+			return false;
+		tail = *(volatile u64 *)&medium->tail;
+		if (bpf_probe_read_kernel(&scratch->reply_head,
+					  sizeof(u64) + bounded(size, REPLY_MEDIUM), medium))
+			return false;
+		head = *(volatile u64 *)&medium->head;
+	} else if (size <= REPLY_MAX) {
+		longer = long_replies.lookup(&scratch->meta.body);
+		if (!longer)
+			return false;
+		tail = *(volatile u64 *)&longer->tail;
+		if (bpf_probe_read_kernel(&scratch->reply_head,
+					  sizeof(u64) + bounded(size, REPLY_ROOM), longer))
+			return false;
+		head = *(volatile u64 *)&longer->head;
+	} else {
+		return false;
+	}
+	return head == tail && scratch->reply_head == tail && tail == scratch->meta.head;
+}
+
+/* Behind their length both are zero. */
+static __always_inline bool same_key(const struct key *a, const struct key *b, u32 room)
+{
+	const u64 *left = (const u64 *)a, *right = (const u64 *)b;
+
+	for (u32 i = 0; i < room / sizeof(u64); i++) {
+		if (left[i] != right[i])
+			return false;
+		if ((i + 1) * sizeof(u64) >= offsetof(struct key, bytes) + b->length)
+			break;
+	}
+	return true;
+}
+
+/*
+ * Copy the entry of scratch->key and judge the copy. Nothing is decided on the map's own memory:
+ * an LRU element can be reused under a reader.
+ */
+static __always_inline enum verdict copy_short(struct scratch *scratch)
+{
+	struct short_entry *copy = &scratch->short_entry;
+	struct short_entry *entry = short_entries.lookup((struct short_key *)&scratch->key);
+	u64 tail;
+
+	if (!entry)
+		return MISS;
+	tail = *(volatile u64 *)&entry->tail;
+	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
+	    !same_key((struct key *)&copy->key, &scratch->key, sizeof(copy->key)) ||
+	    !copy_reply(scratch, copy->reply))
+		return MISS_TORN;
+	return HIT;
+}
+
+static __always_inline enum verdict copy_long(struct scratch *scratch)
+{
+	struct long_entry *copy = &scratch->long_entry;
+	struct long_entry *entry = long_entries.lookup(&scratch->key);
+	u64 tail;
+
+	if (!entry)
+		return MISS;
+	tail = *(volatile u64 *)&entry->tail;
+	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
+	    !same_key(&copy->key, &scratch->key, sizeof(copy->key)) ||
+	    !copy_reply(scratch, copy->reply))
+		return MISS_TORN;
+	return HIT;
+}
+
+/* Versions decide here, at the read, and nowhere else (docs/consistency.md). */
+static __always_inline enum verdict look_up(struct scratch *scratch)
+{
+	struct meta *meta = &scratch->meta;
+	enum verdict verdict;
+
+	verdict = scratch->key.length <= KEY_SHORT ? copy_short(scratch) : copy_long(scratch);
+	if (verdict != HIT)
+		return verdict;
+	if (meta->token != version(meta->slot) ||
+	    meta->generation != version(SLOTS + scratch->key.service))
+		return MISS_VOID;
+	if (now() >= meta->expires)
+		return MISS_EXPIRED;
+	return HIT;
+}
+
+/* The last look before an answer, for it costs look-ups: is the source one of ours, or not allowed? */
+static __always_inline enum verdict check_source(const struct request *request,
+						 const struct service *service)
+{
+	struct prefix source = { 128, source_of(request) };
+	u32 port = ntohs(request->udp->source);
+	u32 word = port / 64;
+	u64 *ports = served_ports.lookup(&word);
+
+	if (!ports || *ports >> port % 64 & 1 || own_addresses.lookup(&source.address))
+		return PASS_SOURCE;
+	if (service->allow_list && !allowed.lookup(&source))
+		return PASS_ALLOW;
+	return UNDECIDED;
+}
+
+static __always_inline enum sum request_sum(const struct packet *packet,
+					    const struct request *request,
+					    const struct service *service, u64 payload_sum)
+{
+	return classify_sum(addresses_sum(request), request->udp, payload_sum, request->ipv6,
+			    packet->hook == TC || service->skb_mode);
+}
+
+/* XDP leaves a hit that it has no room for to TC, by a word beside the packet. */
+static __always_inline enum verdict no_room(const struct packet *packet,
+					    const struct service *service)
+{
+	struct xdp_md *context = packet->context;
+	u32 *word;
+
+	if (packet->hook != XDP || !service->second_tier ||
+	    bpf_xdp_adjust_meta(context, -(int)sizeof(*word)))
+		return PASS_ROOM;
+	word = (void *)(long)context->data_meta;
+	if ((void *)(word + 1) > (void *)(long)context->data)
+		return PASS_ROOM;
+	*word = HANDED_OVER;
+	return PASS_TO_TC;
+}
+
+/* The reply's frame is made in place; from its first byte on the packet is ours. */
+static __always_inline enum verdict serve(const struct packet *packet, struct request *request,
+					  const struct service *service, enum sum sum,
+					  struct scratch *scratch)
+{
+	u32 headers = headers_length(request);
+	u32 length = scratch->meta.length;
+	u32 body = headers + length < FRAME_MIN ? FRAME_MIN - headers : length;
+
+	if (headers - request->network + length > service->mtu)
+		return PASS_ROOM;
+	if (!body || body > REPLY_MAX || packet_resize(packet, headers + body))
+		return no_room(packet, service);
+	if (packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)) ||
+	    !locate(packet, request))
+		return FAULT;
+	make_reply(request, sum, length, scratch->meta.sum,
+		   packet->hook == TC || service->skb_mode);
+	return HIT;
+}
+
+static __always_inline enum verdict serve_cached(const struct packet *packet,
+						 struct request *request,
+						 const struct service *service,
+						 struct scratch *scratch)
+{
+	u32 length = request->length;
+	enum verdict verdict;
+	enum sum sum;
+
+	if (!raw_has_key(length))
+		return PASS_SIZE;
+	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
+	scratch->key.service = service->id;
+	scratch->key.length = length;
+	if (packet_load(packet, headers_length(request), scratch->key.bytes,
+			bounded(length, RAW_MAX)))
+		return PASS_TRUNCATED;
+	verdict = look_up(scratch);
+	if (verdict != HIT)
+		return verdict;
+	if (service->multiple && scratch->meta.length > service->multiple * length)
+		return PASS_AMPLIFY;
+	verdict = check_source(request, service);
+	if (verdict)
+		return verdict;
+	sum = request_sum(packet, request, service, sum_bytes(scratch->key.bytes, length, RAW_MAX));
+	if (sum == SUM_WRONG)
+		return PASS_CHECKSUM;
+	return serve(packet, request, service, sum, scratch);
+}
+
+static __always_inline enum verdict bounce(const struct packet *packet, struct request *request,
+					   const struct service *service, struct scratch *scratch)
+{
+	u32 length = request->length;
+	enum verdict verdict;
+	u64 payload_sum = 0;
+	enum sum sum;
+
+	if (length > REPLY_MAX)
+		return PASS_SIZE;
+	verdict = check_source(request, service);
+	if (verdict)
+		return verdict;
+	if (length) {
+		length = bounded(length, REPLY_ROOM);
+		*(u32 *)(scratch->reply + (length & ~3u)) = 0;
+		if (packet_load(packet, headers_length(request), scratch->reply, length))
+			return PASS_TRUNCATED;
+		payload_sum = sum_bytes(scratch->reply, length, REPLY_MAX);
+	}
+	sum = request_sum(packet, request, service, payload_sum);
+	if (sum == SUM_WRONG)
+		return PASS_CHECKSUM;
+	make_reply(request, sum, length, payload_sum, packet->hook == TC || service->skb_mode);
+	return BOUNCE;
+}
+
+static __always_inline enum verdict answer(const struct packet *packet)
+{
+	struct request request = {};
+	struct endpoint endpoint = {};
+	struct service *service;
+	struct scratch *scratch;
+	enum verdict verdict;
+	u32 only = 0;
+
+	verdict = parse_request(packet, &request);
+	if (verdict)
+		return verdict;
+	endpoint.address = destination_of(&request);
+	endpoint.ifindex = packet_ifindex(packet);
+	endpoint.outer = request.outer;
+	endpoint.inner = request.inner;
+	endpoint.port = request.udp->dest;
+	service = services.lookup(&endpoint);
+	if (!service)
+		return PASS_SERVICE;
+	verdict = check_request(&request, service);
+	if (verdict)
+		return verdict;
+	if (service->fast == FAST_OFF)
+		return PASS_OFF;
+	if (!leased())
+		return PASS_LEASE;
+	scratch = scratches.lookup(&only);
+	if (!scratch)
+		return PASS_OFF;
+	if (service->fast == FAST_BOUNCE)
+		return bounce(packet, &request, service, scratch);
+	return serve_cached(packet, &request, service, scratch);
+}
+
+#endif
