@@ -14,7 +14,7 @@ import typer
 from carom import __version__
 from carom.cli_cache import cache_app, status
 from carom.cli_lab import lab_app, ping
-from carom.cli_serve import serve
+from carom.cli_serve import front, serve
 from carom.errors import CaromError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(cache_app, name="cache")
 app.add_typer(lab_app, name="lab")
 app.command()(serve)
+app.command()(front)
 app.command()(status)
 app.command()(ping)
 

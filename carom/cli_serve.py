@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`carom serve`: options from the command line and a file, to services that run."""
+"""`carom serve` and `carom front`: from options to services that run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 
 from carom.daemon.service import Service
 from carom.errors import UsageError
+
+_PORTS = {"memcached": 11211, "dns": 53}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -34,12 +36,43 @@ def _from_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     return interfaces, [{**common, **one} for one in services]
 
 
+Interfaces = Annotated[
+    list[str] | None,
+    typer.Option("--interface", "-i", help="Interface to answer on; may be repeated."),
+]
+Port = Annotated[int | None, typer.Option("--port", "-p", help="UDP port.")]
+Bind = Annotated[
+    str | None,
+    typer.Option(help="Address; 0.0.0.0 is all of IPv4 (default), :: all of both."),
+]
+HookName = Annotated[str | None, typer.Option(help="xdp (and tc for large replies) | tc | none")]
+ModeName = Annotated[str | None, typer.Option(help="auto | native | generic")]
+PolicyName = Annotated[str | None, typer.Option(help="lru | fcfs (first come, first served)")]
+Capacity = Annotated[
+    int | None, typer.Option(help="Entries of each length class in the kernel's cache.")
+]
+Memory = Annotated[
+    str | None, typer.Option(help="Instead of a capacity, what the cache takes: 64M, 1G.")
+]
+TTL = Annotated[str | None, typer.Option(help="How long a reply lives: 500ms, 60s, 10m.")]
+Amplify = Annotated[
+    int | None, typer.Option(help="Longest reply of the cache, in requests; 0: any.")
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(help="Prefix whose requests the cache answers; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")]
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def serve(
-    interface: Annotated[
-        list[str] | None,
-        typer.Option("--interface", "-i", help="Interface to answer on; may be repeated."),
-    ] = None,
-    port: Annotated[int | None, typer.Option("--port", "-p", help="UDP port.")] = None,
+    interface: Interfaces = None,
+    port: Port = None,
     app_name: Annotated[
         str | None,
         typer.Option("--app", help="MODULE:SERVICE, or a service of carom.apps (default: echo)."),
@@ -48,35 +81,17 @@ def serve(
         Path | None,
         typer.Option("--config", help="TOML file with several services; options here override it."),
     ] = None,
-    bind: Annotated[
-        str | None,
-        typer.Option(help="Address; 0.0.0.0 is all of IPv4 (default), :: all of both."),
-    ] = None,
-    protocol: Annotated[str | None, typer.Option(help="raw")] = None,
-    hook: Annotated[
-        str | None, typer.Option(help="xdp (and tc for large replies) | tc | none")
-    ] = None,
-    mode: Annotated[str | None, typer.Option(help="auto | native | generic")] = None,
+    bind: Bind = None,
+    protocol: Annotated[str | None, typer.Option(help="raw | kv")] = None,
+    hook: HookName = None,
+    mode: ModeName = None,
     fast: Annotated[str | None, typer.Option(help="cache | bounce | off")] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="lru | fcfs (first come, first served)")
-    ] = None,
-    capacity: Annotated[
-        int | None, typer.Option(help="Entries of each length class in the kernel's cache.")
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="Instead of a capacity, what the cache takes: 64M, 1G.")
-    ] = None,
-    ttl: Annotated[
-        str | None, typer.Option(help="How long a reply lives: 500ms, 60s, 10m.")
-    ] = None,
-    amplify: Annotated[
-        int | None, typer.Option(help="Longest reply of the cache, in requests; 0: any.")
-    ] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(help="Prefix whose requests the cache answers; may be repeated."),
-    ] = None,
+    policy: PolicyName = None,
+    capacity: Capacity = None,
+    memory: Memory = None,
+    ttl: TTL = None,
+    amplify: Amplify = None,
+    allow: Allow = None,
     work: Annotated[
         str | None, typer.Option(help="CPU time that every miss costs, for experiments: 2ms.")
     ] = None,
@@ -87,33 +102,32 @@ def serve(
         str | None, typer.Option(help="block | spin (burns a CPU, answers sooner)")
     ] = None,
     cpu: Annotated[int | None, typer.Option(help="Run on this CPU only.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Run Python services behind their cache in the kernel, until SIGINT or SIGTERM."""
     from carom.apps import load
     from carom.daemon.options import with_options, with_units
     from carom.daemon.run import serve as run
 
-    given = {
-        "port": port,
-        "app": app_name,
-        "bind": bind,
-        "protocol": protocol,
-        "hook": hook,
-        "mode": mode,
-        "fast": fast,
-        "policy": policy,
-        "capacity": capacity,
-        "memory": memory,
-        "ttl": ttl,
-        "amplify": amplify,
-        "allow": tuple(allow) if allow else None,
-        "work": work,
-        "userspace_cache": userspace_cache,
-        "wait": wait,
-        "cpu": cpu,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
+    given = _given(
+        port=port,
+        app=app_name,
+        bind=bind,
+        protocol=protocol,
+        hook=hook,
+        mode=mode,
+        fast=fast,
+        policy=policy,
+        capacity=capacity,
+        memory=memory,
+        ttl=ttl,
+        amplify=amplify,
+        allow=tuple(allow) if allow else None,
+        work=work,
+        userspace_cache=userspace_cache,
+        wait=wait,
+        cpu=cpu,
+    )
     interfaces, tables = _from_file(config) if config else ([], [{}])
     services: list[Service] = []
     for table in tables:
@@ -125,3 +139,48 @@ def serve(
         service.options = with_options(service.options, with_units(options))
         services.append(service)
     run(services, interface or interfaces, json=json)
+
+
+def front(
+    interface: Interfaces = None,
+    port: Port = None,
+    protocol: Annotated[str, typer.Option(help="memcached")] = "memcached",
+    writes_elsewhere: Annotated[
+        str,
+        typer.Option(
+            help="refuse | ttl: a server that can be written to unseen is refused, or its cache "
+            "may be stale up to the TTL."
+        ),
+    ] = "refuse",
+    bind: Bind = None,
+    hook: HookName = None,
+    mode: ModeName = None,
+    policy: PolicyName = None,
+    capacity: Capacity = None,
+    memory: Memory = None,
+    ttl: TTL = None,
+    amplify: Amplify = None,
+    allow: Allow = None,
+    json: Json = False,
+) -> None:
+    """Put the cache before a server that is already there, and learn its replies."""
+    from carom.daemon.fronted import Front
+    from carom.daemon.options import options_of, with_units
+    from carom.daemon.run import serve as run
+
+    given = _given(
+        port=port or _PORTS.get(protocol),
+        protocol=protocol,
+        bind=bind,
+        hook=hook,
+        mode=mode,
+        policy=policy,
+        capacity=capacity,
+        memory=memory,
+        ttl=ttl,
+        amplify=0 if amplify is None else amplify,
+        allow=tuple(allow) if allow else None,
+    )
+    if "port" not in given:
+        raise UsageError("no port to front", hint="-p PORT")
+    run([Front(options_of(with_units(given)), writes_elsewhere)], interface or [], json=json)

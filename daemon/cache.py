@@ -24,7 +24,8 @@ from carom.include.abi import (
     sum_of,
     unpack_entry,
 )
-from carom.protocols.raw import key_of
+from carom.include.abi import Protocol as Wire
+from carom.protocols import language
 
 _HEAD = "=8xQ8xQQQI12xH"
 """expires, token, generation, body, slot and service, at the front of every entry."""
@@ -104,8 +105,17 @@ class Cache:
     decided at a fill: the entry carries its token, and the fast path compares at every hit.
     """
 
-    def __init__(self, fastpath: FastPath, clock: Clock, ttl: float, service: int = 0):
+    def __init__(
+        self,
+        fastpath: FastPath,
+        clock: Clock,
+        ttl: float,
+        service: int = 0,
+        protocol: Wire = Wire.RAW,
+    ):
         self._fastpath = fastpath
+        self._language = language(protocol)
+        self._key_of = self._language.key_of
         self._clock = clock
         self._ttl = clock.ticks(ttl)
         self._service = service
@@ -115,18 +125,29 @@ class Cache:
         self._replies = tuple(_Table(fastpath, one) for one in REPLY_CLASSES)
         self._stamp = time.time_ns()
         self._orphans = False
-        self.take = self._taker()
+        self.take = self._take_raw() if protocol == Wire.RAW else self._take
         self.fills = 0
         self.refused = 0
         """Fills that the kernel had no room for: the cache is full."""
         self.unfit = 0
         """Replies that cannot be cached: too long, or to a request that cannot be a key."""
 
-    def _taker(self) -> Callable[[bytes], Token]:
-        """`take`, as a closure: every miss pays for it.
+    def _take(self, request: bytes) -> Token | None:
+        """The token of a miss: take it before the reply is made.
 
-        It gives the token of a miss: take it before the reply is made.
+        None for what is no read, and while a write that nobody acknowledges is on its way.
         """
+        key = self._key_of(request)
+        if key is None:
+            return None
+        slot = slot_of(self._language.slot_key_of(key))
+        token = slot, self._versions[slot], self._versions[self._generation_cell]
+        # The version first: whoever sees a new one sees its hold too.
+        now, holds = self._clock.now(), self._fastpath.holds
+        return None if now < holds[slot] or now < holds[self._generation_cell] else token
+
+    def _take_raw(self) -> Callable[[bytes], Token]:
+        """`take` where requests are keys and nothing writes: a closure, for every miss pays."""
         versions, generation_cell, number = self._versions, self._generation_cell, int.from_bytes
 
         def take(request: bytes) -> Token:
@@ -135,10 +156,12 @@ class Cache:
 
         return take
 
-    def fill(self, request: bytes, reply: bytes, token: Token, ttl: float | None = None) -> None:
+    def fill(
+        self, request: bytes, reply: bytes, token: Token | None, ttl: float | None = None
+    ) -> None:
         """Store a reply; it is in the kernel when this returns. `ttl` in seconds."""
-        key, length = key_of(request), len(reply)
-        if key is None or length > REPLY_MAX:
+        key, length = self._key_of(request), len(reply)
+        if key is None or token is None or length > REPLY_MAX:
             self.unfit += 1
             return
         entries = self._entries[len(key) > self._entries[0].room]
@@ -179,10 +202,14 @@ class Cache:
     def _table(self, key: bytes) -> _Table | None:
         return _fitting(self._entries, len(key))
 
-    def get(self, request: bytes) -> Entry | None:
-        """The entry of a request, dead or alive, or None."""
-        table = self._table(request)
-        value = table.get(self._service, len(request), request) if table else None
+    def find(self, name: bytes) -> Entry | None:
+        """The entry of what a user calls by this name, dead or alive, or None."""
+        return next(filter(None, map(self.get, self._language.keys_named(name))), None)
+
+    def get(self, key: bytes) -> Entry | None:
+        """The entry under a key, dead or alive, or None."""
+        table = self._table(key)
+        value = table.get(self._service, len(key), key) if table else None
         return unpack_entry(table.value, value) if table and value else None
 
     def reply(self, entry: Entry) -> bytes | None:
@@ -221,16 +248,24 @@ class Cache:
 
     def invalidate(self, request: bytes) -> None:
         """Void what was stored for a request, and any fill whose token was taken before."""
-        self._fastpath.bump(slot_of(request))
+        key = self._key_of(request)
+        if key is not None:
+            self.void(key)
 
-    def drop(self, request: bytes) -> bool:
-        """Invalidate a request and remove its entry; False when there was none."""
-        self.invalidate(request)
-        entry, table = self.get(request), self._table(request)
-        if not entry or not table:
-            return False
-        self._remove_reply(entry.body)
-        return table.delete(self._service, len(request), request)
+    def void(self, key: bytes) -> None:
+        """The same by the key."""
+        self._fastpath.bump(slot_of(self._language.slot_key_of(key)))
+
+    def drop(self, name: bytes) -> bool:
+        """Invalidate what a user calls by this name, and remove it; False when it was not there."""
+        dropped = False
+        for key in self._language.keys_named(name):
+            self.void(key)
+            entry, table = self.get(key), self._table(key)
+            if entry and table:
+                self._remove_reply(entry.body)
+                dropped |= table.delete(self._service, len(key), key)
+        return dropped
 
     def flush(self) -> int:
         """Void everything at once; then remove it. Returns how many entries were removed."""

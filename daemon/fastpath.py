@@ -6,12 +6,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import secrets
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from carom import protocols, tc, xdp
+from carom import cgroup, protocols, tc, xdp
+from carom.cgroup.link import EdgeLink
 from carom.errors import BPFError, UsageError
 from carom.include import libbpf
 from carom.include.abi import (
@@ -31,6 +34,8 @@ from carom.include.abi import (
     SHORT_KEY,
     SLOTS,
     VERDICTS,
+    WATCH,
+    Event,
     Fast,
     Hook,
     Protocol,
@@ -49,6 +54,8 @@ HookOption = Literal["xdp", "tc", "none"]
 _MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
 _ELEMENT_BYTES = 64  # the kernel's own part of a hash element
 _MEMORY_SHARE = 0.8
+_DIRECTIONS: tuple[Literal["ingress", "egress"], ...] = ("ingress", "egress")
+CLOCK_MONOTONIC_COARSE = 6  # linux/time.h
 _WORD = struct.Struct("=Q")
 
 
@@ -79,8 +86,8 @@ class Place(NamedTuple):
     """Where a service is answered, and how.
 
     `ifindex`, `mac` and `mtu` are the interface's; `multiple` bounds a reply by its request's
-    length (0: not at all); `skb_mode` says that XDP is generic there, `second_tier` that TC
-    ingress takes what XDP has no room for.
+    length (0: not at all); `learn` leaves tokens for a server's replies; `skb_mode` says that XDP
+    is generic there, `second_tier` that TC ingress takes what XDP has no room for.
     """
 
     address: Address
@@ -97,6 +104,7 @@ class Place(NamedTuple):
     second_tier: bool = False
     multiple: int = 0
     allow_list: bool = False
+    learn: bool = False
 
     def packed(self) -> tuple[bytes, bytes]:
         """Key and value in `services`."""
@@ -119,6 +127,7 @@ class Place(NamedTuple):
                 self.mtu,
                 self.multiple,
                 self.allow_list,
+                self.learn,
             ),
         )
 
@@ -152,6 +161,18 @@ def _check_memory(capacity: int) -> None:
         )
 
 
+def _counter(map_fd: int, index: int) -> int:
+    """A per-CPU counter's sum."""
+    cpus = possible_cpus()
+    value = libbpf.lookup(map_fd, struct.pack("=I", index), 8 * cpus)
+    return sum(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
+
+
+def jiffies_per_second() -> int:
+    """HZ of this kernel: CLOCK_MONOTONIC_COARSE is advanced by the same tick."""
+    return round(1 / time.clock_getres(CLOCK_MONOTONIC_COARSE))
+
+
 def _folder(package: object) -> Path:
     return Path(str(package.__file__)).resolve().parent  # type: ignore[attr-defined]
 
@@ -163,8 +184,18 @@ class FastPath(Resource):
     Versions are read there, but only `bump` adds to them.
     """
 
-    def __init__(self, *, policy: Policy = "lru", capacity: int = 10_000, test_clock: bool = False):
-        """Compile and load. With `test_clock` the programs' time is what the `clock` cell says.
+    def __init__(
+        self,
+        *,
+        policy: Policy = "lru",
+        capacity: int = 10_000,
+        languages: Iterable[Protocol] = (),
+        edge: bool = False,
+        test_clock: bool = False,
+    ):
+        """Compile and load, with what `languages` besides raw need, and with `edge` for servers
+        that are fronted. With `test_clock` the programs' time, in seconds, is what the `clock`
+        cell says.
 
         Raises UsageError for a capacity that memory cannot hold, PrivilegeError, CompileError,
         VerifierError, BPFError.
@@ -173,10 +204,14 @@ class FastPath(Resource):
         self._module = Module(
             _folder(xdp) / "fastpath.c",
             _folder(tc) / "fastpath.c",
-            include=(_folder(protocols),),
+            *((_folder(cgroup) / "edge.c",) if edge else ()),
+            include=(_folder(protocols), _folder(cgroup)),
             defines={
                 "CACHE_TYPE": _MAP_TYPES[policy],
                 "CAPACITY": capacity,
+                "TICKS": 1 if test_clock else jiffies_per_second(),
+                "SEED": f"{secrets.randbits(64):#x}ull",
+                **{f"WITH_{one.name}": None for one in languages if one != Protocol.RAW},
                 **({"TEST_CLOCK": None} if test_clock else {}),
             },
         )
@@ -187,16 +222,26 @@ class FastPath(Resource):
             self._second_tier = self._module.program("tc_second_tier", "tc")
             self._bump = self._module.program("bump")
             self._read_clock = self._module.program("read_clock")
+            self._edge = (
+                {
+                    direction: self._module.program(f"edge_{direction}", "cgroup")
+                    for direction in _DIRECTIONS
+                }
+                if edge
+                else {}
+            )
             self._maps = {
                 name: self._module.map(name)
                 for name in ("services", "own_addresses", "served_ports", "allowed", "verdicts")
             }
             self.versions = self._module.cells("versions", SLOTS + SERVICES_MAX)
+            self.holds = self._module.cells("holds", SLOTS + SERVICES_MAX)
             self.lease = self._module.cells("lease", 1)
             self.clock = self._module.cells("clock", 1)
-            for cells in (self.versions, self.lease, self.clock):
+            for cells in (self.versions, self.holds, self.lease, self.clock):
                 stack.callback(cells.release)
             self._stack = stack.pop_all()
+        self._watching = False
         self._places: dict[bytes, bytes] = {}
         self._own_addresses: set[bytes] = set()
         self._allowed: set[bytes] = set()
@@ -218,6 +263,18 @@ class FastPath(Resource):
         link = self._stack.enter_context(Link(self.program, interface, mode))
         self._stack.enter_context(TCLink(self._second_tier, interface))
         return Attachment(interface, hook, link.mode, True)
+
+    def watch(self, port: int, service: int, protocol: Protocol, ttl: int) -> None:
+        """See what the sockets that hold a port are asked to write, and answer.
+
+        `ttl` in seconds bounds the life of what is learned. Raises BPFError, PrivilegeError.
+        """
+        watch = WATCH.pack(service, protocol, ttl, 0)
+        libbpf.update(self.map("watched"), struct.pack("=I", port), watch)
+        if not self._watching:
+            self._watching = True
+            for direction in _DIRECTIONS:  # writes first: nothing is learned that none would void
+                self._stack.enter_context(EdgeLink(self._edge[direction], direction))
 
     def serve(self, places: Iterable[Place]) -> None:
         """Answer at these places, and at no others from now on."""
@@ -273,13 +330,13 @@ class FastPath(Resource):
 
     def verdicts(self, hook: Hook) -> dict[Verdict, int]:
         """How often each verdict was given at a hook since the start, over all CPUs."""
-        cpus = possible_cpus()
-        counts = {}
-        for verdict in Verdict:
-            index = struct.pack("=I", hook * VERDICTS + verdict)
-            value = libbpf.lookup(self._maps["verdicts"], index, 8 * cpus)
-            counts[verdict] = sum(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
-        return counts
+        fd = self._maps["verdicts"]
+        return {verdict: _counter(fd, hook * VERDICTS + verdict) for verdict in Verdict}
+
+    def events(self) -> dict[Event, int]:
+        """What happened at the socket's edge since the start; empty without it."""
+        fd = self.map("events") if self._edge else None
+        return {} if fd is None else {event: _counter(fd, event) for event in Event}
 
     def close(self) -> None:
         """Detach, and free programs and maps."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,17 +15,19 @@ from typing import Any
 import msgspec
 import structlog
 
+from carom.daemon.answered import Answered, check_bind
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.control import Control
 from carom.daemon.fastpath import Attachment, FastPath
+from carom.daemon.fronted import Front, Fronted
 from carom.daemon.keeper import Keeper, Sweeper
 from carom.daemon.options import SHARED, Options
-from carom.daemon.served import Served, check_bind
+from carom.daemon.served import Served
 from carom.daemon.service import Service
 from carom.daemon.signals import Stop, ending, held
 from carom.errors import InterfaceError, UsageError
 from carom.include import netlink
-from carom.include.abi import SERVICES_MAX, Hook, Verdict
+from carom.include.abi import SERVICES_MAX, Event, Hook, Verdict
 from carom.include.netlink import Interface
 from carom.xdp.link import Mode
 
@@ -72,22 +75,26 @@ class Ready(msgspec.Struct, kw_only=True):
 class Running:
     """Services with everything that they run on; what the control socket talks to."""
 
-    def __init__(self, services: Sequence[Service], interface_names: Sequence[str]):
+    def __init__(self, services: Sequence[Service | Front], interface_names: Sequence[str]):
         self.options: Options = services[0].options
         self.started = time.monotonic()
         self._fastpath: FastPath | None = None
         self._sweeper: Sweeper | None = None
         self._attachments: list[Attachment] = []
-        self._served: list[Served] = []
+        self._answered: list[Answered] = []
         with contextlib.ExitStack() as stack:
             self._stack = stack
             # What is found wrong soonest comes first, and compiling last.
             for id, service in enumerate(services):
-                self._served.append(stack.enter_context(Served(service, id)))
+                one: Answered = (
+                    Served(service, id) if isinstance(service, Service) else Fronted(service, id)
+                )
+                stack.callback(one.close)
+                self._answered.append(one)
             interfaces = self._interfaces(services, interface_names)
             clock = self._load() if interfaces else None
-            for served in self._served:
-                served.prepare(self._fastpath, clock)
+            for one in self._answered:
+                one.prepare(self._fastpath, clock)
             if clock:
                 self._attach(interfaces, clock)
             self._control = Control(self._calls())
@@ -98,7 +105,7 @@ class Running:
             self._stack = stack.pop_all()
 
     @staticmethod
-    def _interfaces(services: Sequence[Service], names: Sequence[str]) -> list[Interface]:
+    def _interfaces(services: Sequence[Service | Front], names: Sequence[str]) -> list[Interface]:
         """Those to attach to, once every address is found: before anything is compiled."""
         if all(one.options.hook == "none" or one.options.fast == "off" for one in services):
             return []
@@ -109,14 +116,19 @@ class Running:
 
     def _load(self) -> JiffiesClock:
         options = self.options
-        fastpath = FastPath(policy=options.policy, capacity=options.entries())
+        fastpath = FastPath(
+            policy=options.policy,
+            capacity=options.entries(),
+            languages={one.protocol for one in self._answered},
+            edge=any(one.learns for one in self._answered),
+        )
         self._fastpath = self._stack.enter_context(fastpath)
         fastpath.allow(options.allow)
         return JiffiesClock(fastpath)
 
     def _attach(self, interfaces: list[Interface], clock: JiffiesClock) -> None:
         assert self._fastpath
-        cache = next((one.cache for one in self._served if one.cache), None)
+        cache = next((one.cache for one in self._answered if one.cache), None)
         if cache:
             self._sweeper = Sweeper(cache)
             self._stack.callback(self._sweeper.close)
@@ -150,7 +162,7 @@ class Running:
             interface = attachment.interface
             if warn and not interface.up:
                 log.warning("no requests can come in: it is down", interface=interface.name)
-            for served in self._served:
+            for served in self._answered:
                 found = list(served.places(attachment))
                 places += found
                 if warn and not found:
@@ -164,8 +176,8 @@ class Running:
         self._fastpath.serve(places)
 
     def _start_threads(self) -> None:
-        """Every service but the first has a thread of its own; the first runs in the main one."""
-        for served in self._served[1:]:
+        """Every server but the first has a thread of its own; the first runs in the main one."""
+        for served in self._servers()[1:]:
             thread = threading.Thread(
                 target=served.server.run_until_stopped,
                 args=(served.options.wait,),
@@ -175,6 +187,9 @@ class Running:
             thread.start()
             self._stack.callback(thread.join, _PATIENCE)
             self._stack.callback(served.server.stop)
+
+    def _servers(self) -> list[Served]:
+        return [one for one in self._answered if isinstance(one, Served)]
 
     def ready(self) -> Ready:
         """What is answered, and where."""
@@ -186,7 +201,7 @@ class Running:
                     protocol=one.options.protocol,
                     fast=one.options.fast if self._attachments else "off",
                 )
-                for one in self._served
+                for one in self._answered
             ],
             interfaces=[
                 ReadyInterface(name=one.interface.name, hook=one.hook, mode=one.mode)
@@ -197,7 +212,11 @@ class Running:
 
     def run(self) -> None:
         """Serve until Stop."""
-        self._served[0].server.run(self.options.wait)
+        servers = self._servers()
+        if servers:
+            servers[0].server.run(self.options.wait)
+        while True:  # the kernel and somebody else's server do the work
+            signal.pause()
 
     def close(self) -> None:
         """Take everything away, last made first."""
@@ -214,20 +233,23 @@ class Running:
             "flush": lambda port=None: self._find(port).flush(),
         }
 
-    def _find(self, port: int | None) -> Served:
+    def _find(self, port: int | None) -> Answered:
         """The service on a port; without one, the only one."""
-        found = [one for one in self._served if port in (None, one.options.port)]
+        found = [one for one in self._answered if port in (None, one.options.port)]
         if len(found) != 1:
-            ports = ", ".join(str(one.options.port) for one in self._served)
+            ports = ", ".join(str(one.options.port) for one in self._answered)
             raise UsageError(
                 f"no service on port {port}" if port else "several services run",
                 hint=f"--port takes one of {ports}",
             )
         return found[0]
 
+    def _events(self) -> dict[Event, int]:
+        return self._fastpath.events() if self._fastpath else {}
+
     def status(self) -> dict[str, Any]:
         """Everything that `carom status` shows: totals, and each service's own."""
-        services = [one.status() for one in self._served]
+        services = [one.status() for one in self._answered]
         hooks = (
             {
                 hook.name.lower(): {
@@ -256,6 +278,7 @@ class Running:
                 for verdict in (Verdict if hooks else ())
             },
             "hooks": hooks,
+            "edge": {event.name.lower(): count for event, count in self._events().items()},
             "services": services,
         }
 
@@ -276,13 +299,13 @@ def _pin(cpu: int) -> None:
         ) from error
 
 
-def _check(services: Sequence[Service], interfaces: Sequence[str]) -> None:
+def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> None:
     """What no single service's options can show. Raises UsageError."""
     first = services[0].options
     if len(services) > SERVICES_MAX:
         raise UsageError(f"{len(services)} services are too many", hint=f"up to {SERVICES_MAX}")
     for service in services:
-        if service.handler is None:
+        if isinstance(service, Service) and service.handler is None:
             raise UsageError(
                 f"the service on port {service.options.port} has no handler",
                 hint="decorate one with @service.reply",
@@ -299,7 +322,9 @@ def _check(services: Sequence[Service], interfaces: Sequence[str]) -> None:
         raise UsageError("no interface to answer on", hint="name one with -i, or say --hook none")
 
 
-def serve(services: Sequence[Service], interfaces: Sequence[str], *, json: bool = False) -> None:
+def serve(
+    services: Sequence[Service | Front], interfaces: Sequence[str], *, json: bool = False
+) -> None:
     """Run services until SIGINT or SIGTERM; print one `ready` line once packets are answered."""
     _check(services, interfaces)
     with contextlib.suppress(Stop), ending(), contextlib.ExitStack() as stack:
@@ -321,6 +346,6 @@ def _summarise(running: Running) -> None:
         seconds=round(status["uptime_seconds"], 1),
         hits=verdicts.get("hit", 0),
         bounces=verdicts.get("bounce", 0),
-        replies=status["server"]["replies"],
+        replies=status["server"]["replies"] if status["server"] else 0,
     )
     sys.stderr.flush()

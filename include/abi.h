@@ -15,6 +15,9 @@
 #define TTL_FLOOR 32        /* a request with a smaller TTL passes, so that every loop ends */
 #define SOURCE_PORT_MIN 1024 /* requests from a port below this are never answered */
 #define FRAME_MIN 60        /* the shortest Ethernet frame without its FCS */
+#define PENDING_MAX 65536   /* requests on their way through servers */
+#define PENDING_SECONDS 10  /* a reply comes that soon, or its token is not used again */
+#define HOLD_MS 500         /* after a write that asks for no acknowledgement nothing is filled */
 #define HANDED_OVER 0x6d6f7263 /* packet metadata: XDP leaves this hit to TC ingress */
 
 /* What was decided on a packet, and why. Each has one per-CPU counter. */
@@ -67,6 +70,9 @@ enum fast {
 
 enum protocol {
 	RAW = 0,
+	KV = 1,
+	MEMCACHED = 2,
+	DNS = 3,
 };
 
 /* IPv4 addresses stand as IPv6 has them: ::ffff:a.b.c.d. */
@@ -95,6 +101,47 @@ struct service {
 	u16 mtu;         /* bytes of an IP packet */
 	u32 multiple;    /* the longest reply, in payloads of its request; 0: any */
 	u32 allow_list;  /* 1: only sources in `allowed` are answered */
+	u32 learn;       /* 1: misses leave a token, with which the server's reply fills */
+};
+
+/* A service as it is known at the socket's edge, by its port: addresses may be translated there. */
+struct watch {
+	u32 service;   /* its id */
+	u32 protocol;  /* enum protocol */
+	u32 ttl;       /* seconds that a learned reply lives at most */
+	u32 zero;
+};
+
+/* One request on its way through a server: of this client, this service, with this id of its own. */
+struct asked {
+	struct address client;
+	u64 key_hash;  /* of the key that it reads; 0 for a write */
+	u32 id;
+	__be16 port;
+	u16 service;
+};
+
+/* What such a request left behind, until the server's reply comes down. */
+struct pending {
+	u64 token;        /* versions[slot] when the first was taken */
+	u64 generation;
+	u64 since;        /* jiffies */
+	u32 slot;         /* SLOTS + service for a write that may have changed anything */
+	u32 outstanding;  /* requests without a reply: they share the oldest token */
+};
+
+/* What happened at the socket's edge. Each has one per-CPU counter. */
+enum event {
+	LEARNED = 0,        /* a reply filled the cache */
+	UNASKED = 1,        /* a reply that could be kept, but no token waits for it */
+	UNLEARNABLE = 2,    /* a reply that its protocol does not keep */
+	FULL = 3,           /* a reply that the cache had no room for */
+	WRITE_SEEN = 4,     /* a write: its key is void */
+	WRITE_ALL_SEEN = 5, /* a write that may have changed anything: the service's generation rose */
+	WRITE_DONE = 6,     /* the acknowledgement of a write: void once more */
+	STREAM_SEEN = 7,    /* bytes of a TCP connection that may hold writes */
+	EDGE_BUSY = 8,      /* a program came upon another one's scratch memory, and took the safe way */
+	EVENTS = 9,
 };
 
 struct prefix {

@@ -25,6 +25,9 @@ TTL_FLOOR = 32
 SOURCE_PORT_MIN = 1024
 FRAME_MIN = 60
 HANDED_OVER = 0x6D6F7263
+PENDING_MAX = 65536
+PENDING_SECONDS = 10
+HOLD_MS = 500
 
 
 class Verdict(IntEnum):
@@ -94,6 +97,23 @@ class Protocol(IntEnum):
     """What language a service's requests are in."""
 
     RAW = 0
+    KV = 1
+    MEMCACHED = 2
+    DNS = 3
+
+
+class Event(IntEnum):
+    """What happened at the socket's edge. `abi.h` says what each means."""
+
+    LEARNED = 0
+    UNASKED = 1
+    UNLEARNABLE = 2
+    FULL = 3
+    WRITE_SEEN = 4
+    WRITE_ALL_SEEN = 5
+    WRITE_DONE = 6
+    STREAM_SEEN = 7
+    EDGE_BUSY = 8
 
 
 _META = "QQQQQQIHHH6x"
@@ -117,8 +137,17 @@ LONG_REPLY = struct.Struct(f"=Q{REPLY_MAX}sQ")
 ENDPOINT = struct.Struct("=16sIHH2sH")
 """Address (IPv4 as ::ffff:a.b.c.d), ifindex, outer and inner VLAN id, port in network order, 0."""
 
-SERVICE = struct.Struct("=IBBBB6sHII")
-"""id, fast, protocol, skb mode, second tier, MAC address, MTU in bytes, multiple, allow-list."""
+SERVICE = struct.Struct("=IBBBB6sHIII")
+"""id, fast, protocol, skb mode, second tier, MAC, MTU in bytes, multiple, allow-list, learn."""
+
+WATCH = struct.Struct("=IIII")
+"""id, protocol, TTL in seconds, 0."""
+
+ASKED = struct.Struct("=16sQI2sH")
+"""Client's address, hash of the key, request id, client's port in network order, service."""
+
+PENDING = struct.Struct("=QQQII")
+"""Token, generation, jiffies, slot, outstanding."""
 
 PREFIX = struct.Struct("=I16s")
 """Length in bits, address."""

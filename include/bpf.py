@@ -158,9 +158,13 @@ class Module(Resource):
             details=details,
         )
 
-    def program(self, name: str, hook: Literal["xdp", "tc"] = "xdp") -> int:
+    def program(self, name: str, hook: Literal["xdp", "tc", "cgroup"] = "xdp") -> int:
         """Load a program and return its descriptor."""
-        kind = self._bcc.BPF.XDP if hook == "xdp" else self._bcc.BPF.SCHED_CLS
+        kind = {
+            "xdp": self._bcc.BPF.XDP,
+            "tc": self._bcc.BPF.SCHED_CLS,
+            "cgroup": self._bcc.BPF.CGROUP_SKB,
+        }[hook]
         said: list[str] = []
         try:
             with _captured() as said:

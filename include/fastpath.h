@@ -12,8 +12,10 @@
 #include "hook.h"
 #include "maps.h"
 #include "parse.h"
+#include "protocols.h"
 #include "raw.h"
 #include "reply.h"
+#include "token.h"
 
 static __always_inline void count(enum hook hook, enum verdict verdict)
 {
@@ -22,25 +24,6 @@ static __always_inline void count(enum hook hook, enum verdict verdict)
 
 	if (counter)
 		*counter += 1;
-}
-
-static __always_inline u64 now(void)
-{
-#ifdef TEST_CLOCK
-	u32 only = 0;
-	u64 *jiffies = clock.lookup(&only);
-
-	return jiffies ? *jiffies : 0;
-#else
-	return bpf_jiffies64();
-#endif
-}
-
-static __always_inline u64 version(u32 cell)
-{
-	u64 *counter = versions.lookup(&cell);
-
-	return counter ? *(volatile u64 *)counter : 0;
 }
 
 static __always_inline bool leased(void)
@@ -205,7 +188,7 @@ static __always_inline enum verdict no_room(const struct packet *packet,
 /* The reply's frame is made in place; from its first byte on the packet is ours. */
 static __always_inline enum verdict serve(const struct packet *packet, struct request *request,
 					  const struct service *service, enum sum sum,
-					  struct scratch *scratch)
+					  struct scratch *scratch, u64 reply_sum)
 {
 	u32 headers = headers_length(request);
 	u32 length = scratch->meta.length;
@@ -218,9 +201,91 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 	if (packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)) ||
 	    !locate(packet, request))
 		return FAULT;
-	make_reply(request, sum, length, scratch->meta.sum,
+	make_reply(request, sum, length, reply_sum,
 		   packet->hook == TC || service->skb_mode);
 	return HIT;
+}
+
+/* raw: the payload is read to where its key has to be. */
+static __always_inline enum verdict read_raw(const struct packet *packet,
+					     const struct request *request,
+					     struct scratch *scratch)
+{
+	u32 length = request->length;
+
+	if (!raw_has_key(length))
+		return PASS_SIZE;
+	scratch->key.length = length;
+	if (packet_load(packet, headers_length(request), scratch->key.bytes,
+			bounded(length, RAW_MAX)))
+		return PASS_TRUNCATED;
+	return UNDECIDED;
+}
+
+/* Void what a write writes, where no one at the socket's edge does. */
+static __always_inline enum verdict see_write(const struct service *service,
+					      const struct key *key, enum intent intent)
+{
+	u32 cell = (intent & INTENT_MASK) == INTENT_WRITE
+			   ? slot_of(key, slot_from(service->protocol))
+			   : SLOTS + service->id;
+
+	if (!service->learn)
+		void_cell(cell, intent & INTENT_QUIET);
+	return PASS_WRITE;
+}
+
+static __always_inline enum verdict read_request(const struct packet *packet,
+					      const struct request *request,
+					      const struct service *service,
+					      struct scratch *scratch)
+{
+	u32 length = request->length;
+	enum intent intent;
+
+	if (!length || length > request_max(service->protocol))
+		return PASS_SIZE;
+	length = bounded(length, TEXT_ROOM);
+	*(u64 *)(scratch->text + (length & ~7u)) = 0;
+	if (packet_load(packet, headers_length(request), scratch->text, length))
+		return PASS_TRUNCATED;
+	intent = understand(service->protocol, scratch->text, length, &scratch->key);
+	if (intent == INTENT_READ)
+		return UNDECIDED;
+	return (intent & INTENT_MASK) < INTENT_WRITE ? PASS_REQUEST
+						     : see_write(service, &scratch->key, intent);
+}
+
+/* Before the server of a service that learns sees the request. */
+static __always_inline void leave_miss(const struct request *request,
+				       const struct service *service, struct scratch *scratch)
+{
+	struct asked asked = {};
+
+	asked.client = source_of(request);
+	asked.key_hash = hash_key(&scratch->key);
+	asked.id = *(u16 *)scratch->text;
+	asked.port = request->udp->source;
+	asked.service = service->id;
+	leave_token(&asked, slot_of(&scratch->key, slot_from(service->protocol)));
+}
+
+/* The stored reply becomes the reply to this request; `sum` is its payload's. */
+static __always_inline bool adapt_reply(const struct request *request,
+					const struct service *service, struct scratch *scratch,
+					u64 *sum)
+{
+	u32 age = (u32)(now() - scratch->meta.filled + TICKS - 1) / TICKS;
+	u32 length = scratch->meta.length;
+
+	*sum = scratch->meta.sum;
+	if (service->protocol == RAW)
+		return true;
+	if (!length || length > REPLY_MAX)
+		return false;
+	return adapt(service->protocol, scratch->reply, bounded(length, REPLY_ROOM),
+		     scratch->meta.stored, scratch->text, bounded(request->length, TEXT_ROOM), age,
+		     sum);
 }
 
 static __always_inline enum verdict serve_cached(const struct packet *packet,
@@ -228,30 +293,36 @@ static __always_inline enum verdict serve_cached(const struct packet *packet,
 						 const struct service *service,
 						 struct scratch *scratch)
 {
-	u32 length = request->length;
+	bool raw = service->protocol == RAW;
+	u64 payload_sum, reply_sum;
 	enum verdict verdict;
 	enum sum sum;
 
-	if (!raw_has_key(length))
-		return PASS_SIZE;
 	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
-	scratch->key.service = service->id;
-	scratch->key.length = length;
-	if (packet_load(packet, headers_length(request), scratch->key.bytes,
-			bounded(length, RAW_MAX)))
-		return PASS_TRUNCATED;
-	verdict = look_up(scratch);
-	if (verdict != HIT)
+	verdict = raw ? read_raw(packet, request, scratch)
+		      : read_request(packet, request, service, scratch);
+	if (verdict)
 		return verdict;
-	if (service->multiple && scratch->meta.length > service->multiple * length)
+	scratch->key.service = service->id;
+	verdict = look_up(scratch);
+	if (verdict != HIT) {
+		if (service->learn)
+			leave_miss(request, service, scratch);
+		return verdict;
+	}
+	if (service->multiple && scratch->meta.length > service->multiple * request->length)
 		return PASS_AMPLIFY;
 	verdict = check_source(request, service);
 	if (verdict)
 		return verdict;
-	sum = request_sum(packet, request, service, sum_bytes(scratch->key.bytes, length, RAW_MAX));
+	payload_sum = raw ? sum_bytes(scratch->key.bytes, request->length, RAW_MAX)
+			  : sum_bytes(scratch->text, request->length, 512);
+	sum = request_sum(packet, request, service, payload_sum);
 	if (sum == SUM_WRONG)
 		return PASS_CHECKSUM;
-	return serve(packet, request, service, sum, scratch);
+	if (!adapt_reply(request, service, scratch, &reply_sum))
+		return PASS_REQUEST;
+	return serve(packet, request, service, sum, scratch, reply_sum);
 }
 
 static __always_inline enum verdict bounce(const struct packet *packet, struct request *request,

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 BPF_XDP = 37  # enum bpf_attach_type
 BPF_TCX_INGRESS = 46
+CGROUP_SKB = {"ingress": 0, "egress": 1}
 PROG_TYPE_XDP = 6  # enum bpf_prog_type
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX = range(4)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
@@ -171,6 +172,11 @@ def link_xdp(program_fd: int, ifindex: int, flags: int) -> int:
 def link_tcx_ingress(program_fd: int, ifindex: int) -> int:
     """The same for a TC program at ingress, behind those that are there (Linux 6.6 and newer)."""
     return _check(library().bpf_link_create(program_fd, ifindex, BPF_TCX_INGRESS, None))
+
+
+def link_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
+    """The same for a cgroup_skb program, beside those that are there."""
+    return _check(library().bpf_link_create(program_fd, cgroup_fd, attach_type, None))
 
 
 def attached_xdp(ifindex: int) -> int | None:

@@ -39,5 +39,7 @@ BPF_ARRAY(served_ports, u64, 65536 / 64);                  /* a bit a port */
 BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
 BPF_PERCPU_ARRAY(verdicts, u64, HOOKS * VERDICTS);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE); /* jiffies until which not to fill */
+BPF_HASH(pendings, struct asked, struct pending, PENDING_MAX);
 
 #endif

@@ -83,7 +83,7 @@ def _single(code: str) -> list[str]:
             "services",
             "Leaf",
             SERVICE,
-            "id fast protocol skb_mode second_tier mac mtu multiple allow_list",
+            "id fast protocol skb_mode second_tier mac mtu multiple allow_list learn",
         ),
         ("allowed", "Key", PREFIX, "length address"),
     ],
