@@ -80,6 +80,7 @@ class Answered(Resource):
                 "entries": cache.count(),
                 "fills": cache.fills,
                 "refused": cache.refused,
+                "held": cache.held,
                 "unfit": cache.unfit,
             },
         }

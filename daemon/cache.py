@@ -14,6 +14,9 @@ from typing import Protocol
 from carom.daemon.fastpath import ENTRY_CLASSES, REPLY_CLASSES, FastPath, LengthClass
 from carom.include import libbpf
 from carom.include.abi import (
+    ASKED,
+    PENDING,
+    PENDING_SECONDS,
     REPLY_MAX,
     REPLY_SHORT,
     SERVICES_MAX,
@@ -123,12 +126,15 @@ class Cache:
         self._versions = fastpath.versions
         self._entries = tuple(_Table(fastpath, one) for one in ENTRY_CLASSES)
         self._replies = tuple(_Table(fastpath, one) for one in REPLY_CLASSES)
+        self._pendings = fastpath.map("pendings")
         self._stamp = time.time_ns()
         self._orphans = False
         self.take = self._take_raw() if protocol == Wire.RAW else self._take
         self.fills = 0
         self.refused = 0
         """Fills that the kernel had no room for: the cache is full."""
+        self.held = 0
+        """Replies not kept for the sake of a write that nobody acknowledges."""
         self.unfit = 0
         """Replies that cannot be cached: too long, or to a request that cannot be a key."""
 
@@ -161,8 +167,11 @@ class Cache:
     ) -> None:
         """Store a reply; it is in the kernel when this returns. `ttl` in seconds."""
         key, length = self._key_of(request), len(reply)
-        if key is None or token is None or length > REPLY_MAX:
+        if key is None or length > REPLY_MAX:
             self.unfit += 1
+            return
+        if token is None:
+            self.held += 1
             return
         entries = self._entries[len(key) > self._entries[0].room]
         self._stamp = stamp = self._stamp + 1
@@ -302,7 +311,16 @@ class Cache:
         if self._orphans:
             self._orphans = False
             self._sweep_replies(referenced)
+        self._sweep_pendings(now)
         return removed
+
+    def _sweep_pendings(self, now: int) -> None:
+        """Remove the tokens of requests that have no reply to come."""
+        patience, fd = self._clock.ticks(PENDING_SECONDS), self._pendings
+        for _, keys, values in libbpf.batches(fd, ASKED.size, PENDING.size, _BATCH):
+            for i, (_, _, since, _, _) in enumerate(PENDING.iter_unpack(values)):
+                if now - since >= patience:
+                    libbpf.delete(fd, bytes(keys[i * ASKED.size :][: ASKED.size]))
 
     def _sweep_replies(self, referenced: set[int]) -> None:
         """Remove replies that no entry names: those whose key was refilled in another class."""
