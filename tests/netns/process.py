@@ -100,7 +100,7 @@ def run(namespace: Namespace, *arguments: str, **options: Any) -> Ended:
 
 
 class Carom:
-    """`carom serve` in a namespace, ready when this is made; leaving the context ends it.
+    """`carom serve` (or `front`) in a namespace, ready when this is made; leaving it ends it.
 
     Leaving by itself checks what holds for every end by a signal: exit code 0, no traceback (but
     for handlers that fail on purpose), no program and no control socket left.
@@ -112,13 +112,14 @@ class Carom:
         *arguments: str,
         interface: str | None = INTERFACE,
         handlers_fail: bool = False,
+        command: str = "serve",
     ):
         self.namespace = namespace
         self.interface = interface
         self._handlers_fail = handlers_fail
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in _end
         where = ("-i", interface) if interface else ()
-        self.process = start(namespace, "serve", *where, *arguments, "--json", stderr=self._stderr)
+        self.process = start(namespace, command, *where, *arguments, "--json", stderr=self._stderr)
         self.pid = self.process.pid
         self.ended: Ended | None = None
         self.ready: dict[str, Any] = json.loads(self._first_line())
@@ -156,7 +157,7 @@ class Carom:
         """Verdicts, and the counters of the server and its cache."""
         status = self.status()
         cache = status["cache"] or {}
-        counters = {**status["verdicts"], **status["server"]}
+        counters = {**status["verdicts"], **(status["server"] or {})}
         counters |= {name: cache[name] for name in ("fills", "refused", "unfit") if cache}
         return {name: n for name, n in counters.items() if name not in _BACKGROUND}
 
