@@ -210,6 +210,36 @@ def test_a_reply_that_nobody_asked_for_is_not_learned(
     assert edge(front)["learned"] == before["learned"]
 
 
+def test_a_value_read_before_a_write_is_done_is_not_kept(straight: Line) -> None:
+    """Asked after the write came, answered before it was done: only the acknowledgement tells."""
+    port = 4002
+    with (
+        straight.server.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server,
+        UDPClient(straight.client, straight.address, port) as writer,
+        UDPClient(straight.client, straight.address, port) as reader,
+    ):
+        server.bind(("0.0.0.0", port))
+        with Carom(straight.server, "-p", str(port), "--hook", "tc", command="front") as front:
+
+            def answer(text: bytes) -> None:
+                (request, origin), header = answers.pop(0), slice(0, 8)
+                server.sendto(request[header] + text, origin)
+
+            written = writer.send(b"set k 0 0 3\r\nnew\r\n")
+            answers = [server.recvfrom(100)]
+            asked = reader.send(b"get k\r\n")
+            answers.insert(0, server.recvfrom(100))
+            answer(b"VALUE k 0 3\r\nold\r\nEND\r\n")
+            assert value_of(reader.receive(asked)) == b"old"
+            assert reader.get(b"k") == b"old", "until then it may be"
+            answer(b"STORED\r\n")
+            assert writer.receive(written) == b"STORED\r\n"
+            before = front.counters()
+            reader.send(b"get k\r\n")
+            assert server.recvfrom(100)[0].endswith(b"get k\r\n")
+            assert front.since(before) == {"miss_void": 1}
+
+
 def test_drop_and_flush(front: Carom, udp: UDPClient, tcp: TCPClient, straight: Line) -> None:
     tcp.set(b"drop", b"x")
     until_hit(front, udp, b"drop", b"x")
