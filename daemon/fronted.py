@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -83,19 +84,23 @@ class Fronted(Answered):
 
 
 def _listening(port: int) -> set[tuple[int, str]]:
-    """Process and inode of each UDP socket on a port, in every network namespace of this host."""
-    namespaces: dict[str, set[str]] = {}
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
+    """Process and inode of each UDP socket on a port, in every network namespace of this host.
+
+    A process may hold a socket of a namespace that it is not in itself.
+    """
+    inodes: set[str] = set()
+    seen: set[str] = set()
+    processes = list(Path("/proc").glob("[0-9]*"))
+    for process in processes:
+        with contextlib.suppress(OSError):  # it has ended
             namespace = str((process / "ns/net").readlink())
-            if namespace not in namespaces:
-                namespaces[namespace] = _udp_inodes(process, port)
-            inodes = namespaces[namespace]
-            if inodes:
-                found |= {(int(process.name), inode) for inode in _sockets(process) & inodes}
-        except OSError:
-            continue  # it has ended
+            if namespace not in seen:
+                inodes |= _udp_inodes(process, port)
+                seen.add(namespace)
+    found = set()
+    for process in processes if inodes else ():
+        with contextlib.suppress(OSError):
+            found |= {(int(process.name), inode) for inode in _sockets(process) & inodes}
     return found
 
 
