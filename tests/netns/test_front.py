@@ -19,7 +19,7 @@ from scapy.layers.inet import IP, UDP
 from carom.vm.netns import SERVER_IPV6
 from netns.line import Line
 from netns.memcache import PORT, Memcached, TCPClient, UDPClient, value_of
-from netns.process import INTERFACE, Carom, run, until
+from netns.process import DEADLINE, INTERFACE, Carom, run, until
 
 SECONDS = 3.0
 """Of the torture test."""
@@ -218,6 +218,7 @@ def test_a_value_read_before_a_write_is_done_is_not_kept(straight: Line) -> None
         UDPClient(straight.client, straight.address, port) as writer,
         UDPClient(straight.client, straight.address, port) as reader,
     ):
+        server.settimeout(DEADLINE)
         server.bind(("0.0.0.0", port))
         with Carom(straight.server, "-p", str(port), "--hook", "tc", command="front") as front:
 
