@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def test_buckets_follow_each_other_without_a_gap() -> None:
     ends = [bounds(index) for index in range(BUCKETS)]
     assert ends[0][0] == 0
     assert ends[-1][1] == BOUND - 1
-    assert all(low == high + 1 for (_, high), (low, _) in zip(ends, ends[1:], strict=False))
+    assert all(low == high + 1 for (_, high), (low, _) in itertools.pairwise(ends))
 
 
 def tally(samples: list[int]) -> Tally:
