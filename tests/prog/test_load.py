@@ -44,6 +44,8 @@ TIMEOUT = 100_000_000
 
 LO, ELSEWHERE = 1, 2
 SIZES = (1, 2, 7, 8, 9, 17, 18, 19, 32, 63, 64, 65, 511, 512, 1471, 1472)
+DAMAGED = SIZES.index(8)
+"""The port whose replies are damaged."""
 
 
 def pattern(length: int) -> bytes:
@@ -260,16 +262,20 @@ def test_checksums(lab: Lab, size: int) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        pytest.param(answer(pattern(8), ip={"chksum": 1}), id="ipv4-checksum"),
-        pytest.param(answer(pattern(8), udp={"len": 17}), id="udp-longer-than-ip"),
-        pytest.param(answer(pattern(8), udp={"len": 15}), id="udp-shorter-than-ip"),
-        pytest.param(answer(pattern(8), udp={"len": 7}), id="udp-below-its-header"),
-        pytest.param(answer(pattern(8), ip={"len": 1000}), id="ip-longer-than-frame"),
-        pytest.param(answer(pattern(8), ip={"len": 45}, udp={"len": 25}), id="cut-off"),
+        pytest.param(answer(pattern(8), DAMAGED, ip={"chksum": 1}), id="ipv4-checksum"),
+        pytest.param(answer(pattern(8), DAMAGED, udp={"len": 17}), id="udp-longer-than-ip"),
+        pytest.param(answer(pattern(8), DAMAGED, udp={"len": 15}), id="udp-shorter-than-ip"),
+        pytest.param(answer(pattern(8), DAMAGED, udp={"len": 7}), id="udp-below-its-header"),
+        pytest.param(answer(pattern(8), DAMAGED, ip={"len": 1000}), id="ip-longer-than-frame"),
+        pytest.param(
+            answer(pattern(8), DAMAGED, ip={"len": 40}, padding=bytes(4)), id="ip-longer-than-udp"
+        ),
+        pytest.param(answer(pattern(8), DAMAGED, ip={"len": 45}, udp={"len": 25}), id="cut-off"),
     ],
 )
 def test_a_damaged_reply_is_wrong(lab: Lab, frame: bytes) -> None:
-    assert lab.slot()
+    """Its bytes are those of the right reply to the port's request."""
+    assert at_size(lab, 8) == DAMAGED
     assert lab.hear(frame) == "wrong"
 
 
