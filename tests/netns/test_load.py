@@ -126,7 +126,7 @@ def test_hits_and_misses(line: Line) -> None:
     trips = result["round_trips"]
     assert (result["sent"], trips["count"]) == (2000, 2000)
     assert counters["hit"] + counters["replies"] == 2000
-    assert counters["hit"] >= 1000
+    assert counters["hit"] > 0
 
 
 def test_flat_out(line: Line) -> None:
