@@ -14,6 +14,7 @@ import typer
 from carom import __version__
 from carom.cli_cache import cache_app, status
 from carom.cli_lab import lab_app, ping
+from carom.cli_load import load
 from carom.cli_serve import front, serve
 from carom.errors import CaromError
 
@@ -30,6 +31,7 @@ app.command()(serve)
 app.command()(front)
 app.command()(status)
 app.command()(ping)
+app.command()(load)
 
 _verbose = False
 

@@ -18,9 +18,10 @@ BPF_XDP = 37  # enum bpf_attach_type
 BPF_TCX_INGRESS = 46
 CGROUP_SKB = {"ingress": 0, "egress": 1}
 PROG_TYPE_XDP = 6  # enum bpf_prog_type
-XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX = range(4)  # enum xdp_action
+XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
+_LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
 
 
 class _LinkCreateOpts(ctypes.Structure):
@@ -89,6 +90,7 @@ def library() -> ctypes.CDLL:
         "bpf_link_update": [fd, fd, pointer],
         "bpf_prog_test_run_opts": [fd, pointer],
         "bpf_prog_load": [ctypes.c_int, pointer, pointer, pointer, ctypes.c_size_t, pointer],
+        "libbpf_num_possible_cpus": [],
         "bpf_xdp_query_id": [ctypes.c_int, ctypes.c_int, ctypes.POINTER(u32)],
     }.items():
         getattr(libbpf, name).argtypes = arguments
@@ -204,6 +206,29 @@ def test_run(program_fd: int, frame: bytes, repeat: int = 1) -> TestRun:
 
 
 test_run.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
+
+
+def send_frames(program_fd: int, frame: bytes, count: int, batch: int) -> None:
+    """Run an XDP program on `count` live copies of a frame, `batch` (at most 256) at a time.
+
+    What it returns becomes of them: redirected, they leave by an interface of this network
+    namespace. A copy comes back for a later run with its headers as they last were. Raises
+    InterruptedError when a signal came, with some of them done.
+    """
+    options = _TestRunOpts(
+        sz=ctypes.sizeof(_TestRunOpts),
+        data_in=ctypes.addressof(frame_in := _buffer(frame)),
+        data_size_in=len(frame_in),
+        repeat=count,
+        flags=_LIVE_FRAMES,
+        batch_size=batch,
+    )
+    _check(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
+
+
+def possible_cpus() -> int:
+    """How many values a per-CPU map holds."""
+    return _check(library().libbpf_num_possible_cpus())
 
 
 def load_xdp_pass() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from carom.vm.namespace import Namespace, join
-from carom.vm.netns import NamespacePair, attach_pass
+from carom.vm.netns import CLIENT, SERVER, NamespacePair, attach_pass
 from netns.process import INTERFACE
 
 ROUTED_CLIENT, ROUTER_NEAR = "198.18.1.1", "198.18.1.2"
@@ -48,6 +48,17 @@ def straight() -> Iterator[Line]:
     with NamespacePair() as pair:
         _verify_all(pair.client.namespace)
         yield of_pair(pair)
+
+
+@contextlib.contextmanager
+def bare() -> Iterator[Line]:
+    """A pair whose ends carry no XDP program. The server's takes raw frames: it has GRO on."""
+    with Namespace("client") as client, Namespace("server") as server:
+        join(client, INTERFACE, server, INTERFACE)
+        client.address(INTERFACE, CLIENT, 29)
+        server.address(INTERFACE, SERVER, 29)
+        server.run("ethtool", "-K", INTERFACE, "gro", "on")
+        yield Line(client, server, SERVER, CLIENT)
 
 
 @contextlib.contextmanager
