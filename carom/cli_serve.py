@@ -62,6 +62,11 @@ Allow = Annotated[
     list[str] | None,
     typer.Option(help="Prefix whose requests the cache answers; may be repeated."),
 ]
+PrefixRate = Annotated[
+    str | None,
+    typer.Option(help="Bytes of replies a second to one /24 or IPv6 /64: 10M. 0: any."),
+]
+TotalRate = Annotated[str | None, typer.Option(help="The same to all sources: 100M. 0: any.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")]
 
 
@@ -92,6 +97,8 @@ def serve(
     ttl: TTL = None,
     amplify: Amplify = None,
     allow: Allow = None,
+    prefix_rate: PrefixRate = None,
+    total_rate: TotalRate = None,
     work: Annotated[
         str | None, typer.Option(help="CPU time that every miss costs, for experiments: 2ms.")
     ] = None,
@@ -123,6 +130,8 @@ def serve(
         ttl=ttl,
         amplify=amplify,
         allow=tuple(allow) if allow else None,
+        prefix_rate=prefix_rate,
+        total_rate=total_rate,
         work=work,
         userspace_cache=userspace_cache,
         wait=wait,
@@ -161,6 +170,8 @@ def front(
     ttl: TTL = None,
     amplify: Amplify = None,
     allow: Allow = None,
+    prefix_rate: PrefixRate = None,
+    total_rate: TotalRate = None,
     json: Json = False,
 ) -> None:
     """Put the cache before a server that is already there, and learn its replies."""
@@ -180,6 +191,8 @@ def front(
         ttl=ttl,
         amplify=0 if amplify is None else amplify,
         allow=tuple(allow) if allow else None,
+        prefix_rate=prefix_rate or "10M",
+        total_rate=total_rate or "100M",
     )
     if "port" not in given:
         raise UsageError("no port to front", hint="-p PORT")

@@ -64,6 +64,8 @@ class Answered(Resource):
             multiple=options.amplify,
             allow_list=bool(options.allow),
             learn=self.learns,
+            prefix_rate=options.prefix_rate,
+            total_rate=options.total_rate,
         )
 
     # What the control socket calls.

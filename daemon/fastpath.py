@@ -87,7 +87,8 @@ class Place(NamedTuple):
 
     `ifindex`, `mac` and `mtu` are the interface's; `multiple` bounds a reply by its request's
     length (0: not at all); `learn` leaves tokens for a server's replies; `skb_mode` says that XDP
-    is generic there, `second_tier` that TC ingress takes what XDP has no room for.
+    is generic there, `second_tier` that TC ingress takes what XDP has no room for. Rates are bytes
+    of replies a second (0: any), to a source's /24 or IPv6 /64, and to all.
     """
 
     address: Address
@@ -105,6 +106,8 @@ class Place(NamedTuple):
     multiple: int = 0
     allow_list: bool = False
     learn: bool = False
+    prefix_rate: int = 0
+    total_rate: int = 0
 
     def packed(self) -> tuple[bytes, bytes]:
         """Key and value in `services`."""
@@ -128,6 +131,8 @@ class Place(NamedTuple):
                 self.multiple,
                 self.allow_list,
                 self.learn,
+                self.prefix_rate,
+                self.total_rate,
             ),
         )
 

@@ -17,6 +17,7 @@ from carom.xdp.link import ModeOption
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 CAPACITY_MAX = 10_000_000
+RATE_MAX = 2**40
 TTL_MAX = 10 * 365 * 86_400.0
 
 
@@ -28,7 +29,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     `userspace_cache` the entries of a cache inside the server, the baseline that experiments
     compare with (0: none). `cpu` pins the server. `amplify` bounds a reply of the cache, in
     payloads of its request (0: no bound); `allow` names the prefixes whose requests it answers
-    (none: all). Both bind the kernel alone: what it does not answer goes up to the server.
+    (none: all); `prefix_rate` and `total_rate` are bytes of its replies a second, to one /24 (IPv6
+    /64) and to all (0: no bound). These bind the kernel alone: what it does not answer goes up to
+    the server.
     """
 
     port: int
@@ -47,6 +50,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cpu: int | None = None
     amplify: int = 16
     allow: tuple[str, ...] = ()
+    prefix_rate: int = 0
+    total_rate: int = 0
 
     def checked(self) -> Options:
         """The same options. Raises UsageError that names the first wrong one."""
@@ -58,6 +63,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             ("ttl", 0.001, TTL_MAX),
             ("work", 0, 60),
             ("amplify", 0, REPLY_MAX),
+            ("prefix_rate", 0, RATE_MAX),
+            ("total_rate", 0, RATE_MAX),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -133,7 +140,13 @@ def size(text: str) -> int:
 
 def with_units(values: Mapping[str, object]) -> dict[str, object]:
     """The same options with durations and sizes, where they are text, as numbers. UsageError."""
-    readers = {"ttl": seconds, "work": seconds, "memory": size}
+    readers = {
+        "ttl": seconds,
+        "work": seconds,
+        "memory": size,
+        "prefix_rate": size,
+        "total_rate": size,
+    }
     return {
         name: readers[name](value) if name in readers and isinstance(value, str) else value
         for name, value in values.items()

@@ -51,7 +51,8 @@ enum verdict {
 	PASS_REQUEST = 26,   /* a request that its protocol does not answer from a cache */
 	PASS_WRITE = 27,     /* a write: what it changes is void */
 	PASS_ALLOW = 28,     /* a source that the allow-list does not name */
-	VERDICTS = 29,
+	PASS_RATE = 29,      /* a hit beyond the bytes a second that its source or its service may have */
+	VERDICTS = 30,
 };
 
 /* Where a verdict is given: each has its own counters. */
@@ -102,6 +103,8 @@ struct service {
 	u32 multiple;    /* the longest reply, in payloads of its request; 0: any */
 	u32 allow_list;  /* 1: only sources in `allowed` are answered */
 	u32 learn;       /* 1: misses leave a token, with which the server's reply fills */
+	u64 prefix_rate; /* bytes of replies a second to one source prefix; 0: any */
+	u64 total_rate;  /* the same to all sources */
 };
 
 /* A service as it is known at the socket's edge, by its port: addresses may be translated there. */
@@ -142,6 +145,19 @@ enum event {
 	STREAM_SEEN = 7,    /* bytes of a TCP connection that may hold writes */
 	EDGE_BUSY = 8,      /* a program came upon another one's scratch memory, and took the safe way */
 	EVENTS = 9,
+};
+
+/* Whose replies are counted together: a service's to an IPv4 /24 or an IPv6 /64; or all of them. */
+struct payer {
+	__be32 words[2];  /* of the source: IPv6's first half, or 0 and three bytes of IPv4 */
+	u16 service;
+	u16 ipv4;         /* 1 for IPv4, 2 for all sources */
+};
+
+/* Bytes of replies in one second. */
+struct budget {
+	u64 second;
+	u64 bytes;
 };
 
 struct prefix {

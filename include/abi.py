@@ -61,6 +61,7 @@ class Verdict(IntEnum):
     PASS_REQUEST = 26
     PASS_WRITE = 27
     PASS_ALLOW = 28
+    PASS_RATE = 29
 
 
 VERDICTS = max(Verdict) + 1
@@ -73,6 +74,7 @@ MISSES = frozenset(
         Verdict.MISS_TORN,
         Verdict.PASS_ROOM,
         Verdict.PASS_AMPLIFY,
+        Verdict.PASS_RATE,
     }
 )
 """The verdicts on requests that the cache could have answered and that went up to the server."""
@@ -137,8 +139,9 @@ LONG_REPLY = struct.Struct(f"=Q{REPLY_MAX}sQ")
 ENDPOINT = struct.Struct("=16sIHH2sH")
 """Address (IPv4 as ::ffff:a.b.c.d), ifindex, outer and inner VLAN id, port in network order, 0."""
 
-SERVICE = struct.Struct("=IBBBB6sHIII")
-"""id, fast, protocol, skb mode, second tier, MAC, MTU in bytes, multiple, allow-list, learn."""
+SERVICE = struct.Struct("=IBBBB6sHIII4xQQ")
+"""id, fast, protocol, skb mode, second tier, MAC, MTU in bytes, multiple, allow-list, learn,
+bytes of replies a second to a prefix, to all."""
 
 WATCH = struct.Struct("=IIII")
 """id, protocol, TTL in seconds, 0."""

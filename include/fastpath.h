@@ -160,6 +160,49 @@ static __always_inline enum verdict check_source(const struct request *request,
 	return UNDECIDED;
 }
 
+/* Count a reply's bytes in this second; false beyond the rate. Two CPUs may overlook each other. */
+static __always_inline bool spend(struct payer *payer, u64 rate, u32 bytes)
+{
+	struct budget *budget, fresh = {};
+	u64 second = now() / TICKS;
+
+	if (!rate)
+		return true;
+	budget = budgets.lookup(payer);
+	if (!budget) {
+		fresh.second = second;
+		fresh.bytes = bytes;
+		budgets.update(payer, &fresh);
+		return bytes <= rate;
+	}
+	if (budget->second != second) {
+		budget->second = second;
+		budget->bytes = 0;
+	}
+	__sync_fetch_and_add(&budget->bytes, bytes);
+	return *(volatile u64 *)&budget->bytes <= rate;
+}
+
+static __always_inline bool within_rates(const struct request *request,
+					 const struct service *service, u32 bytes)
+{
+	struct address source = source_of(request);
+	struct payer payer = { { source.words[0], source.words[1] }, service->id, 0 };
+
+	if (!service->prefix_rate && !service->total_rate)
+		return true;
+	if (!request->ipv6) {
+		payer.words[1] = source.words[3] & htonl(0xffffff00);
+		payer.ipv4 = 1;
+	}
+	if (!spend(&payer, service->prefix_rate, bytes))
+		return false;
+	payer.words[0] = 0;
+	payer.words[1] = 0;
+	payer.ipv4 = 2;
+	return spend(&payer, service->total_rate, bytes);
+}
+
 static __always_inline enum sum request_sum(const struct packet *packet,
 					    const struct request *request,
 					    const struct service *service, u64 payload_sum)
@@ -322,6 +365,8 @@ static __always_inline enum verdict serve_cached(const struct packet *packet,
 		return PASS_CHECKSUM;
 	if (!adapt_reply(request, service, scratch, &reply_sum))
 		return PASS_REQUEST;
+	if (!within_rates(request, service, headers_length(request) + scratch->meta.length))
+		return PASS_RATE;
 	return serve(packet, request, service, sum, scratch, reply_sum);
 }
 

@@ -37,6 +37,7 @@ BPF_HASH(services, struct endpoint, struct service, ENDPOINTS_MAX);
 BPF_HASH(own_addresses, struct address, u8, ENDPOINTS_MAX);
 BPF_ARRAY(served_ports, u64, 65536 / 64);                  /* a bit a port */
 BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
+BPF_TABLE("lru_hash", struct payer, struct budget, budgets, 65536);
 BPF_PERCPU_ARRAY(verdicts, u64, HOOKS * VERDICTS);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE); /* jiffies until which not to fill */

@@ -83,7 +83,8 @@ def _single(code: str) -> list[str]:
             "services",
             "Leaf",
             SERVICE,
-            "id fast protocol skb_mode second_tier mac mtu multiple allow_list learn",
+            "id fast protocol skb_mode second_tier mac mtu multiple allow_list learn "
+            "prefix_rate total_rate",
         ),
         ("allowed", "Key", PREFIX, "length address"),
     ],
