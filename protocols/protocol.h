@@ -5,7 +5,7 @@
  *
  *   enum intent NAME_request(const u8 *text, u32 length, struct key *key)
  *       What a request wants, and its key: `key->length` and `key->bytes`, which come in as zeros.
- *       Whatever is not fully understood is OTHER.
+ *       Whatever is not fully understood is INTENT_OTHER.
  *   bool NAME_answer(u8 *reply, u32 length, u32 stored, const u8 *text, u32 text_length,
  *                    u32 age, u64 *sum)
  *       Make the stored reply the reply to this request, in place and without changing its length;
@@ -28,11 +28,12 @@
 #define TEXT_ROOM 512
 #define REPLY_ROOM 2048
 
+/* Long names: linux/kernel.h has macros READ and WRITE. */
 enum intent {
-	OTHER = 0,  /* goes up, and neither reads nor writes what is cached */
-	READ,       /* may be answered from the cache */
-	WRITE,      /* changes what is stored under the key */
-	WRITE_ALL,  /* may change anything */
+	INTENT_OTHER = 0,  /* goes up, and neither reads nor writes what is cached */
+	INTENT_READ,       /* may be answered from the cache */
+	INTENT_WRITE,      /* changes what is stored under the key */
+	INTENT_WRITE_ALL,  /* may change anything */
 };
 
 #endif
