@@ -33,8 +33,9 @@
  *   (RFC 4035 3.1.6). It changes nothing in authoritative data; any other is given only to the CD
  *   that it was learned with. The client always gets its own CD back.
  *
- * A COOKIE (RFC 7873) is not part of the key. It is cut out of the reply that is learned, and a hit
- * has none: no client gets the cookie of another.
+ * A COOKIE (RFC 7873) is not part of the key. It is cut off the reply that is learned, and a hit has
+ * none: no client gets the cookie of another. A client that has had one from this server may insist
+ * on it and discard the hit (RFC 7873 5.3), so the server's cookies are better switched off.
  */
 #ifndef CAROM_DNS_H
 #define CAROM_DNS_H
@@ -271,7 +272,7 @@ static __always_inline u32 dns_request_opt_length(const u8 *opt)
 	return DNS_OPT + data;
 }
 
-/* Of a message longer than DNS_REQUEST_MAX, the header is enough: it is no read. */
+/* A message longer than DNS_REQUEST_MAX is no read: its beginning in `text` is enough. */
 static __always_inline enum intent dns_request(const u8 *text, u32 length, struct key *key)
 {
 	u8 opcode = text[2] & DNS_OPCODE;

@@ -426,7 +426,9 @@ REFUSED = {
     "17 records": reply(*[address()] * 17),
     "17 records and OPT": reply(*[address()] * 17, additional=(opt(),)),
     "300 records": query(flags=QR | AA | RD, counts=(1, 300, 0, 0), behind=address()),
-    "65535 records thrice": query(flags=QR | AA | RD, counts=(1, *[65535] * 3), behind=address()),
+    "65535 records thrice": query(
+        flags=QR | AA | RD, counts=(1, 65535, 65535, 65535), behind=address()
+    ),
     "data that is too long": reply(record(A, b"\xc0\0\2\1", size=5)),
     "data beyond all": reply(record(A, b"\xc0\0\2\1", size=65535)),
     "another class": reply(record(A, b"\xc0\0\2\1", cls=3)),
@@ -769,8 +771,8 @@ def mutations(seed: int, messages: list[bytes], count: int) -> Iterator[bytes]:
     def end(data: bytearray, at: int) -> None:
         del data[at:]
 
-    actions: list[Callable[[bytearray, int], None]] = [change] * 4 + [flip] * 4
-    actions += [cut, insert, double, end]
+    actions: list[Callable[[bytearray, int], None]] = [cut, insert, double, end]
+    actions += [*[change] * 4, *[flip] * 4]
     for _ in range(count):
         data = bytearray(rng.choice(messages))
         for _ in range(rng.choice([1, 1, 1, 2, 3])):
