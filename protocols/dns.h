@@ -23,19 +23,19 @@
  * hit:
  *
  * - The size that a client takes: a longer reply is not given; a truncated one is never learned.
- *   What a server says to a client that takes little may lack additional records, and no others, for
- *   it would be truncated then (RFC 2181 9): whoever takes more can do without them.
- * - AD in a request, by which it asks for AD in the reply (RFC 6840 5.7, 5.8). AD is given only where
- *   it was asked for, by AD or by DO. Was it not said in a reply without DO, it may be that nobody
- *   asked: a request that asks then gets only authoritative data, whose AD no server sets by itself
- *   (RFC 4035 3.1.6).
- * - CD without RD, as resolvers ask authoritative servers, of which some return it and some clear it
- *   (RFC 4035 3.1.6). It changes nothing in authoritative data; any other is given only to the CD
- *   that it was learned with. The client always gets its own CD back.
+ *   What a server says to a client that takes little may lack additional records, and no others,
+ *   for it would be truncated then (RFC 2181 9): whoever takes more can do without them.
+ * - AD in a request, by which it asks for AD in the reply (RFC 6840 5.7, 5.8). AD is given only
+ *   where it was asked for, by AD or by DO. A reply that has neither AD nor DO may be one to a
+ *   request that did not ask. One that asks is then given authoritative data only, whose AD no
+ *   server sets by itself (RFC 4035 3.1.6).
+ * - CD without RD, as resolvers ask authoritative servers, of which some return it and some clear
+ *   it (RFC 4035 3.1.6). It changes nothing in authoritative data; any other is given only to the
+ *   CD that it was learned with. The client always gets its own CD back.
  *
- * A COOKIE (RFC 7873) is not part of the key. It is cut off the reply that is learned, and a hit has
- * none: no client gets the cookie of another. A client that has had one from this server may insist
- * on it and discard the hit (RFC 7873 5.3), so the server's cookies are better switched off.
+ * A COOKIE (RFC 7873) is not part of the key. It is cut off the reply that is learned, and a hit
+ * has none: no client gets the cookie of another. A client that has had one from this server may
+ * insist on it and discard the hit (RFC 7873 5.3): the server's cookies are better switched off.
  */
 #ifndef CAROM_DNS_H
 #define CAROM_DNS_H
@@ -143,8 +143,8 @@ static __always_inline u32 dns_u32(const u8 *at)
 }
 
 /*
- * Is this a position in a reply behind which DNS_READ bytes are in its room? The barrier keeps clang
- * from joining the check with another, which the verifier would not see through.
+ * Is this a position in a reply behind which DNS_READ bytes are in its room? The barrier keeps
+ * clang from joining the check with another, which the verifier would not see through.
  */
 static __always_inline bool dns_inside(u64 *position)
 {
@@ -334,7 +334,8 @@ static __always_inline void dns_spell(u8 *reply, const u8 *text, u64 name, u64 *
  * One TTL counted down, over zeros. At an odd offset each of its bytes is in the other half of a
  * 16-bit word, which in a one's-complement sum is the same as 8 bits to the left (RFC 1071 2B).
  */
-static __always_inline bool dns_count_down(u8 *reply, const struct dns_note *note, u32 age, u64 *sum)
+static __always_inline bool dns_count_down(u8 *reply, const struct dns_note *note, u32 age,
+					   u64 *sum)
 {
 	u32 ttl = note->ttl > age ? note->ttl - age : 0;
 	u64 offset = note->offset;
@@ -359,8 +360,8 @@ static __always_inline u64 dns_aligned(u64 position)
 }
 
 /*
- * Would a server that validates have said the same of data that is not its own? Not where CD differs;
- * and where AD is asked for, only if it is there, or DO asked for it too when the reply was learned.
+ * Would a server that validates have said the same of data that is not its own? Not where CD
+ * differs; and where AD is asked for, only if it is there, or was asked for by DO when learned.
  */
 static __always_inline bool dns_same_checks(u8 request, u8 learned, bool with_do)
 {
@@ -552,7 +553,7 @@ static __always_inline bool dns_clean_opt(u8 *reply, u32 *length, u64 opt)
 /*
  * May this reply be kept, by what was seen of it? A name that does not exist, and one without data,
  * only with an SOA (RFC 2308 5), and so no referral. A chain of aliases without the type asked for
- * ends outside the server's zones, where the server is authoritative; else it may be a negative one.
+ * ends outside the server's zones, if the server is authoritative; else it may be a negative one.
  * Signatures that the reply's key does not tell of: a server that does not return DO.
  */
 static __always_inline bool dns_keep(const u8 *reply, u8 flags, const struct dns_walk *walk)
@@ -608,7 +609,8 @@ static __always_inline bool dns_reply_question(const u8 *reply, u32 length, stru
 	return dns_question(reply, key);
 }
 
-static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u32 *stored, u32 *ttl)
+static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u32 *stored,
+				      u32 *ttl)
 {
 	struct dns_walk *walk = (struct dns_walk *)(reply + DNS_SCRATCH);
 	u64 name, opt;
