@@ -153,7 +153,7 @@ def serve(
 def front(
     interface: Interfaces = None,
     port: Port = None,
-    protocol: Annotated[str, typer.Option(help="memcached")] = "memcached",
+    protocol: Annotated[str, typer.Option(help="memcached | dns")] = "memcached",
     writes_elsewhere: Annotated[
         str,
         typer.Option(

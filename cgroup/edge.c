@@ -53,7 +53,7 @@ static __always_inline void see_reply(struct datagram *datagram, const struct wa
 		count_event(WRITE_DONE);
 	}
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
-	if (!learn(watch->protocol, draft->bytes, length, &draft->key, &stored, &ttl)) {
+	if (!learn(watch->protocol, draft->bytes, &length, &draft->key, &stored, &ttl)) {
 		count_event(UNLEARNABLE);
 		return;
 	}

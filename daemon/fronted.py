@@ -32,7 +32,7 @@ class Front:
         if options.protocol in _WHY_NOT:
             raise UsageError(
                 f"front cannot learn {options.protocol}: {_WHY_NOT[options.protocol]}",
-                hint="--protocol memcached; a Python service of yours runs by `carom serve`",
+                hint="--protocol memcached | dns; a Python service of yours runs by `carom serve`",
             )
         if options.fast != "cache" or options.hook == "none":
             raise UsageError("front is a cache in the kernel", hint="--fast cache, --hook xdp | tc")

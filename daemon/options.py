@@ -36,7 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     port: int
     bind: str = "0.0.0.0"
-    protocol: Literal["raw", "kv", "memcached"] = "raw"
+    protocol: Literal["raw", "kv", "memcached", "dns"] = "raw"
     hook: HookOption = "xdp"
     mode: ModeOption = "auto"
     fast: Literal["cache", "bounce", "off"] = "cache"

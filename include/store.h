@@ -28,23 +28,16 @@ struct draft {
 	};
 };
 
-/* The first `count` bytes of four, in memory order. */
-static __always_inline u32 first_bytes(u32 word, u32 count)
-{
-	return word & htonl(~0u << (8 * (4 - count)));
-}
-
-/* The one's-complement sum of the reply; a protocol may keep more behind its length. */
+/* The one's-complement sum of the reply; zero up to a word. */
 static __always_inline u16 draft_sum(const struct draft *draft, u32 length)
 {
 	u64 sum = 0;
-	u32 word;
 
-	for (u32 at = 0; at < REPLY_MAX; at += sizeof(word)) {
-		if (at >= length)
+	for (u32 at = 0; at < REPLY_MAX; at += sizeof(u32)) {
+		asm volatile("" : "+r"(at));  /* or clang counts backwards, past what the verifier sees */
+		if (at >= length || at > REPLY_MAX - sizeof(u32))
 			break;
-		word = *(const u32 *)(draft->bytes + at);
-		sum += length - at < sizeof(word) ? first_bytes(word, length - at) : word;
+		sum += *(const u32 *)(draft->bytes + at);
 	}
 	return fold(sum);
 }

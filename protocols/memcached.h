@@ -478,10 +478,11 @@ static __always_inline bool read_value(const u8 *reply, u32 *at, u16 *cell, u64 
 }
 
 /* A whole reply to a get or gets of one key that found it: VALUE, data, END, in one datagram. */
-static __always_inline bool memcached_learn(u8 *reply, u32 length, struct key *key, u32 *stored,
+static __always_inline bool memcached_learn(u8 *reply, u32 *whole, struct key *key, u32 *stored,
 					    u32 *ttl)
 {
 	const __be16 *header = (const __be16 *)reply;
+	u32 length = *whole;
 	u32 at = MEMCACHED_HEADER + 6, key_length;
 	bool cas;
 	u64 bytes;

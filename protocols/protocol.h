@@ -14,11 +14,12 @@
  *       Make the stored reply the reply to this request, in place and without changing its length;
  *       add to `sum` the 16-bit words that this adds to it, in memory order. False: cannot be.
  *       `age` is in seconds since the fill, rounded up.
- *   bool NAME_learn(u8 *reply, u32 length, struct key *key, u32 *stored, u32 *ttl)
- *       The key that a reply names, where it names one and may be kept at all. Bytes that
- *       NAME_answer writes are set to zero; `stored` (at first `length`) grows by what it appends
- *       for NAME_answer's own use, up to REPLY_MAX; `ttl` (at first the service's, in seconds) may
- *       only shrink.
+ *   bool NAME_learn(u8 *reply, u32 *length, struct key *key, u32 *stored, u32 *ttl)
+ *       The key that a reply names, where it names one and may be kept at all. `length` may only
+ *       shrink, by what is for one client alone. Bytes that NAME_answer writes are set to zero;
+ *       `stored` (at first `length`) grows by what it appends for NAME_answer's own use, up to
+ *       REPLY_MAX, from the next whole 8 bytes on; `ttl` (at first the service's, in seconds) may
+ *       only shrink. What is behind REPLY_MAX in the room is free to use.
  *
  * `text` and `reply` are buffers of TEXT_ROOM and REPLY_ROOM bytes in a map, zero from `length` to
  * the next whole 8 bytes; an index below the room is always allowed. `key` lies in a map too.

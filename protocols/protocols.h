@@ -10,6 +10,9 @@
 #ifdef WITH_MEMCACHED
 #include "memcached.h"
 #endif
+#ifdef WITH_DNS
+#include "dns.h"
+#endif
 
 /* The longest payload that may be a request to answer. */
 static __always_inline u32 request_max(u32 protocol)
@@ -80,8 +83,8 @@ static __always_inline bool adapt(u32 protocol, u8 *reply, u32 length, u32 store
 	}
 }
 
-static __always_inline bool learn(u32 protocol, u8 *reply, u32 length, struct key *key, u32 *stored,
-				  u32 *ttl)
+static __always_inline bool learn(u32 protocol, u8 *reply, u32 *length, struct key *key,
+				  u32 *stored, u32 *ttl)
 {
 	switch (protocol) {
 #ifdef WITH_MEMCACHED
