@@ -31,6 +31,9 @@ from carom.include.abi import SERVICES_MAX, Event, Hook, Verdict
 from carom.include.netlink import Interface
 from carom.xdp.link import Mode
 
+OURS = ("raw", "kv")
+"""Protocols of Python services; replies of the others are learned from their servers."""
+
 _PATIENCE = 1.0  # seconds for a service's thread to end
 
 log = structlog.get_logger()
@@ -299,17 +302,27 @@ def _pin(cpu: int) -> None:
         ) from error
 
 
+def _check_service(service: Service) -> None:
+    if service.handler is None:
+        raise UsageError(
+            f"the service on port {service.options.port} has no handler",
+            hint="decorate one with @service.reply",
+        )
+    if service.options.protocol not in OURS:
+        raise UsageError(
+            f"a Python service does not speak {service.options.protocol}",
+            hint=f"it speaks {' or '.join(OURS)}; `carom front` goes before a server that does",
+        )
+
+
 def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> None:
     """What no single service's options can show. Raises UsageError."""
     first = services[0].options
     if len(services) > SERVICES_MAX:
         raise UsageError(f"{len(services)} services are too many", hint=f"up to {SERVICES_MAX}")
     for service in services:
-        if isinstance(service, Service) and service.handler is None:
-            raise UsageError(
-                f"the service on port {service.options.port} has no handler",
-                hint="decorate one with @service.reply",
-            )
+        if isinstance(service, Service):
+            _check_service(service)
         for name in SHARED:
             mine, theirs = getattr(first, name), getattr(service.options, name)
             if mine != theirs:
