@@ -299,7 +299,7 @@ static __always_inline enum verdict answer(const struct packet *packet)
 	endpoint.inner = request.inner;
 	endpoint.port = request.udp->dest;
 	service = services.lookup(&endpoint);
-	if (!service)
+	if (!service || to_mapped_address(&request))
 		return PASS_SERVICE;
 	verdict = check_request(&request, service);
 	if (verdict)

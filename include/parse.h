@@ -246,6 +246,20 @@ static __always_inline struct address destination_of(const struct request *reque
 			     : mapped_address(request->ip->daddr);
 }
 
+/*
+ * An IPv6 packet to an address that stands for an IPv4 one: no host has it, but services of IPv4
+ * are kept by it.
+ */
+static __always_inline bool to_mapped_address(const struct request *request)
+{
+	const __be32 *word;
+
+	if (!request->ipv6)
+		return false;
+	word = request->ip6->daddr.in6_u.u6_addr32;
+	return !(word[0] | word[1]) && word[2] == htonl(0xffff);
+}
+
 /* The sum of both IP addresses. */
 static __always_inline u64 addresses_sum(const struct request *request)
 {
