@@ -213,10 +213,11 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 
 	if (headers - request->network + length > service->mtu)
 		return PASS_ROOM;
-	if (!body || body > REPLY_MAX || packet_resize(packet, headers + body))
+	if (body > REPLY_MAX || packet_resize(packet, headers + body))
 		return no_room(packet, service);
-	if (packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)) ||
-	    !locate(packet, request))
+	if (body && packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)))
+		return FAULT;
+	if (!locate(packet, request))
 		return FAULT;
 	make_reply(request, sum, length, scratch->meta.sum,
 		   packet->hook == TC || service->skb_mode);
