@@ -191,7 +191,8 @@ static __always_inline enum verdict parse_request(const struct packet *packet,
 	    ntohs(request->udp->len) != ip_payload ||
 	    headers_length(request) + request->length > packet_length(packet))
 		return PASS_LENGTH;
-	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_segs > 1)
+	/* A count of segments there need not be: a guest's, say, are not counted yet. */
+	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_size)
 		return PASS_LENGTH;
 	return UNDECIDED;
 }
