@@ -198,6 +198,7 @@ class FastPath(Resource):
                 stack.callback(cells.release)
             self._stack = stack.pop_all()
         self._places: dict[bytes, bytes] = {}
+        self._ports: dict[int, int] = {}
         self._own_addresses: set[bytes] = set()
         self._allowed: set[bytes] = set()
 
@@ -223,12 +224,13 @@ class FastPath(Resource):
         """Answer at these places, and at no others from now on."""
         places = list(places)
         wanted = dict(place.packed() for place in places)
-        ports = self._maps["served_ports"]
-        bits = [0] * (65536 // 64)
+        bits: dict[int, int] = {}
         for place in places:
-            bits[place.port // 64] |= 1 << place.port % 64
-        for index, word in enumerate(bits):
-            libbpf.update(ports, struct.pack("=I", index), _WORD.pack(word))
+            bits[place.port // 64] = bits.get(place.port // 64, 0) | 1 << place.port % 64
+        for index in self._ports.keys() | bits.keys():
+            word = _WORD.pack(bits.get(index, 0))
+            libbpf.update(self._maps["served_ports"], struct.pack("=I", index), word)
+        self._ports = bits
         for endpoint in self._places.keys() - wanted.keys():
             libbpf.delete(self._maps["services"], endpoint)
         for endpoint, service in wanted.items():
