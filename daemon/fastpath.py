@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import itertools
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -160,7 +162,9 @@ class FastPath(Resource):
     """The fast path: loaded on entry, answering where it is attached, gone on exit.
 
     `versions`, `lease` and `clock` are the maps' own cells: reads and writes need no system call.
-    Versions are read there, but only `bump` adds to them.
+    Versions are read there, but only `bump` adds to them. The caches of its services share
+    `stamps`, of which no two fills have the same, and `orphans`: a full class of replies is to be
+    swept.
     """
 
     def __init__(self, *, policy: Policy = "lru", capacity: int = 10_000, test_clock: bool = False):
@@ -197,6 +201,8 @@ class FastPath(Resource):
             for cells in (self.versions, self.lease, self.clock):
                 stack.callback(cells.release)
             self._stack = stack.pop_all()
+        self.stamps = itertools.count(time.time_ns())
+        self.orphans = False
         self._places: dict[bytes, bytes] = {}
         self._ports: dict[int, int] = {}
         self._own_addresses: set[bytes] = set()

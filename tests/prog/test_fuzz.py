@@ -205,7 +205,7 @@ def made_up(wire: Wire, payloads: list[bytes]) -> Iterator[bytes]:
         frame = bytearray(
             wire.request(
                 payload,
-                ip=wire.ttl(rng.choice((64, 32, 255))) | flags,
+                ip=wire.ttl(rng.choice((64, 64, 255, 32, 31))) | flags,
                 udp={"sport": rng.choice((CLIENT_PORT, 1024, PORT + 1))}
                 | rng.choice(({}, {"chksum": 0}, half)),
                 padding=bytes(rng.choice((0, 0, 18))),
