@@ -52,6 +52,7 @@ _MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
 _ELEMENT_BYTES = 64  # the kernel's own part of a hash element
 _MEMORY_SHARE = 0.8
 _WORD = struct.Struct("=Q")
+_ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
 
 
 class LengthClass(NamedTuple):
@@ -188,7 +189,7 @@ class FastPath(Resource):
             stack.callback(self._module.close)
             self.program = self._module.program("xdp_fastpath")
             self.tc_program = self._module.program("tc_fastpath", "tc")
-            self._second_tier = self._module.program("tc_second_tier", "tc")
+            self.second_tier_program = self._module.program("tc_second_tier", "tc")
             self._bump = self._module.program("bump")
             self._read_clock = self._module.program("read_clock")
             self._maps = {
@@ -205,8 +206,8 @@ class FastPath(Resource):
         self.orphans = False
         self._places: dict[bytes, bytes] = {}
         self._ports: dict[int, int] = {}
-        self._own_addresses: set[bytes] = set()
-        self._allowed: set[bytes] = set()
+        self._own_addresses: dict[bytes, bytes] = {}
+        self._allowed: dict[bytes, bytes] = {}
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""
@@ -223,7 +224,7 @@ class FastPath(Resource):
             self._stack.enter_context(TCLink(self.tc_program, interface))
             return Attachment(interface, hook, None, False)
         link = self._stack.enter_context(Link(self.program, interface, mode))
-        self._stack.enter_context(TCLink(self._second_tier, interface))
+        self._stack.enter_context(TCLink(self.second_tier_program, interface))
         return Attachment(interface, hook, link.mode, True)
 
     def serve(self, places: Iterable[Place]) -> None:
@@ -246,25 +247,29 @@ class FastPath(Resource):
     def refuse(self, addresses: Iterable[Address]) -> None:
         """Never answer requests from these: this host's own addresses."""
         self._own_addresses = self._replace(
-            "own_addresses", self._own_addresses, {packed_address(one) for one in addresses}
+            "own_addresses",
+            self._own_addresses,
+            dict.fromkeys(map(packed_address, addresses), b"\1"),
         )
 
     def allow(self, prefixes: Iterable[str]) -> None:
-        """Where a place has an allow-list: the prefixes whose requests are answered."""
-        networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
-        wanted = {
-            PREFIX.pack(
-                network.prefixlen + (96 if network.version == 4 else 0),
-                packed_address(network.network_address),
-            )
-            for network in networks
-        }
+        """Where a place has an allow-list: the prefixes whose requests are answered.
+
+        IPv4 addresses stand as ::ffff:a.b.c.d, yet no prefix of IPv6 takes them in.
+        """
+        wanted = {PREFIX.pack(96, packed_address(_ANY_IPV4)): b"\0"}
+        for network in map(ipaddress.ip_network, prefixes):
+            length = network.prefixlen + (96 if network.version == 4 else 0)
+            wanted[PREFIX.pack(length, packed_address(network.network_address))] = b"\1"
         self._allowed = self._replace("allowed", self._allowed, wanted)
 
-    def _replace(self, name: str, now: set[bytes], wanted: set[bytes]) -> set[bytes]:
-        for key in wanted - now:
-            libbpf.update(self._maps[name], key, b"\1")
-        for key in now - wanted:
+    def _replace(
+        self, name: str, now: dict[bytes, bytes], wanted: dict[bytes, bytes]
+    ) -> dict[bytes, bytes]:
+        for key, value in wanted.items():
+            if now.get(key) != value:
+                libbpf.update(self._maps[name], key, value)
+        for key in now.keys() - wanted.keys():
             libbpf.delete(self._maps[name], key)
         return wanted
 

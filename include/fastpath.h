@@ -169,12 +169,14 @@ static __always_inline enum verdict check_source(const struct request *request,
 	u32 port = ntohs(request->udp->source);
 	u32 word = port / 64;
 	u64 *ports = served_ports.lookup(&word);
+	u8 *prefix;
 
 	if (!ports || *ports >> port % 64 & 1 || own_addresses.lookup(&source.address))
 		return PASS_SOURCE;
-	if (service->allow_list && !allowed.lookup(&source))
-		return PASS_ALLOW;
-	return UNDECIDED;
+	if (!service->allow_list)
+		return UNDECIDED;
+	prefix = allowed.lookup(&source);
+	return prefix && *prefix ? UNDECIDED : PASS_ALLOW;
 }
 
 static __always_inline enum sum request_sum(const struct packet *packet,
