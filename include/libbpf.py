@@ -89,6 +89,7 @@ def library() -> ctypes.CDLL:
         "bpf_link_update": [fd, fd, pointer],
         "bpf_prog_test_run_opts": [fd, pointer],
         "bpf_prog_load": [ctypes.c_int, pointer, pointer, pointer, ctypes.c_size_t, pointer],
+        "bpf_prog_query": [fd, ctypes.c_int, u32, pointer, pointer, pointer],
         "bpf_xdp_query_id": [ctypes.c_int, ctypes.c_int, ctypes.POINTER(u32)],
     }.items():
         getattr(libbpf, name).argtypes = arguments
