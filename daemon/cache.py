@@ -7,7 +7,6 @@ import ctypes
 import errno
 import os
 import struct
-import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -30,8 +29,8 @@ from carom.include.abi import (
 from carom.include.abi import Protocol as Wire
 from carom.protocols import language
 
-_HEAD = "=8xQ8xQQQI12xH"
-"""expires, token, generation, body, slot and service, at the front of every entry."""
+_HEAD = "=8xQ8xQQQI2xH8xH"
+"""expires, token, generation, body, slot, stored and service, at the front of every entry."""
 
 _BATCH = 512
 _FULL = (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY)
@@ -127,8 +126,6 @@ class Cache:
         self._entries = tuple(_Table(fastpath, one) for one in ENTRY_CLASSES)
         self._replies = tuple(_Table(fastpath, one) for one in REPLY_CLASSES)
         self._pendings = fastpath.map("pendings")
-        self._stamp = time.time_ns()
-        self._orphans = False
         self.take = self._take_raw() if protocol == Wire.RAW else self._take
         self.fills = 0
         self.refused = 0
@@ -174,11 +171,11 @@ class Cache:
             self.held += 1
             return
         entries = self._entries[len(key) > self._entries[0].room]
-        self._stamp = stamp = self._stamp + 1
+        stamp = next(self._fastpath.stamps)
         slot, version, generation = token
         now = self._clock.now()
         map_key = (self._service, len(key), key)
-        body, inline = (0, reply) if length <= REPLY_SHORT else (hash(key) & _U64, b"")
+        body, inline = (0, reply) if length <= REPLY_SHORT else (hash(map_key) & _U64, b"")
         stored = entries.put(
             map_key,
             (
@@ -201,7 +198,7 @@ class Cache:
             replies = self._replies[length > self._replies[0].room]
             if not replies.put((body,), (stamp, reply, stamp)):
                 entries.delete(*map_key)
-                self._orphans = True
+                self._fastpath.orphans = True
                 stored = False
         if stored:
             self.fills += 1
@@ -292,24 +289,25 @@ class Cache:
         One that was refilled in between is removed with them: that costs a miss.
         """
         now, versions = self._clock.now(), self._versions
-        removed, referenced = 0, set()
+        removed, referenced = 0, set[tuple[int, _Table | None]]()
         for table in self._entries:
             dead = []
             for keys, heads in table.heads():
-                for i, (expires, token, generation, body, slot, service) in enumerate(heads):
+                for i, head in enumerate(heads):
+                    expires, token, generation, body, slot, stored, service = head
                     if (
                         expires > now
                         and token == versions[slot % SLOTS]
                         and generation == versions[SLOTS + service % SERVICES_MAX]
                     ):
-                        referenced.add(body)
+                        referenced.add((body, _fitting(self._replies, stored)))
                     else:
                         dead.append((bytes(keys[i * table.key.size :][: table.key.size]), body))
             for key, body in dead:
                 self._remove_reply(body)
                 removed += libbpf.delete(table.fd, key)
-        if self._orphans:
-            self._orphans = False
+        if self._fastpath.orphans:
+            self._fastpath.orphans = False
             self._sweep_replies(referenced)
         self._sweep_pendings(now)
         return removed
@@ -322,14 +320,14 @@ class Cache:
                 if now - since >= patience:
                     libbpf.delete(fd, bytes(keys[i * ASKED.size :][: ASKED.size]))
 
-    def _sweep_replies(self, referenced: set[int]) -> None:
+    def _sweep_replies(self, referenced: set[tuple[int, _Table | None]]) -> None:
         """Remove replies that no entry names: those whose key was refilled in another class."""
         for table in self._replies:
             orphans = [
                 body
                 for keys, _ in table.batches()
                 for (body,) in table.key.iter_unpack(keys)
-                if body not in referenced
+                if (body, table) not in referenced
             ]
             for body in orphans:
                 table.delete(body)

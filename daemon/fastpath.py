@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import itertools
 import secrets
 import struct
 import time
@@ -57,6 +58,7 @@ _MEMORY_SHARE = 0.8
 _DIRECTIONS: tuple[Literal["ingress", "egress"], ...] = ("ingress", "egress")
 CLOCK_MONOTONIC_COARSE = 6  # linux/time.h
 _WORD = struct.Struct("=Q")
+_ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
 
 
 class LengthClass(NamedTuple):
@@ -186,7 +188,9 @@ class FastPath(Resource):
     """The fast path: loaded on entry, answering where it is attached, gone on exit.
 
     `versions`, `lease` and `clock` are the maps' own cells: reads and writes need no system call.
-    Versions are read there, but only `bump` adds to them.
+    Versions are read there, but only `bump` adds to them. The caches of its services share
+    `stamps`, of which no two fills have the same, and `orphans`: a full class of replies is to be
+    swept.
     """
 
     def __init__(
@@ -224,7 +228,7 @@ class FastPath(Resource):
             stack.callback(self._module.close)
             self.program = self._module.program("xdp_fastpath")
             self.tc_program = self._module.program("tc_fastpath", "tc")
-            self._second_tier = self._module.program("tc_second_tier", "tc")
+            self.second_tier_program = self._module.program("tc_second_tier", "tc")
             self._bump = self._module.program("bump")
             self._read_clock = self._module.program("read_clock")
             self._edge = (
@@ -247,9 +251,12 @@ class FastPath(Resource):
                 stack.callback(cells.release)
             self._stack = stack.pop_all()
         self._watching = False
+        self.stamps = itertools.count(time.time_ns())
+        self.orphans = False
         self._places: dict[bytes, bytes] = {}
-        self._own_addresses: set[bytes] = set()
-        self._allowed: set[bytes] = set()
+        self._ports: dict[int, int] = {}
+        self._own_addresses: dict[bytes, bytes] = {}
+        self._allowed: dict[bytes, bytes] = {}
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""
@@ -266,7 +273,7 @@ class FastPath(Resource):
             self._stack.enter_context(TCLink(self.tc_program, interface))
             return Attachment(interface, hook, None, False)
         link = self._stack.enter_context(Link(self.program, interface, mode))
-        self._stack.enter_context(TCLink(self._second_tier, interface))
+        self._stack.enter_context(TCLink(self.second_tier_program, interface))
         return Attachment(interface, hook, link.mode, True)
 
     def watch(self, port: int, service: int, protocol: Protocol, ttl: int) -> None:
@@ -285,12 +292,13 @@ class FastPath(Resource):
         """Answer at these places, and at no others from now on."""
         places = list(places)
         wanted = dict(place.packed() for place in places)
-        ports = self._maps["served_ports"]
-        bits = [0] * (65536 // 64)
+        bits: dict[int, int] = {}
         for place in places:
-            bits[place.port // 64] |= 1 << place.port % 64
-        for index, word in enumerate(bits):
-            libbpf.update(ports, struct.pack("=I", index), _WORD.pack(word))
+            bits[place.port // 64] = bits.get(place.port // 64, 0) | 1 << place.port % 64
+        for index in self._ports.keys() | bits.keys():
+            word = _WORD.pack(bits.get(index, 0))
+            libbpf.update(self._maps["served_ports"], struct.pack("=I", index), word)
+        self._ports = bits
         for endpoint in self._places.keys() - wanted.keys():
             libbpf.delete(self._maps["services"], endpoint)
         for endpoint, service in wanted.items():
@@ -300,25 +308,29 @@ class FastPath(Resource):
     def refuse(self, addresses: Iterable[Address]) -> None:
         """Never answer requests from these: this host's own addresses."""
         self._own_addresses = self._replace(
-            "own_addresses", self._own_addresses, {packed_address(one) for one in addresses}
+            "own_addresses",
+            self._own_addresses,
+            dict.fromkeys(map(packed_address, addresses), b"\1"),
         )
 
     def allow(self, prefixes: Iterable[str]) -> None:
-        """Where a place has an allow-list: the prefixes whose requests are answered."""
-        networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
-        wanted = {
-            PREFIX.pack(
-                network.prefixlen + (96 if network.version == 4 else 0),
-                packed_address(network.network_address),
-            )
-            for network in networks
-        }
+        """Where a place has an allow-list: the prefixes whose requests are answered.
+
+        IPv4 addresses stand as ::ffff:a.b.c.d, yet no prefix of IPv6 takes them in.
+        """
+        wanted = {PREFIX.pack(96, packed_address(_ANY_IPV4)): b"\0"}
+        for network in map(ipaddress.ip_network, prefixes):
+            length = network.prefixlen + (96 if network.version == 4 else 0)
+            wanted[PREFIX.pack(length, packed_address(network.network_address))] = b"\1"
         self._allowed = self._replace("allowed", self._allowed, wanted)
 
-    def _replace(self, name: str, now: set[bytes], wanted: set[bytes]) -> set[bytes]:
-        for key in wanted - now:
-            libbpf.update(self._maps[name], key, b"\1")
-        for key in now - wanted:
+    def _replace(
+        self, name: str, now: dict[bytes, bytes], wanted: dict[bytes, bytes]
+    ) -> dict[bytes, bytes]:
+        for key, value in wanted.items():
+            if now.get(key) != value:
+                libbpf.update(self._maps[name], key, value)
+        for key in now.keys() - wanted.keys():
             libbpf.delete(self._maps[name], key)
         return wanted
 

@@ -152,12 +152,14 @@ static __always_inline enum verdict check_source(const struct request *request,
 	u32 port = ntohs(request->udp->source);
 	u32 word = port / 64;
 	u64 *ports = served_ports.lookup(&word);
+	u8 *prefix;
 
 	if (!ports || *ports >> port % 64 & 1 || own_addresses.lookup(&source.address))
 		return PASS_SOURCE;
-	if (service->allow_list && !allowed.lookup(&source))
-		return PASS_ALLOW;
-	return UNDECIDED;
+	if (!service->allow_list)
+		return UNDECIDED;
+	prefix = allowed.lookup(&source);
+	return prefix && *prefix ? UNDECIDED : PASS_ALLOW;
 }
 
 /* Count a reply's bytes in this second; false beyond the rate. Two CPUs may overlook each other. */
@@ -239,10 +241,11 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 
 	if (headers - request->network + length > service->mtu)
 		return PASS_ROOM;
-	if (!body || body > REPLY_MAX || packet_resize(packet, headers + body))
+	if (body > REPLY_MAX || packet_resize(packet, headers + body))
 		return no_room(packet, service);
-	if (packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)) ||
-	    !locate(packet, request))
+	if (body && packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)))
+		return FAULT;
+	if (!locate(packet, request))
 		return FAULT;
 	make_reply(request, sum, length, reply_sum,
 		   packet->hook == TC || service->skb_mode);
@@ -415,7 +418,7 @@ static __always_inline enum verdict answer(const struct packet *packet)
 	endpoint.inner = request.inner;
 	endpoint.port = request.udp->dest;
 	service = services.lookup(&endpoint);
-	if (!service)
+	if (!service || to_mapped_address(&request))
 		return PASS_SERVICE;
 	verdict = check_request(&request, service);
 	if (verdict)

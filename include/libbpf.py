@@ -12,6 +12,7 @@ import ctypes.util
 import errno
 import functools
 import os
+import struct
 from collections.abc import Iterator
 
 BPF_XDP = 37  # enum bpf_attach_type
@@ -91,6 +92,7 @@ def library() -> ctypes.CDLL:
         "bpf_prog_test_run_opts": [fd, pointer],
         "bpf_prog_load": [ctypes.c_int, pointer, pointer, pointer, ctypes.c_size_t, pointer],
         "libbpf_num_possible_cpus": [],
+        "bpf_prog_query": [fd, ctypes.c_int, u32, pointer, pointer, pointer],
         "bpf_xdp_query_id": [ctypes.c_int, ctypes.c_int, ctypes.POINTER(u32)],
     }.items():
         getattr(libbpf, name).argtypes = arguments
@@ -189,10 +191,33 @@ def attached_xdp(ifindex: int) -> int | None:
     return program_id.value or None
 
 
-def test_run(program_fd: int, frame: bytes, repeat: int = 1) -> TestRun:
-    """Run an XDP program on one frame, `repeat` times in place, without any interface."""
+_SKB_BYTES, _GSO_SEGS, _GSO_SIZE = 192, 164, 176  # struct __sk_buff, linux/bpf.h
+
+
+def test_run(
+    program_fd: int,
+    frame: bytes,
+    repeat: int = 1,
+    *,
+    metadata: bool = False,
+    gso: tuple[int, int] | None = None,
+) -> TestRun:
+    """Run a program on one frame, `repeat` times in place, without any interface.
+
+    With `metadata` an XDP program's stands before the frame that it leaves. A TC program sees the
+    frame as a super-packet with `gso`: segments, and bytes of each.
+    """
     frame_in = _buffer(frame)
     frame_out = ctypes.create_string_buffer(4096)
+    context = b""
+    if metadata:
+        context = struct.pack("=6I", 0, len(frame), 0, 0, 0, 0)
+    elif gso:
+        skb = bytearray(_SKB_BYTES)
+        struct.pack_into("=I", skb, _GSO_SEGS, gso[0])
+        struct.pack_into("=I", skb, _GSO_SIZE, gso[1])
+        context = bytes(skb)
+    context_in, context_out = _buffer(context or b"\0"), _buffer(context or b"\0")
     options = _TestRunOpts(
         sz=ctypes.sizeof(_TestRunOpts),
         data_in=ctypes.addressof(frame_in),
@@ -200,6 +225,10 @@ def test_run(program_fd: int, frame: bytes, repeat: int = 1) -> TestRun:
         data_out=ctypes.addressof(frame_out),
         data_size_out=len(frame_out),
         repeat=repeat,
+        ctx_in=ctypes.addressof(context_in) if context else None,
+        ctx_size_in=len(context),
+        ctx_out=ctypes.addressof(context_out) if context else None,
+        ctx_size_out=len(context),
     )
     _check(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
     return TestRun(options.retval, frame_out.raw[: options.data_size_out], options.duration)

@@ -191,7 +191,8 @@ static __always_inline enum verdict parse_request(const struct packet *packet,
 	    ntohs(request->udp->len) != ip_payload ||
 	    headers_length(request) + request->length > packet_length(packet))
 		return PASS_LENGTH;
-	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_segs > 1)
+	/* A count of segments there need not be: a guest's, say, are not counted yet. */
+	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_size)
 		return PASS_LENGTH;
 	return UNDECIDED;
 }
@@ -244,6 +245,20 @@ static __always_inline struct address destination_of(const struct request *reque
 {
 	return request->ipv6 ? ipv6_address(&request->ip6->daddr)
 			     : mapped_address(request->ip->daddr);
+}
+
+/*
+ * An IPv6 packet to an address that stands for an IPv4 one: no host has it, but services of IPv4
+ * are kept by it.
+ */
+static __always_inline bool to_mapped_address(const struct request *request)
+{
+	const __be32 *word;
+
+	if (!request->ipv6)
+		return false;
+	word = request->ip6->daddr.in6_u.u6_addr32;
+	return !(word[0] | word[1]) && word[2] == htonl(0xffff);
 }
 
 /* The sum of both IP addresses. */
