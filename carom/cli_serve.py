@@ -31,7 +31,8 @@ def _from_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     services = common.pop("service", [])
     if not isinstance(interfaces, list) or not all(isinstance(one, str) for one in interfaces):
         raise UsageError(f"{path}: interfaces is a list of names", hint='interfaces = ["eth0"]')
-    if not isinstance(services, list) or not services:
+    tables = isinstance(services, list) and all(isinstance(one, dict) for one in services)
+    if not tables or not services:
         raise UsageError(f"{path} names no service", hint="a [[service]] table has a port, an app")
     return interfaces, [{**common, **one} for one in services]
 

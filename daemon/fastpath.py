@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import ipaddress
 import itertools
 import secrets
@@ -148,13 +147,6 @@ class Attachment(NamedTuple):
     second_tier: bool
 
 
-@functools.cache
-def possible_cpus() -> int:
-    """How many values a per-CPU map holds."""
-    ranges = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")
-    return int(ranges[-1].split("-")[-1]) + 1
-
-
 def _check_memory(capacity: int) -> None:
     """The kernel allocates all entries at once, and would take every page that there is."""
     lines = Path("/proc/meminfo").read_text().splitlines()
@@ -170,7 +162,7 @@ def _check_memory(capacity: int) -> None:
 
 def _counter(map_fd: int, index: int) -> int:
     """A per-CPU counter's sum."""
-    cpus = possible_cpus()
+    cpus = libbpf.possible_cpus()
     value = libbpf.lookup(map_fd, struct.pack("=I", index), 8 * cpus)
     return sum(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
 

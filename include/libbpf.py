@@ -18,7 +18,7 @@ from collections.abc import Iterator
 BPF_XDP = 37  # enum bpf_attach_type
 BPF_TCX_INGRESS = 46
 CGROUP_SKB = {"ingress": 0, "egress": 1}
-PROG_TYPE_XDP = 6  # enum bpf_prog_type
+PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP = 3, 6  # enum bpf_prog_type
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
@@ -260,9 +260,17 @@ def possible_cpus() -> int:
     return _check(library().libbpf_num_possible_cpus())
 
 
+def _load(kind: int, name: bytes, result: int) -> int:
+    """Load `return result` (mov r0, result; exit) without a compiler, and return its descriptor."""
+    code = struct.pack("<BBhiBBhi", 0xB7, 0, 0, result, 0x95, 0, 0, 0)
+    return _check(library().bpf_prog_load(kind, name, b"GPL", _buffer(code), 2, None))
+
+
 def load_xdp_pass() -> int:
-    """Load `return XDP_PASS` (mov r0, 2; exit) without a compiler, and return its descriptor."""
-    instructions = _buffer(bytes.fromhex("b700000002000000") + bytes.fromhex("9500000000000000"))
-    return _check(
-        library().bpf_prog_load(PROG_TYPE_XDP, b"xdp_pass", b"GPL", instructions, 2, None)
-    )
+    """An XDP program that passes everything."""
+    return _load(PROG_TYPE_XDP, b"xdp_pass", XDP_PASS)
+
+
+def load_tc_unspec() -> int:
+    """A TC program that leaves everything to the next."""
+    return _load(PROG_TYPE_SCHED_CLS, b"tc_unspec", -1)

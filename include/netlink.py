@@ -18,6 +18,8 @@ from carom.errors import InterfaceError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_UP = 1  # IFF_UP, linux/if.h
+
 
 class Vlan(NamedTuple):
     """A VLAN interface on top of another: its tags, outermost first, and its own facts.
@@ -81,9 +83,14 @@ def vlans_on(
     addresses: Mapping[int, tuple[Address, ...]],
     outer: int = 0,
 ) -> Iterator[Vlan]:
-    """The VLAN interfaces on top of an interface, and those on top of them: two tags at most."""
+    """The VLAN interfaces on top of an interface, and those on top of them: two tags at most.
+
+    Those that are down take nothing in. One that came from another namespace knows its interface
+    by that namespace's number.
+    """
     for link in links:
-        if _kind(link) != "vlan" or link.get_attr("IFLA_LINK") != index:
+        here = link.get_attr("IFLA_LINK") == index and link.get_attr("IFLA_LINK_NETNSID") is None
+        if _kind(link) != "vlan" or not here or not link["flags"] & _UP:
             continue
         data = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
         tag = data.get_attr("IFLA_VLAN_ID")
@@ -129,7 +136,7 @@ def interface(name: str) -> Interface:
             name=name,
             mac=mac,
             mtu=link.get_attr("IFLA_MTU"),
-            up=bool(link["flags"] & 1),
+            up=bool(link["flags"] & _UP),
             driver=_driver(name, link),
             addresses=addresses.get(link["index"], ()),
             vlans=tuple(vlans_on(link["index"], list(links.values()), addresses)),

@@ -3,12 +3,12 @@
  * memcached over UDP: a frame header of 8 bytes, then commands in text (doc/protocol.txt of
  * memcached; what that leaves open was read from the behaviour of 1.6.18).
  *
- * A INTENT_READ is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a byte
+ * An INTENT_READ is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a byte
  * that says which of the two, then the key itself; slots leave the first byte out, so that a write
  * of the key voids both.
  *
  * memcached acts on every command in a datagram, one behind the other. A command is therefore known
- * for a INTENT_WRITE of one key only where it is the datagram's last byte for byte, in a form that no
+ * for an INTENT_WRITE of one key only where it is the datagram's last byte for byte, in a form that no
  * version reads otherwise: after a store command that it refuses, memcached takes the data for more
  * commands. Whatever else could write is INTENT_WRITE_ALL.
  */

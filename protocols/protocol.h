@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What a protocol tells the fast path. protocols/NAME.h has NAME_REQUEST_MAX, the longest payload
- * that can be a INTENT_READ, NAME_SLOT_FROM (see below), and these functions, which call no map and
+ * that can be an INTENT_READ, NAME_SLOT_FROM (see below), and these functions, which call no map and
  * nothing that a hook lacks:
  *
  *   enum intent NAME_request(const u8 *text, u32 length, struct key *key)
@@ -26,7 +26,7 @@
  *
  * The slot of a key is that of its bytes from NAME_SLOT_FROM on: key_slot() of slot.h in C,
  * NAME.slot_key_of() in Python. What stands before them tells entries apart that one write voids
- * together; the key of a INTENT_WRITE has zeros there, so it names a slot and no entry.
+ * together; the key of an INTENT_WRITE has zeros there, so it names a slot and no entry.
  */
 #ifndef CAROM_PROTOCOL_H
 #define CAROM_PROTOCOL_H

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -19,6 +21,7 @@ from carom.include.resource import Resource
 _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MIN_{INGRESS,EGRESS}, linux/pkt_sched.h
 _PRIORITY = 51_141
 _HANDLE = 1
+_NAME = "carom:"  # and the owner's process
 _NO_LINKS = (errno.EINVAL, errno.EOPNOTSUPP)
 """What a kernel without TCX answers."""
 
@@ -33,7 +36,8 @@ class TCLink(Resource):
 
         A filter of clsact outlives its owner's `kill -9`: the next start takes its place.
 
-        Raises BusyError for a stranger's filter in that place, PrivilegeError, InterfaceError.
+        Raises BusyError for a stranger's filter in that place, or a living carom's;
+        PrivilegeError, InterfaceError.
         """
         self.interface = interface
         self._fd: int | None = None
@@ -43,7 +47,7 @@ class TCLink(Resource):
                 self._fd = self._link(program_fd)
             self.kind = "tcx" if self._fd is not None else "clsact"
             if self._fd is None:
-                self._made_qdisc = self._filter(program_fd)
+                self._filter(program_fd)
         except PermissionError as error:
             raise PrivilegeError(
                 f"not allowed to attach TC to {interface.name}", hint="run it as root"
@@ -61,37 +65,44 @@ class TCLink(Resource):
                 return None
             raise
 
-    def _filter(self, program_fd: int) -> bool:
-        """Add clsact where it is missing, and the filter; True when the qdisc is ours."""
+    def _filter(self, program_fd: int) -> None:
+        """Add clsact where it is missing, and the filter; nothing of them when that fails."""
         log.warning(
             "TC without links: a filter stays on the interface after kill -9, until the next start",
             interface=self.interface.name,
         )
         index = self.interface.ifindex
-        with IPRoute() as netlink:
-            made = _add_clsact(netlink, index)
-            for priority, name in _filters(netlink, index, _INGRESS):
-                if priority != _PRIORITY:
-                    continue
-                if name != "carom":
-                    raise BusyError(
-                        f"{self.interface.name} already has a TC filter at priority {_PRIORITY}",
-                        hint=f"see `tc filter show dev {self.interface.name} ingress`",
-                    )
-                netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=_PRIORITY)
+        with IPRoute() as netlink, contextlib.ExitStack() as stack:
+            self._made_qdisc = _add_clsact(netlink, index)
+            if self._made_qdisc:
+                stack.callback(netlink.tc, "del", "clsact", index)
+            self._take_place(netlink)
             netlink.tc(
                 "add-filter",
                 "bpf",
                 index,
                 _HANDLE,
                 fd=program_fd,
-                name="carom",
+                name=f"{_NAME}{os.getpid()}",
                 parent=_INGRESS,
                 prio=_PRIORITY,
                 classid=1,
                 direct_action=True,
             )
-        return made
+            stack.pop_all()
+
+    def _take_place(self, netlink: Any) -> None:
+        """Remove what a killed carom left at our priority. Raises BusyError for anything else."""
+        index, name = self.interface.ifindex, self.interface.name
+        for priority, owner in _filters(netlink, index, _INGRESS):
+            if priority != _PRIORITY:
+                continue
+            if not _is_left(owner):
+                raise BusyError(
+                    f"{name} already has a TC filter at priority {_PRIORITY}: {owner}",
+                    hint=f"see `tc filter show dev {name} ingress`",
+                )
+            netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=_PRIORITY)
 
     def close(self) -> None:
         """Detach, and remove the qdisc if it was made for this."""
@@ -107,6 +118,12 @@ class TCLink(Resource):
                     netlink.tc("del", "clsact", index)
         except NetlinkError as error:  # gone with its interface
             log.warning("the TC filter was gone already", error=str(error))
+
+
+def _is_left(name: str | None) -> bool:
+    """Is this the filter of a carom that is gone?"""
+    pid = (name or "").removeprefix(_NAME)
+    return pid != name and pid.isdigit() and not Path(f"/proc/{pid}").exists()
 
 
 def _add_clsact(netlink: Any, index: int) -> bool:
