@@ -261,6 +261,9 @@ static __always_inline enum verdict read_raw(const struct packet *packet,
 
 	if (!raw_has_key(length))
 		return PASS_SIZE;
+	__builtin_memset(&scratch->key, 0, sizeof(struct short_key));
+	if (length > KEY_SHORT)
+		__builtin_memset(scratch->key.bytes + KEY_SHORT, 0, KEY_MAX - KEY_SHORT);
 	scratch->key.length = length;
 	if (packet_load(packet, headers_length(request), scratch->key.bytes,
 			bounded(length, RAW_MAX)))
@@ -295,6 +298,7 @@ static __always_inline enum verdict read_request(const struct packet *packet,
 	*(u64 *)(scratch->text + (length & ~7u)) = 0;
 	if (packet_load(packet, headers_length(request), scratch->text, length))
 		return PASS_TRUNCATED;
+	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
 	intent = understand(service->protocol, scratch->text, length, &scratch->key);
 	if (intent == INTENT_READ)
 		return UNDECIDED;
@@ -344,7 +348,6 @@ static __always_inline enum verdict serve_cached(const struct packet *packet,
 	enum verdict verdict;
 	enum sum sum;
 
-	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
 	verdict = raw ? read_raw(packet, request, scratch)
 		      : read_request(packet, request, service, scratch);
 	if (verdict)
