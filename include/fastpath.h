@@ -57,7 +57,8 @@ static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply
 			return false;
 		tail = *(volatile u64 *)&medium->tail;
 		if (bpf_probe_read_kernel(&scratch->reply_head,
-					  sizeof(u64) + bounded(size, REPLY_MEDIUM), medium))
+					  sizeof(u64) + bounded(size, REPLY_MEDIUM), medium) ||
+		    medium_replies.lookup(&scratch->meta.body) != medium)
 			return false;
 		head = *(volatile u64 *)&medium->head;
 		again = *(volatile u64 *)&medium->tail;
@@ -67,7 +68,8 @@ static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply
 			return false;
 		tail = *(volatile u64 *)&longer->tail;
 		if (bpf_probe_read_kernel(&scratch->reply_head,
-					  sizeof(u64) + bounded(size, REPLY_ROOM), longer))
+					  sizeof(u64) + bounded(size, REPLY_ROOM), longer) ||
+		    long_replies.lookup(&scratch->meta.body) != longer)
 			return false;
 		head = *(volatile u64 *)&longer->head;
 		again = *(volatile u64 *)&longer->tail;
@@ -106,6 +108,7 @@ static __always_inline enum verdict copy_short(struct scratch *scratch)
 		return MISS;
 	tail = *(volatile u64 *)&entry->tail;
 	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    short_entries.lookup((struct short_key *)&scratch->key) != entry ||
 	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
 	    copy->tail != tail ||
 	    !same_key((struct key *)&copy->key, &scratch->key, sizeof(copy->key)) ||
@@ -124,6 +127,7 @@ static __always_inline enum verdict copy_long(struct scratch *scratch)
 		return MISS;
 	tail = *(volatile u64 *)&entry->tail;
 	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    long_entries.lookup(&scratch->key) != entry ||
 	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
 	    copy->tail != tail ||
 	    !same_key(&copy->key, &scratch->key, sizeof(copy->key)) ||
