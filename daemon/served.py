@@ -12,6 +12,7 @@ from carom.daemon.cache import Clock
 from carom.daemon.fastpath import FastPath
 from carom.daemon.server import Server, UserspaceCache
 from carom.daemon.service import Handler, Reply, Service
+from carom.include.abi import TTL_FLOOR
 
 
 class Served(Answered):
@@ -29,6 +30,8 @@ class Served(Answered):
         super().prepare(fastpath, clock)
         service, options = self._service, self.options
         assert service.handler
+        if fastpath:
+            transport.refuse_below(self._udp, TTL_FLOOR)
         handler = service.handler
         if options.work:
             handler = servers.with_work(handler, options.work)
