@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import struct
 import time
@@ -32,6 +33,9 @@ _HEAD = "=8xQ8xQQQI12xH"
 _BATCH = 512
 _FULL = (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY)
 _U64 = 2**64 - 1
+
+_stamps = itertools.count(time.time_ns())
+"""One sequence for all services: they share the maps, and no two fills may have one stamp."""
 
 
 class Clock(Protocol):
@@ -113,7 +117,6 @@ class Cache:
         self._versions = fastpath.versions
         self._entries = tuple(_Table(fastpath, one) for one in ENTRY_CLASSES)
         self._replies = tuple(_Table(fastpath, one) for one in REPLY_CLASSES)
-        self._stamp = time.time_ns()
         self._orphans = False
         self.take = self._taker()
         self.fills = 0
@@ -142,11 +145,11 @@ class Cache:
             self.unfit += 1
             return
         entries = self._entries[len(key) > self._entries[0].room]
-        self._stamp = stamp = self._stamp + 1
+        stamp = next(_stamps)
         slot, version, generation = token
         now = self._clock.now()
         map_key = (self._service, len(key), key)
-        body, inline = (0, reply) if length <= REPLY_SHORT else (hash(key) & _U64, b"")
+        body, inline = (0, reply) if length <= REPLY_SHORT else (hash(map_key) & _U64, b"")
         stored = entries.put(
             map_key,
             (
