@@ -134,18 +134,17 @@ class Served(Resource):
 
     def drop(self, key: str) -> bool:
         """Take the reply to a request back; False when there was none."""
-        request = bytes.fromhex(key)
-        dropped = self._need_cache().drop(request)
-        if self.userspace_cache:
-            dropped |= self.userspace_cache.drop(request)
-        return dropped
+        request, cache = bytes.fromhex(key), self._need_cache()
+        # The inner cache first: the outer one is filled from it.
+        dropped = self.userspace_cache.drop(request) if self.userspace_cache else False
+        return cache.drop(request) or dropped
 
     def flush(self) -> int:
         """Take everything back; how many entries that were."""
-        flushed = self._need_cache().flush()
+        cache = self._need_cache()
         if self.userspace_cache:
             self.userspace_cache.flush()
-        return flushed
+        return cache.flush()
 
     def _invalidate(self, request: bytes) -> None:
         if self.userspace_cache:
