@@ -135,9 +135,9 @@ struct meta {
  * key; longer replies lie in maps of their own, by the length class of the reply. All are zero
  * behind what they hold.
  *
- * A map update copies a value from its first byte to its last. A reader that finds the same stamp
- * in `tail` (read first) and `head` (read last) has therefore read one value and not parts of two;
- * an entry and its reply belong together when they have one stamp.
+ * A map update copies a value from one end to the other. A reader that finds the same stamp at both
+ * ends, before it copies and after, has therefore read one value and not parts of two; an entry and
+ * its reply belong together when they have one stamp (docs/consistency.md).
  */
 struct short_entry {
 	struct meta meta;

@@ -60,7 +60,7 @@ static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply
 	u32 size = (scratch->meta.stored + 7) & ~7u;
 	struct medium_reply *medium;
 	struct long_reply *longer;
-	u64 head, tail;
+	u64 head, tail, again;
 
 	if (scratch->meta.length > scratch->meta.stored)
 		return false;
@@ -74,22 +74,27 @@ static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply
 			return false;
 		tail = *(volatile u64 *)&medium->tail;
 		if (bpf_probe_read_kernel(&scratch->reply_head,
-					  sizeof(u64) + bounded(size, REPLY_MEDIUM), medium))
+					  sizeof(u64) + bounded(size, REPLY_MEDIUM), medium) ||
+		    medium_replies.lookup(&scratch->meta.body) != medium)
 			return false;
 		head = *(volatile u64 *)&medium->head;
+		again = *(volatile u64 *)&medium->tail;
 	} else if (size <= REPLY_MAX) {
 		longer = long_replies.lookup(&scratch->meta.body);
 		if (!longer)
 			return false;
 		tail = *(volatile u64 *)&longer->tail;
 		if (bpf_probe_read_kernel(&scratch->reply_head,
-					  sizeof(u64) + bounded(size, REPLY_ROOM), longer))
+					  sizeof(u64) + bounded(size, REPLY_ROOM), longer) ||
+		    long_replies.lookup(&scratch->meta.body) != longer)
 			return false;
 		head = *(volatile u64 *)&longer->head;
+		again = *(volatile u64 *)&longer->tail;
 	} else {
 		return false;
 	}
-	return head == tail && scratch->reply_head == tail && tail == scratch->meta.head;
+	return head == tail && again == tail && scratch->reply_head == tail &&
+	       tail == scratch->meta.head;
 }
 
 /* Behind their length both are zero. */
@@ -120,7 +125,9 @@ static __always_inline enum verdict copy_short(struct scratch *scratch)
 		return MISS;
 	tail = *(volatile u64 *)&entry->tail;
 	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    short_entries.lookup((struct short_key *)&scratch->key) != entry ||
 	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
+	    copy->tail != tail ||
 	    !same_key((struct key *)&copy->key, &scratch->key, sizeof(copy->key)) ||
 	    !copy_reply(scratch, copy->reply))
 		return MISS_TORN;
@@ -137,7 +144,9 @@ static __always_inline enum verdict copy_long(struct scratch *scratch)
 		return MISS;
 	tail = *(volatile u64 *)&entry->tail;
 	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    long_entries.lookup(&scratch->key) != entry ||
 	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
+	    copy->tail != tail ||
 	    !same_key(&copy->key, &scratch->key, sizeof(copy->key)) ||
 	    !copy_reply(scratch, copy->reply))
 		return MISS_TORN;
