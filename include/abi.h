@@ -135,9 +135,10 @@ struct meta {
  * key; longer replies lie in maps of their own, by the length class of the reply. All are zero
  * behind what they hold.
  *
- * A map update copies a value from one end to the other. A reader that finds the same stamp at both
- * ends, before it copies and after, has therefore read one value and not parts of two; an entry and
- * its reply belong together when they have one stamp (docs/consistency.md).
+ * The kernel reuses elements under their readers, but writes one only while no key leads to it. So a
+ * copy is whole if its key still leads to the element afterwards; the stamps at both ends tell one
+ * that was taken out and put back meanwhile. An entry and its reply belong together when they have
+ * one stamp (docs/consistency.md).
  */
 struct short_entry {
 	struct meta meta;
