@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import itertools
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -36,9 +35,6 @@ _HEAD = "=8xQ8xQQQI2xH8xH"
 _BATCH = 512
 _FULL = (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY)
 _U64 = 2**64 - 1
-
-_stamps = itertools.count(time.time_ns())
-"""One sequence for all services: they share the maps, and no two fills may have one stamp."""
 
 
 class Clock(Protocol):

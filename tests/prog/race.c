@@ -53,7 +53,7 @@ enum tally {
 };
 
 /* What a fill is made in; too large for the stack. */
-struct draft {
+struct race_draft {
 	struct key key;
 	union {
 		struct short_entry short_entry;
@@ -70,8 +70,8 @@ struct draft {
 BPF_ARRAY(states, u64, KEYS);        /* what the server would answer now */
 BPF_ARRAY(acknowledged, u64, KEYS);  /* what the last acknowledged write left there */
 BPF_PERCPU_ARRAY(fills, u64, 1);
-BPF_PERCPU_ARRAY(drafts, struct draft, 1);
-BPF_ARRAY(prepared, struct draft, PREPARED);
+BPF_PERCPU_ARRAY(drafts, struct race_draft, 1);
+BPF_ARRAY(prepared, struct race_draft, PREPARED);
 BPF_PERCPU_ARRAY(tallies, u64, TALLIES);
 
 static __always_inline void note(u32 tally)
@@ -88,7 +88,7 @@ static __always_inline u32 any_key(void)
 }
 
 /* Two keys share a slot. */
-static __always_inline u32 slot_of(u32 k)
+static __always_inline u32 key_cell(u32 k)
 {
 	return FIRST_SLOT + k / 2;
 }
@@ -137,7 +137,7 @@ static __always_inline void change(u32 k)
 		__sync_fetch_and_add(state, 1);
 }
 
-static __always_inline void void_cell(u32 cell)
+static __always_inline void write_cell(u32 cell)
 {
 	u64 *counter = versions.lookup(&cell);
 
@@ -159,7 +159,7 @@ static __always_inline void acknowledge(u32 k)
 static __always_inline void remove_entry(u32 k)
 {
 	u32 only = 0;
-	struct draft *draft = drafts.lookup(&only);
+	struct race_draft *draft = drafts.lookup(&only);
 
 	if (!draft)
 		return;
@@ -175,11 +175,11 @@ static __always_inline void write_one(u32 k)
 {
 #if defined(DECIDE_AT_FILL)
 	change(k);
-	void_cell(slot_of(k));
+	write_cell(key_cell(k));
 	remove_entry(k);
 	acknowledge(k);
 #elif defined(VOID_BEFORE_CHANGE)
-	void_cell(slot_of(k));
+	write_cell(key_cell(k));
 	linger();
 	change(k);
 	acknowledge(k);
@@ -187,14 +187,14 @@ static __always_inline void write_one(u32 k)
 	change(k);
 	acknowledge(k);
 	linger();
-	void_cell(slot_of(k));
+	write_cell(key_cell(k));
 #elif defined(NEVER_VOID)
 	change(k);
 	acknowledge(k);
 #else
 	change(k);
 	linger();
-	void_cell(slot_of(k));
+	write_cell(key_cell(k));
 	acknowledge(k);
 #endif
 	note(WRITES);
@@ -204,7 +204,7 @@ static __always_inline void write_all(void)
 {
 	for (u32 k = 0; k < KEYS; k++)
 		change(k);
-	void_cell(SLOTS + SERVICE);
+	write_cell(SLOTS + SERVICE);
 	for (u32 k = 0; k < KEYS; k++)
 		acknowledge(k);
 	note(FLUSHES);
@@ -220,7 +220,7 @@ static __always_inline void make_words(u64 *words, u32 room, u64 value, u32 k, u
 }
 
 /* What is the same in all fills of a key. */
-static __always_inline void make_draft(struct draft *draft, u32 k)
+static __always_inline void make_draft(struct race_draft *draft, u32 k)
 {
 	u32 length = reply_length(k);
 	struct meta *meta = &draft->meta;
@@ -229,7 +229,7 @@ static __always_inline void make_draft(struct draft *draft, u32 k)
 	make_key(&draft->key, k);
 	meta->expires = ~0ull;
 	meta->body = length > REPLY_SHORT ? k + 1 : 0;
-	meta->slot = slot_of(k);
+	meta->slot = key_cell(k);
 	meta->length = length;
 	meta->stored = length;
 	if (k % 2)
@@ -239,7 +239,7 @@ static __always_inline void make_draft(struct draft *draft, u32 k)
 }
 
 /* What is this fill's own: every part of an entry and of a reply has something of it. */
-static __always_inline void stamp_draft(struct draft *draft, u32 k, u64 value, u64 stamp)
+static __always_inline void stamp_draft(struct race_draft *draft, u32 k, u64 value, u64 stamp)
 {
 	u32 length = reply_length(k);
 	struct meta *meta = &draft->meta;
@@ -264,7 +264,7 @@ static __always_inline void stamp_draft(struct draft *draft, u32 k, u64 value, u
 	}
 }
 
-static __always_inline long store_draft(struct draft *draft, u32 k)
+static __always_inline long store_draft(struct race_draft *draft, u32 k)
 {
 	u64 body = k + 1;
 	long failed = k % 2 ? long_entries.update(&draft->key, &draft->long_entry)
@@ -297,7 +297,7 @@ static __always_inline void fill(u32 k)
 {
 	u32 only = 0;
 	u64 *state = states.lookup(&k);
-	struct draft *draft = drafts.lookup(&only);
+	struct race_draft *draft = drafts.lookup(&only);
 	u64 token, generation, value;
 
 	if (!state || !draft)
@@ -305,10 +305,10 @@ static __always_inline void fill(u32 k)
 #ifdef TOKEN_AFTER_STATE
 	value = *(volatile u64 *)state;
 	linger();
-	token = version(slot_of(k));
+	token = version(key_cell(k));
 	generation = version(SLOTS + SERVICE);
 #else
-	token = version(slot_of(k));
+	token = version(key_cell(k));
 	generation = version(SLOTS + SERVICE);
 	value = *(volatile u64 *)state;
 #endif
@@ -320,7 +320,7 @@ static __always_inline void fill(u32 k)
 	/* The reader compares with a cell that nothing changes, as if it did not compare. */
 	draft->meta.slot = NEVER_WRITTEN;
 	draft->meta.token = version(NEVER_WRITTEN);
-	if (token != version(slot_of(k)) || generation != version(SLOTS + SERVICE)) {
+	if (token != version(key_cell(k)) || generation != version(SLOTS + SERVICE)) {
 		note(REFUSED);
 		return;
 	}
@@ -416,12 +416,12 @@ int prepare(struct xdp_md *context)
 {
 	for (u32 i = 0; i < PREPARED; i++) {
 		u32 index = i;
-		struct draft *draft = prepared.lookup(&index);
+		struct race_draft *draft = prepared.lookup(&index);
 
 		if (!draft)
 			return XDP_ABORTED;
 		make_draft(draft, prepared_key(i));
-		draft->meta.token = version(slot_of(prepared_key(i)));
+		draft->meta.token = version(key_cell(prepared_key(i)));
 		draft->meta.generation = version(SLOTS + SERVICE);
 	}
 	return XDP_PASS;
@@ -431,7 +431,7 @@ int refill(struct xdp_md *context)
 {
 	for (u32 i = 0; i < PREPARED; i++) {
 		u32 index = i;
-		struct draft *draft = prepared.lookup(&index);
+		struct race_draft *draft = prepared.lookup(&index);
 
 		if (!draft)
 			return XDP_ABORTED;

@@ -11,7 +11,6 @@ from enum import IntEnum, auto
 from pathlib import Path
 
 from carom import protocols, xdp
-from carom.daemon.fastpath import possible_cpus
 from carom.include import libbpf
 from carom.include.bpf import INCLUDE, Module, expand
 from carom.include.resource import Resource
@@ -65,7 +64,7 @@ class Race(Resource):
 
     def tallies(self) -> Tallies:
         """What was done and found so far, over all CPUs."""
-        cpus = possible_cpus()
+        cpus = libbpf.possible_cpus()
         found = {}
         for tally in Tally:
             value = libbpf.lookup(self._tallies, struct.pack("=I", tally), 8 * cpus)
