@@ -26,7 +26,7 @@ from carom.daemon.cache import Cache
 from carom.daemon.fastpath import REPLY_CLASSES
 from carom.include import libbpf
 from carom.include.abi import REPLY_SHORT, Hook, Verdict
-from prog.host import START, Host, Outcome, entry_class
+from prog.host import START, Host, Setting, entry_class, passed, sent
 from prog.packets import PORT, cached_reply, request
 
 SERVICES = (0, 1)
@@ -36,10 +36,6 @@ SLOT = {key: key.rstrip(b"\0") for key in KEYS}
 SIZES = (0, 20, 64, 65, 300, 512, 513, 1472)
 """Bytes of a reply, around the bounds of its classes."""
 
-ACTIONS = {  # sent, passed: XDP_TX and XDP_PASS, TC_ACT_REDIRECT and TC_ACT_UNSPEC
-    Hook.XDP: (libbpf.XDP_TX, libbpf.XDP_PASS),
-    Hook.TC: (7, 2**32 - 1),
-}
 FOREVER = 2**63
 
 
@@ -111,7 +107,9 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        host = self.host = Host(self.host.fastpath)
+        fastpath = self.host.fastpath
+        self.hosts = {hook: Host(fastpath, Setting(hook)) for hook in Hook}
+        host = self.host = self.hosts[Hook.XDP]
         places = [host.place._replace(service=s, port=PORT + s) for s in SERVICES]
         host.fastpath.serve(places)
         self.caches = [Cache(host.fastpath, host.clock, ttl=100, service=s) for s in SERVICES]
@@ -245,15 +243,13 @@ class Model(RuleBasedStateMachine):
 
     @rule(name=names, hook=st.sampled_from(Hook))
     def ask(self, name: Name, hook: Hook) -> None:
-        self.host.hook = hook
         verdict, frame = self.expected(name), name.request()
-        sent, passed = ACTIONS[hook]
+        outcome = self.hosts[hook].run(frame)
         if verdict != Verdict.HIT:
-            assert self.host.run(frame) == Outcome(verdict, passed, frame)
+            assert outcome == passed(verdict, frame)
             return
         value = self.entries[name].value
-        answer = name.answer(value.reply(name))
-        assert self.host.run(frame) == Outcome(verdict, sent, answer)
+        assert outcome == sent(verdict, name.answer(value.reply(name)))
         assert self.floors[name] <= value.n <= self.states[name].n, "older than what was taken back"
 
     @invariant()
