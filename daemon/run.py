@@ -21,6 +21,7 @@ from carom.daemon.control import Control
 from carom.daemon.fastpath import Attachment, FastPath
 from carom.daemon.fronted import Front, Fronted
 from carom.daemon.keeper import Keeper, Sweeper
+from carom.daemon.notes import notes
 from carom.daemon.options import SHARED, Options
 from carom.daemon.served import Served
 from carom.daemon.service import Service
@@ -68,6 +69,7 @@ class Ready(msgspec.Struct, kw_only=True):
 
     services: list[ReadyService]
     interfaces: list[ReadyInterface]
+    notes: list[str]
     pid: int
 
     def __str__(self) -> str:
@@ -105,6 +107,8 @@ class Running:
             self._start_threads()
             if self.options.cpu is not None:
                 _pin(self.options.cpu)  # this thread; those beside it have started
+            ports = sorted({one.options.port for one in self._answered})
+            self._notes = list(notes(self._attachments, ports if self._attachments else ()))
             self._stack = stack.pop_all()
 
     @staticmethod
@@ -210,6 +214,7 @@ class Running:
                 ReadyInterface(name=one.interface.name, hook=one.hook, mode=one.mode)
                 for one in self._attachments
             ],
+            notes=self._notes,
             pid=os.getpid(),
         )
 
@@ -344,6 +349,8 @@ def serve(
         with held():
             running = stack.enter_context(contextlib.closing(Running(services, interfaces)))
         ready = running.ready()
+        for note in ready.notes:
+            log.warning(note)
         print(msgspec.json.encode(ready).decode() if json else ready, flush=True)
         try:
             running.run()

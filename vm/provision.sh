@@ -6,7 +6,7 @@
 set -eu
 
 packages="python3 python3-venv python3-bpfcc iproute2 ethtool util-linux"
-servers="memcached nsd" # what tests compare with; in CI alone, for elsewhere they would run
+servers="memcached nsd nftables iptables" # what tests use; in CI alone, for elsewhere they would run
 lib=/usr/local/lib/carom
 tree=$lib/kernel-headers # carom looks here when the running kernel has no headers of its own
 

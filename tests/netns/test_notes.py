@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said beside `ready`: whom native XDP slows, and which firewall rules no longer hold."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from netns.line import Line
+from netns.process import INTERFACE, Carom
+from netns.services import PORT
+
+NFT = "nft add table inet carom\nnft add chain inet carom input"
+SETS = (
+    "nft add set inet carom ports '{ type inet_service; flags interval; elements = { %s }; }'\n"
+    "nft add rule inet carom input udp dport @ports drop"
+)
+MAP = (
+    "nft add map inet carom fates '{ type inet_service : verdict; elements = { %s : drop }; }'\n"
+    "nft add rule inet carom input udp dport vmap @fates"
+)
+
+
+def needs(tool: str) -> None:
+    """Skip where this host lacks a tool."""
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is not installed")
+
+
+def notes_of(line: Line, rules: str, *arguments: str) -> tuple[list[str], str]:
+    """What a carom notes once these rules, a shell's commands, are there; and its log."""
+    line.server.run("sh", "-ec", rules)
+    with Carom(line.server, *arguments) as carom:
+        return carom.ready["notes"], carom.stderr()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        f"nft add rule inet carom input udp dport {PORT} drop",
+        f"nft add rule inet carom input udp dport != {PORT} drop",
+        f"nft add rule inet carom input udp dport 50000-{PORT + 1} counter accept",
+        f"nft add rule inet carom input meta l4proto udp th dport '{{ 53, {PORT} }}' drop",
+        f"nft add rule inet carom input ip saddr . udp dport '{{ 198.18.0.1 . {PORT} }}' drop",
+        f"nft add rule inet carom input udp dport vmap '{{ {PORT} : drop, 53 : accept }}'",
+        SETS % f"53, {PORT - 1}-{PORT}",
+        MAP % PORT,
+    ],
+)
+def test_a_rule_of_nftables(own_line: Line, rule: str) -> None:
+    needs("nft")
+    notes, log = notes_of(own_line, f"{NFT}\n{rule}")
+    (note,) = notes
+    assert f"port {PORT}" in note
+    assert "nft inet carom input handle " in note
+    assert note in log
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "nft add rule inet carom input udp dport 53 limit rate 5/second drop",
+        f"nft add rule inet carom input tcp dport {PORT} drop",
+        f"nft add rule inet carom input udp sport {PORT} drop",
+        f"nft add rule inet carom input udp dport 53 counter packets {PORT} bytes 9 drop",
+        SETS % f"53, {PORT + 1}-60000",
+        MAP % (PORT - 1),
+    ],
+)
+def test_a_rule_on_something_else(own_line: Line, rule: str) -> None:
+    needs("nft")
+    assert notes_of(own_line, f"{NFT}\n{rule}")[0] == []
+
+
+@pytest.mark.parametrize("tool", ["iptables", "ip6tables", "iptables-legacy"])
+@pytest.mark.parametrize(
+    ("rule", "named"),
+    [
+        (f"-A INPUT -p udp -m udp --dport {PORT} -j DROP", True),
+        (f"-A INPUT -p udp -m multiport --dports 53,50000:{PORT} -j DROP", True),
+        (f"-A INPUT -p tcp -m tcp --dport {PORT} -j DROP", False),
+        (f"-A INPUT -p udp -m udp --dport {PORT + 1} -j DROP", False),
+    ],
+)
+def test_a_rule_of_iptables(own_line: Line, tool: str, rule: str, named: bool) -> None:
+    needs(tool)
+    notes, _ = notes_of(own_line, f"{tool} -w {rule}")
+    assert len(notes) == named
+    assert all(f"{tool} -t filter {rule}" in note for note in notes)
+
+
+def test_many_rules(own_line: Line) -> None:
+    needs("nft")
+    rule = f"nft add rule inet carom input udp dport {PORT} counter"
+    (note,), _ = notes_of(own_line, "\n".join([NFT, *[rule] * 5]))
+    assert note.count("handle") == 3
+    assert note.endswith("and 2 more")
+
+
+@pytest.mark.parametrize("arguments", [("--mode", "native"), ("--mode", "generic")])
+def test_native_slows_others(straight: Line, arguments: tuple[str, ...]) -> None:
+    notes, log = notes_of(straight, "true", *arguments)
+    assert len(notes) == (arguments[-1] == "native")
+    for note in notes:
+        assert INTERFACE in note
+        assert "--mode generic" in note
+        assert "--hook tc" in note
+        assert note in log
+
+
+def test_without_a_fast_path_nothing_is_noted(own_line: Line) -> None:
+    needs("nft")
+    rule = f"nft add rule inet carom input udp dport {PORT} drop"
+    assert notes_of(own_line, f"{NFT}\n{rule}", "--hook", "none")[0] == []
