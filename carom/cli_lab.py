@@ -147,17 +147,24 @@ def show_times(rows: dict[str, Any]) -> None:
     Console().print(table)
 
 
+def _descriptions() -> dict[str, str]:
+    from carom.lab.contests import CONTESTS
+    from carom.lab.grid import DESCRIPTIONS
+
+    return {**DESCRIPTIONS, **{name: event.description for name, event in CONTESTS.items()}}
+
+
 @lab_app.command("list")
 def lab_list(json: Json = False) -> None:
     """List the experiments."""
     try:
-        from carom.lab.grid import DESCRIPTIONS
+        descriptions = _descriptions()
     except ImportError as error:
         missing(error)
     if json:
-        print(msgspec.json.encode(DESCRIPTIONS).decode())
+        print(msgspec.json.encode(descriptions).decode())
         return
-    for name, description in DESCRIPTIONS.items():
+    for name, description in descriptions.items():
         print(f"{name:10} {description}")
 
 
@@ -185,6 +192,7 @@ def lab_run(
     """Run experiments on a pair, and write results and plots."""
     try:
         from carom.lab import grid
+        from carom.lab.contests import CONTESTS
     except ImportError as error:
         missing(error)
     from carom.daemon.options import seconds as duration
@@ -205,16 +213,90 @@ def lab_run(
     given = {name: value for name, value in given.items() if value is not None}
     base = grid.short(names) if short else {}
     plans = {}
+    unknown = [name for name in names if name not in _descriptions()]
+    if unknown:
+        raise UsageError(
+            f"there is no experiment {unknown[0]!r}",
+            hint="there are " + ", ".join(_descriptions()),
+        )
+    contests = {
+        name: _contest_settings(name, given, short=short) for name in names if name in CONTESTS
+    }
     for name in names:
+        if name in CONTESTS:
+            continue
         values = msgspec.to_builtins(base.get(name, grid.Settings()))
         try:
             settings = msgspec.convert({**values, **given}, grid.Settings).checked()
         except msgspec.ValidationError as error:
             raise UsageError(f"wrong option: {error}") from error
         plans[name] = settings, grid.trials(name, settings)
-    for name, (settings, trials) in plans.items():
-        if not _run_one(name, settings, trials, output, json):
+    for name in names:
+        if not (
+            _run_contest(name, contests[name], output, json)
+            if name in contests
+            else _run_one(name, *plans[name], output, json)
+        ):
             raise typer.Exit(1)
+
+
+def _contest_settings(name: str, given: dict[str, Any], *, short: bool) -> Any:
+    from carom.lab.contest import Settings
+
+    values = {"repetitions": 3, "seconds": 1.0} if short else {}
+    seconds = given.get("seconds", ())
+    if len(seconds) > 1:
+        raise UsageError(f"{name} measures for one time, not several", hint="--seconds 2")
+    values.update(given, **({"seconds": seconds[0]} if seconds else {}))
+    strange = sorted(values.keys() - set(Settings.__struct_fields__))
+    if strange:
+        raise UsageError(
+            f"{name} has no --{strange[0].replace('_', '-')}",
+            hint="it has --repetitions, --seconds, --keys and --seed",
+        )
+    try:
+        return msgspec.convert(values, Settings).checked()
+    except msgspec.ValidationError as error:
+        raise UsageError(f"wrong option: {error}") from error
+
+
+def _progress(name: str, total: int) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task(name, total=total, completed=-1)  # the first step only begins
+    return bar
+
+
+def _run_contest(name: str, settings: Any, output: Path, json: bool) -> bool:
+    """Run, write and show one contest; False when it was interrupted."""
+    from carom.lab import contest_tables, results
+    from carom.lab.contest import run
+    from carom.lab.contests import CONTESTS
+
+    event = CONTESTS[name]
+    with _progress(name, len(event.subjects) * settings.repetitions) as bar:
+
+        def progress(subject: str, index: int) -> None:
+            said = f"{name} {index + 1}/{settings.repetitions} {subject}"
+            bar.update(bar.task_ids[0], advance=1, description=said)
+
+        found = run(name, event, settings, progress)
+    if not found.measurements:
+        raise ExperimentError("interrupted before anything was measured")
+    folder = results.write_contest(found, output)
+    if json:
+        print(msgspec.json.encode({"folder": str(folder), "complete": found.complete}).decode())
+        return found.complete
+    contest_tables.show(found, event.bars, Console())
+    print(f"results: {folder}")
+    if not found.complete:
+        print("interrupted: this is what was done", file=sys.stderr)
+    return found.complete
 
 
 def _run_one(name: str, settings: Any, trials: list[Any], output: Path, json: bool) -> bool:
@@ -223,27 +305,13 @@ def _run_one(name: str, settings: Any, trials: list[Any], output: Path, json: bo
     from carom.lab.run import run
     from carom.vm.netns import NamespacePair
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=len(trials) * settings.repetitions)
-        started = False
+    with _progress(name, len(trials) * settings.repetitions) as bar:
 
         def progress(trial: Any, index: int) -> None:
-            nonlocal started
             cell = trial.cell
             rate = "" if cell.hit_rate is None else f" {cell.hit_rate:.1%}"
-            bar.update(
-                task,
-                advance=1 if started else 0,
-                description=f"{name} {index + 1}/{settings.repetitions} "
-                f"{cell.series} {cell.wait}{rate}",
-            )
-            started = True
+            said = f"{name} {index + 1}/{settings.repetitions} {cell.series} {cell.wait}{rate}"
+            bar.update(bar.task_ids[0], advance=1, description=said)
 
         found = run(name, trials, settings, NamespacePair, progress)
     if not found.repetitions:

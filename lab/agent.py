@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's hand on a host: pings, and starts and stops servers, as told on stdin by JSON lines.
+"""The lab's hand on a host, which does as it is told on stdin by JSON lines.
 
 One stays up through an experiment, so that Python's start-up is paid once a host and not once a
 measurement. It ends with its stdin, and takes its servers with it.
@@ -14,79 +14,22 @@ from typing import Any
 
 import msgspec
 
-from carom import apps
-from carom.daemon import control
 from carom.daemon.control import Answer, Request
 from carom.errors import CaromError, ExperimentError
 from carom.include.resource import Resource
-from carom.lab.ping import Options, Ping, ping
+from carom.lab.hand import Hand
+from carom.lab.ping import Options, Ping
 from carom.lab.requests import Plan
 from carom.vm.pair import Host
 
-_DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
-_STOP_PATIENCE = 10.0  # seconds for a server to end when told to
-
-
-class _Hand:
-    """What an agent does for the lab; its public methods are the calls."""
-
-    def __init__(self) -> None:
-        self._servers: dict[int, subprocess.Popen[str]] = {}
-
-    def ping(
-        self,
-        address: str,
-        port: int,
-        plan: dict[str, Any],
-        options: dict[str, Any],
-        app: str | None,
-    ) -> Ping:
-        expect = apps.expectation(app) if app else None
-        return ping(
-            address, port, msgspec.convert(plan, Plan), msgspec.convert(options, Options), expect
-        )
-
-    def serve(self, arguments: list[str]) -> dict[str, Any]:
-        """Start `carom serve` and return its ready line."""
-        server = subprocess.Popen(
-            [*_DIES_WITH_US, sys.executable, "-P", "-m", "carom", "serve", "--json", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert server.stdout and server.stderr
-        line = server.stdout.readline()
-        if not line:
-            said = server.communicate()[1].strip()
-            raise ExperimentError(f"carom serve {' '.join(arguments)} did not start: {said}")
-        self._servers[server.pid] = server
-        ready: dict[str, Any] = msgspec.json.decode(line)
-        return ready
-
-    def status(self, pid: int) -> Any:
-        return control.call("status", pid)
-
-    def stop(self, pid: int) -> None:
-        server = self._servers.pop(pid)
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.communicate(timeout=_STOP_PATIENCE)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.communicate()
-            raise ExperimentError(f"carom serve (pid {pid}) had to be killed") from None
-
-    def close(self) -> None:
-        for pid in list(self._servers):
-            self.stop(pid)
+_STOP_PATIENCE = 10.0  # seconds for an agent to end when told to
 
 
 def main() -> None:
     """Do as stdin says until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the lab, which tells us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    hand = _Hand()
+    hand = Hand()
     try:
         for line in sys.stdin:
             order = msgspec.json.decode(line, type=Request)

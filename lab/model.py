@@ -113,3 +113,26 @@ class Results(msgspec.Struct, kw_only=True):
     complete: bool
     """False when the run was interrupted: what was measured until then is here."""
     repetitions: list[Repetition]
+
+
+class Measurement(msgspec.Struct, kw_only=True, frozen=True):
+    """One measurement of one subject of a contest; the figures' names say their units."""
+
+    subject: str
+    index: int
+    figures: dict[str, float]
+
+
+class Contest(msgspec.Struct, kw_only=True):
+    """One run of one contest: several subjects at the same task, in interleaved rounds."""
+
+    schema: int = SCHEMA
+    experiment: str
+    started: str
+    """ISO 8601, UTC."""
+    seed: int
+    command: str
+    settings: dict[str, bool | int | float | str]
+    environment: Environment
+    complete: bool
+    measurements: list[Measurement]

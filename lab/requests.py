@@ -14,6 +14,8 @@ from carom.errors import UsageError
 
 _BLOCK_MIN = 40
 _SHARE_DENOMINATOR_MAX = 10_000
+_GET_KEY_MAX = 250
+_GET = b"%b\0\0\0\1\0\0get "  # memcached's frame header for UDP: id, 0, 1 datagram, 0
 
 
 class Block(NamedTuple):
@@ -27,13 +29,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asks for.
 
     `size` is the payload's shortest and longest length in bytes: a key's own length is fixed, and
-    lies between. `draw` chooses among `keys` keys: `uniform` at random, `sequential` in turn,
+    lies between. With the `form` memcached a payload is a frame header and a `get`, and `size` the
+    digits of its key. `draw` chooses among `keys` keys: `uniform` at random, `sequential` in turn,
     `unique` each once (`keys` is not used then). With `hot_share`, exactly that share of every
     block goes to the first `hot` keys and the rest to the others, in random order. `first` is the
     number of the first key.
     """
 
     size: tuple[int, int] = (32, 32)
+    form: Literal["plain", "memcached"] = "plain"
     keys: int = 1
     draw: Literal["uniform", "sequential", "unique"] = "uniform"
     hot: int = 0
@@ -48,7 +52,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"size {low}-{high} is out of range", hint="1 to 65507 bytes")
         if self.keys < 1:
             raise UsageError(f"keys {self.keys} is out of range", hint="at least 1")
-        if self.first + self.keys > 256 ** min(low, 8):
+        if self.form == "memcached" and high > _GET_KEY_MAX:
+            raise UsageError(f"size {high} is out of range", hint=f"1 to {_GET_KEY_MAX} digits")
+        if self.first + self.keys > (10 if self.form == "memcached" else 256) ** min(low, 8):
             raise UsageError(
                 f"{self.keys} keys do not fit into {low} bytes", hint="a larger --size, or fewer"
             )
@@ -74,6 +80,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         low, high = self.size
         source = random.Random(number)
         size = low if low == high else source.randint(low, high)
+        if self.form == "memcached":
+            return _GET % (number & 0xFFFF).to_bytes(2, "big") + b"%0*d\r\n" % (size, number)
         head = number.to_bytes(min(low, 8), "big")
         return head + source.randbytes(size - len(head))
 

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import msgspec
 
 from carom.errors import ExperimentError
 from carom.lab.distribution import merge
-from carom.lab.model import SCHEMA, Cell, Repetition, Results, RoundTrips
+from carom.lab.model import SCHEMA, Cell, Contest, Repetition, Results, RoundTrips
 from carom.lab.stats import by_cell
 
 NAME = "results.json"
@@ -33,20 +35,44 @@ def write(results: Results, root: Path = Path("results")) -> Path:
     results.json comes last, each file in one step: a directory that has one is whole.
     ExperimentError if the disk refuses.
     """
-    try:
+    with _refusals(root):
         folder = _new_folder(root, results)
         (folder / "histograms").mkdir()
         for cell, repetitions in by_cell(results).items():
             _replace(folder / "histograms" / f"{file_name(cell)}.hgrm", _hgrm(repetitions))
         _replace(folder / "results.csv", _csv(results).encode())
-        encoded = msgspec.json.format(msgspec.json.encode(results), indent=1)
-        _replace(folder / NAME, encoded + b"\n")
+        _replace(folder / NAME, _json(results))
+    return folder
+
+
+def write_contest(contest: Contest, root: Path = Path("results")) -> Path:
+    """The same of a contest; results.csv has a line for each figure of each measurement."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("experiment", "subject", "repetition", "figure", "value"))
+    for one in contest.measurements:
+        for figure, value in one.figures.items():
+            writer.writerow((contest.experiment, one.subject, one.index, figure, value))
+    with _refusals(root):
+        folder = _new_folder(root, contest)
+        _replace(folder / "results.csv", table.getvalue().encode())
+        _replace(folder / NAME, _json(contest))
+    return folder
+
+
+@contextlib.contextmanager
+def _refusals(root: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ExperimentError(
             f"cannot write the results under {root}: {error.strerror}",
             hint="choose a directory that you may write to and that has room",
         ) from error
-    return folder
+
+
+def _json(run: Results | Contest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n"
 
 
 def load(path: Path) -> Results:
@@ -91,7 +117,7 @@ def file_name(cell: Cell) -> str:
     return "-".join(parts)
 
 
-def _new_folder(root: Path, results: Results) -> Path:
+def _new_folder(root: Path, results: Results | Contest) -> Path:
     started = datetime.fromisoformat(results.started).astimezone(UTC)
     name = f"{started:%Y%m%dT%H%M%SZ}-{results.experiment}"
     root.mkdir(parents=True, exist_ok=True)

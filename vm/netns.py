@@ -46,13 +46,14 @@ class NamespacePair(Resource):
     """Two namespaces: made on creation, removed on exit.
 
     The client's end carries a program that only passes: without it a veth loses what native XDP
-    sends back. `tx_checksum` off makes both ends write whole checksums, as devices without offload
+    sends back. With `bare` it does not, and both ends take raw frames: they have GRO on.
+    `tx_checksum` off makes both ends write whole checksums, as devices without offload
     do; on, the default, leaves them half-made, as the kernel likes it.
     """
 
     name = "netns"
 
-    def __init__(self, *, tx_checksum: bool = True):
+    def __init__(self, *, tx_checksum: bool = True, bare: bool = False):
         with contextlib.ExitStack() as stack:
             client = stack.enter_context(Namespace("client"))
             server = stack.enter_context(Namespace("server"))
@@ -70,7 +71,10 @@ class NamespacePair(Resource):
                     one.neighbour(INTERFACE, address, other.mac(INTERFACE))
                 if not tx_checksum:
                     one.run("ethtool", "-K", INTERFACE, "tx", "off")
-            stack.callback(os.close, attach_pass(client, INTERFACE))
+                if bare:
+                    one.run("ethtool", "-K", INTERFACE, "gro", "on")
+            if not bare:
+                stack.callback(os.close, attach_pass(client, INTERFACE))
             self.client = NamespaceHost(client, CLIENT)
             self.server = NamespaceHost(server, SERVER)
             self._stack = stack.pop_all()

@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 from carom.vm.namespace import Namespace, join
 from carom.vm.netns import (
-    CLIENT,
     CLIENT_IPV6,
-    SERVER,
     SERVER_IPV6,
     NamespacePair,
     attach_pass,
@@ -77,14 +75,9 @@ def straight() -> Iterator[Line]:
 
 @contextlib.contextmanager
 def bare() -> Iterator[Line]:
-    """A pair whose ends carry no XDP program. The server's takes raw frames: it has GRO on."""
-    with Namespace("client") as client, Namespace("server") as server:
-        join(client, INTERFACE, server, INTERFACE)
-        for end, addresses in ((client, (CLIENT, CLIENT_IPV6)), (server, (SERVER, SERVER_IPV6))):
-            for address in addresses:
-                end.address(INTERFACE, address, 64 if ":" in address else 29)
-        server.run("ethtool", "-K", INTERFACE, "gro", "on")
-        yield Line(client, server, SERVER, CLIENT, SERVER_IPV6, CLIENT_IPV6)
+    """A pair whose ends carry no XDP program, and take raw frames."""
+    with NamespacePair(bare=True) as pair:
+        yield of_pair(pair)
 
 
 @contextlib.contextmanager

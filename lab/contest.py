@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contests: several subjects measured at the same task, in interleaved rounds, and compared."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import msgspec
+
+from carom.errors import ExperimentError, UsageError
+from carom.lab.agent import Agent
+from carom.lab.environment import environment
+from carom.lab.model import Contest, Measurement
+from carom.lab.stats import Estimate, mean, ratio
+from carom.vm.netns import NamespacePair
+from carom.vm.pair import Pair
+
+PORT = 51141
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a contest is run: `seconds` is how long each measurement lasts."""
+
+    repetitions: int = 7
+    seconds: float = 2.0
+    keys: int = 1000
+    seed: int = 1
+
+    def checked(self) -> Settings:
+        """The same settings. Raises UsageError that names the first wrong one."""
+        if self.repetitions < 1:
+            raise UsageError("at least one repetition is needed", hint="--repetitions 3")
+        if self.seconds <= 0:
+            raise UsageError("seconds must be positive", hint="--seconds 0.5")
+        if not 1 <= self.keys <= 10_000:
+            raise UsageError(f"keys {self.keys} is out of range", hint="1 to 10000")
+        return self
+
+
+class Ground(NamedTuple):
+    """What a contest is held on: a pair, an agent on either host, and a CPU for each."""
+
+    pair: Pair
+    client: Agent
+    server: Agent
+    client_cpu: int
+    server_cpu: int
+    settings: Settings
+
+
+class Subject(NamedTuple):
+    """What is measured: sets itself up, measures, and takes all away again."""
+
+    name: str
+    measure: Callable[[Ground], dict[str, float]]
+
+
+class Bar(NamedTuple):
+    """A comparison of one figure: that of the first of `over` by that of the best of `under`."""
+
+    title: str
+    figure: str
+    over: str
+    under: tuple[str, ...]
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class Event(NamedTuple):
+    """A contest: who takes part, on what ground, and what is asked of the outcome."""
+
+    description: str
+    subjects: tuple[Subject, ...]
+    bars: tuple[Bar, ...]
+    prepare: Callable[[Ground], None] = lambda ground: None
+    bare: bool = True
+    """Whether the pair comes without a program on the client's end."""
+
+
+class Judged(NamedTuple):
+    """A bar, whom it was measured against, and what came of it."""
+
+    bar: Bar
+    against: str
+    ratio: Estimate
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the ratio itself reaches what is asked; None where nothing is."""
+        low, high = self.bar.at_least, self.bar.at_most
+        if low is None and high is None:
+            return None
+        return (low is None or self.ratio.value >= low) and (
+            high is None or self.ratio.value <= high
+        )
+
+
+def run(
+    name: str, event: Event, settings: Settings, progress: Callable[[str, int], None]
+) -> Contest:
+    """Measure every subject in every round, each round in an order of its own.
+
+    Ctrl-C keeps what was done. Raises CaromError.
+    """
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    order = random.Random(settings.checked().seed)
+    measurements: list[Measurement] = []
+    complete = False
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        raise ExperimentError("a contest needs a CPU for either host", hint="this one has one")
+    with ExitStack() as stack:
+        pair = stack.enter_context(NamespacePair(bare=event.bare))
+        client, server = (stack.enter_context(Agent(host)) for host in (pair.client, pair.server))
+        ground = Ground(pair, client, server, cpus[0], cpus[-1], settings)
+        where = environment(pair.name, pair.driver(), None, pair.offloads())
+        event.prepare(ground)
+        try:
+            for index in range(settings.repetitions):
+                for subject in order.sample(event.subjects, len(event.subjects)):
+                    progress(subject.name, index)
+                    measurements.append(
+                        Measurement(
+                            subject=subject.name, index=index, figures=subject.measure(ground)
+                        )
+                    )
+            complete = True
+        except KeyboardInterrupt:
+            pass
+    return Contest(
+        experiment=name,
+        started=started,
+        seed=settings.seed,
+        command=shlex.join(["carom", *sys.argv[1:]]),
+        settings=msgspec.to_builtins(settings),
+        environment=where,
+        complete=complete,
+        measurements=measurements,
+    )
+
+
+def figures(contest: Contest) -> dict[str, dict[str, Estimate]]:
+    """The mean of each figure of each subject, with its interval; subjects by name."""
+    subjects = sorted({one.subject for one in contest.measurements})
+    return {
+        subject: {
+            figure: mean(list(values.values())) for figure, values in _of(contest, subject).items()
+        }
+        for subject in subjects
+    }
+
+
+def judge(contest: Contest, bars: Sequence[Bar]) -> list[Judged]:
+    """What came of each bar whose subjects were measured: ratios are paired by round."""
+    means = figures(contest)
+    found = []
+    for bar in bars:
+        rivals = [one for one in bar.under if bar.figure in means.get(one, {})]
+        if bar.figure not in means.get(bar.over, {}) or not rivals:
+            continue
+        best = max if _larger_is_better(bar.figure) else min
+        against = best(rivals, key=lambda one: means[one][bar.figure].value)
+        ours, theirs = (_of(contest, one)[bar.figure] for one in (bar.over, against))
+        rounds = sorted(ours.keys() & theirs.keys())
+        if rounds:
+            of = ratio([ours[n] for n in rounds], [theirs[n] for n in rounds])
+            found.append(Judged(bar, against, of))
+    return found
+
+
+def _of(contest: Contest, subject: str) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for one in contest.measurements:
+        for figure, value in one.figures.items():
+            if one.subject == subject:
+                found.setdefault(figure, {})[one.index] = value
+    return found
+
+
+def _larger_is_better(figure: str) -> bool:
+    return figure.endswith(("/s", "-s"))

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent does on its host for the lab: servers, clients, and the CPU time that they take."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from carom import apps
+from carom.daemon import control
+from carom.errors import ExperimentError
+from carom.include import libbpf, netlink
+from carom.include.bpf import Module
+from carom.lab import load, memcached
+from carom.lab.load import Load
+from carom.lab.mix import Choice, Mix, planned
+from carom.lab.ping import Options, Ping, ping
+from carom.lab.requests import Plan
+from carom.xdp.link import Link, Mode
+
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
+_STOP_PATIENCE = 10.0  # seconds for a server to end when told to
+_SWAP = Path(__file__).resolve().parent / "swap.c"
+_BULK = bytes(1 << 20)
+
+
+class Hand:
+    """One host's: its public methods are the calls."""
+
+    def __init__(self) -> None:
+        self._servers: dict[int, subprocess.Popen[str]] = {}
+        self._napi: list[int] = []
+        self._stack = contextlib.ExitStack()
+        self._attached = contextlib.ExitStack()
+
+    # Clients
+
+    def ping(
+        self,
+        address: str,
+        port: int,
+        plan: dict[str, Any],
+        options: dict[str, Any],
+        app: str | None,
+    ) -> Ping:
+        """Ask as `carom ping` does."""
+        expect = apps.expectation(app) if app else None
+        return ping(
+            address, port, msgspec.convert(plan, Plan), msgspec.convert(options, Options), expect
+        )
+
+    def load(
+        self,
+        interface: str,
+        address: str,
+        port: int,
+        plan: dict[str, Any],
+        options: dict[str, Any],
+        app: str,
+    ) -> Load:
+        """Ask in turn for each key of a plan, as `carom load` does."""
+        mix = Mix(planned(msgspec.convert(plan, Plan)), [], Choice(draw="sequential"))
+        target = load.target(interface, address, port)
+        return load.load(target, mix, msgspec.convert(options, load.Options), apps.expectation(app))
+
+    def stream(self, address: str, port: int, seconds: float) -> float:
+        """Send on one TCP connection for so long, as fast as it goes; bytes a second."""
+        with socket.create_connection((address, port), _STOP_PATIENCE) as tcp:
+            sent, start = 0, time.perf_counter()
+            while time.perf_counter() - start < seconds:
+                sent += tcp.send(_BULK)
+            return sent / (time.perf_counter() - start)
+
+    # Servers
+
+    def serve(self, arguments: list[str], command: str = "serve") -> dict[str, Any]:
+        """Start `carom serve`, or `front`, and return its ready line."""
+        argv = [sys.executable, "-P", "-m", "carom", command, "--json", *arguments]
+        server = _start(argv, said=subprocess.PIPE)
+        assert server.stdout and server.stderr
+        line = server.stdout.readline()
+        if not line:
+            said = server.communicate()[1].strip()
+            raise ExperimentError(f"carom {command} {' '.join(arguments)} did not start: {said}")
+        self._servers[server.pid] = server
+        ready: dict[str, Any] = msgspec.json.decode(line)
+        return ready
+
+    def memcached(self, address: str, port: int, plan: dict[str, Any]) -> int:
+        """Start memcached, filled with the values of a plan's keys; its pid."""
+        argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
+        try:
+            server = _start([*argv, "-p", str(port), "-U", str(port)], said=subprocess.DEVNULL)
+        except FileNotFoundError as error:
+            raise ExperimentError(
+                f"{error.filename} is not installed", hint="apt install memcached util-linux"
+            ) from error
+        self._servers[server.pid] = server
+        memcached.fill(address, port, msgspec.convert(plan, Plan))
+        return server.pid
+
+    def sink(self, address: str, port: int) -> None:
+        """Take whatever comes on TCP connections to a port, until the agent ends."""
+        listener = socket.create_server((address, port))
+        self._stack.callback(listener.close)
+        threading.Thread(target=_sink, args=(listener,), daemon=True).start()
+
+    def attach(self, interface: str, program: Literal["swap", "pass"], mode: Mode) -> None:
+        """Answer UDP datagrams over IPv4 by a bare swap at XDP, or pass all, until `detach`."""
+        if program == "swap":
+            descriptor = self._attached.enter_context(Module(_SWAP)).program("swap_ends")
+        else:
+            descriptor = libbpf.load_xdp_pass()
+            self._attached.callback(os.close, descriptor)
+        self._attached.enter_context(Link(descriptor, netlink.interface(interface), mode))
+
+    def detach(self) -> None:
+        """End that."""
+        self._attached.close()
+
+    def status(self, pid: int) -> Any:
+        """What `carom status` shows of a server."""
+        return control.call("status", pid)
+
+    def stop(self, pid: int) -> None:
+        """End a server."""
+        server = self._servers.pop(pid)
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.communicate(timeout=_STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.communicate()
+            raise ExperimentError(f"the server (pid {pid}) had to be killed") from None
+
+    # CPU time
+
+    def pin(self, pid: int, cpu: int) -> None:
+        """Let a process, with all its threads, run on one CPU."""
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {cpu})
+
+    def receive_on(self, interface: str, cpu: int | None) -> None:
+        """Let kernel threads on one CPU deal with what an interface receives; None: no threads.
+
+        So a host of a namespace pair has a CPU, whose time can be told from its neighbour's.
+        """
+        before = _napi_threads()
+        switch = Path(f"/sys/class/net/{interface}/threaded")
+        try:
+            switch.write_text("0" if cpu is None else "1")
+        except OSError as error:
+            raise ExperimentError(
+                f"{interface} receives in no thread of its own: {error.strerror}",
+                hint="this needs Linux 5.12 and a driver with NAPI",
+            ) from error
+        if cpu is not None:  # some kernels keep a thread that has nothing to do
+            self._napi = sorted(_napi_threads() - before) or self._napi
+            for pid in self._napi:
+                self.pin(pid, cpu)
+
+    def cpu_seconds(self, pids: list[int]) -> float:
+        """CPU time of processes and of what `receive_on` has set apart, so far."""
+        return sum(_run_time(pid) for pid in (*pids, *self._napi))
+
+    def close(self) -> None:
+        """End all that is still there."""
+        self._attached.close()
+        self._stack.close()
+        for pid in list(self._servers):
+            self.stop(pid)
+
+
+def _start(argv: list[str], said: int) -> subprocess.Popen[str]:
+    """Start a program that ends with this one; `said` is where its words go."""
+    return subprocess.Popen(
+        [*_DIES_WITH_US, *argv], stdin=subprocess.DEVNULL, stdout=said, stderr=said, text=True
+    )
+
+
+def _sink(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it was closed
+        while True:
+            connection, _ = listener.accept()
+            buffer = bytearray(len(_BULK))
+            with connection:
+                while connection.recv_into(buffer):
+                    pass
+
+
+def _napi_threads() -> set[int]:
+    """The kernel's threads that receive, of every interface."""
+    found = set()
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):  # it has ended
+            if comm.read_text().startswith("napi/"):
+                found.add(int(comm.parent.name))
+    return found
+
+
+def _run_time(pid: int) -> float:
+    """Seconds that a process' threads have run (proc(5), schedstat)."""
+    nanoseconds = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        nanoseconds += int((task / "schedstat").read_text().split()[0])
+    return nanoseconds / 1e9
