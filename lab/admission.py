@@ -92,7 +92,7 @@ def measure(scan: Scan, progress: Callable[[str], None] = lambda row: None) -> I
     scan.checked()
     for share in (*scan.scans, None):
         for admit in get_args(Admit):
-            name = ONE_PASS if share is None else f"{share:.0%} of requests"
+            name = ONE_PASS if share is None else f"{share:.0%}"
             progress(f"{name}, admit {admit}")
             with contextlib.ExitStack() as stack:
                 run = _Run(stack, scan.capacity, admit)
