@@ -362,6 +362,52 @@ def lab_bench(
     print("repeated: one packet many times; single: a fresh one a call, caches colder.")
 
 
+@lab_app.command("admission")
+def lab_admission(
+    keys: Annotated[int, typer.Option(help="How many hot keys.")] = 100_000,
+    capacity: Annotated[int, typer.Option(help="Entries in the cache.")] = 10_000,
+    exponent: Annotated[float, typer.Option(help="Of Zipf's law for the hot keys.")] = 0.99,
+    requests: Annotated[int, typer.Option(help="Hot ones; the first third warms up.")] = 300_000,
+    scan: Annotated[str, typer.Option(help="Shares of all requests that are a scan's.")] = "0,0.5",
+    seed: Annotated[int, typer.Option(help="Which random draws.")] = 1,
+    json: Json = False,
+) -> None:
+    """Hit rate of hot keys under a scan, with each `--admit`, by BPF_PROG_TEST_RUN."""
+    try:
+        from carom.lab.admission import Scan, measure
+    except ImportError as error:
+        missing(error)
+
+    plan = Scan(
+        keys=keys,
+        capacity=capacity,
+        exponent=exponent,
+        hot=requests,
+        scans=_numbers(scan, "scan"),
+        seed=seed,
+    )
+    with Console(stderr=True).status("") as status:
+        rows = list(measure(plan, status.update))
+    if json:
+        print(msgspec.json.encode(rows).decode())
+        return
+    heads = ("hot requests", "hits", "hit rate", "fills", "not admitted")
+    table = Table("scan", "admit", *heads, box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(
+            row.scan,
+            row.admit,
+            f"{row.requests:,}",
+            f"{row.hits:,}",
+            f"{row.hit_rate:.1%}",
+            f"{row.fills:,}",
+            f"{row.not_admitted:,}",
+        )
+    Console().print(table)
+
+
 @lab_app.command("clean")
 def lab_clean() -> None:
     """Remove what a killed run left: namespaces, the processes in them, dead control sockets."""

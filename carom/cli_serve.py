@@ -49,6 +49,10 @@ Bind = Annotated[
 HookName = Annotated[str | None, typer.Option(help="xdp (and tc for large replies) | tc | none")]
 ModeName = Annotated[str | None, typer.Option(help="auto | native | generic")]
 PolicyName = Annotated[str | None, typer.Option(help="lru | fcfs (first come, first served)")]
+Admit = Annotated[
+    str | None,
+    typer.Option(help="What a full cache takes: always | second (keys missed before; lru's own)"),
+]
 Capacity = Annotated[
     int | None, typer.Option(help="Entries of each length class in the kernel's cache.")
 ]
@@ -93,6 +97,7 @@ def serve(
     mode: ModeName = None,
     fast: Annotated[str | None, typer.Option(help="cache | bounce | off")] = None,
     policy: PolicyName = None,
+    admit: Admit = None,
     capacity: Capacity = None,
     memory: Memory = None,
     ttl: TTL = None,
@@ -126,6 +131,7 @@ def serve(
         mode=mode,
         fast=fast,
         policy=policy,
+        admit=admit,
         capacity=capacity,
         memory=memory,
         ttl=ttl,
@@ -166,6 +172,7 @@ def front(
     hook: HookName = None,
     mode: ModeName = None,
     policy: PolicyName = None,
+    admit: Admit = None,
     capacity: Capacity = None,
     memory: Memory = None,
     ttl: TTL = None,
@@ -187,6 +194,7 @@ def front(
         hook=hook,
         mode=mode,
         policy=policy,
+        admit=admit,
         capacity=capacity,
         memory=memory,
         ttl=ttl,

@@ -4,6 +4,7 @@
  * are whole, whichever interface they came by, and the socket is known. Every packet passes.
  */
 #include "abi.h"
+#include "admission.h"
 #include "bounded.h"
 #include "edge.h"
 #include "stream.h"
@@ -63,6 +64,8 @@ static __always_inline void see_reply(struct datagram *datagram, const struct wa
 	if (!take_pending(&scratch->asked, &pending) ||
 	    pending.slot != slot_of(&draft->key, slot_from(watch->protocol)))
 		count_event(UNASKED);
+	else if (!admit(&draft->key, scratch->asked.key_hash))
+		count_event(NOT_ADMITTED);
 	else
 		count_event(store(draft, &pending, length, stored, ttl) ? LEARNED : FULL);
 }

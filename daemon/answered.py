@@ -82,6 +82,7 @@ class Answered(Resource):
                 "entries": cache.count(),
                 "fills": cache.fills,
                 "refused": cache.refused,
+                "not_admitted": cache.not_admitted,
                 "held": cache.held,
                 "unfit": cache.unfit,
             },

@@ -33,6 +33,7 @@ _HEAD = "=8xQ8xQQQI2xH8xH"
 """expires, token, generation, body, slot, stored and service, at the front of every entry."""
 
 _BATCH = 512
+_EXIST = 2  # BPF_EXIST, linux/bpf.h
 _FULL = (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY)
 _U64 = 2**64 - 1
 
@@ -65,12 +66,12 @@ class _Table:
         self._value_at = self._key_at + self.key.size
         self._update = libbpf.library().bpf_map_update_elem
 
-    def put(self, key: tuple[object, ...], value: tuple[object, ...]) -> bool:
-        """Store; False when the map is full."""
+    def put(self, key: tuple[object, ...], value: tuple[object, ...], flags: int = 0) -> bool:
+        """Store; False when the map is full, or with _EXIST when it has no such key."""
         self.key.pack_into(self._buffer, 0, *key)
         self.value.pack_into(self._buffer, self.key.size, *value)
-        result: int = self._update(self.fd, self._key_at, self._value_at, 0)
-        if result in _FULL:
+        result: int = self._update(self.fd, self._key_at, self._value_at, flags)
+        if result in _FULL or (flags and result == -errno.ENOENT):
             return False
         if result:
             raise OSError(-result, os.strerror(-result))
@@ -130,6 +131,8 @@ class Cache:
         self.fills = 0
         self.refused = 0
         """Fills that the kernel had no room for: the cache is full."""
+        self.not_admitted = 0
+        """Replies to keys that were not missed before, while the cache was full."""
         self.held = 0
         """Replies not kept for the sake of a write that nobody acknowledges."""
         self.unfit = 0
@@ -176,6 +179,7 @@ class Cache:
         now = self._clock.now()
         map_key = (self._service, len(key), key)
         body, inline = (0, reply) if length <= REPLY_SHORT else (hash(map_key) & _U64, b"")
+        admitted = self._admit(map_key)
         stored = entries.put(
             map_key,
             (
@@ -193,6 +197,7 @@ class Cache:
                 inline,
                 stamp,
             ),
+            0 if admitted else _EXIST,
         )
         if stored and length > REPLY_SHORT:
             replies = self._replies[length > self._replies[0].room]
@@ -202,8 +207,25 @@ class Cache:
                 stored = False
         if stored:
             self.fills += 1
-        else:
+        elif admitted:
             self.refused += 1
+        else:
+            self.not_admitted += 1
+
+    def _admit(self, map_key: tuple[int, int, bytes]) -> bool:
+        """admit() of include/admission.h, but for entries that are there: those _EXIST takes."""
+        seen, room = self._fastpath.seen, self._fastpath.room
+        if seen is None or room is None:
+            return True
+        free = room[0]
+        if free:
+            room[0] = free - 1
+        hashed = hash(map_key) & _U64
+        cell = hashed % len(seen)
+        if seen[cell] == hashed:
+            return True
+        seen[cell] = hashed
+        return free > 0
 
     def _table(self, key: bytes) -> _Table | None:
         return _fitting(self._entries, len(key))
@@ -288,8 +310,9 @@ class Cache:
 
         One that was refilled in between is removed with them: that costs a miss.
         """
-        now, versions = self._clock.now(), self._versions
-        removed, referenced = 0, set[tuple[int, _Table | None]]()
+        now, versions, room = self._clock.now(), self._versions, self._fastpath.room
+        before = room[0] if room else 0
+        removed, live, referenced = 0, 0, set[tuple[int, _Table | None]]()
         for table in self._entries:
             dead = []
             for keys, heads in table.heads():
@@ -300,12 +323,15 @@ class Cache:
                         and token == versions[slot % SLOTS]
                         and generation == versions[SLOTS + service % SERVICES_MAX]
                     ):
+                        live += 1
                         referenced.add((body, _fitting(self._replies, stored)))
                     else:
                         dead.append((bytes(keys[i * table.key.size :][: table.key.size]), body))
             for key, body in dead:
                 self._remove_reply(body)
                 removed += libbpf.delete(table.fd, key)
+        if room:
+            self._fastpath.set_room(live, taken=max(0, before - room[0]))
         if self._fastpath.orphans:
             self._fastpath.orphans = False
             self._sweep_replies(referenced)

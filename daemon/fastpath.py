@@ -28,6 +28,7 @@ from carom.include.abi import (
     PREFIX,
     REPLY_MAX,
     REPLY_MEDIUM,
+    SEEN_PER_ENTRY,
     SERVICE,
     SERVICES_MAX,
     SHORT_ENTRY,
@@ -49,10 +50,14 @@ from carom.tc.link import TCLink
 from carom.xdp.link import Link, Mode, ModeOption
 
 Policy = Literal["lru", "fcfs"]
+Admit = Literal["always", "second"]
 HookOption = Literal["xdp", "tc", "none"]
 
 _MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
 _ELEMENT_BYTES = 64  # the kernel's own part of a hash element
+_KEPT_MAX = (
+    128  # free places of an LRU map for one CPU: LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c
+)
 _MEMORY_SHARE = 0.8
 _DIRECTIONS: tuple[Literal["ingress", "egress"], ...] = ("ingress", "egress")
 CLOCK_MONOTONIC_COARSE = 6  # linux/time.h
@@ -77,7 +82,7 @@ REPLY_CLASSES = (
     LengthClass(REPLY_MEDIUM, "medium_replies", _WORD, MEDIUM_REPLY),
     LengthClass(REPLY_MAX, "long_replies", _WORD, LONG_REPLY),
 )
-ENTRY_BYTES = sum(
+ENTRY_BYTES = SEEN_PER_ENTRY * _WORD.size + sum(
     one.key.size + one.value.size + _ELEMENT_BYTES for one in (*ENTRY_CLASSES, *REPLY_CLASSES)
 )
 """Memory that a capacity of one takes: the kernel allocates every class at once."""
@@ -180,7 +185,8 @@ class FastPath(Resource):
     """The fast path: loaded on entry, answering where it is attached, gone on exit.
 
     `versions`, `lease` and `clock` are the maps' own cells: reads and writes need no system call.
-    Versions are read there, but only `bump` adds to them. The caches of its services share
+    Versions are read there, but only `bump` adds to them. `seen` and `room` (include/admission.h)
+    are such cells too, with `admit` second, and else None. The caches of its services share
     `stamps`, of which no two fills have the same, and `orphans`: a full class of replies is to be
     swept.
     """
@@ -189,6 +195,7 @@ class FastPath(Resource):
         self,
         *,
         policy: Policy = "lru",
+        admit: Admit = "always",
         capacity: int = 10_000,
         languages: Iterable[Protocol] = (),
         edge: bool = False,
@@ -211,6 +218,7 @@ class FastPath(Resource):
                 "CACHE_TYPE": _MAP_TYPES[policy],
                 "CAPACITY": capacity,
                 "TICKS": 1 if test_clock else jiffies_per_second(),
+                **({"SEEN": SEEN_PER_ENTRY * capacity} if admit == "second" else {}),
                 "SEED": f"{secrets.randbits(64):#x}ull",
                 **{f"WITH_{one.name}": None for one in languages if one != Protocol.RAW},
                 **({"TEST_CLOCK": None} if test_clock else {}),
@@ -239,9 +247,17 @@ class FastPath(Resource):
             self.holds = self._module.cells("holds", SLOTS + SERVICES_MAX)
             self.lease = self._module.cells("lease", 1)
             self.clock = self._module.cells("clock", 1)
+            self.seen = self.room = None
+            if admit == "second":
+                self.seen = self._module.cells("seen", SEEN_PER_ENTRY * capacity)
+                self.room = self._module.cells("room", 1)
+                stack.callback(self.seen.release)
+                stack.callback(self.room.release)
             for cells in (self.versions, self.holds, self.lease, self.clock):
                 stack.callback(cells.release)
             self._stack = stack.pop_all()
+        self._capacity = capacity
+        self.set_room(0)
         self._watching = False
         self.stamps = itertools.count(time.time_ns())
         self.orphans = False
@@ -331,6 +347,16 @@ class FastPath(Resource):
         frame = struct.pack("=I", cell).ljust(64, b"\0")
         if libbpf.test_run(self._bump, frame).retval != libbpf.XDP_PASS:
             raise BPFError(f"versions has no cell {cell}")
+
+    def set_room(self, entries: int, taken: int = 0) -> None:
+        """Say that so many entries live, of all services, and so many were filled since.
+
+        An LRU map evicts before it is full, for each CPU keeps free places to itself.
+        """
+        if self.room:
+            cpus = libbpf.possible_cpus()
+            kept = cpus * min(_KEPT_MAX, max(1, self._capacity // cpus // 2))
+            self.room[0] = max(0, self._capacity - kept - entries - taken)
 
     def read_jiffies(self) -> int:
         """The kernel's jiffies now."""

@@ -79,6 +79,7 @@ class Fronted(Answered):
         if status["cache"]:
             status["cache"]["fills"] = events.get(Event.LEARNED, 0)
             status["cache"]["refused"] = events.get(Event.FULL, 0)
+            status["cache"]["not_admitted"] = events.get(Event.NOT_ADMITTED, 0)
             status["cache"]["unfit"] = events.get(Event.UNLEARNABLE, 0)
         return status
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from carom.daemon.fastpath import ENTRY_BYTES, HookOption, Policy
+from carom.daemon.fastpath import ENTRY_BYTES, Admit, HookOption, Policy
 from carom.errors import UsageError
 from carom.include.abi import REPLY_MAX
 from carom.xdp.link import ModeOption
@@ -24,14 +24,15 @@ TTL_MAX = 10 * 365 * 86_400.0
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a service runs.
 
-    `capacity` counts the entries of each length class; `memory`, in bytes, stands in its place.
-    `ttl` and `work` are in seconds. `work` is CPU time that every miss costs, for experiments;
-    `userspace_cache` the entries of a cache inside the server, the baseline that experiments
-    compare with (0: none). `cpu` pins the server. `amplify` bounds a reply of the cache, in
-    payloads of its request (0: no bound); `allow` names the prefixes whose requests it answers
-    (none: all); `prefix_rate` and `total_rate` are bytes of its replies a second, to one /24 (IPv6
-    /64) and to all (0: no bound). These bind the kernel alone: what it does not answer goes up to
-    the server.
+    `admit` says what a full cache takes: every reply, or those to keys that were missed before
+    (`auto`: the latter with LRU). `capacity` counts the entries of each length class; `memory`, in
+    bytes, stands in its place. `ttl` and `work` are in seconds. `work` is CPU time that every miss
+    costs, for experiments; `userspace_cache` the entries of a cache inside the server, the baseline
+    that experiments compare with (0: none). `cpu` pins the server. `amplify` bounds a reply of the
+    cache, in payloads of its request (0: no bound); `allow` names the prefixes whose requests it
+    answers (none: all); `prefix_rate` and `total_rate` are bytes of its replies a second, to one
+    /24 (IPv6 /64) and to all (0: no bound). These bind the kernel alone: what it does not answer
+    goes up to the server.
     """
 
     port: int
@@ -41,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     mode: ModeOption = "auto"
     fast: Literal["cache", "bounce", "off"] = "cache"
     policy: Policy = "lru"
+    admit: Literal["auto"] | Admit = "auto"
     capacity: int = 10_000
     memory: int = 0
     ttl: float = 60.0
@@ -88,18 +90,29 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                     f"allow {prefix!r} is not a prefix: {error}",
                     hint="for example 192.0.2.0/24 or 2001:db8::/32",
                 ) from error
+        if (self.policy, self.admit) == ("fcfs", "second"):
+            raise UsageError(
+                "admit second has no meaning with policy fcfs: a full cache takes nothing anyway",
+                hint="--policy lru, or leave --admit out",
+            )
         if 0 < self.memory < ENTRY_BYTES:
             raise UsageError(
                 f"memory {self.memory} holds no entry", hint=f"one takes {ENTRY_BYTES} bytes"
             )
         return self
 
+    def admission(self) -> Admit:
+        """How the cache admits."""
+        if self.admit == "auto":
+            return "second" if self.policy == "lru" else "always"
+        return self.admit
+
     def entries(self) -> int:
         """How many entries each length class has room for."""
         return self.memory // ENTRY_BYTES if self.memory else self.capacity
 
 
-SHARED = ("hook", "mode", "policy", "capacity", "memory", "wait", "cpu", "allow")
+SHARED = ("hook", "mode", "policy", "admit", "capacity", "memory", "wait", "cpu", "allow")
 """Options that services of one fast path have in common."""
 
 

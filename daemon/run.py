@@ -125,6 +125,7 @@ class Running:
         options = self.options
         fastpath = FastPath(
             policy=options.policy,
+            admit=options.admission(),
             capacity=options.entries(),
             languages={one.protocol for one in self._answered},
             edge=any(one.learns for one in self._answered),

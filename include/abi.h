@@ -158,7 +158,8 @@ enum event {
 	WRITE_DONE = 6,     /* the acknowledgement of a write: void once more */
 	STREAM_LOST = 7,    /* bytes of a TCP connection that may write anything: the same as above */
 	EDGE_BUSY = 8,      /* a program came upon another one's scratch memory, and took the safe way */
-	EVENTS = 9,
+	NOT_ADMITTED = 9,   /* a reply to a key that was not missed before, where the cache is full */
+	EVENTS = 10,
 };
 
 /* Whose replies are counted together: a service's to an IPv4 /24 or an IPv6 /64; or all of them. */

@@ -29,6 +29,8 @@ PENDING_MAX = 65536
 PENDING_SECONDS = 10
 HOLD_MS = 500
 STREAM_CELLS = 16
+SEEN_PER_ENTRY = 8
+"""Cells of `seen` for each entry that a length class has room for."""
 
 
 class Verdict(IntEnum):
@@ -117,6 +119,7 @@ class Event(IntEnum):
     WRITE_DONE = 6
     STREAM_LOST = 7
     EDGE_BUSY = 8
+    NOT_ADMITTED = 9
 
 
 _META = "QQQQQQIHHH6x"

@@ -43,5 +43,9 @@ BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 /* Jiffies until which not to fill. */
 BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
 BPF_HASH(pendings, struct asked, struct pending, PENDING_MAX);
+#ifdef SEEN
+BPF_F_TABLE("array", u32, u64, seen, SEEN, BPF_F_MMAPABLE);  /* hashes of keys that were missed */
+BPF_F_TABLE("array", u32, u64, room, 1, BPF_F_MMAPABLE);     /* places that are free */
+#endif
 
 #endif

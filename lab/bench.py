@@ -24,7 +24,7 @@ from scapy.layers.l2 import Ether
 
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
-from carom.daemon.fastpath import FastPath, Place
+from carom.daemon.fastpath import Admit, FastPath, Place
 from carom.errors import ExperimentError
 from carom.include import libbpf
 from carom.include.abi import TTL_FLOOR, Fast, Protocol
@@ -67,7 +67,8 @@ class _Case(NamedTuple):
     action: int
 
 
-def _frame(payload: bytes, port: int = _ENDS[1][1]) -> bytes:
+def frame(payload: bytes, port: int = _ENDS[1][1]) -> bytes:
+    """A request's, as the client end of Bench sends it."""
     (client, client_port), (server, _) = _ENDS
     return bytes(
         Ether(src=_MAC, dst=_MAC)
@@ -77,11 +78,23 @@ def _frame(payload: bytes, port: int = _ENDS[1][1]) -> bytes:
     )
 
 
-class _Bench:
-    """One loaded fast path with a service at both ends, for ever, and one for each protocol."""
+class Bench:
+    """One loaded fast path with a service at both ends, for ever, and one for each protocol.
 
-    def __init__(self, stack: contextlib.ExitStack, **place: Any):
-        self.fastpath = stack.enter_context(FastPath(languages=tuple(Protocol)))
+    `capacity` and `admit` are the fast path's; everything else describes the places of services.
+    """
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        *,
+        capacity: int = 10_000,
+        admit: Admit = "always",
+        **place: Any,
+    ):
+        self.fastpath = stack.enter_context(
+            FastPath(languages=tuple(Protocol), capacity=capacity, admit=admit)
+        )
         self.clock = JiffiesClock(self.fastpath)
         self.fastpath.lease[0] = 2**64 - 1
         self.fastpath.allow(["198.18.0.0/15"])
@@ -121,18 +134,18 @@ class _Bench:
     ) -> _Case:
         """A case on a request of this payload."""
         action = libbpf.XDP_TX if answered else libbpf.XDP_PASS
-        frame = _frame(payload, _PORTS[protocol])
-        return _Case(name, repeated, self.fastpath.program, frame, action)
+        request = frame(payload, _PORTS[protocol])
+        return _Case(name, repeated, self.fastpath.program, request, action)
 
 
 def _cases(stack: contextlib.ExitStack) -> list[_Case]:
     plain = stack.enter_context(Module(_HERE / "macswap.c")).program("macswap")
-    cache = _Bench(stack)
-    bouncer = _Bench(stack, fast=Fast.BOUNCE)
+    cache = Bench(stack)
+    bouncer = Bench(stack, fast=Fast.BOUNCE)
     request, long = bytes(range(32)), bytes(range(256))
-    absent, no_service = bytes(32), _frame(request, 1)
+    absent, no_service = bytes(32), frame(request, 1)
     swap = [
-        _Case(_BASELINE, repeated, plain, _frame(request), libbpf.XDP_TX)
+        _Case(_BASELINE, repeated, plain, frame(request), libbpf.XDP_TX)
         for repeated in (True, False)
     ]
     for payload in (request, long):
@@ -152,7 +165,7 @@ def _cases(stack: contextlib.ExitStack) -> list[_Case]:
     ]
 
 
-def _sizes(bench: _Bench) -> list[_Case]:
+def _sizes(bench: Bench) -> list[_Case]:
     """Hits of other lengths than their requests; the first is of the same, for comparison."""
     cases = []
     for asked, replied in ((32, 32), (64, 512), (250, 1400)):
@@ -162,7 +175,7 @@ def _sizes(bench: _Bench) -> list[_Case]:
     return cases
 
 
-def _protocols(bench: _Bench) -> list[_Case]:
+def _protocols(bench: Bench) -> list[_Case]:
     """A miss of each protocol, and a hit where the daemon can fill one."""
     get = struct.pack("!HHHH", 7, 0, 1, 0) + b"get a-key-of-twenty-bytes\r\n"
     value = struct.pack("!HHHH", 0, 0, 1, 0) + b"VALUE a-key-of-twenty-bytes 0 32\r\n%b\r\nEND\r\n"
@@ -206,7 +219,7 @@ def _defences(stack: contextlib.ExitStack) -> list[_Case]:
         "with both rates": {"prefix_rate": 2**40, "total_rate": 2**40},
     }
     for name, place in bounds.items():
-        bench = _Bench(stack, **place)
+        bench = Bench(stack, **place)
         bench.fill(payload, bytes(32))
         cases.append(bench.case(f"hit: 32/32 bytes, {name}", payload))
     return cases

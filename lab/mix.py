@@ -77,7 +77,7 @@ def _order(reads: int, writes: int, choice: Choice) -> Order:
     random = np.random.default_rng(choice.seed)
     writing = _writing(share, blocks, random)
     order = np.empty(writing.size, dtype=np.uint64)
-    order[~writing] = _keys(reads, int((~writing).sum()), choice, random)
+    order[~writing] = keys_drawn(reads, int((~writing).sum()), choice, random)
     if writes:
         order[writing] = reads + np.arange(int(writing.sum())) % writes
     return order
@@ -91,7 +91,8 @@ def _writing(share: Fraction, blocks: int, random: np.random.Generator) -> NDArr
     return (places < share.numerator).ravel()
 
 
-def _keys(keys: int, count: int, choice: Choice, random: np.random.Generator) -> Order:
+def keys_drawn(keys: int, count: int, choice: Choice, random: np.random.Generator) -> Order:
+    """The indexes of so many requests, of which none writes."""
     if choice.draw == "sequential":
         return np.arange(count, dtype=np.uint64) % np.uint64(keys)
     if choice.draw == "uniform":

@@ -29,6 +29,7 @@ DEADLINE = 60.0
 HERE = Path(__file__).resolve().parent
 CAROM = [sys.executable, "-P", "-m", "carom"]
 
+_CACHE = ("fills", "refused", "not_admitted", "unfit")
 _BACKGROUND = {"pass_ethertype", "pass_options", "pass_protocol"}
 """Verdicts on what hosts say without being asked: ARP, and ICMPv6 with and without options."""
 
@@ -181,7 +182,7 @@ class Carom:
         status = self.status()
         cache = status["cache"] or {}
         counters = {**status["verdicts"], **(status["server"] or {})}
-        counters |= {name: cache[name] for name in ("fills", "refused", "unfit") if cache}
+        counters |= {name: cache[name] for name in _CACHE if cache}
         return {name: n for name, n in counters.items() if name not in _BACKGROUND}
 
     def since(self, before: dict[str, int]) -> dict[str, int]:

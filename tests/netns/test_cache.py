@@ -94,13 +94,32 @@ def test_fcfs_takes_new_keys_after_a_drop(
 
 def test_lru_takes_new_keys_when_full(serve: Callable[..., Carom], client: Client) -> None:
     """Which keys it lets go is the kernel's affair; that the newest is there is not."""
-    carom = serve("--app", "services:told", "--policy", "lru", "--capacity", "500")
+    lru = ("--policy", "lru", "--admit", "always")
+    carom = serve("--app", "services:told", *lru, "--capacity", "500")
     for i in range(1500):
         request = b"count %d" % i
         assert client.ask(request) == client.ask(request) == request + b": 1"
     counters = carom.counters()
     assert (counters["fills"], counters["hit"], counters["refused"]) == (1500, 1500, 0)
     assert 0 < carom.status()["cache"]["entries"] <= 500
+
+
+def test_a_full_lru_takes_keys_that_were_missed_before(
+    serve: Callable[..., Carom], client: Client
+) -> None:
+    """The default: while there is room every reply is kept, and then what is asked for again."""
+    carom = serve("--app", "services:told", "--capacity", "500")
+    before = carom.counters()
+    for i in range(100):
+        request = b"count %d" % i
+        assert client.ask(request) == client.ask(request) == request + b": 1"
+    carom.expect(before, miss=100, fills=100, hit=100, replies=100)
+    for i in range(100, 2000):
+        client.ask(b"count %d" % i)
+    before = carom.counters()
+    for expected in (1, 2, 2):
+        assert client.ask(b"count new") == b"count new: %d" % expected
+    carom.expect(before, miss=2, not_admitted=1, fills=1, hit=1, replies=2)
 
 
 # One carom serves the tests from here on: each has requests of its own.

@@ -286,6 +286,29 @@ def test_a_reply_that_nobody_asked_for_is_not_learned(
     assert edge(front)["learned"] == before["learned"]
 
 
+def test_a_full_cache_learns_what_was_missed_before(straight: Line) -> None:
+    port, keys = 4003, [b"one-of-many-%d" % n for n in range(300)]
+    arguments = ("-p", str(port), "--hook", "tc", "--ttl", "1h", "--capacity", "64")
+    with (
+        Memcached(straight.server, port),
+        Carom(straight.server, *arguments, command="front") as front,
+        UDPClient(straight.client, straight.address, port) as udp,
+    ):
+        for key in (*keys, b"new"):
+            assert udp.ask(b"set %b 0 0 5\r\nvalue\r\n" % key) == b"STORED\r\n"
+        assert hits_of(front, udp, keys[0], b"value", 2) == 1, "there is room at first"
+        for key in keys[1:]:
+            assert udp.get(key) == b"value"
+        before = edge(front)
+        assert before["learned"] <= 64
+        assert before["learned"] + before["not_admitted"] == len(keys)
+        assert front.status()["cache"]["not_admitted"] == before["not_admitted"]
+        assert hits_of(front, udp, b"new", b"value", 4) == 2
+        after = edge(front)
+        changed = {name: after[name] - before[name] for name in ("learned", "not_admitted")}
+        assert changed == {"learned": 1, "not_admitted": 1}
+
+
 def test_a_value_read_before_a_write_is_done_is_not_kept(straight: Line) -> None:
     """Asked after the write came, answered before it was done: only the acknowledgement tells."""
     port = 4002

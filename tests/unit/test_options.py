@@ -38,12 +38,28 @@ def test_what_is_no_duration(text: str) -> None:
         ({"port": 1, "bind": "224.0.0.1"}, "multicast"),
         ({"port": 1, "protocol": "ftp"}, "protocol"),
         ({"port": 1, "mode": "turbo"}, "mode"),
+        ({"port": 1, "admit": "third"}, "admit"),
+        ({"port": 1, "admit": "second", "policy": "fcfs"}, "admit second"),
         ({"port": 1, "colour": "red"}, "colour"),
     ],
 )
 def test_a_wrong_option_is_named(values: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         options_of(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "admission"),
+    [
+        ({}, "second"),
+        ({"policy": "fcfs"}, "always"),
+        ({"admit": "always"}, "always"),
+        ({"admit": "second"}, "second"),
+        ({"admit": "always", "policy": "fcfs"}, "always"),
+    ],
+)
+def test_what_is_admitted(values: dict[str, object], admission: str) -> None:
+    assert options_of({"port": 1, **values}).admission() == admission
 
 
 def test_a_service_needs_a_handler_and_runs_before_it_invalidates() -> None:
