@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What a protocol tells the fast path. protocols/NAME.h has NAME_REQUEST_MAX, the longest payload
- * that it looks at, and these functions, which call no map and nothing that a hook lacks:
+ * that can be a READ, NAME_SLOT_FROM (see below), and these functions, which call no map and
+ * nothing that a hook lacks:
  *
  *   enum intent NAME_request(const u8 *text, u32 length, struct key *key)
- *       What a request wants, and its key: `key->length` and `key->bytes`, which come in as zeros.
- *       Whatever is not fully understood is INTENT_OTHER.
+ *       What a request wants, and its key: `key->length` and `key->bytes`, which come in as zeros
+ *       and are of use after READ and WRITE only. What is not understood, but cannot write, is
+ *       OTHER. `length` is the whole payload's; where it exceeds TEXT_ROOM, `text` has its first
+ *       TEXT_ROOM bytes.
  *   bool NAME_answer(u8 *reply, u32 length, u32 stored, const u8 *text, u32 text_length,
  *                    u32 age, u64 *sum)
  *       Make the stored reply the reply to this request, in place and without changing its length;
@@ -18,22 +21,31 @@
  *       only shrink.
  *
  * `text` and `reply` are buffers of TEXT_ROOM and REPLY_ROOM bytes in a map, zero from `length` to
- * the next whole 8 bytes; an index below the room is always allowed.
+ * the next whole 8 bytes; an index below the room is always allowed. `key` lies in a map too.
+ *
+ * The slot of a key is that of its bytes from NAME_SLOT_FROM on: key_slot() of slot.h in C,
+ * NAME.slot_key_of() in Python. What stands before them tells entries apart that one write voids
+ * together; the key of a WRITE has zeros there, so it names a slot and no entry.
  */
 #ifndef CAROM_PROTOCOL_H
 #define CAROM_PROTOCOL_H
 
 #include "abi.h"
 
+/* A power of two. A hook that watches writes takes 2048, and so sees every datagram whole. */
+#ifndef TEXT_ROOM
 #define TEXT_ROOM 512
+#endif
 #define REPLY_ROOM 2048
 
-/* Long names: linux/kernel.h has macros READ and WRITE. */
 enum intent {
-	INTENT_OTHER = 0,  /* goes up, and neither reads nor writes what is cached */
-	INTENT_READ,       /* may be answered from the cache */
-	INTENT_WRITE,      /* changes what is stored under the key */
-	INTENT_WRITE_ALL,  /* may change anything */
+	OTHER = 0,  /* goes up, and neither reads nor writes what is cached */
+	READ,       /* may be answered from the cache */
+	WRITE,      /* changes what is stored under the key */
+	WRITE_ALL,  /* may change anything */
+	QUIET = 4,  /* a bit beside either WRITE: no acknowledgement need follow */
 };
+
+#define INTENT_MASK 3  /* what is left without QUIET */
 
 #endif

@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * memcached over UDP: a frame header of 8 bytes, then commands in text (doc/protocol.txt of
+ * memcached; what that leaves open was read from the behaviour of 1.6.18).
+ *
+ * A READ is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a byte
+ * that says which of the two, then the key itself; slots leave the first byte out, so that a write
+ * of the key voids both.
+ *
+ * memcached acts on every command in a datagram, one behind the other. A command is therefore known
+ * for a WRITE of one key only where it is the datagram's last byte for byte, in a form that no
+ * version reads otherwise: after a store command that it refuses, memcached takes the data for more
+ * commands. Whatever else could write is WRITE_ALL.
+ */
+#ifndef CAROM_MEMCACHED_H
+#define CAROM_MEMCACHED_H
+
+#include <uapi/linux/swab.h>
+
+#include "protocol.h"
+
+#define MEMCACHED_HEADER 8      /* request id, sequence number, datagrams, reserved: 16 bits each */
+#define MEMCACHED_KEY_MAX 250
+#define MEMCACHED_REQUEST_MAX (MEMCACHED_HEADER + 5 + MEMCACHED_KEY_MAX + 2)
+#define MEMCACHED_SLOT_FROM 1
+#define MEMCACHED_GET 'g'       /* first byte of a cache key */
+#define MEMCACHED_GETS 's'
+#define MEMCACHED_BINARY 0x80   /* first byte of a request in the binary protocol */
+#define MEMCACHED_FLAGS_MAX 64  /* bytes of a meta command's flags that are looked at */
+#define MEMCACHED_FLAGS_COUNT 16
+
+#define ONES 0x0101010101010101ull
+#define HIGHS 0x8080808080808080ull
+
+enum memcached_kind {
+	KIND_UNKNOWN = 0,
+	KIND_QUERY,  /* me, mn, stats, verbosity, version: no write, whatever follows in the line */
+	KIND_GET,    /* get KEY... */
+	KIND_GETS,
+	KIND_LINE,   /* delete, incr, decr, touch: KEY [...] */
+	KIND_GAT,    /* gat, gats: EXPTIME KEY... */
+	KIND_STORE,  /* set, add, replace, append, prepend: KEY FLAGS EXPTIME BYTES [noreply] */
+	KIND_CAS,    /* the same with CAS before noreply */
+	KIND_META,   /* md, ma: KEY FLAG... */
+	KIND_MG,
+	KIND_MS,     /* KEY BYTES FLAG... */
+};
+
+/* How a payload divides into lines. */
+enum memcached_lines {
+	LINES_NONE,  /* no line ends: memcached drops the datagram */
+	LINES_ONE,   /* its last byte ends the first line */
+	LINES_MORE,  /* there is more behind the first line, or it cannot be seen */
+};
+
+/* Eight characters as they stand in memory, read as a little-endian number. */
+#define TEXT4(a, b, c, d) ((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24)
+#define TEXT8(a, b, c, d, e, f, g, h) (TEXT4(a, b, c, d) | TEXT4(e, f, g, h) << 32)
+#define STARTS(word, bytes, text) (((word) & (~0ull >> (64 - 8 * (bytes)))) == (text))
+
+static __always_inline u64 little_u64(u64 word)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	return __builtin_bswap64(word);
+#else
+	return word;
+#endif
+}
+
+static __always_inline u8 text_byte(const u8 *text, u32 at, u32 room)
+{
+	asm volatile("" : "+r"(at));
+	return text[at & (room - 1)];
+}
+
+/* Eight bytes of text; zeros, which end whatever is read, where they are not all in the room. */
+static __always_inline u64 text_word(const u8 *text, u32 at, u32 room)
+{
+	asm volatile("" : "+r"(at));
+	if (at > room - sizeof(u64))
+		return 0;
+	return little_u64(*(const u64 *)(text + at));
+}
+
+/*
+ * The same number, of which the verifier knows no more than that it has 16 bits. Through `cell`, in
+ * a map, for it keeps no account of those: paths that differ in the number only become one.
+ */
+static __always_inline u32 forget(u16 *cell, u32 value)
+{
+	*(volatile u16 *)cell = value;
+	return *(volatile u16 *)cell;
+}
+
+/* The high bits of the bytes that no key has: 0 to 0x20, and 0x7f. Right up to the lowest one. */
+static __always_inline u64 outside_key(u64 word)
+{
+	u64 del = word ^ (0x7f * ONES);
+
+	return (((word - 0x21 * ONES) & ~word) | ((del - ONES) & ~del)) & HIGHS;
+}
+
+/*
+ * Copy a key, eight bytes at a time, to `to`, which has room for MEMCACHED_KEY_MAX and six more.
+ * Returns its length: 0 where there is none, more than MEMCACHED_KEY_MAX where it is too long.
+ */
+static __always_inline u32 copy_key(const u8 *text, u32 at, u32 room, u8 *to)
+{
+	for (u32 done = 0; done < MEMCACHED_KEY_MAX; done += sizeof(u64)) {
+		u64 word = text_word(text, at + done, room);
+		u64 hits = outside_key(word);
+
+		if (hits) {
+			u64 before = ((hits & -hits) - 1) >> 7;  /* ones in the bytes before it */
+
+			*(u64 *)(to + done) = little_u64(word & before);
+			return done + (((before & ONES) * ONES) >> 56);
+		}
+		*(u64 *)(to + done) = little_u64(word);
+	}
+	return MEMCACHED_KEY_MAX + 1;
+}
+
+/* Where the text goes on behind a line's end that is at `at`; 0 where none is. */
+static __always_inline u32 behind_line(const u8 *text, u32 at, u32 room)
+{
+	if (text_byte(text, at, room) == '\r')
+		at++;
+	return text_byte(text, at, room) == '\n' ? at + 1 : 0;
+}
+
+/*
+ * Up to `digits` (at most 19) decimal digits at `*at`, which moves behind them. False where there
+ * are none, or more.
+ */
+static __always_inline bool read_number(const u8 *text, u32 *at, u32 room, u32 digits, u64 *number)
+{
+	u64 value = 0;
+	u32 n;
+
+	for (n = 0; n <= digits; n++) {
+		u32 digit = (u32)text_byte(text, *at + n, room) - '0';
+
+		if (digit > 9)
+			break;
+		value = value * 10 + digit;
+	}
+	*at += n;
+	*number = value;
+	return n >= 1 && n <= digits;
+}
+
+/* The same behind one space. */
+static __always_inline bool read_argument(const u8 *text, u32 *at, u32 room, u32 digits,
+					  u64 *number)
+{
+	if (text_byte(text, *at, room) != ' ')
+		return false;
+	*at += 1;
+	return read_number(text, at, room, digits, number);
+}
+
+/* Seconds or a date, maybe negative, in what memcached takes for an exptime. */
+static __always_inline bool read_exptime(const u8 *text, u32 *at, u32 room)
+{
+	u64 number;
+
+	if (text_byte(text, *at, room) == '-')
+		*at += 1;
+	return read_number(text, at, room, 10, &number) && number <= 0x7fffffff;
+}
+
+/*
+ * The kind of a command by its first word, of which `word` has eight bytes and `next` those behind
+ * them. `*at` moves to where its arguments begin.
+ */
+static __always_inline enum memcached_kind read_command(u64 word, u64 next, u32 *at)
+{
+	u8 behind;
+
+#define COMMAND(bytes, text, kind)                                             \
+	if (STARTS(word, bytes, text)) {                                       \
+		*at += bytes;                                                  \
+		return kind;                                                   \
+	}
+	COMMAND(4, TEXT4('g', 'e', 't', ' '), KIND_GET)
+	COMMAND(5, TEXT8('g', 'e', 't', 's', ' ', 0, 0, 0), KIND_GETS)
+	COMMAND(4, TEXT4('s', 'e', 't', ' '), KIND_STORE)
+	COMMAND(4, TEXT4('a', 'd', 'd', ' '), KIND_STORE)
+	COMMAND(4, TEXT4('c', 'a', 's', ' '), KIND_CAS)
+	COMMAND(4, TEXT4('g', 'a', 't', ' '), KIND_GAT)
+	COMMAND(5, TEXT8('g', 'a', 't', 's', ' ', 0, 0, 0), KIND_GAT)
+	COMMAND(5, TEXT8('i', 'n', 'c', 'r', ' ', 0, 0, 0), KIND_LINE)
+	COMMAND(5, TEXT8('d', 'e', 'c', 'r', ' ', 0, 0, 0), KIND_LINE)
+	COMMAND(6, TEXT8('t', 'o', 'u', 'c', 'h', ' ', 0, 0), KIND_LINE)
+	COMMAND(7, TEXT8('d', 'e', 'l', 'e', 't', 'e', ' ', 0), KIND_LINE)
+	COMMAND(7, TEXT8('a', 'p', 'p', 'e', 'n', 'd', ' ', 0), KIND_STORE)
+	COMMAND(8, TEXT8('p', 'r', 'e', 'p', 'e', 'n', 'd', ' '), KIND_STORE)
+	COMMAND(8, TEXT8('r', 'e', 'p', 'l', 'a', 'c', 'e', ' '), KIND_STORE)
+	COMMAND(3, TEXT4('m', 'g', ' ', 0), KIND_MG)
+	COMMAND(3, TEXT4('m', 's', ' ', 0), KIND_MS)
+	COMMAND(3, TEXT4('m', 'd', ' ', 0), KIND_META)
+	COMMAND(3, TEXT4('m', 'a', ' ', 0), KIND_META)
+	COMMAND(3, TEXT4('m', 'e', ' ', 0), KIND_QUERY)
+#undef COMMAND
+	if (STARTS(word, 5, TEXT8('s', 't', 'a', 't', 's', 0, 0, 0)))
+		behind = word >> 40;
+	else if (STARTS(word, 7, TEXT8('v', 'e', 'r', 's', 'i', 'o', 'n', 0)))
+		behind = word >> 56;
+	else if (STARTS(word, 2, TEXT4('m', 'n', 0, 0)))
+		behind = word >> 16;
+	else if (STARTS(word, 8, TEXT8('v', 'e', 'r', 'b', 'o', 's', 'i', 't')) && (u8)next == 'y')
+		behind = next >> 8;
+	else
+		return KIND_UNKNOWN;
+	return behind == ' ' || behind == '\r' || behind == '\n' ? KIND_QUERY : KIND_UNKNOWN;
+}
+
+static __always_inline enum memcached_lines count_lines(const u8 *text, u32 length)
+{
+	for (u32 at = MEMCACHED_HEADER; at < TEXT_ROOM; at += sizeof(u64)) {
+		u64 ends = *(const u64 *)(text + at);
+
+		if (at >= length)
+			return LINES_NONE;
+		ends = little_u64(ends) ^ ('\n' * ONES);
+		ends = (ends - ONES) & ~ends & HIGHS;
+		if (ends) {
+			u64 before = ((ends & -ends) - 1) >> 7;
+
+			at += (((before & ONES) * ONES) >> 56) + 1;
+			return at == length ? LINES_ONE : at > length ? LINES_NONE : LINES_MORE;
+		}
+	}
+	return length > TEXT_ROOM ? LINES_MORE : LINES_NONE;
+}
+
+/* The first characters of a meta command's flags as bits, `@` being bit 0. */
+#define FLAG(letter) (1ull << ((letter) - '@'))
+#define FLAGS_READING (FLAG('c') | FLAG('f') | FLAG('h') | FLAG('k') | FLAG('l') | FLAG('O') |  \
+		       FLAG('q') | FLAG('s') | FLAG('t') | FLAG('u') | FLAG('v'))
+
+/*
+ * Flags from `*at`, which moves to the line's end, or to what may be one. False where they are too
+ * many or too long, or one stands twice.
+ */
+static __always_inline bool read_flags(const u8 *text, u32 *at, u64 *flags)
+{
+	u8 letter, before = 0;
+	u64 seen = 0;
+	u32 n;
+
+	for (n = 0; n < MEMCACHED_FLAGS_MAX; n++) {
+		letter = text_byte(text, *at + n, TEXT_ROOM);
+		if (letter == '\r' || letter == '\n')
+			break;
+		if (letter < ' ' || letter > '~' || (n == 0 && letter != ' '))
+			return false;
+		if (before == ' ' && letter != ' ') {
+			if (letter < '@' || (seen & FLAG(letter)))
+				return false;
+			seen |= FLAG(letter);
+		}
+		before = letter;
+	}
+	*at += n;
+	*flags = seen;
+	return n < MEMCACHED_FLAGS_MAX && __builtin_popcountll(seen) <= MEMCACHED_FLAGS_COUNT;
+}
+
+/* Bytes of data behind the line that ends at `at`, and their own line's end, and then nothing. */
+static __always_inline bool data_ends(const u8 *text, u32 at, u32 length, u64 bytes)
+{
+	u32 behind = behind_line(text, at, TEXT_ROOM);
+
+	return behind && bytes + behind + 2 == length;
+}
+
+/* FLAGS EXPTIME BYTES [CAS] [noreply], and the data. */
+static __always_inline enum intent read_store(const u8 *text, u32 length, u16 *cell, u32 at,
+					      bool cas)
+{
+	enum intent quiet = 0;
+	u64 number, bytes;
+
+	if (!read_argument(text, &at, TEXT_ROOM, 10, &number) || number > 0xffffffff)
+		return WRITE_ALL;
+	at = forget(cell, at);
+	if (text_byte(text, at++, TEXT_ROOM) != ' ' || !read_exptime(text, &at, TEXT_ROOM))
+		return WRITE_ALL;
+	at = forget(cell, at);
+	if (!read_argument(text, &at, TEXT_ROOM, 9, &bytes))
+		return WRITE_ALL;
+	at = forget(cell, at);
+	if (cas) {
+		if (!read_argument(text, &at, TEXT_ROOM, 19, &number))
+			return WRITE_ALL;
+		at = forget(cell, at);
+	}
+	if (text_word(text, at, TEXT_ROOM) == TEXT8(' ', 'n', 'o', 'r', 'e', 'p', 'l', 'y')) {
+		at += sizeof(u64);
+		quiet = QUIET;
+	}
+	return data_ends(text, at, length, bytes) ? WRITE | quiet : WRITE_ALL;
+}
+
+/* [BYTES] FLAG..., and the data. A key in base64 names another one than it shows. */
+static __always_inline enum intent read_meta(const u8 *text, u32 length, u16 *cell, u32 at,
+					     enum memcached_kind kind)
+{
+	u64 bytes, flags;
+
+	if (kind == KIND_MS) {
+		if (!read_argument(text, &at, TEXT_ROOM, 9, &bytes))
+			return WRITE_ALL;
+		at = forget(cell, at);
+	}
+	if (!read_flags(text, &at, &flags))
+		return WRITE_ALL;
+	at = forget(cell, at);
+	if (kind == KIND_MS ? !data_ends(text, at, length, bytes)
+			    : behind_line(text, at, TEXT_ROOM) != length)
+		return WRITE_ALL;
+	if (kind == KIND_MG && !(flags & ~FLAGS_READING))
+		return OTHER;
+	if (flags & FLAG('b'))
+		return WRITE_ALL;
+	return flags & FLAG('q') ? WRITE | QUIET : WRITE;
+}
+
+/* A command of one line, of which nothing but its key is known: it may end in noreply. */
+static __always_inline enum intent read_line(const u8 *text, u32 length, u16 *cell, u32 at)
+{
+	u64 number;
+
+	if (behind_line(text, at, TEXT_ROOM) == length)
+		return WRITE;
+	if (!read_argument(text, &at, TEXT_ROOM, 19, &number))
+		return WRITE_ALL;
+	at = forget(cell, at);
+	return behind_line(text, at, TEXT_ROOM) == length ? WRITE : WRITE_ALL;
+}
+
+/* What a command wants of its key, which ends at `at`. WRITE_ALL also where that is not sure. */
+static __always_inline enum intent read_arguments(const u8 *text, u32 length, u16 *cell, u32 at,
+						  enum memcached_kind kind)
+{
+	switch (kind) {
+	case KIND_GET:
+	case KIND_GETS:
+		return behind_line(text, at, TEXT_ROOM) == length ? READ : WRITE_ALL;
+	case KIND_GAT:
+		return behind_line(text, at, TEXT_ROOM) == length ? WRITE : WRITE_ALL;
+	case KIND_LINE:
+		return read_line(text, length, cell, at);
+	case KIND_STORE:
+	case KIND_CAS:
+		return read_store(text, length, cell, at, kind == KIND_CAS);
+	case KIND_META:
+	case KIND_MG:
+	case KIND_MS:
+		return read_meta(text, length, cell, at, kind);
+	default:
+		return WRITE_ALL;
+	}
+}
+
+/* A command that was not understood to its end, by its kind and its lines. */
+static __always_inline enum intent judge_lines(const u8 *text, u32 length, enum memcached_kind kind,
+					       bool keyed)
+{
+	enum memcached_lines lines = count_lines(text, length);
+
+	if (lines == LINES_NONE)
+		return OTHER;
+	if (lines == LINES_ONE && (kind == KIND_QUERY || kind == KIND_GET || kind == KIND_GETS))
+		return OTHER;
+	if (lines == LINES_ONE && kind == KIND_LINE && keyed)
+		return WRITE | QUIET;
+	return WRITE_ALL | QUIET;
+}
+
+static __always_inline enum intent read_text(const u8 *text, u32 length, struct key *key)
+{
+	u32 at = MEMCACHED_HEADER, key_length = 0;
+	enum intent intent = WRITE_ALL;
+	enum memcached_kind kind = read_command(text_word(text, at, TEXT_ROOM),
+						text_word(text, at + 8, TEXT_ROOM), &at);
+	bool keyed = false;
+
+	if (kind == KIND_GAT && (!read_exptime(text, &at, TEXT_ROOM) ||
+				 text_byte(text, at++, TEXT_ROOM) != ' '))
+		kind = KIND_UNKNOWN;
+	kind = forget(&key->length, kind);
+	at = forget(&key->length, at);
+	if (kind > KIND_QUERY) {
+		key_length = copy_key(text, at, TEXT_ROOM, key->bytes + 1);
+		key_length = forget(&key->length, key_length);
+		at = forget(&key->length, at + key_length);
+		keyed = key_length >= 1 && key_length <= MEMCACHED_KEY_MAX &&
+			(text_byte(text, at, TEXT_ROOM) == ' ' ||
+			 behind_line(text, at, TEXT_ROOM));
+	}
+	if (keyed)
+		intent = read_arguments(text, length, &key->length, at, kind);
+	if (intent == WRITE_ALL) {
+		keyed = forget(&key->length, keyed);
+		kind = forget(&key->length, kind);
+		intent = judge_lines(text, length, kind, keyed);
+	}
+	if (intent == READ)
+		key->bytes[0] = kind == KIND_GETS ? MEMCACHED_GETS : MEMCACHED_GET;
+	key->length = MEMCACHED_SLOT_FROM + key_length;
+	return intent;
+}
+
+/* One request that only gets (get, getq, getk, getkq), whole, or anything. */
+static __always_inline enum intent read_binary(const u8 *text, u32 length)
+{
+	const u8 *request = text + MEMCACHED_HEADER;
+	u32 key_length = (u32)request[2] << 8 | request[3];
+	bool gets = request[1] == 0x00 || request[1] == 0x09 || request[1] == 0x0c ||
+		    request[1] == 0x0d;
+	bool proper = request[4] == 0 && *(const u32 *)(request + 8) == htonl(key_length) &&
+		      key_length >= 1 && key_length <= MEMCACHED_KEY_MAX;
+
+	return gets && proper && length == MEMCACHED_HEADER + 24 + key_length ? OTHER
+									      : WRITE_ALL | QUIET;
+}
+
+static __always_inline enum intent memcached_request(const u8 *text, u32 length, struct key *key)
+{
+	const __be16 *header = (const __be16 *)text;
+	enum intent intent;
+
+	if (length <= MEMCACHED_HEADER || header[2] != htons(1))
+		return OTHER;  /* memcached drops it, and every part of a longer message */
+	intent = text[MEMCACHED_HEADER] == MEMCACHED_BINARY ? read_binary(text, length)
+							     : read_text(text, length, key);
+	if ((header[1] || header[3]) && intent != OTHER)  /* memcached looks at neither */
+		return intent == READ ? OTHER : WRITE_ALL | QUIET;
+	return intent;
+}
+
+static __always_inline bool memcached_answer(u8 *reply, u32 length, u32 stored, const u8 *text,
+					     u32 text_length, u32 age, u64 *sum)
+{
+	u16 id = *(const u16 *)text;
+
+	*(u16 *)reply = id;
+	*sum += id;
+	return true;
+}
+
+/* " FLAGS BYTES[ CAS]" behind a key. */
+static __always_inline bool read_value(const u8 *reply, u32 *at, u16 *cell, u64 *bytes, bool *cas)
+{
+	u64 number;
+
+	if (!read_argument(reply, at, REPLY_ROOM, 10, &number))
+		return false;
+	*at = forget(cell, *at);
+	if (!read_argument(reply, at, REPLY_ROOM, 9, bytes))
+		return false;
+	*at = forget(cell, *at);
+	*cas = text_byte(reply, *at, REPLY_ROOM) == ' ';
+	if (!*cas)
+		return true;
+	*at += 1;
+	for (u32 n = 0; n < 20; n++) {
+		u8 digit = text_byte(reply, *at, REPLY_ROOM);
+
+		if (digit < '0' || digit > '9')
+			return n > 0;
+		*at += 1;
+	}
+	return true;
+}
+
+/* A whole reply to a get or gets of one key that found it: VALUE, data, END, in one datagram. */
+static __always_inline bool memcached_learn(u8 *reply, u32 length, struct key *key, u32 *stored,
+					    u32 *ttl)
+{
+	const __be16 *header = (const __be16 *)reply;
+	u32 at = MEMCACHED_HEADER + 6, key_length;
+	bool cas;
+	u64 bytes;
+
+	if (length > REPLY_MAX || header[1] || header[2] != htons(1) || header[3] ||
+	    !STARTS(text_word(reply, MEMCACHED_HEADER, REPLY_ROOM), 6,
+		    TEXT8('V', 'A', 'L', 'U', 'E', ' ', 0, 0)))
+		return false;
+	key_length = forget(&key->length, copy_key(reply, at, REPLY_ROOM, key->bytes + 1));
+	if (key_length < 1 || key_length > MEMCACHED_KEY_MAX)
+		return false;
+	at = forget(&key->length, at + key_length);
+	if (!read_value(reply, &at, &key->length, &bytes, &cas))
+		return false;
+	at = forget(&key->length, at);
+	if (text_byte(reply, at, REPLY_ROOM) != '\r' ||
+	    text_byte(reply, at + 1, REPLY_ROOM) != '\n' || at + 2 + bytes + 7 != length ||
+	    (text_word(reply, length - 7, REPLY_ROOM) & ~0ull >> 8) !=
+		    TEXT8('\r', '\n', 'E', 'N', 'D', '\r', '\n', 0))
+		return false;
+	*(u16 *)reply = 0;
+	key->bytes[0] = cas ? MEMCACHED_GETS : MEMCACHED_GET;
+	key->length = MEMCACHED_SLOT_FROM + key_length;
+	return true;
+}
+
+#endif

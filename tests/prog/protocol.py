@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A protocol's C functions, called from Python on texts and replies that it puts into a map."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import carom.protocols
+from carom.include import libbpf
+from carom.include.abi import KEY
+from carom.include.bpf import Module
+from carom.include.resource import Resource
+from carom.protocols.protocol import QUIET, TEXT_ROOM, Intent, Request
+
+REPLY_ROOM = 2048
+TTL = 60
+_ONLY = struct.pack("=I", 0)
+
+Stale = Callable[[int], bytes]
+"""What an earlier packet left behind in a buffer: that many bytes."""
+
+
+class State(NamedTuple):
+    """The cell that the programs work on: `struct state` of protocols.c."""
+
+    length: int = 0
+    text_length: int = 0
+    stored: int = 0
+    age: int = 0
+    ttl: int = TTL
+    returned: int = 0
+    slot: int = 0
+    slot_from: int = 0
+    sum: int = 0
+    key: bytes = b""
+    text: bytes = b""
+    reply: bytes = b""
+
+
+class Protocol(Resource):
+    """The functions of protocols/NAME.h, each in a program of its own."""
+
+    def __init__(self, name: str, *, room: int = TEXT_ROOM):
+        self.room = room
+        self._layout = struct.Struct(f"@8IQ{KEY.size}s0Q8x{room}s{REPLY_ROOM}s")
+        self._module = Module(
+            Path(__file__).with_name("protocols.c"),
+            include=(Path(carom.protocols.__file__).parent,),
+            defines={
+                "PROTOCOL": name,
+                "PROTOCOL_UPPER": name.upper(),
+                "PROTOCOL_HEADER": f'"{name}.h"',
+                "TEXT_ROOM": room,
+            },
+        )
+        self.programs = {
+            program: self._module.program(program)
+            for program in ("request", "answer", "learn", "slot")
+        }
+        self._states = self._module.map("states")
+
+    def close(self) -> None:
+        """Free programs and maps."""
+        self._module.close()
+
+    def verified(self, program: str) -> int:
+        """How many instructions the verifier went through (Linux 5.16 and newer tell)."""
+        info = Path(f"/proc/self/fdinfo/{self.programs[program]}").read_text()
+        found = re.search(r"verified_insns:\s*(\d+)", info)
+        assert found, info
+        return int(found[1])
+
+    def run(self, program: str, state: State) -> State:
+        """Run a program on a state, and see what it made of it."""
+        *numbers, key, text, reply = state
+        full_key = KEY.pack(0, len(key), key)
+        libbpf.update(self._states, _ONLY, self._layout.pack(*numbers, full_key, text, reply))
+        result = libbpf.test_run(self.programs[program], bytes(64))
+        assert result.retval == libbpf.XDP_PASS
+        cell = libbpf.lookup(self._states, _ONLY, self._layout.size)
+        assert cell is not None
+        *numbers, full_key, text, reply = self._layout.unpack(cell)
+        service, length, key = KEY.unpack(full_key)
+        assert service == 0
+        return State(*numbers, key[:length] if not any(key[length:]) else key, text, reply)
+
+    def understand(self, request: bytes, stale: Stale = bytes) -> Request:
+        """NAME_request, on what a hook sees of a request."""
+        text = buffer(request, self.room, stale)
+        state = self.run("request", State(length=len(request), text=text))
+        assert state.text == text, "a request was written to"
+        intent = Intent(state.returned & ~QUIET)
+        keyed = intent in (Intent.READ, Intent.WRITE)
+        return Request(intent, state.key if keyed else b"", bool(state.returned & QUIET))
+
+    def answer(self, stored: bytes, request: bytes, age: int = 0) -> tuple[bytes, int] | None:
+        """NAME_answer: the reply, and what it added to the sum."""
+        state = self.run(
+            "answer",
+            State(
+                length=len(stored),
+                stored=len(stored),
+                text_length=len(request),
+                age=age,
+                text=buffer(request, self.room),
+                reply=buffer(stored, REPLY_ROOM),
+            ),
+        )
+        return (state.reply[: len(stored)], state.sum) if state.returned else None
+
+    def learn(self, reply: bytes, stale: Stale = bytes) -> tuple[bytes, bytes] | None:
+        """NAME_learn: the key and what is stored."""
+        before = State(length=len(reply), stored=len(reply), reply=buffer(reply, REPLY_ROOM, stale))
+        state = self.run("learn", before)
+        assert state.ttl <= TTL
+        if not state.returned:
+            assert state.reply == before.reply, "a reply was written to"
+            return None
+        return state.key, state.reply[: state.stored]
+
+    def slot(self, key: bytes) -> int:
+        """key_slot() of slot.h."""
+        return self.run("slot", State(key=key)).slot
+
+
+def buffer(data: bytes, room: int, stale: Stale = bytes) -> bytes:
+    """A buffer that holds data: zeros up to the next whole 8 bytes, then what was there before."""
+    data = data[:room]
+    data += bytes(-len(data) % 8)
+    return data + stale(room - len(data))

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""memcached.h against memcached.py on tables and fuzz, and what both say against memcached."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.packet import Raw, raw
+
+from carom.include.abi import KEY_MAX, slot_of, sum_of
+from carom.protocols import memcached
+from carom.protocols.memcached import MemcachedUDP, understand
+from carom.protocols.protocol import Intent, Request
+from prog.memcached_commands import SEED, commands, datagram, replies, stale_bytes
+from prog.protocol import Protocol
+
+VERIFIED_MAX = 50_000
+"""Instructions that the verifier may go through, of the million that it allows a program."""
+
+
+@pytest.fixture(scope="module", params=[512, 2048], ids=lambda room: f"room-{room}")
+def protocol(request: pytest.FixtureRequest) -> Iterator[Protocol]:
+    with Protocol("memcached", room=request.param) as loaded:
+        yield loaded
+
+
+OTHER, ALL = Request(Intent.OTHER), Request(Intent.WRITE_ALL, quiet=True)
+
+
+def get(key: bytes) -> Request:
+    return Request(Intent.READ, b"g" + key)
+
+
+def gets(key: bytes) -> Request:
+    return Request(Intent.READ, b"s" + key)
+
+
+def write(key: bytes, *, quiet: bool = False) -> Request:
+    return Request(Intent.WRITE, b"\0" + key, quiet)
+
+
+LONGEST = b"x" * 250
+READS = {
+    b"get k\r\n": get(b"k"),
+    b"get k\n": get(b"k"),
+    b"gets k\r\n": gets(b"k"),
+    b"get gets\r\n": get(b"gets"),
+    b"get " + LONGEST + b"\r\n": get(LONGEST),
+    b"gets " + LONGEST + b"\n": gets(LONGEST),
+    b"get \x80\xff\xc3\xbc\r\n": get(b"\x80\xff\xc3\xbc"),
+    **{b"get %b\r\n" % (b"k" * n): get(b"k" * n) for n in range(1, 35)},
+    b"get %b\r\n" % bytes(range(0x21, 0x7F)): get(bytes(range(0x21, 0x7F))),
+}
+NO_READS = {
+    b"get k": OTHER,  # memcached waits for the line's end, and then drops it
+    b"get k\r": OTHER,
+    b"get k l\r\n": OTHER,
+    b"get  k\r\n": OTHER,
+    b"get k \r\n": OTHER,
+    b"get \r\n": OTHER,
+    b"get k\r\r\n": OTHER,
+    b"get k\tl\r\n": OTHER,
+    b"get k\x7f\r\n": OTHER,
+    b"get k\0\r\n": OTHER,
+    b"get " + LONGEST + b"x\r\n": OTHER,
+    b"get k\r\nget k\r\n": ALL,
+    b"get k\r\nset k 0 0 1\r\nx\r\n": ALL,
+    b"get k\nx": ALL,
+    b"get k\r\n\0": ALL,
+    b"get k l\r\nflush_all\r\n": ALL,
+    b"Get k\r\n": ALL,
+    b"GET k\r\n": ALL,
+    b" get k\r\n": ALL,
+    b"get\r\n": ALL,
+    b"getk\r\n": ALL,
+    b"get\tk\r\n": ALL,
+    b"bget k\r\n": ALL,
+    b"getss k\r\n": ALL,
+    b"g": OTHER,
+    b"": OTHER,
+    b"\n": ALL,
+}
+WRITES = {
+    **{
+        b"%b k 0 0 1\r\nx\r\n" % word: write(b"k")
+        for word in (b"set", b"add", b"replace", b"append", b"prepend")
+    },
+    b"cas k 0 0 1 7\r\nx\r\n": write(b"k"),
+    b"cas k 0 0 1 7 noreply\r\nx\r\n": write(b"k", quiet=True),
+    b"cas k 0 0 1 1234567890123456789\r\nx\r\n": write(b"k"),
+    b"set k 0 0 1 noreply\r\nx\r\n": write(b"k", quiet=True),
+    b"set k 0 0 1\nx\r\n": write(b"k"),
+    b"set noreply 0 0 1\r\nx\r\n": write(b"noreply"),
+    b"set k 4294967295 2147483647 0\r\n\r\n": write(b"k"),
+    b"set k 0 -2147483647 12\r\nflush_all\r\nx\r\n": write(b"k"),
+    b"set " + LONGEST + b" 0 0 1\r\nx\r\n": write(LONGEST),
+    b"set k 0 0 3000\r\n" + b"y" * 3000 + b"\r\n": write(b"k"),
+    b"delete k\r\n": write(b"k"),
+    b"delete k\n": write(b"k"),
+    b"delete k 0\r\n": write(b"k"),
+    b"delete k noreply\r\n": write(b"k", quiet=True),
+    b"delete k 0 noreply\r\n": write(b"k", quiet=True),
+    b"incr k 12\r\n": write(b"k"),
+    b"decr k 1 noreply\r\n": write(b"k", quiet=True),
+    b"touch k 100\r\n": write(b"k"),
+    b"touch k -1\r\n": write(b"k", quiet=True),  # not taken apart
+    b"touch k 100 noreply\r\n": write(b"k", quiet=True),
+    b"gat 10 k\r\n": write(b"k"),
+    b"gats -1 k\r\n": write(b"k"),
+    b"ms k 1\r\nx\r\n": write(b"k"),
+    b"ms k 1 q\r\nx\r\n": write(b"k", quiet=True),
+    b"ms k 1 T90 F5 MA c\r\nx\r\n": write(b"k"),
+    b"ms b 1 Oq\r\nx\r\n": write(b"b"),
+    b"md k\r\n": write(b"k"),
+    b"md k q I T30\r\n": write(b"k", quiet=True),
+    b"md k \r\n": write(b"k"),
+    b"ma k N0 J13 D7 v\r\n": write(b"k"),
+    b"mg k N30 v\r\n": write(b"k"),
+    b"mg k v T30 q\r\n": write(b"k", quiet=True),
+    b"mg k E99\r\n": write(b"k"),
+    b"mg k P\r\n": write(b"k"),
+}
+ALL_OR_NONE = {
+    b"set k 0 0 1": OTHER,
+    b"set k 0 0 1\r\n": ALL,
+    b"set k 0 0 1\r\nx\r": ALL,
+    b"set k 0 0 2\r\nx\r\n": ALL,
+    b"set k 0 0 1\r\nxy\r\n": ALL,
+    b"set k 0 0 1\r\nx\r\nset l 0 0 1\r\nx\r\n": ALL,
+    b"set k x 0 9\r\nflush_all\r\n": ALL,
+    b"set k 4294967296 0 1\r\nx\r\n": ALL,
+    b"set k 0 2147483648 1\r\nx\r\n": ALL,
+    b"set k 0 0 01234567890\r\nx\r\n": ALL,
+    b"set k -1 0 1\r\nx\r\n": ALL,
+    b"set k 0 - 1\r\nx\r\n": ALL,
+    b"set k 0 0 -1\r\nx\r\n": ALL,
+    b"set k 0 0 1 7\r\nx\r\n": ALL,
+    b"set k 0 0 1 noreplyx\r\nx\r\n": ALL,
+    b"set k 0 0 1 noreply \r\nx\r\n": ALL,
+    b"set k  0 0 1\r\nx\r\n": ALL,
+    b"set  k 0 0 1\r\nx\r\n": ALL,
+    b"set k\t 0 0 1\r\nx\r\n": ALL,
+    b"set k 0 0 1\r\r\nx\r\n": ALL,
+    b"set " + LONGEST + b"x 0 0 1\r\nx\r\n": ALL,
+    b"cas k 0 0 1\r\nx\r\n": ALL,
+    b"cas k 0 0 1 x\r\nx\r\n": ALL,
+    b"cas k 0 0 1 12345678901234567890\r\nx\r\n": ALL,
+    b"delete\r\n": ALL,
+    b"delete  k\r\n": ALL,
+    b"delete k\tl\r\n": ALL,
+    b"delete k\rl\r\n": ALL,
+    b"delete k\r\ndelete l\r\n": ALL,
+    b"incr k 1\r\nx": ALL,
+    b"gat 10 k l\r\n": ALL,
+    b"gat k\r\n": ALL,
+    b"gat 10\r\n": ALL,
+    b"gat x k\r\n": ALL,
+    b"gats 10 k\r\nx": ALL,
+    b"ms k\r\n": ALL,
+    b"ms k S1\r\nx\r\n": ALL,
+    b"ms k 1 b\r\nx\r\n": ALL,
+    b"ms k 1x\r\nx\r\n": ALL,
+    b"ms k 2\r\nx\r\n": ALL,
+    b"ms k 1 c c\r\nx\r\n": ALL,
+    b"ms k 1 " + b" ".join(b"%c" % c for c in b"acdefghijklmnopqr") + b"\r\nx\r\n": ALL,
+    b"ms k 1 O" + b"o" * 70 + b"\r\nx\r\n": ALL,
+    b"md aw== b\r\n": ALL,
+    b"ma aw== q bbb\r\n": ALL,
+    b"mg aw== b v N1\r\n": ALL,
+    b"mg k v\r\nmd k\r\n": ALL,
+    b"mg\r\n": ALL,
+    b"mx k\r\n": ALL,
+    b"flush_all\r\n": ALL,
+    b"flush_all 10 noreply\r\n": ALL,
+    b"cache_memlimit 64\r\n": ALL,
+    b"slabs reassign 1 2\r\n": ALL,
+    b"lru tune 1 2 3\r\n": ALL,
+    b"lru_crawler crawl all\r\n": ALL,
+    b"shutdown\r\n": ALL,
+    b"refresh_certs\r\n": ALL,
+    b"version\r\nx\n": ALL,
+    b"versions\r\n": ALL,
+    b"mnx\r\n": ALL,
+    b"verbosit\r\n": ALL,
+    b"verbosityx 1\r\n": ALL,
+}
+OTHERS = {
+    b"version\r\n": OTHER,
+    b"stats\r\n": OTHER,
+    b"stats reset\r\n": OTHER,
+    b"verbosity 1\r\n": OTHER,
+    b"mn\r\n": OTHER,
+    b"me k\r\n": OTHER,
+    b"mg k\r\n": OTHER,
+    b"mg k s v t f c q k O123 h l u\r\n": OTHER,
+    b"unknown": OTHER,
+}
+BINARY = {
+    b"\x80": ALL,
+    b"\x80\n": ALL,
+    b"\x80\0\0\1\0" + bytes(6) + b"\1" + bytes(12) + b"k": OTHER,
+    b"\x80\x0d\0\1\0" + bytes(6) + b"\1" + bytes(12) + b"k": OTHER,
+    b"\x80\0\0\1\0" + bytes(6) + b"\1" + bytes(12) + b"kk": ALL,
+    b"\x80\0\0\1\4" + bytes(6) + b"\1" + bytes(12) + b"k": ALL,
+    b"\x80\0\0\2\0" + bytes(6) + b"\1" + bytes(12) + b"k": ALL,
+    b"\x80\1\0\1\0" + bytes(6) + b"\1" + bytes(12) + b"k": ALL,
+    b"\x80\4\0\1\0" + bytes(6) + b"\1" + bytes(12) + b"k": ALL,
+    b"\x80\0" + bytes(22): ALL,
+    b"\x81\0\n": ALL,
+}
+TABLE = [*(READS | NO_READS | WRITES | ALL_OR_NONE | OTHERS | BINARY).items()]
+
+
+@pytest.mark.parametrize(("text", "expected"), TABLE, ids=[repr(text)[:50] for text, _ in TABLE])
+def test_commands(protocol: Protocol, text: bytes, expected: Request) -> None:
+    assert understand(datagram(text), protocol.room) == expected
+    assert protocol.understand(datagram(text)) == expected
+
+
+HEADERS = [
+    ({"sequence": 1}, OTHER, ALL),
+    ({"sequence": 256}, OTHER, ALL),
+    ({"reserved": 1}, OTHER, ALL),
+    ({"reserved": 0x8000}, OTHER, ALL),
+    ({"total": 0}, OTHER, OTHER),
+    ({"total": 2}, OTHER, OTHER),
+    ({"total": 257}, OTHER, OTHER),
+    ({"request_id": 0xFFFF}, get(b"k"), write(b"k")),
+]
+
+
+@pytest.mark.parametrize(("fields", "read", "written"), HEADERS)
+def test_frame_headers(
+    protocol: Protocol, fields: dict[str, int], read: Request, written: Request
+) -> None:
+    for text, expected in ((b"get k\r\n", read), (b"delete k\r\n", written), (b"mn\r\n", OTHER)):
+        assert understand(datagram(text, **fields)) == expected
+        assert protocol.understand(datagram(text, **fields)) == expected
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_datagrams_without_a_command(protocol: Protocol, length: int) -> None:
+    assert understand(datagram(b"")[:length]) == OTHER
+    assert protocol.understand(datagram(b"")[:length], lambda n: b"get k\r\n".ljust(n)) == OTHER
+
+
+def test_long_gets_are_seen_as_far_as_there_is_room(protocol: Protocol) -> None:
+    request = datagram(b"get " + b" ".join(b"key-%d" % n for n in range(100)) + b"\r\n")
+    expected = OTHER if protocol.room > len(request) else ALL
+    assert understand(request, protocol.room) == expected
+    assert protocol.understand(request) == expected
+
+
+def test_requests_as_the_model_has_them(protocol: Protocol) -> None:
+    rng = random.Random(SEED)
+    seen: Counter[tuple[Intent, bool]] = Counter()
+    for request in commands(rng, 12_000):
+        expected = understand(request, protocol.room)
+        found = protocol.understand(request, stale_bytes(rng))
+        assert found == expected, request
+        seen[expected.intent, expected.quiet] += 1
+    kinds = [(intent, False) for intent in (Intent.OTHER, Intent.READ, Intent.WRITE)]
+    kinds += [(Intent.WRITE, True), (Intent.WRITE_ALL, True)]
+    assert all(seen[kind] > 300 for kind in kinds), seen
+
+
+LEARNED = {
+    b"VALUE k 0 1\r\nx\r\nEND\r\n": b"gk",
+    b"VALUE k 0 1 17\r\nx\r\nEND\r\n": b"sk",
+    b"VALUE k 0 0\r\n\r\nEND\r\n": b"gk",
+    b"VALUE k 4294967295 7\r\n\r\nEND\r\n\r\nEND\r\n": b"gk",
+    b"VALUE k 0 1 18446744073709551615\r\nx\r\nEND\r\n": b"sk",
+    b"VALUE " + LONGEST + b" 0 1 9\r\nx\r\nEND\r\n": b"s" + LONGEST,
+    b"VALUE k 0 1400\r\n" + bytes(1400) + b"\r\nEND\r\n": b"gk",
+}
+NOT_LEARNED = [
+    b"",
+    b"END\r\n",
+    b"VALUE",
+    b"VALUE  0 1\r\nx\r\nEND\r\n",
+    b"VALUE k 0 1\r\nx\r\nEND\r\n\r\n",
+    b"VALUE k 0 1\r\nx\r\nEND\r",
+    b"VALUE k 0 1\r\nx\r\nEND\n",
+    b"VALUE k 0 1\nx\r\nEND\r\n",
+    b"VALUE k 0 2\r\nx\r\nEND\r\n",
+    b"VALUE k 0 1\r\nxx\r\nEND\r\n",
+    b"VALUE k 0 1\r\nx\r\n",
+    b"VALUE k 0 1\r\nx\r\nVALUE l 0 1\r\nx\r\nEND\r\n",
+    b"VALUE k 0\r\nx\r\nEND\r\n",
+    b"VALUE k 0 x\r\nx\r\nEND\r\n",
+    b"VALUE k 0 1 \r\nx\r\nEND\r\n",
+    b"VALUE k 0 1 x\r\nx\r\nEND\r\n",
+    b"VALUE k 0 1 1 1\r\nx\r\nEND\r\n",
+    b"VALUE k 0 1 123456789012345678901\r\nx\r\nEND\r\n",
+    b"VALUE k\t 0 1\r\nx\r\nEND\r\n",
+    b"VALUE " + LONGEST + b"x 0 1\r\nx\r\nEND\r\n",
+    b"VALUE k 0 1450\r\n" + bytes(1450) + b"\r\nEND\r\n",  # longer than a reply may be
+    b"VALUX k 0 1\r\nx\r\nEND\r\n",
+    b"VA 1 k\r\nx\r\n",
+    b"STORED\r\n",
+]
+
+
+@pytest.mark.parametrize(("text", "key"), LEARNED.items(), ids=lambda value: repr(value)[:40])
+def test_learns(protocol: Protocol, text: bytes, key: bytes) -> None:
+    reply = datagram(text, request_id=0x1234)
+    expected = (key, datagram(text, request_id=0))
+    assert memcached.learn(reply) == expected
+    assert protocol.learn(reply) == expected
+
+
+@pytest.mark.parametrize("text", NOT_LEARNED, ids=lambda text: repr(text)[:40])
+def test_does_not_learn(protocol: Protocol, text: bytes) -> None:
+    assert memcached.learn(datagram(text)) is None
+    assert protocol.learn(datagram(text)) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"sequence": 1}, {"total": 0}, {"total": 2}, {"total": 257}, {"reserved": 1}],
+    ids=str,
+)
+def test_does_not_learn_parts(protocol: Protocol, fields: dict[str, int]) -> None:
+    reply = datagram(b"VALUE k 0 1\r\nx\r\nEND\r\n", **fields)
+    assert memcached.learn(reply) is None
+    assert protocol.learn(reply) is None
+
+
+def test_replies_as_the_model_has_them(protocol: Protocol) -> None:
+    rng = random.Random(SEED)
+    learned = 0
+    for reply in replies(rng, 6_000):
+        expected = memcached.learn(reply)
+        assert protocol.learn(reply, stale_bytes(rng)) == expected, reply
+        learned += expected is not None
+    assert 1_500 < learned < 5_000
+
+
+@pytest.mark.parametrize("request_id", [0, 1, 0x1234, 0xFFFF])
+def test_answers_with_the_requests_id(protocol: Protocol, request_id: int) -> None:
+    text = b"VALUE k 0 3\r\nabc\r\nEND\r\n"
+    request = datagram(b"get k\r\n", request_id=request_id)
+    stored = datagram(text, request_id=0)
+    expected = datagram(text, request_id=request_id)
+    assert memcached.answer(stored, request) == expected
+    found = protocol.answer(stored, request)
+    assert found is not None
+    reply, added = found
+    assert reply == expected
+    assert (sum_of(stored) + added) % 0xFFFF == sum_of(reply)
+
+
+@pytest.mark.parametrize("length", [*range(1, 70), *range(245, KEY_MAX + 1)])
+def test_slots(protocol: Protocol, length: int) -> None:
+    rng = random.Random(length)
+    for key in (rng.randbytes(length), b"\xff" * length, bytes(length - 1) + b"\1", bytes(length)):
+        assert protocol.slot(key) == slot_of(key)
+
+
+def test_a_write_names_the_slot_of_both_reads(protocol: Protocol) -> None:
+    requests = (b"get key\r\n", b"gets key\r\n", b"delete key\r\n")
+    keys = [protocol.understand(datagram(text)).key for text in requests]
+    assert len(set(keys)) == 3
+    assert {memcached.slot_key_of(key) for key in keys} == {b"key"}
+    assert memcached.key_of(datagram(requests[0])) == keys[0]
+    assert memcached.key_of(datagram(requests[2])) is None
+    assert memcached.intent_of(datagram(requests[2])) is Intent.WRITE
+    assert memcached.is_quiet(datagram(b"delete key noreply\r\n"))
+
+
+def test_the_frame_header_on_memcacheds_port() -> None:
+    frame = raw(IP() / UDP(dport=11211) / MemcachedUDP(request_id=0x1234) / Raw(b"get k\r\n"))
+    assert frame[28:] == b"\x12\x34\0\0\0\1\0\0get k\r\n"
+    assert IP(frame)[MemcachedUDP].request_id == 0x1234
+
+
+@pytest.mark.parametrize("program", ["request", "answer", "learn", "slot"])
+def test_cost_of_verifying(protocol: Protocol, program: str) -> None:
+    assert protocol.verified(program) < VERIFIED_MAX
