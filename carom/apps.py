@@ -10,6 +10,7 @@ import traceback
 import zlib
 from collections.abc import Callable
 
+from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.service import Reply, Service
 from carom.errors import UsageError
 
@@ -26,6 +27,16 @@ uncached = Service(DEFAULT_PORT)
 
 mixed = Service(DEFAULT_PORT)
 """Replies with 0 to 1,400 bytes that depend on the request alone."""
+
+
+kv = Service(12345, protocol="kv")
+"""The key-value store of 100,000 keys."""
+
+kv_stops = Service(12345, protocol="kv")
+"""The same, and STOP ends it: for experiments."""
+
+kv.reply(KeyValueStore().handle)
+kv_stops.reply(KeyValueStore(stops=True).handle)
 
 
 @echo.reply

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 import typer
@@ -14,6 +14,8 @@ import typer
 from carom import __version__
 from carom.cli_cache import cache_app, status
 from carom.cli_lab import lab_app, ping
+from carom.cli_load import load
+from carom.cli_serve import front, serve
 from carom.errors import CaromError
 
 app = typer.Typer(
@@ -25,8 +27,11 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 app.add_typer(lab_app, name="lab")
+app.command()(serve)
+app.command()(front)
 app.command()(status)
 app.command()(ping)
+app.command()(load)
 
 _verbose = False
 
@@ -64,65 +69,6 @@ def options(
             logging.DEBUG if verbose else logging.INFO
         ),
     )
-
-
-@app.command()
-def serve(
-    interface: Annotated[
-        str | None, typer.Option("--interface", "-i", help="Interface to answer on.")
-    ] = None,
-    port: Annotated[int | None, typer.Option("--port", "-p", help="UDP port.")] = None,
-    app_name: Annotated[
-        str, typer.Option("--app", help="MODULE:SERVICE, or a service of carom.apps.")
-    ] = "echo",
-    bind: Annotated[str | None, typer.Option(help="IPv4 address; default: all.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="raw")] = None,
-    hook: Annotated[str | None, typer.Option(help="xdp | none")] = None,
-    mode: Annotated[str | None, typer.Option(help="auto | native | generic")] = None,
-    fast: Annotated[str | None, typer.Option(help="cache | bounce | off")] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="lru | fcfs (first come, first served)")
-    ] = None,
-    capacity: Annotated[int | None, typer.Option(help="Entries in the kernel's cache.")] = None,
-    ttl: Annotated[
-        str | None, typer.Option(help="How long a reply lives: 500ms, 60s, 10m.")
-    ] = None,
-    work: Annotated[
-        str | None, typer.Option(help="CPU time that every miss costs, for experiments: 2ms.")
-    ] = None,
-    userspace_cache: Annotated[
-        int | None, typer.Option(help="Entries of a cache in the server, for comparison.")
-    ] = None,
-    wait: Annotated[
-        str | None, typer.Option(help="block | spin (burns a CPU, answers sooner)")
-    ] = None,
-    cpu: Annotated[int | None, typer.Option(help="Run on this CPU only.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")] = False,
-) -> None:
-    """Run a Python service behind its cache in the kernel, until SIGINT or SIGTERM."""
-    from carom.apps import load
-    from carom.daemon.options import Options, options_of, seconds
-    from carom.daemon.run import serve as run
-
-    service = load(app_name)
-    given: dict[str, Any] = {
-        "port": port,
-        "bind": bind,
-        "protocol": protocol,
-        "hook": hook,
-        "mode": mode,
-        "fast": fast,
-        "policy": policy,
-        "capacity": capacity,
-        "ttl": seconds(ttl) if ttl is not None else None,
-        "work": seconds(work) if work is not None else None,
-        "userspace_cache": userspace_cache,
-        "wait": wait,
-        "cpu": cpu,
-    }
-    own = {name: getattr(service.options, name) for name in Options.__struct_fields__}
-    given = {name: value for name, value in given.items() if value is not None}
-    run(service, options_of({**own, **given}), interface, json=json)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from carom.daemon import control
+from carom.daemon.run import Ready
 from carom.errors import UsageError
 
 cache_app = typer.Typer(
@@ -22,6 +23,7 @@ cache_app = typer.Typer(
 )
 
 Pid = Annotated[int | None, typer.Option(help="Which carom, where several run.")]
+Port = Annotated[int | None, typer.Option("--port", "-p", help="Which service, where several run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Key = Annotated[str, typer.Argument(help="The request as text, or as hex after 0x.")]
 
@@ -50,20 +52,17 @@ def status(pid: Pid = None, json: Json = False) -> None:
     if json:
         _print_json(result)
         return
-    ready = result["ready"]
-    where = f"xdp/{ready['mode']} on {ready['interface']}" if ready["mode"] else "userspace only"
-    print(
-        f"{ready['address']}:{ready['port']} {ready['protocol']} {ready['fast']} {where}, "
-        f"pid {ready['pid']}, up {result['uptime_seconds']:.0f} s"
-    )
+    ready = msgspec.convert(result["ready"], Ready)
+    print(f"{ready}, up {result['uptime_seconds']:.0f} s")
     table = Table("counter", "value", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for part in ("cache", "userspace_cache", "server"):
         for name, value in (result[part] or {}).items():
             table.add_row(f"{part.replace('_', ' ')} {name.replace('_', ' ')}", f"{value:,}")
-    for name, value in result["verdicts"].items():
-        if value:
-            table.add_row(name.replace("_", " "), f"{value:,}")
+    for hook, verdicts in {**result["hooks"], "edge": result["edge"]}.items():
+        for name, value in verdicts.items():
+            if value:
+                table.add_row(f"{hook} {name.replace('_', ' ')}", f"{value:,}")
     Console().print(table)
 
 
@@ -71,10 +70,11 @@ def status(pid: Pid = None, json: Json = False) -> None:
 def cache_list(
     limit: Annotated[int, typer.Option(min=1, help="How many entries at most.")] = 100,
     pid: Pid = None,
+    port: Port = None,
     json: Json = False,
 ) -> None:
     """List entries, in no order."""
-    result = control.call("list", pid, limit=limit)
+    result = control.call("list", pid, limit=limit, port=port)
     if json:
         _print_json(result)
         return
@@ -88,9 +88,9 @@ def cache_list(
 
 
 @cache_app.command("get")
-def cache_get(key: Key, pid: Pid = None, json: Json = False) -> None:
+def cache_get(key: Key, pid: Pid = None, port: Port = None, json: Json = False) -> None:
     """Write the stored reply to a request, as it is, to stdout."""
-    entry = control.call("get", pid, key=_hex(key))
+    entry = control.call("get", pid, key=_hex(key), port=port)
     if json:
         _print_json(entry)
     elif entry:
@@ -103,9 +103,9 @@ def cache_get(key: Key, pid: Pid = None, json: Json = False) -> None:
 
 
 @cache_app.command("drop")
-def cache_drop(key: Key, pid: Pid = None, json: Json = False) -> None:
+def cache_drop(key: Key, pid: Pid = None, port: Port = None, json: Json = False) -> None:
     """Take the reply to a request back."""
-    dropped = control.call("drop", pid, key=_hex(key))
+    dropped = control.call("drop", pid, key=_hex(key), port=port)
     if json:
         _print_json({"dropped": dropped})
     else:
@@ -113,9 +113,9 @@ def cache_drop(key: Key, pid: Pid = None, json: Json = False) -> None:
 
 
 @cache_app.command("flush")
-def cache_flush(pid: Pid = None, json: Json = False) -> None:
+def cache_flush(pid: Pid = None, port: Port = None, json: Json = False) -> None:
     """Take everything back."""
-    count = control.call("flush", pid)
+    count = control.call("flush", pid, port=port)
     if json:
         _print_json({"flushed": count})
     else:

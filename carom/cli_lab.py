@@ -22,14 +22,16 @@ lab_app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _missing(error: ImportError) -> NoReturn:
+def missing(error: ImportError) -> NoReturn:
+    """Say which package the lab wants."""
     raise CaromError(
         f"the lab needs the Python package {error.name}",
         hint="install carom with its lab: pip install 'carom[lab]'",
     ) from error
 
 
-def _sizes(text: str) -> tuple[int, int]:
+def sizes(text: str) -> tuple[int, int]:
+    """The shortest and the longest of `32` or `4-256`. Raises UsageError."""
     low, _, high = text.partition("-")
     try:
         return int(low), int(high or low)
@@ -75,7 +77,7 @@ def ping(
         from carom.lab.ping import ping as measure
         from carom.lab.requests import Plan
     except ImportError as error:
-        _missing(error)
+        missing(error)
     from carom import apps
     from carom.daemon.options import seconds as duration
 
@@ -88,7 +90,7 @@ def ping(
     try:
         plan = msgspec.convert(
             {
-                "size": _sizes(size),
+                "size": sizes(size),
                 "keys": keys,
                 "draw": draw,
                 "hot": hot,
@@ -128,12 +130,17 @@ def _show_ping(result: Any) -> None:
     )
     if not trips.count:
         return
-    rows = [("rtt", trips)]
+    rows = {"rtt": trips}
     if trips.corrected:
-        rows.append(("from when due", trips.corrected))
+        rows["from when due"] = trips.corrected
+    show_times(rows)
+
+
+def show_times(rows: dict[str, Any]) -> None:
+    """Print a table of round trips: a row for each record, microseconds."""
     figures = ("minimum", "p50", "p90", "p99", "p999", "maximum", "mean", "stddev")
     table = Table("µs", *figures, box=None, pad_edge=False)
-    for name, one in rows:
+    for name, one in rows.items():
         table.add_row(name, *(f"{getattr(one, figure) / 1e3:,.1f}" for figure in figures))
     for column in table.columns[1:]:
         column.justify = "right"
@@ -146,7 +153,7 @@ def lab_list(json: Json = False) -> None:
     try:
         from carom.lab.grid import DESCRIPTIONS
     except ImportError as error:
-        _missing(error)
+        missing(error)
     if json:
         print(msgspec.json.encode(DESCRIPTIONS).decode())
         return
@@ -179,7 +186,7 @@ def lab_run(
     try:
         from carom.lab import grid
     except ImportError as error:
-        _missing(error)
+        missing(error)
     from carom.daemon.options import seconds as duration
 
     if on != "netns":
@@ -270,16 +277,21 @@ def lab_bench(
     if json:
         print(msgspec.json.encode([figure._asdict() for figure in figures]).decode())
         return
-    table = Table("case", "ns a packet", "lowest", "highest", "ratio", box=None, pad_edge=False)
-    for column in table.columns[1:]:
+    heads = ("way", "ns a packet", "lowest", "highest", "ratio", "above MAC swap")
+    table = Table("case", *heads, box=None, pad_edge=False)
+    for column in table.columns[2:]:
         column.justify = "right"
     for one in figures:
+        values = (one.nanoseconds, one.low, one.high)
         table.add_row(
             one.name,
-            *(f"{value:,.1f}" for value in (one.nanoseconds, one.low, one.high)),
+            one.way,
+            *(f"{value:,.0f}" for value in values),
             f"{one.ratio:.2f}",
+            f"{one.above:,.0f}",
         )
     Console().print(table)
+    print("repeated: one packet many times; single: a fresh one a call, caches colder.")
 
 
 @lab_app.command("clean")

@@ -7,27 +7,34 @@ import ctypes
 import errno
 import os
 import struct
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from carom.daemon.fastpath import ENTRY_CLASSES, REPLY_CLASSES, FastPath, LengthClass
 from carom.include import libbpf
 from carom.include.abi import (
-    ENTRY,
-    ENTRY_KEY,
-    KEY,
+    ASKED,
+    PENDING,
+    PENDING_SECONDS,
     REPLY_MAX,
+    REPLY_SHORT,
+    SERVICES_MAX,
+    SLOT_PRIME,
     SLOTS,
     Entry,
     slot_of,
     sum_of,
     unpack_entry,
 )
-from carom.protocols.raw import key_of
-from carom.xdp.fastpath import FastPath
+from carom.include.abi import Protocol as Wire
+from carom.protocols import language
 
-_HEAD = struct.Struct(f"=QQQQI{ENTRY.size - 36}x")
-"""head, expires, token, generation and slot of an entry, the rest skipped."""
+_HEAD = "=8xQ8xQQQI2xH8xH"
+"""expires, token, generation, body, slot, stored and service, at the front of every entry."""
+
+_BATCH = 512
+_FULL = (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY)
+_U64 = 2**64 - 1
 
 
 class Clock(Protocol):
@@ -47,6 +54,52 @@ Token = tuple[int, int, int]
 """What a miss takes before its reply is made: a slot, its version, the service's generation."""
 
 
+class _Table:
+    """One length class's map, with a buffer for one element: a fill allocates nothing."""
+
+    def __init__(self, fastpath: FastPath, length_class: LengthClass):
+        self.room, _, self.key, self.value = length_class
+        self.fd = fastpath.map(length_class.map)
+        self._buffer = bytearray(self.key.size + self.value.size)
+        self._key_at = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+        self._value_at = self._key_at + self.key.size
+        self._update = libbpf.library().bpf_map_update_elem
+
+    def put(self, key: tuple[object, ...], value: tuple[object, ...]) -> bool:
+        """Store; False when the map is full."""
+        self.key.pack_into(self._buffer, 0, *key)
+        self.value.pack_into(self._buffer, self.key.size, *value)
+        result: int = self._update(self.fd, self._key_at, self._value_at, 0)
+        if result in _FULL:
+            return False
+        if result:
+            raise OSError(-result, os.strerror(-result))
+        return True
+
+    def get(self, *key: object) -> bytes | None:
+        """The value of a key, or None."""
+        return libbpf.lookup(self.fd, self.key.pack(*key), self.value.size)
+
+    def delete(self, *key: object) -> bool:
+        """Remove; False when it was not there."""
+        return libbpf.delete(self.fd, self.key.pack(*key))
+
+    def batches(self) -> Iterator[tuple[memoryview, memoryview]]:
+        """All keys and values, some at a time."""
+        for _, keys, values in libbpf.batches(self.fd, self.key.size, self.value.size, _BATCH):
+            yield keys, values
+
+    def heads(self) -> Iterator[tuple[memoryview, Iterator[tuple[int, ...]]]]:
+        """All keys with the front of their entries, some at a time."""
+        head = struct.Struct(f"{_HEAD}{self.value.size - struct.calcsize(_HEAD)}x")
+        for keys, values in self.batches():
+            yield keys, head.iter_unpack(values)
+
+
+def _fitting(tables: tuple[_Table, ...], length: int) -> _Table | None:
+    return next((table for table in tables if length <= table.room), None)
+
+
 class Cache:
     """The kernel's cache of one service.
 
@@ -54,68 +107,127 @@ class Cache:
     decided at a fill: the entry carries its token, and the fast path compares at every hit.
     """
 
-    def __init__(self, fastpath: FastPath, clock: Clock, ttl: float):
+    def __init__(
+        self,
+        fastpath: FastPath,
+        clock: Clock,
+        ttl: float,
+        service: int = 0,
+        protocol: Wire = Wire.RAW,
+    ):
         self._fastpath = fastpath
+        self._language = language(protocol)
+        self._key_of = self._language.key_of
         self._clock = clock
         self._ttl = clock.ticks(ttl)
-        self._fd = fastpath.cache_fd
-        self._service = fastpath.SERVICE
-        self._generation_cell = SLOTS + fastpath.SERVICE
+        self._service = service
+        self._generation_cell = SLOTS + service
         self._versions = fastpath.versions
-        self._entry = bytearray(ENTRY.size)
-        self._entry_pointer = ctypes.addressof(ctypes.c_char.from_buffer(self._entry))
-        self._key_pointer = self._entry_pointer + ENTRY_KEY
-        self._update = libbpf.library().bpf_map_update_elem
-        self._stamp = time.time_ns()
+        self._entries = tuple(_Table(fastpath, one) for one in ENTRY_CLASSES)
+        self._replies = tuple(_Table(fastpath, one) for one in REPLY_CLASSES)
+        self._pendings = fastpath.map("pendings")
+        self.take = self._take_raw() if protocol == Wire.RAW else self._take
         self.fills = 0
         self.refused = 0
         """Fills that the kernel had no room for: the cache is full."""
+        self.held = 0
+        """Replies not kept for the sake of a write that nobody acknowledges."""
         self.unfit = 0
         """Replies that cannot be cached: too long, or to a request that cannot be a key."""
 
-    def take(self, request: bytes) -> Token:
-        """The token of a miss: take it before the reply is made."""
-        slot = slot_of(request)
-        versions = self._versions
-        return slot, versions[slot], versions[self._generation_cell]
+    def _take(self, request: bytes) -> Token | None:
+        """The token of a miss: take it before the reply is made.
 
-    def fill(self, request: bytes, reply: bytes, token: Token, ttl: float | None = None) -> None:
+        None for what is no read, and while a write that nobody acknowledges is on its way.
+        """
+        key = self._key_of(request)
+        if key is None:
+            return None
+        slot = slot_of(self._language.slot_key_of(key))
+        token = slot, self._versions[slot], self._versions[self._generation_cell]
+        # The version first: whoever sees a new one sees its hold too.
+        now, holds = self._clock.now(), self._fastpath.holds
+        return None if now < holds[slot] or now < holds[self._generation_cell] else token
+
+    def _take_raw(self) -> Callable[[bytes], Token]:
+        """`take` where requests are keys and nothing writes: a closure, for every miss pays."""
+        versions, generation_cell, number = self._versions, self._generation_cell, int.from_bytes
+
+        def take(request: bytes) -> Token:
+            slot = number(request, "little") % SLOT_PRIME  # slot_of, without the call
+            return slot, versions[slot], versions[generation_cell]
+
+        return take
+
+    def fill(
+        self, request: bytes, reply: bytes, token: Token | None, ttl: float | None = None
+    ) -> None:
         """Store a reply; it is in the kernel when this returns. `ttl` in seconds."""
-        key = key_of(request)
-        if key is None or len(reply) > REPLY_MAX:
+        key, length = self._key_of(request), len(reply)
+        if key is None or length > REPLY_MAX:
             self.unfit += 1
             return
-        self._stamp += 1
+        if token is None:
+            self.held += 1
+            return
+        entries = self._entries[len(key) > self._entries[0].room]
+        stamp = next(self._fastpath.stamps)
         slot, version, generation = token
-        ENTRY.pack_into(
-            self._entry,
-            0,
-            self._stamp,
-            self._clock.now() + (self._ttl if ttl is None else self._clock.ticks(ttl)),
-            version,
-            generation,
-            slot,
-            len(reply),
-            sum_of(reply),
-            self._service,
-            len(key),
-            key,
-            0,
-            reply,
-            self._stamp,
+        now = self._clock.now()
+        map_key = (self._service, len(key), key)
+        body, inline = (0, reply) if length <= REPLY_SHORT else (hash(map_key) & _U64, b"")
+        stored = entries.put(
+            map_key,
+            (
+                stamp,
+                now + (self._ttl if ttl is None else self._clock.ticks(ttl)),
+                now,
+                version,
+                generation,
+                body,
+                slot,
+                length,
+                length,
+                sum_of(reply),
+                *map_key,
+                inline,
+                stamp,
+            ),
         )
-        result = self._update(self._fd, self._key_pointer, self._entry_pointer, 0)
-        if result == 0:
+        if stored and length > REPLY_SHORT:
+            replies = self._replies[length > self._replies[0].room]
+            if not replies.put((body,), (stamp, reply, stamp)):
+                entries.delete(*map_key)
+                self._fastpath.orphans = True
+                stored = False
+        if stored:
             self.fills += 1
-        elif result in (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY):
-            self.refused += 1
         else:
-            raise OSError(-result, os.strerror(-result))
+            self.refused += 1
 
-    def get(self, request: bytes) -> Entry | None:
-        """The entry of a request, dead or alive, or None."""
-        value = libbpf.lookup(self._fd, self._pack(request), ENTRY.size)
-        return unpack_entry(value) if value else None
+    def _table(self, key: bytes) -> _Table | None:
+        return _fitting(self._entries, len(key))
+
+    def find(self, name: bytes) -> Entry | None:
+        """The entry of what a user calls by this name, dead or alive, or None."""
+        return next(filter(None, map(self.get, self._language.keys_named(name))), None)
+
+    def get(self, key: bytes) -> Entry | None:
+        """The entry under a key, dead or alive, or None."""
+        table = self._table(key)
+        value = table.get(self._service, len(key), key) if table else None
+        return unpack_entry(table.value, value) if table and value else None
+
+    def reply(self, entry: Entry) -> bytes | None:
+        """The reply of an entry; None when it was evicted, or replaced meanwhile."""
+        if entry.stored <= REPLY_SHORT:
+            return entry.reply[: entry.length]
+        table = _fitting(self._replies, entry.stored)
+        value = table.get(entry.body) if table else None
+        if not table or not value:
+            return None
+        head, data, tail = table.value.unpack(value)
+        return data[: entry.length] if head == tail == entry.head else None
 
     def state(self, entry: Entry) -> str:
         """`live`, `void` (written or flushed since) or `expired`."""
@@ -132,25 +244,44 @@ class Cache:
 
     def entries(self) -> Iterator[Entry]:
         """All entries, dead or alive, in no order."""
-        for _, _, values in libbpf.batches(self._fd, KEY.size, ENTRY.size):
-            for start in range(0, len(values), ENTRY.size):
-                entry = unpack_entry(values[start : start + ENTRY.size])
-                if entry:
-                    yield entry
+        for table in self._entries:
+            size = table.value.size
+            for _, values in table.batches():
+                for start in range(0, len(values), size):
+                    entry = unpack_entry(table.value, values[start : start + size])
+                    if entry and entry.service == self._service:
+                        yield entry
 
     def invalidate(self, request: bytes) -> None:
         """Void what was stored for a request, and any fill whose token was taken before."""
-        self._fastpath.bump(slot_of(request))
+        key = self._key_of(request)
+        if key is not None:
+            self.void(key)
 
-    def drop(self, request: bytes) -> bool:
-        """Invalidate a request and remove its entry; False when there was none."""
-        self.invalidate(request)
-        return libbpf.delete(self._fd, self._pack(request))
+    def void(self, key: bytes) -> None:
+        """The same by the key."""
+        self._fastpath.bump(slot_of(self._language.slot_key_of(key)))
+
+    def drop(self, name: bytes) -> bool:
+        """Invalidate what a user calls by this name, and remove it; False when it was not there."""
+        dropped = False
+        for key in self._language.keys_named(name):
+            self.void(key)
+            entry, table = self.get(key), self._table(key)
+            if entry and table:
+                self._remove_reply(entry.body)
+                dropped |= table.delete(self._service, len(key), key)
+        return dropped
 
     def flush(self) -> int:
         """Void everything at once; then remove it. Returns how many entries were removed."""
         self._fastpath.bump(self._generation_cell)
         return self.sweep()
+
+    def _remove_reply(self, body: int) -> None:
+        for table in self._replies:
+            if body:
+                table.delete(body)
 
     def sweep(self) -> int:
         """Remove entries that can no longer hit, so that a full cache has room again.
@@ -158,20 +289,54 @@ class Cache:
         One that was refilled in between is removed with them: that costs a miss.
         """
         now, versions = self._clock.now(), self._versions
-        generation = versions[self._generation_cell]
-        dead = [
-            bytes(keys[i * KEY.size : (i + 1) * KEY.size])
-            for _, keys, values in libbpf.batches(self._fd, KEY.size, ENTRY.size)
-            for i, (_, expires, token, entry_generation, slot) in enumerate(
-                _HEAD.iter_unpack(values)
-            )
-            if expires <= now or entry_generation != generation or token != versions[slot % SLOTS]
-        ]
-        return sum(libbpf.delete(self._fd, key) for key in dead)
+        removed, referenced = 0, set[tuple[int, _Table | None]]()
+        for table in self._entries:
+            dead = []
+            for keys, heads in table.heads():
+                for i, head in enumerate(heads):
+                    expires, token, generation, body, slot, stored, service = head
+                    if (
+                        expires > now
+                        and token == versions[slot % SLOTS]
+                        and generation == versions[SLOTS + service % SERVICES_MAX]
+                    ):
+                        referenced.add((body, _fitting(self._replies, stored)))
+                    else:
+                        dead.append((bytes(keys[i * table.key.size :][: table.key.size]), body))
+            for key, body in dead:
+                self._remove_reply(body)
+                removed += libbpf.delete(table.fd, key)
+        if self._fastpath.orphans:
+            self._fastpath.orphans = False
+            self._sweep_replies(referenced)
+        self._sweep_pendings(now)
+        return removed
+
+    def _sweep_pendings(self, now: int) -> None:
+        """Remove the tokens of requests that have no reply to come."""
+        patience, fd = self._clock.ticks(PENDING_SECONDS), self._pendings
+        for _, keys, values in libbpf.batches(fd, ASKED.size, PENDING.size, _BATCH):
+            for i, (_, _, since, _, _) in enumerate(PENDING.iter_unpack(values)):
+                if now - since >= patience:
+                    libbpf.delete(fd, bytes(keys[i * ASKED.size :][: ASKED.size]))
+
+    def _sweep_replies(self, referenced: set[tuple[int, _Table | None]]) -> None:
+        """Remove replies that no entry names: those whose key was refilled in another class."""
+        for table in self._replies:
+            orphans = [
+                body
+                for keys, _ in table.batches()
+                for (body,) in table.key.iter_unpack(keys)
+                if (body, table) not in referenced
+            ]
+            for body in orphans:
+                table.delete(body)
 
     def count(self) -> int:
         """How many entries there are, dead or alive."""
-        return sum(n for n, _, _ in libbpf.batches(self._fd, KEY.size, ENTRY.size))
-
-    def _pack(self, request: bytes) -> bytes:
-        return KEY.pack(self._service, len(request), request)
+        return sum(
+            service == self._service
+            for table in self._entries
+            for keys, _ in table.batches()
+            for service, *_ in table.key.iter_unpack(keys)
+        )

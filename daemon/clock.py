@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import time
 
-from carom.xdp.fastpath import FastPath
-
-_CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; advanced by the same tick as jiffies
+from carom.daemon.fastpath import CLOCK_MONOTONIC_COARSE, FastPath
 
 
 class JiffiesClock:
@@ -19,20 +17,20 @@ class JiffiesClock:
 
     def __init__(self, fastpath: FastPath):
         self._fastpath = fastpath
-        self._tick = round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9)
+        self._tick = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self.sync()
 
     def sync(self) -> None:
         """Read the kernel's jiffies again."""
         self._base = (
             self._fastpath.read_jiffies(),
-            time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE),
+            time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE),
         )
 
     def now(self) -> int:
         """Jiffies now."""
         jiffies, at = self._base
-        return jiffies + (time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE) - at) // self._tick
+        return jiffies + (time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE) - at) // self._tick
 
     def ticks(self, seconds: float) -> int:
         """Jiffies in so many seconds, at least one."""

@@ -11,10 +11,8 @@ import structlog
 
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
-from carom.errors import InterfaceError
+from carom.daemon.fastpath import FastPath
 from carom.include import netlink
-from carom.include.netlink import Interface
-from carom.xdp.fastpath import FastPath
 
 LEASE = 2.0
 """Seconds that the fast path goes on answering after the last renewal."""
@@ -57,18 +55,11 @@ class Thread:
 
 
 class Keeper:
-    """Renews the lease, and tells the fast path when the interface's addresses change."""
+    """Renews the lease, and calls `changed` when a link or an address of this host changes."""
 
-    def __init__(
-        self,
-        fastpath: FastPath,
-        clock: JiffiesClock,
-        interface: Interface,
-        changed: Callable[[Interface], None],
-    ):
+    def __init__(self, fastpath: FastPath, clock: JiffiesClock, changed: Callable[[], None]):
         self._fastpath = fastpath
         self._clock = clock
-        self._interface = interface
         self._changed = changed
         self._changes = netlink.Changes()
         self.renew()
@@ -82,18 +73,8 @@ class Keeper:
     def _step(self) -> float:
         self.renew()
         if self._changes.wait(RENEWAL):
-            self._look_again()
+            self._changed()
         return 0.0
-
-    def _look_again(self) -> None:
-        try:
-            now = netlink.interface(self._interface.name)
-        except InterfaceError as error:
-            log.warning("the interface is gone: the server answers alone", error=str(error))
-            now = self._interface._replace(addresses=())
-        if now != self._interface:
-            self._interface = now
-            self._changed(now)
 
     def close(self) -> None:
         """End the lease."""

@@ -5,49 +5,66 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
+from carom.daemon.fastpath import ENTRY_BYTES, HookOption, Policy
 from carom.errors import UsageError
-from carom.xdp.fastpath import Policy
+from carom.include.abi import REPLY_MAX
 from carom.xdp.link import ModeOption
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 CAPACITY_MAX = 10_000_000
+RATE_MAX = 2**40
 TTL_MAX = 10 * 365 * 86_400.0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a service runs.
 
+    `capacity` counts the entries of each length class; `memory`, in bytes, stands in its place.
     `ttl` and `work` are in seconds. `work` is CPU time that every miss costs, for experiments;
     `userspace_cache` the entries of a cache inside the server, the baseline that experiments
-    compare with (0: none). `cpu` pins the server.
+    compare with (0: none). `cpu` pins the server. `amplify` bounds a reply of the cache, in
+    payloads of its request (0: no bound); `allow` names the prefixes whose requests it answers
+    (none: all); `prefix_rate` and `total_rate` are bytes of its replies a second, to one /24 (IPv6
+    /64) and to all (0: no bound). These bind the kernel alone: what it does not answer goes up to
+    the server.
     """
 
     port: int
     bind: str = "0.0.0.0"
-    protocol: Literal["raw"] = "raw"
-    hook: Literal["xdp", "none"] = "xdp"
+    protocol: Literal["raw", "kv", "memcached", "dns"] = "raw"
+    hook: HookOption = "xdp"
     mode: ModeOption = "auto"
     fast: Literal["cache", "bounce", "off"] = "cache"
     policy: Policy = "lru"
     capacity: int = 10_000
+    memory: int = 0
     ttl: float = 60.0
     work: float = 0.0
     userspace_cache: int = 0
     wait: Literal["block", "spin"] = "block"
     cpu: int | None = None
+    amplify: int = 16
+    allow: tuple[str, ...] = ()
+    prefix_rate: int = 0
+    total_rate: int = 0
 
     def checked(self) -> Options:
         """The same options. Raises UsageError that names the first wrong one."""
         for name, low, high in (
             ("port", 1, 65_535),
             ("capacity", 1, CAPACITY_MAX),
+            ("memory", 0, CAPACITY_MAX * ENTRY_BYTES),
             ("userspace_cache", 0, CAPACITY_MAX),
             ("ttl", 0.001, TTL_MAX),
             ("work", 0, 60),
+            ("amplify", 0, REPLY_MAX),
+            ("prefix_rate", 0, RATE_MAX),
+            ("total_rate", 0, RATE_MAX),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -55,14 +72,40 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                     f"{name.replace('_', '-')} {value} is out of range", hint=f"{low} to {high}"
                 )
         try:
-            address = ipaddress.IPv4Address(self.bind)
+            address = ipaddress.ip_address(self.bind)
         except ValueError as error:
             raise UsageError(
-                f"bind {self.bind!r} is not an IPv4 address", hint="for example 192.0.2.1"
+                f"bind {self.bind!r} is not an IP address",
+                hint="for example 192.0.2.1 or 2001:db8::1; 0.0.0.0 for all of IPv4, :: for all",
             ) from error
         if address.is_multicast:
             raise UsageError(f"bind {self.bind} is a multicast address", hint="give a unicast one")
+        for prefix in self.allow:
+            try:
+                ipaddress.ip_network(prefix)
+            except ValueError as error:
+                raise UsageError(
+                    f"allow {prefix!r} is not a prefix: {error}",
+                    hint="for example 192.0.2.0/24 or 2001:db8::/32",
+                ) from error
+        if 0 < self.memory < ENTRY_BYTES:
+            raise UsageError(
+                f"memory {self.memory} holds no entry", hint=f"one takes {ENTRY_BYTES} bytes"
+            )
         return self
+
+    def entries(self) -> int:
+        """How many entries each length class has room for."""
+        return self.memory // ENTRY_BYTES if self.memory else self.capacity
+
+
+SHARED = ("hook", "mode", "policy", "capacity", "memory", "wait", "cpu", "allow")
+"""Options that services of one fast path have in common."""
+
+
+def with_options(options: Options, changes: Mapping[str, object]) -> Options:
+    """The options with some of them changed. Raises UsageError."""
+    return options_of({**msgspec.structs.asdict(options), **changes})
 
 
 def options_of(values: dict[str, object]) -> Options:
@@ -85,3 +128,26 @@ def seconds(text: str) -> float:
     if not match:
         raise UsageError(f"{text!r} is not a duration", hint="for example 2ms, 500us, 1.5s or 10m")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def size(text: str) -> int:
+    """Bytes, from `64M`, `1.5G`, `512K` or plain bytes; units are powers of 1024. UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise UsageError(f"{text!r} is not a size", hint="for example 64M or 1.5G")
+    return int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " "))
+
+
+def with_units(values: Mapping[str, object]) -> dict[str, object]:
+    """The same options with durations and sizes, where they are text, as numbers. UsageError."""
+    readers = {
+        "ttl": seconds,
+        "work": seconds,
+        "memory": size,
+        "prefix_rate": size,
+        "total_rate": size,
+    }
+    return {
+        name: readers[name](value) if name in readers and isinstance(value, str) else value
+        for name, value in values.items()
+    }

@@ -1,194 +1,225 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a service behind its fast path: build everything, publish it, take it all away again."""
+"""Run services behind a fast path: build everything, publish it, take it all away again."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import ipaddress
-import itertools
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import structlog
 
-from carom.daemon import server as servers
-from carom.daemon import transport
-from carom.daemon.cache import Cache
+from carom.daemon.answered import Answered, check_bind
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.control import Control
+from carom.daemon.fastpath import Attachment, FastPath
+from carom.daemon.fronted import Front, Fronted
 from carom.daemon.keeper import Keeper, Sweeper
-from carom.daemon.options import Options
-from carom.daemon.server import Server, Stop, UserspaceCache
+from carom.daemon.options import SHARED, Options
+from carom.daemon.served import Served
 from carom.daemon.service import Service
-from carom.errors import UsageError
+from carom.daemon.signals import Stop, ending, held
+from carom.errors import InterfaceError, UsageError
 from carom.include import netlink
-from carom.include.abi import Entry, Fast
+from carom.include.abi import SERVICES_MAX, Event, Hook, Verdict
 from carom.include.netlink import Interface
-from carom.xdp.fastpath import FastPath
 from carom.xdp.link import Mode
+
+OURS = ("raw", "kv")
+"""Protocols of Python services; replies of the others are learned from their servers."""
+
+_PATIENCE = 1.0  # seconds for a service's thread to end
 
 log = structlog.get_logger()
 
 
-class Ready(msgspec.Struct, kw_only=True):
-    """The one line on stdout once packets are answered."""
+class ReadyInterface(msgspec.Struct, kw_only=True):
+    """An interface that the fast path is on; `mode` is XDP's."""
+
+    name: str
+    hook: str
+    mode: Mode | None
+
+    def __str__(self) -> str:
+        return f"{self.hook}{'/' + self.mode if self.mode else ''} on {self.name}"
+
+
+class ReadyService(msgspec.Struct, kw_only=True):
+    """A service that is answered."""
 
     address: str
     port: int
     protocol: str
     fast: str
-    interface: str | None
-    mode: Mode | None
+
+    def __str__(self) -> str:
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self.port} {self.protocol} {self.fast}"
+
+
+class Ready(msgspec.Struct, kw_only=True):
+    """The one line on stdout once packets are answered."""
+
+    services: list[ReadyService]
+    interfaces: list[ReadyInterface]
     pid: int
 
     def __str__(self) -> str:
-        where = f"xdp/{self.mode} on {self.interface}" if self.mode else "userspace only"
-        return (
-            f"ready {self.address}:{self.port} {self.protocol} {self.fast} {where} pid {self.pid}"
-        )
-
-
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise Stop in the main thread, once."""
-    if threading.current_thread() is not threading.main_thread():
-        raise UsageError("a service runs in the main thread only", hint="signals end it")
-
-    def stop(number: int, frame: object) -> None:
-        for number in _ENDING:
-            signal.signal(number, signal.SIG_IGN)
-        raise Stop
-
-    saved = {number: signal.signal(number, stop) for number in _ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold signals back; threads started meanwhile never take one.
-
-    One that another thread took would not wake the main thread, which has to act on it.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        where = ", ".join(map(str, self.interfaces)) or "userspace only"
+        return f"ready {', '.join(map(str, self.services))} {where} pid {self.pid}"
 
 
 class Running:
-    """A service with everything that it runs on; what the control socket talks to."""
+    """Services with everything that they run on; what the control socket talks to."""
 
-    def __init__(self, service: Service, options: Options, interface_name: str | None):
-        self.options = options
+    def __init__(self, services: Sequence[Service | Front], interface_names: Sequence[str]):
+        self.options: Options = services[0].options
         self.started = time.monotonic()
-        self._stack = contextlib.ExitStack()
         self._fastpath: FastPath | None = None
-        self._cache: Cache | None = None
         self._sweeper: Sweeper | None = None
-        self.mode: Mode | None = None
-        self.interface: Interface | None = None
-        self._userspace_cache: UserspaceCache | None = None
-        with self._stack:
-            udp = self._stack.enter_context(transport.bind(options.bind, options.port))
-            if options.hook == "xdp" and options.fast != "off" and interface_name:
-                self._start_fastpath(netlink.interface(interface_name))
-            self._server = self._make_server(service, udp)
-            service._invalidate = self._invalidate
-            self._stack.callback(setattr, service, "_invalidate", None)
-            self._control = Control(self._calls())
-            self._stack.callback(self._control.close)
-            if options.cpu is not None:
-                _pin(options.cpu)  # this thread; those beside it have started
-            self._stack = self._stack.pop_all()
-
-    def _start_fastpath(self, interface: Interface) -> None:
-        options = self.options
-        self.interface = interface
-        self._addresses(interface)  # a wrong --bind is found before anything is compiled
-        fastpath = FastPath(policy=options.policy, capacity=options.capacity)
-        self._fastpath = self._stack.enter_context(fastpath)
-        clock = JiffiesClock(fastpath)
-        if options.fast == "cache":
-            self._cache = Cache(fastpath, clock, options.ttl)
-            self._sweeper = Sweeper(self._cache)
-            self._stack.callback(self._sweeper.close)
-        self.mode = fastpath.attach(interface, options.mode)
-        keeper = Keeper(fastpath, clock, interface, self._publish)
-        self._stack.callback(keeper.close)
-        self._publish(interface)
-
-    def _addresses(self, interface: Interface) -> tuple[ipaddress.IPv4Address, ...]:
-        bound = ipaddress.IPv4Address(self.options.bind)
-        if bound.is_unspecified:
-            return interface.addresses
-        if bound not in interface.addresses:
-            raise UsageError(
-                f"{interface.name} does not have the address {bound}",
-                hint=f"it has {', '.join(map(str, interface.addresses)) or 'none'}",
-            )
-        return (bound,)
-
-    def _publish(self, interface: Interface) -> None:
-        """Answer for the addresses that the interface has now."""
-        assert self._fastpath
-        self.interface = interface
-        try:
-            addresses = self._addresses(interface)
-        except UsageError as error:
-            log.warning("the fast path answers nothing for now", reason=str(error))
-            addresses = ()
-        else:
-            if not addresses or not interface.up:
-                log.warning(
-                    "no requests can come in: the interface has no IPv4 address or is down",
-                    interface=interface.name,
+        self._attachments: list[Attachment] = []
+        self._answered: list[Answered] = []
+        with contextlib.ExitStack() as stack:
+            self._stack = stack
+            # What is found wrong soonest comes first, and compiling last.
+            for id, service in enumerate(services):
+                one: Answered = (
+                    Served(service, id) if isinstance(service, Service) else Fronted(service, id)
                 )
-        self._fastpath.describe(interface, skb_mode=self.mode == "generic")
-        fast = Fast[self.options.fast.upper()]
-        self._fastpath.serve(addresses, self.options.port, fast)
+                stack.callback(one.close)
+                self._answered.append(one)
+            interfaces = self._interfaces(services, interface_names)
+            clock = self._load() if interfaces else None
+            for one in self._answered:
+                one.prepare(self._fastpath, clock)
+            if clock:
+                self._attach(interfaces, clock)
+            self._control = Control(self._calls())
+            stack.callback(self._control.close)
+            self._start_threads()
+            if self.options.cpu is not None:
+                _pin(self.options.cpu)  # this thread; those beside it have started
+            self._stack = stack.pop_all()
 
-    def _make_server(self, service: Service, udp: socket.socket) -> Server:
-        handler = service.handler
-        assert handler
-        if self.options.work:
-            handler = servers.with_work(handler, self.options.work)
-        if self.options.userspace_cache:
-            cache = UserspaceCache(self.options.userspace_cache, self.options.ttl)
-            self._userspace_cache = cache
-            handler = cache.around(handler)
-        return Server(udp, handler, self._cache)
+    @staticmethod
+    def _interfaces(services: Sequence[Service | Front], names: Sequence[str]) -> list[Interface]:
+        """Those to attach to, once every address is found: before anything is compiled."""
+        if all(one.options.hook == "none" or one.options.fast == "off" for one in services):
+            return []
+        interfaces = [netlink.interface(name) for name in names]
+        for service in services:
+            check_bind(service.options.bind, interfaces)
+        return interfaces
+
+    def _load(self) -> JiffiesClock:
+        options = self.options
+        fastpath = FastPath(
+            policy=options.policy,
+            capacity=options.entries(),
+            languages={one.protocol for one in self._answered},
+            edge=any(one.learns for one in self._answered),
+        )
+        self._fastpath = self._stack.enter_context(fastpath)
+        fastpath.allow(options.allow)
+        return JiffiesClock(fastpath)
+
+    def _attach(self, interfaces: list[Interface], clock: JiffiesClock) -> None:
+        assert self._fastpath
+        cache = next((one.cache for one in self._answered if one.cache), None)
+        if cache:
+            self._sweeper = Sweeper(cache)
+            self._stack.callback(self._sweeper.close)
+        for interface in interfaces:
+            options = self.options
+            self._attachments.append(self._fastpath.attach(interface, options.hook, options.mode))
+        keeper = Keeper(self._fastpath, clock, self._look_again)
+        self._stack.callback(keeper.close)
+        self._publish()
+
+    def _look_again(self) -> None:
+        """Interfaces or addresses may have changed."""
+        now = []
+        for attachment in self._attachments:
+            name = attachment.interface.name
+            try:
+                interface = netlink.interface(name)
+            except InterfaceError as error:
+                log.warning("the interface is gone: the server answers alone", error=str(error))
+                interface = attachment.interface._replace(addresses=(), vlans=())
+            now.append(attachment._replace(interface=interface))
+        changed = now != self._attachments
+        self._attachments = now
+        self._publish(warn=changed)
+
+    def _publish(self, *, warn: bool = True) -> None:
+        """Answer for the addresses that the interfaces have now."""
+        assert self._fastpath
+        places = []
+        for attachment in self._attachments:
+            interface = attachment.interface
+            if warn and not interface.up:
+                log.warning("no requests can come in: it is down", interface=interface.name)
+            for served in self._answered:
+                found = list(served.places(attachment))
+                places += found
+                if warn and not found:
+                    log.warning(
+                        "no requests can come in: the interface lacks the address",
+                        interface=interface.name,
+                        address=served.options.bind,
+                        port=served.options.port,
+                    )
+        self._fastpath.refuse(netlink.own_addresses())
+        self._fastpath.serve(places)
+
+    def _start_threads(self) -> None:
+        """Every server but the first has a thread of its own; the first runs in the main one."""
+        for served in self._servers()[1:]:
+            thread = threading.Thread(
+                target=served.server.run_until_stopped,
+                args=(served.options.wait,),
+                name=f"port {served.options.port}",
+                daemon=True,
+            )
+            thread.start()
+            self._stack.callback(thread.join, _PATIENCE)
+            self._stack.callback(served.server.stop)
+
+    def _servers(self) -> list[Served]:
+        return [one for one in self._answered if isinstance(one, Served)]
 
     def ready(self) -> Ready:
         """What is answered, and where."""
         return Ready(
-            address=self.options.bind,
-            port=self.options.port,
-            protocol=self.options.protocol,
-            fast=self.options.fast if self.mode else "off",
-            interface=self.interface.name if self.interface else None,
-            mode=self.mode,
+            services=[
+                ReadyService(
+                    address=one.options.bind,
+                    port=one.options.port,
+                    protocol=one.options.protocol,
+                    fast=one.options.fast if self._attachments else "off",
+                )
+                for one in self._answered
+            ],
+            interfaces=[
+                ReadyInterface(name=one.interface.name, hook=one.hook, mode=one.mode)
+                for one in self._attachments
+            ],
             pid=os.getpid(),
         )
 
     def run(self) -> None:
         """Serve until Stop."""
-        self._server.run(self.options.wait)
+        servers = self._servers()
+        if servers:
+            servers[0].server.run(self.options.wait)
+        while True:  # the kernel and somebody else's server do the work
+            signal.pause()
 
     def close(self) -> None:
         """Take everything away, last made first."""
@@ -199,87 +230,66 @@ class Running:
     def _calls(self) -> dict[str, Any]:
         return {
             "status": self.status,
-            "list": self._list,
-            "get": self._get,
-            "drop": self._drop,
-            "flush": self._flush,
+            "list": lambda limit, port=None: self._find(port).list(limit),
+            "get": lambda key, port=None: self._find(port).get(key),
+            "drop": lambda key, port=None: self._find(port).drop(key),
+            "flush": lambda port=None: self._find(port).flush(),
         }
 
+    def _find(self, port: int | None) -> Answered:
+        """The service on a port; without one, the only one."""
+        found = [one for one in self._answered if port in (None, one.options.port)]
+        if len(found) != 1:
+            ports = ", ".join(str(one.options.port) for one in self._answered)
+            raise UsageError(
+                f"no service on port {port}" if port else "several services run",
+                hint=f"--port takes one of {ports}",
+            )
+        return found[0]
+
+    def _events(self) -> dict[Event, int]:
+        return self._fastpath.events() if self._fastpath else {}
+
     def status(self) -> dict[str, Any]:
-        """Everything that `carom status` shows."""
-        cache, server = self._cache, self._server
-        user = time.process_time()
+        """Everything that `carom status` shows: totals, and each service's own."""
+        services = [one.status() for one in self._answered]
+        hooks = (
+            {
+                hook.name.lower(): {
+                    verdict.name.lower(): count
+                    for verdict, count in self._fastpath.verdicts(hook).items()
+                }
+                for hook in Hook
+            }
+            if self._fastpath
+            else {}
+        )
+        cache = _total(services, "cache")
+        if cache:
+            cache["capacity"] = self.options.entries()
+            cache["swept"] = self._sweeper.swept if self._sweeper else 0
         return {
             "ready": self.ready(),
             "options": self.options,
             "uptime_seconds": time.monotonic() - self.started,
-            "cpu_seconds": user,
-            "server": {
-                "replies": server.replies,
-                "handler_errors": server.handler_errors,
-                "send_errors": server.send_errors,
-            },
-            "userspace_cache": self._userspace_cache
-            and {"hits": self._userspace_cache.hits, "misses": self._userspace_cache.misses},
-            "cache": cache
-            and {
-                "entries": cache.count(),
-                "capacity": self.options.capacity,
-                "fills": cache.fills,
-                "refused": cache.refused,
-                "unfit": cache.unfit,
-                "swept": self._sweeper.swept if self._sweeper else 0,
-            },
+            "cpu_seconds": time.process_time(),
+            "server": _total(services, "server"),
+            "userspace_cache": _total(services, "userspace_cache"),
+            "cache": cache,
             "verdicts": {
-                verdict.name.lower(): count for verdict, count in self._fastpath.verdicts().items()
-            }
-            if self._fastpath
-            else {},
+                verdict.name.lower(): sum(one[verdict.name.lower()] for one in hooks.values())
+                for verdict in (Verdict if hooks else ())
+            },
+            "hooks": hooks,
+            "edge": {event.name.lower(): count for event, count in self._events().items()},
+            "services": services,
         }
 
-    def _need_cache(self) -> Cache:
-        if not self._cache:
-            raise UsageError("this service has no cache in the kernel", hint="--fast cache has one")
-        return self._cache
 
-    def _describe(self, entry: Entry) -> dict[str, Any]:
-        cache = self._need_cache()
-        return {
-            "key": entry.key.hex(),
-            "reply_bytes": len(entry.reply),
-            "state": cache.state(entry),
-            "ttl_seconds": cache.seconds_left(entry),
-        }
-
-    def _list(self, limit: int) -> dict[str, Any]:
-        cache = self._need_cache()
-        entries = [self._describe(entry) for entry in itertools.islice(cache.entries(), limit)]
-        return {"entries": entries, "total": cache.count()}
-
-    def _get(self, key: str) -> dict[str, Any] | None:
-        entry = self._need_cache().get(bytes.fromhex(key))
-        if not entry:
-            return None
-        return {**self._describe(entry), "reply": base64.b64encode(entry.reply).decode()}
-
-    def _drop(self, key: str) -> bool:
-        request = bytes.fromhex(key)
-        dropped = self._need_cache().drop(request)
-        if self._userspace_cache:
-            dropped |= self._userspace_cache.drop(request)
-        return dropped
-
-    def _flush(self) -> int:
-        flushed = self._need_cache().flush()
-        if self._userspace_cache:
-            self._userspace_cache.flush()
-        return flushed
-
-    def _invalidate(self, request: bytes) -> None:
-        if self._userspace_cache:
-            self._userspace_cache.drop(request)
-        if self._cache:
-            self._cache.invalidate(request)
+def _total(services: list[dict[str, Any]], part: str) -> dict[str, int] | None:
+    """The sum of a part over the services that have it."""
+    parts = [one[part] for one in services if one[part]]
+    return {name: sum(one[name] for one in parts) for name in parts[0]} if parts else None
 
 
 def _pin(cpu: int) -> None:
@@ -292,13 +302,47 @@ def _pin(cpu: int) -> None:
         ) from error
 
 
-def serve(service: Service, options: Options, interface: str | None, *, json: bool = False) -> None:
-    """Run `service` until SIGINT or SIGTERM; print one `ready` line once packets are answered."""
-    if options.hook == "xdp" and options.fast != "off" and not interface:
+def _check_service(service: Service) -> None:
+    if service.handler is None:
+        raise UsageError(
+            f"the service on port {service.options.port} has no handler",
+            hint="decorate one with @service.reply",
+        )
+    if service.options.protocol not in OURS:
+        raise UsageError(
+            f"a Python service does not speak {service.options.protocol}",
+            hint=f"it speaks {' or '.join(OURS)}; `carom front` goes before a server that does",
+        )
+
+
+def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> None:
+    """What no single service's options can show. Raises UsageError."""
+    first = services[0].options
+    if len(services) > SERVICES_MAX:
+        raise UsageError(f"{len(services)} services are too many", hint=f"up to {SERVICES_MAX}")
+    for service in services:
+        if isinstance(service, Service):
+            _check_service(service)
+        for name in SHARED:
+            mine, theirs = getattr(first, name), getattr(service.options, name)
+            if mine != theirs:
+                raise UsageError(
+                    f"services that run together share {name}: {mine!r} is not {theirs!r}",
+                    hint="give it to all of them, or run them apart",
+                )
+    fast = first.hook != "none" and any(one.options.fast != "off" for one in services)
+    if fast and not interfaces:
         raise UsageError("no interface to answer on", hint="name one with -i, or say --hook none")
-    with contextlib.suppress(Stop), _signals(), contextlib.ExitStack() as stack:
-        with _signals_held():
-            running = stack.enter_context(contextlib.closing(Running(service, options, interface)))
+
+
+def serve(
+    services: Sequence[Service | Front], interfaces: Sequence[str], *, json: bool = False
+) -> None:
+    """Run services until SIGINT or SIGTERM; print one `ready` line once packets are answered."""
+    _check(services, interfaces)
+    with contextlib.suppress(Stop), ending(), contextlib.ExitStack() as stack:
+        with held():
+            running = stack.enter_context(contextlib.closing(Running(services, interfaces)))
         ready = running.ready()
         print(msgspec.json.encode(ready).decode() if json else ready, flush=True)
         try:
@@ -315,6 +359,6 @@ def _summarise(running: Running) -> None:
         seconds=round(status["uptime_seconds"], 1),
         hits=verdicts.get("hit", 0),
         bounces=verdicts.get("bounce", 0),
-        replies=status["server"]["replies"],
+        replies=status["server"]["replies"] if status["server"] else 0,
     )
     sys.stderr.flush()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -13,6 +14,7 @@ import structlog
 
 from carom.daemon.cache import Cache
 from carom.daemon.service import Handler, Reply
+from carom.daemon.signals import Stop
 from carom.daemon.transport import transport
 from carom.errors import ServerError
 
@@ -24,10 +26,6 @@ SIGNAL_PATIENCE = struct.pack("@ll", 0, 200_000)
 Respond = Callable[[bytes], bytes | None]
 
 log = structlog.get_logger()
-
-
-class Stop(BaseException):
-    """Raised in the main thread by a signal: ends the loop, and no handler's `except` holds it."""
 
 
 def with_work(handler: Handler, seconds: float) -> Handler:
@@ -113,6 +111,16 @@ class Server:
         self.handler_errors = 0
         self.send_errors = 0
         self._complained = 0.0
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End `run_until_stopped`, within SIGNAL_PATIENCE."""
+        self._stopping = True
+
+    def run_until_stopped(self, wait: Literal["block", "spin"]) -> None:
+        """Serve in a thread of its own, where no signal comes."""
+        with contextlib.suppress(Stop):
+            self.run(wait)
 
     def run(self, wait: Literal["block", "spin"]) -> NoReturn:
         """Serve until Stop is raised in this thread."""
@@ -121,7 +129,7 @@ class Server:
         self._udp.setblocking(wait == "block")
         # A signal just before the call would be acted on only after the next request.
         self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SIGNAL_PATIENCE)
-        while True:
+        while not self._stopping:
             try:
                 request, origin = receive(DATAGRAM_MAX)
             except BlockingIOError:
@@ -145,6 +153,7 @@ class Server:
                 self.replies -= 1
                 self.send_errors += 1
                 self._complain("a reply could not be sent", request, error=error.strerror)
+        raise Stop
 
     def _plain(self, request: bytes) -> bytes | None:
         reply = self._handler(request)
@@ -162,6 +171,8 @@ class Server:
             if type(reply) is bytes:
                 fill(request, reply, token)
                 return reply
+            if type(reply) is Reply and not reply.cache and type(reply.data) is bytes:
+                return reply.data
             found = as_reply(reply)
             if found is None:
                 return None

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from carom.daemon.options import Options, options_of
-from carom.errors import ServerError, UsageError
+from carom.daemon.options import Options, options_of, with_options
+from carom.errors import ServerError
 
 
 class Reply(NamedTuple):
@@ -62,9 +62,16 @@ class Service:
 
         Raises CaromError: for what cannot be bound, attached, compiled or loaded.
         """
-        from carom.daemon.run import serve  # BPF machinery only where something is served
+        self.options = with_options(self.options, options)
+        run([self], [interface] if interface else [])
 
-        if self.handler is None:
-            raise UsageError("the service has no handler", hint="decorate one with @service.reply")
-        own = {name: getattr(self.options, name) for name in Options.__struct_fields__}
-        serve(self, options_of({**own, **options}), interface)
+
+def run(services: Sequence[Service], interfaces: Sequence[str] = ()) -> None:
+    """Serve several services together until SIGINT or SIGTERM, each in a thread of its own.
+
+    They share the cache's memory and the interfaces' fast path, and so the options that
+    `carom.daemon.options.SHARED` names. Otherwise as `Service.run`.
+    """
+    from carom.daemon.run import serve  # BPF machinery only where something is served
+
+    serve(services, interfaces)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 import struct
 from collections.abc import Callable
@@ -19,15 +20,23 @@ Send = Callable[[bytes, Any], object]
 
 _IP_PKTINFO = 8  # linux/in.h
 _PKTINFO = struct.Struct("=I4s4s")  # struct in_pktinfo: interface, local address, destination
-_ANY = "0.0.0.0"
+_PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
 
 
 def bind(address: str, port: int) -> socket.socket:
-    """A UDP socket. Raises ServerError, or PrivilegeError for a port that needs root."""
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    if address == _ANY:
-        udp.setsockopt(socket.SOL_IP, _IP_PKTINFO, 1)
+    """A UDP socket; `::` takes IPv4 too. Raises ServerError, or PrivilegeError for a low port."""
+    bound = ipaddress.ip_address(address)
+    udp = socket.socket(
+        socket.AF_INET6 if bound.version == 6 else socket.AF_INET, socket.SOCK_DGRAM
+    )
     try:
+        if bound.version == 6:
+            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if bound.is_unspecified:
+            if bound.version == 6:
+                udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                udp.setsockopt(socket.SOL_IP, _IP_PKTINFO, 1)
         udp.bind((address, port))
     except OSError as error:
         udp.close()
@@ -40,7 +49,7 @@ def bind(address: str, port: int) -> socket.socket:
                 f"not allowed to bind UDP port {port}", hint="ports below 1024 need root"
             ) from error
         raise ServerError(
-            f"cannot bind UDP {address}:{port}: {error.strerror}",
+            f"cannot bind UDP {address} port {port}: {error.strerror}",
             hint=hints.get(error.errno or 0),
         ) from error
     return udp
@@ -49,12 +58,17 @@ def bind(address: str, port: int) -> socket.socket:
 def transport(udp: socket.socket) -> tuple[Receive, Send]:
     """How to receive and how to answer on a socket, as fast as its address allows.
 
-    A socket bound to all addresses asks which one each request was sent to (ip(7), IP_PKTINFO):
-    left to routing, its replies would all leave from one, and other clients refuse them.
+    A socket bound to all addresses asks which one each request was sent to (ip(7), IP_PKTINFO;
+    RFC 3542): left to routing, its replies would all leave from one, and clients refuse them.
     """
-    if udp.getsockname()[0] != _ANY:
+    if not ipaddress.ip_address(udp.getsockname()[0]).is_unspecified:
         return udp.recvfrom, udp.sendto
-    recvmsg, sendmsg, room = udp.recvmsg, udp.sendmsg, socket.CMSG_SPACE(_PKTINFO.size)
+    ipv6 = udp.family == socket.AF_INET6
+    packed = _PKTINFO6 if ipv6 else _PKTINFO
+    level, kind = (
+        (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) if ipv6 else (socket.SOL_IP, _IP_PKTINFO)
+    )
+    recvmsg, sendmsg, room = udp.recvmsg, udp.sendmsg, socket.CMSG_SPACE(packed.size)
 
     def receive(size: int) -> tuple[bytes, Any]:
         request, ((_, _, info),), _, client = recvmsg(size, room)
@@ -62,7 +76,8 @@ def transport(udp: socket.socket) -> tuple[Receive, Send]:
 
     def send(reply: bytes, origin: Any) -> None:
         info, client = origin
-        local = _PKTINFO.pack(0, info[4:8], b"")  # by any interface, from this address
-        sendmsg((reply,), ((socket.SOL_IP, _IP_PKTINFO, local),), 0, client)
+        # By any interface, from this address; a link-local client's address names its interface.
+        local = packed.pack(info[:16], 0) if ipv6 else packed.pack(0, info[4:8], b"")
+        sendmsg((reply,), ((level, kind, local),), 0, client)
 
     return receive, send

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one module that talks to BCC: compile a C file, give out its programs and maps."""
+"""The one module that talks to BCC: compile C files, give out their programs and maps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import contextlib
 import ctypes
 import mmap
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
 from carom.include.resource import Resource
@@ -70,6 +71,30 @@ def _captured() -> Iterator[list[str]]:
             lines.extend(capture.read().decode(errors="replace").splitlines())
 
 
+def expand(source: Path, include: Sequence[Path], seen: set[Path] | None = None) -> str:
+    """A C file with its own `#include "..."` lines replaced by those files, each once.
+
+    BCC knows its maps in the main file only, so what is shared has to be part of that. Lines keep
+    their file and number for clang's messages.
+    """
+    seen = set() if seen is None else seen
+    if source in seen:
+        return ""
+    seen.add(source)
+    lines = [f'#line 1 "{source.name}"']
+    for number, line in enumerate(source.read_text().splitlines(), 1):
+        quoted = re.match(r'#include "(.+)"', line)
+        if not quoted:
+            lines.append(line)
+            continue
+        found = (folder / quoted[1] for folder in include if (folder / quoted[1]).exists())
+        path = next(found, None)
+        if path is None:
+            raise CompileError(f"{source.name} includes {quoted[1]}, which is not there")
+        lines += [expand(path, include, seen), f'#line {number + 1} "{source.name}"']
+    return "\n".join(lines)
+
+
 def check_privileges() -> None:
     """Loading needs root, or CAP_BPF with CAP_NET_ADMIN and CAP_PERFMON.
 
@@ -86,29 +111,31 @@ def check_privileges() -> None:
 
 
 class Module(Resource):
-    """A compiled C file: its programs and maps live until it closes.
+    """C files compiled as one: their programs and maps live until it closes.
 
     Raises PrivilegeError, CompileError (clang's words in `details`) or VerifierError (its log).
     """
 
     def __init__(
         self,
-        source: Path,
-        *,
+        *sources: Path,
         include: tuple[Path, ...] = (),
         defines: Mapping[str, str | int | None] | None = None,
     ):
         check_privileges()
         _find_headers()
         self._bcc = _import_bcc()
-        self.source = source
-        cflags = [f"-I{path}" for path in (INCLUDE, *include)]
-        for name, value in (defines or {}).items():
-            cflags.append(f"-D{name}" if value is None else f"-D{name}={value}")
+        self._name = ", ".join("/".join(source.parts[-2:]) for source in sources)
+        seen: set[Path] = set()
+        text = "\n".join(expand(source, (INCLUDE, *include), seen) for source in sources)
+        cflags = [
+            f"-D{name}" if value is None else f"-D{name}={value}"
+            for name, value in (defines or {}).items()
+        ]
         said: list[str] = []
         try:
             with _captured() as said:
-                self._module = self._bcc.BPF(src_file=bytes(source), cflags=cflags)
+                self._module = self._bcc.BPF(text=text.encode(), cflags=cflags)
         except Exception as error:  # BCC raises bare Exceptions
             raise self._explained(error, said) from error
 
@@ -121,25 +148,30 @@ class Module(Resource):
         first = next((line for line in said if "error:" in line), str(error))
         if "could not open bpf map" in details:
             return BPFError(
-                f"the kernel refused a map of {self.source.name}: {first.strip()}",
+                f"the kernel refused a map of {self._name}: {first.strip()}",
                 hint="a smaller --capacity needs less memory; -v shows more",
                 details=details,
             )
         return CompileError(
-            f"clang refused {self.source.name}: {first.strip()}",
+            f"clang refused {self._name}: {first.strip()}",
             hint="-v shows all that it said",
             details=details,
         )
 
-    def program(self, name: str) -> int:
-        """Load an XDP program and return its descriptor."""
+    def program(self, name: str, hook: Literal["xdp", "tc", "cgroup"] = "xdp") -> int:
+        """Load a program and return its descriptor."""
+        kind = {
+            "xdp": self._bcc.BPF.XDP,
+            "tc": self._bcc.BPF.SCHED_CLS,
+            "cgroup": self._bcc.BPF.CGROUP_SKB,
+        }[hook]
         said: list[str] = []
         try:
             with _captured() as said:
-                return int(self._module.load_func(name.encode(), self._bcc.BPF.XDP).fd)
+                return int(self._module.load_func(name.encode(), kind).fd)
         except Exception as error:  # BCC raises bare Exceptions
             raise VerifierError(
-                f"the kernel's verifier refused {name} of {self.source.name}: "
+                f"the kernel's verifier refused {name} of {self._name}: "
                 f"{next((line for line in reversed(said) if line.strip()), error)}",
                 hint=f"kernel {os.uname().release}; 5.18 or newer is needed; -v shows the log",
                 details="\n".join(said),
@@ -149,7 +181,7 @@ class Module(Resource):
         """The descriptor of a map."""
         fd = int(self._bcc.lib.bpf_table_fd(self._module.module, name.encode()))
         if fd < 0:
-            raise BPFError(f"{self.source.name} has no map {name}")
+            raise BPFError(f"{self._name} has no map {name}")
         return fd
 
     def cells(self, name: str, count: int) -> memoryview:

@@ -5,6 +5,7 @@
 
 #include <uapi/linux/in.h>
 #include <uapi/linux/ip.h>
+#include <uapi/linux/ipv6.h>
 #include <uapi/linux/udp.h>
 
 #include "abi.h"
@@ -38,15 +39,30 @@ static __always_inline u64 ipv4_sum(const struct iphdr *ip)
 	return sum;
 }
 
-static __always_inline u64 pseudo_sum(const struct iphdr *ip, const struct udphdr *udp)
+static __always_inline u64 ipv6_addresses_sum(const struct ipv6hdr *ip)
 {
-	return (u64)ip->saddr + ip->daddr + htons(IPPROTO_UDP) + udp->len;
+	const u32 *word = (const u32 *)&ip->saddr;
+	u64 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < 8; i++)
+		sum += word[i];
+	return sum;
 }
 
-/* `payload` is the sum of the payload. A sum of zero is sent as 0xffff, for 0 says "none". */
-static __always_inline u16 udp_check(const struct iphdr *ip, const struct udphdr *udp, u64 payload)
+/*
+ * Below, `addresses` is the sum of both IP addresses, the same for a request and its reply, and
+ * `payload` that of the payload. Over IPv4 and IPv6 alike (RFC 768, RFC 8200 section 8.1).
+ */
+static __always_inline u64 pseudo_sum(u64 addresses, const struct udphdr *udp)
 {
-	u16 check = ~fold(pseudo_sum(ip, udp) + udp->source + udp->dest + udp->len + payload);
+	return addresses + htons(IPPROTO_UDP) + udp->len;
+}
+
+/* A sum of zero is sent as 0xffff, for 0 says "none". */
+static __always_inline u16 udp_check(u64 addresses, const struct udphdr *udp, u64 payload)
+{
+	u16 check = ~fold(pseudo_sum(addresses, udp) + udp->source + udp->dest + udp->len + payload);
 
 	return check ? check : 0xffff;
 }
@@ -55,14 +71,16 @@ static __always_inline u16 udp_check(const struct iphdr *ip, const struct udphdr
  * Is the request's UDP checksum right, or left half-made? One request in 65,536 with a right
  * checksum looks half-made too. A native hook makes every reply's whole sum and need not care; a
  * hook that sees skbs cannot tell what its device will do, and takes it for wrong: it passes.
+ * IPv6 has no datagrams without a checksum.
  */
-static __always_inline enum sum classify_sum(const struct iphdr *ip, const struct udphdr *udp,
-					     u64 payload, bool skb_mode)
+static __always_inline enum sum classify_sum(u64 addresses, const struct udphdr *udp, u64 payload,
+					     bool ipv6, bool skb_mode)
 {
 	bool none = udp->check == 0;
-	bool partial = !none && udp->check == fold(pseudo_sum(ip, udp));
-	bool whole = none || fold(pseudo_sum(ip, udp) + udp->source + udp->dest + udp->len +
-				  udp->check + payload) == 0xffff;
+	bool partial = !none && udp->check == fold(pseudo_sum(addresses, udp));
+	bool whole = none ? !ipv6
+			  : fold(pseudo_sum(addresses, udp) + udp->source + udp->dest + udp->len +
+				 udp->check + payload) == 0xffff;
 
 	if (partial && whole && skb_mode)
 		return SUM_WRONG;
@@ -71,13 +89,13 @@ static __always_inline enum sum classify_sum(const struct iphdr *ip, const struc
 	return partial ? SUM_PARTIAL : SUM_WRONG;
 }
 
-/* The reply's checksum, once its addresses, ports and lengths are set. */
-static __always_inline u16 reply_check(const struct iphdr *ip, const struct udphdr *udp, u64 payload,
+/* The reply's checksum, once its ports and lengths are set. */
+static __always_inline u16 reply_check(u64 addresses, const struct udphdr *udp, u64 payload,
 				       enum sum request, bool skb_mode)
 {
 	if (skb_mode && request == SUM_PARTIAL)
-		return fold(pseudo_sum(ip, udp));
-	return udp_check(ip, udp, payload);
+		return fold(pseudo_sum(addresses, udp));
+	return udp_check(addresses, udp, payload);
 }
 
 #endif

@@ -12,13 +12,17 @@ import ctypes.util
 import errno
 import functools
 import os
+import struct
 from collections.abc import Iterator
 
 BPF_XDP = 37  # enum bpf_attach_type
-PROG_TYPE_XDP = 6  # enum bpf_prog_type
-XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX = range(4)  # enum xdp_action
+BPF_TCX_INGRESS = 46
+CGROUP_SKB = {"ingress": 0, "egress": 1}
+PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP = 3, 6  # enum bpf_prog_type
+XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
+_LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
 
 
 class _LinkCreateOpts(ctypes.Structure):
@@ -87,6 +91,8 @@ def library() -> ctypes.CDLL:
         "bpf_link_update": [fd, fd, pointer],
         "bpf_prog_test_run_opts": [fd, pointer],
         "bpf_prog_load": [ctypes.c_int, pointer, pointer, pointer, ctypes.c_size_t, pointer],
+        "libbpf_num_possible_cpus": [],
+        "bpf_prog_query": [fd, ctypes.c_int, u32, pointer, pointer, pointer],
         "bpf_xdp_query_id": [ctypes.c_int, ctypes.c_int, ctypes.POINTER(u32)],
     }.items():
         getattr(libbpf, name).argtypes = arguments
@@ -167,6 +173,16 @@ def link_xdp(program_fd: int, ifindex: int, flags: int) -> int:
     return _check(library().bpf_link_create(program_fd, ifindex, BPF_XDP, ctypes.byref(options)))
 
 
+def link_tcx_ingress(program_fd: int, ifindex: int) -> int:
+    """The same for a TC program at ingress, behind those that are there (Linux 6.6 and newer)."""
+    return _check(library().bpf_link_create(program_fd, ifindex, BPF_TCX_INGRESS, None))
+
+
+def link_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
+    """The same for a cgroup_skb program, beside those that are there."""
+    return _check(library().bpf_link_create(program_fd, cgroup_fd, attach_type, None))
+
+
 def attached_xdp(ifindex: int) -> int | None:
     """The id of the XDP program on an interface, or None."""
     program_id = ctypes.c_uint32()
@@ -175,10 +191,33 @@ def attached_xdp(ifindex: int) -> int | None:
     return program_id.value or None
 
 
-def test_run(program_fd: int, frame: bytes, repeat: int = 1) -> TestRun:
-    """Run an XDP program on one frame, `repeat` times in place, without any interface."""
+_SKB_BYTES, _GSO_SEGS, _GSO_SIZE = 192, 164, 176  # struct __sk_buff, linux/bpf.h
+
+
+def test_run(
+    program_fd: int,
+    frame: bytes,
+    repeat: int = 1,
+    *,
+    metadata: bool = False,
+    gso: tuple[int, int] | None = None,
+) -> TestRun:
+    """Run a program on one frame, `repeat` times in place, without any interface.
+
+    With `metadata` an XDP program's stands before the frame that it leaves. A TC program sees the
+    frame as a super-packet with `gso`: segments, and bytes of each.
+    """
     frame_in = _buffer(frame)
     frame_out = ctypes.create_string_buffer(4096)
+    context = b""
+    if metadata:
+        context = struct.pack("=6I", 0, len(frame), 0, 0, 0, 0)
+    elif gso:
+        skb = bytearray(_SKB_BYTES)
+        struct.pack_into("=I", skb, _GSO_SEGS, gso[0])
+        struct.pack_into("=I", skb, _GSO_SIZE, gso[1])
+        context = bytes(skb)
+    context_in, context_out = _buffer(context or b"\0"), _buffer(context or b"\0")
     options = _TestRunOpts(
         sz=ctypes.sizeof(_TestRunOpts),
         data_in=ctypes.addressof(frame_in),
@@ -186,6 +225,10 @@ def test_run(program_fd: int, frame: bytes, repeat: int = 1) -> TestRun:
         data_out=ctypes.addressof(frame_out),
         data_size_out=len(frame_out),
         repeat=repeat,
+        ctx_in=ctypes.addressof(context_in) if context else None,
+        ctx_size_in=len(context),
+        ctx_out=ctypes.addressof(context_out) if context else None,
+        ctx_size_out=len(context),
     )
     _check(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
     return TestRun(options.retval, frame_out.raw[: options.data_size_out], options.duration)
@@ -194,9 +237,40 @@ def test_run(program_fd: int, frame: bytes, repeat: int = 1) -> TestRun:
 test_run.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 
 
-def load_xdp_pass() -> int:
-    """Load `return XDP_PASS` (mov r0, 2; exit) without a compiler, and return its descriptor."""
-    instructions = _buffer(bytes.fromhex("b700000002000000") + bytes.fromhex("9500000000000000"))
-    return _check(
-        library().bpf_prog_load(PROG_TYPE_XDP, b"xdp_pass", b"GPL", instructions, 2, None)
+def send_frames(program_fd: int, frame: bytes, count: int, batch: int) -> None:
+    """Run an XDP program on `count` live copies of a frame, `batch` (at most 256) at a time.
+
+    What it returns becomes of them: redirected, they leave by an interface of this network
+    namespace. A copy comes back for a later run with its headers as they last were. Raises
+    InterruptedError when a signal came, with some of them done.
+    """
+    options = _TestRunOpts(
+        sz=ctypes.sizeof(_TestRunOpts),
+        data_in=ctypes.addressof(frame_in := _buffer(frame)),
+        data_size_in=len(frame_in),
+        repeat=count,
+        flags=_LIVE_FRAMES,
+        batch_size=batch,
     )
+    _check(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
+
+
+def possible_cpus() -> int:
+    """How many values a per-CPU map holds."""
+    return _check(library().libbpf_num_possible_cpus())
+
+
+def _load(kind: int, name: bytes, result: int) -> int:
+    """Load `return result` (mov r0, result; exit) without a compiler, and return its descriptor."""
+    code = struct.pack("<BBhiBBhi", 0xB7, 0, 0, result, 0x95, 0, 0, 0)
+    return _check(library().bpf_prog_load(kind, name, b"GPL", _buffer(code), 2, None))
+
+
+def load_xdp_pass() -> int:
+    """An XDP program that passes everything."""
+    return _load(PROG_TYPE_XDP, b"xdp_pass", XDP_PASS)
+
+
+def load_tc_unspec() -> int:
+    """A TC program that leaves everything to the next."""
+    return _load(PROG_TYPE_SCHED_CLS, b"tc_unspec", -1)

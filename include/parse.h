@@ -6,25 +6,39 @@
 #include <uapi/linux/if_ether.h>
 #include <uapi/linux/in.h>
 #include <uapi/linux/ip.h>
+#include <uapi/linux/ipv6.h>
 #include <uapi/linux/udp.h>
 
 #include "abi.h"
 #include "checksum.h"
+#include "hook.h"
 
 #define IPV4_FRAGMENT 0x3fff  /* MF and the fragment offset; DF may stand */
-#define HEADERS (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr))
+#define VLAN_ID 0x0fff        /* of a tag's 16 bits */
+#define HEADERS_MAX 70        /* Ethernet, two VLAN tags, IPv6, UDP */
 
 struct cursor {
 	void *pos;
 	void *end;
 };
 
-/* One request. The pointers die when the packet's size changes. */
+/* What follows the MAC addresses of a tagged frame. */
+struct vlan_tag {
+	__be16 control;
+	__be16 type;  /* of what follows */
+};
+
+/* One request. The pointers die when the packet's size or bytes change; `locate` finds them again. */
 struct request {
 	struct ethhdr *eth;
-	struct iphdr *ip;
+	struct iphdr *ip;     /* of these two, the one that `ipv6` says */
+	struct ipv6hdr *ip6;
 	struct udphdr *udp;
-	u16 length;  /* of the payload */
+	bool ipv6;
+	u16 outer;            /* VLAN ids, 0 for no tag */
+	u16 inner;
+	u16 length;           /* of the payload */
+	u32 network;          /* bytes before the IP header */
 };
 
 #define DEFINE_PARSER(name, type)                                              \
@@ -38,10 +52,58 @@ struct request {
 	}
 
 DEFINE_PARSER(parse_ethernet, struct ethhdr)
+DEFINE_PARSER(parse_vlan, struct vlan_tag)
 DEFINE_PARSER(parse_ipv4, struct iphdr)
+DEFINE_PARSER(parse_ipv6, struct ipv6hdr)
 DEFINE_PARSER(parse_udp, struct udphdr)
 
-static __always_inline enum verdict check_ipv4(const struct iphdr *ip, const struct cursor *cursor)
+static __always_inline bool is_vlan(__be16 type)
+{
+	return type == htons(ETH_P_8021Q) || type == htons(ETH_P_8021AD);
+}
+
+/* Bytes before the payload. */
+static __always_inline u32 headers_length(const struct request *request)
+{
+	return request->network + sizeof(struct udphdr) +
+	       (request->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+}
+
+/*
+ * Up to two tags. At TC the kernel has taken the outermost off the frame and keeps it beside the
+ * packet; a reply takes it along. Gives the EtherType behind the tags, 0 for a truncated one.
+ */
+static __always_inline __be16 parse_tags(const struct packet *packet, struct cursor *cursor,
+					 struct request *request)
+{
+	struct __sk_buff *skb = packet->context;
+	__be16 type = request->eth->h_proto;
+	struct vlan_tag *tag;
+
+	if (packet->hook == TC && skb->vlan_present) {
+		request->outer = skb->vlan_tci & VLAN_ID;
+	} else if (is_vlan(type)) {
+		tag = parse_vlan(cursor);
+		if (!tag)
+			return 0;
+		request->outer = ntohs(tag->control) & VLAN_ID;
+		request->network += sizeof(*tag);
+		type = tag->type;
+	} else {
+		return type;
+	}
+	if (is_vlan(type)) {
+		tag = parse_vlan(cursor);
+		if (!tag)
+			return 0;
+		request->inner = ntohs(tag->control) & VLAN_ID;
+		request->network += sizeof(*tag);
+		type = tag->type;
+	}
+	return type;
+}
+
+static __always_inline enum verdict check_ipv4(const struct iphdr *ip)
 {
 	if (ip->version != 4 || ip->ihl < 5)
 		return PASS_VERSION;
@@ -51,38 +113,104 @@ static __always_inline enum verdict check_ipv4(const struct iphdr *ip, const str
 		return PASS_OPTIONS;
 	if (ip->frag_off & htons(IPV4_FRAGMENT))
 		return PASS_FRAGMENT;
-	if ((void *)ip + ntohs(ip->tot_len) > cursor->end)
+	return UNDECIDED;
+}
+
+static __always_inline enum verdict check_ipv6(const struct ipv6hdr *ip)
+{
+	if (ip->version != 6)
+		return PASS_VERSION;
+	switch (ip->nexthdr) {
+	case IPPROTO_UDP:
+		return UNDECIDED;
+	case IPPROTO_FRAGMENT:
+		return PASS_FRAGMENT;
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS:
+	case IPPROTO_AH:
+	case IPPROTO_MH:
+		return PASS_OPTIONS;
+	default:
+		return PASS_PROTOCOL;
+	}
+}
+
+/* The IP header, and in `ip_payload` how long it says the UDP datagram is. */
+static __always_inline enum verdict parse_ip(struct cursor *cursor, struct request *request,
+					     __be16 type, u32 *ip_payload)
+{
+	enum verdict verdict;
+
+	if (type == htons(ETH_P_IP)) {
+		request->ip = parse_ipv4(cursor);
+		if (!request->ip)
+			return PASS_TRUNCATED;
+		verdict = check_ipv4(request->ip);
+		*ip_payload = ntohs(request->ip->tot_len) - sizeof(struct iphdr);
+	} else if (type == htons(ETH_P_IPV6)) {
+		request->ip6 = parse_ipv6(cursor);
+		if (!request->ip6)
+			return PASS_TRUNCATED;
+		request->ipv6 = true;
+		verdict = check_ipv6(request->ip6);
+		*ip_payload = ntohs(request->ip6->payload_len);
+	} else {
+		verdict = PASS_ETHERTYPE;
+	}
+	return verdict;
+}
+
+/*
+ * Fill `request` from a UDP datagram whose lengths agree, or say why it is none. Frames of other
+ * kinds leave after as few reads as can be: they are somebody else's traffic.
+ */
+static __always_inline enum verdict parse_request(const struct packet *packet,
+						  struct request *request)
+{
+	struct cursor cursor = { packet_start(packet), packet_end(packet) };
+	enum verdict verdict;
+	u32 ip_payload = 0;
+	__be16 type;
+
+	request->eth = parse_ethernet(&cursor);
+	if (!request->eth)
+		return PASS_TRUNCATED;
+	request->network = sizeof(struct ethhdr);
+	type = parse_tags(packet, &cursor, request);
+	if (!type)
+		return PASS_TRUNCATED;
+	verdict = parse_ip(&cursor, request, type, &ip_payload);
+	if (verdict)
+		return verdict;
+	request->udp = parse_udp(&cursor);
+	if (!request->udp)
+		return PASS_TRUNCATED;
+	request->length = ntohs(request->udp->len) - sizeof(struct udphdr);
+	if (ntohs(request->udp->len) < sizeof(struct udphdr) ||
+	    ntohs(request->udp->len) != ip_payload ||
+	    headers_length(request) + request->length > packet_length(packet))
+		return PASS_LENGTH;
+	/* A count of segments there need not be: a guest's, say, are not counted yet. */
+	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_size)
 		return PASS_LENGTH;
 	return UNDECIDED;
 }
 
-/*
- * Fill `request` from an IPv4 UDP datagram whose lengths agree, or say why it is none. Frames of
- * other kinds leave after as few reads as can be: they are somebody else's traffic.
- */
-static __always_inline enum verdict parse_request(struct cursor *cursor, struct request *request)
+/* The headers of a packet whose size or bytes have changed, where `request` says that they are. */
+static __always_inline bool locate(const struct packet *packet, struct request *request)
 {
-	enum verdict verdict;
+	void *start = packet_start(packet), *end = packet_end(packet);
 
-	request->eth = parse_ethernet(cursor);
-	if (!request->eth)
-		return PASS_TRUNCATED;
-	if (request->eth->h_proto != htons(ETH_P_IP))
-		return PASS_ETHERTYPE;
-	request->ip = parse_ipv4(cursor);
-	if (!request->ip)
-		return PASS_TRUNCATED;
-	verdict = check_ipv4(request->ip, cursor);
-	if (verdict)
-		return verdict;
-	request->udp = parse_udp(cursor);
-	if (!request->udp)
-		return PASS_TRUNCATED;
-	if (ntohs(request->udp->len) < sizeof(struct udphdr) ||
-	    ntohs(request->udp->len) + sizeof(struct iphdr) != ntohs(request->ip->tot_len))
-		return PASS_LENGTH;
-	request->length = ntohs(request->udp->len) - sizeof(struct udphdr);
-	return UNDECIDED;
+	request->eth = start;
+	if (request->ipv6) {
+		request->ip6 = start + request->network;
+		request->udp = (void *)(request->ip6 + 1);
+	} else {
+		request->ip = start + request->network;
+		request->udp = (void *)(request->ip + 1);
+	}
+	return (void *)(request->eth + 1) <= end && (void *)(request->udp + 1) <= end;
 }
 
 static __always_inline bool same_mac(const u8 *a, const u8 *b)
@@ -90,31 +218,92 @@ static __always_inline bool same_mac(const u8 *a, const u8 *b)
 	return *(u32 *)a == *(u32 *)b && *(u16 *)(a + 4) == *(u16 *)(b + 4);
 }
 
+static __always_inline struct address mapped_address(__be32 ipv4)
+{
+	struct address address = {};
+
+	address.words[2] = htonl(0xffff);
+	address.words[3] = ipv4;
+	return address;
+}
+
+static __always_inline struct address ipv6_address(const struct in6_addr *ipv6)
+{
+	struct address address;
+
+	__builtin_memcpy(&address, ipv6, sizeof(address));
+	return address;
+}
+
+static __always_inline struct address source_of(const struct request *request)
+{
+	return request->ipv6 ? ipv6_address(&request->ip6->saddr)
+			     : mapped_address(request->ip->saddr);
+}
+
+static __always_inline struct address destination_of(const struct request *request)
+{
+	return request->ipv6 ? ipv6_address(&request->ip6->daddr)
+			     : mapped_address(request->ip->daddr);
+}
+
+/*
+ * An IPv6 packet to an address that stands for an IPv4 one: no host has it, but services of IPv4
+ * are kept by it.
+ */
+static __always_inline bool to_mapped_address(const struct request *request)
+{
+	const __be32 *word;
+
+	if (!request->ipv6)
+		return false;
+	word = request->ip6->daddr.in6_u.u6_addr32;
+	return !(word[0] | word[1]) && word[2] == htonl(0xffff);
+}
+
+/* The sum of both IP addresses. */
+static __always_inline u64 addresses_sum(const struct request *request)
+{
+	return request->ipv6 ? ipv6_addresses_sum(request->ip6)
+			     : (u64)request->ip->saddr + request->ip->daddr;
+}
+
+/* Unspecified, loopback, multicast or broadcast; an IPv6 address that stands for an IPv4 one. */
+static __always_inline bool is_special(const struct request *request)
+{
+	u32 source;
+
+	if (request->ipv6) {
+		const __be32 *word = request->ip6->saddr.in6_u.u6_addr32;
+
+		return !(word[0] | word[1]) || (word[0] & htonl(0xff000000)) == htonl(0xff000000);
+	}
+	source = ntohl(request->ip->saddr);
+	return source >> 24 == 0 || source >> 24 == 127 || source >= 0xe0000000;
+}
+
 /*
  * A source that a reply must not go to: it would loop, or reach many, or a well-known service. Our
- * own addresses are the services map's to know.
+ * own addresses and ports are the maps' to know.
  */
 static __always_inline bool refused_source(const struct request *request)
 {
-	u32 source = ntohl(request->ip->saddr);
-
-	return source >> 24 == 0 || source >> 24 == 127 || source >= 0xe0000000 ||
-	       (request->eth->h_source[0] & 1) ||
+	return is_special(request) || (request->eth->h_source[0] & 1) ||
 	       ntohs(request->udp->source) < SOURCE_PORT_MIN ||
 	       request->udp->source == request->udp->dest;
 }
 
 /* May this host answer this request at all? */
 static __always_inline enum verdict check_request(const struct request *request,
-						  const struct interface *interface)
+						  const struct service *service)
 {
-	if (!same_mac(request->eth->h_dest, interface->mac))
+	if (!same_mac(request->eth->h_dest, service->mac))
 		return PASS_MAC;
 	if (refused_source(request))
 		return PASS_SOURCE;
-	if (request->ip->ttl < TTL_FLOOR)
+	if ((request->ipv6 ? request->ip6->hop_limit : request->ip->ttl) < TTL_FLOOR)
 		return PASS_TTL;
-	if (fold(ipv4_sum(request->ip)) != 0xffff)
+	if (!request->ipv6 && fold(ipv4_sum(request->ip)) != 0xffff)
 		return PASS_CHECKSUM;
 	return UNDECIDED;
 }

@@ -5,9 +5,11 @@
 
 #include <uapi/linux/if_ether.h>
 #include <uapi/linux/ip.h>
+#include <uapi/linux/ipv6.h>
 #include <uapi/linux/udp.h>
 
 #include "checksum.h"
+#include "parse.h"
 
 static __always_inline void swap_ethernet(struct ethhdr *eth)
 {
@@ -32,6 +34,18 @@ static __always_inline void swap_ipv4(struct iphdr *ip, u16 payload_length)
 	ip->check = ~fold(ipv4_sum(ip));
 }
 
+/* Traffic class and flow label are cleared: the class for the same reason, the label is the sender's. */
+static __always_inline void swap_ipv6(struct ipv6hdr *ip, u16 payload_length)
+{
+	struct in6_addr client = ip->saddr;
+
+	ip->saddr = ip->daddr;
+	ip->daddr = client;
+	*(__be32 *)ip = htonl(0x60000000);
+	ip->hop_limit -= 1;
+	ip->payload_len = htons(sizeof(struct udphdr) + payload_length);
+}
+
 static __always_inline void swap_udp(struct udphdr *udp, u16 payload_length)
 {
 	__be16 client = udp->source;
@@ -39,6 +53,21 @@ static __always_inline void swap_udp(struct udphdr *udp, u16 payload_length)
 	udp->source = udp->dest;
 	udp->dest = client;
 	udp->len = htons(sizeof(*udp) + payload_length);
+}
+
+/* `payload_sum` is the reply's, `sum` how the request's checksum was found to be. */
+static __always_inline void make_reply(struct request *request, enum sum sum, u16 payload_length,
+				       u64 payload_sum, bool skb_mode)
+{
+	u64 addresses = addresses_sum(request);
+
+	swap_ethernet(request->eth);
+	if (request->ipv6)
+		swap_ipv6(request->ip6, payload_length);
+	else
+		swap_ipv4(request->ip, payload_length);
+	swap_udp(request->udp, payload_length);
+	request->udp->check = reply_check(addresses, request->udp, payload_sum, sum, skb_mode);
 }
 
 #endif

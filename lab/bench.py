@@ -1,127 +1,266 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nanoseconds a packet, by BPF_PROG_TEST_RUN: the fast path beside the least that XDP can do.
 
-A packet keeps the edits of its last run, so each case is one that answers its own reply: client
-and server have one MAC, the reply is the request, and either end's address and port is a service.
+Two ways to measure, each with a MAC swap of its own as baseline. *Repeated*: one packet many times
+within a call; it keeps the edits of its last run, so this is for packets that stay as they are, or
+that answer their own reply (client and server have one MAC, and either end is a service). *Single*:
+a fresh packet for each call, for replies of another length than their request; the call's own clock
+reading and cold caches are in both sides.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import statistics
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
+from carom.daemon.fastpath import FastPath, Place
 from carom.errors import ExperimentError
 from carom.include import libbpf
-from carom.include.abi import ENDPOINT, SERVICE, TTL_FLOOR, Fast
+from carom.include.abi import TTL_FLOOR, Fast, Protocol
 from carom.include.bpf import Module
-from carom.include.netlink import Interface
-from carom.xdp.fastpath import FastPath
 
 _MAC = "02:00:00:00:00:01"
 _ENDS = (("198.18.0.1", 40_000), ("198.18.0.2", 51_141))
+_LOOPBACK = 1  # the interface that made-up packets come in by
 _REPEAT = 255 - TTL_FLOOR  # runs until the TTL, one less in each, reaches the floor
 _HERE = Path(__file__).resolve().parent
+_PORTS = {
+    Protocol.RAW: 51_141,
+    Protocol.KV: 12_345,
+    Protocol.MEMCACHED: 11_211,
+    Protocol.DNS: 53,
+}
+_BASELINE = "MAC swap"
 
 
 class Figure(NamedTuple):
     """One case: the median over the rounds, and the lowest and highest, ns a packet."""
 
     name: str
+    way: str
+    """`repeated` or `single`."""
     nanoseconds: float
     low: float
     high: float
     ratio: float
-    """Over the MAC swap, the median of the rounds' own ratios."""
+    """Over the MAC swap measured the same way, the median of the rounds' own ratios."""
+    above: float
+    """Nanoseconds above that MAC swap, the median of the rounds' own differences."""
 
 
 class _Case(NamedTuple):
+    name: str
+    repeated: bool
     program: int
     frame: bytes
     action: int
 
 
-def _frame(payload: bytes) -> bytes:
-    (client, client_port), (server, server_port) = _ENDS
+def _frame(payload: bytes, port: int = _ENDS[1][1]) -> bytes:
+    (client, client_port), (server, _) = _ENDS
     return bytes(
         Ether(src=_MAC, dst=_MAC)
         / IP(src=client, dst=server, ttl=255)
-        / UDP(sport=client_port, dport=server_port)
+        / UDP(sport=client_port, dport=port)
         / payload
     )
 
 
-def _serve(fastpath: FastPath, fast: Fast) -> None:
-    """Answer at both ends, without an interface and for ever."""
-    mac = bytes.fromhex(_MAC.replace(":", ""))
-    nowhere = Interface(0, "bench", mac, 1500, True, "none", ())
-    fastpath.describe(nowhere, skb_mode=False)
-    fastpath.lease[0] = 2**64 - 1
-    for address, port in _ENDS:
-        endpoint = ENDPOINT.pack(ipaddress.IPv4Address(address).packed, port.to_bytes(2, "big"), 0)
-        libbpf.update(fastpath.services_fd, endpoint, SERVICE.pack(FastPath.SERVICE, fast))
+class _Bench:
+    """One loaded fast path with a service at both ends, for ever, and one for each protocol."""
+
+    def __init__(self, stack: contextlib.ExitStack, **place: Any):
+        self.fastpath = stack.enter_context(FastPath(languages=tuple(Protocol)))
+        self.clock = JiffiesClock(self.fastpath)
+        self.fastpath.lease[0] = 2**64 - 1
+        self.fastpath.allow(["198.18.0.0/15"])
+        places = [(Protocol.RAW, *end) for end in _ENDS]
+        places += [(protocol, _ENDS[1][0], port) for protocol, port in _PORTS.items()]
+        self.fastpath.serve(
+            Place(
+                address=ipaddress.IPv4Address(address),
+                port=port,
+                ifindex=_LOOPBACK,
+                mac=bytes.fromhex(_MAC.replace(":", "")),
+                mtu=1500,
+                service=protocol,
+                protocol=protocol,
+                **place,
+            )
+            for protocol, address, port in places
+        )
+        # Here a reply is the next request, and so comes from a served port.
+        for index in range(65536 // 64):
+            ports = self.fastpath.map("served_ports")
+            libbpf.update(ports, struct.pack("=I", index), bytes(8))
+
+    def fill(self, request: bytes, reply: bytes, protocol: Protocol = Protocol.RAW) -> None:
+        """Store a reply, in the form that the protocol keeps it in."""
+        cache = Cache(self.fastpath, self.clock, 3600, protocol, protocol)
+        cache.fill(request, reply, cache.take(request))
+
+    def case(
+        self,
+        name: str,
+        payload: bytes,
+        *,
+        repeated: bool = False,
+        protocol: Protocol = Protocol.RAW,
+        answered: bool = True,
+    ) -> _Case:
+        """A case on a request of this payload."""
+        action = libbpf.XDP_TX if answered else libbpf.XDP_PASS
+        frame = _frame(payload, _PORTS[protocol])
+        return _Case(name, repeated, self.fastpath.program, frame, action)
 
 
-def _fill(fastpath: FastPath, *payloads: bytes) -> None:
-    cache = Cache(fastpath, JiffiesClock(fastpath), ttl=3600)
-    for payload in payloads:
-        cache.fill(payload, payload, cache.take(payload))
+def _cases(stack: contextlib.ExitStack) -> list[_Case]:
+    plain = stack.enter_context(Module(_HERE / "macswap.c")).program("macswap")
+    cache = _Bench(stack)
+    bouncer = _Bench(stack, fast=Fast.BOUNCE)
+    request, long = bytes(range(32)), bytes(range(256))
+    absent, no_service = bytes(32), _frame(request, 1)
+    swap = [
+        _Case(_BASELINE, repeated, plain, _frame(request), libbpf.XDP_TX)
+        for repeated in (True, False)
+    ]
+    for payload in (request, long):
+        cache.fill(payload, payload)
+    return [
+        *swap,
+        _Case("pass: no service there", True, cache.fastpath.program, no_service, libbpf.XDP_PASS),
+        cache.case("miss: 32-byte key", absent, repeated=True, answered=False),
+        cache.case("miss: 250-byte key", bytes(250), repeated=True, answered=False),
+        cache.case("hit: 32/32 bytes", request, repeated=True),
+        cache.case("hit: 256/256 bytes", long, repeated=True),
+        bouncer.case("bounce: 32 bytes", request, repeated=True),
+        bouncer.case("bounce: 1,400 bytes", bytes(1400), repeated=True),
+        *_sizes(cache),
+        *_protocols(cache),
+        *_defences(stack),
+    ]
 
 
-def _time(case: _Case, rounds: int) -> float:
-    """The mean of many short runs; raises ExperimentError if one does not do what it should."""
-    total = 0
-    for _ in range(rounds):
-        run = libbpf.test_run(case.program, case.frame, _REPEAT)
+def _sizes(bench: _Bench) -> list[_Case]:
+    """Hits of other lengths than their requests; the first is of the same, for comparison."""
+    cases = []
+    for asked, replied in ((32, 32), (64, 512), (250, 1400)):
+        payload = bytes([asked]) * asked
+        bench.fill(payload, bytes(replied))
+        cases.append(bench.case(f"hit: {asked}/{replied:,} bytes", payload))
+    return cases
+
+
+def _protocols(bench: _Bench) -> list[_Case]:
+    """A miss of each protocol, and a hit where the daemon can fill one."""
+    get = struct.pack("!HHHH", 7, 0, 1, 0) + b"get a-key-of-twenty-bytes\r\n"
+    value = struct.pack("!HHHH", 0, 0, 1, 0) + b"VALUE a-key-of-twenty-bytes 0 32\r\n%b\r\nEND\r\n"
+    query = bytes(DNS(id=7, rd=0, qd=DNSQR(qname="www.example.org")))
+    key = b"GET\x0a\0\0\0"
+    misses = [
+        bench.case(
+            "miss: kv", b"GET\x0b\0\0\0", repeated=True, protocol=Protocol.KV, answered=False
+        ),
+        bench.case(
+            "miss: memcached, 20-byte key",
+            get.replace(b"a-key", b"b-key"),
+            repeated=True,
+            protocol=Protocol.MEMCACHED,
+            answered=False,
+        ),
+        bench.case(
+            "miss: dns, www.example.org",
+            query,
+            repeated=True,
+            protocol=Protocol.DNS,
+            answered=False,
+        ),
+    ]
+    bench.fill(key, b"12345", Protocol.KV)
+    bench.fill(get, value % bytes(32), Protocol.MEMCACHED)
+    return [
+        *misses,
+        bench.case("hit: kv", key, protocol=Protocol.KV),
+        bench.case("hit: memcached, 20/32 bytes", get, protocol=Protocol.MEMCACHED),
+    ]
+
+
+def _defences(stack: contextlib.ExitStack) -> list[_Case]:
+    """A hit of 32/32 bytes again, with each bound that costs a look-up; beside the plain one."""
+    payload = bytes([32]) * 32
+    cases = []
+    bounds: dict[str, dict[str, Any]] = {
+        "with --amplify": {"multiple": 16},
+        "with --allow": {"allow_list": True},
+        "with both rates": {"prefix_rate": 2**40, "total_rate": 2**40},
+    }
+    for name, place in bounds.items():
+        bench = _Bench(stack, **place)
+        bench.fill(payload, bytes(32))
+        cases.append(bench.case(f"hit: 32/32 bytes, {name}", payload))
+    return cases
+
+
+def _time(case: _Case, runs: int) -> float:
+    """The mean of many short runs, or the median of single ones.
+
+    Raises ExperimentError if one does not do what it should.
+    """
+    times = []
+    for _ in range(runs):
+        run = libbpf.test_run(case.program, case.frame, _REPEAT if case.repeated else 1)
         if run.retval != case.action:
-            raise ExperimentError(f"a benchmark's program returned {run.retval}, not {case.action}")
-        total += run.nanoseconds
-    return total / rounds
+            raise ExperimentError(
+                f"{case.name}: its program returned {run.retval}, not {case.action}"
+            )
+        times.append(run.nanoseconds)
+    return statistics.fmean(times) if case.repeated else statistics.median(times)
 
 
 def bench(
     rounds: int = 20, runs: int = 100, progress: Callable[[int], None] = lambda done: None
 ) -> list[Figure]:
-    """Measure every case in each round, `runs` times 223 packets each, and compare.
+    """Measure every case in each round, `runs` times, and compare.
 
     Raises PrivilegeError, CompileError, VerifierError, ExperimentError.
     """
-    request, absent = bytes(range(32)), bytes(32)
-    long = bytes(range(256))
-    with Module(_HERE / "macswap.c") as plain, FastPath() as cache, FastPath() as bouncer:
-        _serve(cache, Fast.CACHE)
-        _serve(bouncer, Fast.BOUNCE)
-        _fill(cache, request, long)
-        other = bytes(Ether(src=_MAC, dst=_MAC) / IP(dst="198.18.0.2") / UDP(dport=1) / request)
-        cases = {
-            "MAC swap (baseline)": _Case(plain.program("macswap"), _frame(request), libbpf.XDP_TX),
-            "pass, no service there": _Case(cache.program, other, libbpf.XDP_PASS),
-            "miss, 32 bytes": _Case(cache.program, _frame(absent), libbpf.XDP_PASS),
-            "hit, 32/32 bytes": _Case(cache.program, _frame(request), libbpf.XDP_TX),
-            "hit, 256/256 bytes": _Case(cache.program, _frame(long), libbpf.XDP_TX),
-            "bounce, 32 bytes": _Case(bouncer.program, _frame(request), libbpf.XDP_TX),
-            "bounce, 1,400 bytes": _Case(bouncer.program, _frame(bytes(1400)), libbpf.XDP_TX),
-        }
-        times: dict[str, list[float]] = {name: [] for name in cases}
+    with contextlib.ExitStack() as stack:
+        cases = _cases(stack)
+        times: list[list[float]] = [[] for _ in cases]
         for done in range(rounds):
-            for name, case in cases.items():
-                times[name].append(_time(case, runs))
+            for case, measured in zip(cases, times, strict=True):
+                measured.append(_time(case, runs))
             progress(done + 1)
-    baseline = times["MAC swap (baseline)"]
+    baselines = {
+        case.repeated: measured
+        for case, measured in zip(cases, times, strict=True)
+        if case.name == _BASELINE
+    }
     return [
-        Figure(
-            name=name,
-            nanoseconds=statistics.median(values),
-            low=min(values),
-            high=max(values),
-            ratio=statistics.median(v / b for v, b in zip(values, baseline, strict=True)),
-        )
-        for name, values in times.items()
+        _figure(case, measured, baselines[case.repeated])
+        for case, measured in zip(cases, times, strict=True)
     ]
+
+
+def _figure(case: _Case, measured: list[float], baseline: list[float]) -> Figure:
+    pairs = list(zip(measured, baseline, strict=True))
+    return Figure(
+        name=case.name,
+        way="repeated" if case.repeated else "single",
+        nanoseconds=statistics.median(measured),
+        low=min(measured),
+        high=max(measured),
+        ratio=statistics.median(ours / swap for ours, swap in pairs),
+        above=statistics.median(ours - swap for ours, swap in pairs),
+    )

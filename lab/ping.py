@@ -128,7 +128,7 @@ class Client:
         """
         options, counts = self._options, self._counts
         complete = False
-        with contextlib.suppress(KeyboardInterrupt), _pinned(options.cpu), _without_gc():
+        with contextlib.suppress(KeyboardInterrupt), pinned(options.cpu), _without_gc():
             end = time.monotonic() + options.seconds if options.seconds else None
             for block in plan.checked().blocks():
                 payloads = block.payloads
@@ -259,7 +259,8 @@ def _wait_until(due: int) -> None:
 
 
 @contextlib.contextmanager
-def _pinned(cpu: int | None) -> Iterator[None]:
+def pinned(cpu: int | None) -> Iterator[None]:
+    """Run this thread on one CPU meanwhile. Raises UsageError."""
     before = os.sched_getaffinity(0)
     if cpu is not None:
         try:

@@ -65,7 +65,7 @@ class Laboratory:
                 *trial.server,
             ],
         )
-        self.mode = ready["mode"] or self.mode
+        self.mode = next((one["mode"] for one in ready["interfaces"]), None) or self.mode
         try:
             for plan in trial.warm:
                 self._ask(plan, Options(count=plan.keys), trial)

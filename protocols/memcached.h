@@ -3,14 +3,14 @@
  * memcached over UDP: a frame header of 8 bytes, then commands in text (doc/protocol.txt of
  * memcached; what that leaves open was read from the behaviour of 1.6.18).
  *
- * A READ is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a byte
+ * An INTENT_READ is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a byte
  * that says which of the two, then the key itself; slots leave the first byte out, so that a write
  * of the key voids both.
  *
  * memcached acts on every command in a datagram, one behind the other. A command is therefore known
- * for a WRITE of one key only where it is the datagram's last byte for byte, in a form that no
+ * for an INTENT_WRITE of one key only where it is the datagram's last byte for byte, in a form that no
  * version reads otherwise: after a store command that it refuses, memcached takes the data for more
- * commands. Whatever else could write is WRITE_ALL.
+ * commands. Whatever else could write is INTENT_WRITE_ALL.
  */
 #ifndef CAROM_MEMCACHED_H
 #define CAROM_MEMCACHED_H
@@ -229,7 +229,7 @@ static __always_inline enum memcached_lines count_lines(const u8 *text, u32 leng
 			u64 before = ((ends & -ends) - 1) >> 7;
 
 			at += (((before & ONES) * ONES) >> 56) + 1;
-			return at == length ? LINES_ONE : at > length ? LINES_NONE : LINES_MORE;
+			return at == length ? LINES_ONE : LINES_MORE;
 		}
 	}
 	return length > TEXT_ROOM ? LINES_MORE : LINES_NONE;
@@ -284,24 +284,24 @@ static __always_inline enum intent read_store(const u8 *text, u32 length, u16 *c
 	u64 number, bytes;
 
 	if (!read_argument(text, &at, TEXT_ROOM, 10, &number) || number > 0xffffffff)
-		return WRITE_ALL;
+		return INTENT_WRITE_ALL;
 	at = forget(cell, at);
 	if (text_byte(text, at++, TEXT_ROOM) != ' ' || !read_exptime(text, &at, TEXT_ROOM))
-		return WRITE_ALL;
+		return INTENT_WRITE_ALL;
 	at = forget(cell, at);
 	if (!read_argument(text, &at, TEXT_ROOM, 9, &bytes))
-		return WRITE_ALL;
+		return INTENT_WRITE_ALL;
 	at = forget(cell, at);
 	if (cas) {
 		if (!read_argument(text, &at, TEXT_ROOM, 19, &number))
-			return WRITE_ALL;
+			return INTENT_WRITE_ALL;
 		at = forget(cell, at);
 	}
 	if (text_word(text, at, TEXT_ROOM) == TEXT8(' ', 'n', 'o', 'r', 'e', 'p', 'l', 'y')) {
 		at += sizeof(u64);
-		quiet = QUIET;
+		quiet = INTENT_QUIET;
 	}
-	return data_ends(text, at, length, bytes) ? WRITE | quiet : WRITE_ALL;
+	return data_ends(text, at, length, bytes) ? INTENT_WRITE | quiet : INTENT_WRITE_ALL;
 }
 
 /* [BYTES] FLAG..., and the data. A key in base64 names another one than it shows. */
@@ -312,20 +312,20 @@ static __always_inline enum intent read_meta(const u8 *text, u32 length, u16 *ce
 
 	if (kind == KIND_MS) {
 		if (!read_argument(text, &at, TEXT_ROOM, 9, &bytes))
-			return WRITE_ALL;
+			return INTENT_WRITE_ALL;
 		at = forget(cell, at);
 	}
 	if (!read_flags(text, &at, &flags))
-		return WRITE_ALL;
+		return INTENT_WRITE_ALL;
 	at = forget(cell, at);
 	if (kind == KIND_MS ? !data_ends(text, at, length, bytes)
 			    : behind_line(text, at, TEXT_ROOM) != length)
-		return WRITE_ALL;
+		return INTENT_WRITE_ALL;
 	if (kind == KIND_MG && !(flags & ~FLAGS_READING))
-		return OTHER;
+		return INTENT_OTHER;
 	if (flags & FLAG('b'))
-		return WRITE_ALL;
-	return flags & FLAG('q') ? WRITE | QUIET : WRITE;
+		return INTENT_WRITE_ALL;
+	return flags & FLAG('q') ? INTENT_WRITE | INTENT_QUIET : INTENT_WRITE;
 }
 
 /* A command of one line, of which nothing but its key is known: it may end in noreply. */
@@ -334,23 +334,23 @@ static __always_inline enum intent read_line(const u8 *text, u32 length, u16 *ce
 	u64 number;
 
 	if (behind_line(text, at, TEXT_ROOM) == length)
-		return WRITE;
+		return INTENT_WRITE;
 	if (!read_argument(text, &at, TEXT_ROOM, 19, &number))
-		return WRITE_ALL;
+		return INTENT_WRITE_ALL;
 	at = forget(cell, at);
-	return behind_line(text, at, TEXT_ROOM) == length ? WRITE : WRITE_ALL;
+	return behind_line(text, at, TEXT_ROOM) == length ? INTENT_WRITE : INTENT_WRITE_ALL;
 }
 
-/* What a command wants of its key, which ends at `at`. WRITE_ALL also where that is not sure. */
+/* What a command wants of its key, which ends at `at`. INTENT_WRITE_ALL also where that is not sure. */
 static __always_inline enum intent read_arguments(const u8 *text, u32 length, u16 *cell, u32 at,
 						  enum memcached_kind kind)
 {
 	switch (kind) {
 	case KIND_GET:
 	case KIND_GETS:
-		return behind_line(text, at, TEXT_ROOM) == length ? READ : WRITE_ALL;
+		return behind_line(text, at, TEXT_ROOM) == length ? INTENT_READ : INTENT_WRITE_ALL;
 	case KIND_GAT:
-		return behind_line(text, at, TEXT_ROOM) == length ? WRITE : WRITE_ALL;
+		return behind_line(text, at, TEXT_ROOM) == length ? INTENT_WRITE : INTENT_WRITE_ALL;
 	case KIND_LINE:
 		return read_line(text, length, cell, at);
 	case KIND_STORE:
@@ -361,7 +361,7 @@ static __always_inline enum intent read_arguments(const u8 *text, u32 length, u1
 	case KIND_MS:
 		return read_meta(text, length, cell, at, kind);
 	default:
-		return WRITE_ALL;
+		return INTENT_WRITE_ALL;
 	}
 }
 
@@ -372,18 +372,18 @@ static __always_inline enum intent judge_lines(const u8 *text, u32 length, enum 
 	enum memcached_lines lines = count_lines(text, length);
 
 	if (lines == LINES_NONE)
-		return OTHER;
+		return INTENT_OTHER;
 	if (lines == LINES_ONE && (kind == KIND_QUERY || kind == KIND_GET || kind == KIND_GETS))
-		return OTHER;
+		return INTENT_OTHER;
 	if (lines == LINES_ONE && kind == KIND_LINE && keyed)
-		return WRITE | QUIET;
-	return WRITE_ALL | QUIET;
+		return INTENT_WRITE | INTENT_QUIET;
+	return INTENT_WRITE_ALL | INTENT_QUIET;
 }
 
 static __always_inline enum intent read_text(const u8 *text, u32 length, struct key *key)
 {
 	u32 at = MEMCACHED_HEADER, key_length = 0;
-	enum intent intent = WRITE_ALL;
+	enum intent intent = INTENT_WRITE_ALL;
 	enum memcached_kind kind = read_command(text_word(text, at, TEXT_ROOM),
 						text_word(text, at + 8, TEXT_ROOM), &at);
 	bool keyed = false;
@@ -403,12 +403,12 @@ static __always_inline enum intent read_text(const u8 *text, u32 length, struct 
 	}
 	if (keyed)
 		intent = read_arguments(text, length, &key->length, at, kind);
-	if (intent == WRITE_ALL) {
+	if (intent == INTENT_WRITE_ALL) {
 		keyed = forget(&key->length, keyed);
 		kind = forget(&key->length, kind);
 		intent = judge_lines(text, length, kind, keyed);
 	}
-	if (intent == READ)
+	if (intent == INTENT_READ)
 		key->bytes[0] = kind == KIND_GETS ? MEMCACHED_GETS : MEMCACHED_GET;
 	key->length = MEMCACHED_SLOT_FROM + key_length;
 	return intent;
@@ -424,8 +424,8 @@ static __always_inline enum intent read_binary(const u8 *text, u32 length)
 	bool proper = request[4] == 0 && *(const u32 *)(request + 8) == htonl(key_length) &&
 		      key_length >= 1 && key_length <= MEMCACHED_KEY_MAX;
 
-	return gets && proper && length == MEMCACHED_HEADER + 24 + key_length ? OTHER
-									      : WRITE_ALL | QUIET;
+	return gets && proper && length == MEMCACHED_HEADER + 24 + key_length ? INTENT_OTHER
+									      : INTENT_WRITE_ALL | INTENT_QUIET;
 }
 
 static __always_inline enum intent memcached_request(const u8 *text, u32 length, struct key *key)
@@ -434,11 +434,11 @@ static __always_inline enum intent memcached_request(const u8 *text, u32 length,
 	enum intent intent;
 
 	if (length <= MEMCACHED_HEADER || header[2] != htons(1))
-		return OTHER;  /* memcached drops it, and every part of a longer message */
+		return INTENT_OTHER;  /* memcached drops it, and every part of a longer message */
 	intent = text[MEMCACHED_HEADER] == MEMCACHED_BINARY ? read_binary(text, length)
 							     : read_text(text, length, key);
-	if ((header[1] || header[3]) && intent != OTHER)  /* memcached looks at neither */
-		return intent == READ ? OTHER : WRITE_ALL | QUIET;
+	if ((header[1] || header[3]) && intent != INTENT_OTHER)  /* memcached looks at neither */
+		return intent == INTENT_READ ? INTENT_OTHER : INTENT_WRITE_ALL | INTENT_QUIET;
 	return intent;
 }
 
@@ -478,10 +478,11 @@ static __always_inline bool read_value(const u8 *reply, u32 *at, u16 *cell, u64 
 }
 
 /* A whole reply to a get or gets of one key that found it: VALUE, data, END, in one datagram. */
-static __always_inline bool memcached_learn(u8 *reply, u32 length, struct key *key, u32 *stored,
+static __always_inline bool memcached_learn(u8 *reply, u32 *whole, struct key *key, u32 *stored,
 					    u32 *ttl)
 {
 	const __be16 *header = (const __be16 *)reply;
+	u32 length = *whole;
 	u32 at = MEMCACHED_HEADER + 6, key_length;
 	bool cas;
 	u64 bytes;

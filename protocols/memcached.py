@@ -197,6 +197,11 @@ def slot_key_of(key: bytes) -> bytes:
     return key[SLOT_FROM:]
 
 
+def keys_named(name: bytes) -> tuple[bytes, ...]:
+    """The cache keys of what a user calls by this name: what `get` and `gets` have stored."""
+    return GET + name, GETS + name
+
+
 def answer(stored: bytes, request: bytes) -> bytes:
     """A stored reply as the reply to this request."""
     return request[:2] + stored[2:]

@@ -1,31 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What a protocol tells the fast path. protocols/NAME.h has NAME_REQUEST_MAX, the longest payload
- * that can be a READ, NAME_SLOT_FROM (see below), and these functions, which call no map and
+ * that can be an INTENT_READ, NAME_SLOT_FROM (see below), and these functions, which call no map and
  * nothing that a hook lacks:
  *
  *   enum intent NAME_request(const u8 *text, u32 length, struct key *key)
  *       What a request wants, and its key: `key->length` and `key->bytes`, which come in as zeros
- *       and are of use after READ and WRITE only. What is not understood, but cannot write, is
- *       OTHER. `length` is the whole payload's; where it exceeds TEXT_ROOM, `text` has its first
+ *       and are of use after INTENT_READ and INTENT_WRITE only. What is not understood, but cannot write, is
+ *       INTENT_OTHER. `length` is the whole payload's; where it exceeds TEXT_ROOM, `text` has its first
  *       TEXT_ROOM bytes.
  *   bool NAME_answer(u8 *reply, u32 length, u32 stored, const u8 *text, u32 text_length,
  *                    u32 age, u64 *sum)
  *       Make the stored reply the reply to this request, in place and without changing its length;
  *       add to `sum` the 16-bit words that this adds to it, in memory order. False: cannot be.
  *       `age` is in seconds since the fill, rounded up.
- *   bool NAME_learn(u8 *reply, u32 length, struct key *key, u32 *stored, u32 *ttl)
- *       The key that a reply names, where it names one and may be kept at all. Bytes that
- *       NAME_answer writes are set to zero; `stored` (at first `length`) grows by what it appends
- *       for NAME_answer's own use, up to REPLY_MAX; `ttl` (at first the service's, in seconds) may
- *       only shrink.
+ *   bool NAME_learn(u8 *reply, u32 *length, struct key *key, u32 *stored, u32 *ttl)
+ *       The key that a reply names, where it names one and may be kept at all. `length` may only
+ *       shrink, by what is for one client alone. Bytes that NAME_answer writes are set to zero;
+ *       `stored` (at first `length`) grows by what it appends for NAME_answer's own use, up to
+ *       REPLY_MAX, from the next whole 8 bytes on; `ttl` (at first the service's, in seconds) may
+ *       only shrink. What is behind REPLY_MAX in the room is free to use.
  *
  * `text` and `reply` are buffers of TEXT_ROOM and REPLY_ROOM bytes in a map, zero from `length` to
  * the next whole 8 bytes; an index below the room is always allowed. `key` lies in a map too.
  *
  * The slot of a key is that of its bytes from NAME_SLOT_FROM on: key_slot() of slot.h in C,
  * NAME.slot_key_of() in Python. What stands before them tells entries apart that one write voids
- * together; the key of a WRITE has zeros there, so it names a slot and no entry.
+ * together; the key of an INTENT_WRITE has zeros there, so it names a slot and no entry.
  */
 #ifndef CAROM_PROTOCOL_H
 #define CAROM_PROTOCOL_H
@@ -38,14 +39,15 @@
 #endif
 #define REPLY_ROOM 2048
 
+/* Long names: linux/kernel.h has macros READ and WRITE. */
 enum intent {
-	OTHER = 0,  /* goes up, and neither reads nor writes what is cached */
-	READ,       /* may be answered from the cache */
-	WRITE,      /* changes what is stored under the key */
-	WRITE_ALL,  /* may change anything */
-	QUIET = 4,  /* a bit beside either WRITE: no acknowledgement need follow */
+	INTENT_OTHER = 0,  /* goes up, and neither reads nor writes what is cached */
+	INTENT_READ,       /* may be answered from the cache */
+	INTENT_WRITE,      /* changes what is stored under the key */
+	INTENT_WRITE_ALL,  /* may change anything */
+	INTENT_QUIET = 4,  /* a bit beside either INTENT_WRITE: no acknowledgement need follow */
 };
 
-#define INTENT_MASK 3  /* what is left without QUIET */
+#define INTENT_MASK 3  /* what is left without INTENT_QUIET */
 
 #endif

@@ -7,7 +7,7 @@
 
 static __always_inline bool raw_has_key(u32 payload_length)
 {
-	return payload_length >= 1 && payload_length <= KEY_MAX;
+	return payload_length >= 1 && payload_length <= RAW_MAX;
 }
 
 #endif

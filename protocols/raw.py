@@ -3,9 +3,19 @@
 
 from __future__ import annotations
 
-from carom.include.abi import KEY_MAX
+from carom.include.abi import RAW_MAX
 
 
 def key_of(request: bytes) -> bytes | None:
     """The cache key of a request; None for one that has none: empty, or longer than a key."""
-    return request if 1 <= len(request) <= KEY_MAX else None
+    return request if 1 <= len(request) <= RAW_MAX else None
+
+
+def slot_key_of(key: bytes) -> bytes:
+    """The bytes of a cache key that its slot is computed from: all of them."""
+    return key
+
+
+def keys_named(name: bytes) -> tuple[bytes, ...]:
+    """The cache keys of what a user calls by this name: the request itself."""
+    return (name,)

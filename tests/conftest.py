@@ -11,9 +11,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from carom.daemon.fastpath import FastPath
 from carom.errors import PrivilegeError
 from carom.include.bpf import check_privileges
-from carom.xdp.fastpath import FastPath
 
 TESTS = Path(__file__).resolve().parent
 PRIVILEGED = ("prog", "netns")

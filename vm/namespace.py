@@ -24,6 +24,7 @@ from carom.include.resource import Resource
 T = TypeVar("T")
 
 PREFIX = "carom-"
+_IPV6 = Path("/proc/sys/net/ipv6/conf")
 _CLAIMS = Path("/run/carom/namespaces")
 _MOUNTS = Path("/run/netns")
 
@@ -64,19 +65,32 @@ class Namespace(Resource):
     def up(self, interface: str) -> None:
         """Set an interface up."""
         with self.netlink() as netlink:
-            netlink.link("set", index=netlink.link_lookup(ifname=interface)[0], state="up")
+            netlink.link("set", index=self._index(netlink, interface), state="up")
 
     def address(self, interface: str, address: str, prefix: int) -> None:
-        """Add an IPv4 address to an interface."""
+        """Add an address to an interface, to be used at once (IPv6 would look for duplicates)."""
+        flags = {}
+        if ":" in address:
+            flags = {"flags": _NODAD}
+            self.call(lambda: (_IPV6 / interface / "disable_ipv6").write_text("0"))
         with self.netlink() as netlink:
-            index = netlink.link_lookup(ifname=interface)[0]
-            netlink.addr("add", index=index, address=address, prefixlen=prefix)
+            netlink.addr(
+                "add",
+                index=self._index(netlink, interface),
+                address=address,
+                prefixlen=prefix,
+                **flags,
+            )
 
     def neighbour(self, interface: str, address: str, mac: str) -> None:
         """Know an address' MAC for good: no ARP disturbs a measurement."""
         with self.netlink() as netlink:
-            index = netlink.link_lookup(ifname=interface)[0]
+            index = self._index(netlink, interface)
             netlink.neigh("add", dst=address, lladdr=mac, ifindex=index, state="permanent")
+
+    @staticmethod
+    def _index(netlink: Any, interface: str) -> int:
+        return int(netlink.link_lookup(ifname=interface)[0])
 
     def mac(self, interface: str) -> str:
         """The MAC address of an interface."""
@@ -131,6 +145,9 @@ class Namespace(Resource):
         self._claim.close()
 
 
+_NODAD = 0x02  # IFA_F_NODAD, linux/if_addr.h
+
+
 def join(a: Namespace, a_interface: str, b: Namespace, b_interface: str) -> None:
     """Join two namespaces by a veth, both ends up."""
     with a.netlink() as netlink:
@@ -140,8 +157,10 @@ def join(a: Namespace, a_interface: str, b: Namespace, b_interface: str) -> None
             kind="veth",
             peer={"ifname": b_interface, "net_ns_fd": b.name},
         )
-    a.up(a_interface)
-    b.up(b_interface)
+    for one, interface in ((a, a_interface), (b, b_interface)):
+        # No address of its own making, and so no packets that nobody asked for.
+        one.run("ip", "link", "set", interface, "addrgenmode", "none")
+        one.up(interface)
 
 
 def pids(name: str) -> Iterator[int]:

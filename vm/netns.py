@@ -18,6 +18,9 @@ INTERFACE = "carom0"
 CLIENT = "198.18.0.1"
 SERVER = "198.18.0.2"
 PREFIX_LENGTH = 30
+CLIENT_IPV6 = "2001:db8::1"
+SERVER_IPV6 = "2001:db8::2"
+PREFIX_LENGTH_IPV6 = 64
 _OFFLOADS = {
     "tx-checksumming": "tx_checksum",
     "generic-receive-offload": "gro",
@@ -54,13 +57,17 @@ class NamespacePair(Resource):
             client = stack.enter_context(Namespace("client"))
             server = stack.enter_context(Namespace("server"))
             join(client, INTERFACE, server, INTERFACE)
-            for one, address, other, other_address in (
-                (client, CLIENT, server, SERVER),
-                (server, SERVER, client, CLIENT),
-            ):
+            ends = (
+                (client, (CLIENT, CLIENT_IPV6), server, (SERVER, SERVER_IPV6)),
+                (server, (SERVER, SERVER_IPV6), client, (CLIENT, CLIENT_IPV6)),
+            )
+            for one, addresses, other, other_addresses in ends:
                 one.up("lo")
-                one.address(INTERFACE, address, PREFIX_LENGTH)
-                one.neighbour(INTERFACE, other_address, other.mac(INTERFACE))
+                lengths = (PREFIX_LENGTH, PREFIX_LENGTH_IPV6)
+                for address, length in zip(addresses, lengths, strict=True):
+                    one.address(INTERFACE, address, length)
+                for address in other_addresses:
+                    one.neighbour(INTERFACE, address, other.mac(INTERFACE))
                 if not tx_checksum:
                     one.run("ethtool", "-K", INTERFACE, "tx", "off")
             stack.callback(os.close, attach_pass(client, INTERFACE))

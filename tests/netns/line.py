@@ -4,26 +4,44 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from carom.vm.namespace import Namespace, join
-from carom.vm.netns import NamespacePair, attach_pass
+from carom.vm.netns import (
+    CLIENT,
+    CLIENT_IPV6,
+    SERVER,
+    SERVER_IPV6,
+    NamespacePair,
+    attach_pass,
+)
 from netns.process import INTERFACE
 
 ROUTED_CLIENT, ROUTER_NEAR = "198.18.1.1", "198.18.1.2"
 ROUTER_FAR, ROUTED_SERVER = "198.18.2.1", "198.18.2.2"
+ROUTED_CLIENT6, ROUTER_NEAR6 = "2001:db8:1::1", "2001:db8:1::2"
+ROUTER_FAR6, ROUTED_SERVER6 = "2001:db8:2::1", "2001:db8:2::2"
 
 
 class Line(NamedTuple):
-    """Two ends, and the addresses of server and client."""
+    """Two ends, and the addresses of server and client: IPv4's, and IPv6's."""
 
     client: Namespace
     server: Namespace
     address: str
     client_address: str
+    address6: str
+    client_address6: str
+
+    def over(self, version: int) -> Line:
+        """The same ends, with the addresses of this IP."""
+        if version == 4:
+            return self
+        return self._replace(address=self.address6, client_address=self.client_address6)
 
     def offload(self, *, sender: bool, replier: bool) -> None:
         """Let the ends leave their checksums to their devices, or make them."""
@@ -34,7 +52,14 @@ class Line(NamedTuple):
 def of_pair(pair: NamespacePair) -> Line:
     """A pair's own ends."""
     client, server = pair.client, pair.server
-    return Line(client.namespace, server.namespace, server.address, client.address)
+    return Line(
+        client.namespace,
+        server.namespace,
+        server.address,
+        client.address,
+        SERVER_IPV6,
+        CLIENT_IPV6,
+    )
 
 
 def _verify_all(client: Namespace) -> None:
@@ -51,6 +76,17 @@ def straight() -> Iterator[Line]:
 
 
 @contextlib.contextmanager
+def bare() -> Iterator[Line]:
+    """A pair whose ends carry no XDP program. The server's takes raw frames: it has GRO on."""
+    with Namespace("client") as client, Namespace("server") as server:
+        join(client, INTERFACE, server, INTERFACE)
+        client.address(INTERFACE, CLIENT, 29)
+        server.address(INTERFACE, SERVER, 29)
+        server.run("ethtool", "-K", INTERFACE, "gro", "on")
+        yield Line(client, server, SERVER, CLIENT)
+
+
+@contextlib.contextmanager
 def routed() -> Iterator[Line]:
     """A pair with a router in between."""
     with contextlib.ExitStack() as stack:
@@ -61,15 +97,28 @@ def routed() -> Iterator[Line]:
         join(router, "far", server, INTERFACE)
         for namespace, interface, address in (
             (client, INTERFACE, ROUTED_CLIENT),
+            (client, INTERFACE, ROUTED_CLIENT6),
             (router, "near", ROUTER_NEAR),
+            (router, "near", ROUTER_NEAR6),
             (router, "far", ROUTER_FAR),
+            (router, "far", ROUTER_FAR6),
             (server, INTERFACE, ROUTED_SERVER),
+            (server, INTERFACE, ROUTED_SERVER6),
         ):
-            namespace.address(interface, address, 30)
-        client.run("ip", "route", "add", "default", "via", ROUTER_NEAR)
-        server.run("ip", "route", "add", "default", "via", ROUTER_FAR)
-        router.call(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+            namespace.address(interface, address, 64 if ":" in address else 30)
+        for near, interface, via in (
+            (client, "near", (ROUTER_NEAR, ROUTER_NEAR6)),
+            (server, "far", (ROUTER_FAR, ROUTER_FAR6)),
+        ):
+            near.neighbour(INTERFACE, via[1], router.mac(interface))
+            for address in via:
+                near.run("ip", "route", "add", "default", "via", address)
+        router.neighbour("near", ROUTED_CLIENT6, client.mac(INTERFACE))
+        router.neighbour("far", ROUTED_SERVER6, server.mac(INTERFACE))
+        for forwards in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            file = Path("/proc/sys/net") / forwards
+            router.call(functools.partial(file.write_text, "1"))
         # A veth sends what native XDP answers only to a peer that has a program too.
         stack.callback(os.close, attach_pass(router, "far"))
         _verify_all(client)
-        yield Line(client, server, ROUTED_SERVER, ROUTED_CLIENT)
+        yield Line(client, server, ROUTED_SERVER, ROUTED_CLIENT, ROUTED_SERVER6, ROUTED_CLIENT6)

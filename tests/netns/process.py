@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from carom.daemon import control
+from carom.include import libbpf
 from carom.vm.namespace import Namespace
 
 INTERFACE = "carom0"
@@ -26,8 +29,8 @@ DEADLINE = 60.0
 HERE = Path(__file__).resolve().parent
 CAROM = [sys.executable, "-P", "-m", "carom"]
 
-_BACKGROUND = {"pass_ethertype"}
-"""Verdicts on what hosts say without being asked: ARP."""
+_BACKGROUND = {"pass_ethertype", "pass_options", "pass_protocol"}
+"""Verdicts on what hosts say without being asked: ARP, and ICMPv6 with and without options."""
 
 
 def until(true: Callable[[], object], what: str) -> None:
@@ -43,6 +46,25 @@ def attached(namespace: Namespace, interface: str = INTERFACE) -> dict[str, Any]
     (link,) = json.loads(namespace.run("ip", "-json", "link", "show", interface))
     xdp = link.get("xdp")
     return xdp["prog"] if xdp else None
+
+
+def at_tc(namespace: Namespace, interface: str = INTERFACE) -> list[int]:
+    """The ids of the TC programs linked to an interface's ingress."""
+
+    def query() -> list[int]:
+        ids, count = (ctypes.c_uint32 * 64)(), ctypes.c_uint32(64)
+        result = libbpf.library().bpf_prog_query(
+            socket.if_nametoindex(interface),
+            libbpf.BPF_TCX_INGRESS,
+            0,
+            None,
+            ctypes.byref(ids),
+            ctypes.byref(count),
+        )
+        assert result == 0, os.strerror(-result)
+        return list(ids[: count.value])
+
+    return namespace.call(query)
 
 
 def control_socket(pid: int) -> Path:
@@ -100,7 +122,7 @@ def run(namespace: Namespace, *arguments: str, **options: Any) -> Ended:
 
 
 class Carom:
-    """`carom serve` in a namespace, ready when this is made; leaving the context ends it.
+    """`carom serve` (or `front`) in a namespace, ready when this is made; leaving it ends it.
 
     Leaving by itself checks what holds for every end by a signal: exit code 0, no traceback (but
     for handlers that fail on purpose), no program and no control socket left.
@@ -112,16 +134,24 @@ class Carom:
         *arguments: str,
         interface: str | None = INTERFACE,
         handlers_fail: bool = False,
+        command: str = "serve",
     ):
         self.namespace = namespace
         self.interface = interface
         self._handlers_fail = handlers_fail
+        self._strangers = at_tc(namespace, interface) if interface else []
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in _end
         where = ("-i", interface) if interface else ()
-        self.process = start(namespace, "serve", *where, *arguments, "--json", stderr=self._stderr)
+        self.process = start(namespace, command, *where, *arguments, "--json", stderr=self._stderr)
         self.pid = self.process.pid
         self.ended: Ended | None = None
         self.ready: dict[str, Any] = json.loads(self._first_line())
+
+    @property
+    def mode(self) -> str | None:
+        """XDP's mode, where it is on an interface."""
+        found = [one["mode"] for one in self.ready["interfaces"]]
+        return found[0] if found else None
 
     def _first_line(self) -> str:
         assert self.process.stdout
@@ -150,7 +180,7 @@ class Carom:
         """Verdicts, and the counters of the server and its cache."""
         status = self.status()
         cache = status["cache"] or {}
-        counters = {**status["verdicts"], **status["server"]}
+        counters = {**status["verdicts"], **(status["server"] or {})}
         counters |= {name: cache[name] for name in ("fills", "refused", "unfit") if cache}
         return {name: n for name, n in counters.items() if name not in _BACKGROUND}
 
@@ -207,6 +237,7 @@ class Carom:
         assert not control_socket(self.pid).exists()
         if self.interface:
             assert attached(self.namespace, self.interface) is None
+            assert at_tc(self.namespace, self.interface) == self._strangers
 
     def __enter__(self) -> Carom:
         return self

@@ -202,5 +202,5 @@ def test_status(told: Carom, client: Client, straight: Line) -> None:
     assert status["verdicts"]["hit"] == before["hit"] + 1
     assert status["verdicts"]["miss"] == before["miss"] + 1
     shown = run(straight.server, "status", "--pid", str(told.pid)).stdout.splitlines()
-    assert f"xdp/generic on carom0, pid {told.pid}" in shown[0]
-    assert any(line.split() == ["hit", f"{before['hit'] + 1:,}"] for line in shown)
+    assert f"xdp/generic on carom0 pid {told.pid}" in shown[0]
+    assert any(line.split() == ["xdp", "hit", f"{before['hit'] + 1:,}"] for line in shown)

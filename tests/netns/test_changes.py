@@ -147,9 +147,9 @@ def test_interface_is_deleted(own_line: Line) -> None:
 def test_auto_on_a_veth_is_generic(straight: Line, client: Client) -> None:
     """Native would lose every reply there without a program at the peer: so it is asked for."""
     with Carom(straight.server, "--fast", "bounce") as carom:
-        assert carom.ready["mode"] == "generic"
+        assert carom.mode == "generic"
         assert client.ask(b"generic") == b"generic"
         assert attached(straight.server)
         assert "generic XDP" in carom.stderr()
         assert "--mode native" in carom.stderr()
-        assert carom.ready["port"] == PORT
+        assert carom.ready["services"][0]["port"] == PORT

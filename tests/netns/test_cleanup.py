@@ -91,7 +91,10 @@ def test_clean_after_kill_9() -> None:
 
         assert living.there() == living.namespaces
         assert _alive(living.made["orphan"])
-        assert control.call("status", living.made["carom"])["ready"]["mode"] == "generic"
+        assert (
+            control.call("status", living.made["carom"])["ready"]["interfaces"][0]["mode"]
+            == "generic"
+        )
         assert living.leave() == 0
         assert living.there() == set()
 

@@ -74,7 +74,7 @@ def test_unknown_option(straight: Line) -> None:
 def test_port_in_use(straight: Line) -> None:
     with Carom(straight.server, "--hook", "none"):
         ended = run(straight.server, "serve", *ON)
-    check_refused(straight, ended, 1, f"0.0.0.0:{PORT}", "in use")
+    check_refused(straight, ended, 1, f"0.0.0.0 port {PORT}", "in use")
 
 
 def test_no_privileges(straight: Line) -> None:
@@ -113,10 +113,10 @@ def test_no_kernel_headers(straight: Line, tmp_path: Path) -> None:
 
 
 BREAKS = {
-    "compile": ("return finish(answer(ctx));", "return finish(answer(this_is_not_there));"),
+    "compile": ("xdp/fastpath.c", "answer(&packet);", "answer(this_is_not_there);"),
     # No check against data_end: the verifier's first rule.
-    "verify": ("return finish(answer(ctx));", "return *(int *)(long)ctx->data;"),
-    "map": ("BPF_TABLE(CACHE_TYPE, struct key", 'BPF_TABLE("array", struct key'),
+    "verify": ("xdp/fastpath.c", "count(XDP, verdict);", "return *(int *)(long)context->data;"),
+    "map": ("include/maps.h", "BPF_TABLE(CACHE_TYPE, struct key", 'BPF_TABLE("array", struct key'),
 }
 
 
@@ -126,8 +126,8 @@ def broken(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     package = tmp_path / "carom"
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(carom.__file__).parent, package, ignore=ignore)
-    source = package / "xdp" / "fastpath.c"
-    good, bad = BREAKS[request.param]
+    file, good, bad = BREAKS[request.param]
+    source = package / file
     text = source.read_text()
     assert text.count(good) == 1
     source.write_text(text.replace(good, bad))
@@ -137,9 +137,9 @@ def broken(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 @pytest.mark.parametrize(
     ("broken", "said", "log"),
     [
-        ("compile", "clang refused fastpath.c", "this_is_not_there"),
-        ("verify", "verifier refused fastpath of fastpath.c", "processed"),
-        ("map", "refused a map of fastpath.c", "could not open bpf map"),
+        ("compile", "clang refused xdp/fastpath.c", "this_is_not_there"),
+        ("verify", "verifier refused xdp_fastpath of xdp/fastpath.c", "processed"),
+        ("map", "refused a map of xdp/fastpath.c", "could not open bpf map"),
     ],
     indirect=["broken"],
 )

@@ -48,7 +48,7 @@ def test_end_by_a_signal(straight: Line, mode: str, number: int) -> None:
         assert control_socket(carom.pid).exists()
         program = attached(straight.server)
         assert program
-        assert program["name"] == "fastpath"
+        assert program["name"] == "xdp_fastpath"
         carom.signal(number)
         ended = carom.wait()
         carom.check_clean(ended)

@@ -20,16 +20,23 @@ from netns.wire import Client, Frame, Tap, check_sums, checksum_errors
 SIZES = (1, 2, 31, 32, 255, 256)
 
 
+HOW = {
+    "native": ("--mode", "native"),
+    "generic": ("--mode", "generic"),
+    "tc": ("--hook", "tc"),
+}
+
+
 @pytest.fixture(scope="module", params=["straight", "routed"])
-def line(request: pytest.FixtureRequest) -> Line:
+def way(request: pytest.FixtureRequest) -> Line:
     """Either way from client to server."""
     found: Line = request.getfixturevalue(request.param)
     return found
 
 
-@pytest.fixture(scope="module", params=["native", "generic"])
-def mode(request: pytest.FixtureRequest) -> str:
-    """Either mode of XDP."""
+@pytest.fixture(scope="module", params=HOW)
+def how(request: pytest.FixtureRequest) -> str:
+    """Either mode of XDP, or TC."""
     return str(request.param)
 
 
@@ -40,10 +47,16 @@ def fast(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def carom(line: Line, mode: str, fast: str) -> Iterator[Carom]:
-    """One carom for each of these; offloads may change under it."""
-    with Carom(line.server, "--mode", mode, "--fast", fast) as carom:
+def carom(way: Line, how: str, fast: str) -> Iterator[Carom]:
+    """One carom for each of these and both IPs; offloads may change under it."""
+    with Carom(way.server, *HOW[how], "--bind", "::", "--fast", fast) as carom:
         yield carom
+
+
+@pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
+def line(way: Line, request: pytest.FixtureRequest) -> Line:
+    """The way, over either IP."""
+    return way.over(request.param)
 
 
 def _payload(size: int) -> bytes:
@@ -59,13 +72,14 @@ def _replies(frames: list[Frame]) -> list[Frame]:
 @pytest.mark.parametrize("replier", [True, False], ids=["replier-tx-on", "replier-tx-off"])
 @pytest.mark.parametrize("sender", [True, False], ids=["sender-tx-on", "sender-tx-off"])
 def test_reply_is_right(
-    carom: Carom, line: Line, mode: str, fast: str, sender: bool, replier: bool
+    carom: Carom, line: Line, how: str, fast: str, sender: bool, replier: bool
 ) -> None:
-    assert (carom.ready["mode"], carom.ready["fast"]) == (mode, fast)
+    (on,) = carom.ready["interfaces"]
+    assert (on["mode"] or on["hook"], carom.ready["services"][0]["fast"]) == (how, fast)
     line.offload(sender=sender, replier=replier)
     if fast == "cache":
         control.call("flush", carom.pid)
-    before = carom.counters()
+    before, before_tc = carom.counters(), carom.status()["hooks"]["tc"]
     errors = checksum_errors(line.client)
     asked, from_kernel = [], []
     with Client(line.client, line.address) as client, Tap(line.client) as tap:
@@ -84,13 +98,16 @@ def test_reply_is_right(
         carom.expect(before, miss=rounds, hit=rounds, replies=rounds, fills=rounds)
     else:
         carom.expect(before, bounce=rounds)
+    at_tc = carom.status()["hooks"]["tc"]
+    name = "hit" if fast == "cache" else "bounce"
+    assert at_tc[name] - before_tc[name] == (rounds if how == "tc" else 0)
     assert checksum_errors(line.client) == errors
     requests = [frame for frame in asked if frame.outgoing]
     assert {frame.half_made for frame in requests} == {sender}, "offloads are not what was asked"
     assert len(requests) == len(_replies(asked)) == rounds * (2 if fast == "cache" else 1)
     for frame in _replies(asked):
         check_sums(frame)
-    if mode == "native" or not sender:
+    if how == "native" or not sender:
         assert not any(frame.half_made for frame in _replies(from_kernel))
 
 
@@ -158,7 +175,7 @@ def test_pair_without_tx_checksums() -> None:
             Client(line.client, line.address) as client,
             Tap(line.client) as tap,
         ):
-            assert carom.ready["mode"] is None
+            assert carom.mode is None
             assert client.ask(b"whole") == b"whole"
             frames = tap.frames()
     assert [(frame.outgoing, frame.half_made) for frame in frames] == [

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scapy.layers.inet import IP, UDP, in4_pseudoheader
+from scapy.layers.inet6 import IPv6, PseudoIPv6
+from scapy.packet import Packet
 from scapy.utils import checksum
 
 from carom.include.resource import Resource
@@ -17,43 +19,76 @@ from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, INTERFACE
 from netns.services import PORT
 
-_ETH_P_ALL, _ETH_P_IP = 0x0003, 0x0800
+_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _SOL_PACKET, _PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
 _AUXDATA = struct.Struct("=IIIHHHH")
 _CSUM_NOT_READY = 1 << 3  # TP_STATUS_CSUMNOTREADY
-_ETHERNET = 14
+_VLAN_VALID, _VLAN_TPID_VALID = 1 << 4, 1 << 6  # TP_STATUS_VLAN_{,TPID_}VALID
+_UDP_SEGMENT = 103  # linux/udp.h
 
 
 class Frame(NamedTuple):
-    """One IPv4 frame. `half_made`: the kernel knows that its UDP checksum is still to be made."""
+    """One frame of IPv4, or of UDP over IPv6, with its VLAN tags where they are on the wire.
+
+    `half_made`: the kernel knows that its UDP checksum is still to be made.
+    """
 
     data: bytes
     outgoing: bool
     half_made: bool
 
-    def ip(self) -> IP:
-        """Its IPv4 packet, without Ethernet's padding."""
-        length = int.from_bytes(self.data[_ETHERNET + 2 : _ETHERNET + 4], "big")
-        return IP(self.data[_ETHERNET : _ETHERNET + length])
+    def ip(self) -> Packet:
+        """Its IP packet, without Ethernet's padding."""
+        at = 12
+        while self.data[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
+            at += 4
+        kind, packet = self.data[at : at + 2], self.data[at + 2 :]
+        if kind == _ETH_P_IP.to_bytes(2, "big"):
+            return IP(packet[: int.from_bytes(packet[2:4], "big")])
+        return IPv6(packet[: 40 + int.from_bytes(packet[4:6], "big")])
 
 
 def check_sums(frame: Frame) -> None:
     """The IPv4 checksum is right, and the UDP checksum is what the kernel takes it for."""
     found = frame.ip()
     made = found.copy()
-    del made.chksum, made[UDP].chksum
-    made = IP(bytes(made))
-    assert found.chksum == made.chksum, "IPv4 checksum"
+    del made[UDP].chksum
+    if IP in made:
+        del made.chksum
+    made = type(found)(bytes(made))
+    if IP in made:
+        assert found.chksum == made.chksum, "IPv4 checksum"
     if frame.half_made:
-        half = 0xFFFF ^ checksum(in4_pseudoheader(socket.IPPROTO_UDP, found, found[UDP].len))
-        assert found[UDP].chksum == half, "UDP checksum of the pseudo-header"
+        assert found[UDP].chksum == _half(found), "UDP checksum of the pseudo-header"
     else:
         assert found[UDP].chksum == made[UDP].chksum, "UDP checksum"
 
 
+def _half(packet: Packet) -> int:
+    """The folded sum of the pseudo-header."""
+    if IP in packet:
+        header = in4_pseudoheader(socket.IPPROTO_UDP, packet, packet[UDP].len)
+    else:
+        header = bytes(PseudoIPv6(src=packet.src, dst=packet.dst, uplen=packet[UDP].len, nh=17))
+    return 0xFFFF ^ int(checksum(header))
+
+
+def _with_tag(data: bytes, auxdata: tuple[int, ...]) -> bytes:
+    """The kernel takes the outermost tag off; here it is again."""
+    status, tci, tpid = auxdata[0], auxdata[5], auxdata[6]
+    if not status & _VLAN_VALID:
+        return data
+    kind = tpid if status & _VLAN_TPID_VALID else 0x8100
+    return data[:12] + struct.pack("!HH", kind, tci) + data[12:]
+
+
+def _is_udp6(kind: int, data: bytes) -> bool:
+    return kind == _ETH_P_IPV6 and data[20] == socket.IPPROTO_UDP
+
+
 class Tap(Resource):
-    """Sees the IPv4 frames of an interface, both ways."""
+    """Sees the frames of an interface, both ways: of IPv4, UDP over IPv6, or behind a VLAN tag."""
 
     def __init__(self, namespace: Namespace, interface: str = INTERFACE):
         def make() -> socket.socket:
@@ -74,15 +109,18 @@ class Tap(Resource):
                 data, extra, _, address = self._socket.recvmsg(65_536, 256)
             except BlockingIOError:
                 return frames
-            if address[1] != _ETH_P_IP:
-                continue
-            status = next(
-                _AUXDATA.unpack(value)[0]
+            auxdata = next(
+                _AUXDATA.unpack(value)
                 for level, kind, value in extra
                 if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA)
             )
+            tagged = auxdata[0] & _VLAN_VALID or address[1] in (0x8100, 0x88A8)
+            # What hosts say by themselves over IPv6 is no UDP.
+            if not (tagged or address[1] == _ETH_P_IP or _is_udp6(address[1], data)):
+                continue
             outgoing = address[2] == socket.PACKET_OUTGOING
-            frames.append(Frame(data, outgoing, bool(status & _CSUM_NOT_READY)))
+            half_made = bool(auxdata[0] & _CSUM_NOT_READY)
+            frames.append(Frame(_with_tag(data, auxdata), outgoing, half_made))
 
     def send(self, frame: bytes) -> None:
         """Send a frame as it is."""
@@ -97,7 +135,8 @@ class Client(Resource):
     """A connected UDP socket inside a namespace."""
 
     def __init__(self, namespace: Namespace, address: str, port: int = PORT):
-        self._socket = namespace.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = namespace.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
         self._socket.connect((address, port))
         self._socket.settimeout(DEADLINE)
         self.port: int = self._socket.getsockname()[1]
@@ -105,6 +144,12 @@ class Client(Resource):
     def send(self, request: bytes) -> None:
         """Send a request."""
         self._socket.send(request)
+
+    def send_segments(self, requests: bytes, size: int) -> None:
+        """Send several requests, of `size` bytes each, as one super-packet (UDP GSO)."""
+        self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, size)
+        self._socket.send(requests)
+        self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
 
     def receive(self) -> bytes:
         """The next reply. Raises TimeoutError when there is none."""
@@ -158,11 +203,13 @@ class Client(Resource):
 
 
 def checksum_errors(namespace: Namespace) -> int:
-    """UDP datagrams that the kernel found a wrong checksum in."""
+    """UDP datagrams, of either IP, that the kernel found a wrong checksum in."""
 
     def read() -> int:
         lines = Path("/proc/thread-self/net/snmp").read_text().splitlines()
         names, values = (line.split()[1:] for line in lines if line.startswith("Udp:"))
-        return int(dict(zip(names, values, strict=True))["InCsumErrors"])
+        of_ipv4 = int(dict(zip(names, values, strict=True))["InCsumErrors"])
+        lines = Path("/proc/thread-self/net/snmp6").read_text().splitlines()
+        return of_ipv4 + int(dict(line.split() for line in lines)["Udp6InCsumErrors"])
 
     return namespace.call(read)

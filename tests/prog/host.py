@@ -4,35 +4,76 @@
 from __future__ import annotations
 
 import ipaddress
+from enum import Enum
 from typing import NamedTuple
 
 from carom.daemon.cache import Cache
+from carom.daemon.fastpath import ENTRY_CLASSES, FastPath, LengthClass, Place
 from carom.include import libbpf
-from carom.include.abi import ENTRY, KEY, Fast, Verdict
-from carom.include.netlink import Interface
-from carom.xdp.fastpath import FastPath
-from prog.packets import HOST, HOST_MAC, PORT
+from carom.include.abi import Fast, Hook, Verdict
+from prog.packets import HOST_MAC, PLAIN, PORT, Fields, Wire
+
+IFINDEX = 1
+"""Of the interface that frames of PROG_TEST_RUN come in by: the namespace's loopback."""
 
 START = 1_000_000
 """Jiffies when a test begins."""
 
 
+class Action(Enum):
+    """What a program tells the kernel to do, whatever its hook calls that."""
+
+    PASS = "pass"
+    ANSWER = "answer"
+    DROP = "drop"
+
+
+_TC_ACT_UNSPEC, _TC_ACT_REDIRECT, _TC_ACT_SHOT = 0xFFFFFFFF, 7, 2  # linux/pkt_cls.h
+_ACTIONS = {
+    Hook.XDP: {
+        libbpf.XDP_PASS: Action.PASS,
+        libbpf.XDP_TX: Action.ANSWER,
+        libbpf.XDP_ABORTED: Action.DROP,
+    },
+    Hook.TC: {
+        _TC_ACT_UNSPEC: Action.PASS,
+        _TC_ACT_REDIRECT: Action.ANSWER,
+        _TC_ACT_SHOT: Action.DROP,
+    },
+}
+
+
 class Outcome(NamedTuple):
-    """What became of a frame: the one verdict counted, the XDP action, the bytes that came out."""
+    """What became of a frame: the one verdict counted, the action, the bytes that came out."""
 
     verdict: Verdict
-    action: int
+    action: Action
     frame: bytes
 
 
 def passed(verdict: Verdict, frame: bytes) -> Outcome:
     """Handed on, untouched."""
-    return Outcome(verdict, libbpf.XDP_PASS, frame)
+    return Outcome(verdict, Action.PASS, frame)
 
 
 def sent(verdict: Verdict, frame: bytes) -> Outcome:
     """Answered with this frame."""
-    return Outcome(verdict, libbpf.XDP_TX, frame)
+    return Outcome(verdict, Action.ANSWER, frame)
+
+
+class Setting(NamedTuple):
+    """A hook, what frames look like there, and whether XDP is generic."""
+
+    hook: Hook = Hook.XDP
+    wire: Wire = PLAIN
+    generic: bool = False
+
+    def __str__(self) -> str:
+        hook = "generic" if self.generic else self.hook.name.lower()
+        return f"{hook}-{self.wire}"
+
+
+XDP_PLAIN = Setting()
 
 
 class Ticks:
@@ -55,54 +96,108 @@ class Ticks:
 
 
 class Host:
-    """The fast path with one service at HOST:PORT, an empty cache, a lease and a clock at START."""
+    """The fast path with one service at the wire's host and PORT, an empty cache, a lease and a
+    clock at START.
 
-    def __init__(self, fastpath: FastPath, *, ttl: int = 100):
+    Frames come in by the interface that PROG_TEST_RUN makes up, which is the namespace's first.
+    """
+
+    def __init__(
+        self,
+        fastpath: FastPath,
+        setting: Setting = XDP_PLAIN,
+        *,
+        ttl: int = 100,
+    ):
         self.fastpath = fastpath
+        hook, wire, generic = setting
+        self.hook = hook
+        self.wire = wire
+        self.program = fastpath.program if hook == Hook.XDP else fastpath.tc_program
         self.clock = Ticks(fastpath)
+        self._counts = fastpath.verdicts(hook)
         fastpath.clock[0] = START
         fastpath.lease[0] = 2**63
-        self.describe()
+        address = ipaddress.ip_address(wire.host)
+        fastpath.refuse([address])
+        fastpath.allow(())
+        outer, inner = (*wire.tags, 0, 0)[:2]
+        mac = mac_of(HOST_MAC)
+        self.place = Place(address, PORT, IFINDEX, mac, wire.mtu, outer=outer, inner=inner)
+        self.place = self.place._replace(skb_mode=generic)
         self.serve(Fast.CACHE)
         self.cache = Cache(fastpath, self.clock, ttl)
         self.cache.flush()
 
-    def describe(self, *, mtu: int = 1500, skb_mode: bool = False) -> None:
-        """Change the facts of the interface."""
-        mac = bytes.fromhex(HOST_MAC.replace(":", ""))
-        made_up = Interface(0, "made-up", mac, mtu, True, "none", ())
-        self.fastpath.describe(made_up, skb_mode=skb_mode)
+    @property
+    def sees_skbs(self) -> bool:
+        """Half-made checksums stay half-made here."""
+        return self.hook == Hook.TC or self.place.skb_mode
+
+    def describe(self, **facts: object) -> None:
+        """Change fields of the service's place."""
+        self.place = self.place._replace(**facts)  # type: ignore[arg-type]
+        self.fastpath.serve([self.place])
 
     def serve(self, fast: Fast) -> None:
         """Change what requests are answered with."""
         self.fast = fast
-        self.fastpath.serve((ipaddress.IPv4Address(HOST),), PORT, fast)
+        self.describe(fast=fast)
 
     def fill(self, payload: bytes, reply: bytes, ttl: float | None = None) -> None:
         """Take a token and fill at once."""
         self.cache.fill(payload, reply, self.cache.take(payload), ttl)
 
-    def run(self, frame: bytes) -> Outcome:
-        """Give the program one frame: exactly one counter must rise, by one."""
-        before = self.fastpath.verdicts()
-        result = libbpf.test_run(self.fastpath.program, frame)
-        after = self.fastpath.verdicts()
+    def run(self, frame: bytes, program: int | None = None) -> Outcome:
+        """Give a program, the hook's, one frame: exactly one counter must rise, by one."""
+        before = self._counts
+        result = libbpf.test_run(self.program if program is None else program, frame)
+        self._counts = after = self.fastpath.verdicts(self.hook)
         rose = {
             verdict: n - before[verdict] for verdict, n in after.items() if n != before[verdict]
         }
         assert list(rose.values()) == [1], f"counters rose by {rose} for one frame"
-        return Outcome(next(iter(rose)), result.retval, result.data)
+        return Outcome(next(iter(rose)), _ACTIONS[self.hook][result.retval], result.data)
+
+    def asks(self, payload: bytes) -> Outcome:
+        """Give it a proper request."""
+        return self.run(self.wire.request(payload))
+
+    def missed(self, verdict: Verdict, payload: bytes) -> Outcome:
+        """What becomes of a proper request that passes."""
+        return passed(verdict, self.wire.request(payload))
+
+    def hit(self, reply: bytes, **fields: Fields) -> Outcome:
+        """What becomes of one that the cache has a reply to."""
+        return sent(Verdict.HIT, self.wire.cached_reply(reply, **fields))
 
     def stored(self, payload: bytes) -> bytes:
         """The bytes of an entry, as they stand in the map."""
-        value = libbpf.lookup(self.fastpath.cache_fd, self.key(payload), ENTRY.size)
+        table = entry_class(payload)
+        value = libbpf.lookup(self.fastpath.map(table.map), self.key(payload), table.value.size)
         assert value is not None
         return value
 
-    def store(self, payload: bytes, value: bytes, service: int = FastPath.SERVICE) -> None:
+    def store(self, payload: bytes, value: bytes, service: int = 0) -> None:
         """Put these bytes into the map, right or wrong."""
-        libbpf.update(self.fastpath.cache_fd, KEY.pack(service, len(payload), payload), value)
+        table = entry_class(payload)
+        key = table.key.pack(service, len(payload), payload)
+        libbpf.update(self.fastpath.map(table.map), key, value)
+
+    def held(self) -> dict[bytes, bytes | None]:
+        """Every entry's reply by its key."""
+        return {entry.key: self.cache.reply(entry) for entry in self.cache.entries()}
 
     def key(self, payload: bytes) -> bytes:
         """The map's key of a request."""
-        return KEY.pack(self.fastpath.SERVICE, len(payload), payload)
+        return entry_class(payload).key.pack(0, len(payload), payload)
+
+
+def entry_class(key: bytes) -> LengthClass:
+    """The length class of a key's entry."""
+    return next(one for one in ENTRY_CLASSES if len(key) <= one.room)
+
+
+def mac_of(text: str) -> bytes:
+    """A MAC address from its usual form."""
+    return bytes.fromhex(text.replace(":", ""))

@@ -53,7 +53,6 @@ class Protocol(Resource):
             defines={
                 "PROTOCOL": name,
                 "PROTOCOL_UPPER": name.upper(),
-                "PROTOCOL_HEADER": f'"{name}.h"',
                 "TEXT_ROOM": room,
             },
         )

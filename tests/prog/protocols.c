@@ -11,7 +11,7 @@
 #include "abi.h"
 #include "protocol.h"
 #include "slot.h"
-#include PROTOCOL_HEADER
+#include "memcached.h"
 
 struct state {
 	u32 length;       /* of `text`, or of `reply` */
@@ -67,7 +67,7 @@ int learn(struct xdp_md *ctx)
 
 	if (!state)
 		return XDP_ABORTED;
-	state->returned = OF(PROTOCOL, _learn)(state->reply, state->length, &state->key,
+	state->returned = OF(PROTOCOL, _learn)(state->reply, &state->length, &state->key,
 					       &state->stored, &state->ttl);
 	return XDP_PASS;
 }

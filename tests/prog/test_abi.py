@@ -11,23 +11,31 @@ from typing import Any
 
 import pytest
 
+from carom.daemon.fastpath import FastPath
 from carom.include.abi import (
     ENDPOINT,
-    ENTRY,
+    ENDPOINTS_MAX,
     ENTRY_KEY,
-    INTERFACE,
     KEY,
+    LONG_ENTRY,
+    LONG_REPLY,
+    MEDIUM_REPLY,
+    PREFIX,
     SERVICE,
     SERVICES_MAX,
+    SHORT_ENTRY,
+    SHORT_KEY,
     SLOTS,
-    Verdict,
+    VERDICTS,
+    Hook,
 )
-from carom.xdp.fastpath import FastPath
 
 KEY_FIELDS = "service length bytes"
 ENTRY_FIELDS = (
-    "head expires token generation slot length sum key.service key.length key.bytes zero reply tail"
+    "meta.head meta.expires meta.filled meta.token meta.generation meta.body meta.slot meta.length "
+    "meta.stored meta.sum key.service key.length key.bytes reply tail"
 )
+REPLY_FIELDS = "head bytes tail"
 
 
 @pytest.fixture
@@ -49,19 +57,36 @@ def clangs(layout: type[ctypes.Structure], path: str) -> tuple[int, int]:
 def pythons(packed: struct.Struct) -> list[tuple[int, int]]:
     """Offset and size of each field."""
     codes = re.findall(r"\d*[a-zA-Z]", packed.format)
+    codes = [one for code in codes for one in _single(code)]
     ends = [struct.calcsize("=" + "".join(codes[: n + 1])) for n in range(len(codes))]
     sizes = [struct.calcsize("=" + code) for code in codes]
-    return [(end - size, size) for end, size in zip(ends, sizes, strict=True)]
+    fields = zip(codes, ends, sizes, strict=True)
+    return [(end - size, size) for code, end, size in fields if not code.endswith("x")]
+
+
+def _single(code: str) -> list[str]:
+    """One code a field: `6x` is padding, and `4s` one field, but `2Q` two."""
+    return [code] if code[-1] in "sx" else [code[-1]] * int(code[:-1] or 1)
 
 
 @pytest.mark.parametrize(
     ("table", "side", "packed", "fields"),
     [
-        ("cache", "Key", KEY, KEY_FIELDS),
-        ("cache", "Leaf", ENTRY, ENTRY_FIELDS),
-        ("services", "Key", ENDPOINT, "address port zero"),
-        ("services", "Leaf", SERVICE, "id fast"),
-        ("interfaces", "Leaf", INTERFACE, "mac mtu skb_mode"),
+        ("short_entries", "Key", SHORT_KEY, KEY_FIELDS),
+        ("short_entries", "Leaf", SHORT_ENTRY, ENTRY_FIELDS),
+        ("long_entries", "Key", KEY, KEY_FIELDS),
+        ("long_entries", "Leaf", LONG_ENTRY, ENTRY_FIELDS),
+        ("medium_replies", "Leaf", MEDIUM_REPLY, REPLY_FIELDS),
+        ("long_replies", "Leaf", LONG_REPLY, REPLY_FIELDS),
+        ("services", "Key", ENDPOINT, "address ifindex outer inner port zero"),
+        (
+            "services",
+            "Leaf",
+            SERVICE,
+            "id fast protocol skb_mode second_tier mac mtu multiple allow_list learn "
+            "prefix_rate total_rate",
+        ),
+        ("allowed", "Key", PREFIX, "length address"),
     ],
 )
 def test_layouts(tables: Any, table: str, side: str, packed: struct.Struct, fields: str) -> None:
@@ -70,16 +95,18 @@ def test_layouts(tables: Any, table: str, side: str, packed: struct.Struct, fiel
     assert [clangs(layout, path) for path in fields.split()] == pythons(packed)
 
 
-def test_the_key_of_an_entry(tables: Any) -> None:
-    assert clangs(tables[b"cache"].Leaf, "key") == (ENTRY_KEY, KEY.size)
+@pytest.mark.parametrize("table", ["short_entries", "long_entries"])
+def test_the_key_of_an_entry(tables: Any, table: str) -> None:
+    layout = tables[table.encode()]
+    assert clangs(layout.Leaf, "key") == (ENTRY_KEY, ctypes.sizeof(layout.Key))
 
 
 @pytest.mark.parametrize(
     ("table", "size"),
     [
         ("versions", SLOTS + SERVICES_MAX),
-        ("services", SERVICES_MAX),
-        ("verdicts", max(Verdict) + 1),
+        ("services", ENDPOINTS_MAX),
+        ("verdicts", len(Hook) * VERDICTS),
     ],
 )
 def test_sizes_of_maps(tables: Any, table: str, size: int) -> None:

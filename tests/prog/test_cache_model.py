@@ -120,7 +120,8 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def same_entries(self) -> None:
-        held = {entry.key: (entry.reply, entry.expires) for entry in self.host.cache.entries()}
+        cache = self.host.cache
+        held = {entry.key: (cache.reply(entry), entry.expires) for entry in cache.entries()}
         assert held == {key: (e.reply, e.expires) for key, e in self.entries.items()}
 
     def teardown(self) -> None:

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(".*", "build", "*.egg-info", "results", "__pycache__")
 
 USE = """
-import carom, carom.xdp.fastpath
+import carom, carom.daemon.fastpath
 from carom.include import libbpf
-with carom.xdp.fastpath.FastPath(capacity=8) as fastpath:
+with carom.daemon.fastpath.FastPath(capacity=8) as fastpath:
     assert libbpf.test_run(fastpath.program, bytes(64)).retval == libbpf.XDP_PASS
 print(carom.__file__)
 """
@@ -42,14 +42,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_file_of_c_is_there(installed: Path) -> None:
-    rooms = ("include", "protocols", "xdp", "lab")
+    rooms = ("include", "protocols", "xdp", "tc", "cgroup", "lab")
     wanted = {
         f"{room}/{path.name}"
         for room in rooms
         for pattern in ("*.c", "*.h")
         for path in (ROOT / room).glob(pattern)
     }
-    assert {"include/abi.h", "xdp/fastpath.c"} <= wanted
+    assert {"include/abi.h", "xdp/fastpath.c", "tc/fastpath.c"} <= wanted
     package = installed / "carom"
     found = {str(path.relative_to(package)) for path in package.rglob("*.[ch]")}
     assert found == wanted

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import struct
 import sys
@@ -15,7 +16,20 @@ from hypothesis import strategies as st
 from scapy.utils import checksum
 
 from carom.include import abi
-from carom.include.abi import ENTRY, KEY, KEY_MAX, REPLY_MAX, SLOTS, Entry, Fast, Verdict
+from carom.include.abi import (
+    KEY_MAX,
+    KEY_SHORT,
+    LONG_ENTRY,
+    REPLY_MAX,
+    REPLY_SHORT,
+    SHORT_ENTRY,
+    SLOTS,
+    Entry,
+    Fast,
+    Hook,
+    Protocol,
+    Verdict,
+)
 
 TEXT = (files("carom.include") / "abi.h").read_text()
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
@@ -31,10 +45,10 @@ def enumerators(name: str) -> dict[str, int]:
 
 
 def test_limits() -> None:
-    defines = dict(re.findall(r"^#define (\w+) +(\d+)\b", TEXT, re.MULTILINE))
+    defines = dict(re.findall(r"^#define (\w+) +(0x\w+|\d+)\b", TEXT, re.MULTILINE))
     assert len(defines) >= 7
     assert {name: getattr(abi, name, None) for name in defines} == {
-        name: int(number) for name, number in defines.items()
+        name: int(number, 0) for name, number in defines.items()
     }
 
 
@@ -47,6 +61,13 @@ def test_verdicts() -> None:
 
 def test_fast() -> None:
     assert enumerators("fast") == {f"FAST_{fast.name}": fast.value for fast in Fast}
+
+
+def test_hooks_and_protocols() -> None:
+    hooks = enumerators("hook")
+    assert hooks.pop("HOOKS") == len(Hook)
+    assert hooks == {hook.name: hook.value for hook in Hook}
+    assert enumerators("protocol") == {one.name: one.value for one in Protocol}
 
 
 @given(st.binary(max_size=KEY_MAX), st.integers(0, 8))
@@ -105,35 +126,53 @@ def test_sum_of(data: bytes) -> None:
     assert in_network_order == (0xFFFF ^ checksum(data)) % 0xFFFF
 
 
-def packed(entry: Entry, head: int, tail: int) -> bytes:
-    return ENTRY.pack(
-        *(head, entry.expires, entry.token, entry.generation, entry.slot),
-        *(len(entry.reply), abi.sum_of(entry.reply)),
-        *(entry.service, len(entry.key), entry.key, 0, entry.reply, tail),
+def packed(kind: struct.Struct, entry: Entry, tail: int) -> bytes:
+    return kind.pack(
+        *(entry.head, entry.expires, entry.filled, entry.token, entry.generation, entry.body),
+        *(entry.slot, entry.length, entry.stored, abi.sum_of(entry.reply)),
+        *(entry.service, len(entry.key), entry.key, entry.reply, tail),
     )
 
 
 u64 = st.integers(0, 2**64 - 1)
-entries = st.builds(
-    Entry,
-    service=st.integers(0, 255),
-    key=st.binary(min_size=1, max_size=KEY_MAX),
-    reply=st.binary(max_size=REPLY_MAX),
-    expires=u64,
-    token=u64,
-    generation=u64,
-    slot=st.integers(0, 2**32 - 1),
+replies = st.binary(max_size=REPLY_SHORT)
+
+
+def entries(key_room: int) -> st.SearchStrategy[Entry]:
+    return replies.flatmap(
+        lambda reply: st.builds(
+            Entry,
+            service=st.integers(0, 255),
+            key=st.binary(min_size=1, max_size=key_room),
+            head=u64,
+            expires=u64,
+            filled=u64,
+            token=u64,
+            generation=u64,
+            body=u64,
+            slot=st.integers(0, 2**32 - 1),
+            length=st.integers(0, len(reply)),
+            stored=st.just(len(reply)),
+            reply=st.just(reply),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "room"), [(SHORT_ENTRY, KEY_SHORT), (LONG_ENTRY, KEY_MAX)], ids=["short", "long"]
 )
+@given(data=st.data(), tail=u64)
+def test_unpack_entry(kind: struct.Struct, room: int, data: st.DataObject, tail: int) -> None:
+    entry = data.draw(entries(room))
+    value = packed(kind, entry, entry.head)
+    assert abi.unpack_entry(kind, value) == entry
+    assert abi.unpack_entry(kind, memoryview(value)) == entry
+    torn = packed(kind, entry, tail)
+    assert abi.unpack_entry(kind, torn) == (entry if entry.head == tail else None)
 
 
-@given(entries, u64, u64)
-def test_unpack_entry(entry: Entry, head: int, tail: int) -> None:
-    assert abi.unpack_entry(packed(entry, head, head)) == entry
-    assert abi.unpack_entry(memoryview(packed(entry, head, head))) == entry
-    assert abi.unpack_entry(packed(entry, head, tail)) == (entry if head == tail else None)
-
-
-def test_an_entry_holds_its_key_as_the_map_does() -> None:
-    entry = Entry(3, b"k\0", b"reply", 0, 0, 0, 0)
-    value = packed(entry, 1, 1)
-    assert value[abi.ENTRY_KEY : abi.ENTRY_KEY + KEY.size] == KEY.pack(3, 2, b"k\0")
+def test_addresses() -> None:
+    packed_address = abi.packed_address
+    assert packed_address(ipaddress.ip_address("2001:db8::1"))[-1] == 1
+    mapped = packed_address(ipaddress.ip_address("198.18.0.1"))
+    assert ipaddress.IPv6Address(mapped).ipv4_mapped == ipaddress.ip_address("198.18.0.1")

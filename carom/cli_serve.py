@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`carom serve` and `carom front`: from options to services that run."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from carom.daemon.service import Service
+from carom.errors import UsageError
+
+_PORTS = {"memcached": 11211, "dns": 53}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}", hint="see docs/operating.md") from error
+
+
+def _from_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Interfaces, and each service's options with the file's common ones under them."""
+    common = _read(path)
+    interfaces = common.pop("interfaces", [])
+    services = common.pop("service", [])
+    if not isinstance(interfaces, list) or not all(isinstance(one, str) for one in interfaces):
+        raise UsageError(f"{path}: interfaces is a list of names", hint='interfaces = ["eth0"]')
+    tables = isinstance(services, list) and all(isinstance(one, dict) for one in services)
+    if not tables or not services:
+        raise UsageError(f"{path} names no service", hint="a [[service]] table has a port, an app")
+    return interfaces, [{**common, **one} for one in services]
+
+
+Interfaces = Annotated[
+    list[str] | None,
+    typer.Option("--interface", "-i", help="Interface to answer on; may be repeated."),
+]
+Port = Annotated[int | None, typer.Option("--port", "-p", help="UDP port.")]
+Bind = Annotated[
+    str | None,
+    typer.Option(help="Address; 0.0.0.0 is all of IPv4 (default), :: all of both."),
+]
+HookName = Annotated[str | None, typer.Option(help="xdp (and tc for large replies) | tc | none")]
+ModeName = Annotated[str | None, typer.Option(help="auto | native | generic")]
+PolicyName = Annotated[str | None, typer.Option(help="lru | fcfs (first come, first served)")]
+Capacity = Annotated[
+    int | None, typer.Option(help="Entries of each length class in the kernel's cache.")
+]
+Memory = Annotated[
+    str | None, typer.Option(help="Instead of a capacity, what the cache takes: 64M, 1G.")
+]
+TTL = Annotated[str | None, typer.Option(help="How long a reply lives: 500ms, 60s, 10m.")]
+Amplify = Annotated[
+    int | None, typer.Option(help="Longest reply of the cache, in requests; 0: any.")
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(help="Prefix whose requests the cache answers; may be repeated."),
+]
+PrefixRate = Annotated[
+    str | None,
+    typer.Option(help="Bytes of replies a second to one /24 or IPv6 /64: 10M. 0: any."),
+]
+TotalRate = Annotated[str | None, typer.Option(help="The same to all sources: 100M. 0: any.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")]
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def serve(
+    interface: Interfaces = None,
+    port: Port = None,
+    app_name: Annotated[
+        str | None,
+        typer.Option("--app", help="MODULE:SERVICE, or a service of carom.apps (default: echo)."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="TOML file with several services; options here override it."),
+    ] = None,
+    bind: Bind = None,
+    protocol: Annotated[str | None, typer.Option(help="raw | kv")] = None,
+    hook: HookName = None,
+    mode: ModeName = None,
+    fast: Annotated[str | None, typer.Option(help="cache | bounce | off")] = None,
+    policy: PolicyName = None,
+    capacity: Capacity = None,
+    memory: Memory = None,
+    ttl: TTL = None,
+    amplify: Amplify = None,
+    allow: Allow = None,
+    prefix_rate: PrefixRate = None,
+    total_rate: TotalRate = None,
+    work: Annotated[
+        str | None, typer.Option(help="CPU time that every miss costs, for experiments: 2ms.")
+    ] = None,
+    userspace_cache: Annotated[
+        int | None, typer.Option(help="Entries of a cache in the server, for comparison.")
+    ] = None,
+    wait: Annotated[
+        str | None, typer.Option(help="block | spin (burns a CPU, answers sooner)")
+    ] = None,
+    cpu: Annotated[int | None, typer.Option(help="Run on this CPU only.")] = None,
+    json: Json = False,
+) -> None:
+    """Run Python services behind their cache in the kernel, until SIGINT or SIGTERM."""
+    from carom.apps import load
+    from carom.daemon.options import with_options, with_units
+    from carom.daemon.run import serve as run
+
+    given = _given(
+        port=port,
+        app=app_name,
+        bind=bind,
+        protocol=protocol,
+        hook=hook,
+        mode=mode,
+        fast=fast,
+        policy=policy,
+        capacity=capacity,
+        memory=memory,
+        ttl=ttl,
+        amplify=amplify,
+        allow=tuple(allow) if allow else None,
+        prefix_rate=prefix_rate,
+        total_rate=total_rate,
+        work=work,
+        userspace_cache=userspace_cache,
+        wait=wait,
+        cpu=cpu,
+    )
+    interfaces, tables = _from_file(config) if config else ([], [{}])
+    services: list[Service] = []
+    for table in tables:
+        options = {**table, **given}
+        name = str(options.pop("app", "echo"))
+        service = load(name)
+        if service in services:
+            raise UsageError(f"{name} serves twice", hint="a service has one port")
+        service.options = with_options(service.options, with_units(options))
+        services.append(service)
+    run(services, interface or interfaces, json=json)
+
+
+def front(
+    interface: Interfaces = None,
+    port: Port = None,
+    protocol: Annotated[str, typer.Option(help="memcached | dns")] = "memcached",
+    writes_elsewhere: Annotated[
+        str,
+        typer.Option(
+            help="refuse | ttl: a server that can be written to unseen is refused, or its cache "
+            "may be stale up to the TTL."
+        ),
+    ] = "refuse",
+    bind: Bind = None,
+    hook: HookName = None,
+    mode: ModeName = None,
+    policy: PolicyName = None,
+    capacity: Capacity = None,
+    memory: Memory = None,
+    ttl: TTL = None,
+    amplify: Amplify = None,
+    allow: Allow = None,
+    prefix_rate: PrefixRate = None,
+    total_rate: TotalRate = None,
+    json: Json = False,
+) -> None:
+    """Put the cache before a server that is already there, and learn its replies."""
+    from carom.daemon.fronted import Front
+    from carom.daemon.options import options_of, with_units
+    from carom.daemon.run import serve as run
+
+    given = _given(
+        port=port or _PORTS.get(protocol),
+        protocol=protocol,
+        bind=bind,
+        hook=hook,
+        mode=mode,
+        policy=policy,
+        capacity=capacity,
+        memory=memory,
+        ttl=ttl,
+        amplify=0 if amplify is None else amplify,
+        allow=tuple(allow) if allow else None,
+        prefix_rate=prefix_rate or "10M",
+        total_rate=total_rate or "100M",
+    )
+    if "port" not in given:
+        raise UsageError("no port to front", hint="-p PORT")
+    run([Front(options_of(with_units(given)), writes_elsewhere)], interface or [], json=json)

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The socket's edge: what a fronted server is asked to write, and what it answers. Here datagrams
+ * are whole, whichever interface they came by, and the socket is known. Every packet passes.
+ */
+#include "abi.h"
+#include "bounded.h"
+#include "edge.h"
+#include "store.h"
+#include "token.h"
+
+#define PASS 1
+
+/* Void what a request writes, and remember it until its acknowledgement leaves. */
+static __always_inline void see_request(struct datagram *datagram, const struct watch *watch,
+					struct edge_scratch *scratch)
+{
+	u32 length = load_text(datagram, scratch);
+	enum intent intent;
+	u32 cell;
+
+	__builtin_memset(&scratch->draft.key, 0, sizeof(scratch->draft.key));
+	intent = understand(watch->protocol, scratch->text, length, &scratch->draft.key);
+	if ((intent & INTENT_MASK) < INTENT_WRITE)
+		return;
+	if ((intent & INTENT_MASK) == INTENT_WRITE) {
+		cell = slot_of(&scratch->draft.key, slot_from(watch->protocol));
+		count_event(WRITE_SEEN);
+	} else {
+		cell = SLOTS + watch->service;
+		count_event(WRITE_ALL_SEEN);
+	}
+	void_cell(cell, intent & INTENT_QUIET);
+	scratch->asked.key_hash = 0;
+	scratch->asked.id = *(u16 *)scratch->text;
+	remember_write(&scratch->asked, cell);
+}
+
+/* An acknowledgement voids what was written again; a reply that a token waits for fills. */
+static __always_inline void see_reply(struct datagram *datagram, const struct watch *watch,
+				      struct edge_scratch *scratch)
+{
+	u32 length = load_reply(datagram, scratch), stored = length, ttl = watch->ttl;
+	struct draft *draft = &scratch->draft;
+	struct pending pending;
+
+	if (!length)
+		return;
+	scratch->asked.id = *(u16 *)draft->bytes;
+	scratch->asked.key_hash = 0;
+	if (take_pending(&scratch->asked, &pending)) {
+		void_cell(pending.slot, false);
+		count_event(WRITE_DONE);
+	}
+	__builtin_memset(&draft->key, 0, sizeof(draft->key));
+	if (!learn(watch->protocol, draft->bytes, &length, &draft->key, &stored, &ttl)) {
+		count_event(UNLEARNABLE);
+		return;
+	}
+	draft->key.service = watch->service;
+	scratch->asked.key_hash = hash_key(&draft->key);
+	if (!take_pending(&scratch->asked, &pending) ||
+	    pending.slot != slot_of(&draft->key, slot_from(watch->protocol)))
+		count_event(UNASKED);
+	else
+		count_event(store(draft, &pending, length, stored, ttl) ? LEARNED : FULL);
+}
+
+/* A TCP connection of a service: its bytes may write anything, and whoever sees them may have. */
+static __always_inline void see_stream(struct datagram *datagram, const struct watch *watch)
+{
+	if (!datagram->length || !writes_by_stream(watch->protocol))
+		return;
+	count_event(STREAM_SEEN);
+	void_cell(SLOTS + watch->service, false);
+}
+
+static __always_inline int look(struct __sk_buff *skb, const bool ingress)
+{
+	struct datagram datagram = { .skb = skb };
+	struct edge_scratch *scratch;
+	struct watch *watch = watched_socket(skb, &datagram);
+
+	if (!watch)
+		return PASS;
+	scratch = find_payload(&datagram, ingress) ? enter(ingress) : NULL;
+	if (!scratch) {
+		/* Unseen, it may be a write, or the acknowledgement of one. */
+		count_event(EDGE_BUSY);
+		void_cell(SLOTS + watch->service, ingress);
+		return PASS;
+	}
+	identify(&datagram, watch, ingress, &scratch->asked);
+	if (datagram.stream)
+		see_stream(&datagram, watch);
+	else if (ingress)
+		see_request(&datagram, watch, scratch);
+	else
+		see_reply(&datagram, watch, scratch);
+	leave(scratch);
+	return PASS;
+}
+
+int edge_ingress(struct __sk_buff *skb)
+{
+	return look(skb, true);
+}
+
+int edge_egress(struct __sk_buff *skb)
+{
+	return look(skb, false);
+}

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attach a cgroup_skb program where every socket of this host is seen: by a link, at the root."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Literal
+
+from carom.errors import BPFError, PrivilegeError
+from carom.include import libbpf
+from carom.include.resource import Resource
+
+# Of linux/unistd.h, the same on every architecture.
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_FSCONFIG_CMD_CREATE = 6
+
+
+def _syscall(number: int, *arguments: object) -> int:
+    result: int = ctypes.CDLL(None, use_errno=True).syscall(number, *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def open_root() -> int:
+    """A descriptor of the root of control groups, version 2, whether it is mounted here or not.
+
+    In a network namespace made by ip(8) it is not: /sys is mounted anew there. Raises OSError.
+    """
+    made = _syscall(_FSOPEN, b"cgroup2", 0)
+    try:
+        _syscall(_FSCONFIG, made, _FSCONFIG_CMD_CREATE, None, None, 0)
+        mount = _syscall(_FSMOUNT, made, 0, 0)
+    finally:
+        os.close(made)
+    try:
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=mount)
+    finally:
+        os.close(mount)
+
+
+class EdgeLink(Resource):
+    """One attached program; leaving the context detaches it, and so does its owner's end."""
+
+    def __init__(self, program_fd: int, direction: Literal["ingress", "egress"]):
+        """Attach, beside whatever is there. Raises BPFError, PrivilegeError."""
+        try:
+            root = open_root()
+            try:
+                self._fd = libbpf.link_cgroup(program_fd, root, libbpf.CGROUP_SKB[direction])
+            finally:
+                os.close(root)
+        except PermissionError as error:
+            raise PrivilegeError(
+                "not allowed to watch this host's sockets", hint="run it as root"
+            ) from error
+        except OSError as error:
+            raise BPFError(
+                f"this host's sockets cannot be watched: {error.strerror}",
+                hint="that needs a kernel with control groups (CONFIG_CGROUP_BPF)",
+            ) from error
+
+    def close(self) -> None:
+        """Detach."""
+        os.close(self._fd)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every service has that the fast path answers: places, a cache, calls from outside."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from carom.daemon.cache import Cache, Clock
+from carom.daemon.fastpath import Attachment, FastPath, Place
+from carom.daemon.options import Options
+from carom.errors import UsageError
+from carom.include.abi import Entry, Fast, Protocol
+from carom.include.netlink import Address, Interface
+from carom.include.resource import Resource
+
+
+class Answered(Resource):
+    """A service that the fast path answers; `id` is its number among those of one fast path."""
+
+    learns = False
+    """Whether its replies are learned as they leave the server's socket."""
+
+    def __init__(self, options: Options, id: int):
+        self.options = options
+        self.id = id
+        self.protocol = Protocol[options.protocol.upper()]
+        self.cache: Cache | None = None
+
+    def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
+        """Make its cache, where there is a fast path to read it."""
+        if fastpath and clock and self.options.fast == "cache":
+            self.cache = Cache(fastpath, clock, self.options.ttl, self.id, self.protocol)
+
+    def close(self) -> None:
+        """Take away what belongs to it alone."""
+
+    def places(self, attachment: Attachment) -> Iterator[Place]:
+        """Where on an interface it is answered."""
+        interface = attachment.interface
+        for address in wanted_of(interface.addresses, self.options.bind):
+            yield self._place(attachment, address, interface.mac, interface.mtu)
+        for vlan in interface.vlans:
+            for address in wanted_of(vlan.addresses, self.options.bind):
+                place = self._place(attachment, address, vlan.mac, vlan.mtu)
+                yield place._replace(outer=vlan.outer, inner=vlan.inner)
+
+    def _place(self, attachment: Attachment, address: Address, mac: bytes, mtu: int) -> Place:
+        options = self.options
+        return Place(
+            address=address,
+            port=options.port,
+            ifindex=attachment.interface.ifindex,
+            mac=mac,
+            mtu=mtu,
+            service=self.id,
+            fast=Fast[options.fast.upper()],
+            protocol=self.protocol,
+            skb_mode=attachment.mode == "generic",
+            second_tier=attachment.second_tier,
+            multiple=options.amplify,
+            allow_list=bool(options.allow),
+            learn=self.learns,
+            prefix_rate=options.prefix_rate,
+            total_rate=options.total_rate,
+        )
+
+    # What the control socket calls.
+
+    def status(self) -> dict[str, Any]:
+        """Its counters."""
+        cache = self.cache
+        return {
+            "port": self.options.port,
+            "server": None,
+            "userspace_cache": None,
+            "cache": cache
+            and {
+                "entries": cache.count(),
+                "fills": cache.fills,
+                "refused": cache.refused,
+                "held": cache.held,
+                "unfit": cache.unfit,
+            },
+        }
+
+    def _need_cache(self) -> Cache:
+        if not self.cache:
+            raise UsageError("this service has no cache in the kernel", hint="--fast cache has one")
+        return self.cache
+
+    def _describe(self, entry: Entry) -> dict[str, Any]:
+        cache = self._need_cache()
+        return {
+            "key": entry.key.hex(),
+            "reply_bytes": entry.length,
+            "state": cache.state(entry),
+            "ttl_seconds": cache.seconds_left(entry),
+        }
+
+    def list(self, limit: int) -> dict[str, Any]:
+        """Up to `limit` entries, and how many there are."""
+        cache = self._need_cache()
+        entries = [self._describe(entry) for entry in itertools.islice(cache.entries(), limit)]
+        return {"entries": entries, "total": cache.count()}
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The entry of a name, given in hex, with its reply in base64."""
+        cache = self._need_cache()
+        entry = cache.find(bytes.fromhex(key))
+        reply = cache.reply(entry) if entry else None
+        if not entry or reply is None:
+            return None
+        return {**self._describe(entry), "reply": base64.b64encode(reply).decode()}
+
+    def drop(self, key: str) -> bool:
+        """Take the reply of a name, given in hex, back; False when there was none."""
+        return self._need_cache().drop(bytes.fromhex(key))
+
+    def flush(self) -> int:
+        """Take everything back; how many entries that were."""
+        return self._need_cache().flush()
+
+
+def wanted_of(addresses: Iterable[Address], bind: str) -> tuple[Address, ...]:
+    """Those addresses that a socket bound to `bind` receives at."""
+    bound = ipaddress.ip_address(bind)
+    if not bound.is_unspecified:
+        return tuple(address for address in addresses if address == bound)
+    return tuple(a for a in addresses if bound.version == 6 or a.version == 4)
+
+
+def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
+    """Raises UsageError when no interface has the address."""
+    interfaces = list(interfaces)
+    bound = ipaddress.ip_address(bind)
+    has = [a for one in interfaces for a in (*one.addresses, *_on_vlans(one))]
+    if not bound.is_unspecified and bound not in has:
+        names = ", ".join(one.name for one in interfaces)
+        raise UsageError(
+            f"{names} does not have the address {bound}",
+            hint=f"it has {', '.join(map(str, has)) or 'none'}",
+        )
+
+
+def _on_vlans(interface: Interface) -> tuple[Address, ...]:
+    return tuple(address for vlan in interface.vlans for address in vlan.addresses)

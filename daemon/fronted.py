@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service that is already there: its replies are learned as they leave its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+from carom.daemon.answered import Answered
+from carom.daemon.cache import Clock
+from carom.daemon.fastpath import FastPath
+from carom.daemon.options import Options
+from carom.errors import ServerError, UsageError
+from carom.include.abi import SLOTS, Event
+
+WRITES_ELSEWHERE = ("refuse", "ttl")
+"""What to do where a server may be written to unseen: refuse, or accept staleness up to the TTL."""
+
+_WHY_NOT = {
+    "raw": "its replies do not name the request that they answer",
+    "kv": "its replies do not name the key that they are the value of",
+}
+
+
+class Front:
+    """A server that is not ours, to put the cache before; `options` as a Service has them."""
+
+    def __init__(self, options: Options, writes_elsewhere: str = "refuse"):
+        """Raises UsageError for a protocol that cannot be learned."""
+        if options.protocol in _WHY_NOT:
+            raise UsageError(
+                f"front cannot learn {options.protocol}: {_WHY_NOT[options.protocol]}",
+                hint="--protocol memcached | dns; a Python service of yours runs by `carom serve`",
+            )
+        if options.fast != "cache" or options.hook == "none":
+            raise UsageError("front is a cache in the kernel", hint="--fast cache, --hook xdp | tc")
+        if writes_elsewhere not in WRITES_ELSEWHERE:
+            raise UsageError(
+                f"writes-elsewhere {writes_elsewhere!r} is unknown",
+                hint=" | ".join(WRITES_ELSEWHERE),
+            )
+        self.options = options
+        self.writes_elsewhere = writes_elsewhere
+
+
+class Fronted(Answered):
+    """A server that others run on this host, in this namespace or another."""
+
+    learns = True
+
+    def __init__(self, front: Front, id: int):
+        """Look for the server. Raises ServerError for none, or one that is written to unseen."""
+        super().__init__(front.options, id)
+        port = self.options.port
+        sockets = list(_listening(port))
+        if not sockets:
+            raise ServerError(
+                f"no process of this host listens on UDP port {port}",
+                hint="start the server first; one on another host cannot be fronted from here",
+            )
+        if self.options.protocol == "memcached" and front.writes_elsewhere == "refuse":
+            _check_unix(port, sockets)
+        self._fastpath: FastPath | None = None
+
+    def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
+        """Watch the server's sockets: before anything is answered."""
+        super().prepare(fastpath, clock)
+        assert fastpath
+        self._fastpath = fastpath
+        fastpath.bump(SLOTS + self.id)  # nothing from before carom saw writes
+        fastpath.watch(self.options.port, self.id, self.protocol, max(1, int(self.options.ttl)))
+
+    def status(self) -> dict[str, Any]:
+        """Its counters."""
+        status = super().status()
+        events = self._fastpath.events() if self._fastpath else {}
+        if status["cache"]:
+            status["cache"]["fills"] = events.get(Event.LEARNED, 0)
+            status["cache"]["refused"] = events.get(Event.FULL, 0)
+            status["cache"]["unfit"] = events.get(Event.UNLEARNABLE, 0)
+        return status
+
+
+def _listening(port: int) -> set[tuple[int, str]]:
+    """Process and inode of each UDP socket on a port, in every network namespace of this host.
+
+    A process may hold a socket of a namespace that it is not in itself.
+    """
+    inodes: set[str] = set()
+    seen: set[str] = set()
+    processes = list(Path("/proc").glob("[0-9]*"))
+    for process in processes:
+        with contextlib.suppress(OSError):  # it has ended
+            namespace = str((process / "ns/net").readlink())
+            if namespace not in seen:
+                inodes |= _udp_inodes(process, port)
+                seen.add(namespace)
+    found = set()
+    for process in processes if inodes else ():
+        with contextlib.suppress(OSError):
+            found |= {(int(process.name), inode) for inode in _sockets(process) & inodes}
+    return found
+
+
+def _udp_inodes(process: Path, port: int) -> set[str]:
+    """Inodes of the UDP sockets bound to a port in a process' network namespace (proc(5))."""
+    inodes = set()
+    for name in ("udp", "udp6"):
+        for line in (process / "net" / name).read_text().splitlines()[1:]:
+            fields = line.split()
+            if int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(fields[9])
+    return inodes
+
+
+def _sockets(process: Path) -> set[str]:
+    """Inodes of a process' sockets."""
+    found = set()
+    for descriptor in (process / "fd").iterdir():
+        match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+        if match:
+            found.add(match[1])
+    return found
+
+
+def _check_unix(port: int, sockets: list[tuple[int, str]]) -> None:
+    """A server that also listens on a Unix socket takes writes that nobody sees."""
+    for pid, _ in sockets:
+        process = Path("/proc") / str(pid)
+        try:
+            mine = _sockets(process)
+            lines = (process / "net/unix").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, _, _, flags, _, _, inode, *path = line.split()
+            if int(flags, 16) & 0x10000 and inode in mine:  # __SO_ACCEPTCON: it listens
+                raise ServerError(
+                    f"the server on port {port} (pid {pid}) also listens on the Unix socket "
+                    f"{path[0] if path else 'of no name'}, where writes cannot be seen",
+                    hint="start it without, or accept staleness up to the TTL: "
+                    "--writes-elsewhere ttl",
+                )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The key-value server, as Kierkegaard and Willén (2025) have it, in Python."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from carom.protocols import kv
+
+CAPACITY = 100_000
+_VALUES = 2**64
+
+
+class KeyValueStore:
+    """Unsigned 32-bit keys to signed 64-bit values.
+
+    PUT adds to the key's value, a new key's being 0 and sums wrapping around as in 64 bits; it is
+    refused when the store is full and the key new. GET has the only reply, and none for a key that
+    is absent. With `stops`, STOP ends this process as SIGTERM does; else it is ignored, for nothing
+    on the wire may control a server that is in use. With `verbose` every request is told on stderr.
+    """
+
+    def __init__(self, capacity: int = CAPACITY, *, verbose: bool = False, stops: bool = False):
+        self.capacity = capacity
+        self.verbose = verbose
+        self.stops = stops
+        self.values: dict[int, int] = {}
+        self.invalid = 0
+        self.refused = 0
+
+    def handle(self, request: bytes) -> bytes | None:
+        """Do what a request says; the reply, or None where there is none."""
+        command = kv.decode(request)
+        if self.verbose:
+            print(f"kv: {command or request[:32]!r}", file=sys.stderr)
+        if command is None:
+            self.invalid += 1
+            return None
+        key = command.key or 0
+        if command.name == b"GET":
+            value = self.values.get(key)
+            return None if value is None else b"%d" % value
+        if command.name == b"PUT":
+            self._add(key, command.value or 0)
+        elif command.name == b"DELETE":
+            self.values.pop(key, None)
+        elif self.stops:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return None
+
+    def _add(self, key: int, value: int) -> None:
+        if key not in self.values and len(self.values) >= self.capacity:
+            self.refused += 1
+            return
+        total = self.values.get(key, 0) + value
+        self.values[key] = (total + _VALUES // 2) % _VALUES - _VALUES // 2

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service of ours: its socket, its server, its caches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from carom.daemon import server as servers
+from carom.daemon import transport
+from carom.daemon.answered import Answered
+from carom.daemon.cache import Clock
+from carom.daemon.fastpath import FastPath
+from carom.daemon.server import Server, UserspaceCache
+from carom.daemon.service import Handler, Reply, Service
+
+
+class Served(Answered):
+    """A service that listens."""
+
+    def __init__(self, service: Service, id: int):
+        """Bind its socket. Raises ServerError, PrivilegeError."""
+        super().__init__(service.options, id)
+        self.userspace_cache: UserspaceCache | None = None
+        self._service = service
+        self._udp = transport.bind(self.options.bind, self.options.port)
+
+    def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
+        """Make its server, behind a cache where there is a fast path to read it."""
+        super().prepare(fastpath, clock)
+        service, options = self._service, self.options
+        assert service.handler
+        handler = service.handler
+        if options.work:
+            handler = servers.with_work(handler, options.work)
+        if options.userspace_cache:
+            self.userspace_cache = UserspaceCache(options.userspace_cache, options.ttl)
+            handler = self.userspace_cache.around(handler)
+        if options.protocol == "kv":
+            handler = self._voiding(handler)
+        self.server = Server(self._udp, handler, self.cache)
+        service._invalidate = self._invalidate
+
+    def _voiding(self, handler: Handler) -> Handler:
+        """The handler of a key-value service: what it writes is void once it is written."""
+        from carom.protocols import kv
+
+        def handled(request: bytes) -> bytes | Reply | None:
+            reply = handler(request)
+            key = kv.written_by(request)
+            if key is not None:
+                self._invalidate(kv.get_of(key))
+            return reply
+
+        return handled
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._service._invalidate = None
+        self._udp.close()
+
+    def status(self) -> dict[str, Any]:
+        """Its counters."""
+        server, userspace = self.server, self.userspace_cache
+        return {
+            **super().status(),
+            "server": {
+                "replies": server.replies,
+                "handler_errors": server.handler_errors,
+                "send_errors": server.send_errors,
+            },
+            "userspace_cache": userspace and {"hits": userspace.hits, "misses": userspace.misses},
+        }
+
+    def drop(self, key: str) -> bool:
+        """Take the reply of a name, given in hex, back; False when there was none."""
+        dropped = super().drop(key)
+        if self.userspace_cache:
+            dropped |= self.userspace_cache.drop(bytes.fromhex(key))
+        return dropped
+
+    def flush(self) -> int:
+        """Take everything back; how many entries that were."""
+        flushed = super().flush()
+        if self.userspace_cache:
+            self.userspace_cache.flush()
+        return flushed
+
+    def _invalidate(self, request: bytes) -> None:
+        if self.userspace_cache:
+            self.userspace_cache.drop(request)
+        if self.cache:
+            self.cache.invalidate(request)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals end a service: SIGINT and SIGTERM raise Stop in the main thread."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from carom.errors import UsageError
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop(BaseException):
+    """Raised in the main thread by a signal: ends the loop, and no handler's `except` holds it."""
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise Stop in the main thread, once."""
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError("a service runs in the main thread only", hint="signals end it")
+
+    def stop(number: int, frame: object) -> None:
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
+        raise Stop
+
+    saved = {number: signal.signal(number, stop) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Hold signals back; threads started meanwhile never take one.
+
+    One that another thread took would not wake the main thread, which has to act on it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Lengths that the verifier believes, and the sum of so many bytes. */
+#ifndef CAROM_BOUNDED_H
+#define CAROM_BOUNDED_H
+
+#include <uapi/linux/bpf.h>
+
+/*
+ * The same value, for callers that have checked it to be from 1 to `bound` (a power of two). The
+ * verifier loses that check where clang folds it into another; this mask it sees.
+ */
+static __always_inline u32 bounded(u32 value, u32 bound)
+{
+	value -= 1;
+	asm volatile("" : "+r"(value));
+	value &= bound - 1;
+	return value + 1;
+}
+
+/*
+ * The one's-complement sum of `length` bytes, at most `room` (a constant); they are zero up to a
+ * word. bpf_csum_diff takes at most 512 bytes on kernels before 6.13.
+ */
+static __always_inline u64 sum_bytes(u8 *bytes, u32 length, const u32 room)
+{
+	u64 sum = 0;
+
+#pragma unroll
+	for (u32 start = 0; start < room; start += 512) {
+		u32 size = length > start ? length - start : 0;
+
+		if (size > 512)
+			size = 512;
+		if (start + size > room)
+			size = room - start;
+		size = (size + 3) & ~3u;
+		asm volatile("" : "+r"(size));
+		if (size && size <= 512)
+			sum += (u32)bpf_csum_diff(NULL, 0, (__be32 *)(bytes + start), size, 0);
+	}
+	return sum;
+}
+
+#endif

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The fast path, the same at every hook: bounce a request, or answer it from the cache, or say why
+ * neither. Until the first byte of a reply is written, the packet is as it came.
+ */
+#ifndef CAROM_FASTPATH_H
+#define CAROM_FASTPATH_H
+
+#include "abi.h"
+#include "bounded.h"
+#include "checksum.h"
+#include "hook.h"
+#include "maps.h"
+#include "parse.h"
+#include "protocols.h"
+#include "raw.h"
+#include "reply.h"
+#include "token.h"
+
+static __always_inline void count(enum hook hook, enum verdict verdict)
+{
+	u32 index = hook * VERDICTS + verdict;
+	u64 *counter = verdicts.lookup(&index);
+
+	if (counter)
+		*counter += 1;
+}
+
+static __always_inline bool leased(void)
+{
+	u32 only = 0;
+	u64 *until = lease.lookup(&only);
+
+	return until && now() < *(volatile u64 *)until;
+}
+
+/*
+ * The reply of the entry in scratch->meta, to scratch->reply, with zeros up to eight bytes. Each
+ * class is a map of its own; false when it is not there, or not this entry's.
+ */
+static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply)
+{
+	u32 size = (scratch->meta.stored + 7) & ~7u;
+	struct medium_reply *medium;
+	struct long_reply *longer;
+	u64 head, tail;
+
+	if (scratch->meta.length > scratch->meta.stored)
+		return false;
+	if (size <= REPLY_SHORT) {
+		__builtin_memcpy(scratch->reply, inline_reply, REPLY_SHORT);
+		return true;
+	}
+	if (size <= REPLY_MEDIUM) {
+		medium = medium_replies.lookup(&scratch->meta.body);
+		if (!medium)
+			return false;
+		tail = *(volatile u64 *)&medium->tail;
+		if (bpf_probe_read_kernel(&scratch->reply_head,
+					  sizeof(u64) + bounded(size, REPLY_MEDIUM), medium))
+			return false;
+		head = *(volatile u64 *)&medium->head;
+	} else if (size <= REPLY_MAX) {
+		longer = long_replies.lookup(&scratch->meta.body);
+		if (!longer)
+			return false;
+		tail = *(volatile u64 *)&longer->tail;
+		if (bpf_probe_read_kernel(&scratch->reply_head,
+					  sizeof(u64) + bounded(size, REPLY_ROOM), longer))
+			return false;
+		head = *(volatile u64 *)&longer->head;
+	} else {
+		return false;
+	}
+	return head == tail && scratch->reply_head == tail && tail == scratch->meta.head;
+}
+
+/* Behind their length both are zero. */
+static __always_inline bool same_key(const struct key *a, const struct key *b, u32 room)
+{
+	const u64 *left = (const u64 *)a, *right = (const u64 *)b;
+
+	for (u32 i = 0; i < room / sizeof(u64); i++) {
+		if (left[i] != right[i])
+			return false;
+		if ((i + 1) * sizeof(u64) >= offsetof(struct key, bytes) + b->length)
+			break;
+	}
+	return true;
+}
+
+/*
+ * Copy the entry of scratch->key and judge the copy. Nothing is decided on the map's own memory:
+ * an LRU element can be reused under a reader.
+ */
+static __always_inline enum verdict copy_short(struct scratch *scratch)
+{
+	struct short_entry *copy = &scratch->short_entry;
+	struct short_entry *entry = short_entries.lookup((struct short_key *)&scratch->key);
+	u64 tail;
+
+	if (!entry)
+		return MISS;
+	tail = *(volatile u64 *)&entry->tail;
+	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
+	    !same_key((struct key *)&copy->key, &scratch->key, sizeof(copy->key)) ||
+	    !copy_reply(scratch, copy->reply))
+		return MISS_TORN;
+	return HIT;
+}
+
+static __always_inline enum verdict copy_long(struct scratch *scratch)
+{
+	struct long_entry *copy = &scratch->long_entry;
+	struct long_entry *entry = long_entries.lookup(&scratch->key);
+	u64 tail;
+
+	if (!entry)
+		return MISS;
+	tail = *(volatile u64 *)&entry->tail;
+	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
+	    !same_key(&copy->key, &scratch->key, sizeof(copy->key)) ||
+	    !copy_reply(scratch, copy->reply))
+		return MISS_TORN;
+	return HIT;
+}
+
+/* Versions decide here, at the read, and nowhere else (docs/consistency.md). */
+static __always_inline enum verdict look_up(struct scratch *scratch)
+{
+	struct meta *meta = &scratch->meta;
+	enum verdict verdict;
+
+	verdict = scratch->key.length <= KEY_SHORT ? copy_short(scratch) : copy_long(scratch);
+	if (verdict != HIT)
+		return verdict;
+	if (meta->token != version(meta->slot) ||
+	    meta->generation != version(SLOTS + scratch->key.service))
+		return MISS_VOID;
+	if (now() >= meta->expires)
+		return MISS_EXPIRED;
+	return HIT;
+}
+
+/* The last look before an answer, for it costs look-ups: is the source one of ours, or not allowed? */
+static __always_inline enum verdict check_source(const struct request *request,
+						 const struct service *service)
+{
+	struct prefix source = { 128, source_of(request) };
+	u32 port = ntohs(request->udp->source);
+	u32 word = port / 64;
+	u64 *ports = served_ports.lookup(&word);
+	u8 *prefix;
+
+	if (!ports || *ports >> port % 64 & 1 || own_addresses.lookup(&source.address))
+		return PASS_SOURCE;
+	if (!service->allow_list)
+		return UNDECIDED;
+	prefix = allowed.lookup(&source);
+	return prefix && *prefix ? UNDECIDED : PASS_ALLOW;
+}
+
+/* Count a reply's bytes in this second; false beyond the rate. Two CPUs may overlook each other. */
+static __always_inline bool spend(struct payer *payer, u64 rate, u32 bytes)
+{
+	struct budget *budget, fresh = {};
+	u64 second = now() / TICKS;
+
+	if (!rate)
+		return true;
+	budget = budgets.lookup(payer);
+	if (!budget) {
+		fresh.second = second;
+		fresh.bytes = bytes;
+		budgets.update(payer, &fresh);
+		return bytes <= rate;
+	}
+	if (budget->second != second) {
+		budget->second = second;
+		budget->bytes = 0;
+	}
+	__sync_fetch_and_add(&budget->bytes, bytes);
+	return *(volatile u64 *)&budget->bytes <= rate;
+}
+
+static __always_inline bool within_rates(const struct request *request,
+					 const struct service *service, u32 bytes)
+{
+	struct address source = source_of(request);
+	struct payer payer = { { source.words[0], source.words[1] }, service->id, 0 };
+
+	if (!service->prefix_rate && !service->total_rate)
+		return true;
+	if (!request->ipv6) {
+		payer.words[1] = source.words[3] & htonl(0xffffff00);
+		payer.ipv4 = 1;
+	}
+	if (!spend(&payer, service->prefix_rate, bytes))
+		return false;
+	payer.words[0] = 0;
+	payer.words[1] = 0;
+	payer.ipv4 = 2;
+	return spend(&payer, service->total_rate, bytes);
+}
+
+static __always_inline enum sum request_sum(const struct packet *packet,
+					    const struct request *request,
+					    const struct service *service, u64 payload_sum)
+{
+	return classify_sum(addresses_sum(request), request->udp, payload_sum, request->ipv6,
+			    packet->hook == TC || service->skb_mode);
+}
+
+/* XDP leaves a hit that it has no room for to TC, by a word beside the packet. */
+static __always_inline enum verdict no_room(const struct packet *packet,
+					    const struct service *service)
+{
+	struct xdp_md *context = packet->context;
+	u32 *word;
+
+	if (packet->hook != XDP || !service->second_tier ||
+	    bpf_xdp_adjust_meta(context, -(int)sizeof(*word)))
+		return PASS_ROOM;
+	word = (void *)(long)context->data_meta;
+	if ((void *)(word + 1) > (void *)(long)context->data)
+		return PASS_ROOM;
+	*word = HANDED_OVER;
+	return PASS_TO_TC;
+}
+
+/* The reply's frame is made in place; from its first byte on the packet is ours. */
+static __always_inline enum verdict serve(const struct packet *packet, struct request *request,
+					  const struct service *service, enum sum sum,
+					  struct scratch *scratch, u64 reply_sum)
+{
+	u32 headers = headers_length(request);
+	u32 length = scratch->meta.length;
+	u32 body = headers + length < FRAME_MIN ? FRAME_MIN - headers : length;
+
+	if (headers - request->network + length > service->mtu)
+		return PASS_ROOM;
+	if (body > REPLY_MAX || packet_resize(packet, headers + body))
+		return no_room(packet, service);
+	if (body && packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)))
+		return FAULT;
+	if (!locate(packet, request))
+		return FAULT;
+	make_reply(request, sum, length, reply_sum,
+		   packet->hook == TC || service->skb_mode);
+	return HIT;
+}
+
+/* raw: the payload is read to where its key has to be. */
+static __always_inline enum verdict read_raw(const struct packet *packet,
+					     const struct request *request,
+					     struct scratch *scratch)
+{
+	u32 length = request->length;
+
+	if (!raw_has_key(length))
+		return PASS_SIZE;
+	scratch->key.length = length;
+	if (packet_load(packet, headers_length(request), scratch->key.bytes,
+			bounded(length, RAW_MAX)))
+		return PASS_TRUNCATED;
+	return UNDECIDED;
+}
+
+/* Void what a write writes, where no one at the socket's edge does. */
+static __always_inline enum verdict see_write(const struct service *service,
+					      const struct key *key, enum intent intent)
+{
+	u32 cell = (intent & INTENT_MASK) == INTENT_WRITE
+			   ? slot_of(key, slot_from(service->protocol))
+			   : SLOTS + service->id;
+
+	if (!service->learn)
+		void_cell(cell, intent & INTENT_QUIET);
+	return PASS_WRITE;
+}
+
+static __always_inline enum verdict read_request(const struct packet *packet,
+					      const struct request *request,
+					      const struct service *service,
+					      struct scratch *scratch)
+{
+	u32 length = request->length;
+	enum intent intent;
+
+	if (!length || length > request_max(service->protocol))
+		return PASS_SIZE;
+	length = bounded(length, TEXT_ROOM);
+	*(u64 *)(scratch->text + (length & ~7u)) = 0;
+	if (packet_load(packet, headers_length(request), scratch->text, length))
+		return PASS_TRUNCATED;
+	intent = understand(service->protocol, scratch->text, length, &scratch->key);
+	if (intent == INTENT_READ)
+		return UNDECIDED;
+	return (intent & INTENT_MASK) < INTENT_WRITE ? PASS_REQUEST
+						     : see_write(service, &scratch->key, intent);
+}
+
+/* Before the server of a service that learns sees the request. */
+static __always_inline void leave_miss(const struct request *request,
+				       const struct service *service, struct scratch *scratch)
+{
+	struct asked asked = {};
+
+	asked.client = source_of(request);
+	asked.key_hash = hash_key(&scratch->key);
+	asked.id = *(u16 *)scratch->text;
+	asked.port = request->udp->source;
+	asked.service = service->id;
+	leave_token(&asked, slot_of(&scratch->key, slot_from(service->protocol)));
+}
+
+/* The stored reply becomes the reply to this request; `sum` is its payload's. */
+static __always_inline bool adapt_reply(const struct request *request,
+					const struct service *service, struct scratch *scratch,
+					u64 *sum)
+{
+	u32 age = (u32)(now() - scratch->meta.filled + TICKS - 1) / TICKS;
+	u32 length = scratch->meta.length;
+
+	*sum = scratch->meta.sum;
+	if (service->protocol == RAW)
+		return true;
+	if (!length || length > REPLY_MAX)
+		return false;
+	return adapt(service->protocol, scratch->reply, bounded(length, REPLY_ROOM),
+		     scratch->meta.stored, scratch->text, bounded(request->length, TEXT_ROOM), age,
+		     sum);
+}
+
+static __always_inline enum verdict serve_cached(const struct packet *packet,
+						 struct request *request,
+						 const struct service *service,
+						 struct scratch *scratch)
+{
+	bool raw = service->protocol == RAW;
+	u64 payload_sum, reply_sum;
+	enum verdict verdict;
+	enum sum sum;
+
+	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
+	verdict = raw ? read_raw(packet, request, scratch)
+		      : read_request(packet, request, service, scratch);
+	if (verdict)
+		return verdict;
+	scratch->key.service = service->id;
+	verdict = look_up(scratch);
+	if (verdict != HIT) {
+		if (service->learn)
+			leave_miss(request, service, scratch);
+		return verdict;
+	}
+	if (service->multiple && scratch->meta.length > service->multiple * request->length)
+		return PASS_AMPLIFY;
+	verdict = check_source(request, service);
+	if (verdict)
+		return verdict;
+	payload_sum = raw ? sum_bytes(scratch->key.bytes, request->length, RAW_MAX)
+			  : sum_bytes(scratch->text, request->length, 512);
+	sum = request_sum(packet, request, service, payload_sum);
+	if (sum == SUM_WRONG)
+		return PASS_CHECKSUM;
+	if (!adapt_reply(request, service, scratch, &reply_sum))
+		return PASS_REQUEST;
+	if (!within_rates(request, service, headers_length(request) + scratch->meta.length))
+		return PASS_RATE;
+	return serve(packet, request, service, sum, scratch, reply_sum);
+}
+
+static __always_inline enum verdict bounce(const struct packet *packet, struct request *request,
+					   const struct service *service, struct scratch *scratch)
+{
+	u32 length = request->length;
+	enum verdict verdict;
+	u64 payload_sum = 0;
+	enum sum sum;
+
+	if (length > REPLY_MAX)
+		return PASS_SIZE;
+	verdict = check_source(request, service);
+	if (verdict)
+		return verdict;
+	if (length) {
+		length = bounded(length, REPLY_ROOM);
+		*(u32 *)(scratch->reply + (length & ~3u)) = 0;
+		if (packet_load(packet, headers_length(request), scratch->reply, length))
+			return PASS_TRUNCATED;
+		payload_sum = sum_bytes(scratch->reply, length, REPLY_MAX);
+	}
+	sum = request_sum(packet, request, service, payload_sum);
+	if (sum == SUM_WRONG)
+		return PASS_CHECKSUM;
+	make_reply(request, sum, length, payload_sum, packet->hook == TC || service->skb_mode);
+	return BOUNCE;
+}
+
+static __always_inline enum verdict answer(const struct packet *packet)
+{
+	struct request request = {};
+	struct endpoint endpoint = {};
+	struct service *service;
+	struct scratch *scratch;
+	enum verdict verdict;
+	u32 only = 0;
+
+	verdict = parse_request(packet, &request);
+	if (verdict)
+		return verdict;
+	endpoint.address = destination_of(&request);
+	endpoint.ifindex = packet_ifindex(packet);
+	endpoint.outer = request.outer;
+	endpoint.inner = request.inner;
+	endpoint.port = request.udp->dest;
+	service = services.lookup(&endpoint);
+	if (!service || to_mapped_address(&request))
+		return PASS_SERVICE;
+	verdict = check_request(&request, service);
+	if (verdict)
+		return verdict;
+	if (service->fast == FAST_OFF)
+		return PASS_OFF;
+	if (!leased())
+		return PASS_LEASE;
+	scratch = scratches.lookup(&only);
+	if (!scratch)
+		return PASS_OFF;
+	if (service->fast == FAST_BOUNCE)
+		return bounce(packet, &request, service, scratch);
+	return serve_cached(packet, &request, service, scratch);
+}
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * One packet, at XDP or at TC: what the two hooks call by different names. The hook is a constant
+ * wherever this is inlined, so that the branches for the other are not even compiled.
+ */
+#ifndef CAROM_HOOK_H
+#define CAROM_HOOK_H
+
+#include <uapi/linux/bpf.h>
+
+#include "abi.h"
+
+struct packet {
+	void *context;  /* struct xdp_md or struct __sk_buff */
+	enum hook hook;
+};
+
+static __always_inline void *packet_start(const struct packet *packet)
+{
+	return packet->hook == XDP ? (void *)(long)((struct xdp_md *)packet->context)->data
+				   : (void *)(long)((struct __sk_buff *)packet->context)->data;
+}
+
+static __always_inline void *packet_end(const struct packet *packet)
+{
+	return packet->hook == XDP ? (void *)(long)((struct xdp_md *)packet->context)->data_end
+				   : (void *)(long)((struct __sk_buff *)packet->context)->data_end;
+}
+
+/* Bytes of the frame, also those that no pointer reaches (TC). */
+static __always_inline u32 packet_length(const struct packet *packet)
+{
+	if (packet->hook == TC)
+		return ((struct __sk_buff *)packet->context)->len;
+	return (u32)(packet_end(packet) - packet_start(packet));
+}
+
+static __always_inline u32 packet_ifindex(const struct packet *packet)
+{
+	return packet->hook == XDP ? ((struct xdp_md *)packet->context)->ingress_ifindex
+				   : ((struct __sk_buff *)packet->context)->ifindex;
+}
+
+static __always_inline long packet_load(const struct packet *packet, u32 offset, void *to, u32 length)
+{
+	return packet->hook == XDP ? bpf_xdp_load_bytes(packet->context, offset, to, length)
+				   : bpf_skb_load_bytes(packet->context, offset, to, length);
+}
+
+/* Pointers into the packet die here, and in packet_resize. */
+static __always_inline long packet_store(const struct packet *packet, u32 offset, void *from,
+					 u32 length)
+{
+	return packet->hook == XDP ? bpf_xdp_store_bytes(packet->context, offset, from, length)
+				   : bpf_skb_store_bytes(packet->context, offset, from, length, 0);
+}
+
+static __always_inline long packet_resize(const struct packet *packet, u32 length)
+{
+	u32 now = packet_length(packet);
+
+	if (length == now)
+		return 0;
+	return packet->hook == XDP ? bpf_xdp_adjust_tail(packet->context, (int)(length - now))
+				   : bpf_skb_change_tail(packet->context, length, 0);
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The maps that every program shares. */
+#ifndef CAROM_MAPS_H
+#define CAROM_MAPS_H
+
+#include "abi.h"
+#include "protocol.h"
+
+#ifndef CACHE_TYPE
+#define CACHE_TYPE "lru_hash"
+#endif
+#ifndef CAPACITY
+#define CAPACITY 10000
+#endif
+
+/* What a program works on; too large for its stack. One a CPU, and one program at a time on it. */
+struct scratch {
+	struct key key;
+	union {
+		struct short_entry short_entry;
+		struct long_entry long_entry;
+		struct meta meta;
+	};
+	u64 reply_head;
+	u8 reply[REPLY_ROOM + sizeof(u64)];
+	u8 text[TEXT_ROOM + sizeof(u64)];
+};
+
+BPF_TABLE(CACHE_TYPE, struct short_key, struct short_entry, short_entries, CAPACITY);
+BPF_TABLE(CACHE_TYPE, struct key, struct long_entry, long_entries, CAPACITY);
+BPF_TABLE(CACHE_TYPE, u64, struct medium_reply, medium_replies, CAPACITY);
+BPF_TABLE(CACHE_TYPE, u64, struct long_reply, long_replies, CAPACITY);
+BPF_F_TABLE("array", u32, u64, versions, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, u64, lease, 1, BPF_F_MMAPABLE);  /* jiffies until which to answer */
+BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* jiffies, when last asked */
+BPF_HASH(services, struct endpoint, struct service, ENDPOINTS_MAX);
+BPF_HASH(own_addresses, struct address, u8, ENDPOINTS_MAX);
+BPF_ARRAY(served_ports, u64, 65536 / 64);                  /* a bit a port */
+BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);  /* 1: it is */
+BPF_TABLE("lru_hash", struct payer, struct budget, budgets, 65536);
+BPF_PERCPU_ARRAY(verdicts, u64, HOOKS * VERDICTS);
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE); /* jiffies until which not to fill */
+BPF_HASH(pendings, struct asked, struct pending, PENDING_MAX);
+
+#endif

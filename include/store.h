@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* A fill from inside the kernel: an entry, and its reply in the class that its length asks for. */
+#ifndef CAROM_STORE_H
+#define CAROM_STORE_H
+
+#include "abi.h"
+#include "maps.h"
+#include "token.h"
+
+/*
+ * What a fill is made from. `reply` is as long_reply has it; a medium_reply fits over its front, and
+ * then has its tail inside it.
+ */
+struct draft {
+	struct key key;
+	union {
+		struct short_entry short_entry;
+		struct long_entry long_entry;
+		struct meta meta;
+	};
+	union {
+		struct long_reply reply;
+		struct medium_reply medium;
+		struct {
+			u64 head;
+			u8 bytes[REPLY_ROOM + sizeof(u64)];
+		};
+	};
+};
+
+/* The one's-complement sum of the reply; zero up to a word. */
+static __always_inline u16 draft_sum(const struct draft *draft, u32 length)
+{
+	u64 sum = 0;
+
+	for (u32 at = 0; at < REPLY_MAX; at += sizeof(u32)) {
+		asm volatile("" : "+r"(at));  /* or clang counts backwards, past what the verifier sees */
+		if (at >= length || at > REPLY_MAX - sizeof(u32))
+			break;
+		sum += *(const u32 *)(draft->bytes + at);
+	}
+	return fold(sum);
+}
+
+/* Under the entry: a reader that comes between finds no reply of its stamp, and misses. */
+static __always_inline bool store_reply(struct draft *draft, u32 stored, u64 stamp)
+{
+	u64 body = draft->meta.body;
+
+	if (stored <= REPLY_SHORT)
+		return true;
+	draft->head = stamp;
+	if (stored <= REPLY_MEDIUM) {
+		draft->medium.tail = stamp;
+		return !medium_replies.update(&body, &draft->medium);
+	}
+	draft->reply.tail = stamp;
+	return !long_replies.update(&body, &draft->reply);
+}
+
+static __always_inline bool store_entry(struct draft *draft, u64 stamp)
+{
+	if (draft->key.length <= KEY_SHORT) {
+		struct short_entry *entry = &draft->short_entry;
+
+		__builtin_memcpy(&entry->key, &draft->key, sizeof(entry->key));
+		__builtin_memcpy(entry->reply, draft->bytes, sizeof(entry->reply));
+		entry->tail = stamp;
+		return !short_entries.update(&entry->key, entry);
+	}
+	draft->long_entry.key = draft->key;
+	__builtin_memcpy(draft->long_entry.reply, draft->bytes, sizeof(draft->long_entry.reply));
+	draft->long_entry.tail = stamp;
+	return !long_entries.update(&draft->key, &draft->long_entry);
+}
+
+/*
+ * Store draft->bytes, of which `length` are the reply, under draft->key, with a miss's token and for
+ * `ttl` seconds. False when the cache has no room.
+ */
+static __always_inline bool store(struct draft *draft, const struct pending *pending, u32 length,
+				  u32 stored, u32 ttl)
+{
+	u64 stamp = bpf_ktime_get_ns() << 10 | bpf_get_smp_processor_id();
+	struct meta *meta = &draft->meta;
+	u64 jiffies = now();
+
+	meta->head = stamp;
+	meta->expires = jiffies + (u64)ttl * TICKS;
+	meta->filled = jiffies;
+	meta->token = pending->token;
+	meta->generation = pending->generation;
+	meta->body = stored > REPLY_SHORT ? hash_key(&draft->key) : 0;
+	meta->slot = pending->slot;
+	meta->length = length;
+	meta->stored = stored;
+	meta->sum = draft_sum(draft, length);
+	/* Entry first: where the reply finds no room, the entry alone is a miss, and expires. */
+	return store_entry(draft, stamp) && store_reply(draft, stored, stamp);
+}
+
+#endif

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The load generator: requests sent as live frames, their replies met, verified and timed in XDP. */
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/if_ether.h>
+#include <uapi/linux/in.h>
+#include <uapi/linux/ip.h>
+#include <uapi/linux/udp.h>
+
+#ifndef REQUESTS
+#define REQUESTS 1        /* different requests: those that only read, then the writes */
+#endif
+#ifndef REQUEST_ROOM
+#define REQUEST_ROOM 32   /* bytes of the longest request: a power of two, from 32 on */
+#endif
+#ifndef REPLIES
+#define REPLIES 1         /* replies to compare with: one to each request that only reads */
+#endif
+#ifndef REPLY_ROOM
+#define REPLY_ROOM 32     /* bytes of the longest reply that is looked at: a power of two */
+#endif
+#ifndef DRAWS
+#define DRAWS 1           /* which request comes when: gone through in turn, over and over */
+#endif
+#ifndef PORTS
+#define PORTS 1           /* source ports: the most requests that can be outstanding */
+#endif
+
+#define HEADERS (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr))
+#define BODY_MIN (60 - HEADERS)  /* an Ethernet frame has 60 bytes or more, without its FCS */
+#define IPV4_FRAGMENT 0x3fff     /* MF and the fragment offset */
+#define IPV4_DF 0x4000
+#define TTL 64
+#define PROBES 16                /* source ports that a slot tries before it is skipped */
+#define NO_REPLY 0xffff          /* as a reply's length: there should be none */
+
+/* Round trips in nanoseconds: 64 buckets for each power of two, of 1 ns below 128. */
+#define SUB_BITS 6
+#define BUCKETS 2048             /* for up to 2^37 ns; the timeout is less. A power of two: masked */
+
+struct settings {
+	u8 their_mac[ETH_ALEN];
+	u8 our_mac[ETH_ALEN];
+	__be32 their_address;
+	__be32 our_address;
+	__be16 their_port;
+	u16 our_port;    /* the first source port, host order */
+	u32 ifindex;
+	u32 reads;       /* requests from this index on are writes, whose replies are not verified */
+	u32 verify;      /* 1 when `replies` holds what is to come back */
+	u32 zero;
+	u64 timeout;     /* ns from which on a reply comes too late */
+	u64 reuse;       /* ns after which an unanswered request is lost and its port used again */
+};
+
+/* Only the generator writes here, and it runs on one CPU at a time. */
+struct generator {
+	u64 draw;          /* next to be sent, below DRAWS */
+	u64 port;          /* next to be tried, below PORTS */
+	u64 reads;         /* sent */
+	u64 writes;
+	u64 reads_lost;
+	u64 writes_lost;
+	u64 skipped;       /* slots that found no port free */
+	u64 faults;        /* frames that could not be made */
+};
+
+struct request {
+	u16 length;
+	u16 sum;           /* one's-complement sum of its bytes, in memory order */
+	u32 zero;
+	u8 bytes[REQUEST_ROOM];  /* zero after `length` */
+};
+
+struct reply {
+	u16 length;
+	u16 zero[3];
+	u64 words[(REPLY_ROOM + 7) / 8];  /* zero after `length` */
+};
+
+/* The one request that a source port has outstanding. */
+struct flight {
+	u64 sent;          /* ns; 0 when there is none: whoever swaps it for 0 decides what became of it */
+	u32 request;
+	u32 zero;
+};
+
+enum outcome {
+	ANSWERED,          /* the right reply, in time */
+	REORDERED,         /* the right reply, after the timeout */
+	WRONG,             /* another reply than the right one, or a damaged one */
+	DUPLICATED,        /* nothing was outstanding on this port */
+	WRITE_ANSWERED,
+	OUTCOMES = 8,
+};
+
+struct tally {
+	u64 outcomes[OUTCOMES];
+	u64 sum;           /* of round trips, ns; so are the next two */
+	u64 minimum;
+	u64 maximum;
+	u64 histogram[BUCKETS];
+};
+
+/* One u64 behind the longest reply, so that its last word can be zeroed wherever it ends. */
+struct scratch {
+	u64 words[REPLY_ROOM / 8 + 1];
+};
+
+BPF_ARRAY(settings, struct settings, 1);
+BPF_F_TABLE("array", u32, struct generator, generator, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct request, requests, REQUESTS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct reply, replies, REPLIES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, u64, draws, DRAWS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct flight, flights, PORTS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* ns: the time, in test builds */
+BPF_PERCPU_ARRAY(tallies, struct tally, 1);
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+
+static __always_inline u64 now(void)
+{
+#ifdef TEST_CLOCK
+	u32 only = 0;
+	u64 *time = clock.lookup(&only);
+
+	return time ? *time : 0;
+#else
+	return bpf_ktime_get_ns();
+#endif
+}
+
+/* Twice: the first fold can carry. */
+static __always_inline u16 fold(u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+static __always_inline u64 header_sum(const struct iphdr *ip)
+{
+	const u16 *word = (const u16 *)ip;
+	u64 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < (int)sizeof(*ip) / 2; i++)
+		sum += word[i];
+	return sum;
+}
+
+static __always_inline u64 pseudo_sum(const struct iphdr *ip, const struct udphdr *udp)
+{
+	return (u64)ip->saddr + ip->daddr + htons(IPPROTO_UDP) + udp->len;
+}
+
+/*
+ * The same value, for callers that have checked it to be from 1 to `bound` (a power of two). The
+ * verifier loses that check where clang folds it into another; this mask it sees.
+ */
+static __always_inline u32 bounded(u32 value, u32 bound)
+{
+	value -= 1;
+	asm volatile("" : "+r"(value));
+	value &= bound - 1;
+	return value + 1;
+}
+
+/* End what is outstanding since `sent`; false when somebody else has just done so. */
+static __always_inline bool end_flight(struct flight *flight, u64 sent)
+{
+	return __sync_val_compare_and_swap(&flight->sent, sent, 0) == sent;
+}
+
+/* The next port in turn with nothing outstanding; a request unanswered for too long is given up. */
+static __always_inline struct flight *free_flight(const struct settings *settings,
+						  struct generator *generator, u32 *port)
+{
+	for (int i = 0; i < PROBES; i++) {
+		u32 index = generator->port;
+		struct flight *flight = flights.lookup(&index);
+		u64 sent;
+
+		if (!flight)
+			return NULL;
+		generator->port = index + 1 < PORTS ? index + 1 : 0;
+		*port = index;
+		sent = *(volatile u64 *)&flight->sent;
+		if (!sent)
+			return flight;
+		if (now() < sent + settings->reuse)
+			continue;
+		if (!end_flight(flight, sent))
+			return flight;
+		if (flight->request < settings->reads)
+			generator->reads_lost += 1;
+		else
+			generator->writes_lost += 1;
+		return flight;
+	}
+	return NULL;
+}
+
+/* Frames are recycled with the edits of their last trip, so all of it is written. */
+static __always_inline bool build(struct xdp_md *ctx, const struct settings *settings,
+				  const struct request *request, u16 port)
+{
+	u32 body = request->length < BODY_MIN ? BODY_MIN : request->length;
+	int delta = (int)(HEADERS + body) - (int)(ctx->data_end - ctx->data);
+	struct ethhdr *eth;
+	struct iphdr *ip;
+	struct udphdr *udp;
+	u16 check;
+
+	if (body > REQUEST_ROOM || (delta && bpf_xdp_adjust_tail(ctx, delta)) ||
+	    bpf_xdp_store_bytes(ctx, HEADERS, (void *)request->bytes, bounded(body, REQUEST_ROOM)))
+		return false;
+	eth = (void *)(long)ctx->data;
+	ip = (void *)(eth + 1);
+	udp = (void *)(ip + 1);
+	if ((void *)(udp + 1) > (void *)(long)ctx->data_end)
+		return false;
+
+	__builtin_memcpy(eth->h_dest, settings->their_mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, settings->our_mac, ETH_ALEN);
+	eth->h_proto = htons(ETH_P_IP);
+
+	*(u8 *)ip = 0x45;
+	ip->tos = 0;
+	ip->tot_len = htons(sizeof(*ip) + sizeof(*udp) + request->length);
+	ip->id = 0;
+	ip->frag_off = htons(IPV4_DF);
+	ip->ttl = TTL;
+	ip->protocol = IPPROTO_UDP;
+	ip->check = 0;
+	ip->saddr = settings->our_address;
+	ip->daddr = settings->their_address;
+	ip->check = ~fold(header_sum(ip));
+
+	udp->source = htons(port);
+	udp->dest = settings->their_port;
+	udp->len = htons(sizeof(*udp) + request->length);
+	check = ~fold(pseudo_sum(ip, udp) + udp->source + udp->dest + udp->len + request->sum);
+	udp->check = check ? check : 0xffff;
+	return true;
+}
+
+/* One slot: send the next request, or skip it when every port that may be tried is taken. */
+static __always_inline int generate(struct xdp_md *ctx, const struct settings *settings)
+{
+	u32 only = 0, port = 0, draw, index;
+	struct generator *state = generator.lookup(&only);
+	struct request *request;
+	struct flight *flight;
+	u64 *drawn;
+
+	if (!state)
+		return XDP_ABORTED;
+	flight = free_flight(settings, state, &port);
+	if (!flight) {
+		state->skipped += 1;
+		return XDP_DROP;
+	}
+	draw = state->draw;
+	drawn = draws.lookup(&draw);
+	index = drawn ? *drawn : REQUESTS;
+	request = requests.lookup(&index);
+	if (!request || !build(ctx, settings, request, settings->our_port + port)) {
+		state->faults += 1;
+		return XDP_ABORTED;
+	}
+	state->draw = draw + 1 < DRAWS ? draw + 1 : 0;
+	if (index < settings->reads)
+		state->reads += 1;
+	else
+		state->writes += 1;
+	flight->request = index;
+	__sync_lock_test_and_set(&flight->sent, now());
+	return bpf_redirect(settings->ifindex, 0);
+}
+
+static __always_inline u32 bucket(u64 ns)
+{
+	u64 rest = ns >> SUB_BITS;
+	u32 shift = 0;
+
+#pragma unroll
+	for (int step = 16; step; step /= 2) {
+		if (rest >> step) {
+			rest >>= step;
+			shift += step;
+		}
+	}
+	return (shift << SUB_BITS) + (u32)(ns >> shift);
+}
+
+static __always_inline void record(struct tally *tally, u64 ns)
+{
+	tally->sum += ns;
+	if (!tally->minimum || ns < tally->minimum)
+		tally->minimum = ns;
+	if (ns > tally->maximum)
+		tally->maximum = ns;
+	tally->histogram[bucket(ns) & (BUCKETS - 1)] += 1;
+}
+
+/* A reply to us, as far as addresses and ports say. The pointers are into the frame. */
+struct datagram {
+	struct iphdr *ip;
+	struct udphdr *udp;
+	void *end;
+};
+
+static __always_inline bool find_reply(struct xdp_md *ctx, const struct settings *settings,
+				       struct datagram *found)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct udphdr *udp = (void *)(ip + 1);
+
+	found->end = (void *)(long)ctx->data_end;
+	if ((void *)(udp + 1) > found->end || eth->h_proto != htons(ETH_P_IP) ||
+	    *(u8 *)ip != 0x45 || ip->protocol != IPPROTO_UDP ||
+	    ip->frag_off & htons(IPV4_FRAGMENT) || ip->saddr != settings->their_address ||
+	    ip->daddr != settings->our_address || udp->source != settings->their_port)
+		return false;
+	found->ip = ip;
+	found->udp = udp;
+	return true;
+}
+
+/*
+ * The UDP checksum is right, or there is none, or it is the pseudo-header's alone: its sender left
+ * the rest to a device, which a virtual one never makes.
+ */
+static __always_inline bool right_check(const struct datagram *found, u64 payload)
+{
+	const struct udphdr *udp = found->udp;
+	u64 pseudo = pseudo_sum(found->ip, udp);
+
+	return !udp->check || udp->check == fold(pseudo) ||
+	       fold(pseudo + udp->source + udp->dest + udp->len + udp->check + payload) == 0xffff;
+}
+
+/* Lengths, checksums, and every byte. Without a reply to compare with, all but the bytes. */
+static __always_inline bool right_reply(struct xdp_md *ctx, const struct datagram *found,
+					const struct reply *reply, struct scratch *scratch)
+{
+	u32 length = ntohs(found->udp->len) - sizeof(struct udphdr);
+	u64 sum = 0, differ = 0;
+
+	if (ntohs(found->udp->len) + sizeof(struct iphdr) != ntohs(found->ip->tot_len) ||
+	    (void *)found->ip + ntohs(found->ip->tot_len) > found->end ||
+	    fold(header_sum(found->ip)) != 0xffff || length > REPLY_ROOM ||
+	    (reply && reply->length != length))
+		return false;
+	if (length) {
+		length = bounded(length, REPLY_ROOM);
+		scratch->words[length / 8] = 0;
+		if (bpf_xdp_load_bytes(ctx, HEADERS, scratch->words, length))
+			return false;
+	}
+	for (u32 i = 0; i < REPLY_ROOM / 8; i++) {
+		u64 word = scratch->words[i];
+
+		if (i * 8 >= length)
+			break;
+		sum += (word & 0xffffffff) + (word >> 32);
+		if (reply)
+			differ |= word ^ reply->words[i];
+	}
+	return !differ && right_check(found, sum);
+}
+
+static __always_inline enum outcome judge(struct xdp_md *ctx, const struct settings *settings,
+					  const struct datagram *found, struct flight *flight,
+					  struct scratch *scratch, struct tally *tally)
+{
+	u64 time = now();
+	u64 sent = *(volatile u64 *)&flight->sent;
+	u32 index = *(volatile u32 *)&flight->request;
+	struct reply *reply = NULL;
+	bool right, write = index >= settings->reads;
+
+	if (!sent)
+		return DUPLICATED;
+	if (!write && settings->verify) {
+		reply = replies.lookup(&index);
+		if (!reply)
+			return WRONG;
+	}
+	right = write || right_reply(ctx, found, reply, scratch);
+	if (!end_flight(flight, sent))
+		return DUPLICATED;
+	if (write)
+		return WRITE_ANSWERED;
+	if (!right)
+		return WRONG;
+	if (time - sent >= settings->timeout)
+		return REORDERED;
+	record(tally, time - sent);
+	return ANSWERED;
+}
+
+/* Take our replies, and only those. */
+static __always_inline int receive(struct xdp_md *ctx, const struct settings *settings)
+{
+	u32 only = 0, port;
+	struct scratch *scratch = scratches.lookup(&only);
+	struct tally *tally = tallies.lookup(&only);
+	struct datagram found = {};
+	struct flight *flight;
+	enum outcome outcome;
+
+	if (!scratch || !tally || !find_reply(ctx, settings, &found))
+		return XDP_PASS;
+	port = ntohs(found.udp->dest) - settings->our_port;
+	flight = flights.lookup(&port);  /* none for a port that is not ours, also one below */
+	if (!flight)
+		return XDP_PASS;
+	outcome = judge(ctx, settings, &found, flight, scratch, tally);
+	tally->outcomes[outcome & (OUTCOMES - 1)] += 1;
+	return XDP_DROP;
+}
+
+/*
+ * Attached, it meets replies; run on live frames, which seem to come in by lo, it makes requests of
+ * them. One program for both, because the kernel waits for two RCU grace periods (24 ms were seen)
+ * in each run of a program that no interface has.
+ */
+int load(struct xdp_md *ctx)
+{
+	u32 only = 0;
+	struct settings *setting = settings.lookup(&only);
+
+	if (!setting)
+		return XDP_PASS;
+	if (ctx->ingress_ifindex == setting->ifindex)
+		return receive(ctx, setting);
+	return generate(ctx, setting);
+}

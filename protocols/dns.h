@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * dns: one question over UDP (RFC 1035, EDNS(0) by RFC 6891), its reply learned from the server.
+ *
+ * The servers that this serves answer every client alike. One whose answer depends on who asks
+ * (views, address-based answers, order rotated for each query) is not supported.
+ *
+ * A request is a read when it is a QUERY with one question of class IN and a data type, without
+ * compression, no other record but at most one OPT, no EDNS option but a COOKIE, and no byte behind
+ * that. Everything else goes up: transfers, ANY and the other meta types (128 to 255), ECS and all
+ * other options, TSIG, unknown flags. UPDATE writes the zone; NOTIFY announces that it will change.
+ * What changes by other ways (a transfer, a reload) is seen when the reply expires.
+ *
+ * The key is the name in lower case (RFC 4343) as on the wire, the type, and a byte of what changes
+ * the answer and what a reply says of its request: RD, for a resolver answers otherwise without
+ * it; CD beside RD, for then it does not validate; EDNS, for its reply has an OPT; DO, for then
+ * there are signatures. All four come back in a reply (RFC 1035 4.1.1, RFC 4035 3.2.2, RFC 6891
+ * 6.1.1, RFC 3225 3), so that the key learned from it is the request's. A server which does not
+ * return one of them is learned under the key of a request without it, for which its reply is well
+ * formed.
+ *
+ * Three things may change the answer and cannot be told from every reply. They are judged at the
+ * hit:
+ *
+ * - The size that a client takes: a longer reply is not given; a truncated one is never learned.
+ *   What a server says to a client that takes little may lack additional records, and no others,
+ *   for it would be truncated then (RFC 2181 9): whoever takes more can do without them.
+ * - AD in a request, by which it asks for AD in the reply (RFC 6840 5.7, 5.8). AD is given only
+ *   where it was asked for, by AD or by DO. A reply that has neither AD nor DO may be one to a
+ *   request that did not ask. One that asks is then given authoritative data only, whose AD no
+ *   server sets by itself (RFC 4035 3.1.6).
+ * - CD without RD, as resolvers ask authoritative servers, of which some return it and some clear
+ *   it (RFC 4035 3.1.6). It changes nothing in authoritative data; any other is given only to the
+ *   CD that it was learned with. The client always gets its own CD back.
+ *
+ * A COOKIE (RFC 7873) is not part of the key. It is cut off the reply that is learned, and a hit
+ * has none: no client gets the cookie of another. A client that has had one from this server may
+ * insist on it and discard the hit (RFC 7873 5.3): the server's cookies are better switched off.
+ */
+#ifndef CAROM_DNS_H
+#define CAROM_DNS_H
+
+#include "protocol.h"
+
+#define DNS_HEADER 12
+#define DNS_NAME_MAX 255     /* bytes of a name on the wire, its root label included */
+#define DNS_LABELS_MAX 128   /* the root label, and 127 of one byte with its length */
+#define DNS_OWNER_LABELS_MAX 40 /* of a record that is learned: ip6.arpa's have 35 */
+#define DNS_LABEL_MAX 63     /* a larger length is a pointer, or nothing that is known */
+#define DNS_POINTER 0xc0
+#define DNS_QUESTION_END 4   /* QTYPE and QCLASS */
+#define DNS_OPT 11           /* an OPT record without options */
+#define DNS_COOKIE_MIN 16    /* bytes of a COOKIE with a server's part; without it, 8 */
+#define DNS_COOKIE_MAX 40
+#define DNS_REQUEST_MAX \
+	(DNS_HEADER + DNS_NAME_MAX + DNS_QUESTION_END + DNS_OPT + 4 + DNS_COOKIE_MAX)
+#define DNS_UDP_MIN 512      /* what every client takes */
+#define DNS_SOA_MIN 22       /* RDATA of an SOA: two names and five numbers */
+#define DNS_RECORDS_MAX 16   /* records of a reply that is learned, not counting OPT */
+#define DNS_READ 32          /* bytes that may be touched behind a position which is inside */
+#define DNS_SCRATCH 1536     /* where in a reply's room dns_learn takes notes: behind REPLY_MAX */
+
+/* Byte 2 and byte 3 of a message. */
+#define DNS_QR 0x80
+#define DNS_OPCODE 0x78
+#define DNS_AA 0x04
+#define DNS_RD 0x01
+#define DNS_Z 0x40
+#define DNS_AD 0x20
+#define DNS_CD 0x10
+#define DNS_RCODE 0x0f
+
+#define DNS_NOTIFY (4 << 3)
+#define DNS_UPDATE (5 << 3)
+#define DNS_NXDOMAIN 3
+#define DNS_CLASS_IN 1
+#define DNS_OPTION_COOKIE 10
+#define DNS_DO 0x80          /* in byte 7 of an OPT from its type on */
+
+enum {
+	DNS_TYPE_SOA = 6,
+	DNS_TYPE_OPT = 41,
+	DNS_TYPE_RRSIG = 46,
+	DNS_META_FIRST = 128,
+	DNS_META_LAST = 255,
+	DNS_TYPE_RESERVED = 65535,
+};
+
+/* The last byte of a key. */
+enum {
+	DNS_KEY_EDNS = 1,
+	DNS_KEY_DO = 2,
+	DNS_KEY_RD = 4,
+	DNS_KEY_CD = 8,
+};
+
+/* A TTL in the stored reply: there its bytes are zero. */
+struct dns_note {
+	u32 offset;
+	u32 ttl;
+};
+
+/* Appended to the stored reply, at the next whole 8 bytes. */
+struct dns_notes {
+	u8 name;        /* bytes of the question's name, which are zero in the reply */
+	u8 flags;       /* AD and CD of the server, which are zero in the reply */
+	u16 count;      /* of `ttls` that are there */
+	u32 zero;
+	struct dns_note ttls[DNS_RECORDS_MAX];
+};
+
+/* What has been seen of a reply. */
+struct dns_walk {
+	struct dns_notes notes;
+	u32 length;    /* of the reply */
+	u32 position;  /* in the reply */
+	u32 asked;     /* the question's type */
+	u32 answers;   /* where in the count of records the answer section ends */
+	u32 authority; /* and the authority section */
+	u32 records;
+	u32 least;     /* the smallest TTL */
+	u32 opt;       /* where the type of OPT is, or 0 */
+	u32 soa;       /* in the authority section: the reply is negative, wholly or at its end */
+	u32 answered;  /* the type asked for is in the answer section */
+	u32 is_signed;
+};
+
+/*
+ * A field in map memory, read anew. Of what it reads from there the verifier knows nothing, and so
+ * takes paths for one that differ in it alone. It must not learn in a loop, from the way it left
+ * it, what a value is: it would follow all that comes behind once for each.
+ */
+#define DNS_ANEW(field) (*(volatile typeof(field) *)&(field))
+
+static __always_inline u32 dns_u16(const u8 *at)
+{
+	return at[0] << 8 | at[1];
+}
+
+static __always_inline u32 dns_u32(const u8 *at)
+{
+	return dns_u16(at) << 16 | dns_u16(at + 2);
+}
+
+/*
+ * Is this a position in a reply behind which DNS_READ bytes are in its room? The barrier keeps
+ * clang from joining the check with another, which the verifier would not see through.
+ */
+static __always_inline bool dns_inside(u64 *position)
+{
+	asm volatile("" : "+r"(*position));
+	return *position <= REPLY_ROOM - DNS_READ;
+}
+
+/* Types that records have and that can be asked for (RFC 6895 3.1): not OPT, no meta type. */
+static __always_inline bool dns_data_type(u32 type)
+{
+	return type && type != DNS_TYPE_OPT && type != DNS_TYPE_RESERVED &&
+	       (type < DNS_META_FIRST || type > DNS_META_LAST);
+}
+
+/*
+ * The length of the question's name with its root label, or 0 for one that is compressed or too
+ * long. The message may end before it: the caller compares what follows with the length.
+ */
+static __always_inline u64 dns_name(const u8 *message)
+{
+	u64 at = 0;
+
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < DNS_LABELS_MAX; i++) {
+		u64 label = message[DNS_HEADER + at];
+
+		if (!label)
+			return at + 1;
+		at += label + 1;
+		asm volatile("" : "+r"(at));
+		if (label > DNS_LABEL_MAX || at >= DNS_NAME_MAX)
+			return 0;
+	}
+	return 0;
+}
+
+/* 8 bytes of the question's name, `at` bytes into it; zero where it has ended. */
+static __always_inline u64 dns_name_word(const u8 *message, u64 at, u64 name)
+{
+	u64 word = *(const u64 *)(message + DNS_HEADER + at);
+
+	if (name - at < sizeof(word))
+		word &= __cpu_to_le64(~0ULL >> (64 - 8 * (name - at)));
+	return word;
+}
+
+/*
+ * A to Z in lower case, in all 8 bytes at once: 7-bit sums set a byte's top bit from `A` on, and
+ * from behind `Z` on. Lengths of labels are smaller than `A`, and so stay.
+ */
+static __always_inline u64 dns_lower(u64 word)
+{
+	u64 low = word & 0x7f7f7f7f7f7f7f7fULL;
+	u64 from_a = low + 0x3f3f3f3f3f3f3f3fULL;
+	u64 behind_z = low + 0x2525252525252525ULL;
+
+	return word | (from_a & ~behind_z & ~word & 0x8080808080808080ULL) >> 2;
+}
+
+/* The length of the name in a key that has all but its last byte, or has it all. */
+static __always_inline u64 dns_key_name(const struct key *key)
+{
+	u64 name = DNS_ANEW(key->length) - 3;
+
+	asm volatile("" : "+r"(name));
+	return name <= DNS_NAME_MAX && name <= KEY_MAX - 3 ? name : 0;
+}
+
+/* Name and type of a question into the key; its last byte stays zero. False: cannot be read. */
+static __always_inline bool dns_question(const u8 *message, struct key *key)
+{
+	u64 name = dns_name(message);
+
+	if (!name || name > KEY_MAX - 3)
+		return false;
+	DNS_ANEW(key->length) = name + 3;
+	name = dns_key_name(key);
+#pragma clang loop unroll(disable)
+	for (u64 at = 0; at < DNS_NAME_MAX; at += sizeof(u64)) {
+		if (at >= name)
+			break;
+		*(u64 *)(key->bytes + at) = dns_lower(dns_name_word(message, at, name));
+	}
+	name = dns_key_name(key);
+	key->bytes[name] = message[DNS_HEADER + name];
+	key->bytes[name + 1] = message[DNS_HEADER + name + 1];
+	return dns_data_type(dns_u16(message + DNS_HEADER + name)) &&
+	       dns_u16(message + DNS_HEADER + name + 2) == DNS_CLASS_IN;
+}
+
+/* What the header of a message adds to the key, and the flags of its OPT record, if it has one. */
+static __always_inline u8 dns_flags(const u8 *message, bool edns, u8 edns_flags)
+{
+	u8 flags = 0;
+
+	if (message[2] & DNS_RD)
+		flags |= DNS_KEY_RD | (message[3] & DNS_CD ? DNS_KEY_CD : 0);
+	if (edns)
+		flags |= DNS_KEY_EDNS | (edns_flags & DNS_DO ? DNS_KEY_DO : 0);
+	return flags;
+}
+
+/* Where an OPT record follows the question: its type, behind the one byte of its name. */
+static __always_inline const u8 *dns_request_opt(const u8 *text, u64 name)
+{
+	return text + DNS_HEADER + name + DNS_QUESTION_END + 1;
+}
+
+/* The bytes of a request's OPT record, or 0 for one that could change the answer in other ways. */
+static __always_inline u32 dns_request_opt_length(const u8 *opt)
+{
+	u32 data = dns_u16(opt + 8);
+	u32 cookie = dns_u16(opt + 12);
+
+	/* Name, type; extended RCODE and version; flags. */
+	if (opt[-1] || dns_u16(opt) != DNS_TYPE_OPT || dns_u16(opt + 4) ||
+	    dns_u16(opt + 6) & ~(DNS_DO << 8))
+		return 0;
+	if (!data)
+		return DNS_OPT;
+	if (dns_u16(opt + 10) != DNS_OPTION_COOKIE || data != cookie + 4)
+		return 0;
+	if (cookie != 8 && (cookie < DNS_COOKIE_MIN || cookie > DNS_COOKIE_MAX))
+		return 0;
+	return DNS_OPT + data;
+}
+
+/* A message longer than DNS_REQUEST_MAX is no read: its beginning in `text` is enough. */
+static __always_inline enum intent dns_request(const u8 *text, u32 length, struct key *key)
+{
+	u8 opcode = text[2] & DNS_OPCODE;
+	const u8 *opt;
+	bool edns = text[11];
+	u64 name;
+	u32 end;
+
+	if (length < DNS_HEADER || text[2] & DNS_QR)
+		return INTENT_OTHER;
+	if (opcode == DNS_UPDATE || opcode == DNS_NOTIFY)
+		return INTENT_WRITE_ALL;
+	if (text[2] & ~DNS_RD || text[3] & ~(DNS_AD | DNS_CD))
+		return INTENT_OTHER;
+	if (dns_u16(text + 4) != 1 || dns_u32(text + 6) || dns_u16(text + 10) > 1)
+		return INTENT_OTHER;
+	if (!dns_question(text, key))
+		return INTENT_OTHER;
+	name = dns_key_name(key);
+	end = DNS_HEADER + name + DNS_QUESTION_END;
+	opt = dns_request_opt(text, name);
+	if (edns) {
+		u32 more = dns_request_opt_length(opt);
+
+		if (!more)
+			return INTENT_OTHER;
+		end += more;
+	}
+	if (end != length)
+		return INTENT_OTHER;
+	key->bytes[name + 2] = dns_flags(text, edns, opt[6]);
+	return INTENT_READ;
+}
+
+/* The longest reply that a request takes (RFC 6891 6.2.3: less than 512 says 512). */
+static __always_inline u32 dns_room(const u8 *text, const u8 *opt)
+{
+	u32 size = text[11] ? dns_u16(opt + 2) : DNS_UDP_MIN;
+
+	return size < DNS_UDP_MIN ? DNS_UDP_MIN : size;
+}
+
+/* The client's own spelling of the name (0x20), over zeros. */
+static __always_inline void dns_spell(u8 *reply, const u8 *text, u64 name, u64 *sum)
+{
+#pragma clang loop unroll(disable)
+	for (u64 at = 0; at < DNS_NAME_MAX; at += sizeof(u64)) {
+		u64 word;
+
+		if (at >= name)
+			break;
+		word = dns_name_word(text, at, name);
+		*(u64 *)(reply + DNS_HEADER + at) |= word;
+		*sum += (word & 0xffffffff) + (word >> 32);
+	}
+}
+
+/*
+ * One TTL counted down, over zeros. At an odd offset each of its bytes is in the other half of a
+ * 16-bit word, which in a one's-complement sum is the same as 8 bits to the left (RFC 1071 2B).
+ */
+static __always_inline bool dns_count_down(u8 *reply, const struct dns_note *note, u32 age,
+					   u64 *sum)
+{
+	u32 ttl = note->ttl > age ? note->ttl - age : 0;
+	u64 offset = note->offset;
+	u64 word = htonl(ttl);
+
+	if (!dns_inside(&offset))
+		return false;
+	reply[offset] = ttl >> 24;
+	reply[offset + 1] = ttl >> 16;
+	reply[offset + 2] = ttl >> 8;
+	reply[offset + 3] = ttl;
+	*sum += offset & 1 ? word << 8 : word;
+	return true;
+}
+
+/* Where whole 8 bytes behind a reply are, which all are in its room. */
+static __always_inline u64 dns_aligned(u64 position)
+{
+	position += sizeof(u64) - 1;
+	asm volatile("" : "+r"(position));
+	return position & (REPLY_ROOM - sizeof(u64));
+}
+
+/*
+ * Would a server that validates have said the same of data that is not its own? Not where CD
+ * differs; and where AD is asked for, only if it is there, or was asked for by DO when learned.
+ */
+static __always_inline bool dns_same_checks(u8 request, u8 learned, bool with_do)
+{
+	return !((request ^ learned) & DNS_CD) &&
+	       (!(request & DNS_AD) || learned & DNS_AD || with_do);
+}
+
+static __always_inline bool dns_answer(u8 *reply, u32 length, u32 stored, const u8 *text,
+				       u32 text_length, u32 age, u64 *sum)
+{
+	u64 at = dns_aligned(length);
+	const struct dns_notes *notes = (const struct dns_notes *)(reply + at);
+	const u8 *opt = dns_request_opt(text, notes->name);
+	bool with_do = text[11] && opt[6] & DNS_DO;
+	u8 flags;
+
+	if (length > dns_room(text, opt) || stored != at + sizeof(u64) * (1 + (u64)notes->count))
+		return false;
+	if (!(reply[2] & DNS_AA) && !dns_same_checks(text[3], notes->flags, with_do))
+		return false;
+	flags = text[3] & DNS_CD;
+	if (with_do || text[3] & DNS_AD)
+		flags |= notes->flags & DNS_AD;
+	reply[0] = text[0];
+	reply[1] = text[1];
+	reply[3] |= flags;
+	*sum += *(const u16 *)text + htons(flags);
+	dns_spell(reply, text, notes->name, sum);
+#pragma clang loop unroll(disable)
+	for (u64 i = 0; i < DNS_RECORDS_MAX; i++) {
+		if (i >= DNS_ANEW(notes->count))
+			break;
+		at = dns_aligned(at + sizeof(u64));
+		if (!dns_count_down(reply, (const struct dns_note *)(reply + at), age, sum))
+			return false;
+	}
+	return true;
+}
+
+/* Over the name of a record; a pointer ends it. The caller compares with the reply's length. */
+static __always_inline bool dns_skip_name(const u8 *reply, struct dns_walk *walk)
+{
+	u64 at = walk->position;
+
+#pragma clang loop unroll(disable)
+	for (u64 i = 0; i < DNS_OWNER_LABELS_MAX; i++) {
+		u64 label;
+
+		if (!dns_inside(&at))
+			return false;
+		label = reply[at];
+		if (!label || label >= DNS_POINTER) {
+			walk->position = at + (label ? 2 : 1);
+			return true;
+		}
+		if (label > DNS_LABEL_MAX)
+			return false;
+		at += label + 1;
+	}
+	return false;
+}
+
+/*
+ * A negative reply lasts as long as its SOA, and as the number at the end of that says (RFC 2308 3
+ * and 5); so does the SOA in it.
+ */
+static __always_inline bool dns_negative_ttl(const u8 *reply, u64 end, u32 data, u32 *ttl)
+{
+	u64 minimum = end - sizeof(u32);
+	u32 seconds;
+
+	if (data < DNS_SOA_MIN || !dns_inside(&minimum))
+		return false;
+	seconds = dns_u32(reply + minimum);
+	if ((seconds | *ttl) >> 31)
+		return false;
+	if (seconds < *ttl)
+		*ttl = seconds;
+	return true;
+}
+
+/* Take the TTL out of a record and note it. With its top bit set it means 0 (RFC 2181 8). */
+static __always_inline bool dns_take_ttl(u8 *reply, u64 offset, u32 ttl, struct dns_walk *walk)
+{
+	u64 count = DNS_ANEW(walk->notes.count);
+
+	if (!ttl || ttl >> 31)
+		return false;
+	asm volatile("" : "+r"(count));
+	if (count >= DNS_RECORDS_MAX || !dns_inside(&offset))
+		return false;
+	walk->notes.ttls[count].offset = offset;
+	walk->notes.ttls[count].ttl = ttl;
+	walk->notes.count = count + 1;
+	if (ttl < walk->least)
+		walk->least = ttl;
+	reply[offset] = 0;
+	reply[offset + 1] = 0;
+	reply[offset + 2] = 0;
+	reply[offset + 3] = 0;
+	return true;
+}
+
+/* The OPT record is the root's, there is one, and it is in the additional section. */
+static __always_inline bool dns_take_opt(u64 index, u64 owner, u64 at, struct dns_walk *walk)
+{
+	if (index < DNS_ANEW(walk->authority) || at != owner + 1 || walk->opt)
+		return false;
+	walk->opt = at;
+	return true;
+}
+
+/* One record, from its name on; the position moves behind it. */
+static __always_inline bool dns_record(u8 *reply, u64 index, struct dns_walk *walk)
+{
+	u64 owner = DNS_ANEW(walk->position), at, end;
+	bool answer = index < DNS_ANEW(walk->answers);
+	u32 type, ttl, data;
+
+	if (!dns_skip_name(reply, walk))
+		return false;
+	at = DNS_ANEW(walk->position);
+	if (!dns_inside(&at))
+		return false;
+	type = dns_u16(reply + at);
+	ttl = dns_u32(reply + at + 4);
+	data = dns_u16(reply + at + 8);
+	end = at + DNS_OPT - 1 + data;
+	walk->position = end;
+	if (type == DNS_TYPE_OPT)
+		return dns_take_opt(index, owner, at, walk);
+	if (!dns_data_type(type) || dns_u16(reply + at + 2) != DNS_CLASS_IN)
+		return false;
+	if (type == DNS_TYPE_SOA && !answer && index < DNS_ANEW(walk->authority)) {
+		if (!dns_negative_ttl(reply, end, data, &ttl))
+			return false;
+		walk->soa = 1;
+	}
+	if (answer && type == walk->asked)
+		walk->answered = 1;
+	if (type == DNS_TYPE_RRSIG)
+		walk->is_signed = 1;
+	return dns_take_ttl(reply, at + 4, ttl, walk);
+}
+
+/* All records; false when there is one that cannot be kept, or a byte behind the last. */
+static __always_inline bool dns_records(u8 *reply, struct dns_walk *walk)
+{
+	walk->answers = dns_u16(reply + 6);
+	walk->authority = walk->answers + dns_u16(reply + 8);
+	walk->records = walk->authority + dns_u16(reply + 10);
+#pragma clang loop unroll(disable)
+	for (u64 i = 0; i < DNS_RECORDS_MAX + 1; i++) {
+		if (i >= DNS_ANEW(walk->records))
+			break;
+		if (!dns_record(reply, i, walk))
+			return false;
+	}
+	return DNS_ANEW(walk->records) <= DNS_RECORDS_MAX + 1 &&
+	       DNS_ANEW(walk->position) == walk->length;
+}
+
+/*
+ * The OPT record of a reply: no extended RCODE, version 0, no flag but DO, no option. One COOKIE at
+ * the end of the message is cut off.
+ */
+static __always_inline bool dns_clean_opt(u8 *reply, u32 *length, u64 opt)
+{
+	u32 data, cookie;
+
+	if (!dns_inside(&opt) || dns_u16(reply + opt + 4) ||
+	    dns_u16(reply + opt + 6) & ~(DNS_DO << 8))
+		return false;
+	data = dns_u16(reply + opt + 8);
+	if (!data)
+		return true;
+	cookie = dns_u16(reply + opt + 12);
+	if (dns_u16(reply + opt + 10) != DNS_OPTION_COOKIE || data != cookie + 4 ||
+	    cookie < DNS_COOKIE_MIN || cookie > DNS_COOKIE_MAX || opt + 10 + data != *length)
+		return false;
+	reply[opt + 8] = 0;
+	reply[opt + 9] = 0;
+	*length = opt + 10;
+	for (u32 i = 0; i < sizeof(u64); i++)
+		reply[opt + 10 + i] = 0;
+	return true;
+}
+
+/*
+ * May this reply be kept, by what was seen of it? A name that does not exist, and one without data,
+ * only with an SOA (RFC 2308 5), and so no referral. A chain of aliases without the type asked for
+ * ends outside the server's zones, if the server is authoritative; else it may be a negative one.
+ * Signatures that the reply's key does not tell of: a server that does not return DO.
+ */
+static __always_inline bool dns_keep(const u8 *reply, u8 flags, const struct dns_walk *walk)
+{
+	if (walk->is_signed && !(flags & DNS_KEY_DO) && walk->asked != DNS_TYPE_RRSIG)
+		return false;
+	if ((reply[3] & DNS_RCODE) == DNS_NXDOMAIN || !walk->answers)
+		return walk->soa;
+	return walk->answered || walk->soa || reply[2] & DNS_AA;
+}
+
+/* Put zeros where dns_answer writes, and the notes behind the reply. */
+static __always_inline bool dns_store(u8 *reply, u32 length, u64 name, struct dns_walk *walk,
+				      u32 *stored)
+{
+	u64 *notes = (u64 *)&walk->notes;
+	u64 at = dns_aligned(length);
+
+	walk->notes.name = name;
+	walk->notes.flags = reply[3] & (DNS_AD | DNS_CD);
+	reply[0] = 0;
+	reply[1] = 0;
+	reply[3] &= ~(DNS_AD | DNS_CD);
+	*stored = at + sizeof(u64) * (1 + (u64)walk->notes.count);
+	if (*stored > REPLY_MAX)
+		return false;
+#pragma clang loop unroll(disable)
+	for (u64 i = 0; i <= DNS_RECORDS_MAX; i++) {
+		if (i > DNS_ANEW(walk->notes.count))
+			break;
+		*(u64 *)(reply + dns_aligned(at + i * sizeof(u64))) = notes[i];
+	}
+#pragma clang loop unroll(disable)
+	for (u64 i = 0; i < DNS_NAME_MAX; i += sizeof(u64)) {
+		if (i >= name)
+			break;
+		*(u64 *)(reply + DNS_HEADER + i) ^= dns_name_word(reply, i, name);
+	}
+	return true;
+}
+
+/* Header and question of a reply that may be learned. */
+static __always_inline bool dns_reply_question(const u8 *reply, u32 length, struct key *key)
+{
+	u8 rcode = reply[3] & DNS_RCODE;
+
+	if (length < DNS_HEADER || length > REPLY_MAX)
+		return false;
+	if ((reply[2] & ~(DNS_AA | DNS_RD)) != DNS_QR || reply[3] & DNS_Z)
+		return false;
+	if ((rcode && rcode != DNS_NXDOMAIN) || dns_u16(reply + 4) != 1)
+		return false;
+	return dns_question(reply, key);
+}
+
+static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u32 *stored,
+				      u32 *ttl)
+{
+	struct dns_walk *walk = (struct dns_walk *)(reply + DNS_SCRATCH);
+	u64 name, opt;
+	u8 flags;
+
+	if (!dns_reply_question(reply, *length, key))
+		return false;
+	name = dns_key_name(key);
+	__builtin_memset(walk, 0, sizeof(*walk));
+	walk->length = *length;
+	walk->least = *ttl;
+	walk->asked = dns_u16(reply + DNS_HEADER + name);
+	walk->position = DNS_HEADER + name + DNS_QUESTION_END;
+	if (!dns_records(reply, walk))
+		return false;
+	opt = DNS_ANEW(walk->opt);
+	if (!dns_inside(&opt) || (opt && !dns_clean_opt(reply, length, opt)))
+		return false;
+	flags = dns_flags(reply, opt, reply[opt + 6]);
+	if (!dns_keep(reply, flags, walk))
+		return false;
+	name = dns_key_name(key);
+	key->bytes[name + 2] = flags;
+	*ttl = walk->least;
+	return dns_store(reply, *length, name, walk, stored);
+}
+
+#endif

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kv: the key-value store of Kierkegaard and Willén (2025), its requests byte for byte.
+
+`PUT` key value, `GET` key, `DELETE` key and `STOP`, where a key is an unsigned integer of 32 bits
+and a value a signed one of 64, both little-endian. Only GET has a reply: the value in decimal. The
+command is the leading run of ASCII letters, so that a key whose first byte is a letter belongs to
+no request. The other half of kv.h.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+
+from scapy.fields import ConditionalField, LEIntField, LESignedLongField, StrLenField
+from scapy.packet import Packet
+
+from carom.protocols.protocol import Intent
+
+PORT = 12345
+
+_KEY = struct.Struct("<I")
+_VALUE = struct.Struct("<q")
+_LETTERS = re.compile(rb"[A-Za-z]*")
+_SIZES = {b"PUT": 15, b"GET": 7, b"DELETE": 10, b"STOP": 4}
+
+
+class Command(NamedTuple):
+    """One request, understood."""
+
+    name: bytes
+    key: int | None = None
+    value: int | None = None
+
+    def encode(self) -> bytes:
+        """Its bytes. Raises struct.error for a key or a value out of range."""
+        key = b"" if self.key is None else _KEY.pack(self.key)
+        value = b"" if self.value is None else _VALUE.pack(self.value)
+        return self.name + key + value
+
+
+def decode(request: bytes) -> Command | None:
+    """What a request says; None for an invalid one."""
+    match = _LETTERS.match(request)
+    name = match[0] if match else b""
+    if _SIZES.get(name) != len(request):
+        return None
+    rest = request[len(name) :]
+    key = _KEY.unpack_from(rest)[0] if rest else None
+    value = _VALUE.unpack_from(rest, _KEY.size)[0] if len(rest) > _KEY.size else None
+    return Command(name, key, value)
+
+
+def intent_of(request: bytes) -> Intent:
+    """What a request wants of the cache."""
+    command = decode(request)
+    if command is None or command.name == b"STOP":
+        return Intent.OTHER
+    return Intent.READ if command.name == b"GET" else Intent.WRITE
+
+
+def key_of(request: bytes) -> bytes | None:
+    """The cache key of a GET: the four bytes of its key. None for other requests."""
+    return request[-_KEY.size :] if intent_of(request) is Intent.READ else None
+
+
+def written_by(request: bytes) -> bytes | None:
+    """The cache key that a PUT or DELETE changes. None for other requests."""
+    if intent_of(request) is not Intent.WRITE:
+        return None
+    command = decode(request)
+    assert command and command.key is not None
+    return _KEY.pack(command.key)
+
+
+def get_of(key: bytes) -> bytes:
+    """The GET that a cache key belongs to."""
+    return b"GET" + key
+
+
+def slot_key_of(key: bytes) -> bytes:
+    """The bytes of a cache key that its slot is computed from: all of them."""
+    return key
+
+
+def keys_named(name: bytes) -> tuple[bytes, ...]:
+    """The cache keys of what a user calls by this name: a number, or a request."""
+    if name.isdigit() and int(name) < 2**32:
+        return (_KEY.pack(int(name)),)
+    key = key_of(name)
+    return () if key is None else (key,)
+
+
+def _word_length(packet: Packet) -> int:
+    """How long the leading run of letters is in what is dissected."""
+    match = _LETTERS.match(packet.original)
+    return len(match[0]) if match else 0
+
+
+class KeyValue(Packet):
+    """One request, for scapy."""
+
+    name = "key-value request"
+    fields_desc = [  # noqa: RUF012  # scapy's way
+        StrLenField("word", b"GET", length_from=_word_length),
+        ConditionalField(LEIntField("key", 0), lambda one: one.word != b"STOP"),
+        ConditionalField(LESignedLongField("value", 0), lambda one: one.word == b"PUT"),
+    ]

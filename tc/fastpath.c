@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The fast path at TC ingress: whole, or for what XDP has no room for. */
+#include "fastpath.h"
+
+#define TC_ACT_UNSPEC (-1)  /* linux/pkt_cls.h: on to the next program */
+#define TC_ACT_SHOT 2
+
+/* Headers where pointers reach them: an skb may keep its bytes elsewhere. */
+static __always_inline void pull_headers(struct __sk_buff *skb)
+{
+	u32 length = skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX;
+
+	if ((void *)(long)skb->data + length > (void *)(long)skb->data_end)
+		bpf_skb_pull_data(skb, length);
+}
+
+static __always_inline int run(struct __sk_buff *skb)
+{
+	struct packet packet = { skb, TC };
+	enum verdict verdict;
+
+	pull_headers(skb);
+	verdict = answer(&packet);
+	count(TC, verdict);
+	switch (verdict) {
+	case BOUNCE:
+	case HIT:
+		return bpf_redirect(skb->ifindex, 0);
+	case FAULT:
+		return TC_ACT_SHOT;
+	default:
+		return TC_ACT_UNSPEC;
+	}
+}
+
+int tc_fastpath(struct __sk_buff *skb)
+{
+	return run(skb);
+}
+
+/* Only what XDP has looked at and left to us; all else is on its way up, and costs a comparison. */
+int tc_second_tier(struct __sk_buff *skb)
+{
+	u32 *word = (void *)(long)skb->data_meta;
+
+	if ((void *)(word + 1) > (void *)(long)skb->data || *word != HANDED_OVER)
+		return TC_ACT_UNSPEC;
+	return run(skb);
+}

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attach a TC program at ingress: by a link (TCX), or by clsact on kernels before 6.6."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from carom.errors import BusyError, InterfaceError, PrivilegeError
+from carom.include import libbpf
+from carom.include.netlink import Interface
+from carom.include.resource import Resource
+
+_INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MIN_{INGRESS,EGRESS}, linux/pkt_sched.h
+_PRIORITY = 51_141
+_HANDLE = 1
+_NAME = "carom:"  # and the owner's process
+_NO_LINKS = (errno.EINVAL, errno.EOPNOTSUPP)
+"""What a kernel without TCX answers."""
+
+log = structlog.get_logger()
+
+
+class TCLink(Resource):
+    """One attached program; leaving the context detaches it. `kind` is `tcx` or `clsact`."""
+
+    def __init__(self, program_fd: int, interface: Interface, *, links: bool = True):
+        """Attach; with `links` False as on a kernel that has none.
+
+        A filter of clsact outlives its owner's `kill -9`: the next start takes its place.
+
+        Raises BusyError for a stranger's filter in that place, or a living carom's;
+        PrivilegeError, InterfaceError.
+        """
+        self.interface = interface
+        self._fd: int | None = None
+        self._made_qdisc = False
+        try:
+            if links:
+                self._fd = self._link(program_fd)
+            self.kind = "tcx" if self._fd is not None else "clsact"
+            if self._fd is None:
+                self._filter(program_fd)
+        except PermissionError as error:
+            raise PrivilegeError(
+                f"not allowed to attach TC to {interface.name}", hint="run it as root"
+            ) from error
+        except (OSError, NetlinkError) as error:
+            raise InterfaceError(
+                f"{interface.name} refused TC: {error}", hint="is the interface still there?"
+            ) from error
+
+    def _link(self, program_fd: int) -> int | None:
+        try:
+            return libbpf.link_tcx_ingress(program_fd, self.interface.ifindex)
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                return None
+            raise
+
+    def _filter(self, program_fd: int) -> None:
+        """Add clsact where it is missing, and the filter; nothing of them when that fails."""
+        log.warning(
+            "TC without links: a filter stays on the interface after kill -9, until the next start",
+            interface=self.interface.name,
+        )
+        index = self.interface.ifindex
+        with IPRoute() as netlink, contextlib.ExitStack() as stack:
+            self._made_qdisc = _add_clsact(netlink, index)
+            if self._made_qdisc:
+                stack.callback(netlink.tc, "del", "clsact", index)
+            self._take_place(netlink)
+            netlink.tc(
+                "add-filter",
+                "bpf",
+                index,
+                _HANDLE,
+                fd=program_fd,
+                name=f"{_NAME}{os.getpid()}",
+                parent=_INGRESS,
+                prio=_PRIORITY,
+                classid=1,
+                direct_action=True,
+            )
+            stack.pop_all()
+
+    def _take_place(self, netlink: Any) -> None:
+        """Remove what a killed carom left at our priority. Raises BusyError for anything else."""
+        index, name = self.interface.ifindex, self.interface.name
+        for priority, owner in _filters(netlink, index, _INGRESS):
+            if priority != _PRIORITY:
+                continue
+            if not _is_left(owner):
+                raise BusyError(
+                    f"{name} already has a TC filter at priority {_PRIORITY}: {owner}",
+                    hint=f"see `tc filter show dev {name} ingress`",
+                )
+            netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=_PRIORITY)
+
+    def close(self) -> None:
+        """Detach, and remove the qdisc if it was made for this."""
+        if self._fd is not None:
+            os.close(self._fd)
+            return
+        index = self.interface.ifindex
+        try:
+            with IPRoute() as netlink:
+                netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=_PRIORITY)
+                others = (_filters(netlink, index, parent) for parent in (_INGRESS, _EGRESS))
+                if self._made_qdisc and not any(others):
+                    netlink.tc("del", "clsact", index)
+        except NetlinkError as error:  # gone with its interface
+            log.warning("the TC filter was gone already", error=str(error))
+
+
+def _is_left(name: str | None) -> bool:
+    """Is this the filter of a carom that is gone?"""
+    pid = (name or "").removeprefix(_NAME)
+    return pid != name and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+
+
+def _add_clsact(netlink: Any, index: int) -> bool:
+    try:
+        netlink.tc("add", "clsact", index)
+    except NetlinkError as error:
+        if error.code == errno.EEXIST:
+            return False
+        raise
+    return True
+
+
+def _filters(netlink: Any, index: int, parent: int) -> list[tuple[int, str | None]]:
+    """Priority and name of each filter there."""
+    found = []
+    for one in netlink.get_filters(index=index, parent=parent):
+        options = one.get_attr("TCA_OPTIONS")
+        if options:  # each priority has one line more, of its chain
+            found.append((one["info"] >> 16, options.get_attr("TCA_BPF_NAME")))
+    return found

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real memcached in a namespace, and clients of it over UDP and TCP."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import socket
+import struct
+import subprocess
+
+import pytest
+
+from carom.include.resource import Resource
+from carom.vm.namespace import Namespace
+from netns.process import DEADLINE, until
+
+PORT = 11211
+_HEADER = struct.Struct("!HHHH")
+
+
+class Memcached(Resource):
+    """memcached with one thread; skips the test where it is not installed."""
+
+    def __init__(self, namespace: Namespace, port: int = PORT, *, threads: int = 1):
+        binary = shutil.which("memcached")
+        if not binary:
+            pytest.skip("memcached is not installed")
+        where = ("-l", "::,0.0.0.0", "-p", str(port), "-U", str(port))
+        # Not through Namespace.popen: its process is the one to stop and to continue.
+        self.process = subprocess.Popen(
+            namespace.argv([binary, "-u", "nobody", *where, "-t", str(threads)]),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+        def listens() -> bool:
+            with namespace.call(lambda: socket.socket()) as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        until(listens, "memcached to listen")
+
+    def close(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(DEADLINE)
+
+
+class UDPClient(Resource):
+    """Asks over UDP, with request ids of its own."""
+
+    def __init__(self, namespace: Namespace, address: str, port: int = PORT):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = namespace.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
+        self.socket.settimeout(DEADLINE)
+        self.socket.connect((address, port))
+        self._ids = itertools.cycle(range(1, 65_536))
+
+    def send(self, text: bytes) -> int:
+        """Send a request, and return its id."""
+        number = next(self._ids)
+        self.socket.send(_HEADER.pack(number, 0, 1, 0) + text)
+        return number
+
+    def receive(self, number: int) -> bytes:
+        """The reply to the request of this id: the next one there is."""
+        reply = self.socket.recv(65_536)
+        assert _HEADER.unpack_from(reply) == (number, 0, 1, 0)
+        return reply[_HEADER.size :]
+
+    def ask(self, text: bytes) -> bytes:
+        """Send a request and return its reply."""
+        return self.receive(self.send(text))
+
+    def get(self, key: bytes) -> bytes | None:
+        """A key's value, or None."""
+        return value_of(self.ask(b"get %b\r\n" % key))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
+
+class TCPClient(Resource):
+    """Asks over TCP."""
+
+    def __init__(self, namespace: Namespace, address: str, port: int = PORT):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = namespace.call(lambda: socket.socket(family, socket.SOCK_STREAM))
+        self.socket.settimeout(DEADLINE)
+        self.socket.connect((address, port))
+
+    def ask(self, text: bytes) -> bytes:
+        """Send a command and return what comes back, which has to be one line or come at once."""
+        self.socket.sendall(text)
+        return self.socket.recv(65_536)
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Store a value; returns when the server has said so."""
+        assert self.ask(b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value)) == b"STORED\r\n"
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+
+def value_of(reply: bytes) -> bytes | None:
+    """The value in a reply to a get of one key; None where it says that there is none."""
+    if reply == b"END\r\n":
+        return None
+    line, _, rest = reply.partition(b"\r\n")
+    word, _, _, length, *_ = line.split()
+    assert word == b"VALUE"
+    assert rest[int(length) :] == b"\r\nEND\r\n"
+    return rest[: int(length)]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two hosts that bounce to each other: no rule on ports can end that, the hops of a reply do."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Callable
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+
+from carom.daemon.fastpath import FastPath, Place
+from carom.include import netlink
+from carom.include.abi import TTL_FLOOR, Fast, Hook, Verdict
+from carom.tc.link import TCLink
+from carom.vm.namespace import Namespace
+from netns.line import Line
+from netns.process import INTERFACE, until
+from netns.wire import Tap
+
+PORTS = 51141, 51142
+
+
+def bouncer(fastpath: FastPath, namespace: Namespace, address: str, port: int) -> TCLink:
+    """Bounce at an address of a namespace, knowing no other port than its own."""
+    interface = namespace.call(lambda: netlink.interface(INTERFACE))
+    ours = ipaddress.ip_address(address)
+    fastpath.clock[0], fastpath.lease[0] = 1, 2**63
+    fastpath.refuse([ours])
+    fastpath.serve([Place(ours, port, interface.ifindex, interface.mac, 1500, fast=Fast.BOUNCE)])
+    return namespace.call(lambda: TCLink(fastpath.tc_program, interface))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_one_spoofed_packet(
+    straight: Line, load_fastpath: Callable[..., FastPath], version: int
+) -> None:
+    line = straight.over(version)
+    line.offload(sender=False, replier=False)
+    paths = (
+        load_fastpath(policy="lru", test_clock=True),
+        load_fastpath(policy="fcfs", capacity=8, test_clock=True),
+    )
+    before = [path.verdicts(Hook.TC) for path in paths]
+
+    def rose(verdict: Verdict) -> list[int]:
+        pairs = zip(paths, before, strict=True)
+        return [path.verdicts(Hook.TC)[verdict] - counts[verdict] for path, counts in pairs]
+
+    ends = {"src": line.client_address, "dst": line.address}
+    ip = IP(**ends, ttl=255) if version == 4 else IPv6(**ends, hlim=255)
+    frame = Ether(src=line.client.mac(INTERFACE), dst=line.server.mac(INTERFACE))
+    frame /= ip / UDP(sport=PORTS[1], dport=PORTS[0]) / b"storm"
+    with contextlib.ExitStack() as stack:
+        for path, namespace, address, port in (
+            (paths[0], line.server, line.address, PORTS[0]),
+            (paths[1], line.client, line.client_address, PORTS[1]),
+        ):
+            stack.enter_context(bouncer(path, namespace, address, port))
+        with Tap(line.client) as tap:
+            tap.send(bytes(frame))
+            until(lambda: sum(rose(Verdict.PASS_TTL)), "the storm to end")
+            tap.frames()
+        replies = 255 - TTL_FLOOR + 1
+        assert sum(rose(Verdict.BOUNCE)) == replies
+        assert rose(Verdict.BOUNCE) == [replies // 2, replies // 2]
+        assert sum(rose(Verdict.PASS_TTL)) == 1

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functions of dns.h on made-up messages, and messages to make up."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import carom
+from carom.include import libbpf
+from carom.include.abi import KEY, sum_of
+from carom.include.bpf import Module
+from carom.include.resource import Resource
+from carom.protocols.protocol import Intent
+
+TEXT_ROOM = 512
+REPLY_ROOM = 2048
+
+_BENCH = struct.Struct(f"=6IQ{TEXT_ROOM}s{REPLY_ROOM}s{KEY.size}s")
+_BENCH_SIZE = (_BENCH.size + 7) // 8 * 8
+_FRAME = bytes(64)
+_ONLY = struct.pack("=I", 0)
+_JUNK = random.Random(1).randbytes(REPLY_ROOM)  # what an earlier packet left in a buffer
+
+IN = 1
+A, NS, CNAME, SOA, TXT, AAAA, OPT, RRSIG, NSEC = 1, 2, 5, 6, 16, 28, 41, 46, 47
+QR, AA, TC, RD, RA, Z, AD, CD = 0x8000, 0x400, 0x200, 0x100, 0x80, 0x40, 0x20, 0x10
+NXDOMAIN = 3
+DO = 0x8000
+COOKIE, ECS, NSID = 10, 8, 3
+TO_QUESTION = b"\xc0\x0c"
+
+
+class Stored(NamedTuple):
+    """What dns_learn made of a reply: `stored` begins with `length` bytes of the reply."""
+
+    key: bytes
+    stored: bytes
+    length: int
+    ttl: int
+
+
+def _room(data: bytes, size: int) -> bytes:
+    """A buffer as the contract has it: zero up to whole 8 bytes, then whatever was there."""
+    data += bytes(-len(data) % 8)
+    return data + _JUNK[len(data) : size]
+
+
+class DNSBench(Resource):
+    """The programs of dns_harness.c."""
+
+    def __init__(self) -> None:
+        protocols = Path(carom.__file__).resolve().parent.parent / "protocols"
+        self._module = Module(
+            Path(__file__).resolve().with_name("dns_harness.c"), include=(protocols,)
+        )
+        names = ("run_request", "run_answer", "run_learn")
+        self.programs = {name: self._module.program(name) for name in names}
+        self._map = self._module.map("benches")
+
+    def close(self) -> None:
+        """Free programs and maps."""
+        self._module.close()
+
+    def _run(
+        self, program: str, text: bytes, reply: bytes, *numbers: int, text_length: int | None = None
+    ) -> tuple[Any, ...]:
+        """Numbers (length, stored, ttl, age) in, all fields out."""
+        value = _BENCH.pack(
+            len(text) if text_length is None else text_length,
+            *numbers,
+            0xDEAD,
+            0,
+            _room(text, TEXT_ROOM),
+            _room(reply, REPLY_ROOM),
+            b"",
+        )
+        libbpf.update(self._map, _ONLY, value.ljust(_BENCH_SIZE, b"\0"))
+        libbpf.test_run(self.programs[program], _FRAME)
+        value = libbpf.lookup(self._map, _ONLY, _BENCH_SIZE) or b""
+        return _BENCH.unpack(value[: _BENCH.size])
+
+    def _key(self, data: bytes) -> bytes:
+        service, length, content = KEY.unpack(data)
+        assert service == 0
+        assert not any(content[length:]), "bytes behind the key"
+        return bytes(content[:length])
+
+    def request(self, text: bytes, *, length: int | None = None) -> tuple[Intent, bytes | None]:
+        """dns_request: the intent, and the key of a read. `length` where it is not `text`'s."""
+        *_, verdict, _, room, _, key = self._run(
+            "run_request", text, b"", 0, 0, 0, 0, text_length=length
+        )
+        assert room == _room(text, TEXT_ROOM)
+        intent = Intent(verdict)
+        return intent, self._key(key) if intent is Intent.READ else None
+
+    def learn(self, reply: bytes, ttl: int = 1000, *, length: int | None = None) -> Stored | None:
+        """dns_learn. `length` where it is not `reply`'s."""
+        length = len(reply) if length is None else length
+        _, length, stored, ttl, _, verdict, _, _, room, key = self._run(
+            "run_learn", b"", reply, length, length, ttl, 0
+        )
+        assert verdict in (0, 1)
+        if not verdict:
+            return None
+        data: bytes = room[:stored]
+        assert not any(data[length : (length + 7) // 8 * 8]), "no zeros behind the reply"
+        return Stored(self._key(key), data, length, ttl)
+
+    def answer(
+        self, stored: Stored, text: bytes, age: int, *, size: int | None = None
+    ) -> bytes | None:
+        """dns_answer; what it adds to the sum is held against the sum of the bytes.
+
+        `size` where it is not that of what is stored.
+        """
+        size = len(stored.stored) if size is None else size
+        _, length, size, _, _, verdict, added, _, room, _ = self._run(
+            "run_answer", text, stored.stored, stored.length, size, 0, age
+        )
+        assert verdict in (0, 1)
+        if not verdict:
+            return None
+        reply: bytes = room[:length]
+        assert (length, size) == (stored.length, len(stored.stored))
+        assert room[length:] == _room(stored.stored, REPLY_ROOM)[length:]
+        before = sum_of(stored.stored[: stored.length])
+        assert (before + added) % 0xFFFF == sum_of(reply), "the sum"
+        return reply
+
+    def verified(self, program: str) -> int:
+        """Instructions that the verifier followed (bpf_prog_info.verified_insns)."""
+        info = ctypes.create_string_buffer(256)
+        size = ctypes.c_uint32(len(info))
+        result = libbpf.library().bpf_obj_get_info_by_fd(
+            self.programs[program], info, ctypes.byref(size)
+        )
+        assert result == 0
+        (count,) = struct.unpack_from("=I", info.raw, 216)
+        return int(count)
+
+
+def name(text: str | bytes) -> bytes:
+    """A name on the wire, as spelled."""
+    labels = text.encode() if isinstance(text, str) else text
+    return b"".join(bytes([len(x)]) + x for x in labels.split(b".") if x) + b"\0"
+
+
+def option(code: int, data: bytes) -> bytes:
+    """An EDNS option."""
+    return struct.pack("!HH", code, len(data)) + data
+
+
+def record(
+    rrtype: int,
+    data: bytes,
+    *,
+    ttl: int = 300,
+    owner: bytes = TO_QUESTION,
+    cls: int = IN,
+    size: int | None = None,
+) -> bytes:
+    """A resource record."""
+    length = len(data) if size is None else size
+    return owner + struct.pack("!HHIH", rrtype, cls, ttl, length) + data
+
+
+def opt(data: bytes = b"", *, size: int = 1232, ttl: int = 0, owner: bytes = b"\0") -> bytes:
+    """An OPT record; the DO flag is a part of its TTL field."""
+    return record(OPT, data, ttl=ttl, owner=owner, cls=size)
+
+
+def soa(*, ttl: int = 600, minimum: int = 60, owner: bytes = TO_QUESTION) -> bytes:
+    """An SOA record."""
+    numbers = struct.pack("!5I", 1, 2, 3, 4, minimum)
+    return record(SOA, name("ns") + name("mail") + numbers, ttl=ttl, owner=owner)
+
+
+def address(ttl: int = 300, owner: bytes = TO_QUESTION) -> bytes:
+    """An A record."""
+    return record(A, b"\xc0\0\2\1", ttl=ttl, owner=owner)
+
+
+def text(words: bytes = b"odd", ttl: int = 300, owner: bytes = TO_QUESTION) -> bytes:
+    """A TXT record, whose length is what one wants."""
+    return record(TXT, bytes([len(words)]) + words, ttl=ttl, owner=owner)
+
+
+def query(
+    qname: bytes | str = "www.example",
+    qtype: int = A,
+    *,
+    flags: int = RD,
+    edns: bytes = b"",
+    cls: int = IN,
+    ident: int = 0x1234,
+    counts: tuple[int, int, int, int] | None = None,
+    behind: bytes = b"",
+) -> bytes:
+    """A query; `edns` is its OPT record, `counts` what the header says where it lies."""
+    wire = name(qname) if isinstance(qname, str) else qname
+    header = struct.pack("!HH4H", ident, flags, *(counts or (1, 0, 0, 1 if edns else 0)))
+    return header + wire + struct.pack("!HH", qtype, cls) + edns + behind
+
+
+def reply(
+    *answers: bytes,
+    qname: bytes | str = "www.example",
+    qtype: int = A,
+    flags: int = QR | AA | RD,
+    authority: tuple[bytes, ...] = (),
+    additional: tuple[bytes, ...] = (),
+    cls: int = IN,
+    ident: int = 0x1234,
+    questions: int = 1,
+    behind: bytes = b"",
+) -> bytes:
+    """A reply to `query`."""
+    counts = (questions, len(answers), len(authority), len(additional))
+    records = b"".join((*answers, *authority, *additional))
+    return query(
+        qname, qtype, flags=flags, cls=cls, ident=ident, counts=counts, behind=records + behind
+    )

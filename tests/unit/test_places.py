@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a service is answered: at its interface's addresses, and at those of its VLANs."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from carom import Service
+from carom.daemon.fastpath import Attachment, Place
+from carom.daemon.served import Served
+from carom.include.netlink import Interface, Vlan
+
+FOUR, SIX, FOUR7, SIX78 = map(
+    ipaddress.ip_address, ("198.18.0.1", "2001:db8::1", "198.18.7.1", "2001:db8:78::1")
+)
+INTERFACE = Interface(
+    ifindex=3,
+    name="eth0",
+    mac=b"\2\0\0\0\0\1",
+    mtu=1500,
+    up=True,
+    driver="veth",
+    addresses=(FOUR, SIX),
+    vlans=(
+        Vlan(7, 0, b"\2\0\0\0\0\7", 1496, (FOUR7,)),
+        Vlan(7, 8, b"\2\0\0\0\0\x08", 1492, (SIX78,)),
+    ),
+)
+XDP = Attachment(INTERFACE, "xdp", "generic", True)
+TC = Attachment(INTERFACE, "tc", None, False)
+
+
+@pytest.fixture
+def places() -> Iterator[Callable[..., list[Place]]]:
+    """Those of a service with these options."""
+    with ExitStack() as stack:
+
+        def found(attachment: Attachment = XDP, **options: object) -> list[Place]:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as free:
+                free.bind(("::", 0))
+                port = free.getsockname()[1]
+            return list(stack.enter_context(Served(Service(port, **options), 5)).places(attachment))
+
+        yield found
+
+
+def test_all_of_both(places: Callable[..., list[Place]]) -> None:
+    found = places(bind="::")
+    where = [(one.address, one.outer, one.inner, one.mac[5], one.mtu) for one in found]
+    assert where == [
+        (FOUR, 0, 0, 1, 1500),
+        (SIX, 0, 0, 1, 1500),
+        (FOUR7, 7, 0, 7, 1496),
+        (SIX78, 7, 8, 8, 1492),
+    ]
+    assert {(one.ifindex, one.service) for one in found} == {(3, 5)}
+
+
+@pytest.mark.parametrize(
+    ("bind", "addresses"), [("0.0.0.0", [FOUR, FOUR7]), ("127.0.0.1", []), ("::1", [])]
+)
+def test_what_it_is_bound_to(
+    places: Callable[..., list[Place]], bind: str, addresses: list[object]
+) -> None:
+    assert [one.address for one in places(bind=bind)] == addresses
+
+
+def test_how(places: Callable[..., list[Place]]) -> None:
+    first = places(amplify=3, allow=("198.18.0.0/15",))[0]
+    assert (first.multiple, first.allow_list) == (3, True)
+    assert (first.skb_mode, first.second_tier) == (True, True)
+    first = places(TC)[0]
+    assert (first.multiple, first.allow_list) == (16, False)
+    assert (first.skb_mode, first.second_tier) == (False, False)
