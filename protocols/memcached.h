@@ -3,14 +3,14 @@
  * memcached over UDP: a frame header of 8 bytes, then commands in text (doc/protocol.txt of
  * memcached; what that leaves open was read from the behaviour of 1.6.18).
  *
- * An INTENT_READ is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a byte
- * that says which of the two, then the key itself; slots leave the first byte out, so that a write
- * of the key voids both.
+ * What is read is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a
+ * byte that says which of the two, then the key itself; slots leave the first byte out, so that a
+ * write of the key voids both.
  *
  * memcached acts on every command in a datagram, one behind the other. A command is therefore known
- * for an INTENT_WRITE of one key only where it is the datagram's last byte for byte, in a form that no
- * version reads otherwise: after a store command that it refuses, memcached takes the data for more
- * commands. Whatever else could write is INTENT_WRITE_ALL.
+ * for a write of one key only where it is the datagram's last to the byte, in a form that every
+ * version reads alike: after a store command that it refuses, memcached takes the data for more
+ * commands. Whatever else could write may write anything.
  */
 #ifndef CAROM_MEMCACHED_H
 #define CAROM_MEMCACHED_H
@@ -341,7 +341,7 @@ static __always_inline enum intent read_line(const u8 *text, u32 length, u16 *ce
 	return behind_line(text, at, TEXT_ROOM) == length ? INTENT_WRITE : INTENT_WRITE_ALL;
 }
 
-/* What a command wants of its key, which ends at `at`. INTENT_WRITE_ALL also where that is not sure. */
+/* What a command wants of its key, which ends at `at`; INTENT_WRITE_ALL where that is not sure. */
 static __always_inline enum intent read_arguments(const u8 *text, u32 length, u16 *cell, u32 at,
 						  enum memcached_kind kind)
 {
@@ -424,8 +424,9 @@ static __always_inline enum intent read_binary(const u8 *text, u32 length)
 	bool proper = request[4] == 0 && *(const u32 *)(request + 8) == htonl(key_length) &&
 		      key_length >= 1 && key_length <= MEMCACHED_KEY_MAX;
 
-	return gets && proper && length == MEMCACHED_HEADER + 24 + key_length ? INTENT_OTHER
-									      : INTENT_WRITE_ALL | INTENT_QUIET;
+	if (gets && proper && length == MEMCACHED_HEADER + 24 + key_length)
+		return INTENT_OTHER;
+	return INTENT_WRITE_ALL | INTENT_QUIET;
 }
 
 static __always_inline enum intent memcached_request(const u8 *text, u32 length, struct key *key)
