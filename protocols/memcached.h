@@ -53,7 +53,7 @@ struct memcached_command {
 	bool keyed;      /* it has a proper key */
 	u32 key_length;
 	u32 end;         /* behind its line; 0 where that was not read to its end */
-	u32 data;        /* bytes that belong to it behind its line, their own line's end with them */
+	u32 data;        /* bytes that belong to it behind its line, with their own line's end */
 };
 
 /* Eight characters as they stand in memory, read as a little-endian number. */
@@ -367,7 +367,7 @@ static __always_inline enum intent read_arguments(const u8 *text, u16 *cell, u32
 	}
 }
 
-/* Read the command that begins the text, its key to `key`. INTENT_WRITE_ALL where it is not sure. */
+/* Read the command that begins the text. INTENT_WRITE_ALL where it is not sure. */
 static __always_inline enum intent read_text(const u8 *text, struct key *key,
 					     struct memcached_command *command)
 {
