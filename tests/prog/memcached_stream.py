@@ -133,10 +133,10 @@ class Connection(Resource):
         names = ("begin", "arrive", "proceed", "answered")
         self._programs = {name: self._module.program(name) for name in names}
         self._states = self._module.map("states")
-        text = self._SEGMENT + KEY.size
-        text += -text % 8 + 8 + room + 1024
-        self._front = text
-        self._size = text + SEGMENT_MAX + room
+        key_end = self._SEGMENT + KEY.size
+        self._text = key_end + -key_end % 8 + 8
+        self._front = self._text + room + 1024
+        self._size = self._front + SEGMENT_MAX + room
         self._size += -self._size % 8
 
     def close(self) -> None:
@@ -173,12 +173,14 @@ class Connection(Resource):
         at = self._SEGMENT - self._STREAM.size
         return bool(self._STREAM.unpack_from(self._load(), at)[3])
 
-    def feed(self, segment: bytes, sequence: int | None = None) -> Outcome:
-        """A segment in its turn, or out of it."""
+    def feed(self, segment: bytes, sequence: int | None = None, stale: bytes = b"\r\n") -> Outcome:
+        """A segment in its turn, or out of it; `stale` is all over the buffer that it comes to."""
         sequence = self._next if sequence is None else sequence
         self._next = (sequence + len(segment)) % 2**32
         cell = self._load()
         self._HEAD.pack_into(cell, 0, sequence, len(segment), 0, 0)
+        room = self._front - self._text
+        cell[self._text : self._front] = (stale * room)[:room]
         cell[self._front : self._front + len(segment)] = segment
         self._store(cell)
         self._run("arrive")

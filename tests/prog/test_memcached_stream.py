@@ -88,6 +88,22 @@ TABLE: dict[str, tuple[list[bytes], list[Request], bool]] = {
         [write(b"k"), LOST],
         True,
     ),
+    **{
+        f"line's ends in a value, {key.decode()}": (
+            [b"set %b 0 0 2400\r\n" % key + b"\r\n" * 1200 + b"xx"],
+            [write(key), LOST],
+            True,
+        )
+        for key in (b"k", b"kk")
+    },
+    **{
+        f"value of which nothing is there, {key.decode()}": (
+            [b"set %b 0 0 30\r\nab" % key, b"c" * 28 + b"\r\nmd l\r\n"],
+            [write(key), write(b"l")],
+            False,
+        )
+        for key in (b"k", b"kk")
+    },
     "line too long to hold": ([b"set " + b"k" * 260], [LOST], True),
     "line just held": ([b"md k" + b" " * 252, b"\r\n"], [LOST], False),
     "line too long": ([b"md k" + b" " * 3000 + b"\r\n"], [LOST], True),
@@ -113,7 +129,9 @@ def test_streams_as_the_model_has_them(loaded: Connection, room: int) -> None:
         loaded.begin(rng.getrandbits(32))
         model = Model(room)
         for segment in segments:
-            expected, found = in_slots(model.feed(segment)), loaded.feed(segment).writes
+            stale = rng.choice((b"\r\n", b"\n\r", b"0 1\r\n", b" ", b"k"))
+            expected = in_slots(model.feed(segment))
+            found = loaded.feed(segment, stale=stale).writes
             assert found == expected, segments
             assert loaded.lost == model.lost, segments
             seen["writes"] += len(found)
