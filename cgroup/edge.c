@@ -6,6 +6,7 @@
 #include "abi.h"
 #include "bounded.h"
 #include "edge.h"
+#include "stream.h"
 #include "store.h"
 #include "token.h"
 
@@ -66,15 +67,6 @@ static __always_inline void see_reply(struct datagram *datagram, const struct wa
 		count_event(store(draft, &pending, length, stored, ttl) ? LEARNED : FULL);
 }
 
-/* A TCP connection of a service: its bytes may write anything, and whoever sees them may have. */
-static __always_inline void see_stream(struct datagram *datagram, const struct watch *watch)
-{
-	if (!datagram->length || !writes_by_stream(watch->protocol))
-		return;
-	count_event(STREAM_SEEN);
-	void_cell(SLOTS + watch->service, false);
-}
-
 static __always_inline int look(struct __sk_buff *skb, const bool ingress)
 {
 	struct datagram datagram = { .skb = skb };
@@ -92,7 +84,7 @@ static __always_inline int look(struct __sk_buff *skb, const bool ingress)
 	}
 	identify(&datagram, watch, ingress, &scratch->asked);
 	if (datagram.stream)
-		see_stream(&datagram, watch);
+		see_stream(&datagram, watch, ingress, scratch);
 	else if (ingress)
 		see_request(&datagram, watch, scratch);
 	else

@@ -27,6 +27,8 @@ struct datagram {
 	bool stream;
 	u32 offset;
 	u32 length;
+	u32 sequence;  /* of a stream: the number of its first byte */
+	bool begins;   /* its connection does */
 	struct address client;
 	__be16 client_port;
 };
@@ -43,6 +45,7 @@ struct edge_scratch {
 };
 
 BPF_HASH(watched, u32, struct watch, SERVICES_MAX);  /* by port */
+BPF_TABLE("lru_hash", struct asked, struct stream, streams, PENDING_MAX);
 BPF_PERCPU_ARRAY(events, u64, EVENTS);
 BPF_PERCPU_ARRAY(edge_scratches, struct edge_scratch, 2);
 
@@ -134,6 +137,8 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 		    bpf_skb_load_bytes(datagram->skb, datagram->offset, &tcp, sizeof(tcp)))
 			return false;
 		datagram->client_port = ingress ? tcp.source : tcp.dest;
+		datagram->sequence = ntohl(tcp.seq);
+		datagram->begins = tcp.syn;
 		datagram->offset += tcp.doff * 4;
 	} else {
 		if (protocol != IPPROTO_UDP ||

@@ -12,6 +12,7 @@ from carom.daemon.cache import Clock
 from carom.daemon.fastpath import FastPath
 from carom.daemon.server import Server, UserspaceCache
 from carom.daemon.service import Handler, Reply, Service
+from carom.include.abi import TTL_FLOOR
 
 
 class Served(Answered):
@@ -29,6 +30,8 @@ class Served(Answered):
         super().prepare(fastpath, clock)
         service, options = self._service, self.options
         assert service.handler
+        if fastpath:
+            transport.refuse_below(self._udp, TTL_FLOOR)
         handler = service.handler
         if options.work:
             handler = servers.with_work(handler, options.work)
@@ -73,17 +76,16 @@ class Served(Answered):
 
     def drop(self, key: str) -> bool:
         """Take the reply of a name, given in hex, back; False when there was none."""
-        dropped = super().drop(key)
-        if self.userspace_cache:
-            dropped |= self.userspace_cache.drop(bytes.fromhex(key))
-        return dropped
+        # The inner cache first: the outer one is filled from it.
+        inner = self.userspace_cache
+        dropped = inner.drop(bytes.fromhex(key)) if inner else False
+        return super().drop(key) or dropped
 
     def flush(self) -> int:
         """Take everything back; how many entries that were."""
-        flushed = super().flush()
         if self.userspace_cache:
             self.userspace_cache.flush()
-        return flushed
+        return super().flush()
 
     def _invalidate(self, request: bytes) -> None:
         if self.userspace_cache:

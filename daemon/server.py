@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from typing import Literal, NoReturn
@@ -55,12 +56,17 @@ def as_reply(reply: object) -> Reply | None:
 
 
 class UserspaceCache:
-    """A first-come-first-served cache in the server: the baseline that experiments compare with."""
+    """A first-come-first-served cache in the server: the baseline that experiments compare with.
+
+    One thread asks it; any may drop. A reply whose handler was asked before a drop is not kept.
+    """
 
     def __init__(self, capacity: int, ttl: float):
         self._capacity = capacity
         self._ttl = ttl
         self._entries: dict[bytes, tuple[bytes, float]] = {}
+        self._version = 0
+        self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
 
@@ -73,10 +79,13 @@ class UserspaceCache:
                 self.hits += 1
                 return entry[0]
             self.misses += 1
+            version = self._version
             reply = as_reply(handler(request))
-            if reply and reply.cache and self._has_room(request):
-                ttl = self._ttl if reply.ttl is None else reply.ttl
-                self._entries[request] = reply.data, time.monotonic() + ttl
+            if reply and reply.cache:
+                with self._lock:
+                    if version == self._version and self._has_room(request):
+                        ttl = self._ttl if reply.ttl is None else reply.ttl
+                        self._entries[request] = reply.data, time.monotonic() + ttl
             return reply
 
         return cached
@@ -91,13 +100,17 @@ class UserspaceCache:
 
     def drop(self, request: bytes) -> bool:
         """Forget a request's reply."""
-        return self._entries.pop(request, None) is not None
+        with self._lock:
+            self._version += 1
+            return self._entries.pop(request, None) is not None
 
     def flush(self) -> int:
         """Forget everything."""
-        count = len(self._entries)
-        self._entries.clear()
-        return count
+        with self._lock:
+            self._version += 1
+            count = len(self._entries)
+            self._entries.clear()
+            return count
 
 
 class Server:

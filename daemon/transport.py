@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import ipaddress
 import socket
@@ -20,6 +21,10 @@ Send = Callable[[bytes, Any], object]
 
 _IP_PKTINFO = 8  # linux/in.h
 _PKTINFO = struct.Struct("=I4s4s")  # struct in_pktinfo: interface, local address, destination
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+_STEP = struct.Struct("=HBBI")  # struct sock_filter
+_PROGRAM = struct.Struct("@HP")  # struct sock_fprog
+_NET_OFFSET = 0xFFF00000  # SKF_NET_OFF: from the IP header on
 _PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
 
 
@@ -53,6 +58,29 @@ def bind(address: str, port: int) -> socket.socket:
             hint=hints.get(error.errno or 0),
         ) from error
     return udp
+
+
+def refuse_below(udp: socket.socket, ttl: int) -> None:
+    """Let the kernel drop datagrams whose TTL or hop limit is below `ttl`, before they are read.
+
+    The fast path's replies have their request's TTL less one, so that a loop between two hosts
+    ends; a server's own reply, with a fresh one, would begin it anew. socket(7), SO_ATTACH_FILTER.
+    """
+    load, mask, equal, at_least, give = 0x30, 0x54, 0x15, 0x35, 0x06  # BPF_* of linux/filter.h
+    steps = (
+        (load, 0, 0, _NET_OFFSET),
+        (mask, 0, 0, 0xF0),
+        (equal, 2, 0, 0x60),
+        (load, 0, 0, _NET_OFFSET + 8),  # IPv4's TTL
+        (at_least, 2, 3, ttl),
+        (load, 0, 0, _NET_OFFSET + 7),  # IPv6's hop limit
+        (at_least, 0, 1, ttl),
+        (give, 0, 0, 0xFFFFFFFF),
+        (give, 0, 0, 0),
+    )
+    code = ctypes.create_string_buffer(b"".join(_STEP.pack(*step) for step in steps))
+    program = _PROGRAM.pack(len(steps), ctypes.addressof(code))
+    udp.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def transport(udp: socket.socket) -> tuple[Receive, Send]:

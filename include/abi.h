@@ -18,6 +18,7 @@
 #define PENDING_MAX 65536   /* requests on their way through servers */
 #define PENDING_SECONDS 10  /* a reply comes that soon, or its token is not used again */
 #define HOLD_MS 500         /* after a write that asks for no acknowledgement nothing is filled */
+#define STREAM_CELLS 16     /* writes of a TCP connection that may be without acknowledgement */
 #define HANDED_OVER 0x6d6f7263 /* packet metadata: XDP leaves this hit to TC ingress */
 
 /* What was decided on a packet, and why. Each has one per-CPU counter. */
@@ -93,7 +94,7 @@ struct endpoint {
 
 /* The service there, and the facts of the interface that an answer needs. */
 struct service {
-	u32 id;          /* below SERVICES_MAX; part of every key; its generation is versions[SLOTS + id] */
+	u32 id;          /* below SERVICES_MAX; part of every key; generation: versions[SLOTS + id] */
 	u8 fast;         /* enum fast */
 	u8 protocol;     /* enum protocol */
 	u8 skb_mode;     /* 1 where XDP is generic: half-made checksums stay half-made */
@@ -133,6 +134,19 @@ struct pending {
 	u32 outstanding;  /* requests without a reply: they share the oldest token */
 };
 
+/*
+ * A TCP connection to a service, from its first byte on: which cells its last writes void. It is
+ * lost once a segment is no single command that is understood to its last byte, or out of sequence:
+ * from then on whatever passes on it may write anything.
+ */
+struct stream {
+	u32 next;        /* sequence number of the client's next byte */
+	u32 lost;
+	u32 unanswered;  /* commands without a payload from the server since */
+	u32 writes;      /* how many there were; the last are in `cells` */
+	u32 cells[STREAM_CELLS];
+};
+
 /* What happened at the socket's edge. Each has one per-CPU counter. */
 enum event {
 	LEARNED = 0,        /* a reply filled the cache */
@@ -142,7 +156,7 @@ enum event {
 	WRITE_SEEN = 4,     /* a write: its key is void */
 	WRITE_ALL_SEEN = 5, /* a write that may have changed anything: the service's generation rose */
 	WRITE_DONE = 6,     /* the acknowledgement of a write: void once more */
-	STREAM_SEEN = 7,    /* bytes of a TCP connection that may hold writes */
+	STREAM_LOST = 7,    /* bytes of a TCP connection that may write anything: the same as above */
 	EDGE_BUSY = 8,      /* a program came upon another one's scratch memory, and took the safe way */
 	EVENTS = 9,
 };
@@ -198,9 +212,9 @@ struct meta {
  * key; longer replies lie in maps of their own, by the length class of the reply. All are zero
  * behind what they hold.
  *
- * A map update copies a value from its first byte to its last. A reader that finds the same stamp
- * in `tail` (read first) and `head` (read last) has therefore read one value and not parts of two;
- * an entry and its reply belong together when they have one stamp.
+ * A map update copies a value from one end to the other. A reader that finds the same stamp at both
+ * ends, before it copies and after, has therefore read one value and not parts of two; an entry and
+ * its reply belong together when they have one stamp (docs/consistency.md).
  */
 struct short_entry {
 	struct meta meta;

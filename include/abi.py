@@ -28,6 +28,7 @@ HANDED_OVER = 0x6D6F7263
 PENDING_MAX = 65536
 PENDING_SECONDS = 10
 HOLD_MS = 500
+STREAM_CELLS = 16
 
 
 class Verdict(IntEnum):
@@ -114,7 +115,7 @@ class Event(IntEnum):
     WRITE_SEEN = 4
     WRITE_ALL_SEEN = 5
     WRITE_DONE = 6
-    STREAM_SEEN = 7
+    STREAM_LOST = 7
     EDGE_BUSY = 8
 
 

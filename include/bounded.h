@@ -34,9 +34,9 @@ static __always_inline u64 sum_bytes(u8 *bytes, u32 length, const u32 room)
 		if (start + size > room)
 			size = room - start;
 		size = (size + 3) & ~3u;
-		asm volatile("" : "+r"(size));
-		if (size && size <= 512)
-			sum += (u32)bpf_csum_diff(NULL, 0, (__be32 *)(bytes + start), size, 0);
+		if (size)
+			sum += (u32)bpf_csum_diff(NULL, 0, (__be32 *)(bytes + start),
+						  bounded(size, 512), 0);
 	}
 	return sum;
 }

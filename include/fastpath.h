@@ -43,7 +43,7 @@ static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply
 	u32 size = (scratch->meta.stored + 7) & ~7u;
 	struct medium_reply *medium;
 	struct long_reply *longer;
-	u64 head, tail;
+	u64 head, tail, again;
 
 	if (scratch->meta.length > scratch->meta.stored)
 		return false;
@@ -57,22 +57,27 @@ static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply
 			return false;
 		tail = *(volatile u64 *)&medium->tail;
 		if (bpf_probe_read_kernel(&scratch->reply_head,
-					  sizeof(u64) + bounded(size, REPLY_MEDIUM), medium))
+					  sizeof(u64) + bounded(size, REPLY_MEDIUM), medium) ||
+		    medium_replies.lookup(&scratch->meta.body) != medium)
 			return false;
 		head = *(volatile u64 *)&medium->head;
+		again = *(volatile u64 *)&medium->tail;
 	} else if (size <= REPLY_MAX) {
 		longer = long_replies.lookup(&scratch->meta.body);
 		if (!longer)
 			return false;
 		tail = *(volatile u64 *)&longer->tail;
 		if (bpf_probe_read_kernel(&scratch->reply_head,
-					  sizeof(u64) + bounded(size, REPLY_ROOM), longer))
+					  sizeof(u64) + bounded(size, REPLY_ROOM), longer) ||
+		    long_replies.lookup(&scratch->meta.body) != longer)
 			return false;
 		head = *(volatile u64 *)&longer->head;
+		again = *(volatile u64 *)&longer->tail;
 	} else {
 		return false;
 	}
-	return head == tail && scratch->reply_head == tail && tail == scratch->meta.head;
+	return head == tail && again == tail && scratch->reply_head == tail &&
+	       tail == scratch->meta.head;
 }
 
 /* Behind their length both are zero. */
@@ -90,8 +95,9 @@ static __always_inline bool same_key(const struct key *a, const struct key *b, u
 }
 
 /*
- * Copy the entry of scratch->key and judge the copy. Nothing is decided on the map's own memory:
- * an LRU element can be reused under a reader.
+ * Copy the entry of scratch->key and judge the copy. Nothing is decided on the map's own memory: an
+ * element can be reused under a reader. The second look-up is what finds that out: the stores of
+ * one map update become visible in any order, the stamps at both ends perhaps last.
  */
 static __always_inline enum verdict copy_short(struct scratch *scratch)
 {
@@ -103,7 +109,9 @@ static __always_inline enum verdict copy_short(struct scratch *scratch)
 		return MISS;
 	tail = *(volatile u64 *)&entry->tail;
 	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    short_entries.lookup((struct short_key *)&scratch->key) != entry ||
 	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
+	    copy->tail != tail ||
 	    !same_key((struct key *)&copy->key, &scratch->key, sizeof(copy->key)) ||
 	    !copy_reply(scratch, copy->reply))
 		return MISS_TORN;
@@ -120,7 +128,9 @@ static __always_inline enum verdict copy_long(struct scratch *scratch)
 		return MISS;
 	tail = *(volatile u64 *)&entry->tail;
 	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	    long_entries.lookup(&scratch->key) != entry ||
 	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
+	    copy->tail != tail ||
 	    !same_key(&copy->key, &scratch->key, sizeof(copy->key)) ||
 	    !copy_reply(scratch, copy->reply))
 		return MISS_TORN;
@@ -261,6 +271,9 @@ static __always_inline enum verdict read_raw(const struct packet *packet,
 
 	if (!raw_has_key(length))
 		return PASS_SIZE;
+	__builtin_memset(&scratch->key, 0, sizeof(struct short_key));
+	if (length > KEY_SHORT)
+		__builtin_memset(scratch->key.bytes + KEY_SHORT, 0, KEY_MAX - KEY_SHORT);
 	scratch->key.length = length;
 	if (packet_load(packet, headers_length(request), scratch->key.bytes,
 			bounded(length, RAW_MAX)))
@@ -295,6 +308,7 @@ static __always_inline enum verdict read_request(const struct packet *packet,
 	*(u64 *)(scratch->text + (length & ~7u)) = 0;
 	if (packet_load(packet, headers_length(request), scratch->text, length))
 		return PASS_TRUNCATED;
+	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
 	intent = understand(service->protocol, scratch->text, length, &scratch->key);
 	if (intent == INTENT_READ)
 		return UNDECIDED;
@@ -344,7 +358,6 @@ static __always_inline enum verdict serve_cached(const struct packet *packet,
 	enum verdict verdict;
 	enum sum sum;
 
-	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
 	verdict = raw ? read_raw(packet, request, scratch)
 		      : read_request(packet, request, service, scratch);
 	if (verdict)

@@ -36,11 +36,12 @@ BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* jiffies, when last
 BPF_HASH(services, struct endpoint, struct service, ENDPOINTS_MAX);
 BPF_HASH(own_addresses, struct address, u8, ENDPOINTS_MAX);
 BPF_ARRAY(served_ports, u64, 65536 / 64);                  /* a bit a port */
-BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);  /* 1: it is */
+BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct payer, struct budget, budgets, 65536);
 BPF_PERCPU_ARRAY(verdicts, u64, HOOKS * VERDICTS);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
-BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE); /* jiffies until which not to fill */
+/* Jiffies until which not to fill. */
+BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
 BPF_HASH(pendings, struct asked, struct pending, PENDING_MAX);
 
 #endif

@@ -26,6 +26,19 @@ hypothesis.settings.register_profile("carom", deadline=None, database=None)
 hypothesis.settings.load_profile("carom")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of our own."""
+    parser.addoption(
+        "--long", action="store_true", help="races and torture at full length (./run race)"
+    )
+
+
+@pytest.fixture(scope="session")
+def long_form(pytestconfig: pytest.Config) -> bool:
+    """Are races and torture to run at full length?"""
+    return bool(pytestconfig.getoption("--long"))
+
+
 def _why_not() -> str | None:
     """Why BPF programs cannot be loaded here, or None."""
     try:

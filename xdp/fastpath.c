@@ -35,8 +35,8 @@ int bump(struct xdp_md *context)
 	counter = versions.lookup(&index);
 	if (!counter)
 		return XDP_ABORTED;
-	__sync_fetch_and_add(counter, 1);
-	return XDP_PASS;
+	/* With its result in use this is ordered against all around it, on weakly ordered CPUs too. */
+	return __sync_fetch_and_add(counter, 1) == ~0ull ? XDP_ABORTED : XDP_PASS;
 }
 
 int read_clock(struct xdp_md *context)

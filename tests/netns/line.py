@@ -80,10 +80,11 @@ def bare() -> Iterator[Line]:
     """A pair whose ends carry no XDP program. The server's takes raw frames: it has GRO on."""
     with Namespace("client") as client, Namespace("server") as server:
         join(client, INTERFACE, server, INTERFACE)
-        client.address(INTERFACE, CLIENT, 29)
-        server.address(INTERFACE, SERVER, 29)
+        for end, addresses in ((client, (CLIENT, CLIENT_IPV6)), (server, (SERVER, SERVER_IPV6))):
+            for address in addresses:
+                end.address(INTERFACE, address, 64 if ":" in address else 29)
         server.run("ethtool", "-K", INTERFACE, "gro", "on")
-        yield Line(client, server, SERVER, CLIENT)
+        yield Line(client, server, SERVER, CLIENT, SERVER_IPV6, CLIENT_IPV6)
 
 
 @contextlib.contextmanager

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import socket
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,21 @@ class Memcached(Resource):
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
         until(listens, "memcached to listen")
+
+    def stop(self) -> None:
+        """Let it do nothing until `go_on`; returns when every thread of it has stopped."""
+        self.process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.process.pid}/task")
+
+        def stopped() -> bool:
+            states = [(task / "stat").read_text().rpartition(")")[2] for task in tasks.iterdir()]
+            return all(state.split()[0] == "T" for state in states)
+
+        until(stopped, "memcached to stop")
+
+    def go_on(self) -> None:
+        """Go on after `stop`."""
+        self.process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End it."""

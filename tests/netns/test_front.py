@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import struct
 import sys
@@ -135,6 +134,83 @@ def test_nothing_is_older_than_an_acknowledged_write(
     assert front.since(before).get("hit", 0) == 0
 
 
+class TestStream:
+    """TCP connections: the keys that they write are void, and others are not."""
+
+    @pytest.fixture
+    def fresh(self, front: Carom, straight: Line) -> Iterator[TCPClient]:
+        """A connection that began under carom's eyes."""
+        with TCPClient(straight.client, straight.address) as client:
+            yield client
+
+    @staticmethod
+    def keep(front: Carom, udp: UDPClient, fresh: TCPClient, *keys: bytes) -> None:
+        """Store keys, and have them in the kernel."""
+        for key in keys:
+            fresh.set(key, b"old")
+        for key in keys:
+            until_hit(front, udp, key, b"old")
+
+    def test_others_stay(
+        self, front: Carom, udp: UDPClient, tcp: TCPClient, fresh: TCPClient
+    ) -> None:
+        self.keep(front, udp, tcp, b"written", b"read")
+        fresh.set(b"written", b"new")
+        assert fresh.ask(b"get a b c\r\n") == b"END\r\n"
+        before = front.counters()
+        assert udp.get(b"read") == b"old"
+        assert udp.get(b"written") == b"new"
+        assert front.since(before) == {"hit": 1, "miss_void": 1, "fills": 1}
+
+    @pytest.mark.parametrize("size", [100, 600, 5000, 100_000])
+    def test_values_of_many_segments(
+        self, front: Carom, udp: UDPClient, fresh: TCPClient, size: int
+    ) -> None:
+        self.keep(front, udp, fresh, b"large")
+        fresh.set(b"large", b"x" * size)
+        fresh.set(b"large", b"new")
+        assert udp.get(b"large") == b"new"
+
+    def test_a_command_in_parts(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
+        """Its last part alone looks like a read."""
+        self.keep(front, udp, fresh, b"parts")
+        fresh.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        lost = edge(front)["stream_lost"]
+        fresh.socket.sendall(b"set parts 0 0 12\r\nnew")
+        until(lambda: edge(front)["stream_lost"] > lost, "the first part to arrive")
+        assert fresh.ask(b"\r\nget b\r\n\r\n") == b"STORED\r\n"
+        assert udp.get(b"parts") == b"new\r\nget b\r\n"
+
+    @pytest.mark.parametrize("count", [2, 16, 17, 40])
+    def test_many_at_once(self, front: Carom, udp: UDPClient, fresh: TCPClient, count: int) -> None:
+        """Commands without waiting for their replies: in one segment, or in many."""
+        keys = [b"many%d" % n for n in range(count)]
+        self.keep(front, udp, fresh, *keys)
+        fresh.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for key in keys:
+            fresh.socket.sendall(b"set %b 0 0 3\r\nnew\r\n" % key)
+        answers = b""
+        while answers.count(b"STORED") < count:
+            answers += fresh.socket.recv(65_536)
+        for key in keys:
+            assert udp.get(key) == b"new"
+
+    def test_a_connection_from_before(self, own_line: Line) -> None:
+        """What was said on it before carom came is not known, so anything on it may be a write."""
+        with (
+            Memcached(own_line.server),
+            TCPClient(own_line.client, own_line.address) as old,
+            UDPClient(own_line.client, own_line.address) as udp,
+        ):
+            old.set(b"before", b"old")
+            with Carom(own_line.server, "--hook", "tc", command="front") as front:
+                until_hit(front, udp, b"before", b"old")
+                lost = edge(front)["stream_lost"]
+                old.set(b"before", b"new")
+                assert udp.get(b"before") == b"new"
+                assert edge(front)["stream_lost"] > lost
+
+
 def test_a_binary_set_over_tcp(
     front: Carom, udp: UDPClient, tcp: TCPClient, straight: Line
 ) -> None:
@@ -179,7 +255,7 @@ def test_a_reply_from_another_socket_is_not_learned(
 ) -> None:
     """A raw socket may say what it likes: it does not hold the port."""
     before = edge(front)
-    os.kill(memcached.process.pid, signal.SIGSTOP)
+    memcached.stop()
     try:
         number = udp.send(b"get forged\r\n")
         client = udp.socket.getsockname()
@@ -191,7 +267,7 @@ def test_a_reply_from_another_socket_is_not_learned(
             raw.sendto(bytes(forged), (client[0], 0))
         assert value_of(udp.receive(number)) == b"evil", "it did reach the client"
     finally:
-        os.kill(memcached.process.pid, signal.SIGCONT)
+        memcached.go_on()
     assert value_of(udp.receive(number)) is None
     assert udp.get(b"forged") is None
     assert edge(front)["learned"] == before["learned"]

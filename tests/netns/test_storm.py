@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import time
 from collections.abc import Callable
 
 import pytest
@@ -18,7 +19,7 @@ from carom.include.abi import TTL_FLOOR, Fast, Hook, Verdict
 from carom.tc.link import TCLink
 from carom.vm.namespace import Namespace
 from netns.line import Line
-from netns.process import INTERFACE, until
+from netns.process import INTERFACE, Carom, until
 from netns.wire import Tap
 
 PORTS = 51141, 51142
@@ -68,3 +69,30 @@ def test_one_spoofed_packet(
         assert sum(rose(Verdict.BOUNCE)) == replies
         assert rose(Verdict.BOUNCE) == [replies // 2, replies // 2]
         assert sum(rose(Verdict.PASS_TTL)) == 1
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_with_their_servers(straight: Line, version: int) -> None:
+    """The last packet goes up to a server that echoes, and that must not begin it anew."""
+    line = straight.over(version)
+    line.offload(sender=False, replier=False)
+    ends = {"src": line.client_address, "dst": line.address}
+    ip = IP(**ends, ttl=255) if version == 4 else IPv6(**ends, hlim=255)
+    frame = Ether(src=line.client.mac(INTERFACE), dst=line.server.mac(INTERFACE))
+    frame /= ip / UDP(sport=PORTS[1], dport=PORTS[0]) / b"storm"
+    common = ("-i", INTERFACE, "--hook", "tc", "--fast", "bounce", "--bind")
+    with (
+        Carom(line.server, *common, line.address, "-p", str(PORTS[0]), interface=None) as server,
+        # The pair has a program of its own on the client's end.
+        Carom(
+            line.client, *common, line.client_address, "-p", str(PORTS[1]), interface=None
+        ) as client,
+        Tap(line.client) as tap,
+    ):
+        tap.send(bytes(frame))
+        both = (server, client)
+        until(lambda: sum(one.counters()["pass_ttl"] for one in both), "the storm to end")
+        time.sleep(0.2)  # for a reply that must not come
+        tap.frames()
+        assert [one.counters()["replies"] for one in both] == [0, 0]
+        assert sum(one.counters()["bounce"] for one in both) == 255 - TTL_FLOOR + 1

@@ -4,21 +4,31 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
-from carom.daemon.fastpath import FastPath
+from carom.daemon.fastpath import FastPath, Place
 from carom.errors import BusyError, ExperimentError
 from carom.include import libbpf, netlink
+from carom.include.abi import HANDED_OVER, Fast, Hook
+from carom.include.bpf import Module
 from carom.include.netlink import Interface
 from carom.tc.link import TCLink
+from carom.vm.namespace import Namespace, join
+from carom.xdp.link import Link
 from netns.line import Line
-from netns.process import INTERFACE, Carom, at_tc, attached, until
-from netns.wire import Client
+from netns.process import DEADLINE, INTERFACE, Carom, at_tc, attached, until
+from netns.services import PORT
+from netns.wire import Client, Tap, check_sums
 
 _NO_PROCESS = 2**22 + 1  # more than the kernel ever gives
 TC = ("--hook", "tc", "--fast", "bounce")
@@ -62,6 +72,7 @@ def test_two_caroms(straight: Line, client: Client) -> None:
 
 def test_super_packet(straight: Line, client: Client) -> None:
     """Many requests in one packet are cut apart by the kernel, and answered by the server."""
+    straight.offload(sender=True, replier=True)  # or the sender cuts it apart
     with Carom(straight.server, *TC) as carom:
         before = carom.counters()
         client.send_segments(b"one.two.tri", 4)
@@ -71,6 +82,89 @@ def test_super_packet(straight: Line, client: Client) -> None:
         before = carom.counters()
         assert client.ask(b"four") == b"four"
         carom.expect(before, bounce=1)
+
+
+_SOL_PACKET, _PACKET_VNET_HDR = 263, 15  # linux/socket.h, linux/if_packet.h
+_IN_PIECES = struct.pack("=BBHHHH", 0, 0, 14, 0, 0, 0)
+"""struct virtio_net_hdr, linux/virtio_net.h: 14 bytes lie together, the rest where it likes."""
+
+
+def test_headers_that_lie_elsewhere() -> None:
+    """An skb may keep in pages what the program's pointers do not reach at first."""
+    with Namespace("client") as client, Namespace("server") as server:
+        join(client, INTERFACE, server, INTERFACE)
+        for end, address in ((client, "198.18.0.1"), (server, "198.18.0.2")):
+            end.run("ip", "link", "set", INTERFACE, "mtu", "9000")
+            end.address(INTERFACE, address, 30)
+        frame = Ether(src=client.mac(INTERFACE), dst=server.mac(INTERFACE))
+        frame /= IP(src="198.18.0.1", dst="198.18.0.2") / UDP(sport=40_000, dport=PORT) / b"asked"
+        padding = bytes(range(256)) * 20  # a page and more, or it all lies together
+        with Carom(server, *TC) as carom, Tap(client) as tap:
+            sender = client.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+            with sender:
+                sender.bind((INTERFACE, 0))
+                sender.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+                sender.send(_IN_PIECES + bytes(frame) + padding)
+            until(lambda: carom.counters()["bounce"] == 1, "the bounce")
+            (reply,) = [one for one in tap.frames() if not one.outgoing and UDP in one.ip()]
+            check_sums(reply)
+            assert bytes(reply.ip()[UDP].payload) == b"asked"
+            assert reply.data.endswith(padding)
+
+
+_LEAVES_A_WORD = """
+#include <uapi/linux/bpf.h>
+int leaves_a_word(struct xdp_md *context)
+{
+	u32 *word;
+
+	if (bpf_xdp_adjust_meta(context, -(int)sizeof(*word)))
+		return XDP_ABORTED;
+	word = (void *)(long)context->data_meta;
+	if ((void *)(word + 1) > (void *)(long)context->data)
+		return XDP_ABORTED;
+	*word = WORD;
+	return XDP_PASS;
+}
+"""
+
+
+@pytest.mark.parametrize(("word", "bounces"), [(HANDED_OVER, 1), (HANDED_OVER + 1, 0), (0, 0)])
+def test_another_programs_word(
+    straight: Line, load_fastpath: Callable[..., FastPath], tmp_path: Path, word: int, bounces: int
+) -> None:
+    """The second tier heeds its own XDP program's alone."""
+    source = tmp_path / "word.c"
+    source.write_text(_LEAVES_A_WORD)
+    fastpath = load_fastpath(policy="lru", test_clock=True)
+    interface = straight.server.call(lambda: netlink.interface(INTERFACE))
+    ours = ipaddress.ip_address(straight.address)
+    fastpath.clock[0], fastpath.lease[0] = 1, 2**63
+    fastpath.refuse([ours])
+    fastpath.serve([Place(ours, PORT, interface.ifindex, interface.mac, 1500, fast=Fast.BOUNCE)])
+
+    def listen() -> socket.socket:
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind((straight.address, PORT))
+        server.settimeout(DEADLINE)
+        return server
+
+    with contextlib.ExitStack() as stack:
+        module = stack.enter_context(Module(source, defines={"WORD": word}))
+        program = module.program("leaves_a_word")
+        stack.enter_context(straight.server.call(lambda: Link(program, interface, "generic")))
+        tier = fastpath.second_tier_program
+        stack.enter_context(straight.server.call(lambda: TCLink(tier, interface)))
+        server = stack.enter_context(straight.server.call(listen))
+        client = stack.enter_context(Client(straight.client, straight.address))
+        before = fastpath.verdicts(Hook.TC)
+        client.send(b"asked")
+        if bounces:
+            assert client.receive() == b"asked"
+        else:
+            assert server.recv(100) == b"asked"
+        after = fastpath.verdicts(Hook.TC)
+        assert sum(after.values()) - sum(before.values()) == bounces
 
 
 @pytest.fixture

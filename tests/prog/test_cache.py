@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
 from carom.errors import UsageError
 from carom.include.abi import (
@@ -445,6 +446,30 @@ class TestHands:
         assert host.cache.sweep() == 1
         assert [entry.key for entry in host.cache.entries()] == [b"live"]
         assert asks(host, b"live") == hit(b"3")
+
+    @pytest.mark.parametrize("size", [32, 500, 1472])
+    def test_two_services_with_the_same_key(self, host: Host, size: int) -> None:
+        """Whatever they are filled with, neither takes the other's room or gives its reply."""
+        other = Cache(host.fastpath, host.clock, ttl=100, service=1)
+        other.flush()
+        replies = answer(size), answer(size)[::-1]
+        for _ in range(3):
+            for cache, reply in zip((host.cache, other), replies, strict=True):
+                cache.fill(QUESTION, reply, cache.take(QUESTION))
+            for service, reply in enumerate(replies):
+                host.describe(service=service)
+                assert asks(host, QUESTION) == hit(reply)
+
+    def test_stamps_rise_from_fill_to_fill_whichever_service_it_is_for(self, host: Host) -> None:
+        other = Cache(host.fastpath, host.clock, ttl=100, service=1)
+        heads = []
+        for _ in range(3):
+            for cache in (host.cache, other):
+                cache.fill(QUESTION, ANSWER, cache.take(QUESTION))
+                entry = cache.get(QUESTION)
+                assert entry
+                heads.append(entry.head)
+        assert heads == sorted(set(heads))
 
     def test_more_than_a_batch(self, host: Host) -> None:
         filled = {b"key %d" % n: b"reply %d" % n for n in range(1300)}

@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever is done to the cache, the program answers as a dict with a clock would."""
+"""Whatever is done to the cache, and in whatever order, the programs answer as a model would.
+
+Two services have the same keys. Replies are made from a state that is written: a write changes it
+and, any number of steps later, takes back what was said before. Nothing that a hook answers may be
+older than that, and beyond it every verdict is foreseen.
+"""
 
 from __future__ import annotations
 
+import functools
+import random
 from typing import NamedTuple
 
 from hypothesis import settings
@@ -15,32 +22,82 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from carom.include.abi import Verdict
-from prog.host import START, Host, Outcome, passed, sent
-from prog.packets import cached_reply, request
+from carom.daemon.cache import Cache
+from carom.daemon.fastpath import REPLY_CLASSES
+from carom.include import libbpf
+from carom.include.abi import REPLY_SHORT, Hook, Verdict
+from prog.host import START, Host, Outcome, entry_class
+from prog.packets import PORT, cached_reply, request
 
+SERVICES = (0, 1)
 # The second and the third differ in trailing zeros only, and share a slot for it.
-KEYS = (b"\0", b"a", b"a\0", b"b", b"a key of eighteen.", b"k" * 256)
+KEYS = (b"\0", b"a", b"a\0", b"a key of eighteen.", b"k" * 60, b"k" * 61, b"k" * 256)
 SLOT = {key: key.rstrip(b"\0") for key in KEYS}
-REPLIES = (b"", b"yes", b"no, but eighteen..", b"a longer reply " * 90)
+SIZES = (0, 20, 64, 65, 300, 512, 513, 1472)
+"""Bytes of a reply, around the bounds of its classes."""
+
+ACTIONS = {  # sent, passed: XDP_TX and XDP_PASS, TC_ACT_REDIRECT and TC_ACT_UNSPEC
+    Hook.XDP: (libbpf.XDP_TX, libbpf.XDP_PASS),
+    Hook.TC: (7, 2**32 - 1),
+}
+FOREVER = 2**63
+
+
+class Name(NamedTuple):
+    """What is asked for."""
+
+    service: int
+    key: bytes
+
+    def request(self) -> bytes:
+        """The frame that asks."""
+        return _request(self.key, PORT + self.service)
+
+    def answer(self, reply: bytes) -> bytes:
+        """The frame that answers."""
+        return cached_reply(reply, udp={"sport": PORT + self.service})
+
+
+@functools.cache
+def _request(key: bytes, port: int) -> bytes:
+    return request(key, udp={"dport": port})
+
+
+class Value(NamedTuple):
+    """What the server says: the n-th that it ever said to this request, of its own length."""
+
+    n: int
+    size: int
+
+    def reply(self, name: Name) -> bytes:
+        """As bytes: no two alike, but for the empty one."""
+        return random.Random(f"{name} {self.n}").randbytes(self.size)
 
 
 class Token(NamedTuple):
-    """A key's token, in the cache's words and in the model's."""
+    """A miss on its way: its token in the cache's words and in the model's."""
 
-    key: bytes
+    name: Name
     real: tuple[int, int, int]
     version: int
     generation: int
 
 
-class Stored(NamedTuple):
-    """What the model holds."""
+class Made(NamedTuple):
+    """The same, once the handler has looked at its state."""
 
-    reply: bytes
+    token: Token
+    value: Value
+
+
+class Stored(NamedTuple):
+    """What the model holds. `body`: its reply is there, in its entry or beside it."""
+
+    value: Value
     expires: int
     version: int
     generation: int
+    body: bool = True
 
 
 class Model(RuleBasedStateMachine):
@@ -48,88 +105,183 @@ class Model(RuleBasedStateMachine):
 
     host: Host
     tokens = Bundle("tokens")
-    keys = st.sampled_from(KEYS)
+    made = Bundle("made")
+    names = st.builds(Name, st.sampled_from(SERVICES), st.sampled_from(KEYS))
+    ttls = st.integers(1, 8)
 
     def __init__(self) -> None:
         super().__init__()
-        self.host = Host(self.host.fastpath)
-        self.entries: dict[bytes, Stored] = {}
+        host = self.host = Host(self.host.fastpath)
+        places = [host.place._replace(service=s, port=PORT + s) for s in SERVICES]
+        host.fastpath.serve(places)
+        self.caches = [Cache(host.fastpath, host.clock, ttl=100, service=s) for s in SERVICES]
+        for cache in self.caches:
+            cache.flush()
+        every = [Name(service, key) for service in SERVICES for key in KEYS]
+        self.states = dict.fromkeys(every, Value(0, 20))
+        self.floors = dict.fromkeys(every, 0)
+        self.entries: dict[Name, Stored] = {}
         self.versions = dict.fromkeys(SLOT.values(), 0)
-        self.generation = 0
+        self.generations = dict.fromkeys(SERVICES, 0)
         self.now = START
+        self.lease = FOREVER
 
-    def void(self, key: bytes) -> bool:
-        stored = self.entries[key]
-        return (stored.version, stored.generation) != (self.versions[SLOT[key]], self.generation)
+    def void(self, name: Name) -> bool:
+        stored = self.entries[name]
+        now = self.versions[SLOT[name.key]], self.generations[name.service]
+        return (stored.version, stored.generation) != now
 
-    def expected(self, key: bytes) -> Outcome:
-        frame = request(key)
-        if key not in self.entries:
-            return passed(Verdict.MISS, frame)
-        if self.void(key):
-            return passed(Verdict.MISS_VOID, frame)
-        if self.now >= self.entries[key].expires:
-            return passed(Verdict.MISS_EXPIRED, frame)
-        return sent(Verdict.HIT, cached_reply(self.entries[key].reply))
+    def dead(self) -> list[Name]:
+        return [n for n, e in self.entries.items() if self.void(n) or self.now >= e.expires]
 
-    @rule(target=tokens, key=keys)
-    def take(self, key: bytes) -> Token:
-        real = self.host.cache.take(key)
-        return Token(key, real, self.versions[SLOT[key]], self.generation)
+    def expected(self, name: Name) -> Verdict:
+        stored = self.entries.get(name)
+        if self.now >= self.lease:
+            return Verdict.PASS_LEASE
+        if not stored:
+            return Verdict.MISS
+        if not stored.body:
+            return Verdict.MISS_TORN
+        if self.void(name):
+            return Verdict.MISS_VOID
+        if self.now >= stored.expires:
+            return Verdict.MISS_EXPIRED
+        return Verdict.HIT
 
-    @rule(token=tokens, reply=st.sampled_from(REPLIES), ttl=st.integers(1, 8))
-    def fill(self, token: Token, reply: bytes, ttl: int) -> None:
-        self.host.cache.fill(token.key, reply, token.real, ttl)
-        self.entries[token.key] = Stored(reply, self.now + ttl, token.version, token.generation)
+    # What the server does
 
-    @rule(key=keys, reply=st.sampled_from(REPLIES), ttl=st.integers(1, 8))
-    def take_and_fill(self, key: bytes, reply: bytes, ttl: int) -> None:
-        self.fill(self.take(key), reply, ttl)
+    @rule(target=tokens, name=names)
+    def miss(self, name: Name) -> Token:
+        real = self.caches[name.service].take(name.key)
+        version = self.versions[SLOT[name.key]]
+        return Token(name, real, version, self.generations[name.service])
 
-    @rule(key=keys)
-    def invalidate(self, key: bytes) -> None:
-        self.host.cache.invalidate(key)
-        self.versions[SLOT[key]] += 1
+    @rule(target=made, token=tokens)
+    def handle(self, token: Token) -> Made:
+        return Made(token, self.states[token.name])
 
-    @rule(key=keys)
-    def drop(self, key: bytes) -> None:
-        assert self.host.cache.drop(key) == (self.entries.pop(key, None) is not None)
-        self.versions[SLOT[key]] += 1
+    @rule(made=made, ttl=ttls)
+    def fill(self, made: Made, ttl: int) -> None:
+        (name, real, version, generation), value = made
+        self.caches[name.service].fill(name.key, value.reply(name), real, ttl)
+        self.entries[name] = Stored(value, self.now + ttl, version, generation)
 
-    @rule()
-    def flush(self) -> None:
-        assert self.host.cache.flush() == len(self.entries)
-        self.entries.clear()
-        self.generation += 1
+    @rule(name=names, ttl=ttls)
+    def miss_and_fill(self, name: Name, ttl: int) -> None:
+        self.fill(self.handle(self.miss(name)), ttl)
+
+    @rule(name=names, size=st.sampled_from(SIZES))
+    def change(self, name: Name, size: int) -> None:
+        self.states[name] = Value(self.states[name].n + 1, size)
+
+    @rule(name=names)
+    def invalidate(self, name: Name) -> None:
+        self.caches[name.service].invalidate(name.key)
+        self.versions[SLOT[name.key]] += 1
+        self.floors[name] = self.states[name].n
+
+    @rule(name=names, size=st.sampled_from(SIZES))
+    def write(self, name: Name, size: int) -> None:
+        self.change(name, size)
+        self.invalidate(name)
+
+    @rule(name=names)
+    def drop(self, name: Name) -> None:
+        held = self.entries.pop(name, None) is not None
+        assert self.caches[name.service].drop(name.key) == held
+        self.versions[SLOT[name.key]] += 1
+        self.floors[name] = self.states[name].n
+
+    @rule(service=st.sampled_from(SERVICES))
+    def flush(self, service: int) -> None:
+        self.generations[service] += 1
+        dead = self.dead()
+        assert self.caches[service].flush() == len(dead)
+        for name in dead:
+            del self.entries[name]
+        for name in self.floors:
+            if name.service == service:
+                self.floors[name] = self.states[name].n
 
     @rule()
     def sweep(self) -> None:
-        dead = [k for k, e in self.entries.items() if self.void(k) or self.now >= e.expires]
-        assert self.host.cache.sweep() == len(dead)
-        for key in dead:
-            del self.entries[key]
+        dead = self.dead()
+        assert self.caches[0].sweep() == len(dead)
+        for name in dead:
+            del self.entries[name]
+
+    # What befalls it
 
     @rule(ticks=st.integers(1, 5))
     def advance(self, ticks: int) -> None:
         self.host.clock.advance(ticks)
         self.now += ticks
 
-    @rule(key=keys)
-    def ask(self, key: bytes) -> None:
-        assert self.host.run(request(key)) == self.expected(key)
+    @rule(ticks=st.sampled_from([0, 1, 3, FOREVER - START]))
+    def renew(self, ticks: int) -> None:
+        """The lease, for a time that may be none."""
+        self.lease = self.host.fastpath.lease[0] = self.now + ticks
+
+    @rule(name=names)
+    def evict_entry(self, name: Name) -> None:
+        """The entry alone: its reply stays behind."""
+        table = entry_class(name.key)
+        key = table.key.pack(name.service, len(name.key), name.key)
+        held = self.entries.pop(name, None) is not None
+        assert libbpf.delete(self.host.fastpath.map(table.map), key) == held
+
+    @rule(name=names)
+    def evict_reply(self, name: Name) -> None:
+        """The reply alone, where it lies in a map of its own."""
+        stored, entry = self.entries.get(name), self.caches[name.service].get(name.key)
+        if not stored or not entry or stored.value.size <= REPLY_SHORT:
+            return
+        table = next(one for one in REPLY_CLASSES if stored.value.size <= one.room)
+        key = table.key.pack(entry.body)
+        assert libbpf.delete(self.host.fastpath.map(table.map), key) == stored.body
+        self.entries[name] = stored._replace(body=False)
+
+    # What is claimed
+
+    @rule(name=names, hook=st.sampled_from(Hook))
+    def ask(self, name: Name, hook: Hook) -> None:
+        self.host.hook = hook
+        verdict, frame = self.expected(name), name.request()
+        sent, passed = ACTIONS[hook]
+        if verdict != Verdict.HIT:
+            assert self.host.run(frame) == Outcome(verdict, passed, frame)
+            return
+        value = self.entries[name].value
+        answer = name.answer(value.reply(name))
+        assert self.host.run(frame) == Outcome(verdict, sent, answer)
+        assert self.floors[name] <= value.n <= self.states[name].n, "older than what was taken back"
 
     @invariant()
     def same_entries(self) -> None:
-        cache = self.host.cache
-        held = {entry.key: (cache.reply(entry), entry.expires) for entry in cache.entries()}
-        assert held == {key: (e.reply, e.expires) for key, e in self.entries.items()}
+        held = {
+            Name(service, entry.key): (cache.reply(entry), entry.expires)
+            for service, cache in enumerate(self.caches)
+            for entry in cache.entries()
+        }
+        assert held == {
+            name: (e.value.reply(name) if e.body else None, e.expires)
+            for name, e in self.entries.items()
+        }
 
     def teardown(self) -> None:
-        """Whatever was done, every key is asked for in the end."""
-        for key in KEYS:
-            self.ask(key)
+        """Whatever was done, every key is asked for in the end, with a lease and without."""
+        for name in self.states:
+            for hook in Hook:
+                self.ask(name, hook)
+        self.renew(FOREVER - START)
+        for name in self.states:
+            for hook in Hook:
+                self.ask(name, hook)
 
 
-def test_the_program_answers_as_the_model(host: Host) -> None:
+def test_the_programs_answer_as_the_model(host: Host, long_form: bool) -> None:
     machine = type("Machine", (Model,), {"host": host})
-    run_state_machine_as_test(machine, settings=settings(max_examples=150, stateful_step_count=40))
+    examples = 1500 if long_form else 100
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=examples, stateful_step_count=50)
+    )

@@ -99,6 +99,25 @@ def test_the_userspace_cache_keeps_what_came_first() -> None:
     assert cache.flush() == 2
 
 
+@pytest.mark.parametrize("take_back", ["drop", "flush"])
+def test_the_userspace_cache_keeps_nothing_that_was_taken_back_while_it_was_made(
+    take_back: str,
+) -> None:
+    cache = UserspaceCache(2, ttl=60)
+    state = [b"old"]
+
+    def handler(_: bytes) -> bytes:
+        read = state[0]
+        if read == b"old":  # written by another thread before this one is done
+            state[0] = b"new"
+            cache.drop(b"a") if take_back == "drop" else cache.flush()
+        return read
+
+    answer = cache.around(handler)
+    assert [as_reply(answer(b"a")) for _ in range(3)] == [Reply(b"old"), *[Reply(b"new")] * 2]
+    assert (cache.hits, cache.misses) == (1, 2)
+
+
 def test_the_userspace_cache_forgets_what_has_expired() -> None:
     replies = iter([Reply(b"1", ttl=0.0001), Reply(b"2", cache=False), Reply(b"3")])
     cache = UserspaceCache(1, ttl=60)

@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A server, a learner and their clients as BPF programs, so that two CPUs can race at full speed
+ * through the fast path's own look_up(): a state that is written, voided and acknowledged, replies
+ * made from it and filled, and readers that know what was acknowledged before they asked.
+ *
+ * Each of the orders that the argument rests on can be broken, one a build: see test_race.py.
+ */
+
+/* As long as some look-ups take, so that the other CPU gets in between. */
+static __always_inline void linger(void)
+{
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < 16; i++)
+		bpf_get_prandom_u32();
+}
+
+#include "fastpath.h"
+
+#ifndef WRITE_EVERY
+#define WRITE_EVERY 16  /* one round in so many writes a key */
+#endif
+#define FLUSH_EVERY 64  /* one write in so many changes all keys and flushes */
+
+#ifndef KEYS
+#define KEYS 12         /* both classes of keys, three of replies, twice */
+#endif
+#ifndef REPLY_CLASS
+#define REPLY_CLASS(k) ((k) / 2 % 3)
+#endif
+#define PREPARED 4      /* fills made beforehand: keys 0 and 2, then 1 and 3 */
+#define SERVICE 0
+#define FIRST_SLOT 100
+#define NEVER_WRITTEN 99
+#define SHORT_LENGTH 8
+#define LONG_LENGTH 100
+#define MULTIPLIER 0x9e3779b97f4a7c15ull
+
+/* What was done and found; test_race.py has the same names. */
+enum tally {
+	WRITES,
+	FLUSHES,
+	FILLS,
+	REFUSED,   /* by the map, or in the build that decides at the fill */
+	HITS,
+	ABSENT,    /* MISS */
+	VOID,      /* MISS_VOID */
+	REPLACED,  /* MISS_TORN: a torn copy, and found to be */
+	OTHER,     /* any other verdict: there is none */
+	STALE,     /* hits with a value older than the last acknowledged write */
+	TORN,      /* hits with bytes of more than one fill, or of another key */
+	TALLIES,
+};
+
+/* What a fill is made in; too large for the stack. */
+struct race_draft {
+	struct key key;
+	union {
+		struct short_entry short_entry;
+		struct long_entry long_entry;
+		struct meta meta;
+	};
+	union {
+		struct medium_reply medium;
+		struct long_reply longer;
+		u64 head;
+	};
+};
+
+BPF_ARRAY(states, u64, KEYS);        /* what the server would answer now */
+BPF_ARRAY(acknowledged, u64, KEYS);  /* what the last acknowledged write left there */
+BPF_PERCPU_ARRAY(fills, u64, 1);
+BPF_PERCPU_ARRAY(drafts, struct race_draft, 1);
+BPF_ARRAY(prepared, struct race_draft, PREPARED);
+BPF_PERCPU_ARRAY(tallies, u64, TALLIES);
+
+static __always_inline void note(u32 tally)
+{
+	u64 *counter = tallies.lookup(&tally);
+
+	if (counter)
+		*counter += 1;
+}
+
+static __always_inline u32 any_key(void)
+{
+	return bpf_get_prandom_u32() % KEYS;
+}
+
+/* Two keys share a slot. */
+static __always_inline u32 key_cell(u32 k)
+{
+	return FIRST_SLOT + k / 2;
+}
+
+static __always_inline void make_key(struct key *key, u32 k)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->service = SERVICE;
+	key->length = k % 2 ? LONG_LENGTH : SHORT_LENGTH;
+	key->bytes[0] = k + 1;
+	key->bytes[SHORT_LENGTH - 1] = 1;
+	if (k % 2)
+		key->bytes[LONG_LENGTH - 1] = k + 1;
+}
+
+/* Bytes of a reply: one length a class, each the longest that its class has. */
+static __always_inline u32 reply_length(u32 k)
+{
+	switch (REPLY_CLASS(k)) {
+	case 0:
+		return REPLY_SHORT;
+	case 1:
+		return REPLY_MEDIUM;
+	default:
+		return REPLY_MAX;
+	}
+}
+
+/* The words of a reply: its value, its key, and then what only its own fill can have put there. */
+static __always_inline u64 word_of(u32 i, u64 value, u32 k, u64 stamp)
+{
+	if (i == 0)
+		return value;
+	if (i == 1)
+		return k;
+	return (stamp + i) * MULTIPLIER;
+}
+
+/* The part of the server */
+
+static __always_inline void change(u32 k)
+{
+	u64 *state = states.lookup(&k);
+
+	if (state)
+		__sync_fetch_and_add(state, 1);
+}
+
+static __always_inline void write_cell(u32 cell)
+{
+	u64 *counter = versions.lookup(&cell);
+
+	if (counter)
+		__sync_fetch_and_add(counter, 1);
+}
+
+/* One CPU writes, so that the state is what its last write left. */
+static __always_inline void acknowledge(u32 k)
+{
+	u64 *state = states.lookup(&k), *floor = acknowledged.lookup(&k);
+
+	if (state && floor)
+		*(volatile u64 *)floor = *(volatile u64 *)state;
+}
+
+#ifdef DECIDE_AT_FILL
+/* Where nobody compares at the read, a write has to remove what is there. */
+static __always_inline void remove_entry(u32 k)
+{
+	u32 only = 0;
+	struct race_draft *draft = drafts.lookup(&only);
+
+	if (!draft)
+		return;
+	make_key(&draft->key, k);
+	if (k % 2)
+		long_entries.delete(&draft->key);
+	else
+		short_entries.delete((struct short_key *)&draft->key);
+}
+#endif
+
+static __always_inline void write_one(u32 k)
+{
+#if defined(DECIDE_AT_FILL)
+	change(k);
+	write_cell(key_cell(k));
+	remove_entry(k);
+	acknowledge(k);
+#elif defined(VOID_BEFORE_CHANGE)
+	write_cell(key_cell(k));
+	linger();
+	change(k);
+	acknowledge(k);
+#elif defined(ACKNOWLEDGE_BEFORE_VOID)
+	change(k);
+	acknowledge(k);
+	linger();
+	write_cell(key_cell(k));
+#elif defined(NEVER_VOID)
+	change(k);
+	acknowledge(k);
+#else
+	change(k);
+	linger();
+	write_cell(key_cell(k));
+	acknowledge(k);
+#endif
+	note(WRITES);
+}
+
+static __always_inline void write_all(void)
+{
+	for (u32 k = 0; k < KEYS; k++)
+		change(k);
+	write_cell(SLOTS + SERVICE);
+	for (u32 k = 0; k < KEYS; k++)
+		acknowledge(k);
+	note(FLUSHES);
+}
+
+/* The part of the learner */
+
+static __always_inline void make_words(u64 *words, u32 room, u64 value, u32 k, u64 stamp)
+{
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < room / sizeof(u64); i++)
+		words[i] = word_of(i, value, k, stamp);
+}
+
+/* What is the same in all fills of a key. */
+static __always_inline void make_draft(struct race_draft *draft, u32 k)
+{
+	u32 length = reply_length(k);
+	struct meta *meta = &draft->meta;
+
+	__builtin_memset(meta, 0, sizeof(*meta));
+	make_key(&draft->key, k);
+	meta->expires = ~0ull;
+	meta->body = length > REPLY_SHORT ? k + 1 : 0;
+	meta->slot = key_cell(k);
+	meta->length = length;
+	meta->stored = length;
+	if (k % 2)
+		draft->long_entry.key = draft->key;
+	else
+		__builtin_memcpy(&draft->short_entry.key, &draft->key, sizeof(struct short_key));
+}
+
+/* What is this fill's own: every part of an entry and of a reply has something of it. */
+static __always_inline void stamp_draft(struct race_draft *draft, u32 k, u64 value, u64 stamp)
+{
+	u32 length = reply_length(k);
+	struct meta *meta = &draft->meta;
+
+	meta->head = stamp;
+	meta->filled = stamp * MULTIPLIER;
+	meta->sum = stamp;
+	if (k % 2) {
+		make_words((u64 *)draft->long_entry.reply, REPLY_SHORT, value, k, stamp);
+		draft->long_entry.tail = stamp;
+	} else {
+		make_words((u64 *)draft->short_entry.reply, REPLY_SHORT, value, k, stamp);
+		draft->short_entry.tail = stamp;
+	}
+	draft->head = stamp;
+	if (length > REPLY_MEDIUM) {
+		make_words((u64 *)draft->longer.bytes, REPLY_MAX, value, k, stamp);
+		draft->longer.tail = stamp;
+	} else if (length > REPLY_SHORT) {
+		make_words((u64 *)draft->medium.bytes, REPLY_MEDIUM, value, k, stamp);
+		draft->medium.tail = stamp;
+	}
+}
+
+static __always_inline long store_draft(struct race_draft *draft, u32 k)
+{
+	u64 body = k + 1;
+	long failed = k % 2 ? long_entries.update(&draft->key, &draft->long_entry)
+			    : short_entries.update((struct short_key *)&draft->key,
+						   &draft->short_entry);
+
+	switch (REPLY_CLASS(k)) {
+	case 0:
+		return failed;
+	case 1:
+		return failed | medium_replies.update(&body, &draft->medium);
+	default:
+		return failed | long_replies.update(&body, &draft->longer);
+	}
+}
+
+/* Unique to a fill. */
+static __always_inline u64 next_stamp(void)
+{
+	u32 only = 0;
+	u64 *count = fills.lookup(&only);
+
+	if (!count)
+		return 0;
+	*count += 1;
+	return *count << 8 | (bpf_get_smp_processor_id() + 1);
+}
+
+static __always_inline void fill(u32 k)
+{
+	u32 only = 0;
+	u64 *state = states.lookup(&k);
+	struct race_draft *draft = drafts.lookup(&only);
+	u64 token, generation, value;
+
+	if (!state || !draft)
+		return;
+#ifdef TOKEN_AFTER_STATE
+	value = *(volatile u64 *)state;
+	linger();
+	token = version(key_cell(k));
+	generation = version(SLOTS + SERVICE);
+#else
+	token = version(key_cell(k));
+	generation = version(SLOTS + SERVICE);
+	value = *(volatile u64 *)state;
+#endif
+	make_draft(draft, k);
+	stamp_draft(draft, k, value, next_stamp());
+	draft->meta.token = token;
+	draft->meta.generation = generation;
+#ifdef DECIDE_AT_FILL
+	/* The reader compares with a cell that nothing changes, as if it did not compare. */
+	draft->meta.slot = NEVER_WRITTEN;
+	draft->meta.token = version(NEVER_WRITTEN);
+	if (token != version(key_cell(k)) || generation != version(SLOTS + SERVICE)) {
+		note(REFUSED);
+		return;
+	}
+#endif
+	note(store_draft(draft, k) ? REFUSED : FILLS);
+}
+
+/* The part of the client */
+
+static __always_inline bool whole(const struct scratch *scratch, u32 k)
+{
+	const u64 *words = (const u64 *)scratch->reply;
+	const struct meta *meta = &scratch->meta;
+	u32 length = reply_length(k);
+
+	if (meta->length != length || meta->filled != meta->head * MULTIPLIER ||
+	    meta->sum != (u16)meta->head)
+		return false;
+#pragma clang loop unroll(disable)
+	for (u32 i = 1; i < REPLY_MAX / sizeof(u64); i++) {
+		if (i >= length / sizeof(u64))
+			break;
+		if (words[i] != word_of(i, 0, k, meta->head))
+			return false;
+	}
+	return true;
+}
+
+/* What was acknowledged is read before the look-up, as a client knows it before it asks. */
+static __always_inline void ask(u32 k)
+{
+	u32 only = 0;
+	u64 *cell = acknowledged.lookup(&k);
+	struct scratch *scratch = scratches.lookup(&only);
+	u64 floor;
+
+	if (!cell || !scratch)
+		return;
+	floor = *(volatile u64 *)cell;
+	make_key(&scratch->key, k);
+	switch (look_up(scratch)) {
+	case HIT:
+		note(HITS);
+		if (!whole(scratch, k))
+			note(TORN);
+		else if (*(u64 *)scratch->reply < floor)
+			note(STALE);
+		break;
+	case MISS:
+		note(ABSENT);
+		break;
+	case MISS_VOID:
+		note(VOID);
+		break;
+	case MISS_TORN:
+		note(REPLACED);
+		break;
+	default:
+		note(OTHER);
+	}
+}
+
+int write_and_ask(struct xdp_md *context)
+{
+	if (bpf_get_prandom_u32() % WRITE_EVERY == 0) {
+		if (bpf_get_prandom_u32() % FLUSH_EVERY == 0)
+			write_all();
+		else
+			write_one(any_key());
+	}
+	ask(any_key());
+	return XDP_PASS;
+}
+
+int fill_and_ask(struct xdp_md *context)
+{
+	fill(any_key());
+	ask(any_key());
+	return XDP_PASS;
+}
+
+/*
+ * Fills as fast as a map takes them. A map's update takes another element than the one that it
+ * replaces; the next update of its class takes that one, while it may still be read.
+ */
+
+static __always_inline u32 prepared_key(u32 i)
+{
+	return i % 2 * 2 + i / 2;
+}
+
+int prepare(struct xdp_md *context)
+{
+	for (u32 i = 0; i < PREPARED; i++) {
+		u32 index = i;
+		struct race_draft *draft = prepared.lookup(&index);
+
+		if (!draft)
+			return XDP_ABORTED;
+		make_draft(draft, prepared_key(i));
+		draft->meta.token = version(key_cell(prepared_key(i)));
+		draft->meta.generation = version(SLOTS + SERVICE);
+	}
+	return XDP_PASS;
+}
+
+int refill(struct xdp_md *context)
+{
+	for (u32 i = 0; i < PREPARED; i++) {
+		u32 index = i;
+		struct race_draft *draft = prepared.lookup(&index);
+
+		if (!draft)
+			return XDP_ABORTED;
+		stamp_draft(draft, prepared_key(i), i, next_stamp());
+		note(store_draft(draft, prepared_key(i)) ? REFUSED : FILLS);
+	}
+	return XDP_PASS;
+}
+
+int only_ask(struct xdp_md *context)
+{
+	ask(bpf_get_prandom_u32() % 4);
+	return XDP_PASS;
+}
