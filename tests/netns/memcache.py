@@ -99,12 +99,15 @@ class UDPClient(Resource):
 
 
 class TCPClient(Resource):
-    """Asks over TCP."""
+    """Asks over TCP; from a port of its own choice, unless `source` is one."""
 
-    def __init__(self, namespace: Namespace, address: str, port: int = PORT):
+    def __init__(self, namespace: Namespace, address: str, port: int = PORT, source: int = 0):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.socket = namespace.call(lambda: socket.socket(family, socket.SOCK_STREAM))
         self.socket.settimeout(DEADLINE)
+        if source:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.socket.bind(("", source))
         self.socket.connect((address, port))
 
     def ask(self, text: bytes) -> bytes:

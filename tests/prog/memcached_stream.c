@@ -3,6 +3,7 @@
 #include <uapi/linux/bpf.h>
 
 #include "abi.h"
+#include "connection.h"
 #include "memcached_stream.h"
 #include "slot.h"
 
@@ -22,8 +23,8 @@ struct state {
 	u32 offset;    /* what of it was dealt with */
 	u32 steps;
 	struct found found[STEPS];
-	u32 again[MEMCACHED_STREAM_CELLS];
-	struct memcached_stream stream;
+	u32 again[STREAM_CELLS];
+	struct stream stream;
 	struct key key;
 	u64 zero;
 	u8 text[TEXT_ROOM + 1024];
@@ -40,7 +41,7 @@ static __always_inline u32 load(struct state *state)
 							      : TEXT_ROOM - MEMCACHED_HEADER - held;
 
 	asm volatile("" : "+r"(size), "+r"(held));
-	held &= 2 * MEMCACHED_HELD_MAX - 1;
+	held &= 2 * STREAM_LINE_MAX - 1;
 	size &= TEXT_ROOM - 1;
 	asm volatile("" : "+r"(size));
 	bpf_probe_read_kernel(state->text + MEMCACHED_HEADER + held, size, state->segment + from);
@@ -63,7 +64,8 @@ static __always_inline void step(struct state *state, u32 n)
 	found->key_length = state->key.length;
 	found->slot = key_slot(state->key.bytes + MEMCACHED_SLOT_FROM,
 			       state->key.length - MEMCACHED_SLOT_FROM);
-	found->displaced = memcached_stream_wrote(&state->stream, found->slot);
+	found->displaced = stream_displaces(&state->stream);
+	stream_wrote(&state->stream, found->slot, intent & INTENT_QUIET);
 }
 
 int begin(struct xdp_md *ctx)
@@ -73,7 +75,7 @@ int begin(struct xdp_md *ctx)
 
 	if (!state)
 		return XDP_ABORTED;
-	memcached_stream_begin(&state->stream, state->sequence);
+	stream_begin(&state->stream, state->sequence);
 	return XDP_PASS;
 }
 
@@ -84,7 +86,7 @@ int arrive(struct xdp_md *ctx)
 
 	if (!state)
 		return XDP_ABORTED;
-	memcached_stream_arrive(&state->stream, state->sequence, state->length);
+	stream_arrive(&state->stream, state->sequence, state->length);
 	return XDP_PASS;
 }
 
@@ -111,7 +113,7 @@ int answered(struct xdp_md *ctx)
 
 	if (!state)
 		return XDP_ABORTED;
-	for (u32 n = 0; n < MEMCACHED_STREAM_CELLS; n++)
-		state->again[n] = memcached_stream_answered(&state->stream, n);
+	for (u32 n = 0; n < STREAM_CELLS; n++)
+		state->again[n] = stream_cell(&state->stream, n);
 	return XDP_PASS;
 }

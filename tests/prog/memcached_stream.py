@@ -121,7 +121,7 @@ class Connection(Resource):
 
     _HEAD = struct.Struct("=4I")
     _FOUND = struct.Struct("=4I")
-    _STREAM = struct.Struct(f"=IIHBBI{CELLS}I{HELD_MAX}s")
+    _STREAM = struct.Struct(f"=3IHBB3I{CELLS}I4x{HELD_MAX}s")
     _SEGMENT = _HEAD.size + STEPS * _FOUND.size + CELLS * 4 + _STREAM.size
 
     def __init__(self, room: int = TEXT_ROOM):
@@ -171,7 +171,7 @@ class Connection(Resource):
     def lost(self) -> bool:
         """Whether the connection is not understood any more."""
         at = self._SEGMENT - self._STREAM.size
-        return bool(self._STREAM.unpack_from(self._load(), at)[3])
+        return bool(self._STREAM.unpack_from(self._load(), at)[4])
 
     def feed(self, segment: bytes, sequence: int | None = None, stale: bytes = b"\r\n") -> Outcome:
         """A segment in its turn, or out of it; `stale` is all over the buffer that it comes to."""
