@@ -70,7 +70,7 @@ static __always_inline void stream_wrote(struct stream *stream, u32 cell, bool q
 		stream->asked += 1;
 }
 
-/* Writes that may be without an acknowledgement: with more than STREAM_CELLS, some are forgotten. */
+/* Writes that may be without an acknowledgement: beyond STREAM_CELLS, some are forgotten. */
 static __always_inline u32 stream_unanswered(const struct stream *stream)
 {
 	return *(volatile u32 *)&stream->asked - *(volatile u32 *)&stream->answered;

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import shutil
 import signal
 import socket
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,22 @@ class Memcached(Resource):
             return all(state.split()[0] == "T" for state in states)
 
         until(stopped, "memcached to stop")
+
+    @contextlib.contextmanager
+    def on_one_cpu(self) -> Iterator[None]:
+        """Both it and this process run on one CPU, and so does TCP on a pair of namespaces.
+
+        On several, segments of one connection may pass each other.
+        """
+        before = os.sched_getaffinity(0)
+        tasks = [int(task.name) for task in Path(f"/proc/{self.process.pid}/task").iterdir()]
+        for task in (0, *tasks):
+            os.sched_setaffinity(task, {min(before)})
+        try:
+            yield
+        finally:
+            for task in (0, *tasks):
+                os.sched_setaffinity(task, before)
 
     def go_on(self) -> None:
         """Go on after `stop`."""
