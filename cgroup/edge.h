@@ -116,6 +116,7 @@ static __always_inline bool read_addresses(struct datagram *datagram, bool ingre
 	struct __sk_buff *skb = datagram->skb;
 	struct ipv6hdr ipv6;
 	struct iphdr ip;
+	u8 options[2];
 
 	if (skb->protocol == htons(ETH_P_IP)) {
 		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.ihl < 5)
@@ -130,7 +131,13 @@ static __always_inline bool read_addresses(struct datagram *datagram, bool ingre
 		return false;
 	datagram->offset = sizeof(ipv6);
 	datagram->client = ipv6_address(ingress ? &ipv6.saddr : &ipv6.daddr);
-	*protocol = ipv6.nexthdr;  /* behind an extension header nothing is looked for */
+	*protocol = ipv6.nexthdr;
+	if (*protocol != IPPROTO_HOPOPTS)
+		return true;  /* behind another extension header nothing is looked for */
+	if (bpf_skb_load_bytes(skb, datagram->offset, options, sizeof(options)))
+		return false;
+	*protocol = options[0];
+	datagram->offset += 8 + options[1] * 8;  /* as a segment beyond 64 kB has them, for one */
 	return true;
 }
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from netns.process import DEADLINE, until
 
 PORT = 11211
 _HEADER = struct.Struct("!HHHH")
+_HOP_OPTIONS = bytes((0, 0, 1, 4, 0, 0, 0, 0))  # next header and length (set on sending); PadN
 
 
 class Memcached(Resource):
@@ -118,12 +120,25 @@ class UDPClient(Resource):
 
 
 class TCPClient(Resource):
-    """Asks over TCP; from a port of its own choice, unless `source` is one."""
+    """Asks over TCP; from a port of its own choice, unless `source` is one.
 
-    def __init__(self, namespace: Namespace, address: str, port: int = PORT, source: int = 0):
+    With `options` every IPv6 packet has hop-by-hop options.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        address: str,
+        port: int = PORT,
+        *,
+        source: int = 0,
+        options: bool = False,
+    ):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.socket = namespace.call(lambda: socket.socket(family, socket.SOCK_STREAM))
         self.socket.settimeout(DEADLINE)
+        if options:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, _HOP_OPTIONS)
         if source:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind(("", source))
@@ -133,6 +148,11 @@ class TCPClient(Resource):
         """Send a command and return what comes back, which has to be one line or come at once."""
         self.socket.sendall(text)
         return self.socket.recv(65_536)
+
+    def sent_again(self) -> int:
+        """How many of its segments TCP has sent more than once."""
+        information = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        return int.from_bytes(information[100:104], sys.byteorder)  # tcpi_total_retrans
 
     def set(self, key: bytes, value: bytes) -> None:
         """Store a value; returns when the server has said so."""
