@@ -70,6 +70,13 @@ static __always_inline void see_reply(struct datagram *datagram, const struct wa
 		count_event(store(draft, &pending, length, stored, ttl) ? LEARNED : FULL);
 }
 
+/* Unseen, it may be a write, or the acknowledgement of one. */
+static __always_inline void overlook(const struct watch *watch, bool ingress)
+{
+	count_event(EDGE_BUSY);
+	void_cell(SLOTS + watch->service, ingress);
+}
+
 static __always_inline int look(struct __sk_buff *skb, const bool ingress)
 {
 	struct datagram datagram = { .skb = skb };
@@ -78,17 +85,26 @@ static __always_inline int look(struct __sk_buff *skb, const bool ingress)
 
 	if (!watch)
 		return PASS;
-	scratch = find_payload(&datagram, ingress) ? enter(ingress) : NULL;
-	if (!scratch) {
-		/* Unseen, it may be a write, or the acknowledgement of one. */
-		count_event(EDGE_BUSY);
-		void_cell(SLOTS + watch->service, ingress);
+	if (!find_payload(&datagram, ingress)) {
+		overlook(watch, ingress);
 		return PASS;
 	}
-	identify(&datagram, watch, ingress, &scratch->asked);
-	if (datagram.stream)
-		see_stream(&datagram, watch, ingress, scratch);
-	else if (ingress)
+	if (datagram.stream && !ingress) {
+		see_payload(&datagram, watch);
+		return PASS;
+	}
+	if (datagram.stream && !datagram.length && !datagram.begins)
+		return PASS;
+	scratch = enter(ingress);
+	if (!scratch) {
+		overlook(watch, ingress);
+		return PASS;
+	}
+	identify(&datagram, watch, &scratch->asked);
+	if (datagram.stream) {
+		if (see_segment(&datagram, watch, scratch))
+			go_on(skb, scratch);
+	} else if (ingress)
 		see_request(&datagram, watch, scratch);
 	else
 		see_reply(&datagram, watch, scratch);
@@ -99,6 +115,19 @@ static __always_inline int look(struct __sk_buff *skb, const bool ingress)
 int edge_ingress(struct __sk_buff *skb)
 {
 	return look(skb, true);
+}
+
+/* By tail calls only. */
+int edge_stream(struct __sk_buff *skb)
+{
+	u32 index = 1;
+	struct edge_scratch *scratch = edge_scratches.lookup(&index);
+
+	if (scratch) {
+		read_segment(skb, scratch);
+		leave(scratch);
+	}
+	return PASS;
 }
 
 int edge_egress(struct __sk_buff *skb)

@@ -29,8 +29,17 @@ struct datagram {
 	u32 length;
 	u32 sequence;  /* of a stream: the number of its first byte */
 	bool begins;   /* its connection does */
+	bool urgent;   /* a byte of it is not for the stream, or so it says */
 	struct address client;
 	__be16 client_port;
+};
+
+/* What of a segment is not read yet: for the programs that go on with it. */
+struct unread {
+	u32 offset;
+	u32 left;
+	u32 service;
+	u32 protocol;
 };
 
 /*
@@ -41,11 +50,13 @@ struct edge_scratch {
 	u64 busy;
 	struct asked asked;
 	struct draft draft;
-	u8 text[TEXT_ROOM + sizeof(u64)];
+	struct unread unread;
+	struct stream fresh;  /* zeros but for `next` and `lost` */
+	u8 text[TEXT_ROOM + 2 * STREAM_LINE_MAX + sizeof(u64)];
 };
 
 BPF_HASH(watched, u32, struct watch, SERVICES_MAX);  /* by port */
-BPF_TABLE("lru_hash", struct asked, struct stream, streams, PENDING_MAX);
+BPF_TABLE("lru_hash", struct asked, struct stream, streams, STREAMS_MAX);
 BPF_PERCPU_ARRAY(events, u64, EVENTS);
 BPF_PERCPU_ARRAY(edge_scratches, struct edge_scratch, 2);
 
@@ -105,6 +116,7 @@ static __always_inline bool read_addresses(struct datagram *datagram, bool ingre
 	struct __sk_buff *skb = datagram->skb;
 	struct ipv6hdr ipv6;
 	struct iphdr ip;
+	u8 options[2];
 
 	if (skb->protocol == htons(ETH_P_IP)) {
 		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.ihl < 5)
@@ -119,7 +131,13 @@ static __always_inline bool read_addresses(struct datagram *datagram, bool ingre
 		return false;
 	datagram->offset = sizeof(ipv6);
 	datagram->client = ipv6_address(ingress ? &ipv6.saddr : &ipv6.daddr);
-	*protocol = ipv6.nexthdr;  /* behind an extension header nothing is looked for */
+	*protocol = ipv6.nexthdr;
+	if (*protocol != IPPROTO_HOPOPTS)
+		return true;  /* behind another extension header nothing is looked for */
+	if (bpf_skb_load_bytes(skb, datagram->offset, options, sizeof(options)))
+		return false;
+	*protocol = options[0];
+	datagram->offset += 8 + options[1] * 8;  /* as a segment beyond 64 kB has them, for one */
 	return true;
 }
 
@@ -139,6 +157,7 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 		datagram->client_port = ingress ? tcp.source : tcp.dest;
 		datagram->sequence = ntohl(tcp.seq);
 		datagram->begins = tcp.syn;
+		datagram->urgent = tcp.urg;
 		datagram->offset += tcp.doff * 4;
 	} else {
 		if (protocol != IPPROTO_UDP ||
@@ -154,7 +173,7 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 }
 
 static __always_inline void identify(const struct datagram *datagram, const struct watch *watch,
-				     bool ingress, struct asked *asked)
+				     struct asked *asked)
 {
 	asked->client = datagram->client;
 	asked->port = datagram->client_port;

@@ -1,130 +1,258 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Writes on a TCP connection. A segment that is one command, understood to its last byte, voids its
- * key, and every payload that the server sends on the connection voids the keys of its last writes
- * once more, for it may acknowledge any of them. Whatever is not so plain voids the whole service.
+ * Writes on a TCP connection. A segment is read command by command, and each voids its key; every
+ * payload that the server sends on the connection voids the keys of its last writes once more, for
+ * it may acknowledge any of them. A connection that is not understood voids the whole service, with
+ * whatever passes on it, either way.
+ *
+ * Segments come here before the socket is locked, so two CPUs may have one each. `inside` lets one
+ * of them read; the other's segment is not read, and so the connection is lost. What the server
+ * sends may pass at the same time: a cell is in `cells` before its segment reaches the server, so
+ * before it is acknowledged, and one that is displaced is held before it is gone from there.
  */
 #ifndef CAROM_STREAM_H
 #define CAROM_STREAM_H
 
+#include "connection.h"
 #include "edge.h"
 
 #define STREAM_ID 0xffffffff  /* where UDP requests have theirs, of 16 bits */
+#define STREAM_STEPS 6       /* commands that one run of edge_stream reads; it runs 33 times */
+#define REPLIES_ROOM 512      /* bytes of a server's payload that are looked at */
 
-/* Whatever passes may write anything, now and from now on. */
-static __always_inline void lose(struct stream *stream, const struct watch *watch)
+BPF_PROG_ARRAY(stream_programs, 1);  /* edge_stream */
+
+/* What passes may write anything; where that wants no acknowledgement, nothing else will tell. */
+static __always_inline void void_service(u32 service, bool ingress)
 {
-	if (stream)
-		stream->lost = 1;
 	count_event(STREAM_LOST);
-	void_cell(SLOTS + watch->service, false);
+	void_cell(SLOTS + service, ingress);
+}
+
+static __always_inline bool enter_stream(struct stream *stream)
+{
+	__sync_fetch_and_add(&stream->inside, 1);
+	return *(volatile u32 *)&stream->inside == 1;
+}
+
+static __always_inline void leave_stream(struct stream *stream)
+{
+	__sync_fetch_and_add(&stream->inside, -1);
+}
+
+/* A port that is used again, or a SYN that came twice: what was written before is to be held. */
+static __always_inline void begin_again(struct stream *stream, const struct datagram *datagram,
+					u32 service)
+{
+	bool alone = enter_stream(stream);
+	u32 nothing = 0;
+
+	asm volatile("" : "+r"(nothing));  /* clang would not add it */
+	if (stream->lost || !alone)
+		void_cell(SLOTS + service, true);
+	for (u32 n = 0; n < STREAM_CELLS; n++) {
+		u32 cell = stream_cell(stream, n);
+
+		if (cell == NO_CELL)
+			break;
+		void_cell(cell, true);
+	}
+	stream_begin(stream, datagram->sequence + 1);
+	__sync_fetch_and_add(&stream->inside, nothing);  /* begun before we look who came */
+	if (!alone || datagram->length || *(volatile u32 *)&stream->inside != 1)
+		stream->lost = 1;
+	leave_stream(stream);
 }
 
 static __always_inline void begin_stream(const struct datagram *datagram, const struct watch *watch,
 					 struct edge_scratch *scratch)
 {
-	struct stream fresh = { .next = datagram->sequence + 1 };
+	struct stream *stream = streams.lookup(&scratch->asked);
 
-	fresh.lost = datagram->length != 0;  /* data with the SYN: its place is not known here */
-	if (fresh.lost)
-		void_cell(SLOTS + watch->service, false);
-	streams.update(&scratch->asked, &fresh);
+	if (stream) {
+		begin_again(stream, datagram, watch->service);
+	} else {
+		scratch->fresh.next = datagram->sequence + 1;
+		scratch->fresh.lost = datagram->length != 0;  /* with the SYN: its place is not known */
+		streams.update(&scratch->asked, &scratch->fresh);
+	}
+	if (datagram->length)
+		void_service(watch->service, true);
 }
 
-/*
- * The segment behind a frame header as UDP has it, so that one parser reads both; 0 where it does
- * not end a line, and so may be the front of a command whose rest is to come.
- */
-static __always_inline u32 load_segment(const struct datagram *datagram,
+/* A segment of the client's: true where there is something to read in it. Then it is inside. */
+static __always_inline bool see_segment(const struct datagram *datagram, const struct watch *watch,
 					struct edge_scratch *scratch)
 {
-	u32 length = datagram->length < TEXT_ROOM - 8 ? datagram->length : TEXT_ROOM - 8;
-	u8 last = 0;
+	struct stream *stream;
+	bool alone;
 
-	*(u64 *)scratch->text = 0;
-	scratch->text[5] = 1;  /* one datagram */
-	length = bounded(length, TEXT_ROOM);
-	if (length > TEXT_ROOM - 8)
-		return 0;
-	*(u64 *)(scratch->text + 8 + (length & ~7u)) = 0;
-	if (bpf_skb_load_bytes(datagram->skb, datagram->offset, scratch->text + 8, length) ||
-	    bpf_skb_load_bytes(datagram->skb, datagram->offset + datagram->length - 1, &last, 1) ||
-	    last != '\n')
-		return 0;
-	return 8 + datagram->length;
+	if (!writes_by_stream(watch->protocol))
+		return false;
+	scratch->asked.key_hash = 0;
+	scratch->asked.id = STREAM_ID;
+	if (datagram->begins) {
+		begin_stream(datagram, watch, scratch);
+		return false;
+	}
+	stream = streams.lookup(&scratch->asked);
+	if (!stream) {
+		void_service(watch->service, true);
+		return false;
+	}
+	alone = enter_stream(stream);
+	if (!alone || datagram->urgent)
+		stream->lost = 1;
+	if (!alone || !stream_arrive(stream, datagram->sequence, datagram->length)) {
+		leave_stream(stream);
+		void_service(watch->service, true);
+		return false;
+	}
+	scratch->unread.offset = datagram->offset;
+	scratch->unread.left = datagram->length;
+	scratch->unread.service = watch->service;
+	scratch->unread.protocol = watch->protocol;
+	return true;
 }
 
-/* The cell of one more write, in the place of the oldest: that is held, for it may not be done yet. */
-static __always_inline void remember_cell(struct stream *stream, u32 cell)
+/* What is held of a line and behind it what is unread, as stream_read() wants it; 0: it cannot. */
+static __always_inline u32 load_unread(struct __sk_buff *skb, const struct stream *stream,
+				       struct edge_scratch *scratch)
 {
-	u32 at = stream->writes & (STREAM_CELLS - 1);
+	struct unread *unread = &scratch->unread;
+	u32 left = unread->left, from, size;
+	u32 held = stream_held(unread->protocol, stream, scratch->text, &from);
 
-	if (stream->writes >= STREAM_CELLS)
-		void_cell(stream->cells[at], true);
-	stream->cells[at] = cell;
-	stream->writes += 1;
+	if (!left || held > STREAM_LINE_MAX)
+		return 0;
+	size = TEXT_ROOM - from - held;
+	if (size > left)
+		size = left;
+	size = bounded(size, TEXT_ROOM);
+	held = bounded(from + held, 2 * STREAM_LINE_MAX);
+	*(u64 *)(scratch->text + held + size) = 0;
+	if (bpf_skb_load_bytes(skb, unread->offset, scratch->text + held, size))
+		return 0;
+	return held + *(volatile u32 *)&unread->left;
 }
 
-static __always_inline void see_commands(const struct datagram *datagram, const struct watch *watch,
-					 struct stream *stream, struct edge_scratch *scratch)
+static __always_inline void write_cell(struct stream *stream, u32 service, u32 cell, bool quiet)
 {
-	u32 length = load_segment(datagram, scratch), cell;
+	u32 displaced = stream_displaces(stream);
+
+	void_cell(cell, quiet);
+	if (displaced != NO_CELL)
+		void_cell(displaced, true);
+	asm volatile("" ::: "memory");
+	stream_wrote(stream, cell, quiet);
+	if (stream_unanswered(stream) > STREAM_CELLS)
+		void_service(service, true);
+}
+
+/* Read one command, or a part of one. */
+static __always_inline void step(struct __sk_buff *skb, struct stream *stream,
+				 struct edge_scratch *scratch)
+{
+	struct unread *unread = &scratch->unread;
+	struct key *key = &scratch->draft.key;
+	u32 length = load_unread(skb, stream, scratch), done, cell;
 	enum intent intent;
+	bool all;
 
-	__builtin_memset(&scratch->draft.key, 0, sizeof(scratch->draft.key));
-	intent = length ? understand(watch->protocol, scratch->text, length, &scratch->draft.key)
-			: INTENT_WRITE_ALL;
-	stream->unanswered += 1;
-	if ((intent & INTENT_MASK) == INTENT_WRITE_ALL || stream->unanswered > STREAM_CELLS) {
-		lose(stream, watch);
+	if (!length) {
+		stream->lost = 1;
 		return;
 	}
-	if ((intent & INTENT_MASK) != INTENT_WRITE)
+	__builtin_memset(key, 0, sizeof(*key));
+	done = stream_read(unread->protocol, stream, scratch->text, length, key, &intent);
+	unread->offset += done;
+	unread->left -= done;
+	if ((intent & INTENT_MASK) < INTENT_WRITE || stream->lost)
 		return;
-	cell = slot_of(&scratch->draft.key, slot_from(watch->protocol));
-	void_cell(cell, intent & INTENT_QUIET);
-	count_event(WRITE_SEEN);
-	remember_cell(stream, cell);
+	all = (intent & INTENT_MASK) == INTENT_WRITE_ALL;
+	cell = all ? SLOTS + unread->service : slot_of(key, slot_from(unread->protocol));
+	count_event(all ? WRITE_ALL_SEEN : WRITE_SEEN);
+	write_cell(stream, unread->service, cell, intent & INTENT_QUIET);
 }
 
-static __always_inline void see_payload(const struct watch *watch, struct stream *stream)
-{
-	for (u32 i = 0; i < STREAM_CELLS; i++) {
-		if (i >= stream->writes)
-			break;
-		void_cell(stream->cells[i], false);
-		count_event(WRITE_DONE);
-	}
-	if (stream->unanswered)
-		stream->unanswered -= 1;
-}
-
-static __always_inline void see_stream(const struct datagram *datagram, const struct watch *watch,
-				       bool ingress, struct edge_scratch *scratch)
+/* Have edge_stream read what is unread. Does not come back, unless that cannot be. */
+static __always_inline void go_on(struct __sk_buff *skb, struct edge_scratch *scratch)
 {
 	struct stream *stream;
 
-	if (!writes_by_stream(watch->protocol))
-		return;
-	scratch->asked.key_hash = 0;
-	scratch->asked.id = STREAM_ID;
-	if (ingress && datagram->begins) {
-		begin_stream(datagram, watch, scratch);
-		return;
-	}
-	if (!datagram->length)
-		return;
+	stream_programs.call(skb, 0);
 	stream = streams.lookup(&scratch->asked);
-	if (!stream || stream->lost || (ingress && datagram->sequence != stream->next)) {
-		lose(stream, watch);
+	if (stream) {
+		stream->lost = 1;
+		leave_stream(stream);
+	}
+	void_service(scratch->unread.service, true);
+}
+
+/* Read on in a segment. The scratch memory is ours since edge_ingress. */
+static __always_inline void read_segment(struct __sk_buff *skb, struct edge_scratch *scratch)
+{
+	struct stream *stream = streams.lookup(&scratch->asked);
+
+	if (!stream) {
+		void_service(scratch->unread.service, true);
 		return;
 	}
-	if (ingress) {
-		stream->next += datagram->length;
-		see_commands(datagram, watch, stream, scratch);
-	} else {
-		see_payload(watch, stream);
+	for (u32 n = 0; n < STREAM_STEPS && scratch->unread.left && !stream->lost; n++)
+		step(skb, stream, scratch);
+	if (scratch->unread.left && !stream->lost) {
+		go_on(skb, scratch);
+		return;
 	}
+	if (stream->lost)
+		void_service(scratch->unread.service, true);
+	leave_stream(stream);
+}
+
+/* How many replies a payload of the server's may be; of a long one nobody counts them. */
+static __always_inline u32 count_replies(const struct datagram *datagram, u32 protocol)
+{
+	u32 replies = 0;
+
+	if (datagram->length > REPLIES_ROOM)
+		return 0xffffffff;
+	for (u32 at = 0; at < REPLIES_ROOM; at += sizeof(u64)) {
+		u32 left = datagram->length - at;
+		u64 word = 0;
+
+		if (at >= datagram->length)
+			break;
+		left = bounded(left < sizeof(word) ? left : sizeof(word), sizeof(word));
+		if (bpf_skb_load_bytes(datagram->skb, datagram->offset + at, &word, left))
+			break;
+		replies += stream_replies(protocol, word);
+	}
+	return replies;
+}
+
+/* A payload of the server's. It needs no scratch memory, and so comes upon nobody else's. */
+static __always_inline void see_payload(const struct datagram *datagram, const struct watch *watch)
+{
+	struct asked asked = { .id = STREAM_ID };
+	struct stream *stream;
+
+	if (!writes_by_stream(watch->protocol) || !datagram->length)
+		return;
+	identify(datagram, watch, &asked);
+	stream = streams.lookup(&asked);
+	if (!stream || stream->lost || stream_unanswered(stream) > STREAM_CELLS)
+		void_service(watch->service, false);
+	if (!stream)
+		return;
+	for (u32 n = 0; n < STREAM_CELLS; n++) {
+		u32 cell = stream_cell(stream, n);
+
+		if (cell == NO_CELL)
+			break;
+		void_cell(cell, false);
+		count_event(WRITE_DONE);
+	}
+	stream_answered(stream, count_replies(datagram, watch->protocol));
 }
 
 #endif

@@ -239,6 +239,9 @@ class FastPath(Resource):
                 if edge
                 else {}
             )
+            if edge:
+                stream = struct.pack("=I", self._module.program("edge_stream", "cgroup"))
+                libbpf.update(self._module.map("stream_programs"), bytes(4), stream)
             self._maps = {
                 name: self._module.map(name)
                 for name in ("services", "own_addresses", "served_ports", "allowed", "verdicts")

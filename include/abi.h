@@ -19,6 +19,8 @@
 #define PENDING_SECONDS 10  /* a reply comes that soon, or its token is not used again */
 #define HOLD_MS 500         /* after a write that asks for no acknowledgement nothing is filled */
 #define STREAM_CELLS 16     /* writes of a TCP connection that may be without acknowledgement */
+#define STREAM_LINE_MAX 256 /* bytes of an unfinished line that are kept for its rest */
+#define STREAMS_MAX 16384   /* TCP connections that are followed at once */
 #define HANDED_OVER 0x6d6f7263 /* packet metadata: XDP leaves this hit to TC ingress */
 
 /* What was decided on a packet, and why. Each has one per-CPU counter. */
@@ -135,16 +137,22 @@ struct pending {
 };
 
 /*
- * A TCP connection to a service, from its first byte on: which cells its last writes void. It is
- * lost once a segment is no single command that is understood to its last byte, or out of sequence:
- * from then on whatever passes on it may write anything.
+ * A TCP connection to a service, from its first byte on: how far its commands were read, and which
+ * cells its last writes void. Of the counts only the last 32 bits are kept.
  */
 struct stream {
-	u32 next;        /* sequence number of the client's next byte */
-	u32 lost;
-	u32 unanswered;  /* commands without a payload from the server since */
-	u32 writes;      /* how many there were; the last are in `cells` */
+	u32 inside;    /* programs that read a segment of it: one, or it is lost */
+	u32 next;      /* sequence number of the client's next byte */
+	u32 skip;      /* bytes of a value still to come, its line's end with them */
+	u16 held;      /* bytes in `line` */
+	u8 lost;       /* not understood: it may write anything from here on */
+	u8 in_line;    /* within a line that writes nothing, however it ends */
+	u32 asked;     /* writes that are to be acknowledged */
+	u32 answered;  /* how many of them are, by the lines that the server sent */
+	u32 writes;    /* of all kinds; the cells of the last are in `cells` */
 	u32 cells[STREAM_CELLS];
+	u8 zero[4];
+	u8 line[STREAM_LINE_MAX];
 };
 
 /* What happened at the socket's edge. Each has one per-CPU counter. */

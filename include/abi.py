@@ -29,6 +29,8 @@ PENDING_MAX = 65536
 PENDING_SECONDS = 10
 HOLD_MS = 500
 STREAM_CELLS = 16
+STREAM_LINE_MAX = 256
+STREAMS_MAX = 16384
 SEEN_PER_ENTRY = 8
 """Cells of `seen` for each entry that a length class has room for."""
 

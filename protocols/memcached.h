@@ -3,14 +3,14 @@
  * memcached over UDP: a frame header of 8 bytes, then commands in text (doc/protocol.txt of
  * memcached; what that leaves open was read from the behaviour of 1.6.18).
  *
- * An INTENT_READ is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a byte
- * that says which of the two, then the key itself; slots leave the first byte out, so that a write
- * of the key voids both.
+ * What is read is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a
+ * byte that says which of the two, then the key itself; slots leave the first byte out, so that a
+ * write of the key voids both.
  *
  * memcached acts on every command in a datagram, one behind the other. A command is therefore known
- * for an INTENT_WRITE of one key only where it is the datagram's last byte for byte, in a form that no
- * version reads otherwise: after a store command that it refuses, memcached takes the data for more
- * commands. Whatever else could write is INTENT_WRITE_ALL.
+ * for a write of one key only where it is the datagram's last to the byte, in a form that every
+ * version reads alike: after a store command that it refuses, memcached takes the data for more
+ * commands. Whatever else could write may write anything.
  */
 #ifndef CAROM_MEMCACHED_H
 #define CAROM_MEMCACHED_H
@@ -44,13 +44,16 @@ enum memcached_kind {
 	KIND_META,   /* md, ma: KEY FLAG... */
 	KIND_MG,
 	KIND_MS,     /* KEY BYTES FLAG... */
+	KIND_FLUSH,  /* flush_all */
 };
 
-/* How a payload divides into lines. */
-enum memcached_lines {
-	LINES_NONE,  /* no line ends: memcached drops the datagram */
-	LINES_ONE,   /* its last byte ends the first line */
-	LINES_MORE,  /* there is more behind the first line, or it cannot be seen */
+/* What was found out about a command. */
+struct memcached_command {
+	enum memcached_kind kind;
+	bool keyed;      /* it has a proper key */
+	u32 key_length;
+	u32 end;         /* behind its line; 0 where that was not read to its end */
+	u32 data;        /* bytes that belong to it behind its line, with their own line's end */
 };
 
 /* Eight characters as they stand in memory, read as a little-endian number. */
@@ -212,27 +215,28 @@ static __always_inline enum memcached_kind read_command(u64 word, u64 next, u32 
 	else if (STARTS(word, 8, TEXT8('v', 'e', 'r', 'b', 'o', 's', 'i', 't')) && (u8)next == 'y')
 		behind = next >> 8;
 	else
-		return KIND_UNKNOWN;
+		return STARTS(word, 8, TEXT8('f', 'l', 'u', 's', 'h', '_', 'a', 'l')) &&
+		       (u8)next == 'l' ? KIND_FLUSH : KIND_UNKNOWN;
 	return behind == ' ' || behind == '\r' || behind == '\n' ? KIND_QUERY : KIND_UNKNOWN;
 }
 
-static __always_inline enum memcached_lines count_lines(const u8 *text, u32 length)
+/* Where the text goes on behind its first line; 0 where that does not end in it, or in the room. */
+static __always_inline u32 find_line(const u8 *text, u32 length)
 {
 	for (u32 at = MEMCACHED_HEADER; at < TEXT_ROOM; at += sizeof(u64)) {
 		u64 ends = *(const u64 *)(text + at);
 
 		if (at >= length)
-			return LINES_NONE;
+			return 0;
 		ends = little_u64(ends) ^ ('\n' * ONES);
 		ends = (ends - ONES) & ~ends & HIGHS;
 		if (ends) {
 			u64 before = ((ends & -ends) - 1) >> 7;
 
-			at += (((before & ONES) * ONES) >> 56) + 1;
-			return at == length ? LINES_ONE : LINES_MORE;
+			return at + (((before & ONES) * ONES) >> 56) + 1;
 		}
 	}
-	return length > TEXT_ROOM ? LINES_MORE : LINES_NONE;
+	return 0;
 }
 
 /* The first characters of a meta command's flags as bits, `@` being bit 0. */
@@ -268,19 +272,11 @@ static __always_inline bool read_flags(const u8 *text, u32 *at, u64 *flags)
 	return n < MEMCACHED_FLAGS_MAX && __builtin_popcountll(seen) <= MEMCACHED_FLAGS_COUNT;
 }
 
-/* Bytes of data behind the line that ends at `at`, and their own line's end, and then nothing. */
-static __always_inline bool data_ends(const u8 *text, u32 at, u32 length, u64 bytes)
+/* FLAGS EXPTIME BYTES [CAS] [noreply] */
+static __always_inline enum intent read_store(const u8 *text, u16 *cell, u32 at, bool cas,
+					      struct memcached_command *command)
 {
-	u32 behind = behind_line(text, at, TEXT_ROOM);
-
-	return behind && bytes + behind + 2 == length;
-}
-
-/* FLAGS EXPTIME BYTES [CAS] [noreply], and the data. */
-static __always_inline enum intent read_store(const u8 *text, u32 length, u16 *cell, u32 at,
-					      bool cas)
-{
-	enum intent quiet = 0;
+	enum intent intent = INTENT_WRITE;
 	u64 number, bytes;
 
 	if (!read_argument(text, &at, TEXT_ROOM, 10, &number) || number > 0xffffffff)
@@ -299,118 +295,136 @@ static __always_inline enum intent read_store(const u8 *text, u32 length, u16 *c
 	}
 	if (text_word(text, at, TEXT_ROOM) == TEXT8(' ', 'n', 'o', 'r', 'e', 'p', 'l', 'y')) {
 		at += sizeof(u64);
-		quiet = INTENT_QUIET;
+		intent |= INTENT_QUIET;
 	}
-	return data_ends(text, at, length, bytes) ? INTENT_WRITE | quiet : INTENT_WRITE_ALL;
+	command->end = behind_line(text, at, TEXT_ROOM);
+	command->data = bytes + 2;
+	return intent;
 }
 
-/* [BYTES] FLAG..., and the data. A key in base64 names another one than it shows. */
-static __always_inline enum intent read_meta(const u8 *text, u32 length, u16 *cell, u32 at,
-					     enum memcached_kind kind)
+/* [BYTES] FLAG... A key in base64 names another one than it shows. */
+static __always_inline enum intent read_meta(const u8 *text, u16 *cell, u32 at,
+					     struct memcached_command *command)
 {
 	u64 bytes, flags;
 
-	if (kind == KIND_MS) {
+	if (command->kind == KIND_MS) {
 		if (!read_argument(text, &at, TEXT_ROOM, 9, &bytes))
 			return INTENT_WRITE_ALL;
 		at = forget(cell, at);
+		command->data = bytes + 2;
 	}
 	if (!read_flags(text, &at, &flags))
 		return INTENT_WRITE_ALL;
-	at = forget(cell, at);
-	if (kind == KIND_MS ? !data_ends(text, at, length, bytes)
-			    : behind_line(text, at, TEXT_ROOM) != length)
-		return INTENT_WRITE_ALL;
-	if (kind == KIND_MG && !(flags & ~FLAGS_READING))
+	command->end = behind_line(text, forget(cell, at), TEXT_ROOM);
+	if (command->kind == KIND_MG && !(flags & ~FLAGS_READING))
 		return INTENT_OTHER;
 	if (flags & FLAG('b'))
 		return INTENT_WRITE_ALL;
 	return flags & FLAG('q') ? INTENT_WRITE | INTENT_QUIET : INTENT_WRITE;
 }
 
-/* A command of one line, of which nothing but its key is known: it may end in noreply. */
-static __always_inline enum intent read_line(const u8 *text, u32 length, u16 *cell, u32 at)
+/* [NUMBER]: what else there may be is not looked at, but for its end. */
+static __always_inline enum intent read_line(const u8 *text, u16 *cell, u32 at,
+					     struct memcached_command *command)
 {
 	u64 number;
 
-	if (behind_line(text, at, TEXT_ROOM) == length)
-		return INTENT_WRITE;
-	if (!read_argument(text, &at, TEXT_ROOM, 19, &number))
+	if (text_byte(text, at, TEXT_ROOM) == ' ' &&
+	    !read_argument(text, &at, TEXT_ROOM, 19, &number))
 		return INTENT_WRITE_ALL;
-	at = forget(cell, at);
-	return behind_line(text, at, TEXT_ROOM) == length ? INTENT_WRITE : INTENT_WRITE_ALL;
+	command->end = behind_line(text, forget(cell, at), TEXT_ROOM);
+	return INTENT_WRITE;
 }
 
-/* What a command wants of its key, which ends at `at`. INTENT_WRITE_ALL also where that is not sure. */
-static __always_inline enum intent read_arguments(const u8 *text, u32 length, u16 *cell, u32 at,
-						  enum memcached_kind kind)
+/*
+ * What a command wants of its key, which ends at `at`, if its line and its data end where
+ * `command` says in the end. INTENT_WRITE_ALL where that is not sure.
+ */
+static __always_inline enum intent read_arguments(const u8 *text, u16 *cell, u32 at,
+						  struct memcached_command *command)
 {
-	switch (kind) {
+	switch (command->kind) {
 	case KIND_GET:
 	case KIND_GETS:
-		return behind_line(text, at, TEXT_ROOM) == length ? INTENT_READ : INTENT_WRITE_ALL;
+		command->end = behind_line(text, at, TEXT_ROOM);
+		return INTENT_READ;
 	case KIND_GAT:
-		return behind_line(text, at, TEXT_ROOM) == length ? INTENT_WRITE : INTENT_WRITE_ALL;
+		command->end = behind_line(text, at, TEXT_ROOM);
+		return INTENT_WRITE;
 	case KIND_LINE:
-		return read_line(text, length, cell, at);
+		return read_line(text, cell, at, command);
 	case KIND_STORE:
+		return read_store(text, cell, at, false, command);
 	case KIND_CAS:
-		return read_store(text, length, cell, at, kind == KIND_CAS);
+		return read_store(text, cell, at, true, command);
 	case KIND_META:
 	case KIND_MG:
 	case KIND_MS:
-		return read_meta(text, length, cell, at, kind);
+		return read_meta(text, cell, at, command);
 	default:
 		return INTENT_WRITE_ALL;
 	}
 }
 
-/* A command that was not understood to its end, by its kind and its lines. */
-static __always_inline enum intent judge_lines(const u8 *text, u32 length, enum memcached_kind kind,
-					       bool keyed)
+/* Read the command that begins the text. INTENT_WRITE_ALL where it is not sure. */
+static __always_inline enum intent read_text(const u8 *text, struct key *key,
+					     struct memcached_command *command)
 {
-	enum memcached_lines lines = count_lines(text, length);
-
-	if (lines == LINES_NONE)
-		return INTENT_OTHER;
-	if (lines == LINES_ONE && (kind == KIND_QUERY || kind == KIND_GET || kind == KIND_GETS))
-		return INTENT_OTHER;
-	if (lines == LINES_ONE && kind == KIND_LINE && keyed)
-		return INTENT_WRITE | INTENT_QUIET;
-	return INTENT_WRITE_ALL | INTENT_QUIET;
-}
-
-static __always_inline enum intent read_text(const u8 *text, u32 length, struct key *key)
-{
-	u32 at = MEMCACHED_HEADER, key_length = 0;
-	enum intent intent = INTENT_WRITE_ALL;
+	u16 *cell = &key->length;
+	u32 at = MEMCACHED_HEADER, key_length;
 	enum memcached_kind kind = read_command(text_word(text, at, TEXT_ROOM),
 						text_word(text, at + 8, TEXT_ROOM), &at);
-	bool keyed = false;
 
 	if (kind == KIND_GAT && (!read_exptime(text, &at, TEXT_ROOM) ||
 				 text_byte(text, at++, TEXT_ROOM) != ' '))
 		kind = KIND_UNKNOWN;
-	kind = forget(&key->length, kind);
-	at = forget(&key->length, at);
-	if (kind > KIND_QUERY) {
-		key_length = copy_key(text, at, TEXT_ROOM, key->bytes + 1);
-		key_length = forget(&key->length, key_length);
-		at = forget(&key->length, at + key_length);
-		keyed = key_length >= 1 && key_length <= MEMCACHED_KEY_MAX &&
-			(text_byte(text, at, TEXT_ROOM) == ' ' ||
-			 behind_line(text, at, TEXT_ROOM));
+	kind = forget(cell, kind);
+	at = forget(cell, at);
+	command->kind = kind;
+	if (kind <= KIND_QUERY || kind == KIND_FLUSH)
+		return INTENT_WRITE_ALL;
+	key_length = forget(cell, copy_key(text, at, TEXT_ROOM, key->bytes + MEMCACHED_SLOT_FROM));
+	at = forget(cell, at + key_length);
+	command->key_length = key_length;
+	command->keyed = key_length >= 1 && key_length <= MEMCACHED_KEY_MAX &&
+			 (text_byte(text, at, TEXT_ROOM) == ' ' ||
+			  behind_line(text, at, TEXT_ROOM));
+	return command->keyed ? read_arguments(text, cell, at, command) : INTENT_WRITE_ALL;
+}
+
+/* A datagram whose command was not understood to its end: by its first word, and its lines. */
+static __always_inline enum intent judge_lines(const u8 *text, u32 length,
+					       enum memcached_kind kind, bool keyed)
+{
+	u32 behind = find_line(text, length);
+
+	if (!behind && length <= TEXT_ROOM)
+		return INTENT_OTHER;  /* memcached waits for the line's end, and then drops it */
+	if (behind == length) {
+		if (kind == KIND_QUERY || kind == KIND_GET || kind == KIND_GETS)
+			return INTENT_OTHER;
+		if (kind == KIND_LINE && keyed)
+			return INTENT_WRITE | INTENT_QUIET;
 	}
-	if (keyed)
-		intent = read_arguments(text, length, &key->length, at, kind);
-	if (intent == INTENT_WRITE_ALL) {
-		keyed = forget(&key->length, keyed);
-		kind = forget(&key->length, kind);
+	return INTENT_WRITE_ALL | INTENT_QUIET;
+}
+
+static __always_inline enum intent judge_text(const u8 *text, u32 length, struct key *key)
+{
+	struct memcached_command command = {};
+	enum intent intent = read_text(text, key, &command);
+	enum memcached_kind kind = forget(&key->length, command.kind);
+
+	if (intent == INTENT_WRITE_ALL || !command.end ||
+	    (u64)command.end + command.data != length) {
+		bool keyed = forget(&key->length, command.keyed);
+
 		intent = judge_lines(text, length, kind, keyed);
 	}
 	if (intent == INTENT_READ)
 		key->bytes[0] = kind == KIND_GETS ? MEMCACHED_GETS : MEMCACHED_GET;
-	key->length = MEMCACHED_SLOT_FROM + key_length;
+	key->length = MEMCACHED_SLOT_FROM + command.key_length;
 	return intent;
 }
 
@@ -424,8 +438,9 @@ static __always_inline enum intent read_binary(const u8 *text, u32 length)
 	bool proper = request[4] == 0 && *(const u32 *)(request + 8) == htonl(key_length) &&
 		      key_length >= 1 && key_length <= MEMCACHED_KEY_MAX;
 
-	return gets && proper && length == MEMCACHED_HEADER + 24 + key_length ? INTENT_OTHER
-									      : INTENT_WRITE_ALL | INTENT_QUIET;
+	if (gets && proper && length == MEMCACHED_HEADER + 24 + key_length)
+		return INTENT_OTHER;
+	return INTENT_WRITE_ALL | INTENT_QUIET;
 }
 
 static __always_inline enum intent memcached_request(const u8 *text, u32 length, struct key *key)
@@ -436,7 +451,7 @@ static __always_inline enum intent memcached_request(const u8 *text, u32 length,
 	if (length <= MEMCACHED_HEADER || header[2] != htons(1))
 		return INTENT_OTHER;  /* memcached drops it, and every part of a longer message */
 	intent = text[MEMCACHED_HEADER] == MEMCACHED_BINARY ? read_binary(text, length)
-							     : read_text(text, length, key);
+							     : judge_text(text, length, key);
 	if ((header[1] || header[3]) && intent != INTENT_OTHER)  /* memcached looks at neither */
 		return intent == INTENT_READ ? INTENT_OTHER : INTENT_WRITE_ALL | INTENT_QUIET;
 	return intent;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What a protocol tells the fast path. protocols/NAME.h has NAME_REQUEST_MAX, the longest payload
- * that can be an INTENT_READ, NAME_SLOT_FROM (see below), and these functions, which call no map and
+ * that can be INTENT_READ, NAME_SLOT_FROM (see below), and these functions, which call no map and
  * nothing that a hook lacks:
  *
  *   enum intent NAME_request(const u8 *text, u32 length, struct key *key)
  *       What a request wants, and its key: `key->length` and `key->bytes`, which come in as zeros
- *       and are of use after INTENT_READ and INTENT_WRITE only. What is not understood, but cannot write, is
- *       INTENT_OTHER. `length` is the whole payload's; where it exceeds TEXT_ROOM, `text` has its first
- *       TEXT_ROOM bytes.
+ *       and are of use after INTENT_READ and INTENT_WRITE only. What is not understood, but cannot
+ *       write, is INTENT_OTHER. `length` is the whole payload's; where it exceeds TEXT_ROOM, `text`
+ *       has its first TEXT_ROOM bytes.
  *   bool NAME_answer(u8 *reply, u32 length, u32 stored, const u8 *text, u32 text_length,
  *                    u32 age, u64 *sum)
  *       Make the stored reply the reply to this request, in place and without changing its length;
@@ -45,7 +45,7 @@ enum intent {
 	INTENT_READ,       /* may be answered from the cache */
 	INTENT_WRITE,      /* changes what is stored under the key */
 	INTENT_WRITE_ALL,  /* may change anything */
-	INTENT_QUIET = 4,  /* a bit beside either INTENT_WRITE: no acknowledgement need follow */
+	INTENT_QUIET = 4,  /* a bit beside either write: no acknowledgement need follow */
 };
 
 #define INTENT_MASK 3  /* what is left without INTENT_QUIET */

@@ -9,6 +9,7 @@
 #endif
 #ifdef WITH_MEMCACHED
 #include "memcached.h"
+#include "memcached_stream.h"
 #endif
 #ifdef WITH_DNS
 #include "dns.h"
@@ -100,10 +101,48 @@ static __always_inline bool learn(u32 protocol, u8 *reply, u32 *length, struct k
 	}
 }
 
-/* Does the protocol write over TCP too? */
+/* Does the protocol write over TCP too? If so, the rest is as memcached_stream.h has it. */
 static __always_inline bool writes_by_stream(u32 protocol)
 {
+#ifdef WITH_MEMCACHED
 	return protocol == MEMCACHED;
+#else
+	return false;
+#endif
+}
+
+/* Where in the text a stream's bytes begin, and how many are there already. */
+static __always_inline u32 stream_held(u32 protocol, const struct stream *stream, u8 *text,
+				       u32 *from)
+{
+#ifdef WITH_MEMCACHED
+	*from = MEMCACHED_HEADER;
+	return memcached_stream_held(stream, text);
+#else
+	*from = 0;
+	return 0;
+#endif
+}
+
+static __always_inline u32 stream_read(u32 protocol, struct stream *stream, const u8 *text,
+				       u32 length, struct key *key, enum intent *intent)
+{
+#ifdef WITH_MEMCACHED
+	return memcached_stream_read(stream, text, length, key, intent);
+#else
+	stream->lost = 1;
+	*intent = INTENT_WRITE_ALL | INTENT_QUIET;
+	return length;
+#endif
+}
+
+static __always_inline u32 stream_replies(u32 protocol, u64 word)
+{
+#ifdef WITH_MEMCACHED
+	return memcached_stream_replies(word);
+#else
+	return 0;
+#endif
 }
 
 #endif

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import shutil
 import signal
 import socket
 import struct
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,7 @@ from netns.process import DEADLINE, until
 
 PORT = 11211
 _HEADER = struct.Struct("!HHHH")
+_HOP_OPTIONS = bytes((0, 0, 1, 4, 0, 0, 0, 0))  # next header and length (set on sending); PadN
 
 
 class Memcached(Resource):
@@ -52,6 +57,22 @@ class Memcached(Resource):
             return all(state.split()[0] == "T" for state in states)
 
         until(stopped, "memcached to stop")
+
+    @contextlib.contextmanager
+    def on_one_cpu(self) -> Iterator[None]:
+        """Both it and this process run on one CPU, and so does TCP on a pair of namespaces.
+
+        On several, segments of one connection may pass each other.
+        """
+        before = os.sched_getaffinity(0)
+        tasks = [int(task.name) for task in Path(f"/proc/{self.process.pid}/task").iterdir()]
+        for task in (0, *tasks):
+            os.sched_setaffinity(task, {min(before)})
+        try:
+            yield
+        finally:
+            for task in (0, *tasks):
+                os.sched_setaffinity(task, before)
 
     def go_on(self) -> None:
         """Go on after `stop`."""
@@ -99,18 +120,39 @@ class UDPClient(Resource):
 
 
 class TCPClient(Resource):
-    """Asks over TCP."""
+    """Asks over TCP; from a port of its own choice, unless `source` is one.
 
-    def __init__(self, namespace: Namespace, address: str, port: int = PORT):
+    With `options` every IPv6 packet has hop-by-hop options.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        address: str,
+        port: int = PORT,
+        *,
+        source: int = 0,
+        options: bool = False,
+    ):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.socket = namespace.call(lambda: socket.socket(family, socket.SOCK_STREAM))
         self.socket.settimeout(DEADLINE)
+        if options:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, _HOP_OPTIONS)
+        if source:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.socket.bind(("", source))
         self.socket.connect((address, port))
 
     def ask(self, text: bytes) -> bytes:
         """Send a command and return what comes back, which has to be one line or come at once."""
         self.socket.sendall(text)
         return self.socket.recv(65_536)
+
+    def sent_again(self) -> int:
+        """How many of its segments TCP has sent more than once."""
+        information = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        return int.from_bytes(information[100:104], sys.byteorder)  # tcpi_total_retrans
 
     def set(self, key: bytes, value: bytes) -> None:
         """Store a value; returns when the server has said so."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -134,66 +135,195 @@ def test_nothing_is_older_than_an_acknowledged_write(
     assert front.since(before).get("hit", 0) == 0
 
 
+def answers_to(tcp: TCPClient, end: bytes, count: int) -> bytes:
+    """What comes back until so many replies have ended."""
+    got = b""
+    while got.count(end) < count:
+        received = tcp.socket.recv(65_536)
+        assert received, got
+        got += received
+    return got
+
+
 class TestStream:
     """TCP connections: the keys that they write are void, and others are not."""
 
+    @pytest.fixture(autouse=True)
+    def one_cpu(self, memcached: Memcached) -> Iterator[None]:
+        with memcached.on_one_cpu():
+            yield
+
     @pytest.fixture
-    def fresh(self, front: Carom, straight: Line) -> Iterator[TCPClient]:
-        """A connection that began under carom's eyes."""
+    def fresh(
+        self, front: Carom, straight: Line, udp: UDPClient, tcp: TCPClient
+    ) -> Iterator[TCPClient]:
+        """A connection that began under carom's eyes, beside two keys that another one wrote."""
+        for key in (b"written", b"other"):
+            tcp.set(key, b"old")
+        for key in (b"written", b"other"):
+            until_hit(front, udp, key, b"old")
         with TCPClient(straight.client, straight.address) as client:
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             yield client
 
-    @staticmethod
-    def keep(front: Carom, udp: UDPClient, fresh: TCPClient, *keys: bytes) -> None:
-        """Store keys, and have them in the kernel."""
-        for key in keys:
-            fresh.set(key, b"old")
-        for key in keys:
-            until_hit(front, udp, key, b"old")
-
-    def test_others_stay(
-        self, front: Carom, udp: UDPClient, tcp: TCPClient, fresh: TCPClient
-    ) -> None:
-        self.keep(front, udp, tcp, b"written", b"read")
-        fresh.set(b"written", b"new")
-        assert fresh.ask(b"get a b c\r\n") == b"END\r\n"
+    @pytest.fixture
+    def one_key(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> Iterator[None]:
+        """The test changes the one key, and sees that; the other stays a hit."""
+        seen = edge(front)
+        yield
+        if fresh.sent_again():
+            return  # a segment was dropped on its way: the connection is lost, as it should be
+        after = edge(front)
+        voids = ("write_all_seen", "stream_lost", "edge_busy")
+        assert {name: after[name] - seen[name] for name in voids} == dict.fromkeys(voids, 0)
         before = front.counters()
-        assert udp.get(b"read") == b"old"
-        assert udp.get(b"written") == b"new"
-        assert front.since(before) == {"hit": 1, "miss_void": 1, "fills": 1}
+        assert udp.get(b"other") == b"old"
+        assert front.since(before) == {"hit": 1}
 
-    @pytest.mark.parametrize("size", [100, 600, 5000, 100_000])
-    def test_values_of_many_segments(
-        self, front: Carom, udp: UDPClient, fresh: TCPClient, size: int
+    @pytest.mark.usefixtures("one_key")
+    @pytest.mark.parametrize("size", [1, 100, 600])
+    def test_one_segment(self, udp: UDPClient, fresh: TCPClient, size: int) -> None:
+        fresh.set(b"written", b"x" * size)
+        assert udp.get(b"written") == b"x" * size
+        assert fresh.ask(b"get a b c\r\n") == b"END\r\n"
+
+    @pytest.mark.usefixtures("one_key")
+    @pytest.mark.parametrize("piece", [700, 9_000, 100_100])
+    def test_a_value_of_many_segments(
+        self, udp: UDPClient, tcp: TCPClient, fresh: TCPClient, piece: int
     ) -> None:
-        self.keep(front, udp, fresh, b"large")
-        fresh.set(b"large", b"x" * size)
-        fresh.set(b"large", b"new")
-        assert udp.get(b"large") == b"new"
+        """Its bytes are full of commands, which nobody is to take for such."""
+        value = (b"\r\nflush_all\r\nset other 0 0 1\r\n" * 4000)[:100_000]
+        command = b"set written 0 0 100000\r\n" + value + b"\r\n"
+        for at in range(0, len(command), piece):
+            fresh.socket.sendall(command[at : at + piece])
+        assert answers_to(fresh, b"\r\n", 1) == b"STORED\r\n"
+        assert udp.socket.send(struct.pack("!HHHH", 0, 0, 1, 0) + b"get written\r\n")
+        number, _, parts, _ = struct.unpack_from("!HHHH", first := udp.socket.recv(65_536))
+        assert (number, parts > 1, first[8:31]) == (0, True, b"VALUE written 0 100000\r")
+        for _ in range(parts - 1):
+            udp.socket.recv(65_536)
+        fresh.set(b"written", b"new")
+        assert udp.get(b"written") == b"new"
 
-    def test_a_command_in_parts(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
-        """Its last part alone looks like a read."""
-        self.keep(front, udp, fresh, b"parts")
-        fresh.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    @pytest.mark.usefixtures("one_key")
+    @pytest.mark.parametrize("cut", [2, 8, 19, 20, 21, 24, 25])
+    def test_a_command_in_two_parts(self, udp: UDPClient, fresh: TCPClient, cut: int) -> None:
+        command = b"set written 0 0 3\r\nnew\r\n"
+        assert len(command) == 24
+        command += b"delete written-too\r\n"
+        fresh.socket.sendall(command[:cut])
+        fresh.socket.sendall(command[cut:])
+        answers_to(fresh, b"\r\n", 2)
+        assert udp.get(b"written") == b"new"
+
+    @pytest.mark.usefixtures("one_key", "fresh")
+    def test_hop_by_hop_options(self, straight: Line, udp: UDPClient) -> None:
+        with TCPClient(straight.client, SERVER_IPV6, options=True) as optional:
+            optional.set(b"written", b"new")
+            assert udp.get(b"written") == b"new"
+
+    @pytest.mark.usefixtures("one_key")
+    def test_a_part_that_looks_like_a_read(self, udp: UDPClient, fresh: TCPClient) -> None:
+        fresh.socket.sendall(b"set written 0 0 12\r\nnew")
+        fresh.socket.sendall(b"\r\nget b\r\n\r\n")
+        assert answers_to(fresh, b"\r\n", 1) == b"STORED\r\n"
+        assert udp.get(b"written") == b"new\r\nget b\r\n"
+
+    @pytest.mark.usefixtures("one_key")
+    def test_ten_at_once(self, udp: UDPClient, fresh: TCPClient) -> None:
+        """Again and again: all of them are answered in between."""
+        for n in range(10):
+            keys = [b"written", *(b"ten%d" % n for n in range(9))]
+            text = b"".join(b"set %b 0 0 3\r\nn%02d\r\n" % (key, n) for key in keys)
+            fresh.socket.sendall(text)
+            assert answers_to(fresh, b"\r\n", 10) == b"STORED\r\n" * 10
+            for key in keys:
+                assert udp.get(key) == b"n%02d" % n
+
+    @pytest.mark.usefixtures("one_key")
+    def test_gets_at_once(self, udp: UDPClient, fresh: TCPClient) -> None:
+        """Reads want no account, however many there are, and writes among them are seen."""
+        for n in range(5):
+            gets = b"get other\r\n" * 60
+            fresh.socket.sendall(gets + b"set written 0 0 1\r\n%d\r\n" % n + gets)
+            assert answers_to(fresh, b"END\r\n", 120).count(b"STORED\r\n") == 1
+            assert udp.get(b"written") == b"%d" % n
+
+    @pytest.mark.usefixtures("one_key")
+    def test_writes_without_acknowledgement(self, udp: UDPClient, fresh: TCPClient) -> None:
+        for n in range(40):
+            fresh.socket.sendall(b"set quiet 0 0 2 noreply\r\n%02d\r\n" % n)
+        fresh.set(b"written", b"new")
+        assert udp.get(b"quiet") == b"39"
+
+    @pytest.mark.parametrize("count", [17, 40])
+    @pytest.mark.parametrize("sends", [1, 40])
+    def test_many_at_once(
+        self, front: Carom, udp: UDPClient, fresh: TCPClient, count: int, sends: int
+    ) -> None:
+        """More than a connection has cells for: everything is void, until they are answered."""
+        keys = [b"written", *(b"many%d" % n for n in range(count - 1))]
+        commands = [b"set %b 0 0 3\r\nnew\r\n" % key for key in keys]
         lost = edge(front)["stream_lost"]
-        fresh.socket.sendall(b"set parts 0 0 12\r\nnew")
-        until(lambda: edge(front)["stream_lost"] > lost, "the first part to arrive")
-        assert fresh.ask(b"\r\nget b\r\n\r\n") == b"STORED\r\n"
-        assert udp.get(b"parts") == b"new\r\nget b\r\n"
-
-    @pytest.mark.parametrize("count", [2, 16, 17, 40])
-    def test_many_at_once(self, front: Carom, udp: UDPClient, fresh: TCPClient, count: int) -> None:
-        """Commands without waiting for their replies: in one segment, or in many."""
-        keys = [b"many%d" % n for n in range(count)]
-        self.keep(front, udp, fresh, *keys)
-        fresh.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for key in keys:
-            fresh.socket.sendall(b"set %b 0 0 3\r\nnew\r\n" % key)
-        answers = b""
-        while answers.count(b"STORED") < count:
-            answers += fresh.socket.recv(65_536)
+        for send in [b"".join(commands)] if sends == 1 else commands:
+            fresh.socket.sendall(send)
+        assert answers_to(fresh, b"\r\n", count) == b"STORED\r\n" * count
         for key in keys:
             assert udp.get(key) == b"new"
+        if sends == 1:
+            assert edge(front)["stream_lost"] > lost
+        until_hit(front, udp, b"other", b"old")
+        lost = edge(front)["stream_lost"]
+        fresh.set(b"written", b"newer")
+        before = front.counters()
+        assert udp.get(b"written") == b"newer"
+        assert udp.get(b"other") == b"old"
+        assert front.since(before).get("hit") == 1
+        assert edge(front)["stream_lost"] == lost
+
+    def test_too_many_for_one_segment(
+        self, front: Carom, udp: UDPClient, fresh: TCPClient, memcached: Memcached
+    ) -> None:
+        lost = edge(front)["stream_lost"]
+        memcached.stop()
+        try:
+            fresh.socket.sendall(b"mn\r\n" * 2000 + b"set written 0 0 3\r\nnew\r\n")
+            until(lambda: edge(front)["stream_lost"] > lost, "the stream to be lost")
+        finally:
+            memcached.go_on()
+        assert answers_to(fresh, b"\r\n", 2001).endswith(b"STORED\r\n")
+        assert udp.get(b"written") == b"new"
+        assert edge(front)["stream_lost"] > lost
+        until_hit(front, udp, b"written", b"new")
+        fresh.set(b"written", b"newer")
+        assert udp.get(b"written") == b"newer"
+
+    def test_a_flush(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
+        lost = edge(front)["stream_lost"]
+        assert fresh.ask(b"flush_all\r\n") == b"OK\r\n"
+        assert udp.get(b"other") is None
+        assert edge(front)["stream_lost"] == lost, "it is understood"
+
+    def test_a_binary_set(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
+        """The binary protocol is not read: whatever passes is void, now and from now on."""
+        for value in (b"new", b"newer"):
+            extras, key = bytes(8), b"written"
+            size = len(extras) + len(key) + len(value)
+            header = struct.pack("!BBHBBHIIQ", 0x80, 1, len(key), len(extras), 0, 0, size, 0, 0)
+            lost = edge(front)["stream_lost"]
+            assert fresh.ask(header + extras + key + value)[:2] == b"\x81\x01"
+            assert udp.get(b"written") == value
+            assert edge(front)["stream_lost"] >= lost + 2, "it and its reply"
+            until_hit(front, udp, b"written", value)
+
+    def test_an_urgent_byte(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
+        """The server does not see it, so what it reads is not what was sent."""
+        fresh.socket.sendall(b"set writt")
+        fresh.socket.send(b"X", socket.MSG_OOB)
+        fresh.socket.sendall(b"en 0 0 3\r\nnew\r\n")
+        assert answers_to(fresh, b"\r\n", 1) == b"STORED\r\n"
+        assert udp.get(b"written") == b"new"
 
     def test_a_connection_from_before(self, own_line: Line) -> None:
         """What was said on it before carom came is not known, so anything on it may be a write."""
@@ -202,27 +332,87 @@ class TestStream:
             TCPClient(own_line.client, own_line.address) as old,
             UDPClient(own_line.client, own_line.address) as udp,
         ):
-            old.set(b"before", b"old")
+            old.socket.sendall(b"set before 0 0 13\r\nold\r\nget x")
             with Carom(own_line.server, "--hook", "tc", command="front") as front:
-                until_hit(front, udp, b"before", b"old")
+                lost = edge(front)["stream_lost"]
+                assert old.ask(b"old\r\n") == b"STORED\r\n"
+                assert edge(front)["stream_lost"] >= lost + 2, "the rest and its reply"
+                until_hit(front, udp, b"before", b"old\r\nget xold")
                 lost = edge(front)["stream_lost"]
                 old.set(b"before", b"new")
                 assert udp.get(b"before") == b"new"
-                assert edge(front)["stream_lost"] > lost
+                assert edge(front)["stream_lost"] >= lost + 2
+
+    def test_a_port_used_again(self, front: Carom, straight: Line, udp: UDPClient) -> None:
+        """A new connection from it is a new one, whatever became of the last."""
+        port = 0
+        for last in (b"unheard of\r\n", b"get x\r\n", b""):
+            lost = edge(front)["stream_lost"]
+            with TCPClient(straight.client, straight.address, port=PORT, source=port) as client:
+                port = client.socket.getsockname()[1]
+                client.socket.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+                client.set(b"again", b"value " + last)
+                assert udp.get(b"again") == b"value " + last
+                assert edge(front)["stream_lost"] == lost
+                if last:
+                    client.ask(last)
 
 
-def test_a_binary_set_over_tcp(
-    front: Carom, udp: UDPClient, tcp: TCPClient, straight: Line
-) -> None:
-    tcp.set(b"b", b"old")
-    until_hit(front, udp, b"b", b"old")
-    key, value = b"b", b"new"
-    header = struct.pack(
-        "!BBHBBHIIQ", 0x80, 0x01, len(key), 8, 0, 0, 8 + len(key) + len(value), 0, 0
-    )
-    with TCPClient(straight.client, straight.address) as binary:
-        assert binary.ask(header + bytes(8) + key + value)[:2] == b"\x81\x01"
-    assert udp.get(b"b") == b"new"
+def test_acknowledgements_one_by_one(straight: Line) -> None:
+    """Answered slowly, and by parts: a value is old until its own acknowledgement has left."""
+    port = 4003
+    keys = [b"key%02d" % n for n in range(32)]
+    sets = [b"set %b 0 0 3\r\nnew\r\n" % key for key in keys]
+    with (
+        straight.server.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server,
+        straight.server.call(lambda: socket.create_server(("0.0.0.0", port))) as listener,
+        UDPClient(straight.client, straight.address, port) as reader,
+        ExitStack() as stack,
+    ):
+        server.bind(("0.0.0.0", port))
+        arguments = ("-p", str(port), "--hook", "tc")
+        front = stack.enter_context(Carom(straight.server, *arguments, command="front"))
+        writer = stack.enter_context(TCPClient(straight.client, straight.address, port))
+        accepted = stack.enter_context(listener.accept()[0])
+        writer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def write(texts: list[bytes]) -> None:
+            writer.socket.sendall(text := b"".join(texts))
+            assert len(accepted.recv(len(text), socket.MSG_WAITALL)) == len(text)
+
+        def acknowledge(count: int) -> None:
+            accepted.sendall(b"STORED\r\n" * count)
+            answers_to(writer, b"\r\n", count)
+
+        def asks_the_server(key: bytes) -> bool:
+            """Ask for a key; the server says old, if it is asked."""
+            number = reader.send(b"get %b\r\n" % key)
+            before = front.counters()["hit"]
+            server.settimeout(0.05)
+            with contextlib.suppress(TimeoutError):
+                request, origin = server.recvfrom(100)
+                server.sendto(request[:8] + b"VALUE %b 0 3\r\nold\r\nEND\r\n" % key, origin)
+                assert value_of(reader.receive(number)) == b"old"
+                return True
+            assert value_of(reader.receive(number)) == b"old"
+            assert front.counters()["hit"] >= before
+            return False
+
+        until(lambda: not asks_the_server(keys[0]), "an old value to be learned")
+        write(sets[:16])
+        assert asks_the_server(keys[0]), "void when the write comes, too"
+        for n in (0, 15):
+            until(lambda n=n: not asks_the_server(keys[n]), "an old value to be learned")
+        acknowledge(1)
+        assert asks_the_server(keys[0]) and asks_the_server(keys[15])
+        write(sets[16:])
+        until(lambda: not asks_the_server(keys[1]), "an old value to be learned, behind the hold")
+        acknowledge(30)
+        assert asks_the_server(keys[1])
+        acknowledge(1)
+        assert asks_the_server(keys[31])
 
 
 def test_a_write_without_acknowledgement(front: Carom, udp: UDPClient, tcp: TCPClient) -> None:
@@ -370,6 +560,12 @@ def test_torture(front: Carom, straight: Line, memcached: Memcached) -> None:
                 for key in keys:
                     tcp.set(key, b"%d" % number)
                     acknowledged[key] = number
+                number += 1
+                value = b"%d" % number
+                sets = (b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value) for key in keys)
+                tcp.socket.sendall(b"".join(sets))
+                answers_to(tcp, b"\r\n", len(keys))
+                acknowledged.update(dict.fromkeys(keys, number))
                 time.sleep(0.002)
 
     def read(index: int) -> None:

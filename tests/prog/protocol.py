@@ -85,7 +85,9 @@ class Protocol(Resource):
         *numbers, full_key, text, reply = self._layout.unpack(cell)
         service, length, key = KEY.unpack(full_key)
         assert service == 0
-        return State(*numbers, key[:length] if not any(key[length:]) else key, text, reply)
+        return State(
+            *numbers, key=key[:length] if not any(key[length:]) else key, text=text, reply=reply
+        )
 
     def understand(self, request: bytes, stale: Stale = bytes) -> Request:
         """NAME_request, on what a hook sees of a request."""

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * One protocol's functions, each a program, on what Python puts into the one cell of `states`.
- * Compiled with PROTOCOL (the name before the functions' own) and PROTOCOL_SLOT_FROM.
+ * Compiled with PROTOCOL, the name before the functions' own, and PROTOCOL_UPPER.
  */
 #include <uapi/linux/bpf.h>
 

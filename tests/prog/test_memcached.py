@@ -245,6 +245,7 @@ def test_frame_headers(
 @pytest.mark.parametrize("length", range(9))
 def test_datagrams_without_a_command(protocol: Protocol, length: int) -> None:
     assert understand(datagram(b"")[:length]) == OTHER
+    assert protocol.understand(datagram(b"")[:length], lambda n: b"\x80".ljust(n)) == OTHER
     assert protocol.understand(datagram(b"")[:length], lambda n: b"get k\r\n".ljust(n)) == OTHER
 
 

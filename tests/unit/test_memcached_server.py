@@ -18,8 +18,10 @@ from carom.protocols import memcached
 from carom.protocols.memcached import understand
 from carom.protocols.protocol import Intent, Request
 from prog.memcached_commands import KEYS, SEED, commands, datagram
+from prog.memcached_stream import Model, streams
 
 REQUESTS = 6_000
+STREAMS = 800
 FENCE = 0xFFFF
 """The request id of what is sent behind a request, to learn that it is done."""
 
@@ -79,6 +81,15 @@ class Server:
             assert received
             reply += received
         return reply
+
+    def pour(self, stream: bytes) -> None:
+        """A connection of its own, from its first byte to its last; it has been dealt with."""
+        with socket.create_connection(self.tcp.getpeername()) as connection:
+            connection.settimeout(5)
+            connection.sendall(stream)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
 
     def reset(self) -> None:
         """Store the same again under every key, and nothing else."""
@@ -145,6 +156,24 @@ def test_requests_do_what_they_are_taken_for(server: Server) -> None:
         seen["quiet"] += not replies
         server.reset()
     assert all(seen[kind] > 50 for kind in ("OTHER", "READ", "WRITE", "hit", "quiet")), seen
+
+
+def test_streams_write_no_more_than_they_are_taken_for(server: Server) -> None:
+    rng = random.Random(SEED)
+    seen: Counter[str] = Counter()
+    for segments in streams(rng, STREAMS):
+        model = Model()
+        writes = [write for segment in segments for write in model.feed(segment)]
+        if any(write.intent is Intent.WRITE_ALL for write in writes):
+            continue
+        server.reset()
+        named = {memcached.slot_key_of(write.key) for write in writes}
+        before, others = server.items(), server.items(*named)
+        server.pour(b"".join(segments))
+        assert server.items(*named) == others, segments
+        seen["kept"] += len(named) < len(KEYS)
+        seen["changed"] += server.items() != before
+    assert seen["kept"] > 100 and seen["changed"] > 100, seen
 
 
 CHANGES = [

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connection to memcached as Python has it and as memcached_stream.h does, segment by segment."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import carom.protocols
+from carom.include import libbpf
+from carom.include.abi import KEY, slot_of
+from carom.include.bpf import Module
+from carom.include.resource import Resource
+from carom.protocols.memcached import slot_key_of, understand
+from carom.protocols.protocol import QUIET, TEXT_ROOM, Intent, Request
+from prog.memcached_commands import command, datagram
+
+HEADER = 8
+HELD_MAX = 256
+CELLS = 16
+STEPS = 4
+NO_CELL = 0xFFFFFFFF
+SEGMENT_MAX = 4096
+
+_SIZED = re.compile(
+    rb"(?:(?:set|add|replace|append|prepend|cas)(?: [^ ]+){3}|ms [^ ]+) ([0-9]{1,9})\b"
+)
+_ONE_LINE = re.compile(
+    rb"(delete|incr|decr|touch|mg|md|ma) |flush_all|gats? (-?0*([0-9]{1,9}|1[0-9]{9}|2147483647)) "
+)
+_READS = re.compile(rb"(mn|stats|version|verbosity)[ \r\n]|(me|gets?) ")
+
+LOST = Request(Intent.WRITE_ALL, quiet=True)
+
+
+class Model:
+    """What a connection's commands write, from its first byte on, by understanding each alone."""
+
+    def __init__(self, room: int = TEXT_ROOM):
+        self.lost = False
+        self._room = room
+        self._skip = 0
+        self._in_line = False
+        self._rest = b""
+
+    def feed(self, segment: bytes) -> list[Request]:
+        """The writes that a segment completes."""
+        self._rest += segment
+        writes: list[Request] = []
+        while self._rest and not self.lost:
+            before = self._rest, self._skip
+            if found := self._step():
+                writes.append(found)
+            if before == (self._rest, self._skip) and not self._in_line:
+                break  # held
+        return writes
+
+    def _lose(self) -> Request:
+        self.lost = True
+        return LOST
+
+    def _step(self) -> Request | None:
+        if self._skip:
+            return self._value()
+        line, newline, rest = self._rest.partition(b"\n")
+        if self._in_line:
+            self._in_line, self._rest = not newline, rest
+            return None
+        if self._rest[0] == 0x80:
+            return self._lose()
+        if newline and len(line) < self._room - HEADER:
+            self._rest = rest
+            return self._line(line + newline)
+        if _READS.match(self._rest):
+            self._in_line = True
+            return None
+        return None if len(self._rest) <= HELD_MAX else self._lose()
+
+    def _value(self) -> Request | None:
+        taken, self._rest = self._rest[: self._skip], self._rest[self._skip :]
+        first = max(0, self._skip - 2)
+        end = b"\r\n"[-self._skip :] if self._skip < 2 else b"\r\n"
+        self._skip -= len(taken)
+        return None if end.startswith(taken[first:]) else self._lose()
+
+    def _line(self, line: bytes) -> Request | None:
+        sized = _SIZED.match(line)
+        size = int(sized[1]) if sized else None
+        value = b"" if size is None else bytes(size) + b"\r\n"
+        found = understand(datagram(line + value), self._room)
+        if found.intent in (Intent.OTHER, Intent.READ):
+            return None
+        if found.intent is Intent.WRITE_ALL and not _ONE_LINE.match(line):
+            return self._lose()
+        self._skip = len(value)
+        return found
+
+
+class Outcome(NamedTuple):
+    """What a segment came to."""
+
+    writes: list[tuple[Intent, bool, int]]
+    displaced: list[int]
+
+
+def in_slots(writes: list[Request]) -> list[tuple[Intent, bool, int]]:
+    """Writes as the C tells them: intent, quiet, and the slot of their key."""
+    return [
+        (w.intent, w.quiet, slot_of(slot_key_of(w.key)) if w.intent is Intent.WRITE else 0)
+        for w in writes
+    ]
+
+
+class Connection(Resource):
+    """memcached_stream.h on one connection."""
+
+    _HEAD = struct.Struct("=4I")
+    _FOUND = struct.Struct("=4I")
+    _STREAM = struct.Struct(f"=3IHBB3I{CELLS}I4x{HELD_MAX}s")
+    _SEGMENT = _HEAD.size + STEPS * _FOUND.size + CELLS * 4 + _STREAM.size
+
+    def __init__(self, room: int = TEXT_ROOM):
+        self._module = Module(
+            Path(__file__).with_suffix(".c"),
+            include=(Path(carom.protocols.__file__).parent,),
+            defines={"TEXT_ROOM": room},
+        )
+        names = ("begin", "arrive", "proceed", "answered")
+        self._programs = {name: self._module.program(name) for name in names}
+        self._states = self._module.map("states")
+        key_end = self._SEGMENT + KEY.size
+        self._text = key_end + -key_end % 8 + 8
+        self._front = self._text + room + 1024
+        self._size = self._front + SEGMENT_MAX + room
+        self._size += -self._size % 8
+
+    def close(self) -> None:
+        """Free programs and maps."""
+        self._module.close()
+
+    def verified(self, program: str) -> int:
+        """How many instructions the verifier went through."""
+        info = Path(f"/proc/self/fdinfo/{self._programs[program]}").read_text()
+        found = re.search(r"verified_insns:\s*(\d+)", info)
+        assert found, info
+        return int(found[1])
+
+    def _run(self, program: str) -> None:
+        assert libbpf.test_run(self._programs[program], bytes(64)).retval == libbpf.XDP_PASS
+
+    def _load(self) -> bytearray:
+        cell = libbpf.lookup(self._states, bytes(4), self._size)
+        assert cell is not None
+        return bytearray(cell)
+
+    def _store(self, cell: bytearray) -> None:
+        libbpf.update(self._states, bytes(4), bytes(cell))
+
+    def begin(self, sequence: int = 0) -> None:
+        """A new connection."""
+        self._store(bytearray(self._HEAD.pack(sequence, 0, 0, 0).ljust(self._size, b"\xaa")))
+        self._run("begin")
+        self._next = sequence
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is not understood any more."""
+        at = self._SEGMENT - self._STREAM.size
+        return bool(self._STREAM.unpack_from(self._load(), at)[4])
+
+    def feed(self, segment: bytes, sequence: int | None = None, stale: bytes = b"\r\n") -> Outcome:
+        """A segment in its turn, or out of it; `stale` is all over the buffer that it comes to."""
+        sequence = self._next if sequence is None else sequence
+        self._next = (sequence + len(segment)) % 2**32
+        cell = self._load()
+        self._HEAD.pack_into(cell, 0, sequence, len(segment), 0, 0)
+        room = self._front - self._text
+        cell[self._text : self._front] = (stale * room)[:room]
+        cell[self._front : self._front + len(segment)] = segment
+        self._store(cell)
+        self._run("arrive")
+        outcome = Outcome([], [])
+        while not self.lost and self._proceed(outcome):
+            pass
+        return outcome
+
+    def _proceed(self, outcome: Outcome) -> bool:
+        """A few steps; False when the segment is done."""
+        self._run("proceed")
+        cell = self._load()
+        _, length, offset, steps = self._HEAD.unpack_from(cell)
+        assert offset <= length
+        for n in range(steps):
+            at = self._HEAD.size + n * self._FOUND.size
+            told, slot, displaced, _ = self._FOUND.unpack_from(cell, at)
+            intent = Intent(told & ~QUIET)
+            assert intent is not Intent.READ
+            if intent is Intent.OTHER:
+                continue
+            named = intent is Intent.WRITE
+            outcome.writes.append((intent, bool(told & QUIET), slot if named else 0))
+            if named and displaced != NO_CELL:
+                outcome.displaced.append(displaced)
+        struct.pack_into("=I", cell, 12, 0)
+        self._store(cell)
+        return bool(offset < length)
+
+    def answered(self) -> list[int]:
+        """The cells to void when the server has sent something."""
+        self._run("answered")
+        at = self._HEAD.size + STEPS * self._FOUND.size
+        cells = struct.unpack_from(f"={CELLS}I", self._load(), at)
+        return [cell for cell in cells if cell != NO_CELL]
+
+
+def streams(rng: random.Random, count: int) -> Iterator[list[bytes]]:
+    """Connections, each as its segments: commands in pipelines, mostly proper, cut anywhere."""
+    for _ in range(count):
+        text = b""
+        for _ in range(rng.choice((1, 2, 4, 8, 25))):
+            one = command(rng)
+            while understand(datagram(one)).intent is Intent.WRITE_ALL and rng.random() < 0.97:
+                one = command(rng)
+            text += one
+        if not text:
+            continue
+        cuts = sorted(rng.sample(range(len(text)), min(len(text), rng.choice((0, 1, 3, 10)))))
+        edges = [0, *cuts, *range((cuts[-1] if cuts else 0) + 1400, len(text), 1400), len(text)]
+        edges = sorted({*edges, *range(0, len(text), 4000)})
+        yield [text[a:b] for a, b in itertools.pairwise(edges) if b > a]

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""memcached_stream.h against a model that has all of a connection's bytes at hand."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from carom.include.abi import slot_of
+from carom.protocols.protocol import Intent, Request
+from prog.memcached_commands import SEED
+from prog.memcached_stream import CELLS, LOST, STEPS, Connection, Model, in_slots, streams
+
+VERIFIED_MAX = 50_000
+"""Instructions that the verifier may go through for one step."""
+
+
+@pytest.fixture(scope="module", params=[512, 2048], ids=lambda room: f"room-{room}")
+def room(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(scope="module")
+def loaded(room: int) -> Iterator[Connection]:
+    with Connection(room) as connection:
+        yield connection
+
+
+@pytest.fixture
+def connection(loaded: Connection) -> Connection:
+    loaded.begin(0xFFFFFF00)  # numbers wrap around soon
+    return loaded
+
+
+def write(key: bytes, *, quiet: bool = False) -> Request:
+    return Request(Intent.WRITE, b"\0" + key, quiet)
+
+
+SET = b"set k 0 0 5\r\nhello\r\n"
+LINE_OF_READS = b"get " + b" ".join(b"key-%d" % n for n in range(300)) + b"\r\n"
+TABLE: dict[str, tuple[list[bytes], list[Request], bool]] = {
+    "one": ([SET], [write(b"k")], False),
+    "byte by byte": ([SET[n : n + 1] for n in range(len(SET))], [write(b"k")], False),
+    "pipeline": (
+        [b"get a\r\n" + SET + b"delete l\r\nincr m 1\r\n" * 5],
+        [write(b"k"), *[write(b"l"), write(b"m")] * 5],
+        False,
+    ),
+    "value over segments": (
+        [
+            b"set k 0 0 6000\r\n" + b"y" * 1000,
+            b"\nset z 0 0 1\r\n" * 250,
+            b"y" * 1500,
+            b"\r",
+            b"\nmd l q\r\n",
+        ],
+        [write(b"k"), write(b"l", quiet=True)],
+        False,
+    ),
+    "commands in a value": (
+        [b"set k 0 0 11\r\nflush_all\r\n\r\ndelete l\r\n"],
+        [write(b"k"), write(b"l")],
+        False,
+    ),
+    "line cut before its end": (
+        [b"delete k\r", b"\ndelete l\r\n"],
+        [write(b"k"), write(b"l")],
+        False,
+    ),
+    "word cut": ([b"dele", b"te ", b"k\r\n"], [write(b"k")], False),
+    "long get": ([LINE_OF_READS[:900], LINE_OF_READS[900:] + SET], [write(b"k")], False),
+    "get without an end": ([b"get k", b" flush_all", b"\r\nmd l\n"], [write(b"l")], False),
+    "gat of several": ([b"gat 0 k l\r\nmd m\r\n"], [LOST, write(b"m")], False),
+    "flush": ([b"flush_all\r\nmd m\r\n"], [LOST, write(b"m")], False),
+    "several of a kind": ([b"mg k v\r\nmn\r\nversion\r\nget k l\r\n"], [], False),
+    "no value": ([b"set k 0 0 0\r\n\r\nmd l\r\n"], [write(b"k"), write(b"l")], False),
+    "unknown": ([b"unheard of\r\nmd l\r\n"], [LOST], True),
+    "binary": ([b"\x80" + bytes(23)], [LOST], True),
+    "binary later": ([SET, b"\x80"], [write(b"k"), LOST], True),
+    "refused store": ([b"set k x 0 5\r\nhello\r\n"], [LOST], True),
+    "value too long": ([b"set k 0 0 5\r\nhello!\r\nmd l\r\n"], [write(b"k"), LOST], True),
+    "value too short": ([b"set k 0 0 5\r\nhell\r\nmd l\r\n"], [write(b"k"), LOST], True),
+    "value over segments too short": (
+        [b"set k 0 0 5\r\n", b"hell\r\n\n"],
+        [write(b"k"), LOST],
+        True,
+    ),
+    **{
+        f"line's ends in a value, {key.decode()}": (
+            [b"set %b 0 0 2400\r\n" % key + b"\r\n" * 1200 + b"xx"],
+            [write(key), LOST],
+            True,
+        )
+        for key in (b"k", b"kk")
+    },
+    **{
+        f"value of which nothing is there, {key.decode()}": (
+            [b"set %b 0 0 30\r\nab" % key, b"c" * 28 + b"\r\nmd l\r\n"],
+            [write(key), write(b"l")],
+            False,
+        )
+        for key in (b"k", b"kk")
+    },
+    "line too long to hold": ([b"set " + b"k" * 260], [LOST], True),
+    "line just held": ([b"md k" + b" " * 252, b"\r\n"], [LOST], False),
+    "line too long": ([b"md k" + b" " * 3000 + b"\r\n"], [LOST], True),
+}
+
+
+@pytest.mark.parametrize(("segments", "writes", "lost"), TABLE.values(), ids=TABLE)
+def test_streams(
+    connection: Connection, room: int, segments: list[bytes], writes: list[Request], lost: bool
+) -> None:
+    model = Model(room)
+    assert [write for segment in segments for write in model.feed(segment)] == writes
+    assert model.lost == lost
+    found = [write for segment in segments for write in connection.feed(segment).writes]
+    assert found == in_slots(writes)
+    assert connection.lost == lost
+
+
+def test_streams_as_the_model_has_them(loaded: Connection, room: int) -> None:
+    rng = random.Random(SEED)
+    seen: Counter[str] = Counter()
+    for segments in streams(rng, 1_500):
+        loaded.begin(rng.getrandbits(32))
+        model = Model(room)
+        for segment in segments:
+            stale = rng.choice((b"\r\n", b"\n\r", b"0 1\r\n", b" ", b"k"))
+            expected = in_slots(model.feed(segment))
+            found = loaded.feed(segment, stale=stale).writes
+            assert found == expected, segments
+            assert loaded.lost == model.lost, segments
+            seen["writes"] += len(found)
+            if model.lost:
+                break
+        seen["lost" if model.lost else "whole"] += 1
+    assert seen["writes"] > 1_000 and seen["whole"] > 300 and seen["lost"] > 100, seen
+
+
+@pytest.mark.parametrize("gap", [1, -1, 1000, -len(SET), 2**31])
+def test_out_of_sequence_is_lost(connection: Connection, gap: int) -> None:
+    connection.feed(SET)
+    assert not connection.lost
+    assert connection.feed(SET, (0xFFFFFF00 + len(SET) + gap) % 2**32).writes == []
+    assert connection.lost
+
+
+def test_numbers_wrap_around(connection: Connection) -> None:
+    for _ in range(30):
+        assert connection.feed(SET).writes == in_slots([write(b"k")])
+    assert not connection.lost
+
+
+def test_last_writes_are_remembered(connection: Connection) -> None:
+    keys = [b"key-%d" % n for n in range(CELLS + 5)]
+    slots = [slot_of(key) for key in keys]
+    assert connection.answered() == []
+    for n, key in enumerate(keys):
+        outcome = connection.feed(b"md " + key + b"\r\n")
+        assert outcome.displaced == slots[max(0, n - CELLS) : max(0, n + 1 - CELLS)]
+        assert sorted(connection.answered()) == sorted(slots[max(0, n + 1 - CELLS) : n + 1])
+
+
+@pytest.mark.parametrize("program", ["begin", "arrive", "proceed", "answered"])
+def test_cost_of_verifying(loaded: Connection, program: str) -> None:
+    assert loaded.verified(program) < VERIFIED_MAX * (STEPS if program == "proceed" else 1)
