@@ -239,9 +239,9 @@ class FastPath(Resource):
                 if edge
                 else {}
             )
+            self._may_call("tiers", self.tc_program)
             if edge:
-                stream = struct.pack("=I", self._module.program("edge_stream", "cgroup"))
-                libbpf.update(self._module.map("stream_programs"), bytes(4), stream)
+                self._may_call("stream_programs", self._module.program("edge_stream", "cgroup"))
             self._maps = {
                 name: self._module.map(name)
                 for name in ("services", "own_addresses", "served_ports", "allowed", "verdicts")
@@ -268,6 +268,10 @@ class FastPath(Resource):
         self._ports: dict[int, int] = {}
         self._own_addresses: dict[bytes, bytes] = {}
         self._allowed: dict[bytes, bytes] = {}
+
+    def _may_call(self, programs: str, program: int) -> None:
+        """Put a program where others look for it to run it."""
+        libbpf.update(self._module.map(programs), bytes(4), struct.pack("=I", program))
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""

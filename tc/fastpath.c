@@ -14,7 +14,9 @@ static __always_inline void pull_headers(struct __sk_buff *skb)
 		bpf_skb_pull_data(skb, length);
 }
 
-static __always_inline int run(struct __sk_buff *skb)
+BPF_PROG_ARRAY(tiers, 1);  /* tc_fastpath */
+
+int tc_fastpath(struct __sk_buff *skb)
 {
 	struct packet packet = { skb, TC };
 	enum verdict verdict;
@@ -33,11 +35,6 @@ static __always_inline int run(struct __sk_buff *skb)
 	}
 }
 
-int tc_fastpath(struct __sk_buff *skb)
-{
-	return run(skb);
-}
-
 /* Only what XDP has looked at and left to us; all else is on its way up, and costs a comparison. */
 int tc_second_tier(struct __sk_buff *skb)
 {
@@ -45,5 +42,6 @@ int tc_second_tier(struct __sk_buff *skb)
 
 	if ((void *)(word + 1) > (void *)(long)skb->data || *word != HANDED_OVER)
 		return TC_ACT_UNSPEC;
-	return run(skb);
+	tiers.call(skb, 0);
+	return TC_ACT_UNSPEC;
 }
