@@ -334,14 +334,21 @@ def _run_one(name: str, settings: Any, trials: list[Any], output: Path, json: bo
 @lab_app.command("bench")
 def lab_bench(
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 20,
+    entries: Annotated[
+        str | None, typer.Option(help="Measure hits among so many entries: 1000,1000000.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Nanoseconds a packet by BPF_PROG_TEST_RUN, beside a bare MAC swap."""
     from carom.lab.bench import bench
 
+    counts = [int(count) for count in _numbers(entries, "entries")] if entries else []
+
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("bench", total=rounds)
-        figures = bench(rounds, progress=lambda done: bar.update(task, completed=done))
+        figures = bench(
+            rounds, progress=lambda done: bar.update(task, completed=done), entries=counts
+        )
     if json:
         print(msgspec.json.encode([figure._asdict() for figure in figures]).decode())
         return

@@ -239,7 +239,8 @@ class FastPath(Resource):
                 if edge
                 else {}
             )
-            self._may_call("tiers", self.tc_program)
+            self._may_call("xdp_next", self._module.program("xdp_second"))
+            self._may_call("tc_next", self._module.program("tc_second", "tc"), self.tc_program)
             if edge:
                 self._may_call("stream_programs", self._module.program("edge_stream", "cgroup"))
             self._maps = {
@@ -269,9 +270,11 @@ class FastPath(Resource):
         self._own_addresses: dict[bytes, bytes] = {}
         self._allowed: dict[bytes, bytes] = {}
 
-    def _may_call(self, programs: str, program: int) -> None:
-        """Put a program where others look for it to run it."""
-        libbpf.update(self._module.map(programs), bytes(4), struct.pack("=I", program))
+    def _may_call(self, name: str, *programs: int) -> None:
+        """Put programs where others look for them to go on with."""
+        for index, program in enumerate(programs):
+            words = struct.pack("=I", index), struct.pack("=I", program)
+            libbpf.update(self._module.map(name), *words)
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""

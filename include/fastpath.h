@@ -339,8 +339,6 @@ static __always_inline bool adapt_reply(const struct request *request,
 	u32 length = scratch->meta.length;
 
 	*sum = scratch->meta.sum;
-	if (service->protocol == RAW)
-		return true;
 	if (!length || length > REPLY_MAX)
 		return false;
 	return adapt(service->protocol, scratch->reply, bounded(length, REPLY_ROOM),
@@ -348,24 +346,20 @@ static __always_inline bool adapt_reply(const struct request *request,
 		     sum);
 }
 
-static __always_inline enum verdict serve_cached(const struct packet *packet,
-						 struct request *request,
-						 const struct service *service,
-						 struct scratch *scratch)
+/* The reply to the request whose key is in scratch, if the cache has one. `raw` is a constant. */
+static __always_inline enum verdict serve_known(const struct packet *packet,
+						struct request *request,
+						const struct service *service,
+						struct scratch *scratch, const bool raw)
 {
-	bool raw = service->protocol == RAW;
-	u64 payload_sum, reply_sum;
+	u64 payload_sum, reply_sum = 0;
 	enum verdict verdict;
 	enum sum sum;
 
-	verdict = raw ? read_raw(packet, request, scratch)
-		      : read_request(packet, request, service, scratch);
-	if (verdict)
-		return verdict;
 	scratch->key.service = service->id;
 	verdict = look_up(scratch);
 	if (verdict != HIT) {
-		if (service->learn)
+		if (!raw && service->learn)
 			leave_miss(request, service, scratch);
 		return verdict;
 	}
@@ -379,11 +373,53 @@ static __always_inline enum verdict serve_cached(const struct packet *packet,
 	sum = request_sum(packet, request, service, payload_sum);
 	if (sum == SUM_WRONG)
 		return PASS_CHECKSUM;
-	if (!adapt_reply(request, service, scratch, &reply_sum))
+	if (raw)
+		reply_sum = scratch->meta.sum;
+	else if (!adapt_reply(request, service, scratch, &reply_sum))
 		return PASS_REQUEST;
 	if (!within_rates(request, service, headers_length(request) + scratch->meta.length))
 		return PASS_RATE;
 	return serve(packet, request, service, sum, scratch, reply_sum);
+}
+
+static __always_inline enum verdict serve_raw(const struct packet *packet, struct request *request,
+					      const struct service *service,
+					      struct scratch *scratch)
+{
+	enum verdict verdict = read_raw(packet, request, scratch);
+
+	return verdict ? verdict : serve_known(packet, request, service, scratch, true);
+}
+
+/*
+ * Requests of the other protocols are read by one program and answered by the next, which it calls:
+ * in one, the verifier would follow the second half once for each way through the first. UNDECIDED
+ * is for the second.
+ */
+static __always_inline enum verdict read_first(const struct packet *packet,
+					       const struct request *request,
+					       const struct service *service,
+					       struct scratch *scratch)
+{
+	scratch->request = *request;
+	scratch->service = *service;
+	return read_request(packet, &scratch->request, &scratch->service, scratch);
+}
+
+static __always_inline enum verdict answer_second(const struct packet *packet)
+{
+	struct scratch *scratch;
+	struct request request;
+	u32 only = 0;
+
+	scratch = scratches.lookup(&only);
+	if (!scratch)
+		return PASS_OFF;
+	request = scratch->request;
+	request.network = bounded(request.network, 32);
+	if (!locate(packet, &request))
+		return PASS_TRUNCATED;
+	return serve_known(packet, &request, &scratch->service, scratch, false);
 }
 
 static __always_inline enum verdict bounce(const struct packet *packet, struct request *request,
@@ -445,7 +481,9 @@ static __always_inline enum verdict answer(const struct packet *packet)
 		return PASS_OFF;
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
-	return serve_cached(packet, &request, service, scratch);
+	if (service->protocol == RAW)
+		return serve_raw(packet, &request, service, scratch);
+	return read_first(packet, &request, service, scratch);
 }
 
 #endif

@@ -4,6 +4,7 @@
 #define CAROM_MAPS_H
 
 #include "abi.h"
+#include "parse.h"
 #include "protocol.h"
 
 #ifndef CACHE_TYPE
@@ -21,6 +22,8 @@ struct scratch {
 		struct long_entry long_entry;
 		struct meta meta;
 	};
+	struct request request;  /* for the program that comes next; its pointers are dead */
+	struct service service;
 	u64 reply_head;
 	u8 reply[REPLY_ROOM + sizeof(u64)];
 	u8 text[TEXT_ROOM + sizeof(u64)];

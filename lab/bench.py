@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import random
 import statistics
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from scapy.layers.l2 import Ether
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.fastpath import Admit, FastPath, Place
-from carom.errors import ExperimentError
+from carom.errors import ExperimentError, UsageError
 from carom.include import libbpf
 from carom.include.abi import TTL_FLOOR, Fast, Protocol
 from carom.include.bpf import Module
@@ -63,7 +64,8 @@ class _Case(NamedTuple):
     name: str
     repeated: bool
     program: int
-    frame: bytes
+    frames: Sequence[bytes]
+    """Gone through in turn."""
     action: int
 
 
@@ -76,6 +78,13 @@ def frame(payload: bytes, port: int = _ENDS[1][1]) -> bytes:
         / UDP(sport=client_port, dport=port)
         / payload
     )
+
+
+def _key(number: int) -> bytes:
+    return number.to_bytes(4, "big") * 8
+
+
+_UNSUMMED = frame(_key(0))[:40] + b"\0\0"  # up to its payload; IPv4 allows no checksum
 
 
 class Bench:
@@ -135,7 +144,7 @@ class Bench:
         """A case on a request of this payload."""
         action = libbpf.XDP_TX if answered else libbpf.XDP_PASS
         request = frame(payload, _PORTS[protocol])
-        return _Case(name, repeated, self.fastpath.program, request, action)
+        return _Case(name, repeated, self.fastpath.program, [request], action)
 
 
 def _cases(stack: contextlib.ExitStack) -> list[_Case]:
@@ -143,9 +152,9 @@ def _cases(stack: contextlib.ExitStack) -> list[_Case]:
     cache = Bench(stack)
     bouncer = Bench(stack, fast=Fast.BOUNCE)
     request, long = bytes(range(32)), bytes(range(256))
-    absent, no_service = bytes(32), frame(request, 1)
+    absent, no_service = bytes(32), [frame(request, 1)]
     swap = [
-        _Case(_BASELINE, repeated, plain, frame(request), libbpf.XDP_TX)
+        _Case(_BASELINE, repeated, plain, [frame(request)], libbpf.XDP_TX)
         for repeated in (True, False)
     ]
     for payload in (request, long):
@@ -225,14 +234,15 @@ def _defences(stack: contextlib.ExitStack) -> list[_Case]:
     return cases
 
 
-def _time(case: _Case, runs: int) -> float:
-    """The mean of many short runs, or the median of single ones.
+def _time(case: _Case, runs: int, start: int = 0) -> float:
+    """The mean of many short runs, or the median of single ones, from the frame `start` on.
 
     Raises ExperimentError if one does not do what it should.
     """
     times = []
-    for _ in range(runs):
-        run = libbpf.test_run(case.program, case.frame, _REPEAT if case.repeated else 1)
+    for turn in range(start, start + runs):
+        request = case.frames[turn % len(case.frames)]
+        run = libbpf.test_run(case.program, request, _REPEAT if case.repeated else 1)
         if run.retval != case.action:
             raise ExperimentError(
                 f"{case.name}: its program returned {run.retval}, not {case.action}"
@@ -242,18 +252,23 @@ def _time(case: _Case, runs: int) -> float:
 
 
 def bench(
-    rounds: int = 20, runs: int = 100, progress: Callable[[int], None] = lambda done: None
+    rounds: int = 20,
+    runs: int = 100,
+    progress: Callable[[int], None] = lambda done: None,
+    *,
+    entries: Sequence[int] = (),
 ) -> list[Figure]:
-    """Measure every case in each round, `runs` times, and compare.
+    """Measure every case in each round, `runs` times, and compare. With `entries`, hits among so
+    many entries in place of the other cases.
 
-    Raises PrivilegeError, CompileError, VerifierError, ExperimentError.
+    Raises UsageError, PrivilegeError, CompileError, VerifierError, ExperimentError.
     """
     with contextlib.ExitStack() as stack:
-        cases = _cases(stack)
+        cases = _growth(stack, entries, rounds * runs) if entries else _cases(stack)
         times: list[list[float]] = [[] for _ in cases]
         for done in range(rounds):
             for case, measured in zip(cases, times, strict=True):
-                measured.append(_time(case, runs))
+                measured.append(_time(case, runs, done * runs))
             progress(done + 1)
     baselines = {
         case.repeated: measured
@@ -264,6 +279,31 @@ def bench(
         _figure(case, measured, baselines[case.repeated])
         for case, measured in zip(cases, times, strict=True)
     ]
+
+
+def _growth(stack: contextlib.ExitStack, entries: Sequence[int], asked: int) -> list[_Case]:
+    """Hits of 32/32 bytes, each of another key, so that entries come from memory and not from the
+    CPU's caches wherever those are too small for all of them."""
+    plain = stack.enter_context(Module(_HERE / "macswap.c")).program("macswap")
+    cases = [_Case(_BASELINE, False, plain, [_unsummed(0)], libbpf.XDP_TX)]
+    for count in entries:
+        if count < 1:
+            raise UsageError(f"{count} entries cannot be hit", hint="--entries 1000,1000000")
+        bench = Bench(stack, capacity=count + count // 4 + 1000)  # an LRU map is never quite full
+        cache = Cache(bench.fastpath, bench.clock, 3600)
+        for number in range(count):
+            key = _key(number)
+            cache.fill(key, key, cache.take(key))
+        drawn = random.Random(count).choices(range(count), k=asked)
+        frames = [_unsummed(number) for number in drawn]
+        name = f"hit among {count:,} entries"
+        cases.append(_Case(name, False, bench.fastpath.program, frames, libbpf.XDP_TX))
+    return cases
+
+
+def _unsummed(number: int) -> bytes:
+    """The request for a numbered key, without a checksum: quickly made."""
+    return _UNSUMMED + _key(number)
 
 
 def _figure(case: _Case, measured: list[float], baseline: list[float]) -> Figure:

@@ -14,15 +14,10 @@ static __always_inline void pull_headers(struct __sk_buff *skb)
 		bpf_skb_pull_data(skb, length);
 }
 
-BPF_PROG_ARRAY(tiers, 1);  /* tc_fastpath */
+BPF_PROG_ARRAY(tc_next, 2);  /* tc_second, tc_fastpath */
 
-int tc_fastpath(struct __sk_buff *skb)
+static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict)
 {
-	struct packet packet = { skb, TC };
-	enum verdict verdict;
-
-	pull_headers(skb);
-	verdict = answer(&packet);
 	count(TC, verdict);
 	switch (verdict) {
 	case BOUNCE:
@@ -35,6 +30,27 @@ int tc_fastpath(struct __sk_buff *skb)
 	}
 }
 
+int tc_fastpath(struct __sk_buff *skb)
+{
+	struct packet packet = { skb, TC };
+	enum verdict verdict;
+
+	pull_headers(skb);
+	verdict = answer(&packet);
+	if (verdict == UNDECIDED) {
+		tc_next.call(skb, 0);
+		verdict = PASS_OFF;  /* it is not there */
+	}
+	return act_on(skb, verdict);
+}
+
+int tc_second(struct __sk_buff *skb)
+{
+	struct packet packet = { skb, TC };
+
+	return act_on(skb, answer_second(&packet));
+}
+
 /* Only what XDP has looked at and left to us; all else is on its way up, and costs a comparison. */
 int tc_second_tier(struct __sk_buff *skb)
 {
@@ -42,6 +58,6 @@ int tc_second_tier(struct __sk_buff *skb)
 
 	if ((void *)(word + 1) > (void *)(long)skb->data || *word != HANDED_OVER)
 		return TC_ACT_UNSPEC;
-	tiers.call(skb, 0);
+	tc_next.call(skb, 1);
 	return TC_ACT_UNSPEC;
 }

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The fast path at XDP, and the two programs that userspace runs by hand. */
+/* The fast path at XDP, and two programs that userspace runs by hand. */
 #include "fastpath.h"
 
-int xdp_fastpath(struct xdp_md *context)
-{
-	struct packet packet = { context, XDP };
-	enum verdict verdict = answer(&packet);
+BPF_PROG_ARRAY(xdp_next, 1);  /* xdp_second */
 
+static __always_inline int act(enum verdict verdict)
+{
 	count(XDP, verdict);
 	switch (verdict) {
 	case BOUNCE:
@@ -17,6 +16,25 @@ int xdp_fastpath(struct xdp_md *context)
 	default:
 		return XDP_PASS;
 	}
+}
+
+int xdp_fastpath(struct xdp_md *context)
+{
+	struct packet packet = { context, XDP };
+	enum verdict verdict = answer(&packet);
+
+	if (verdict == UNDECIDED) {
+		xdp_next.call(context, 0);
+		verdict = PASS_OFF;  /* it is not there */
+	}
+	return act(verdict);
+}
+
+int xdp_second(struct xdp_md *context)
+{
+	struct packet packet = { context, XDP };
+
+	return act(answer_second(&packet));
 }
 
 /*
