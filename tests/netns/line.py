@@ -83,6 +83,7 @@ def bare() -> Iterator[Line]:
         for end, addresses in ((client, (CLIENT, CLIENT_IPV6)), (server, (SERVER, SERVER_IPV6))):
             for address in addresses:
                 end.address(INTERFACE, address, 64 if ":" in address else 29)
+        server.up("lo")
         server.run("ethtool", "-K", INTERFACE, "gro", "on")
         yield Line(client, server, SERVER, CLIENT, SERVER_IPV6, CLIENT_IPV6)
 
