@@ -96,7 +96,7 @@ class Resolver(Resource):
         """Whether there is an answer within a moment."""
         try:
             self.ask(name, patience=0.2)
-        except OSError:
+        except (OSError, AssertionError):  # nothing, or what an earlier try was late for
             return False
         return True
 
