@@ -103,7 +103,10 @@ def test_dnsperf(
     assert number("Queries sent:", shown) == sent
     assert number("Queries completed:", shown) == sent
     assert f"NOERROR {sent} (100.00%)" in shown
-    assert front.since(before) == {"hit": sent}
+    changed = front.since(before)
+    half_made = changed.pop("pass_checksum", 0)  # one sum in 65,536 looks so
+    assert changed == {"hit": sent - half_made}
+    assert half_made <= sent / 100
 
 
 @pytest.mark.parametrize("at", [("xdp", "native"), ("xdp", "generic"), ("tc", None)], ids=str)
@@ -122,5 +125,5 @@ def test_kxdpgun(tmp_path: Path, questions: str, at: tuple[str, str | None]) -> 
         for shown in (first, second):
             assert number("responded NOERROR:", shown) == number("total replies:", shown)
         assert number("total replies:", second) > 1000
-        assert not changed.keys() - {"hit", "pass_to_tc"}, "no miss"
-        assert changed["hit"] >= number("total replies:", second)
+        assert not changed.keys() - {"hit", "pass_to_tc", "pass_checksum"}, "no miss"
+        assert sum(changed.values()) >= number("total replies:", second)

@@ -81,6 +81,7 @@ def test_memcaslap(front: Carom, straight: Line, tmp_path: Path) -> None:
         assert number(f"{trouble}:", shown) == 0, shown
     changed, gets = front.since(before), number("cmd_get:", shown)
     assert changed["hit"] >= gets / 2
-    assert sum(n for name, n in changed.items() if name.startswith(("hit", "miss"))) == gets
+    asked = ("hit", "miss", "pass_checksum")  # the last: one sum in 65,536 looks half-made
+    assert sum(n for name, n in changed.items() if name.startswith(asked)) == gets
     written = edge(front)["write_seen"] - seen["write_seen"]
     assert written >= changed["pass_write"] == number("cmd_set:", shown)
