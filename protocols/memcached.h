@@ -95,12 +95,15 @@ static __always_inline u32 forget(u16 *cell, u32 value)
 	return *(volatile u16 *)cell;
 }
 
-/* The high bits of the bytes that no key has: 0 to 0x20, and 0x7f. Right up to the lowest one. */
+/*
+ * The high bits of the bytes that end a key: 0 to 0x0f, and space. Right up to the lowest one.
+ * A key should have no other control character either, but memcaslap's do, and memcached takes them.
+ */
 static __always_inline u64 outside_key(u64 word)
 {
-	u64 del = word ^ (0x7f * ONES);
+	u64 space = word ^ (' ' * ONES);
 
-	return (((word - 0x21 * ONES) & ~word) | ((del - ONES) & ~del)) & HIGHS;
+	return (((word - 0x10 * ONES) & ~word) | ((space - ONES) & ~space)) & HIGHS;
 }
 
 /*
@@ -452,7 +455,8 @@ static __always_inline enum intent memcached_request(const u8 *text, u32 length,
 		return INTENT_OTHER;  /* memcached drops it, and every part of a longer message */
 	intent = text[MEMCACHED_HEADER] == MEMCACHED_BINARY ? read_binary(text, length)
 							     : judge_text(text, length, key);
-	if ((header[1] || header[3]) && intent != INTENT_OTHER)  /* memcached looks at neither */
+	/* memcached looks at neither number; memcaslap fills the last one, which is reserved. */
+	if (header[1] && intent != INTENT_OTHER)
 		return intent == INTENT_READ ? INTENT_OTHER : INTENT_WRITE_ALL | INTENT_QUIET;
 	return intent;
 }

@@ -32,7 +32,7 @@ _BINARY_MAGIC = 0x80
 _BINARY_GETS = (0x00, 0x09, 0x0C, 0x0D)
 _FLAGS_BYTES, _FLAGS_COUNT = 64, 16
 _FLAGS_READING = frozenset(b"cfhklOqstuv")
-_KEY = rb"(?P<key>[^\x00-\x20\x7f]{1,250})"
+_KEY = rb"(?P<key>[^\x00-\x0f ]{1,250})"
 
 _GET = re.compile(rb"(?P<command>gets?) %b\r?\n" % _KEY)
 _GAT = re.compile(rb"gats? (?P<exptime>-?[0-9]{1,10}) %b\r?\n" % _KEY)
@@ -163,7 +163,7 @@ def understand(request: bytes, room: int = TEXT_ROOM) -> Request:
     """What a datagram's payload wants, to whoever sees its first `room` bytes and its length."""
     if len(request) <= _HEADER.size:
         return _NOTHING
-    _, sequence, total, reserved = _HEADER.unpack_from(request)
+    _, sequence, total, _ = _HEADER.unpack_from(request)
     if total != 1:
         return _NOTHING  # memcached drops parts of longer messages
     payload, text = request[_HEADER.size :], request[_HEADER.size : room]
@@ -171,7 +171,7 @@ def understand(request: bytes, room: int = TEXT_ROOM) -> Request:
         found = _binary(payload)
     else:
         found = _exactly(text, len(payload)) or _roughly(text, len(payload))
-    if (sequence or reserved) and found.intent is not Intent.OTHER:
+    if sequence and found.intent is not Intent.OTHER:
         return _NOTHING if found.intent is Intent.READ else _ANYTHING
     return found
 

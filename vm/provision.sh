@@ -6,7 +6,10 @@
 set -eu
 
 packages="python3 python3-venv python3-bpfcc iproute2 ethtool util-linux"
-servers="memcached nsd nftables iptables" # what tests use; in CI alone, for elsewhere they would run
+# What tests run against each other, and beside; in CI alone, for elsewhere the servers would run too.
+servers="memcached nsd"
+clients="bind9-dnsutils knot-dnsutils dnsperf libmemcached-tools"
+firewalls="nftables iptables"
 lib=/usr/local/lib/carom
 tree=$lib/kernel-headers # carom looks here when the running kernel has no headers of its own
 
@@ -80,10 +83,10 @@ headers_needed_by() {
     apt-cache depends "$1" 2>/dev/null | sed -n 's/^ *Depends: \(linux-headers-[^ ]*\)$/\1/p'
 }
 
-# Servers for tests, installed but not started: a policy forbids it meanwhile (policy-rc.d(8)).
-install_servers() {
+# For tests. Servers are not started: a policy forbids it meanwhile (policy-rc.d(8)).
+install_tested() {
     # shellcheck disable=SC2086 # one word a package
-    lacking=$(missing $servers)
+    lacking=$(missing $servers $clients $firewalls)
     [ -n "$lacking" ] || return 0
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -174,6 +177,6 @@ check_host
 lacking=$(missing $packages)
 # shellcheck disable=SC2086
 [ -z "$lacking" ] || install $lacking
-[ "${CI:-}" != true ] || install_servers
+[ "${CI:-}" != true ] || install_tested
 provide_headers
 check_bcc

@@ -29,11 +29,18 @@ _HOP_OPTIONS = bytes((0, 0, 1, 4, 0, 0, 0, 0))  # next header and length (set on
 class Memcached(Resource):
     """memcached with one thread; skips the test where it is not installed."""
 
-    def __init__(self, namespace: Namespace, port: int = PORT, *, threads: int = 1):
+    def __init__(
+        self,
+        namespace: Namespace,
+        port: int = PORT,
+        *,
+        threads: int = 1,
+        addresses: str = "::,0.0.0.0",
+    ):
         binary = shutil.which("memcached")
         if not binary:
             pytest.skip("memcached is not installed")
-        where = ("-l", "::,0.0.0.0", "-p", str(port), "-U", str(port))
+        where = ("-l", addresses, "-p", str(port), "-U", str(port))
         # Not through Namespace.popen: its process is the one to stop and to continue.
         self.process = subprocess.Popen(
             namespace.argv([binary, "-u", "nobody", *where, "-t", str(threads)]),

@@ -3,113 +3,18 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from scapy.layers.dns import DNS, DNSQR
+from scapy.layers.dns import DNS
 
-from carom.include.resource import Resource
-from carom.vm.namespace import Namespace
 from carom.vm.netns import SERVER_IPV6
 from netns.line import Line
-from netns.process import DEADLINE, Carom, run, until
+from netns.nameserver import NSD, Resolver
+from netns.process import Carom, run, until
 
-PORT = 53
 NXDOMAIN = 3
-
-CONFIGURATION = """
-server:
-  ip-address: 0.0.0.0
-  ip-address: ::0
-  username: ""
-  chroot: ""
-  zonesdir: "{folder}"
-  pidfile: "{folder}/pid"
-  xfrdfile: "{folder}/xfrd"
-  zonelistfile: "{folder}/zonelist"
-  answer-cookie: no
-  server-count: 1
-remote-control:
-  control-enable: no
-zone:
-  name: example.org
-  zonefile: zone
-"""
-
-ZONE = """
-$ORIGIN example.org.
-$TTL 3600
-@ SOA ns hostmaster 1 3600 600 86400 300
-@ NS ns
-ns A 198.18.0.2
-www 300 A 198.18.0.10
-www 300 A 198.18.0.11
-www 600 AAAA 2001:db8::10
-alias CNAME www
-brief 0 A 198.18.0.12
-long TXT "{text}" "{text}"
-"""
-
-
-class NSD(Resource):
-    """NSD with one zone; skips the test where it is not installed."""
-
-    def __init__(self, namespace: Namespace, folder: Path):
-        binary = shutil.which("nsd", path="/usr/sbin:/usr/bin")
-        if not binary:
-            pytest.skip("nsd is not installed")
-        (folder / "nsd.conf").write_text(CONFIGURATION.format(folder=folder))
-        (folder / "zone").write_text(ZONE.format(text="x" * 250))
-        self._process = subprocess.Popen(
-            namespace.argv([binary, "-d", "-c", str(folder / "nsd.conf")]),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        with Resolver(namespace, "127.0.0.1") as resolver:
-            until(lambda: resolver.tries("ns.example.org"), "NSD to answer")
-
-    def close(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait(DEADLINE)
-
-
-class Resolver(Resource):
-    """Asks a name server."""
-
-    def __init__(self, namespace: Namespace, address: str):
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._socket = namespace.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
-        self._socket.connect((address, PORT))
-        self._id = 0
-
-    def tries(self, name: str) -> bool:
-        """Whether there is an answer within a moment."""
-        try:
-            self.ask(name, patience=0.2)
-        except OSError:
-            return False
-        return True
-
-    def ask(self, name: str, kind: str = "A", *, patience: float = DEADLINE, **fields: int) -> DNS:
-        """Ask, and return the reply, which answers just this question."""
-        self._id = self._id % 65_535 + 1
-        self._socket.settimeout(patience)
-        query = DNS(**{"id": self._id, "rd": 0} | fields, qd=DNSQR(qname=name, qtype=kind))
-        self._socket.send(bytes(query))
-        reply = DNS(self._socket.recv(65_536))
-        assert (reply.id, reply.rd, reply.qr) == (query.id, query.rd, 1)
-        assert bytes(reply.qd[0].qname).decode() == name + "."
-        return reply
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
 
 
 @pytest.fixture(scope="module")

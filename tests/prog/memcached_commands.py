@@ -13,8 +13,18 @@ from prog.protocol import Stale
 
 SEED = 20250611
 
-KEYS = [b"k", b"l", b"key-one", b"key/two:2", b"x" * 250, b"noreply", b"0", b"\xc3\xbc" * 9]
-ODD_KEYS = [b"x" * 251, b"k\t", b"\x7f", b"k\0l", b"", b"k" * 300, b"aw==", b"k\rl"]
+KEYS = [
+    b"k",
+    b"l",
+    b"key-one",
+    b"key/two:2",
+    b"x" * 250,
+    b"noreply",
+    b"0",
+    b"\xc3\xbc" * 9,
+    b"\x10\x1f8",
+]
+ODD_KEYS = [b"x" * 251, b"k\t", b"k\0l", b"", b"k" * 300, b"aw==", b"k\rl"]
 NUMBERS = [b"0", b"1", b"7", b"3600", b"2147483647"]
 ODD_NUMBERS = [b"-1", b"x", b"", b"4294967296", b"99999999999999999999", b"1x", b"2147483648"]
 FLAGS = [b"v", b"q", b"c", b"t", b"k", b"f", b"s", b"O12", b"T30", b"N60", b"I", b"MA", b"D2", b"h"]

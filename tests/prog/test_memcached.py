@@ -44,6 +44,8 @@ def write(key: bytes, *, quiet: bool = False) -> Request:
 
 
 LONGEST = b"x" * 250
+MEMCASLAP = bytes(range(0x10, 0x20)) + b"\x7f1RlYcZrZ"
+"""Its keys begin with bytes that no key should have, and memcached takes."""
 READS = {
     b"get k\r\n": get(b"k"),
     b"get k\n": get(b"k"),
@@ -53,7 +55,10 @@ READS = {
     b"gets " + LONGEST + b"\n": gets(LONGEST),
     b"get \x80\xff\xc3\xbc\r\n": get(b"\x80\xff\xc3\xbc"),
     **{b"get %b\r\n" % (b"k" * n): get(b"k" * n) for n in range(1, 35)},
-    b"get %b\r\n" % bytes(range(0x21, 0x7F)): get(bytes(range(0x21, 0x7F))),
+    **{
+        b"get %b\r\n" % key: get(key)
+        for key in (bytes(range(0x21, 0x80)), bytes(range(0x80, 0x100)), MEMCASLAP)
+    },
 }
 NO_READS = {
     b"get k": OTHER,  # memcached waits for the line's end, and then drops it
@@ -64,7 +69,7 @@ NO_READS = {
     b"get \r\n": OTHER,
     b"get k\r\r\n": OTHER,
     b"get k\tl\r\n": OTHER,
-    b"get k\x7f\r\n": OTHER,
+    **{b"get k%c\r\n" % byte: OTHER for byte in range(0x10) if byte != ord("\n")},
     b"get k\0\r\n": OTHER,
     b"get " + LONGEST + b"x\r\n": OTHER,
     b"get k\r\nget k\r\n": ALL,
@@ -95,6 +100,7 @@ WRITES = {
     b"set k 0 0 1 noreply\r\nx\r\n": write(b"k", quiet=True),
     b"set k 0 0 1\nx\r\n": write(b"k"),
     b"set noreply 0 0 1\r\nx\r\n": write(b"noreply"),
+    b"set %b 0 0 1\r\nx\r\n" % MEMCASLAP: write(MEMCASLAP),
     b"set k 4294967295 2147483647 0\r\n\r\n": write(b"k"),
     b"set k 0 -2147483647 12\r\nflush_all\r\nx\r\n": write(b"k"),
     b"set " + LONGEST + b" 0 0 1\r\nx\r\n": write(LONGEST),
@@ -224,8 +230,8 @@ def test_commands(protocol: Protocol, text: bytes, expected: Request) -> None:
 HEADERS = [
     ({"sequence": 1}, OTHER, ALL),
     ({"sequence": 256}, OTHER, ALL),
-    ({"reserved": 1}, OTHER, ALL),
-    ({"reserved": 0x8000}, OTHER, ALL),
+    ({"reserved": 1}, get(b"k"), write(b"k")),
+    ({"reserved": 0x8000}, get(b"k"), write(b"k")),
     ({"total": 0}, OTHER, OTHER),
     ({"total": 2}, OTHER, OTHER),
     ({"total": 257}, OTHER, OTHER),

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real name server (NSD) in a namespace, and a client that asks it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from scapy.layers.dns import DNS, DNSQR
+
+from carom.include.resource import Resource
+from carom.vm.namespace import Namespace
+from netns.process import DEADLINE, until
+
+PORT = 53
+
+CONFIGURATION = """
+server:
+  ip-address: 0.0.0.0
+  ip-address: ::0
+  username: ""
+  chroot: ""
+  zonesdir: "{folder}"
+  pidfile: "{folder}/pid"
+  xfrdfile: "{folder}/xfrd"
+  zonelistfile: "{folder}/zonelist"
+  answer-cookie: no
+  server-count: 1
+remote-control:
+  control-enable: no
+zone:
+  name: example.org
+  zonefile: zone
+"""
+
+ZONE = """
+$ORIGIN example.org.
+$TTL 3600
+@ SOA ns hostmaster 1 3600 600 86400 300
+@ NS ns
+ns A 198.18.0.2
+www 300 A 198.18.0.10
+www 300 A 198.18.0.11
+www 600 AAAA 2001:db8::10
+alias CNAME www
+brief 0 A 198.18.0.12
+long TXT "LONG" "LONG"
+""".replace("LONG", "x" * 250)
+
+
+class NSD(Resource):
+    """NSD with one zone; skips the test where it is not installed."""
+
+    def __init__(self, namespace: Namespace, folder: Path, zone: str = ZONE):
+        binary = shutil.which("nsd", path="/usr/sbin:/usr/bin")
+        if not binary:
+            pytest.skip("nsd is not installed")
+        (folder / "nsd.conf").write_text(CONFIGURATION.format(folder=folder))
+        self._zone = folder / "zone"
+        self._zone.write_text(zone)
+        self._process = subprocess.Popen(
+            namespace.argv([binary, "-d", "-c", str(folder / "nsd.conf")]),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with Resolver(namespace, "127.0.0.1") as resolver:
+            until(lambda: resolver.tries("ns.example.org"), "NSD to answer")
+
+    def reload(self, zone: str) -> None:
+        """Serve another text of the zone; returns at once, and NSD reads it in its own time."""
+        new = self._zone.with_suffix(".new")
+        new.write_text(zone)
+        new.rename(self._zone)
+        self._process.send_signal(signal.SIGHUP)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait(DEADLINE)
+
+
+class Resolver(Resource):
+    """Asks a name server."""
+
+    def __init__(self, namespace: Namespace, address: str):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = namespace.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
+        self._socket.connect((address, PORT))
+        self._id = 0
+
+    def tries(self, name: str) -> bool:
+        """Whether there is an answer within a moment."""
+        try:
+            self.ask(name, patience=0.2)
+        except (OSError, AssertionError):  # nothing, or what an earlier try was late for
+            return False
+        return True
+
+    def ask(self, name: str, kind: str = "A", *, patience: float = DEADLINE, **fields: int) -> DNS:
+        """Ask, and return the reply, which answers just this question."""
+        self._id = self._id % 65_535 + 1
+        self._socket.settimeout(patience)
+        query = DNS(**{"id": self._id, "rd": 0} | fields, qd=DNSQR(qname=name, qtype=kind))
+        self._socket.send(bytes(query))
+        reply = DNS(self._socket.recv(65_536))
+        assert (reply.id, reply.rd, reply.qr) == (query.id, query.rd, 1)
+        assert bytes(reply.qd[0].qname).decode() == name + "."
+        return reply
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
