@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from carom.include.abi import SLOTS, Event
 
 WRITES_ELSEWHERE = ("refuse", "ttl")
 """What to do where a server may be written to unseen: refuse, or accept staleness up to the TTL."""
+
+_LISTENS = "0A"  # TCP_LISTEN, in proc's tables
 
 _WHY_NOT = {
     "raw": "its replies do not name the request that they answer",
@@ -53,6 +56,11 @@ class Fronted(Answered):
     def __init__(self, front: Front, id: int):
         """Look for the server. Raises ServerError for none, or one that is written to unseen."""
         super().__init__(front.options, id)
+        if self.options.ttl != int(self.options.ttl):
+            raise UsageError(
+                f"ttl {self.options.ttl:g} is not whole seconds, as front counts them",
+                hint="--ttl 1s, or more",
+            )
         port = self.options.port
         sockets = list(_listening(port))
         if not sockets:
@@ -60,8 +68,11 @@ class Fronted(Answered):
                 f"no process of this host listens on UDP port {port}",
                 hint="start the server first; one on another host cannot be fronted from here",
             )
-        if self.options.protocol == "memcached" and front.writes_elsewhere == "refuse":
-            _check_unix(port, sockets)
+        self._ports = {port}
+        if self.options.protocol == "memcached":
+            if front.writes_elsewhere == "refuse":
+                _check_unix(port, sockets)
+            self._ports |= _all_ports(sockets)
         self._fastpath: FastPath | None = None
 
     def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
@@ -70,7 +81,8 @@ class Fronted(Answered):
         assert fastpath
         self._fastpath = fastpath
         fastpath.bump(SLOTS + self.id)  # nothing from before carom saw writes
-        fastpath.watch(self.options.port, self.id, self.protocol, max(1, int(self.options.ttl)))
+        for port in self._ports:
+            fastpath.watch(port, self.id, self.protocol, int(self.options.ttl))
 
     def status(self) -> dict[str, Any]:
         """Its counters."""
@@ -106,14 +118,29 @@ def _listening(port: int) -> set[tuple[int, str]]:
 
 
 def _udp_inodes(process: Path, port: int) -> set[str]:
-    """Inodes of the UDP sockets bound to a port in a process' network namespace (proc(5))."""
-    inodes = set()
-    for name in ("udp", "udp6"):
+    """Inodes of the UDP sockets bound to a port in a process' network namespace."""
+    return {inode for found, inode in _bound(process, "udp", "udp6") if found == port}
+
+
+def _bound(process: Path, *tables: str) -> Iterator[tuple[int, str]]:
+    """Local port and inode of each UDP socket, and of each TCP one that listens (proc(5))."""
+    for name in tables:
         for line in (process / "net" / name).read_text().splitlines()[1:]:
-            fields = line.split()
-            if int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.add(fields[9])
-    return inodes
+            _, local, _, state, *_, inode = line.split()[:10]
+            if name.startswith("udp") or state == _LISTENS:
+                yield int(local.rpartition(":")[2], 16), inode
+
+
+def _all_ports(sockets: Iterable[tuple[int, str]]) -> set[int]:
+    """Every port that the server's processes can be written to by: writes are seen at each."""
+    ports = set()
+    for pid, _ in sockets:
+        process = Path("/proc") / str(pid)
+        with contextlib.suppress(OSError):  # it has ended
+            mine = _sockets(process)
+            tables = _bound(process, "udp", "udp6", "tcp", "tcp6")
+            ports |= {port for port, inode in tables if inode in mine}
+    return ports
 
 
 def _sockets(process: Path) -> set[str]:

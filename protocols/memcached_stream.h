@@ -97,6 +97,15 @@ static __always_inline void take_data(struct stream *stream, const u8 *text, u32
 		stream->skip = data;
 }
 
+/* Which ends the connection. Over UDP no client has one to end, and memcached does other things. */
+static __always_inline bool says_quit(const u8 *text)
+{
+	u64 word = text_word(text, MEMCACHED_HEADER, TEXT_ROOM);
+
+	return STARTS(word, 5, TEXT4('q', 'u', 'i', 't') | (u64)'\r' << 32) ||
+	       STARTS(word, 5, TEXT4('q', 'u', 'i', 't') | (u64)'\n' << 32);
+}
+
 /* A command that was not understood to its end, or has not come to its end yet. */
 static __always_inline enum intent judge_line(struct stream *stream, const u8 *text,
 					      u32 length, enum memcached_kind kind, bool keyed,
@@ -115,6 +124,8 @@ static __always_inline enum intent judge_line(struct stream *stream, const u8 *t
 		return hold_line(stream, text, length) ? INTENT_OTHER : lose_stream(stream);
 	}
 	*end = behind;
+	if (says_quit(text))
+		return INTENT_OTHER;
 	switch (kind) {
 	case KIND_QUERY:
 	case KIND_GET:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import selectors
 import signal
 import socket
@@ -76,6 +77,20 @@ def control_socket(pid: int) -> Path:
 def environment(**variables: str) -> dict[str, str]:
     """This process' environment with some variables of one's own, and no colours."""
     return {**os.environ, "NO_COLOR": "1", **variables}
+
+
+def map_of(pid: int, key_size: int, value_size: int) -> int:
+    """A descriptor of the one BPF map of a process whose keys and values are so long."""
+    wanted = f"key_size:\t{key_size}\nvalue_size:\t{value_size}\n"
+    found = {
+        int(re.search(r"map_id:\t(\d+)", text)[1])  # type: ignore[index]
+        for text in (info.read_text() for info in Path(f"/proc/{pid}/fdinfo").iterdir())
+        if wanted in text
+    }
+    (map_id,) = found
+    descriptor: int = libbpf.library().bpf_map_get_fd_by_id(map_id)
+    assert descriptor >= 0
+    return descriptor
 
 
 class Ended:

@@ -602,6 +602,25 @@ sys.stdin.read()
 """
 
 
+def test_a_second_port_of_the_server(own_line: Line) -> None:
+    """It is watched too, over TCP and UDP: whoever writes there voids."""
+    where = "::,0.0.0.0,0.0.0.0:11212"
+    with (
+        Memcached(own_line.server, addresses=where),
+        Carom(own_line.server, "--ttl", "1h", command="front") as carom,
+        UDPClient(own_line.client, own_line.address) as udp,
+        TCPClient(own_line.client, own_line.address) as first,
+        TCPClient(own_line.client, own_line.address, 11212) as tcp,
+        UDPClient(own_line.client, own_line.address, 11212) as other,
+    ):
+        first.set(b"k", b"old")
+        until_hit(carom, udp, b"k", b"old")
+        tcp.set(b"k", b"by tcp")
+        until_hit(carom, udp, b"k", b"by tcp")
+        assert other.ask(b"set k 0 0 6\r\nby udp\r\n") == b"STORED\r\n"
+        until_hit(carom, udp, b"k", b"by udp")
+
+
 class TestRefused:
     """What cannot be fronted says why."""
 
@@ -611,6 +630,11 @@ class TestRefused:
         assert ended.code == 2
         assert "name" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+    def test_a_part_of_a_second(self, straight: Line) -> None:
+        ended = run(straight.server, "front", "-i", INTERFACE, "--ttl", "1500ms")
+        assert ended.code == 2
+        assert "ttl 1.5 is not whole seconds" in ended.stderr
 
     def test_no_server(self, straight: Line) -> None:
         ended = run(straight.server, "front", "-i", INTERFACE, "-p", "4000")

@@ -8,19 +8,24 @@ evicted and flushed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import os
 import random
 import socket
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from carom.daemon import control
+from carom.include import libbpf
+from carom.include.abi import WATCH
 from netns.line import Line
 from netns.memcache import PORT, Memcached, value_of
-from netns.process import DEADLINE, Carom
+from netns.process import DEADLINE, Carom, map_of
 from netns.torture import ANSWER, ASKS, READERS, Asker, Cell, Shared, crowd, enough, torture
 
 KEYS = 48
@@ -31,7 +36,7 @@ CALM = KEYS - WRITERS
 """From this key on they are seldom written, so that what is kept of them grows old."""
 
 UNSEEN = 11212
-"""A port of the server that is not fronted."""
+"""A port of the server where carom is made to look away."""
 
 DELETIONS = 13
 """One number in so many is a deletion."""
@@ -185,13 +190,24 @@ def test_nothing_stale(straight: Line, long_form: bool, hook: str, policy: str) 
     assert counters["miss_expired"]
 
 
+@contextlib.contextmanager
+def looking_away(carom: Carom, port: int) -> Iterator[None]:
+    """Let a carom miss what is written by this port."""
+    watched = map_of(carom.pid, 4, WATCH.size)
+    try:
+        assert libbpf.delete(watched, struct.pack("=I", port))
+        yield
+    finally:
+        os.close(watched)
+
+
 def test_the_judges_find_what_is_stale(straight: Line) -> None:
     """Written where nobody looks, what was learned stays until it expires: violations are found."""
     shared = Shared(KEYS)
-    where = ("-p", str(PORT), "--writes-elsewhere", "ttl", *FRONT)
     with (
         Memcached(straight.server, addresses=f"::,0.0.0.0,0.0.0.0:{UNSEEN}"),
-        Carom(straight.server, *where, command="front") as carom,
+        Carom(straight.server, "-p", str(PORT), *FRONT, command="front") as carom,
+        looking_away(carom, UNSEEN),
         crowd(straight.client, shared, *jobs(shared, straight.address, UNSEEN)),
     ):
         torture(carom, shared, lambda: shared.cells[Cell.STALE] > 0)

@@ -89,6 +89,8 @@ class Model:
         return None if end.startswith(taken[first:]) else self._lose()
 
     def _line(self, line: bytes) -> Request | None:
+        if line in (b"quit\r\n", b"quit\n"):
+            return None
         sized = _SIZED.match(line)
         size = int(sized[1]) if sized else None
         value = b"" if size is None else bytes(size) + b"\r\n"

@@ -77,6 +77,8 @@ TABLE: dict[str, tuple[list[bytes], list[Request], bool]] = {
     "flush": ([b"flush_all\r\nmd m\r\n"], [LOST, write(b"m")], False),
     "several of a kind": ([b"mg k v\r\nmn\r\nversion\r\nget k l\r\n"], [], False),
     "no value": ([b"set k 0 0 0\r\n\r\nmd l\r\n"], [write(b"k"), write(b"l")], False),
+    "quit": ([SET + b"qu", b"it\r\n", b"quit\n"], [write(b"k")], False),
+    "more than quit": ([b"quits\r\n"], [LOST], True),
     "unknown": ([b"unheard of\r\nmd l\r\n"], [LOST], True),
     "binary": ([b"\x80" + bytes(23)], [LOST], True),
     "binary later": ([SET, b"\x80"], [write(b"k"), LOST], True),
