@@ -54,6 +54,10 @@ static __always_inline void see_reply(struct datagram *datagram, const struct wa
 		void_cell(pending.slot, false);
 		count_event(WRITE_DONE);
 	}
+	if (!in_namespace(datagram->skb, watch)) {
+		count_event(UNASKED);
+		return;
+	}
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
 	if (!learn(watch->protocol, draft->bytes, &length, &draft->key, &stored, &ttl)) {
 		count_event(UNLEARNABLE);

@@ -111,6 +111,19 @@ static __always_inline struct watch *watched_socket(struct __sk_buff *skb,
 	return watched.lookup(&port);
 }
 
+/*
+ * Does the socket's network namespace hold the service? Another may have a server on the same port,
+ * and the same addresses. Kernels that cannot tell learn from all.
+ */
+static __always_inline bool in_namespace(struct __sk_buff *skb, const struct watch *watch)
+{
+#ifdef NETNS_COOKIE
+	return !watch->netns || bpf_get_netns_cookie(skb) == watch->netns;
+#else
+	return true;
+#endif
+}
+
 static __always_inline bool read_addresses(struct datagram *datagram, bool ingress, u8 *protocol)
 {
 	struct __sk_buff *skb = datagram->skb;

@@ -35,6 +35,9 @@ class Answered(Resource):
         if fastpath and clock and self.options.fast == "cache":
             self.cache = Cache(fastpath, clock, self.options.ttl, self.id, self.protocol)
 
+    def look_again(self) -> None:
+        """The network of this host has changed."""
+
     def close(self) -> None:
         """Take away what belongs to it alone."""
 

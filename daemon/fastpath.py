@@ -222,6 +222,7 @@ class FastPath(Resource):
                 "SEED": f"{secrets.randbits(64):#x}ull",
                 **{f"WITH_{one.name}": None for one in languages if one != Protocol.RAW},
                 **({"TEST_CLOCK": None} if test_clock else {}),
+                **({"NETNS_COOKIE": None} if libbpf.cgroup_skb_has_netns_cookie() else {}),
             },
         )
         with contextlib.ExitStack() as stack:
@@ -294,12 +295,14 @@ class FastPath(Resource):
         self._stack.enter_context(TCLink(self.second_tier_program, interface))
         return Attachment(interface, hook, link.mode, True)
 
-    def watch(self, port: int, service: int, protocol: Protocol, ttl: int) -> None:
+    def watch(self, port: int, service: int, protocol: Protocol, ttl: int, netns: int = 0) -> None:
         """See what the sockets that hold a port are asked to write, and answer.
 
-        `ttl` in seconds bounds the life of what is learned. Raises BPFError, PrivilegeError.
+        `ttl` in seconds bounds the life of what is learned: in the network namespace with the
+        cookie `netns` alone, where the kernel can tell (0: in any). Raises BPFError,
+        PrivilegeError.
         """
-        watch = WATCH.pack(service, protocol, ttl, 0)
+        watch = WATCH.pack(service, protocol, ttl, 0, netns)
         libbpf.update(self.map("watched"), struct.pack("=I", port), watch)
         if not self._watching:
             self._watching = True

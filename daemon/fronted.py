@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pyroute2.netns
+import structlog
 
 from carom.daemon.answered import Answered
 from carom.daemon.cache import Clock
@@ -19,12 +25,16 @@ from carom.include.abi import SLOTS, Event
 WRITES_ELSEWHERE = ("refuse", "ttl")
 """What to do where a server may be written to unseen: refuse, or accept staleness up to the TTL."""
 
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
 _LISTENS = "0A"  # TCP_LISTEN, in proc's tables
 
 _WHY_NOT = {
     "raw": "its replies do not name the request that they answer",
     "kv": "its replies do not name the key that they are the value of",
 }
+
+
+log = structlog.get_logger()
 
 
 class Front:
@@ -62,17 +72,15 @@ class Fronted(Answered):
                 hint="--ttl 1s, or more",
             )
         port = self.options.port
-        sockets = list(_listening(port))
+        sockets = _listening(port)
         if not sockets:
             raise ServerError(
                 f"no process of this host listens on UDP port {port}",
                 hint="start the server first; one on another host cannot be fronted from here",
             )
-        self._ports = {port}
-        if self.options.protocol == "memcached":
-            if front.writes_elsewhere == "refuse":
-                _check_unix(port, sockets)
-            self._ports |= _all_ports(sockets)
+        if self.options.protocol == "memcached" and front.writes_elsewhere == "refuse":
+            _check_unix(port, sockets)
+        self._watched: tuple[set[int], set[int]] | None = None
         self._fastpath: FastPath | None = None
 
     def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
@@ -81,8 +89,29 @@ class Fronted(Answered):
         assert fastpath
         self._fastpath = fastpath
         fastpath.bump(SLOTS + self.id)  # nothing from before carom saw writes
-        for port in self._ports:
-            fastpath.watch(port, self.id, self.protocol, int(self.options.ttl))
+        self.look_again()
+
+    def look_again(self) -> None:
+        """The server may have begun anew, in another network namespace."""
+        sockets = _listening(self.options.port)
+        if not sockets or not self._fastpath:
+            return
+        ports = {self.options.port}
+        if self.options.protocol == "memcached":
+            ports |= _all_ports(sockets)
+        cookies = {_cookie(one.neighbour) for one in sockets}
+        cookies = cookies & {_cookie(Path("/proc/self"))} or cookies  # our own before others
+        if self._watched == (ports, cookies):
+            return
+        self._watched = ports, cookies
+        if len(cookies) > 1:
+            log.warning(
+                "servers of several network namespaces hold the port: all replies are learned",
+                port=self.options.port,
+            )
+        netns = min(cookies) if len(cookies) == 1 else 0
+        for port in ports:
+            self._fastpath.watch(port, self.id, self.protocol, int(self.options.ttl), netns)
 
     def status(self) -> dict[str, Any]:
         """Its counters."""
@@ -96,25 +125,51 @@ class Fronted(Answered):
         return status
 
 
-def _listening(port: int) -> set[tuple[int, str]]:
-    """Process and inode of each UDP socket on a port, in every network namespace of this host.
+class _Socket(NamedTuple):
+    """A process that holds a socket, its inode, and a process in the socket's network namespace.
 
     A process may hold a socket of a namespace that it is not in itself.
     """
-    inodes: set[str] = set()
+
+    pid: int
+    inode: str
+    neighbour: Path
+
+
+def _listening(port: int) -> list[_Socket]:
+    """The UDP sockets on a port, in every network namespace of this host."""
+    inodes: dict[str, Path] = {}
     seen: set[str] = set()
     processes = list(Path("/proc").glob("[0-9]*"))
     for process in processes:
         with contextlib.suppress(OSError):  # it has ended
             namespace = str((process / "ns/net").readlink())
             if namespace not in seen:
-                inodes |= _udp_inodes(process, port)
+                inodes |= dict.fromkeys(_udp_inodes(process, port), process)
                 seen.add(namespace)
-    found = set()
+    found = []
     for process in processes if inodes else ():
         with contextlib.suppress(OSError):
-            found |= {(int(process.name), inode) for inode in _sockets(process) & inodes}
+            for inode in _sockets(process) & inodes.keys():
+                found.append(_Socket(int(process.name), inode, inodes[inode]))
     return found
+
+
+def _cookie(process: Path) -> int:
+    """The number that the kernel has for a process' network namespace; 0 where it tells none."""
+    cookies = [0]
+
+    def ask() -> None:  # in a thread, which alone moves there
+        with contextlib.suppress(OSError):
+            pyroute2.netns.setns(str(process / "ns/net"))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                cookie = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+                cookies[0] = int.from_bytes(cookie, sys.byteorder)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return cookies[0]
 
 
 def _udp_inodes(process: Path, port: int) -> set[str]:
@@ -131,11 +186,11 @@ def _bound(process: Path, *tables: str) -> Iterator[tuple[int, str]]:
                 yield int(local.rpartition(":")[2], 16), inode
 
 
-def _all_ports(sockets: Iterable[tuple[int, str]]) -> set[int]:
+def _all_ports(sockets: Iterable[_Socket]) -> set[int]:
     """Every port that the server's processes can be written to by: writes are seen at each."""
     ports = set()
-    for pid, _ in sockets:
-        process = Path("/proc") / str(pid)
+    for one in sockets:
+        process = Path("/proc") / str(one.pid)
         with contextlib.suppress(OSError):  # it has ended
             mine = _sockets(process)
             tables = _bound(process, "udp", "udp6", "tcp", "tcp6")
@@ -153,10 +208,10 @@ def _sockets(process: Path) -> set[str]:
     return found
 
 
-def _check_unix(port: int, sockets: list[tuple[int, str]]) -> None:
+def _check_unix(port: int, sockets: Iterable[_Socket]) -> None:
     """A server that also listens on a Unix socket takes writes that nobody sees."""
-    for pid, _ in sockets:
-        process = Path("/proc") / str(pid)
+    for one in sockets:
+        process = Path("/proc") / str(one.pid)
         try:
             mine = _sockets(process)
             lines = (process / "net/unix").read_text().splitlines()[1:]
@@ -166,7 +221,7 @@ def _check_unix(port: int, sockets: list[tuple[int, str]]) -> None:
             _, _, _, flags, _, _, inode, *path = line.split()
             if int(flags, 16) & 0x10000 and inode in mine:  # __SO_ACCEPTCON: it listens
                 raise ServerError(
-                    f"the server on port {port} (pid {pid}) also listens on the Unix socket "
+                    f"the server on port {port} (pid {one.pid}) also listens on the Unix socket "
                     f"{path[0] if path else 'of no name'}, where writes cannot be seen",
                     hint="start it without, or accept staleness up to the TTL: "
                     "--writes-elsewhere ttl",

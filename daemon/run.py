@@ -149,6 +149,8 @@ class Running:
 
     def _look_again(self) -> None:
         """Interfaces or addresses may have changed."""
+        for one in self._answered:
+            one.look_again()
         now = []
         for attachment in self._attachments:
             name = attachment.interface.name

@@ -116,6 +116,7 @@ struct watch {
 	u32 protocol;  /* enum protocol */
 	u32 ttl;       /* seconds that a learned reply lives at most */
 	u32 zero;
+	u64 netns;     /* only this network namespace's replies are learned, by its cookie; 0: any */
 };
 
 /* One request on its way through a server: of this client, this service, with this id of its own. */

@@ -149,7 +149,7 @@ SERVICE = struct.Struct("=IBBBB6sHIII4xQQ")
 """id, fast, protocol, skb mode, second tier, MAC, MTU in bytes, multiple, allow-list, learn,
 bytes of replies a second to a prefix, to all."""
 
-WATCH = struct.Struct("=IIII")
+WATCH = struct.Struct("=IIIIQ")
 """id, protocol, TTL in seconds, 0."""
 
 ASKED = struct.Struct("=16sQI2sH")

@@ -22,6 +22,7 @@ PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP = 3, 6  # enum bpf_prog_type
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
+_CGROUP_SKB_TYPE, _GET_NETNS_COOKIE = 8, 122  # enum bpf_prog_type, enum bpf_func_id
 _LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
 
 
@@ -92,6 +93,7 @@ def library() -> ctypes.CDLL:
         "bpf_prog_test_run_opts": [fd, pointer],
         "bpf_prog_load": [ctypes.c_int, pointer, pointer, pointer, ctypes.c_size_t, pointer],
         "libbpf_num_possible_cpus": [],
+        "libbpf_probe_bpf_helper": [ctypes.c_int, ctypes.c_int, pointer],
         "bpf_prog_query": [fd, ctypes.c_int, u32, pointer, pointer, pointer],
         "bpf_xdp_query_id": [ctypes.c_int, ctypes.c_int, ctypes.POINTER(u32)],
     }.items():
@@ -181,6 +183,12 @@ def link_tcx_ingress(program_fd: int, ifindex: int) -> int:
 def link_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
     """The same for a cgroup_skb program, beside those that are there."""
     return _check(library().bpf_link_create(program_fd, cgroup_fd, attach_type, None))
+
+
+def cgroup_skb_has_netns_cookie() -> bool:
+    """Whether this kernel's cgroup_skb programs can tell network namespaces apart."""
+    result: int = library().libbpf_probe_bpf_helper(_CGROUP_SKB_TYPE, _GET_NETNS_COOKIE, None)
+    return result == 1
 
 
 def attached_xdp(ifindex: int) -> int | None:

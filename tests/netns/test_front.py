@@ -16,7 +16,9 @@ from contextlib import ExitStack
 import pytest
 from scapy.layers.inet import IP, UDP
 
+from carom.include import libbpf
 from carom.vm.netns import SERVER_IPV6
+from netns import line as lines
 from netns.line import Line
 from netns.memcache import PORT, Memcached, TCPClient, UDPClient, value_of
 from netns.process import DEADLINE, INTERFACE, Carom, run, until
@@ -619,6 +621,52 @@ def test_a_second_port_of_the_server(own_line: Line) -> None:
         until_hit(carom, udp, b"k", b"by tcp")
         assert other.ask(b"set k 0 0 6\r\nby udp\r\n") == b"STORED\r\n"
         until_hit(carom, udp, b"k", b"by udp")
+
+
+STRANGER = """
+import socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind((sys.argv[1], 11211))
+print("ready", flush=True)
+for line in sys.stdin:
+    host, port, reply = line.split()
+    udp.sendto(bytes.fromhex(reply), (host, int(port)))
+    print("sent", flush=True)
+"""
+
+
+def test_a_server_of_another_namespace(own_line: Line) -> None:
+    """One with the same addresses and port, that replies to what it was not asked, is not learned
+    from: its namespace does not hold the service."""
+    if not libbpf.cgroup_skb_has_netns_cookie():
+        pytest.skip("this kernel cannot tell namespaces apart at the socket's edge")
+    line = own_line
+    with (
+        Memcached(line.server) as memcached,
+        Carom(line.server, "--ttl", "1h", command="front") as carom,
+        TCPClient(line.client, line.address) as tcp,
+        UDPClient(line.client, line.address) as udp,
+        lines.straight() as other,
+    ):
+        stranger = other.server.popen([sys.executable, "-c", STRANGER, other.address])
+        assert stranger.stdin
+        assert stranger.stdout
+        assert stranger.stdout.readline() == "ready\n"
+        tcp.set(b"k", b"right")
+        memcached.stop()
+        number = udp.send(b"get k\r\n")
+        until(lambda: carom.counters()["miss"] == 1, "a token to be left")
+        reply = struct.pack("!HHHH", number, 0, 1, 0) + b"VALUE k 0 5\r\nwrong\r\nEND\r\n"
+        host, port = udp.socket.getsockname()
+        stranger.stdin.write(f"{host} {port} {reply.hex()}\n")
+        stranger.stdin.flush()
+        assert stranger.stdout.readline() == "sent\n"
+        assert carom.status()["edge"]["learned"] == 0
+        memcached.go_on()
+        assert value_of(udp.receive(number)) == b"right"
+        until_hit(carom, udp, b"k", b"right")
+        stranger.stdin.close()
+        stranger.wait()
 
 
 class TestRefused:
