@@ -9,7 +9,7 @@ import itertools
 import secrets
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -199,11 +199,12 @@ class FastPath(Resource):
         capacity: int = 10_000,
         languages: Iterable[Protocol] = (),
         edge: bool = False,
+        beside: Sequence[Path] = (),
         test_clock: bool = False,
     ):
-        """Compile and load, with what `languages` besides raw need, and with `edge` for servers
-        that are fronted. With `test_clock` the programs' time, in seconds, is what the `clock`
-        cell says.
+        """Compile and load, with what `languages` besides raw need, with `edge` for servers that
+        are fronted, and with the C files `beside` it, which share its maps. With
+        `test_clock` the programs' time, in seconds, is what the `clock` cell says.
 
         Raises UsageError for a capacity that memory cannot hold, PrivilegeError, CompileError,
         VerifierError, BPFError.
@@ -213,6 +214,7 @@ class FastPath(Resource):
             _folder(xdp) / "fastpath.c",
             _folder(tc) / "fastpath.c",
             *((_folder(cgroup) / "edge.c",) if edge else ()),
+            *beside,
             include=(_folder(protocols), _folder(cgroup)),
             defines={
                 "CACHE_TYPE": _MAP_TYPES[policy],
@@ -276,6 +278,10 @@ class FastPath(Resource):
         for index, program in enumerate(programs):
             words = struct.pack("=I", index), struct.pack("=I", program)
             libbpf.update(self._module.map(name), *words)
+
+    def load(self, name: str) -> int:
+        """The descriptor of an XDP program beside the fast path's own. Raises VerifierError."""
+        return self._module.program(name)
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""
