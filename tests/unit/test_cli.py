@@ -29,7 +29,13 @@ def test_version() -> None:
 
 
 def test_lab_list_names_the_experiments() -> None:
-    assert set(json.loads(carom("lab", "list", "--json").stdout)) == {"bounce", "cache"}
+    assert set(json.loads(carom("lab", "list", "--json").stdout)) == {
+        "bounce",
+        "cache",
+        "load",
+        "memcached",
+        "beside",
+    }
 
 
 @pytest.mark.parametrize(
@@ -48,6 +54,10 @@ def test_lab_list_names_the_experiments() -> None:
         (["lab", "run", "cache", "--hit-rates", "a"], 2, "are not numbers"),
         (["lab", "run", "cache", "--waits", "never"], 2, "wrong option"),
         (["lab", "run", "cache", "--on", "moon"], 2, "no pair 'moon'"),
+        (["lab", "run", "load", "--hit-rates", "1"], 2, "load has no --hit-rates"),
+        (["lab", "run", "load", "--seconds", "1,2"], 2, "one time"),
+        (["lab", "run", "bounce", "beside", "--keys", "0"], 2, "keys 0"),
+        (["lab", "bench", "--entries", "some"], 2, "are not numbers"),
         (["ping", "127.0.0.1", "9", "--size", "big"], 2, "is not a size"),
         (["ping", "127.0.0.1", "9", "--rate", "5", "--interval", "1s"], 2, "same thing"),
         (["ping", "127.0.0.1", "9", "--draw", "lots"], 2, "wrong option"),

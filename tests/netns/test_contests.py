@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every contest, in short, on real packets: each subject gets its figures, and nothing stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from carom.lab.contests import CONTESTS
+from netns.process import CAROM, environment
+
+DEADLINE = 200
+
+
+@pytest.mark.parametrize("name", CONTESTS)
+def test_a_contest(tmp_path: Path, name: str) -> None:
+    if name == "memcached" and not shutil.which("memcached"):
+        pytest.skip("memcached is not installed")
+    namespaces = set(Path("/run/netns").glob("*"))
+    short = ("--repetitions", "1", "--seconds", "0.2", "--keys", "50", "--output", str(tmp_path))
+    done = subprocess.run(
+        [*CAROM, "lab", "run", name, *short, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["complete"]
+    (folder,) = tmp_path.iterdir()
+    assert str(folder) == said["folder"]
+    results = json.loads((folder / "results.json").read_text())
+    measured = {one["subject"]: one["figures"] for one in results["measurements"]}
+    assert measured.keys() == {subject.name for subject in CONTESTS[name].subjects}
+    for figures in measured.values():
+        assert all(value > 0 for value in figures.values())
+        assert {bar.figure for bar in CONTESTS[name].bars} <= figures.keys()
+    assert set(Path("/run/netns").glob("*")) <= namespaces

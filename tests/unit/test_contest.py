@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A contest's comparisons: paired by round, against the best, and with what is asked of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from carom.errors import UsageError
+from carom.lab import contest_tables
+from carom.lab import results as storage
+from carom.lab.contest import Bar, Settings, figures, judge
+from carom.lab.contests import CONTESTS
+from carom.lab.model import Contest, Measurement
+from unit.fake_results import ENVIRONMENT
+
+RATE, CPU, TIME = "replies/s", "replies/CPU-s", "p50, µs"
+RIVALS = ("slow", "slower")
+
+
+def held(*rows: tuple[str, int, dict[str, float]]) -> Contest:
+    """A contest with these measurements."""
+    return Contest(
+        experiment="load",
+        started="2026-01-02T03:04:05Z",
+        seed=1,
+        command="carom lab run load",
+        settings={},
+        environment=ENVIRONMENT,
+        complete=True,
+        measurements=[
+            Measurement(subject=subject, index=index, figures=values)
+            for subject, index, values in rows
+        ],
+    )
+
+
+@pytest.fixture
+def contest() -> Contest:
+    """Rounds differ by a factor, which pairing takes out."""
+    return held(
+        *(
+            (name, index, {RATE: factor * rate, CPU: rate, TIME: 1000 / rate})
+            for index, factor in enumerate((1, 3, 2))
+            for name, rate in (("fast", 800.0), ("slow", 100.0), ("slower", 50.0))
+        )
+    )
+
+
+@pytest.mark.parametrize("figure", [RATE, CPU])
+def test_against_the_best_rival(contest: Contest, figure: str) -> None:
+    (found,) = judge(contest, [Bar("", figure, "fast", RIVALS, at_least=7.9)])
+    assert found.against == "slow"
+    assert tuple(found.ratio) == pytest.approx((8, 8, 8))
+    assert found.met
+
+
+def test_the_best_time_is_the_shortest(contest: Contest) -> None:
+    (found,) = judge(contest, [Bar("", TIME, "fast", RIVALS, at_most=0.124)])
+    assert found.against == "slow"
+    assert found.ratio.value == pytest.approx(0.125)
+    assert found.met is False
+
+
+def test_what_is_not_asked_is_not_judged(contest: Contest) -> None:
+    (found,) = judge(contest, [Bar("", RATE, "fast", ("slow",))])
+    assert found.met is None
+
+
+def test_rounds_that_one_side_lacks_do_not_count() -> None:
+    contest = held(("fast", 0, {RATE: 10.0}), ("fast", 1, {RATE: 99.0}), ("slow", 0, {RATE: 5.0}))
+    (found,) = judge(contest, [Bar("", RATE, "fast", ("slow",))])
+    assert found.ratio.value == pytest.approx(2)
+
+
+def test_a_subject_that_was_not_measured_is_left_out(contest: Contest) -> None:
+    assert not judge(contest, [Bar("", RATE, "fast", ("absent",)), Bar("", RATE, "no", RIVALS)])
+
+
+def test_means(contest: Contest) -> None:
+    assert figures(contest)["slow"][RATE].value == pytest.approx(200)
+
+
+def test_the_tables_say_it(contest: Contest) -> None:
+    said = io.StringIO()
+    console = Console(width=120, file=said)
+    bars = [
+        Bar("hits by userspace", CPU, "fast", RIVALS, at_least=9),
+        Bar("time", TIME, "fast", ("slow",), at_most=0.2),
+    ]
+    contest_tables.show(contest, bars, console)
+    lines = [line.split() for line in said.getvalue().splitlines()]
+    assert ["hits", "by", "userspace", "8.00", "(8.00-8.00)", "≥", "9", "missed", "slow"] in lines
+    assert ["time", "0.13", "(0.13-0.13)", "≤", "0.2", "met", "slow"] in lines
+
+
+def test_on_disk(contest: Contest, tmp_path: Path) -> None:
+    folder = storage.write_contest(contest, tmp_path)
+    assert json.loads((folder / "results.json").read_text())["experiment"] == "load"
+    with open(folder / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 27
+    first = {"subject": "fast", "repetition": "0", "figure": RATE, "value": "800.0"}
+    assert rows[0] == {"experiment": "load", **first}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"repetitions": 0}, "one"), ({"seconds": 0}, "sec"), ({"keys": 0}, "keys")]
+)
+def test_wrong_settings(wrong: dict[str, int], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Settings(**wrong).checked()
+
+
+def test_every_bar_is_about_subjects_of_its_contest() -> None:
+    for event in CONTESTS.values():
+        names = {subject.name for subject in event.subjects}
+        assert len(names) == len(event.subjects)
+        for bar in event.bars:
+            assert {bar.over, *bar.under} <= names
