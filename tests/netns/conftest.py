@@ -10,6 +10,8 @@ import pytest
 
 from netns import line as lines
 from netns.line import Line
+from netns.memcache import Memcached, TCPClient, UDPClient
+from netns.nameserver import NSD
 from netns.process import Carom
 from netns.wire import Client
 
@@ -50,4 +52,32 @@ def serve(straight: Line) -> Iterator[Callable[..., Carom]]:
 def client(straight: Line) -> Iterator[Client]:
     """A client on the pair."""
     with Client(straight.client, straight.address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def memcached(straight: Line) -> Iterator[Memcached]:
+    """A real one on the pair, for the tests of a file."""
+    with Memcached(straight.server) as memcached:
+        yield memcached
+
+
+@pytest.fixture(scope="module")
+def nsd(straight: Line, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NSD]:
+    """The same of NSD."""
+    with NSD(straight.server, tmp_path_factory.mktemp("nsd")) as nsd:
+        yield nsd
+
+
+@pytest.fixture
+def udp(straight: Line) -> Iterator[UDPClient]:
+    """A client of memcached on the pair."""
+    with UDPClient(straight.client, straight.address) as client:
+        yield client
+
+
+@pytest.fixture
+def tcp(straight: Line) -> Iterator[TCPClient]:
+    """The same over TCP."""
+    with TCPClient(straight.client, straight.address) as client:
         yield client

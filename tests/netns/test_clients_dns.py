@@ -33,12 +33,6 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module")
-def nsd(straight: Line, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NSD]:
-    with NSD(straight.server, tmp_path_factory.mktemp("nsd")) as nsd:
-        yield nsd
-
-
 @pytest.fixture(scope="module", params=["xdp", "tc"])
 def front(request: pytest.FixtureRequest, straight: Line, nsd: NSD) -> Iterator[Carom]:
     with Carom(straight.server, *FRONT, "--hook", request.param, command="front") as carom:

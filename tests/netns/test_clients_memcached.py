@@ -21,23 +21,11 @@ from netns.tools import number, tell, tool
 SETS = 100
 
 
-@pytest.fixture(scope="module")
-def memcached(straight: Line) -> Iterator[Memcached]:
-    with Memcached(straight.server) as memcached:
-        yield memcached
-
-
 @pytest.fixture(scope="module", params=["xdp", "tc"])
 def front(request: pytest.FixtureRequest, straight: Line, memcached: Memcached) -> Iterator[Carom]:
     arguments = ("--hook", request.param, "--bind", "::", "--ttl", "1h")
     with Carom(straight.server, *arguments, command="front") as carom:
         yield carom
-
-
-@pytest.fixture
-def tcp(straight: Line) -> Iterator[TCPClient]:
-    with TCPClient(straight.client, straight.address) as client:
-        yield client
 
 
 def test_memccp(front: Carom, straight: Line, tcp: TCPClient, tmp_path: Path) -> None:

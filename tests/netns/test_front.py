@@ -27,30 +27,12 @@ SECONDS = 3.0
 """Of the torture test."""
 
 
-@pytest.fixture(scope="module")
-def memcached(straight: Line) -> Iterator[Memcached]:
-    with Memcached(straight.server) as memcached:
-        yield memcached
-
-
 @pytest.fixture(scope="module", params=["xdp", "tc"])
 def front(request: pytest.FixtureRequest, straight: Line, memcached: Memcached) -> Iterator[Carom]:
     """memcached, fronted at either hook."""
     arguments = ("--hook", request.param, "--bind", "::", "--ttl", "1h")
     with Carom(straight.server, *arguments, command="front") as carom:
         yield carom
-
-
-@pytest.fixture
-def udp(straight: Line) -> Iterator[UDPClient]:
-    with UDPClient(straight.client, straight.address) as client:
-        yield client
-
-
-@pytest.fixture
-def tcp(straight: Line) -> Iterator[TCPClient]:
-    with TCPClient(straight.client, straight.address) as client:
-        yield client
 
 
 def edge(carom: Carom) -> dict[str, int]:

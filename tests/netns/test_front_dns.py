@@ -17,12 +17,6 @@ from netns.process import Carom, run, until
 NXDOMAIN = 3
 
 
-@pytest.fixture(scope="module")
-def nsd(straight: Line, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NSD]:
-    with NSD(straight.server, tmp_path_factory.mktemp("nsd")) as nsd:
-        yield nsd
-
-
 @pytest.fixture(scope="module", params=["xdp", "tc"])
 def front(request: pytest.FixtureRequest, straight: Line, nsd: NSD) -> Iterator[Carom]:
     arguments = ("--protocol", "dns", "--hook", request.param, "--bind", "::", "--ttl", "1h")
