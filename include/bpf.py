@@ -25,7 +25,10 @@ _PROVISION = "run vm/provision.sh as root (sudo ./run setup does)"
 
 
 def _find_headers() -> None:
-    """Point BCC at the merged headers, if the kernel has none of its own and none are chosen."""
+    """Point BCC at the merged headers, if the kernel has none of its own and none are chosen.
+
+    Raises CompileError for a chosen tree without headers: BCC crashes on some programs there.
+    """
     running = Path("/lib/modules") / os.uname().release
     if (
         "BCC_KERNEL_SOURCE" not in os.environ
@@ -33,6 +36,12 @@ def _find_headers() -> None:
         and MERGED_HEADERS.exists()
     ):
         os.environ["BCC_KERNEL_SOURCE"] = str(MERGED_HEADERS)
+    chosen = os.environ.get("BCC_KERNEL_SOURCE")
+    if chosen and not (Path(chosen) / "include/linux/kconfig.h").exists():
+        raise CompileError(
+            f"there are no kernel headers in {chosen}, which BCC_KERNEL_SOURCE names",
+            hint=f"unset it, or {_PROVISION}",
+        )
 
 
 def _import_bcc() -> Any:

@@ -17,7 +17,7 @@ from carom.vm.namespace import Namespace, join
 INTERFACE = "carom0"
 CLIENT = "198.18.0.1"
 SERVER = "198.18.0.2"
-PREFIX_LENGTH = 30
+PREFIX_LENGTH = 29
 CLIENT_IPV6 = "2001:db8::1"
 SERVER_IPV6 = "2001:db8::2"
 PREFIX_LENGTH_IPV6 = 64

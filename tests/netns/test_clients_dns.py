@@ -14,7 +14,7 @@ from carom.vm.namespace import Namespace
 from netns import line as lines
 from netns.line import Line
 from netns.nameserver import NSD
-from netns.process import DEADLINE, INTERFACE, Carom
+from netns.process import DEADLINE, Carom
 from netns.tools import number, tell, tool
 
 FRONT = ("--protocol", "dns", "--bind", "::", "--ttl", "1h")
@@ -109,7 +109,6 @@ def test_kxdpgun(tmp_path: Path, questions: str, at: tuple[str, str | None]) -> 
     program = tool("kxdpgun")
     where = ("--hook", at[0], *(("--mode", at[1]) if at[1] else ()))
     with lines.bare() as line, NSD(line.server, tmp_path):
-        line.client.neighbour(INTERFACE, line.address, line.server.mac(INTERFACE))
         with Carom(line.server, *FRONT, *where, command="front") as front:
             shoot = (program, "-t", "1", "-Q", "2000", "-i", questions, line.address)
             first = tell(line.client, *shoot)
