@@ -7,12 +7,12 @@ Replies to spoofed sources leave for the client too. Nothing is judged here.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,8 +74,11 @@ def facing() -> Iterator[tuple[Namespace, Namespace]]:
         for end, (_, mac, *addresses) in ((client, ends[1]), (host, ends[0])):
             for address in addresses:
                 end.neighbour(INTERFACE, address, mac)
-        for via in (CLIENT, CLIENT6):
+        for via, network in ((CLIENT, f"{HOST}/16"), (CLIENT6, f"{HOST6}/64")):
+            host.run("ip", "route", "add", via, "dev", INTERFACE)
             host.run("ip", "route", "add", "default", "via", via)
+            # Neighbours that no one knows would be asked for instead of answered.
+            host.run("ip", "route", "del", str(ip_network(network, strict=False)))
         for prefix in (CLIENTS, CLIENTS6):
             client.run("ip", "route", "add", "local", prefix, "dev", "lo")
         # A veth sends what native XDP answers only to a peer that has a program too.
@@ -201,4 +204,4 @@ def _destination(extra: list[tuple[int, int, bytes]]) -> bytes:
 
 def peer_of(source: tuple) -> Peer:
     """A socket address' address and port."""
-    return ipaddress.ip_address(source[0].partition("%")[0]).packed, source[1]
+    return ip_address(source[0].partition("%")[0]).packed, source[1]
