@@ -19,7 +19,7 @@ from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, INTERFACE
 from netns.services import PORT
 
-_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
+ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _SOL_PACKET, _PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
 _AUXDATA = struct.Struct("=IIIHHHH")
@@ -100,7 +100,7 @@ class Tap(Resource):
         interface: str = INTERFACE,
         *,
         everything: bool = False,
-        protocol: int = _ETH_P_ALL,
+        protocol: int = ETH_P_ALL,
     ):
         def make() -> socket.socket:
             tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)

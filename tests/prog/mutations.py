@@ -20,6 +20,7 @@ SOURCE_PORTS = (CLIENT_PORT, 1024, PORT + 1)
 
 IPV4 = ((0, 1), (1, 1), (2, 2), (4, 2), (6, 2), (8, 1), (9, 1), (10, 2), (12, 4), (16, 4))
 IPV6 = ((0, 1), (0, 4), (4, 2), (6, 1), (7, 1), (8, 16), (8, 1), (15, 4), (24, 16), (39, 1))
+NEXT_HEADERS = (0, 43, 44, 51, 60, 135)
 UDP = ((0, 2), (2, 2), (4, 2), (6, 2))
 
 
@@ -99,6 +100,14 @@ def set_field(rng: random.Random, frame: bytearray, wire: Wire) -> None:
     frame[at : at + size] = max(0, min(top, number)).to_bytes(size, "big")
 
 
+def say_more_follows(rng: random.Random, frame: bytearray, wire: Wire) -> None:
+    """The IP header speaks of options, or of another header behind it."""
+    if wire.version == 4:
+        frame[wire.network : wire.network + 1] = bytes([0x45 + rng.randint(1, 10)])
+    else:
+        frame[wire.network + 6 : wire.network + 7] = bytes([rng.choice(NEXT_HEADERS)])
+
+
 def cut(rng: random.Random, frame: bytearray, _: Wire) -> None:
     del frame[rng.randint(15, len(frame)) :]
 
@@ -116,8 +125,8 @@ def replace(rng: random.Random, frame: bytearray, _: Wire) -> None:
     frame[:] = rng.randbytes(rng.randint(15, 200))
 
 
-MUTATIONS = (flip_bits, set_field, cut, extend, scramble, replace)
-WEIGHTS = (5, 8, 3, 3, 1, 1)
+MUTATIONS = (flip_bits, set_field, say_more_follows, cut, extend, scramble, replace)
+WEIGHTS = (5, 8, 1, 3, 3, 1, 1)
 
 
 def client_of(rng: random.Random, wire: Wire) -> str:
