@@ -19,6 +19,7 @@ from carom.errors import InterfaceError
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _UP = 1  # IFF_UP, linux/if.h
+_RTN_BROADCAST = 3  # linux/rtnetlink.h
 
 
 class Vlan(NamedTuple):
@@ -106,9 +107,16 @@ def vlans_on(
 
 
 def own_addresses() -> frozenset[Address]:
-    """Every address of this network namespace."""
+    """Every address of this network namespace, and where IPv4 has broadcast addresses, these."""
     with IPRoute() as netlink:
-        return frozenset(a for some in _addresses(netlink).values() for a in some)
+        own = frozenset(a for some in _addresses(netlink).values() for a in some)
+        return own | frozenset(_broadcasts(netlink))
+
+
+def _broadcasts(netlink: IPRoute) -> Iterator[Address]:
+    """As the kernel's routes have them, which take in what an address itself does not tell."""
+    for one in netlink.get_routes(family=socket.AF_INET, type=_RTN_BROADCAST):
+        yield ipaddress.ip_address(one.get_attr("RTA_DST"))
 
 
 def interface(name: str) -> Interface:

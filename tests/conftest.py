@@ -29,13 +29,15 @@ hypothesis.settings.load_profile("carom")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of our own."""
     parser.addoption(
-        "--long", action="store_true", help="races and torture at full length (./run race)"
+        "--long",
+        action="store_true",
+        help="races, torture and fuzz at full length (./run race, fuzz)",
     )
 
 
 @pytest.fixture(scope="session")
 def long_form(pytestconfig: pytest.Config) -> bool:
-    """Are races and torture to run at full length?"""
+    """Are races, torture and fuzz to run at full length?"""
     return bool(pytestconfig.getoption("--long"))
 
 

@@ -19,7 +19,7 @@ from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, INTERFACE
 from netns.services import PORT
 
-_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
+ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _SOL_PACKET, _PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
 _AUXDATA = struct.Struct("=IIIHHHH")
@@ -84,18 +84,30 @@ def _with_tag(data: bytes, auxdata: tuple[int, ...]) -> bytes:
 
 
 def _is_udp6(kind: int, data: bytes) -> bool:
-    return kind == _ETH_P_IPV6 and data[20] == socket.IPPROTO_UDP
+    return kind == _ETH_P_IPV6 and data[20:21] == bytes([socket.IPPROTO_UDP])
 
 
 class Tap(Resource):
-    """Sees the frames of an interface, both ways: of IPv4, UDP over IPv6, or behind a VLAN tag."""
+    """Sees the frames of an interface, both ways: of IPv4, UDP over IPv6, or behind a VLAN tag.
 
-    def __init__(self, namespace: Namespace, interface: str = INTERFACE):
+    With `everything` it sees the others too. `protocol` takes frames of one EtherType only, but
+    those that come in as the stack does: behind TC.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        interface: str = INTERFACE,
+        *,
+        everything: bool = False,
+        protocol: int = ETH_P_ALL,
+    ):
         def make() -> socket.socket:
             tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            tap.bind((interface, _ETH_P_ALL))
+            tap.bind((interface, protocol))
             return tap
 
+        self._everything = everything
         self._socket = namespace.call(make)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 24)
@@ -116,7 +128,9 @@ class Tap(Resource):
             )
             tagged = auxdata[0] & _VLAN_VALID or address[1] in (0x8100, 0x88A8)
             # What hosts say by themselves over IPv6 is no UDP.
-            if not (tagged or address[1] == _ETH_P_IP or _is_udp6(address[1], data)):
+            if not (
+                self._everything or tagged or address[1] == _ETH_P_IP or _is_udp6(address[1], data)
+            ):
                 continue
             outgoing = address[2] == socket.PACKET_OUTGOING
             half_made = bool(auxdata[0] & _CSUM_NOT_READY)
@@ -125,6 +139,10 @@ class Tap(Resource):
     def send(self, frame: bytes) -> None:
         """Send a frame as it is."""
         self._socket.send(frame)
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         """Stop."""
