@@ -24,6 +24,7 @@ NXDOMAIN = 3
 
 CONFIGURATION = """
 server:
+  port: {port}
   ip-address: 0.0.0.0
   ip-address: ::0
   username: ""
@@ -59,18 +60,18 @@ long TXT "{text}" "{text}"
 class NSD(Resource):
     """NSD with one zone; skips the test where it is not installed."""
 
-    def __init__(self, namespace: Namespace, folder: Path):
+    def __init__(self, namespace: Namespace, folder: Path, port: int = PORT):
         binary = shutil.which("nsd", path="/usr/sbin:/usr/bin")
         if not binary:
             pytest.skip("nsd is not installed")
-        (folder / "nsd.conf").write_text(CONFIGURATION.format(folder=folder))
+        (folder / "nsd.conf").write_text(CONFIGURATION.format(folder=folder, port=port))
         (folder / "zone").write_text(ZONE.format(text="x" * 250))
         self._process = subprocess.Popen(
             namespace.argv([binary, "-d", "-c", str(folder / "nsd.conf")]),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        with Resolver(namespace, "127.0.0.1") as resolver:
+        with Resolver(namespace, "127.0.0.1", port) as resolver:
             until(lambda: resolver.tries("ns.example.org"), "NSD to answer")
 
     def close(self) -> None:
@@ -82,10 +83,10 @@ class NSD(Resource):
 class Resolver(Resource):
     """Asks a name server."""
 
-    def __init__(self, namespace: Namespace, address: str):
+    def __init__(self, namespace: Namespace, address: str, port: int = PORT):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._socket = namespace.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
-        self._socket.connect((address, PORT))
+        self._socket.connect((address, port))
         self._id = 0
 
     def tries(self, name: str) -> bool:
