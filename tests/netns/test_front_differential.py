@@ -18,7 +18,7 @@ import pytest
 from scapy.layers.dns import DNS, DNSQR, DNSRROPT
 
 from carom.vm.namespace import Namespace
-from netns.facing import Batch, Peer, RealServer, Reply, batches, facing, replies
+from netns.facing import Batch, Peer, RealServer, Reply, batches, facing, peer, replies
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import Carom, until
 from netns.test_front_dns import NSD
@@ -168,6 +168,12 @@ def ask(exchange: RealServer, server: Server, made: list[bytes], warm: Callable[
     return done
 
 
+def has_port(wire: Wire, frame: bytes) -> bool:
+    """Not from port 0: memcached cannot send such a reply, and was silent from then on."""
+    source = peer(wire, frame, 0)
+    return source is None or source[1] != 0
+
+
 class Warmer:
     """Asks for all that memcached holds until the kernel answers it all; `hits` are those."""
 
@@ -225,7 +231,7 @@ def test_answers_as_the_server_does(
     def asked(warm: Callable[[], None]) -> Iterator[Asked]:
         for wire in (Wire(4), Wire(6)):
             with RealServer(client, host, wire, server.fence) as exchange:
-                made = frames(wire, server.payloads, count)
+                made = [one for one in frames(wire, server.payloads, count) if has_port(wire, one)]
                 yield ask(exchange, server, made, warm)
 
     where = ("--protocol", protocol, "-p", str(PORT), "--bind", "::", *HOOKS[hook], *UNBOUND)
