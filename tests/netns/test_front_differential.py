@@ -114,11 +114,10 @@ def same_answer(by_carom: bytes, by_server: bytes) -> bool:
     """TTLs apart, which carom counts down."""
     if by_carom == by_server:
         return True
-    older = all(
-        ours <= theirs for ours, theirs in zip(ttls(by_carom), ttls(by_server), strict=True)
-    )
-    same = without_ttls(by_carom) == without_ttls(by_server)
-    return same and older and len(by_carom) == len(by_server)
+    if without_ttls(by_carom) != without_ttls(by_server) or len(by_carom) != len(by_server):
+        return False
+    pairs = zip(ttls(by_carom), ttls(by_server), strict=True)
+    return all(ours <= theirs for ours, theirs in pairs)
 
 
 Asked = list[tuple[Batch, dict[Peer, list[Reply]]]]

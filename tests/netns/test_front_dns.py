@@ -35,6 +35,7 @@ server:
   zonelistfile: "{folder}/zonelist"
   answer-cookie: no
   server-count: 1
+  rrl-ratelimit: 0
 remote-control:
   control-enable: no
 zone:
