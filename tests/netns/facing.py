@@ -11,23 +11,28 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from scapy.layers.inet import UDP
 
 from carom.include.resource import Resource
 from carom.vm.namespace import Namespace, join
 from carom.vm.netns import attach_pass
 from netns.process import DEADLINE, INTERFACE
 from netns.wire import Frame, Tap
-from prog.mutations import SOURCE_PORTS, half_made_at
+from prog.mutations import SOURCE_PORTS, half_made_at, read_tags
 from prog.packets import CLIENT, CLIENT6, CLIENT_MAC, HOST, HOST6, HOST_MAC, PORT, Wire
 
 FENCE_PORT = 7
 FENCE = b"all that was sent before this is there"
 CLIENTS, CLIENTS6 = "198.19.0.0/16", "2001:db8:1::/64"
 """Where the client's kernel takes every address for its own: so sockets get most replies."""
+
+BATCH = 100
+"""Frames on the way at once: a veth's ring holds 256."""
 
 NEVER = str(2**30)  # milliseconds between two ICMP errors: they would stand among the frames
 # Loose reverse-path filtering is what distributions set: no reply to a broadcast address.
@@ -48,6 +53,17 @@ Peer = tuple[bytes, int]
 
 Answer = Callable[[bytes], bytes]
 
+Batch = dict[Peer | int, bytes]
+"""Frames by their sources, of which no two are the same; by a number those that have none."""
+
+
+class Reply(NamedTuple):
+    """A reply as its receiver knows it."""
+
+    client: Peer
+    host: Peer
+    payload: bytes
+
 
 class Seen(NamedTuple):
     """What came of some frames: `replies` on the client's wire, `delivered` payloads at its
@@ -60,8 +76,9 @@ class Seen(NamedTuple):
 
 @contextlib.contextmanager
 def facing() -> Iterator[tuple[Namespace, Namespace]]:
-    """Client and host, with the addresses and MACs of tests/prog's frames."""
-    with Namespace("client") as client, Namespace("server") as host:
+    """Client and host, with the addresses and MACs of tests/prog's frames, and all on one CPU: so
+    frames keep their order."""
+    with _one_cpu(), Namespace("client") as client, Namespace("server") as host:
         join(client, INTERFACE, host, INTERFACE)
         ends = ((client, CLIENT_MAC, CLIENT, CLIENT6), (host, HOST_MAC, HOST, HOST6))
         for end, mac, *addresses in ends:
@@ -89,30 +106,38 @@ def facing() -> Iterator[tuple[Namespace, Namespace]]:
             os.close(descriptor)
 
 
+@contextlib.contextmanager
+def _one_cpu() -> Iterator[None]:
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
 def _write_sysctls() -> None:
     for name, value in _SYSCTLS.items():
         (Path("/proc/sys/net") / name).write_text(value)
 
 
 class Exchange(Resource):
-    """Sockets for frames of one wire: the client's and the server's, which answers as `answer`."""
+    """Sockets for frames of one wire: the client's, a server's, and all the client's wire sees."""
 
-    def __init__(self, client: Namespace, host: Namespace, wire: Wire, answer: Answer):
+    def __init__(self, client: Namespace, host: Namespace, wire: Wire):
         self.wire = wire
-        self.answer = answer
         self._family = socket.AF_INET if wire.version == 4 else socket.AF_INET6
         with contextlib.ExitStack() as stack:
 
             def udp(where: Namespace, address: str, port: int) -> socket.socket:
                 return stack.enter_context(where.call(lambda: self._udp(address, port)))
 
-            everywhere = "0.0.0.0" if wire.version == 4 else "::"
-            self._server = udp(host, wire.host, PORT)
-            self._fence = udp(host, wire.host, FENCE_PORT)
             self._fencer = udp(client, wire.client, 0)
+            everywhere = "0.0.0.0" if wire.version == 4 else "::"
             self._clients = [udp(client, everywhere, port) for port in SOURCE_PORTS]
             self._tap = stack.enter_context(Tap(client))
             self._sender = stack.enter_context(client.call(_sender))
+            self._serve(lambda port: udp(host, wire.host, port))
             self._stack = stack.pop_all()
 
     def _udp(self, address: str, port: int) -> socket.socket:
@@ -127,7 +152,7 @@ class Exchange(Resource):
         udp.setblocking(False)
         return udp
 
-    def send(self, frames: list[bytes], *, answering: bool) -> Seen:
+    def send(self, frames: Iterable[bytes], *, answering: bool = True) -> Seen:
         """Send frames, and see all that comes of them.
 
         The wire keeps its order: what was sent before a datagram of our own is there when that is.
@@ -135,30 +160,76 @@ class Exchange(Resource):
         self._tap.frames()
         for frame in frames:
             self._sender.send(_vnet_header(self.wire, frame) + frame)
-        self._fencer.sendto(FENCE, (self.wire.host, FENCE_PORT))
-        client = _await_fence(self._fence)
-        arrived = list(_datagrams(self._server))
-        if answering:
-            for payload, _, source in arrived:
-                # What the stack will not send to, port 0 say, gets no reply.
-                with contextlib.suppress(OSError):
-                    self._server.sendto(self.answer(payload), source)
-        self._fence.sendto(FENCE, client)
-        _await_fence(self._fencer)
+        arrived = self._settle(answering)
         delivered = [
             ((_destination(extra), udp.getsockname()[1]), payload)
             for udp in self._clients
             for payload, extra, _ in _datagrams(udp)
         ]
-        return Seen(
-            [one for one in self._tap.frames() if not (one.outgoing or FENCE in one.data)],
-            delivered,
-            [(peer_of(source), payload) for payload, _, source in arrived],
-        )
+        return Seen([one for one in self._tap.frames() if not one.outgoing], delivered, arrived)
+
+    @property
+    def fencer(self) -> Peer:
+        """Who sends those datagrams."""
+        return peer_of(self._fencer.getsockname())
+
+    def _serve(self, udp: Callable[[int], socket.socket]) -> None:
+        """Make the server's sockets."""
+
+    def _settle(self, answering: bool) -> list[tuple[Peer, bytes]]:
+        """Return when all that was sent is answered, with what came to our own server."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close the sockets."""
         self._stack.close()
+
+
+class OwnServer(Exchange):
+    """A server of our own, which answers when told."""
+
+    def __init__(self, client: Namespace, host: Namespace, wire: Wire, answer: Answer):
+        self._answer = answer
+        super().__init__(client, host, wire)
+
+    def _serve(self, udp: Callable[[int], socket.socket]) -> None:
+        self._server, self._fence = udp(PORT), udp(FENCE_PORT)
+
+    def _settle(self, answering: bool) -> list[tuple[Peer, bytes]]:
+        self._fencer.sendto(FENCE, (self.wire.host, FENCE_PORT))
+        client = _await(self._fence, FENCE)
+        arrived = list(_datagrams(self._server))
+        if answering:
+            for payload, _, source in arrived:
+                # What the stack will not send to, port 0 say, gets no reply.
+                with contextlib.suppress(OSError):
+                    self._server.sendto(self._answer(payload), source)
+        self._fence.sendto(FENCE, client)
+        _await(self._fencer, FENCE)
+        return [(peer_of(source), payload) for payload, _, source in arrived]
+
+
+class RealServer(Exchange):
+    """A server that is there, and answers requests in turn.
+
+    `fence` gives a request that it alone can answer, and how its reply begins.
+    """
+
+    def __init__(
+        self,
+        client: Namespace,
+        host: Namespace,
+        wire: Wire,
+        fence: Callable[[], tuple[bytes, bytes]],
+    ):
+        self._fence = fence
+        super().__init__(client, host, wire)
+
+    def _settle(self, answering: bool) -> list[tuple[Peer, bytes]]:
+        request, reply = self._fence()
+        self._fencer.sendto(request, (self.wire.host, PORT))
+        _await(self._fencer, reply)
+        return []
 
 
 def _sender() -> socket.socket:
@@ -177,7 +248,7 @@ def _vnet_header(wire: Wire, frame: bytes) -> bytes:
     return _VNET.pack(_NEEDS_CHECKSUM, 0, 0, 0, at, _CHECK_AT)
 
 
-def _datagrams(udp: socket.socket) -> Iterator[tuple[bytes, list[tuple[int, int, bytes]], tuple]]:
+def _datagrams(udp: socket.socket) -> Iterator[tuple[bytes, list[tuple[int, int, bytes]], Any]]:
     """What waits at a socket: payloads, with control messages and sources."""
     while True:
         try:
@@ -187,11 +258,11 @@ def _datagrams(udp: socket.socket) -> Iterator[tuple[bytes, list[tuple[int, int,
         yield payload, extra, source
 
 
-def _await_fence(udp: socket.socket) -> tuple:
-    """Its sender."""
+def _await(udp: socket.socket, start: bytes) -> Any:
+    """Wait for a datagram that starts so. Returns its sender."""
     while select.select([udp], [], [], DEADLINE)[0]:
         for payload, _, source in _datagrams(udp):
-            if payload == FENCE:
+            if payload.startswith(start):
                 return source
     raise AssertionError("the wire is silent")
 
@@ -202,6 +273,43 @@ def _destination(extra: list[tuple[int, int, bytes]]) -> bytes:
     return data[8:12] if level == socket.IPPROTO_IP else data[:16]
 
 
-def peer_of(source: tuple) -> Peer:
+def peer_of(source: Any) -> Peer:
     """A socket address' address and port."""
     return ip_address(source[0].partition("%")[0]).packed, source[1]
+
+
+def peer(wire: Wire, frame: bytes, at: int) -> Peer | None:
+    """A frame's source (`at` 0) or destination (1), where a proper one has it."""
+    _, _, network = read_tags(frame)
+    size, end = (4, network + 20) if wire.version == 4 else (16, network + 40)
+    if len(frame) < end + 4:
+        return None
+    address = frame[end - (2 - at) * size :][:size]
+    return address, int.from_bytes(frame[end + 2 * at :][:2], "big")
+
+
+def batches(wire: Wire, frames: list[bytes], size: int = BATCH) -> Iterator[Batch]:
+    """Frames in the order they have."""
+    batch: Batch = {}
+    for number, frame in enumerate(frames):
+        source = peer(wire, frame, 0) or number
+        if source in batch or len(batch) == size:
+            yield batch
+            batch = {}
+        batch[source] = frame
+    yield batch
+
+
+def replies(wire: Wire, seen: Seen) -> dict[Peer, list[tuple[Reply, Frame]]]:
+    """The datagrams among the frames that came back, by whom they are for."""
+    found: dict[Peer, list[tuple[Reply, Frame]]] = {}
+    for frame in seen.replies:
+        packet = frame.ip()
+        if UDP not in packet or FENCE in frame.data:
+            continue
+        client, host = peer(wire, frame.data, 1), peer(wire, frame.data, 0)
+        assert client
+        assert host
+        reply = Reply(client, host, bytes(packet[UDP].payload))
+        found.setdefault(client, []).append((reply, frame))
+    return found

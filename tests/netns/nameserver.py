@@ -20,6 +20,7 @@ PORT = 53
 
 CONFIGURATION = """
 server:
+  port: {port}
   ip-address: 0.0.0.0
   ip-address: ::0
   username: ""
@@ -30,6 +31,7 @@ server:
   zonelistfile: "{folder}/zonelist"
   answer-cookie: no
   server-count: 1
+  rrl-ratelimit: 0
 remote-control:
   control-enable: no
 zone:
@@ -55,11 +57,11 @@ long TXT "LONG" "LONG"
 class NSD(Resource):
     """NSD with one zone; skips the test where it is not installed."""
 
-    def __init__(self, namespace: Namespace, folder: Path, zone: str = ZONE):
+    def __init__(self, namespace: Namespace, folder: Path, zone: str = ZONE, *, port: int = PORT):
         binary = shutil.which("nsd", path="/usr/sbin:/usr/bin")
         if not binary:
             pytest.skip("nsd is not installed")
-        (folder / "nsd.conf").write_text(CONFIGURATION.format(folder=folder))
+        (folder / "nsd.conf").write_text(CONFIGURATION.format(folder=folder, port=port))
         self._zone = folder / "zone"
         self._zone.write_text(zone)
         self._process = subprocess.Popen(
@@ -67,7 +69,7 @@ class NSD(Resource):
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        with Resolver(namespace, "127.0.0.1") as resolver:
+        with Resolver(namespace, "127.0.0.1", port) as resolver:
             until(lambda: resolver.tries("ns.example.org"), "NSD to answer")
 
     def reload(self, zone: str) -> None:
@@ -86,10 +88,10 @@ class NSD(Resource):
 class Resolver(Resource):
     """Asks a name server."""
 
-    def __init__(self, namespace: Namespace, address: str):
+    def __init__(self, namespace: Namespace, address: str, port: int = PORT):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._socket = namespace.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
-        self._socket.connect((address, PORT))
+        self._socket.connect((address, port))
         self._id = 0
 
     def tries(self, name: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import random
 import zlib
 from collections import Counter
@@ -17,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import pytest
-from scapy.layers.inet import UDP
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath, Place
@@ -27,7 +25,19 @@ from carom.include.resource import Resource
 from carom.tc.link import TCLink
 from carom.vm.namespace import Namespace
 from carom.xdp.link import Link
-from netns.facing import CLIENTS, CLIENTS6, FENCE, Exchange, Peer, Seen, facing
+from netns.facing import (
+    CLIENTS,
+    CLIENTS6,
+    FENCE,
+    Batch,
+    OwnServer,
+    Peer,
+    Reply,
+    Seen,
+    batches,
+    facing,
+    replies,
+)
 from netns.process import INTERFACE
 from netns.wire import ETH_P_ALL, Frame, Tap, check_sums
 from prog.host import Ticks, mac_of
@@ -36,9 +46,6 @@ from prog.packets import CLIENT_MAC, HOST_MAC, PORT, Wire
 
 COUNT, LONG = 200, 15_000
 """Frames for each of a hook's eight settings."""
-
-BATCH = 100
-"""Frames on the way at once: a veth's ring holds 256."""
 
 HOOKS = ("native", "generic", "tc")
 WIRES = (Wire(4), Wire(6), Wire(4, (7,)), Wire(6, (7, 8)))
@@ -67,18 +74,6 @@ assert {len(stored(request)) for request in REQUESTS} == set(SIZES)
 ANSWERS: dict[Fast, Callable[[bytes], bytes]] = {Fast.BOUNCE: bytes, Fast.CACHE: stored}
 
 
-Batch = dict[Peer | int, bytes]
-"""Frames by their sources, of which no two are the same; by a number those that have none."""
-
-
-class Reply(NamedTuple):
-    """A reply as its receiver knows it."""
-
-    client: Peer
-    host: Peer
-    payload: bytes
-
-
 class Ends(NamedTuple):
     """Both namespaces, and a fast path that answers on the host's interface while attached."""
 
@@ -89,14 +84,9 @@ class Ends(NamedTuple):
 
 @pytest.fixture(scope="module")
 def ends(load_fastpath: Callable[..., FastPath]) -> Iterator[Ends]:
-    """A pair for this module, on one CPU: so frames keep their order."""
-    cpus = os.sched_getaffinity(0)
+    """A pair for this module."""
     with facing() as (client, host):
-        os.sched_setaffinity(0, {min(cpus)})
-        try:
-            yield Ends(client, host, load_fastpath(policy="lru", test_clock=True))
-        finally:
-            os.sched_setaffinity(0, cpus)
+        yield Ends(client, host, load_fastpath(policy="lru", test_clock=True))
 
 
 @contextlib.contextmanager
@@ -139,43 +129,6 @@ def attached(ends: Ends, hook: str, wire: Wire, fast: Fast) -> Iterator[None]:
         for link in ends.host.call(links):
             stack.enter_context(link)
         yield
-
-
-def peer(wire: Wire, frame: bytes, at: int) -> Peer | None:
-    """A frame's source (`at` 0) or destination (1), where a proper one has it."""
-    _, _, network = read_tags(frame)
-    size, end = (4, network + 20) if wire.version == 4 else (16, network + 40)
-    if len(frame) < end + 4:
-        return None
-    address = frame[end - (2 - at) * size :][:size]
-    return address, int.from_bytes(frame[end + 2 * at :][:2], "big")
-
-
-def batches(wire: Wire, frames: list[bytes]) -> Iterator[Batch]:
-    """Frames in the order they have."""
-    batch: Batch = {}
-    for number, frame in enumerate(frames):
-        source = peer(wire, frame, 0) or number
-        if source in batch or len(batch) == BATCH:
-            yield batch
-            batch = {}
-        batch[source] = frame
-    yield batch
-
-
-def replies(wire: Wire, seen: Seen) -> dict[Peer, list[tuple[Reply, Frame]]]:
-    """The datagrams among the frames that came back, by whom they are for."""
-    found: dict[Peer, list[tuple[Reply, Frame]]] = {}
-    for frame in seen.replies:
-        packet = frame.ip()
-        if UDP not in packet:
-            continue
-        client, host = peer(wire, frame.data, 1), peer(wire, frame.data, 0)
-        assert client
-        assert host
-        reply = Reply(client, host, bytes(packet[UDP].payload))
-        found.setdefault(client, []).append((reply, frame))
-    return found
 
 
 def in_stack(wire: Wire, frame: bytes) -> bytes:
@@ -295,17 +248,17 @@ def test_answers_as_the_stack_does(
     by_carom: list[tuple[Batch, dict[Peer, Reply], set[Peer]]] = []
     by_stack = 0
     behind = Behind(ends.host, tc=hook == "tc" or fast is Fast.CACHE)
-    with Exchange(ends.client, ends.host, wire, ANSWERS[fast]) as exchange:
+    with OwnServer(ends.client, ends.host, wire, ANSWERS[fast]) as exchange:
         with attached(ends, hook, wire, fast), behind:
             before = answers(ends.fastpath)
             for batch in batches(wire, made):
-                seen = exchange.send(list(batch.values()), answering=False)
+                seen = exchange.send(batch.values(), answering=False)
                 answered = check_with_carom(wire, batch, seen, behind)
                 by_carom.append((batch, answered, {source for source, _ in seen.arrived}))
             counted = answers(ends.fastpath) - before
         for batch, answered, arrived in by_carom:
             inside = [in_stack(wire, frame) for frame in batch.values()]
-            seen = exchange.send(inside, answering=True)
+            seen = exchange.send(inside)
             by_stack += check_with_stack(wire, batch, answered, arrived, seen)
     total = sum(len(answered) for _, answered, _ in by_carom)
     print(f"{len(made):,} frames, answered by carom {total:,}, by the stack {by_stack:,}")
