@@ -20,8 +20,8 @@ from scapy.layers.dns import DNS, DNSQR, DNSRROPT
 from carom.vm.namespace import Namespace
 from netns.facing import Batch, Peer, RealServer, Reply, batches, facing, peer, replies
 from netns.memcache import Memcached, TCPClient, UDPClient
-from netns.process import Carom, until
 from netns.nameserver import NSD
+from netns.process import Carom, until
 from netns.wire import check_sums
 from prog.memcached_commands import KEYS, datagram
 from prog.mutations import frames
