@@ -14,11 +14,11 @@ _NAMED = 3  # rules of a port that are named; the others are counted
 def notes(attachments: Iterable[Attachment], ports: Iterable[int]) -> Iterator[str]:
     """What it costs others on these interfaces, and whose rules no longer hold for these ports."""
     for attachment in attachments:
+        name = attachment.interface.name
         if attachment.mode == "native":
-            yield (
-                f"native XDP slows other traffic on {attachment.interface.name}, bulk TCP most: "
-                "--mode generic and --hook tc do not"
-            )
+            yield f"native XDP slows other traffic on {name}, bulk TCP most: --hook tc does not"
+        elif attachment.mode == "generic":
+            yield f"generic XDP slows bulk TCP on {name}: --hook tc does not"
     for port in ports:
         rules = rules_on(port)
         if rules:

@@ -49,8 +49,13 @@ class Memcached(Resource):
         )
 
         def listens() -> bool:
+            """Answering, that is: it takes connections before it has all its sockets."""
             with namespace.call(lambda: socket.socket()) as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
+                probe.settimeout(DEADLINE)
+                if probe.connect_ex(("127.0.0.1", port)):
+                    return False
+                probe.send(b"version\r\n")
+                return probe.recv(64).startswith(b"VERSION")
 
         until(listens, "memcached to listen")
 

@@ -29,9 +29,9 @@ def needs(tool: str) -> None:
 
 
 def notes_of(line: Line, rules: str, *arguments: str) -> tuple[list[str], str]:
-    """What a carom notes once these rules, a shell's commands, are there; and its log."""
+    """What a carom at TC notes once these rules, a shell's commands, are there; and its log."""
     line.server.run("sh", "-ec", rules)
-    with Carom(line.server, *arguments) as carom:
+    with Carom(line.server, "--hook", "tc", *arguments) as carom:
         return carom.ready["notes"], carom.stderr()
 
 
@@ -98,15 +98,17 @@ def test_many_rules(own_line: Line) -> None:
     assert note.endswith("and 2 more")
 
 
-@pytest.mark.parametrize("arguments", [("--mode", "native"), ("--mode", "generic")])
-def test_native_slows_others(straight: Line, arguments: tuple[str, ...]) -> None:
-    notes, log = notes_of(straight, "true", *arguments)
-    assert len(notes) == (arguments[-1] == "native")
-    for note in notes:
-        assert INTERFACE in note
-        assert "--mode generic" in note
-        assert "--hook tc" in note
-        assert note in log
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_whom_xdp_slows(straight: Line, mode: str) -> None:
+    (note,), log = notes_of(straight, "true", "--hook", "xdp", "--mode", mode)
+    assert note.startswith(f"{mode} XDP slows")
+    assert INTERFACE in note
+    assert "--hook tc" in note
+    assert note in log
+
+
+def test_tc_slows_nobody(straight: Line) -> None:
+    assert notes_of(straight, "true")[0] == []
 
 
 def test_without_a_fast_path_nothing_is_noted(own_line: Line) -> None:
