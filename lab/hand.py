@@ -153,8 +153,10 @@ class Hand:
     def receive_on(self, interface: str, cpu: int | None) -> None:
         """Let kernel threads on one CPU deal with what an interface receives; None: no threads.
 
-        So a host of a namespace pair has a CPU, whose time can be told from its neighbour's.
+        So a host of a namespace pair has a CPU, whose time can be told from its neighbour's. A veth
+        has a thread to give only with GRO on.
         """
+        subprocess.run(["ethtool", "-K", interface, "gro", "on"], capture_output=True, check=False)
         before = _napi_threads()
         switch = Path(f"/sys/class/net/{interface}/threaded")
         try:

@@ -46,7 +46,7 @@ class NamespacePair(Resource):
     """Two namespaces: made on creation, removed on exit.
 
     The client's end carries a program that only passes: without it a veth loses what native XDP
-    sends back. With `bare` it does not, and both ends take raw frames: they have GRO on.
+    sends back. With `bare` it does not, and the server's end takes raw frames: it has GRO on.
     `tx_checksum` off makes both ends write whole checksums, as devices without offload
     do; on, the default, leaves them half-made, as the kernel likes it.
     """
@@ -71,9 +71,9 @@ class NamespacePair(Resource):
                     one.neighbour(INTERFACE, address, other.mac(INTERFACE))
                 if not tx_checksum:
                     one.run("ethtool", "-K", INTERFACE, "tx", "off")
-                if bare:
-                    one.run("ethtool", "-K", INTERFACE, "gro", "on")
-            if not bare:
+            if bare:
+                server.run("ethtool", "-K", INTERFACE, "gro", "on")
+            else:
                 stack.callback(os.close, attach_pass(client, INTERFACE))
             self.client = NamespaceHost(client, CLIENT)
             self.server = NamespaceHost(server, SERVER)
