@@ -194,6 +194,7 @@ def test_what_is_there_may_be_replaced(filler: Filler, size: int) -> None:
         filler.fill(key(10 + n))
         if n % 1000 == 0:
             assert filler.fill(key(1, size))
+    assert filler.fill(key(1, size))
     filler.forget(key(1, size))
     filler.set_room(0)
     assert filler.fill(key(1, size)), "it was seen a moment ago"
