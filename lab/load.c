@@ -6,6 +6,9 @@
 #include <uapi/linux/ip.h>
 #include <uapi/linux/udp.h>
 
+#include "bounded.h"
+#include "checksum.h"
+
 #ifndef REQUESTS
 #define REQUESTS 1        /* different requests: those that only read, then the writes */
 #endif
@@ -128,42 +131,9 @@ static __always_inline u64 now(void)
 #endif
 }
 
-/* Twice: the first fold can carry. */
-static __always_inline u16 fold(u64 sum)
+static __always_inline u64 addresses_sum(const struct iphdr *ip)
 {
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
-static __always_inline u64 header_sum(const struct iphdr *ip)
-{
-	const u16 *word = (const u16 *)ip;
-	u64 sum = 0;
-
-#pragma unroll
-	for (int i = 0; i < (int)sizeof(*ip) / 2; i++)
-		sum += word[i];
-	return sum;
-}
-
-static __always_inline u64 pseudo_sum(const struct iphdr *ip, const struct udphdr *udp)
-{
-	return (u64)ip->saddr + ip->daddr + htons(IPPROTO_UDP) + udp->len;
-}
-
-/*
- * The same value, for callers that have checked it to be from 1 to `bound` (a power of two). The
- * verifier loses that check where clang folds it into another; this mask it sees.
- */
-static __always_inline u32 bounded(u32 value, u32 bound)
-{
-	value -= 1;
-	asm volatile("" : "+r"(value));
-	value &= bound - 1;
-	return value + 1;
+	return (u64)ip->saddr + ip->daddr;
 }
 
 /* End what is outstanding since `sent`; false when somebody else has just done so. */
@@ -210,7 +180,6 @@ static __always_inline bool build(struct xdp_md *ctx, const struct settings *set
 	struct ethhdr *eth;
 	struct iphdr *ip;
 	struct udphdr *udp;
-	u16 check;
 
 	if (body > REQUEST_ROOM || (delta && bpf_xdp_adjust_tail(ctx, delta)) ||
 	    bpf_xdp_store_bytes(ctx, HEADERS, (void *)request->bytes, bounded(body, REQUEST_ROOM)))
@@ -235,13 +204,12 @@ static __always_inline bool build(struct xdp_md *ctx, const struct settings *set
 	ip->check = 0;
 	ip->saddr = settings->our_address;
 	ip->daddr = settings->their_address;
-	ip->check = ~fold(header_sum(ip));
+	ip->check = ~fold(ipv4_sum(ip));
 
 	udp->source = htons(port);
 	udp->dest = settings->their_port;
 	udp->len = htons(sizeof(*udp) + request->length);
-	check = ~fold(pseudo_sum(ip, udp) + udp->source + udp->dest + udp->len + request->sum);
-	udp->check = check ? check : 0xffff;
+	udp->check = udp_check(addresses_sum(ip), udp, request->sum);
 	return true;
 }
 
@@ -335,11 +303,7 @@ static __always_inline bool find_reply(struct xdp_md *ctx, const struct settings
  */
 static __always_inline bool right_check(const struct datagram *found, u64 payload)
 {
-	const struct udphdr *udp = found->udp;
-	u64 pseudo = pseudo_sum(found->ip, udp);
-
-	return !udp->check || udp->check == fold(pseudo) ||
-	       fold(pseudo + udp->source + udp->dest + udp->len + udp->check + payload) == 0xffff;
+	return classify_sum(addresses_sum(found->ip), found->udp, payload, false, false) != SUM_WRONG;
 }
 
 /* Lengths, checksums, and every byte. Without a reply to compare with, all but the bytes. */
@@ -351,7 +315,7 @@ static __always_inline bool right_reply(struct xdp_md *ctx, const struct datagra
 
 	if (ntohs(found->udp->len) + sizeof(struct iphdr) != ntohs(found->ip->tot_len) ||
 	    (void *)found->ip + ntohs(found->ip->tot_len) > found->end ||
-	    fold(header_sum(found->ip)) != 0xffff || length > REPLY_ROOM ||
+	    fold(ipv4_sum(found->ip)) != 0xffff || length > REPLY_ROOM ||
 	    (reply && reply->length != length))
 		return false;
 	if (length) {
