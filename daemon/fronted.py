@@ -80,6 +80,7 @@ class Fronted(Answered):
             )
         if self.options.protocol == "memcached" and front.writes_elsewhere == "refuse":
             _check_unix(port, sockets)
+        self._sockets = sockets
         self._watched: tuple[set[int], set[int]] | None = None
         self._fastpath: FastPath | None = None
 
@@ -89,13 +90,16 @@ class Fronted(Answered):
         assert fastpath
         self._fastpath = fastpath
         fastpath.bump(SLOTS + self.id)  # nothing from before carom saw writes
-        self.look_again()
+        self._watch(fastpath, self._sockets)
 
     def look_again(self) -> None:
         """The server may have begun anew, in another network namespace."""
         sockets = _listening(self.options.port)
-        if not sockets or not self._fastpath:
-            return
+        if sockets and self._fastpath:
+            self._watch(self._fastpath, sockets)
+
+    def _watch(self, fastpath: FastPath, sockets: list[_Socket]) -> None:
+        """See what these sockets are asked to write; learn from their network namespace."""
         ports = {self.options.port}
         if self.options.protocol == "memcached":
             ports |= _all_ports(sockets)
@@ -111,7 +115,7 @@ class Fronted(Answered):
             )
         netns = min(cookies) if len(cookies) == 1 else 0
         for port in ports:
-            self._fastpath.watch(port, self.id, self.protocol, int(self.options.ttl), netns)
+            fastpath.watch(port, self.id, self.protocol, int(self.options.ttl), netns)
 
     def status(self) -> dict[str, Any]:
         """Its counters."""
