@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -26,9 +26,24 @@ _BULK_PORT = 51143
 _OUTSTANDING = 128  # requests at once: no queue on the way is longer
 _WARM_RATE = 20_000.0
 
+_WAYS = {
+    "native": ("--mode", "native"),
+    "generic": ("--mode", "generic"),
+    "TC": ("--hook", "tc"),
+}
+"""How carom is attached, and with which options."""
+
 _HITS = Plan(size=(32, 32))
 _GETS = Plan(form="memcached", size=(20, 20))
 _MEMCACHED = "carom.lab.memcached:values"
+
+
+def _each_way(prefix: str, measure: Callable[..., dict[str, float]]) -> Iterator[Subject]:
+    """A subject for each way to attach carom, measured with its options."""
+    for way, options in _WAYS.items():
+        yield Subject(
+            prefix + way, functools.partial(lambda ground, how: measure(ground, *how), how=options)
+        )
 
 
 @contextlib.contextmanager
@@ -143,9 +158,7 @@ LOAD = Event(
         Subject("userspace, spinning", functools.partial(_userspace, wait="spin")),
         Subject("bare swap, native", functools.partial(_swap, mode="native")),
         Subject("bare swap, generic", functools.partial(_swap, mode="generic")),
-        Subject("hits, native", lambda ground: _hits(ground, "--mode", "native")),
-        Subject("hits, generic", lambda ground: _hits(ground, "--mode", "generic")),
-        Subject("hits, TC", lambda ground: _hits(ground, "--hook", "tc")),
+        *_each_way("hits, ", _hits),
     ),
     bars=(
         *(
@@ -156,7 +169,7 @@ LOAD = Event(
                 ("userspace, blocking", "userspace, spinning"),
                 at_least=None if mode == "TC" else 8,
             )
-            for mode in ("native", "generic", "TC")
+            for mode in _WAYS
         ),
         *(
             Bar(
@@ -235,31 +248,22 @@ def _fronted(ground: Ground, *arguments: str) -> dict[str, float]:
         return _gets(ground, [pid, carom], *arguments)
 
 
-_FRONTED = {
-    "carom, native": ("--mode", "native"),
-    "carom, generic": ("--mode", "generic"),
-    "carom, TC": ("--hook", "tc"),
-}
-
 MEMCACHED = Event(
     description="GETs of a memcached with carom before it and without: under load, and one by one",
     subjects=(
         Subject("memcached", _alone),
-        *(
-            Subject(name, functools.partial(lambda ground, how: _fronted(ground, *how), how=how))
-            for name, how in _FRONTED.items()
-        ),
+        *_each_way("carom, ", _fronted),
     ),
     bars=tuple(
         bar
-        for name, how in _FRONTED.items()
+        for name in (f"carom, {way}" for way in _WAYS)
         for bar in (
             Bar(
                 f"{name}: GETs a second",
                 RATE,
                 name,
                 ("memcached",),
-                at_least=8 if "native" in how else None,
+                at_least=8 if name == "carom, native" else None,
             ),
             Bar(f"{name}: GETs a CPU-second", PER_CPU, name, ("memcached",)),
             Bar(
@@ -301,24 +305,15 @@ def _listen(ground: Ground) -> None:
     ground.server.call("sink", address=ground.pair.server.address, port=_BULK_PORT)
 
 
-_BESIDE = {
-    "native": ("--mode", "native"),
-    "generic": ("--mode", "generic"),
-    "TC": ("--hook", "tc"),
-}
-
 BESIDE = Event(
     description="what an attached carom costs a service and a TCP stream on the same interface",
     subjects=(
         Subject("no carom", _beside),
-        *(
-            Subject(name, functools.partial(lambda ground, how: _beside(ground, *how), how=how))
-            for name, how in _BESIDE.items()
-        ),
+        *_each_way("", _beside),
     ),
     bars=tuple(
         bar
-        for name in _BESIDE
+        for name in _WAYS
         for bar in (
             Bar(f"{name}: p50 of UDP, with / without", SPINNING, name, ("no carom",), at_most=1.05),
             Bar(f"{name}: TCP, with / without", BULK, name, ("no carom",)),
