@@ -19,7 +19,6 @@ from carom.include.abi import (
     REPLY_MAX,
     REPLY_SHORT,
     SERVICES_MAX,
-    SLOT_PRIME,
     SLOTS,
     Entry,
     slot_of,
@@ -127,7 +126,8 @@ class Cache:
         self._entries = tuple(_Table(fastpath, one) for one in ENTRY_CLASSES)
         self._replies = tuple(_Table(fastpath, one) for one in REPLY_CLASSES)
         self._pendings = fastpath.map("pendings")
-        self.take = self._take_raw() if protocol == Wire.RAW else self._take
+        self._raw = protocol == Wire.RAW
+        self.take = self._take_raw() if self._raw else self._take
         self.fills = 0
         self.refused = 0
         """Fills that the kernel had no room for: the cache is full."""
@@ -146,18 +146,22 @@ class Cache:
         key = self._key_of(request)
         if key is None:
             return None
-        slot = slot_of(self._language.slot_key_of(key))
+        slot = self._slot_of(key)
         token = slot, self._versions[slot], self._versions[self._generation_cell]
         # The version first: whoever sees a new one sees its hold too.
         now, holds = self._clock.now(), self._fastpath.holds
         return None if now < holds[slot] or now < holds[self._generation_cell] else token
 
+    def _slot_of(self, key: bytes) -> int:
+        """The cell of a key's version, as the kernel has it too; only we name those of `raw`."""
+        return hash(key) % SLOTS if self._raw else slot_of(self._language.slot_key_of(key))
+
     def _take_raw(self) -> Callable[[bytes], Token]:
         """`take` where requests are keys and nothing writes: a closure, for every miss pays."""
-        versions, generation_cell, number = self._versions, self._generation_cell, int.from_bytes
+        versions, generation_cell = self._versions, self._generation_cell
 
         def take(request: bytes) -> Token:
-            slot = number(request, "little") % SLOT_PRIME  # slot_of, without the call
+            slot = hash(request) % SLOTS  # _slot_of, without the call
             return slot, versions[slot], versions[generation_cell]
 
         return take
@@ -282,7 +286,7 @@ class Cache:
 
     def void(self, key: bytes) -> None:
         """The same by the key."""
-        self._fastpath.bump(slot_of(self._language.slot_key_of(key)))
+        self._fastpath.bump(self._slot_of(key))
 
     def drop(self, name: bytes) -> bool:
         """Invalidate what a user calls by this name, and remove it; False when it was not there."""

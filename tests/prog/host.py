@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from enum import Enum
 from typing import NamedTuple
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import ENTRY_CLASSES, FastPath, LengthClass, Place
 from carom.include import libbpf
-from carom.include.abi import Fast, Hook, Verdict
+from carom.include.abi import SLOTS, Fast, Hook, Verdict
 from prog.packets import HOST_MAC, PLAIN, PORT, Fields, Wire
 
 IFINDEX = 1
@@ -196,6 +197,12 @@ class Host:
 def entry_class(key: bytes) -> LengthClass:
     """The length class of a key's entry."""
     return next(one for one in ENTRY_CLASSES if len(key) <= one.room)
+
+
+def of_one_slot(key: bytes) -> bytes:
+    """Another key for `raw` whose version is in the same cell."""
+    others = (b"%d" % n for n in itertools.count())
+    return next(other for other in others if hash(other) % SLOTS == hash(key) % SLOTS)
 
 
 def mac_of(text: str) -> bytes:

@@ -25,9 +25,8 @@ from carom.include.abi import (
     Entry,
     Fast,
     Verdict,
-    slot_of,
 )
-from prog.host import START, Host, Outcome, passed, sent
+from prog.host import START, Host, Outcome, of_one_slot, passed, sent
 from prog.packets import FRAME_MIN, cached_reply, request
 
 REQUEST_SIZES = (1, 2, 3, 4, 5, 17, 18, 19, 31, 32, 59, 60, 61, 255, 256)
@@ -239,8 +238,7 @@ class TestMiss:
 
     def test_a_key_of_the_same_slot_goes_with_it(self, host: Host) -> None:
         """A collision costs a miss; it never keeps what was written."""
-        same = b"a\0"
-        assert slot_of(same) == slot_of(b"a")
+        same = of_one_slot(b"a")
         host.fill(b"a", ANSWER)
         host.fill(same, b"of its own")
         assert asks(host, same) == hit(b"of its own")
@@ -387,7 +385,7 @@ class TestHands:
         token = host.cache.take(QUESTION)
         host.cache.fill(QUESTION, ANSWER, token, 7)
         slot, version, generation = token
-        assert slot == slot_of(QUESTION)
+        assert 0 <= slot < SLOTS
         entry = host.cache.get(QUESTION)
         assert entry == Entry(
             service=0,

@@ -25,14 +25,22 @@ from hypothesis.stateful import (
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import REPLY_CLASSES
 from carom.include import libbpf
-from carom.include.abi import REPLY_SHORT, Hook, Verdict
-from prog.host import START, Host, Setting, entry_class, passed, sent
+from carom.include.abi import REPLY_SHORT, SLOTS, Hook, Verdict
+from prog.host import START, Host, Setting, entry_class, of_one_slot, passed, sent
 from prog.packets import PORT, cached_reply, request
 
 SERVICES = (0, 1)
-# The second and the third differ in trailing zeros only, and share a slot for it.
-KEYS = (b"\0", b"a", b"a\0", b"a key of eighteen.", b"k" * 60, b"k" * 61, b"k" * 256)
-SLOT = {key: key.rstrip(b"\0") for key in KEYS}
+KEYS = (
+    b"\0",
+    b"a",
+    b"a\0",
+    of_one_slot(b"a"),
+    b"a key of eighteen.",
+    b"k" * 60,
+    b"k" * 61,
+    b"k" * 256,
+)
+SLOT = {key: hash(key) % SLOTS for key in KEYS}
 SIZES = (0, 20, 64, 65, 300, 512, 513, 1472)
 """Bytes of a reply, around the bounds of its classes."""
 
