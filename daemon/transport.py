@@ -13,8 +13,8 @@ from typing import Any
 
 from carom.errors import PrivilegeError, ServerError
 
-Receive = Callable[[int], tuple[bytes, Any]]
-"""From the most bytes to take to a request's payload and its origin."""
+Receive = Callable[[memoryview], tuple[int, Any]]
+"""Puts a request's payload there; gives its length and its origin."""
 
 Send = Callable[[bytes, Any], object]
 """Takes a reply's payload and the origin of its request."""
@@ -90,17 +90,17 @@ def transport(udp: socket.socket) -> tuple[Receive, Send]:
     RFC 3542): left to routing, its replies would all leave from one, and clients refuse them.
     """
     if not ipaddress.ip_address(udp.getsockname()[0]).is_unspecified:
-        return udp.recvfrom, udp.sendto
+        return udp.recvfrom_into, udp.sendto
     ipv6 = udp.family == socket.AF_INET6
     packed = _PKTINFO6 if ipv6 else _PKTINFO
     level, kind = (
         (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) if ipv6 else (socket.SOL_IP, _IP_PKTINFO)
     )
-    recvmsg, sendmsg, room = udp.recvmsg, udp.sendmsg, socket.CMSG_SPACE(packed.size)
+    receive_into, sendmsg, room = udp.recvmsg_into, udp.sendmsg, socket.CMSG_SPACE(packed.size)
 
-    def receive(size: int) -> tuple[bytes, Any]:
-        request, ((_, _, info),), _, client = recvmsg(size, room)
-        return request, (info, client)
+    def receive(buffer: memoryview) -> tuple[int, Any]:
+        length, ((_, _, info),), _, client = receive_into((buffer,), room)
+        return length, (info, client)
 
     def send(reply: bytes, origin: Any) -> None:
         info, client = origin
