@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from carom.daemon.fastpath import CLOCK_MONOTONIC_COARSE, FastPath
+from carom.daemon.fastpath import CLOCK_MONOTONIC_COARSE
 
 
 class JiffiesClock:
@@ -15,15 +16,16 @@ class JiffiesClock:
     slewed to the outside's time, the other is not.
     """
 
-    def __init__(self, fastpath: FastPath):
-        self._fastpath = fastpath
+    def __init__(self, read: Callable[[], int]):
+        """`read` gives the kernel's jiffies now."""
+        self._read = read
         self._tick = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self.sync()
 
     def sync(self) -> None:
         """Read the kernel's jiffies again."""
         self._base = (
-            self._fastpath.read_jiffies(),
+            self._read(),
             time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE),
         )
 

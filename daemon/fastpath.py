@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from carom import cgroup, protocols, tc, xdp
 from carom.cgroup.link import EdgeLink
 from carom.errors import BPFError, UsageError
+from carom.filters.filter import Filter
 from carom.include import libbpf
 from carom.include.abi import (
     ENDPOINT,
@@ -212,6 +213,7 @@ class FastPath(Resource):
         _check_memory(capacity)
         self._module = Module(
             _folder(xdp) / "fastpath.c",
+            _folder(xdp) / "clock.c",
             _folder(tc) / "fastpath.c",
             *((_folder(cgroup) / "edge.c",) if edge else ()),
             *beside,
@@ -288,16 +290,29 @@ class FastPath(Resource):
         return self._module.map(name)
 
     def attach(
-        self, interface: Interface, hook: HookOption = "xdp", mode: ModeOption = "auto"
+        self,
+        interface: Interface,
+        hook: HookOption = "xdp",
+        mode: ModeOption = "auto",
+        behind: Filter | None = None,
     ) -> Attachment:
         """Attach to an interface: at TC, or at XDP with TC for what XDP has no room for.
 
-        Raises BusyError, InterfaceError, PrivilegeError.
+        `behind` a filter of that hook only what it accepts is looked at. Raises BusyError,
+        InterfaceError, PrivilegeError.
         """
+        own = self.tc_program if hook == "tc" else self.program
+        first = behind.program if behind else own
+        if behind:
+            behind.go_on(own)
         if hook == "tc":
-            self._stack.enter_context(TCLink(self.tc_program, interface))
+            tc_link = self._stack.enter_context(TCLink(first, interface))
+            if behind:
+                behind.follow(tc_link)
             return Attachment(interface, hook, None, False)
-        link = self._stack.enter_context(Link(self.program, interface, mode))
+        link = self._stack.enter_context(Link(first, interface, mode))
+        if behind:
+            behind.follow(link)
         self._stack.enter_context(TCLink(self.second_tier_program, interface))
         return Attachment(interface, hook, link.mode, True)
 

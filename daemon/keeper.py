@@ -55,9 +55,12 @@ class Thread:
 
 
 class Keeper:
-    """Renews the lease, and calls `changed` when a link or an address of this host changes."""
+    """Renews the lease of a fast path, where there is one, and keeps the clock right.
 
-    def __init__(self, fastpath: FastPath, clock: JiffiesClock, changed: Callable[[], None]):
+    Calls `changed` when a link or an address of this host changes.
+    """
+
+    def __init__(self, fastpath: FastPath | None, clock: JiffiesClock, changed: Callable[[], None]):
         self._fastpath = fastpath
         self._clock = clock
         self._changed = changed
@@ -68,7 +71,8 @@ class Keeper:
     def renew(self) -> None:
         """Let the fast path answer for another LEASE seconds."""
         self._clock.sync()
-        self._fastpath.lease[0] = self._clock.now() + self._clock.ticks(LEASE)
+        if self._fastpath:
+            self._fastpath.lease[0] = self._clock.now() + self._clock.ticks(LEASE)
 
     def _step(self) -> float:
         self.renew()
@@ -79,7 +83,8 @@ class Keeper:
     def close(self) -> None:
         """End the lease."""
         self._thread.close()
-        self._fastpath.lease[0] = 0
+        if self._fastpath:
+            self._fastpath.lease[0] = 0
         self._changes.close()
 
 

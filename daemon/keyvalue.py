@@ -6,11 +6,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Protocol
 
 from carom.protocols import kv
 
 CAPACITY = 100_000
 _VALUES = 2**64
+
+
+class Watcher(Protocol):
+    """Who is told what has become of keys, once it has."""
+
+    def put(self, key: int, *, new: bool) -> None:
+        """A PUT was done."""
+
+    def delete(self, key: int) -> None:
+        """A key is gone."""
 
 
 class KeyValueStore:
@@ -27,6 +38,7 @@ class KeyValueStore:
         self.verbose = verbose
         self.stops = stops
         self.values: dict[int, int] = {}
+        self.watcher: Watcher | None = None
         self.invalid = 0
         self.refused = 0
 
@@ -45,14 +57,18 @@ class KeyValueStore:
         if command.name == b"PUT":
             self._add(key, command.value or 0)
         elif command.name == b"DELETE":
-            self.values.pop(key, None)
+            if self.values.pop(key, None) is not None and self.watcher:
+                self.watcher.delete(key)
         elif self.stops:
             os.kill(os.getpid(), signal.SIGTERM)
         return None
 
     def _add(self, key: int, value: int) -> None:
-        if key not in self.values and len(self.values) >= self.capacity:
+        new = key not in self.values
+        if new and len(self.values) >= self.capacity:
             self.refused += 1
             return
         total = self.values.get(key, 0) + value
         self.values[key] = (total + _VALUES // 2) % _VALUES - _VALUES // 2
+        if self.watcher:
+            self.watcher.put(key, new=new)

@@ -12,6 +12,8 @@ import msgspec
 
 from carom.daemon.fastpath import ENTRY_BYTES, Admit, HookOption, Policy
 from carom.errors import UsageError
+from carom.filters.filter import Place
+from carom.filters.names import Name
 from carom.include.abi import REPLY_MAX
 from carom.xdp.link import ModeOption
 
@@ -32,7 +34,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cache, in payloads of its request (0: no bound); `allow` names the prefixes whose requests it
     answers (none: all); `prefix_rate` and `total_rate` are bytes of its replies a second, to one
     /24 (IPv6 /64) and to all (0: no bound). These bind the kernel alone: what it does not answer
-    goes up to the server.
+    goes up to the server. `filter` stands before a `kv` service: `filter_at` its socket, or TC or
+    XDP before them; `auto` is before the cache.
     """
 
     port: int
@@ -54,6 +57,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ()
     prefix_rate: int = 0
     total_rate: int = 0
+    filter: Name | None = None
+    filter_at: Literal["auto"] | Place = "auto"
 
     def checked(self) -> Options:
         """The same options. Raises UsageError that names the first wrong one."""
@@ -90,6 +95,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                     f"allow {prefix!r} is not a prefix: {error}",
                     hint="for example 192.0.2.0/24 or 2001:db8::/32",
                 ) from error
+        if self.filter and self.protocol != "kv":
+            raise UsageError(
+                f"a filter reads the commands of protocol kv, not of {self.protocol}",
+                hint="--app kv is a server that speaks it",
+            )
         if (self.policy, self.admit) == ("fcfs", "second"):
             raise UsageError(
                 "admit second has no meaning with policy fcfs: a full cache takes nothing anyway",
@@ -100,6 +110,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 f"memory {self.memory} holds no entry", hint=f"one takes {ENTRY_BYTES} bytes"
             )
         return self
+
+    def filter_place(self) -> Place | None:
+        """Where its filter is: by default where the fast path is, else at its socket."""
+        if self.filter is None:
+            return None
+        if self.filter_at != "auto":
+            return self.filter_at
+        return "socket" if self.hook == "none" or self.fast == "off" else self.hook
 
     def admission(self) -> Admit:
         """How the cache admits."""
@@ -112,7 +130,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return self.memory // ENTRY_BYTES if self.memory else self.capacity
 
 
-SHARED = ("hook", "mode", "policy", "admit", "capacity", "memory", "wait", "cpu", "allow")
+SHARED = (
+    "hook",
+    "mode",
+    "policy",
+    "admit",
+    "capacity",
+    "memory",
+    "wait",
+    "cpu",
+    "allow",
+    "filter",
+    "filter_at",
+)
 """Options that services of one fast path have in common."""
 
 

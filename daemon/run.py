@@ -18,7 +18,8 @@ import structlog
 from carom.daemon.answered import Answered, check_bind
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.control import Control
-from carom.daemon.fastpath import Attachment, FastPath
+from carom.daemon.fastpath import Attachment, FastPath, HookOption, jiffies_per_second
+from carom.daemon.filtering import Filtering
 from carom.daemon.fronted import Front, Fronted
 from carom.daemon.keeper import Keeper, Sweeper
 from carom.daemon.notes import notes
@@ -27,8 +28,9 @@ from carom.daemon.served import Served
 from carom.daemon.service import Service
 from carom.daemon.signals import Stop, ending, held
 from carom.errors import InterfaceError, UsageError
+from carom.filters.filter import Endpoint, Filter
 from carom.include import netlink
-from carom.include.abi import SERVICES_MAX, Event, Hook, Verdict
+from carom.include.abi import SERVICES_MAX, TTL_FLOOR, Event, Hook, Verdict
 from carom.include.netlink import Interface
 from carom.xdp.link import Mode
 
@@ -84,6 +86,7 @@ class Running:
         self.options: Options = services[0].options
         self.started = time.monotonic()
         self._fastpath: FastPath | None = None
+        self._filtering: Filtering | None = None
         self._sweeper: Sweeper | None = None
         self._attachments: list[Attachment] = []
         self._answered: list[Answered] = []
@@ -97,10 +100,13 @@ class Running:
                 stack.callback(one.close)
                 self._answered.append(one)
             interfaces = self._interfaces(services, interface_names)
-            clock = self._load() if interfaces else None
+            if self._has_fast_path(services):
+                self._load()
+            clock = self._load_filter()
             for one in self._answered:
                 one.prepare(self._fastpath, clock)
-            if clock:
+            self._filter_sockets()
+            if interfaces and clock:
                 self._attach(interfaces, clock)
             self._control = Control(self._calls())
             stack.callback(self._control.close)
@@ -112,16 +118,23 @@ class Running:
             self._stack = stack.pop_all()
 
     @staticmethod
-    def _interfaces(services: Sequence[Service | Front], names: Sequence[str]) -> list[Interface]:
+    def _has_fast_path(services: Sequence[Service | Front]) -> bool:
+        return any(one.options.hook != "none" and one.options.fast != "off" for one in services)
+
+    @classmethod
+    def _interfaces(
+        cls, services: Sequence[Service | Front], names: Sequence[str]
+    ) -> list[Interface]:
         """Those to attach to, once every address is found: before anything is compiled."""
-        if all(one.options.hook == "none" or one.options.fast == "off" for one in services):
+        filtered = services[0].options.filter_place() in ("xdp", "tc")
+        if not filtered and not cls._has_fast_path(services):
             return []
         interfaces = [netlink.interface(name) for name in names]
         for service in services:
             check_bind(service.options.bind, interfaces)
         return interfaces
 
-    def _load(self) -> JiffiesClock:
+    def _load(self) -> None:
         options = self.options
         fastpath = FastPath(
             policy=options.policy,
@@ -132,20 +145,52 @@ class Running:
         )
         self._fastpath = self._stack.enter_context(fastpath)
         fastpath.allow(options.allow)
-        return JiffiesClock(fastpath)
+
+    def _load_filter(self) -> JiffiesClock | None:
+        """The filter, where there is to be one; and the clock of whatever is in the kernel."""
+        options, place = self.options, self.options.filter_place()
+        filter = None
+        if options.filter and place:
+            filter = self._stack.enter_context(Filter(options.filter, place, jiffies_per_second()))
+        either = self._fastpath or filter
+        clock = JiffiesClock(either.read_jiffies) if either else None
+        if filter and clock:
+            stores = [one.store for one in self._servers()]
+            self._filtering = Filtering(filter, clock, stores)
+        return clock
+
+    def _filter_sockets(self) -> None:
+        if self._filtering and self.options.filter_place() == "socket":
+            for one in self._servers():
+                floor = TTL_FLOOR if self._fastpath else 0
+                self._filtering.filter.attach_socket(one.socket, floor)
 
     def _attach(self, interfaces: list[Interface], clock: JiffiesClock) -> None:
-        assert self._fastpath
         cache = next((one.cache for one in self._answered if one.cache), None)
         if cache:
             self._sweeper = Sweeper(cache)
             self._stack.callback(self._sweeper.close)
         for interface in interfaces:
-            options = self.options
-            self._attachments.append(self._fastpath.attach(interface, options.hook, options.mode))
+            self._attachments.append(self._attach_to(interface))
         keeper = Keeper(self._fastpath, clock, self._look_again)
         self._stack.callback(keeper.close)
         self._publish()
+
+    def _attach_to(self, interface: Interface) -> Attachment:
+        options, place = self.options, self.options.filter_place()
+        filter = self._filtering.filter if self._filtering and place != "socket" else None
+        attachment = None
+        if self._fastpath:
+            behind = filter if place == options.hook else None
+            attachment = self._fastpath.attach(interface, options.hook, options.mode, behind)
+            if behind:
+                return attachment
+        if filter:
+            mode = filter.attach(interface, options.mode)
+            hook: HookOption = "tc" if place == "tc" else "xdp"
+            attachment = attachment or Attachment(interface, hook, mode, False)
+        assert attachment
+        return attachment
 
     def _look_again(self) -> None:
         """Interfaces or addresses may have changed."""
@@ -166,7 +211,6 @@ class Running:
 
     def _publish(self, *, warn: bool = True) -> None:
         """Answer for the addresses that the interfaces have now."""
-        assert self._fastpath
         places = []
         for attachment in self._attachments:
             interface = attachment.interface
@@ -182,8 +226,14 @@ class Running:
                         address=served.options.bind,
                         port=served.options.port,
                     )
-        self._fastpath.refuse(netlink.own_addresses())
-        self._fastpath.serve(places)
+        if self._filtering:
+            self._filtering.filter.filter(
+                Endpoint(one.address, one.port, one.ifindex, one.mac, one.outer, one.inner)
+                for one in places
+            )
+        if self._fastpath:
+            self._fastpath.refuse(netlink.own_addresses())
+            self._fastpath.serve(places)
 
     def _start_threads(self) -> None:
         """Every server but the first has a thread of its own; the first runs in the main one."""
@@ -242,7 +292,16 @@ class Running:
             "get": lambda key, port=None: self._find(port).get(key),
             "drop": lambda key, port=None: self._find(port).drop(key),
             "flush": lambda port=None: self._find(port).flush(),
+            "filter": lambda: self._need_filter().show(),
+            "filter_use": lambda name: self._need_filter().use(name),
+            "filter_set": lambda name, value: self._need_filter().filter.set(name, value),
+            "filter_captures": lambda rate, limit: self._need_filter().captures(rate, limit),
         }
+
+    def _need_filter(self) -> Filtering:
+        if not self._filtering:
+            raise UsageError("no filter runs here", hint="`carom serve --app kv --filter NAME`")
+        return self._filtering
 
     def _find(self, port: int | None) -> Answered:
         """The service on a port; without one, the only one."""
@@ -291,6 +350,7 @@ class Running:
             "hooks": hooks,
             "edge": {event.name.lower(): count for event, count in self._events().items()},
             "services": services,
+            "filter": self._filtering and self._filtering.show(),
         }
 
 
@@ -341,6 +401,10 @@ def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> No
     fast = first.hook != "none" and any(one.options.fast != "off" for one in services)
     if fast and not interfaces:
         raise UsageError("no interface to answer on", hint="name one with -i, or say --hook none")
+    if first.filter_place() in ("xdp", "tc") and not interfaces:
+        raise UsageError(
+            "no interface to filter on", hint="name one with -i, or say --filter-at socket"
+        )
 
 
 def serve(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from carom.daemon import server as servers
@@ -10,6 +11,7 @@ from carom.daemon import transport
 from carom.daemon.answered import Answered
 from carom.daemon.cache import Clock
 from carom.daemon.fastpath import FastPath
+from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.server import Server, UserspaceCache
 from carom.daemon.service import Handler, Reply, Service
 from carom.include.abi import TTL_FLOOR
@@ -42,6 +44,17 @@ class Served(Answered):
             handler = self._voiding(handler)
         self.server = Server(self._udp, handler, self.cache)
         service._invalidate = self._invalidate
+
+    @property
+    def socket(self) -> socket.socket:
+        """Where requests come up."""
+        return self._udp
+
+    @property
+    def store(self) -> KeyValueStore | None:
+        """What its handler answers from, where that is carom's own store."""
+        store = getattr(self._service.handler, "__self__", None)
+        return store if isinstance(store, KeyValueStore) else None
 
     def _voiding(self, handler: Handler) -> Handler:
         """The handler of a key-value service: what it writes is void once it is written."""

@@ -178,10 +178,10 @@ struct payer {
 	u16 ipv4;         /* 1 for IPv4, 2 for all sources */
 };
 
-/* Bytes of replies in one second. */
+/* What was spent in one second: bytes of replies, say. */
 struct budget {
 	u64 second;
-	u64 bytes;
+	u64 spent;
 };
 
 struct prefix {

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,12 +167,13 @@ class Module(Resource):
             details=details,
         )
 
-    def program(self, name: str, hook: Literal["xdp", "tc", "cgroup"] = "xdp") -> int:
-        """Load a program and return its descriptor."""
+    def program(self, name: str, hook: Literal["xdp", "tc", "cgroup", "socket"] = "xdp") -> int:
+        """Load a program, once, and return its descriptor."""
         kind = {
             "xdp": self._bcc.BPF.XDP,
             "tc": self._bcc.BPF.SCHED_CLS,
             "cgroup": self._bcc.BPF.CGROUP_SKB,
+            "socket": self._bcc.BPF.SOCKET_FILTER,
         }[hook]
         said: list[str] = []
         try:
@@ -196,6 +197,18 @@ class Module(Resource):
     def cells(self, name: str, count: int) -> memoryview:
         """The u64 cells of a mmapable array: reads and writes need no system call."""
         return memoryview(mmap.mmap(self.map(name), count * 8)).cast("Q")
+
+    def ring(self, name: str, take: Callable[[bytes], None]) -> None:
+        """Have `drain` give every record of a ring buffer to `take`."""
+
+        def called(_cpu: Any, data: int, size: int) -> None:
+            take(ctypes.string_at(data, size))
+
+        self._module[name.encode()].open_ring_buffer(called)
+
+    def drain(self) -> None:
+        """Take what the ring buffers hold."""
+        self._module.ring_buffer_consume()
 
     def close(self) -> None:
         """Free programs and maps."""

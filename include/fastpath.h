@@ -8,6 +8,7 @@
 
 #include "abi.h"
 #include "bounded.h"
+#include "budget.h"
 #include "checksum.h"
 #include "hook.h"
 #include "maps.h"
@@ -172,7 +173,7 @@ static __always_inline enum verdict check_source(const struct request *request,
 	return prefix && *prefix ? UNDECIDED : PASS_ALLOW;
 }
 
-/* Count a reply's bytes in this second; false beyond the rate. Two CPUs may overlook each other. */
+/* Count a reply's bytes in this second; false beyond the rate. */
 static __always_inline bool spend(struct payer *payer, u64 rate, u32 bytes)
 {
 	struct budget *budget, fresh = {};
@@ -183,16 +184,11 @@ static __always_inline bool spend(struct payer *payer, u64 rate, u32 bytes)
 	budget = budgets.lookup(payer);
 	if (!budget) {
 		fresh.second = second;
-		fresh.bytes = bytes;
+		fresh.spent = bytes;
 		budgets.update(payer, &fresh);
 		return bytes <= rate;
 	}
-	if (budget->second != second) {
-		budget->second = second;
-		budget->bytes = 0;
-	}
-	__sync_fetch_and_add(&budget->bytes, bytes);
-	return *(volatile u64 *)&budget->bytes <= rate;
+	return within(budget, rate, bytes);
 }
 
 static __always_inline bool within_rates(const struct request *request,

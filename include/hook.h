@@ -10,6 +10,9 @@
 
 #include "abi.h"
 
+#define TC_ACT_UNSPEC (-1)  /* linux/pkt_cls.h: on to the next program */
+#define TC_ACT_SHOT 2
+
 struct packet {
 	void *context;  /* struct xdp_md or struct __sk_buff */
 	enum hook hook;

@@ -14,6 +14,7 @@ import functools
 import os
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 BPF_XDP = 37  # enum bpf_attach_type
 BPF_TCX_INGRESS = 46
@@ -92,6 +93,9 @@ def library() -> ctypes.CDLL:
         "bpf_link_update": [fd, fd, pointer],
         "bpf_prog_test_run_opts": [fd, pointer],
         "bpf_prog_load": [ctypes.c_int, pointer, pointer, pointer, ctypes.c_size_t, pointer],
+        "bpf_obj_get_info_by_fd": [fd, pointer, pointer],
+        "bpf_prog_get_fd_by_id": [u32],
+        "bpf_enable_stats": [ctypes.c_int],
         "libbpf_num_possible_cpus": [],
         "libbpf_probe_bpf_helper": [ctypes.c_int, ctypes.c_int, pointer],
         "bpf_prog_query": [fd, ctypes.c_int, u32, pointer, pointer, pointer],
@@ -185,6 +189,11 @@ def link_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
     return _check(library().bpf_link_create(program_fd, cgroup_fd, attach_type, None))
 
 
+def update_link(link_fd: int, program_fd: int) -> None:
+    """Put another program in a link's place, between two packets."""
+    _check(library().bpf_link_update(link_fd, program_fd, None))
+
+
 def cgroup_skb_has_netns_cookie() -> bool:
     """Whether this kernel's cgroup_skb programs can tell network namespaces apart."""
     result: int = library().libbpf_probe_bpf_helper(_CGROUP_SKB_TYPE, _GET_NETNS_COOKIE, None)
@@ -261,6 +270,43 @@ def send_frames(program_fd: int, frame: bytes, count: int, batch: int) -> None:
         batch_size=batch,
     )
     _check(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
+
+
+_INFO_BYTES, _INFO_ID, _INFO_RUNS = 256, 4, 192  # struct bpf_prog_info, linux/bpf.h
+
+
+class Runs(NamedTuple):
+    """How often a program ran while somebody had `enable_stats`, and for how long in all."""
+
+    nanoseconds: int
+    times: int
+
+
+def _info(program_fd: int) -> bytes:
+    info, length = ctypes.create_string_buffer(_INFO_BYTES), ctypes.c_uint32(_INFO_BYTES)
+    _check(library().bpf_obj_get_info_by_fd(program_fd, info, ctypes.byref(length)))
+    return info.raw
+
+
+def program_id(program_fd: int) -> int:
+    """The number by which the kernel knows a program."""
+    found: int = struct.unpack_from("=I", _info(program_fd), _INFO_ID)[0]
+    return found
+
+
+def program_by_id(program_id: int) -> int:
+    """A descriptor of a program; OSError where there is none."""
+    return _check(library().bpf_prog_get_fd_by_id(program_id))
+
+
+def runs(program_fd: int) -> Runs:
+    """run_time_ns and run_cnt of a program."""
+    return Runs(*struct.unpack_from("=QQ", _info(program_fd), _INFO_RUNS))
+
+
+def enable_stats() -> int:
+    """Have the kernel time every program's runs until this descriptor is closed."""
+    return _check(library().bpf_enable_stats(0))
 
 
 def possible_cpus() -> int:

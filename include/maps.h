@@ -35,7 +35,6 @@ BPF_TABLE(CACHE_TYPE, u64, struct medium_reply, medium_replies, CAPACITY);
 BPF_TABLE(CACHE_TYPE, u64, struct long_reply, long_replies, CAPACITY);
 BPF_F_TABLE("array", u32, u64, versions, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, lease, 1, BPF_F_MMAPABLE);  /* jiffies until which to answer */
-BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* jiffies, when last asked */
 BPF_HASH(services, struct endpoint, struct service, ENDPOINTS_MAX);
 BPF_HASH(own_addresses, struct address, u8, ENDPOINTS_MAX);
 BPF_ARRAY(served_ports, u64, 65536 / 64);                  /* a bit a port */

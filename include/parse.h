@@ -17,6 +17,15 @@
 #define VLAN_ID 0x0fff        /* of a tag's 16 bits */
 #define HEADERS_MAX 70        /* Ethernet, two VLAN tags, IPv6, UDP */
 
+/* At TC: headers where pointers reach them, for an skb may keep its bytes elsewhere. */
+static __always_inline void pull_headers(struct __sk_buff *skb)
+{
+	u32 length = skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX;
+
+	if ((void *)(long)skb->data + length > (void *)(long)skb->data_end)
+		bpf_skb_pull_data(skb, length);
+}
+
 struct cursor {
 	void *pos;
 	void *end;

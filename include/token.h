@@ -7,27 +7,13 @@
 #define CAROM_TOKEN_H
 
 #include "abi.h"
+#include "clock.h"
 #include "maps.h"
 #include "slot.h"
 
-#ifndef TICKS
-#define TICKS 250  /* jiffies a second; the loader says how many */
-#endif
 #ifndef SEED
 #define SEED 0x9e3779b97f4a7c15ull  /* the loader draws one */
 #endif
-
-static __always_inline u64 now(void)
-{
-#ifdef TEST_CLOCK
-	u32 only = 0;
-	u64 *jiffies = clock.lookup(&only);
-
-	return jiffies ? *jiffies : 0;
-#else
-	return bpf_jiffies64();
-#endif
-}
 
 static __always_inline u64 version(u32 cell)
 {

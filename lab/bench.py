@@ -110,7 +110,7 @@ class Bench:
             )
         )
         self._learn = self.fastpath.load("learn_frame")
-        self.clock = JiffiesClock(self.fastpath)
+        self.clock = JiffiesClock(self.fastpath.read_jiffies)
         self.fastpath.lease[0] = 2**64 - 1
         self.fastpath.allow(["198.18.0.0/15"])
         places = [(Protocol.RAW, *end) for end in _ENDS]

@@ -2,18 +2,6 @@
 /* The fast path at TC ingress: whole, or for what XDP has no room for. */
 #include "fastpath.h"
 
-#define TC_ACT_UNSPEC (-1)  /* linux/pkt_cls.h: on to the next program */
-#define TC_ACT_SHOT 2
-
-/* Headers where pointers reach them: an skb may keep its bytes elsewhere. */
-static __always_inline void pull_headers(struct __sk_buff *skb)
-{
-	u32 length = skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX;
-
-	if ((void *)(long)skb->data + length > (void *)(long)skb->data_end)
-		bpf_skb_pull_data(skb, length);
-}
-
 BPF_PROG_ARRAY(tc_next, 2);  /* tc_second, tc_fastpath */
 
 static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict)

@@ -19,7 +19,7 @@ from carom.include.netlink import Interface
 from carom.include.resource import Resource
 
 _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MIN_{INGRESS,EGRESS}, linux/pkt_sched.h
-_PRIORITY = 51_141
+PRIORITY = 51_141
 _HANDLE = 1
 _NAME = "carom:"  # and the owner's process
 _NO_LINKS = (errno.EINVAL, errno.EOPNOTSUPP)
@@ -31,8 +31,15 @@ log = structlog.get_logger()
 class TCLink(Resource):
     """One attached program; leaving the context detaches it. `kind` is `tcx` or `clsact`."""
 
-    def __init__(self, program_fd: int, interface: Interface, *, links: bool = True):
-        """Attach; with `links` False as on a kernel that has none.
+    def __init__(
+        self,
+        program_fd: int,
+        interface: Interface,
+        *,
+        links: bool = True,
+        priority: int = PRIORITY,
+    ):
+        """Attach; with `links` False as on a kernel that has none, where `priority` is its place.
 
         A filter of clsact outlives its owner's `kill -9`: the next start takes its place.
 
@@ -40,6 +47,7 @@ class TCLink(Resource):
         PrivilegeError, InterfaceError.
         """
         self.interface = interface
+        self._priority = priority
         self._fd: int | None = None
         self._made_qdisc = False
         try:
@@ -77,32 +85,43 @@ class TCLink(Resource):
             if self._made_qdisc:
                 stack.callback(netlink.tc, "del", "clsact", index)
             self._take_place(netlink)
-            netlink.tc(
-                "add-filter",
-                "bpf",
-                index,
-                _HANDLE,
-                fd=program_fd,
-                name=f"{_NAME}{os.getpid()}",
-                parent=_INGRESS,
-                prio=_PRIORITY,
-                classid=1,
-                direct_action=True,
-            )
+            self._put(netlink, "add-filter", program_fd)
             stack.pop_all()
+
+    def _put(self, netlink: Any, command: str, program_fd: int) -> None:
+        netlink.tc(
+            command,
+            "bpf",
+            self.interface.ifindex,
+            _HANDLE,
+            fd=program_fd,
+            name=f"{_NAME}{os.getpid()}",
+            parent=_INGRESS,
+            prio=self._priority,
+            classid=1,
+            direct_action=True,
+        )
+
+    def replace(self, program_fd: int) -> None:
+        """Put another program there, between two packets."""
+        if self._fd is not None:
+            libbpf.update_link(self._fd, program_fd)
+            return
+        with IPRoute() as netlink:
+            self._put(netlink, "replace-filter", program_fd)
 
     def _take_place(self, netlink: Any) -> None:
         """Remove what a killed carom left at our priority. Raises BusyError for anything else."""
         index, name = self.interface.ifindex, self.interface.name
         for priority, owner in _filters(netlink, index, _INGRESS):
-            if priority != _PRIORITY:
+            if priority != self._priority:
                 continue
             if not _is_left(owner):
                 raise BusyError(
-                    f"{name} already has a TC filter at priority {_PRIORITY}: {owner}",
+                    f"{name} already has a TC filter at priority {self._priority}: {owner}",
                     hint=f"see `tc filter show dev {name} ingress`",
                 )
-            netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=_PRIORITY)
+            netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=self._priority)
 
     def close(self) -> None:
         """Detach, and remove the qdisc if it was made for this."""
@@ -112,7 +131,9 @@ class TCLink(Resource):
         index = self.interface.ifindex
         try:
             with IPRoute() as netlink:
-                netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=_PRIORITY)
+                netlink.tc(
+                    "del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=self._priority
+                )
                 others = (_filters(netlink, index, parent) for parent in (_INGRESS, _EGRESS))
                 if self._made_qdisc and not any(others):
                     netlink.tc("del", "clsact", index)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The fast path at XDP, and two programs that userspace runs by hand. */
+/* The fast path at XDP, and a program that userspace runs by hand. */
 #include "fastpath.h"
 
 BPF_PROG_ARRAY(xdp_next, 1);  /* xdp_second */
@@ -38,8 +38,8 @@ int xdp_second(struct xdp_md *context)
 }
 
 /*
- * Userspace's hands, run by BPF_PROG_TEST_RUN and never attached. A version is added to here, for an
- * addition from userspace is not atomic with those of the kernel; jiffies can be read only here.
+ * Userspace's hand, run by BPF_PROG_TEST_RUN and never attached: an addition to a version from
+ * userspace is not atomic with those of the kernel.
  */
 int bump(struct xdp_md *context)
 {
@@ -55,15 +55,4 @@ int bump(struct xdp_md *context)
 		return XDP_ABORTED;
 	/* With its result in use this is ordered against all around it, on weakly ordered CPUs too. */
 	return __sync_fetch_and_add(counter, 1) == ~0ull ? XDP_ABORTED : XDP_PASS;
-}
-
-int read_clock(struct xdp_md *context)
-{
-	u32 only = 0;
-	u64 *jiffies = clock.lookup(&only);
-
-	if (!jiffies)
-		return XDP_ABORTED;
-	*jiffies = bpf_jiffies64();
-	return XDP_PASS;
 }

@@ -93,6 +93,10 @@ class Link(Resource):
                 else "is the interface still there?",
             ) from error
 
+    def replace(self, program_fd: int) -> None:
+        """Put another program there, between two packets."""
+        libbpf.update_link(self._fd, program_fd)
+
     def close(self) -> None:
         """Detach."""
         os.close(self._fd)

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* So much in a second, and no more. */
+#ifndef CAROM_BUDGET_H
+#define CAROM_BUDGET_H
+
+#include "abi.h"
+#include "clock.h"
+
+/* Spend from this second's; false beyond the rate. Two CPUs may overlook each other as it turns. */
+static __always_inline bool within(struct budget *budget, u64 rate, u64 amount)
+{
+	u64 second = now() / TICKS;
+
+	if (budget->second != second) {
+		budget->second = second;
+		budget->spent = 0;
+	}
+	__sync_fetch_and_add(&budget->spent, amount);
+	return *(volatile u64 *)&budget->spent <= rate;
+}
+
+#endif
