@@ -13,6 +13,7 @@ import typer
 
 from carom import __version__
 from carom.cli_cache import cache_app, status
+from carom.cli_filter import filter_app
 from carom.cli_lab import lab_app, ping
 from carom.cli_load import load
 from carom.cli_serve import front, serve
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache_app, name="cache")
+app.add_typer(filter_app, name="filter")
 app.add_typer(lab_app, name="lab")
 app.command()(serve)
 app.command()(front)

@@ -72,6 +72,13 @@ PrefixRate = Annotated[
     typer.Option(help="Bytes of replies a second to one /24 or IPv6 /64: 10M. 0: any."),
 ]
 TotalRate = Annotated[str | None, typer.Option(help="The same to all sources: 100M. 0: any.")]
+FilterName = Annotated[
+    str | None,
+    typer.Option(
+        "--filter", help="A filter before a kv service: `carom filter ls` has their names."
+    ),
+]
+FilterAt = Annotated[str | None, typer.Option(help="auto (where the cache is) | xdp | tc | socket")]
 Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")]
 
 
@@ -115,6 +122,8 @@ def serve(
         str | None, typer.Option(help="block | spin (burns a CPU, answers sooner)")
     ] = None,
     cpu: Annotated[int | None, typer.Option(help="Run on this CPU only.")] = None,
+    filter: FilterName = None,
+    filter_at: FilterAt = None,
     json: Json = False,
 ) -> None:
     """Run Python services behind their cache in the kernel, until SIGINT or SIGTERM."""
@@ -143,6 +152,8 @@ def serve(
         userspace_cache=userspace_cache,
         wait=wait,
         cpu=cpu,
+        filter=filter,
+        filter_at=filter_at,
     )
     interfaces, tables = _from_file(config) if config else ([], [{}])
     services: list[Service] = []

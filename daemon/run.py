@@ -66,17 +66,30 @@ class ReadyService(msgspec.Struct, kw_only=True):
         return f"{address}:{self.port} {self.protocol} {self.fast}"
 
 
+class ReadyFilter(msgspec.Struct, kw_only=True):
+    """A filter before the services, and where it is."""
+
+    name: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"filter {self.name} at {self.place} "
+
+
 class Ready(msgspec.Struct, kw_only=True):
     """The one line on stdout once packets are answered."""
 
     services: list[ReadyService]
     interfaces: list[ReadyInterface]
+    filter: ReadyFilter | None = None
     notes: list[str]
     pid: int
 
     def __str__(self) -> str:
         where = ", ".join(map(str, self.interfaces)) or "userspace only"
-        return f"ready {', '.join(map(str, self.services))} {where} pid {self.pid}"
+        return (
+            f"ready {', '.join(map(str, self.services))} {self.filter or ''}{where} pid {self.pid}"
+        )
 
 
 class Running:
@@ -267,9 +280,16 @@ class Running:
                 ReadyInterface(name=one.interface.name, hook=one.hook, mode=one.mode)
                 for one in self._attachments
             ],
+            filter=self._ready_filter(),
             notes=self._notes,
             pid=os.getpid(),
         )
+
+    def _ready_filter(self) -> ReadyFilter | None:
+        if not self._filtering:
+            return None
+        filter = self._filtering.filter
+        return ReadyFilter(name=filter.name, place=filter.place)
 
     def run(self) -> None:
         """Serve until Stop."""
@@ -293,8 +313,8 @@ class Running:
             "drop": lambda key, port=None: self._find(port).drop(key),
             "flush": lambda port=None: self._find(port).flush(),
             "filter": lambda: self._need_filter().show(),
-            "filter_use": lambda name: self._need_filter().use(name),
-            "filter_set": lambda name, value: self._need_filter().filter.set(name, value),
+            "filter_use": lambda filter: self._need_filter().use(filter),
+            "filter_set": lambda setting, value: self._need_filter().filter.set(setting, value),
             "filter_captures": lambda rate, limit: self._need_filter().captures(rate, limit),
         }
 

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`carom filter`: swap a running carom's filter, change it, and look at what it sees."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from carom.cli_cache import Json, Pid
+from carom.daemon import control
+from carom.errors import PrivilegeError, UsageError
+from carom.filters.capture import Capture
+from carom.filters.names import SAYS
+from carom.include import libbpf
+
+filter_app = typer.Typer(
+    help="Look at the filter of a running carom, change it, or swap it for another.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_POLL = 0.1  # seconds between looks for captures
+_BATCH = 100
+_SWITCH = {"on": 1, "off": 0}
+
+
+def _print_json(value: Any) -> None:
+    print(msgspec.json.encode(value).decode(), flush=True)
+
+
+@filter_app.command("ls")
+def list_filters(json: Json = False) -> None:
+    """List the filters that there are."""
+    if json:
+        _print_json(SAYS)
+        return
+    table = Table("filter", "accepts", box=None, pad_edge=False)
+    for name, says in SAYS.items():
+        table.add_row(name, says)
+    Console().print(table)
+
+
+@filter_app.command("show")
+def show(pid: Pid = None, json: Json = False) -> None:
+    """Show the filter that runs, and its settings."""
+    result = control.call("filter", pid)
+    if json:
+        _print_json(result)
+        return
+    settings = ", ".join(f"{name} {value}" for name, value in result["settings"].items())
+    print(f"{result['filter']} at {result['place']}: {settings}")
+
+
+@filter_app.command("use")
+def use(
+    name: Annotated[str, typer.Argument(help="A filter: `carom filter ls` has their names.")],
+    pid: Pid = None,
+    json: Json = False,
+) -> None:
+    """Swap the filter for another, without losing a packet."""
+    control.call("filter_use", pid, filter=name)
+    if json:
+        _print_json({"filter": name})
+    else:
+        print(f"{name} from now on")
+
+
+@filter_app.command("set")
+def set_(
+    settings: Annotated[
+        list[str],
+        typer.Argument(help="accept=on|off, rate=PUTS, client-rate=PUTS (a second; 0: any)."),
+    ],
+    pid: Pid = None,
+    json: Json = False,
+) -> None:
+    """Change settings of the filter that runs."""
+    wanted = dict(map(_setting, settings))
+    for name, value in wanted.items():
+        control.call("filter_set", pid, setting=name, value=value)
+    if json:
+        _print_json(wanted)
+    else:
+        print(", ".join(f"{name} {value}" for name, value in wanted.items()))
+
+
+def _setting(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if value in _SWITCH:
+        return name, _SWITCH[value]
+    if not value.isdigit():
+        raise UsageError(
+            f"{text!r} is no setting", hint="for example accept=off, rate=1000, client-rate=10"
+        )
+    return name, int(value)
+
+
+@filter_app.command("count")
+def count(pid: Pid = None, json: Json = False) -> None:
+    """Count what the filter saw, CPU by CPU: valid is what the server would understand."""
+    tallies: dict[str, list[int]] = control.call("filter", pid)["tallies"]
+    if json:
+        _print_json(tallies)
+        return
+    cpus = len(next(iter(tallies.values())))
+    table = Table("requests", *(f"cpu {n}" for n in range(cpus)), "all", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, values in tallies.items():
+        shown = "captures lost" if name == "lost" else name.replace("_", " ")
+        table.add_row(shown, *(f"{value:,}" for value in values), f"{sum(values):,}")
+    Console().print(table)
+
+
+@filter_app.command("print")
+def print_(
+    count: Annotated[
+        int | None, typer.Option("--count", "-c", min=1, help="Stop after so many packets.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.")] = None,
+    rate: Annotated[
+        int, typer.Option(help="Packets a second at most; others go uncaptured.")
+    ] = 100,
+    pcap: Annotated[
+        Path | None, typer.Option(help="Write them to this file instead, for Wireshark.")
+    ] = None,
+    pid: Pid = None,
+    json: Json = False,
+) -> None:
+    """Print the packets that the filter sees, their first 500 bytes, until Ctrl-C."""
+    captures = _captures(pid, rate, count, seconds)
+    if pcap:
+        _write(captures, pcap)
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        for one in captures:
+            if json:
+                _print_json(one)
+            else:
+                print(_line(one), flush=True)
+
+
+def _captures(
+    pid: int | None, rate: int, count: int | None, seconds: float | None
+) -> Iterator[Capture]:
+    end = None if seconds is None else time.monotonic() + seconds
+    left = count
+    while left != 0:
+        limit = _BATCH if left is None else min(_BATCH, left)
+        found = control.call("filter_captures", pid, rate=rate, limit=limit)
+        for one in found:
+            yield Capture(**{**one, "data": base64.b64decode(one["data"])})
+        left = None if left is None else left - len(found)
+        if end is not None and time.monotonic() >= end:
+            return
+        if len(found) < limit and left != 0:
+            time.sleep(_POLL)
+
+
+def _line(one: Capture) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(one.seconds))
+    judged = f"{'valid' if one.valid else 'invalid'} {'accepted' if one.accepted else 'rejected'}"
+    micros = int(one.seconds % 1 * 1e6)
+    return f"{clock}.{micros:06} {one.hook} {judged} {one.length} bytes: {one.packet().summary()}"
+
+
+def _write(captures: Iterator[Capture], path: Path) -> None:
+    """To a pcap file, whole after every packet; those of a socket have no Ethernet header."""
+    from scapy.data import DLT_EN10MB, DLT_RAW
+    from scapy.packet import Raw
+    from scapy.utils import PcapWriter
+
+    written, writer = 0, None
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            for one in captures:
+                if writer is None:
+                    kind = DLT_RAW if one.hook == "socket" else DLT_EN10MB
+                    writer = PcapWriter(str(path), linktype=kind, sync=True)
+                packet = Raw(one.data)
+                packet.time, packet.wirelen = one.seconds, one.length
+                writer.write(packet)
+                written += 1
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        if writer:
+            writer.close()
+    print(f"{written} packets in {path}" if writer else f"no packet came; {path} was not written")
+
+
+@filter_app.command("stats")
+def stats(
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long to measure.")] = 1.0,
+    pid: Pid = None,
+    json: Json = False,
+) -> None:
+    """Measure what a run of the filter's program takes, and of the fast path if it calls that."""
+    shown = control.call("filter", pid)
+    try:
+        timing = libbpf.enable_stats()
+    except PermissionError as error:
+        raise PrivilegeError("not allowed to time programs", hint="run it as root") from error
+    try:
+        program = libbpf.program_by_id(shown["program"])
+        before = libbpf.runs(program)
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(seconds)
+        after = libbpf.runs(program)
+    except FileNotFoundError as error:
+        raise UsageError("the filter was swapped meanwhile", hint="try again") from error
+    finally:
+        os.close(timing)
+    times, nanoseconds = after.times - before.times, after.nanoseconds - before.nanoseconds
+    if json:
+        _print_json({"filter": shown["filter"], "run_cnt": times, "run_time_ns": nanoseconds})
+    elif times:
+        print(f"{shown['filter']}: {times:,} runs, {nanoseconds / times:.0f} ns each")
+    else:
+        print(f"{shown['filter']}: it did not run", file=sys.stderr)
