@@ -96,7 +96,7 @@ class Filter(Resource):
     """One filter at one place: compiled on entry, gone on exit."""
 
     def __init__(self, name: Name, place: Place, ticks: int, *, test_clock: bool = False):
-        """Compile all filters, load this one. `ticks` are jiffies a second.
+        """Compile and load all filters, and take this one. `ticks` are jiffies a second.
 
         Raises PrivilegeError, CompileError, VerifierError.
         """
@@ -124,6 +124,8 @@ class Filter(Resource):
         )
         self._stack = contextlib.ExitStack()
         self._settings[ACCEPT] = 1
+        # All at once: a swap can then fail no more, and asks for no privilege.
+        self._programs = {one: self._module.program(_function(one), place) for one in NAMES}
         self.load(name)
 
     def read_jiffies(self) -> int:
@@ -133,7 +135,7 @@ class Filter(Resource):
 
     def load(self, name: Name) -> None:
         """Take this filter from now on; where one is attached, swap it between two packets."""
-        program = self._module.program(_function(name), self.place)
+        program = self._programs[name]
         for link in self._links:
             link.replace(program)
         self.name, self.program = name, program
