@@ -135,6 +135,7 @@ class Client:
                     tell(step, reply)
             result.complete = True
         result.seconds = time.perf_counter() - begin
+        self._forget_late(result)
         result.rate = (result.sent_valid + result.sent_invalid) / result.seconds
         return result
 
@@ -142,6 +143,7 @@ class Client:
         if step.word != "GET":
             self._send(step, pacer, result)
             return None
+        # A reply says nothing of its request: one that is here already is not this GET's.
         self._forget_late(result)
         self._send(step, pacer, result)
         result.values.append(None)  # its place, whatever ends the wait
@@ -193,7 +195,7 @@ class Client:
                 return reply
 
     def _forget_late(self, result: Result) -> None:
-        """A reply says nothing of its request: one that is here already is not the next one's."""
+        """Count what has come that nobody waited for."""
         while self._poll.poll(0):
             if self._receive(result) is not None:
                 result.late += 1
