@@ -86,8 +86,13 @@ def test_stop_ends_a_server_that_obeys(
     carom = serve("--app", "kv_stops", *arguments, **options)
     result_of(client(straight, "-b", behaviour))
     carom.check_clean(carom.wait())
+
+
+def test_a_server_that_is_gone(straight: Line) -> None:
     # Hosts bound how many refusals they send a second, so this waits for one.
-    after = client(straight, "-b", "odin", "--patience", "2s")
-    assert after.code == 1
-    assert f"nothing listens on {straight.address} port {PORT}" in after.stderr
-    assert json.loads(after.stdout)["refused"] > 0
+    ended = client(straight, "-b", "odin", "--patience", "2s")
+    assert ended.code == 1
+    assert f"nothing listens on {straight.address} port {PORT}" in ended.stderr
+    result = json.loads(ended.stdout)
+    assert result["refused"] > 0
+    assert result["values"] == [None, None]
