@@ -13,6 +13,7 @@ import typer
 
 from carom import __version__
 from carom.cli_cache import cache_app, status
+from carom.cli_client import client
 from carom.cli_filter import filter_app
 from carom.cli_lab import lab_app, ping
 from carom.cli_load import load
@@ -34,6 +35,7 @@ app.command()(front)
 app.command()(status)
 app.command()(ping)
 app.command()(load)
+app.command()(client)
 
 _verbose = False
 
