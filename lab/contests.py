@@ -281,24 +281,35 @@ MEMCACHED = Event(
 )
 
 
-def _beside(ground: Ground, *arguments: str) -> dict[str, float]:
-    """A plain server and a TCP stream beside a carom that nobody asks."""
+@contextlib.contextmanager
+def _around(ground: Ground, arguments: tuple[str, ...], bare: Mode | None) -> Iterator[None]:
+    """A carom that nobody asks, or in its place a bare program that passes everything."""
+    with contextlib.ExitStack() as stack:
+        if bare:
+            interface = ground.pair.server.interface
+            stack.enter_context(_attached(ground.server, interface, "pass", bare))
+        elif arguments:
+            stack.enter_context(_serving(ground, "-p", str(PORT), *arguments))
+        stack.enter_context(_met(ground, arguments))
+        yield
+
+
+def _beside(ground: Ground, *arguments: str, bare: Mode | None = None) -> dict[str, float]:
+    """What is beside it: a plain server and a TCP stream."""
     beside = PORT + 1
     address = ground.pair.server.address
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_serving(ground, "-p", str(beside), "--hook", "none", "--wait", "spin"))
-        if arguments:
-            stack.enter_context(_serving(ground, "-p", str(PORT), *arguments))
-        stack.enter_context(_met(ground, arguments))
+    plain = ("-p", str(beside), "--hook", "none", "--wait", "spin")
+    with _serving(ground, *plain), _around(ground, arguments, bare):
         trips = _ask(ground, _HITS, "echo", beside, spin=True)
         found = {SPINNING: trips.p50 / 1e3}
-    with contextlib.ExitStack() as stack:
-        if arguments:
-            stack.enter_context(_serving(ground, "-p", str(PORT), *arguments))
-        stack.enter_context(_met(ground, arguments))
+    with _around(ground, arguments, bare):
         seconds = ground.settings.seconds / 2
         sent: Any = ground.client.call("stream", address=address, port=_BULK_PORT, seconds=seconds)
     return {**found, BULK: sent * 8 / 1e9}
+
+
+def _beside_bare(ground: Ground, mode: Mode) -> dict[str, float]:
+    return _beside(ground, *_WAYS[mode], bare=mode)
 
 
 def _listen(ground: Ground) -> None:
@@ -309,15 +320,39 @@ BESIDE = Event(
     description="what an attached carom costs a service and a TCP stream on the same interface",
     subjects=(
         Subject("no carom", _beside),
+        Subject("bare native", functools.partial(_beside_bare, mode="native")),
+        Subject("bare generic", functools.partial(_beside_bare, mode="generic")),
         *_each_way("", _beside),
     ),
-    bars=tuple(
-        bar
-        for name in _WAYS
-        for bar in (
-            Bar(f"{name}: p50 of UDP, with / without", SPINNING, name, ("no carom",), at_most=1.05),
-            Bar(f"{name}: TCP, with / without", BULK, name, ("no carom",)),
-        )
+    bars=(
+        *(
+            bar
+            for name in _WAYS
+            for bar in (
+                Bar(
+                    f"{name}: p50 of UDP, with / without",
+                    SPINNING,
+                    name,
+                    ("no carom",),
+                    at_most=1.05,
+                ),
+                Bar(f"{name}: TCP, with / without", BULK, name, ("no carom",)),
+            )
+        ),
+        *(
+            bar
+            for name in ("native", "generic")
+            for bar in (
+                Bar(
+                    f"{name}: p50 of UDP, with / bare",
+                    SPINNING,
+                    name,
+                    (f"bare {name}",),
+                    at_most=1.05,
+                ),
+                Bar(f"{name}: TCP, with / bare", BULK, name, (f"bare {name}",)),
+            )
+        ),
     ),
     prepare=_listen,
 )
