@@ -25,11 +25,14 @@ from scapy.layers.l2 import Ether
 
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
-from carom.daemon.fastpath import Admit, FastPath, Place
+from carom.daemon.fastpath import Admit, FastPath, Place, jiffies_per_second
 from carom.errors import ExperimentError, UsageError
+from carom.filters.filter import Endpoint, Filter
+from carom.filters.names import NAMES
 from carom.include import libbpf
 from carom.include.abi import TTL_FLOOR, Fast, Protocol
 from carom.include.bpf import Module
+from carom.protocols import kv
 
 _MAC = "02:00:00:00:00:01"
 _ENDS = (("198.18.0.1", 40_000), ("198.18.0.2", 51_141))
@@ -183,6 +186,7 @@ def _cases(stack: contextlib.ExitStack) -> list[_Case]:
         *_sizes(cache),
         *_protocols(cache),
         *_defences(stack),
+        *_filters(stack),
     ]
 
 
@@ -247,6 +251,20 @@ def _defences(stack: contextlib.ExitStack) -> list[_Case]:
         bench = Bench(stack, **place)
         bench.fill(payload, bytes(32))
         cases.append(bench.case(f"hit: 32/32 bytes, {name}", payload))
+    return cases
+
+
+def _filters(stack: contextlib.ExitStack) -> list[_Case]:
+    """Every filter at XDP, by itself, on a PUT."""
+    place: Filter = stack.enter_context(Filter("simple", "xdp", jiffies_per_second()))
+    address, port = ipaddress.ip_address(_ENDS[1][0]), _PORTS[Protocol.KV]
+    place.filter([Endpoint(address, port, _LOOPBACK, bytes.fromhex(_MAC.replace(":", "")))])
+    put = frame(kv.Command(b"PUT", 10, 1).encode(), port)
+    cases = []
+    for name in NAMES:
+        place.load(name)
+        action = libbpf.XDP_DROP if name == "reject" else libbpf.XDP_PASS
+        cases.append(_Case(f"filter: {name}", True, place.program, [put], action))
     return cases
 
 
