@@ -43,7 +43,7 @@ struct request {
 	struct iphdr *ip;     /* of these two, the one that `ipv6` says */
 	struct ipv6hdr *ip6;
 	struct udphdr *udp;
-	bool ipv6;
+	u8 ipv6;              /* 1 or 0: of a bool clang 19 tests a bit, which the verifier forgets */
 	u16 outer;            /* VLAN ids, 0 for no tag */
 	u16 inner;
 	u16 length;           /* of the payload */

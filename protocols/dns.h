@@ -181,6 +181,13 @@ static __always_inline u64 dns_name(const u8 *message)
 	return 0;
 }
 
+/* Is a loop's place within the name? Left to itself clang counts down from `name`, unbounded. */
+static __always_inline bool dns_before(u64 *at, u64 name)
+{
+	asm volatile("" : "+r"(*at));
+	return *at < name;
+}
+
 /* 8 bytes of the question's name, `at` bytes into it; zero where it has ended. */
 static __always_inline u64 dns_name_word(const u8 *message, u64 at, u64 name)
 {
@@ -224,7 +231,7 @@ static __always_inline bool dns_question(const u8 *message, struct key *key)
 	name = dns_key_name(key);
 #pragma clang loop unroll(disable)
 	for (u64 at = 0; at < DNS_NAME_MAX; at += sizeof(u64)) {
-		if (at >= name)
+		if (!dns_before(&at, name))
 			break;
 		*(u64 *)(key->bytes + at) = dns_lower(dns_name_word(message, at, name));
 	}
@@ -322,7 +329,7 @@ static __always_inline void dns_spell(u8 *reply, const u8 *text, u64 name, u64 *
 	for (u64 at = 0; at < DNS_NAME_MAX; at += sizeof(u64)) {
 		u64 word;
 
-		if (at >= name)
+		if (!dns_before(&at, name))
 			break;
 		word = dns_name_word(text, at, name);
 		*(u64 *)(reply + DNS_HEADER + at) |= word;
@@ -588,7 +595,7 @@ static __always_inline bool dns_store(u8 *reply, u32 length, u64 name, struct dn
 	}
 #pragma clang loop unroll(disable)
 	for (u64 i = 0; i < DNS_NAME_MAX; i += sizeof(u64)) {
-		if (i >= name)
+		if (!dns_before(&i, name))
 			break;
 		*(u64 *)(reply + DNS_HEADER + i) ^= dns_name_word(reply, i, name);
 	}
