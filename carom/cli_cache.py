@@ -59,7 +59,9 @@ def status(pid: Pid = None, json: Json = False) -> None:
     for part in ("cache", "userspace_cache", "server"):
         for name, value in (result[part] or {}).items():
             table.add_row(f"{part.replace('_', ' ')} {name.replace('_', ' ')}", f"{value:,}")
-    for hook, verdicts in {**result["hooks"], "edge": result["edge"]}.items():
+    tallies = result["filter"]["tallies"] if result["filter"] else {}
+    seen = {name: sum(values) for name, values in tallies.items()}
+    for hook, verdicts in {"filter": seen, **result["hooks"], "edge": result["edge"]}.items():
         for name, value in verdicts.items():
             if value:
                 table.add_row(f"{hook} {name.replace('_', ' ')}", f"{value:,}")

@@ -189,6 +189,8 @@ def test_the_command_line(serve: Callable[..., Carom], straight: Line, peer: Cli
     assert lines[0].split()[-1] == "all"
     assert next(one for one in lines if one.startswith("invalid rejected")).split()[-1] == "1"
     assert sum(json.loads(said("count", "--json"))["valid_accepted"]) == 1
+    status = run(straight.server, "status", *pid).stdout.splitlines()
+    assert ["filter", "invalid", "rejected", "1"] in [line.split() for line in status]
 
 
 @pytest.mark.parametrize(
