@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Packets as a socket's edge has them: from the IP header on, with the socket that they belong to. */
+/* Packets as a socket's edge has them: from the IP header on, with the socket they belong to. */
 #ifndef CAROM_EDGE_H
 #define CAROM_EDGE_H
 

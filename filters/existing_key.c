@@ -2,7 +2,8 @@
 /* existing-key: valid commands, GET and DELETE only where their key exists.
  *
  * The server says which keys it holds, but a PUT may still be on its way to it: PUTs are counted as
- * they pass, and where the server has seen fewer when it said that a key is gone, the key exists. */
+ * they pass, and where the server had seen fewer when it said that a key is gone, the key exists.
+ */
 #include "filter.h"
 
 #define KEYS_MAX 262144

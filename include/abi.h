@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The one contract between kernel and userspace: limits, verdicts, keys, entries. abi.py mirrors it. */
+/* The contract between kernel and userspace: limits, verdicts, keys, entries. abi.py mirrors it. */
 #ifndef CAROM_ABI_H
 #define CAROM_ABI_H
 
@@ -119,7 +119,7 @@ struct watch {
 	u64 netns;     /* only this network namespace's replies are learned, by its cookie; 0: any */
 };
 
-/* One request on its way through a server: of this client, this service, with this id of its own. */
+/* One request on its way through a server: of this client, this service, with its own id. */
 struct asked {
 	struct address client;
 	u64 key_hash;  /* of the key that it reads; 0 for a write */

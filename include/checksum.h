@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Internet checksum arithmetic (RFC 1071): one's-complement sums of 16-bit words in memory order. */
+/* Internet checksums (RFC 1071): one's-complement sums of 16-bit words in memory order. */
 #ifndef CAROM_CHECKSUM_H
 #define CAROM_CHECKSUM_H
 

@@ -155,7 +155,7 @@ static __always_inline enum verdict look_up(struct scratch *scratch)
 	return HIT;
 }
 
-/* The last look before an answer, for it costs look-ups: is the source one of ours, or not allowed? */
+/* The last look before an answer, for it costs look-ups: is the source ours, or not allowed? */
 static __always_inline enum verdict check_source(const struct request *request,
 						 const struct service *service)
 {

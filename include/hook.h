@@ -44,7 +44,8 @@ static __always_inline u32 packet_ifindex(const struct packet *packet)
 				   : ((struct __sk_buff *)packet->context)->ifindex;
 }
 
-static __always_inline long packet_load(const struct packet *packet, u32 offset, void *to, u32 length)
+static __always_inline long packet_load(const struct packet *packet, u32 offset, void *to,
+					u32 length)
 {
 	return packet->hook == XDP ? bpf_xdp_load_bytes(packet->context, offset, to, length)
 				   : bpf_skb_load_bytes(packet->context, offset, to, length);

@@ -37,7 +37,7 @@ struct vlan_tag {
 	__be16 type;  /* of what follows */
 };
 
-/* One request. The pointers die when the packet's size or bytes change; `locate` finds them again. */
+/* One request. Its pointers die when the packet's size or bytes change; `locate` renews them. */
 struct request {
 	struct ethhdr *eth;
 	struct iphdr *ip;     /* of these two, the one that `ipv6` says */

@@ -34,7 +34,7 @@ static __always_inline void swap_ipv4(struct iphdr *ip, u16 payload_length)
 	ip->check = ~fold(ipv4_sum(ip));
 }
 
-/* Traffic class and flow label are cleared: the class for the same reason, the label is the sender's. */
+/* Traffic class and flow label are cleared: the class as above, the label is the sender's. */
 static __always_inline void swap_ipv6(struct ipv6hdr *ip, u16 payload_length)
 {
 	struct in6_addr client = ip->saddr;

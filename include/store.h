@@ -8,8 +8,8 @@
 #include "token.h"
 
 /*
- * What a fill is made from. `reply` is as long_reply has it; a medium_reply fits over its front, and
- * then has its tail inside it.
+ * What a fill is made from. `reply` is as long_reply has it; a medium_reply fits over its front,
+ * and then has its tail inside it.
  */
 struct draft {
 	struct key key;
@@ -75,8 +75,8 @@ static __always_inline bool store_entry(struct draft *draft, u64 stamp)
 }
 
 /*
- * Store draft->bytes, of which `length` are the reply, under draft->key, with a miss's token and for
- * `ttl` seconds. False when the cache has no room.
+ * Store draft->bytes, of which `length` are the reply, under draft->key, with a miss's token and
+ * for `ttl` seconds. False when the cache has no room.
  */
 static __always_inline bool store(struct draft *draft, const struct pending *pending, u32 length,
 				  u32 stored, u32 ttl)

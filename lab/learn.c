@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* For bench: a frame that holds a protocol's number and a reply is learned as at the socket's edge. */
+/* For bench: a frame with a protocol's number and a reply is learned as at the socket's edge. */
 #include "abi.h"
 #include "bounded.h"
 #include "protocols.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The load generator: requests sent as live frames, their replies met, verified and timed in XDP. */
+/* The load generator: requests sent as live frames, replies met, verified and timed in XDP. */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/if_ether.h>
 #include <uapi/linux/in.h>
@@ -38,7 +38,7 @@
 
 /* Round trips in nanoseconds: 64 buckets for each power of two, of 1 ns below 128. */
 #define SUB_BITS 6
-#define BUCKETS 2048             /* for up to 2^37 ns; the timeout is less. A power of two: masked */
+#define BUCKETS 2048             /* up to 2^37 ns; the timeout is less. A power of two: masked */
 
 struct settings {
 	u8 their_mac[ETH_ALEN];

@@ -97,7 +97,7 @@ static __always_inline u32 forget(u16 *cell, u32 value)
 
 /*
  * The high bits of the bytes that end a key: 0 to 0x0f, and space. Right up to the lowest one.
- * A key should have no other control character either, but memcaslap's do, and memcached takes them.
+ * A key should have no other control character either, but memcaslap's do: memcached takes them.
  */
 static __always_inline u64 outside_key(u64 word)
 {
