@@ -327,7 +327,7 @@ class Generator(Resource):
         outcomes = dict(zip(names, cells.sum(axis=0).tolist(), strict=False))
         minima = cells[:, _OUTCOMES + 1]
         return outcomes, Tally(
-            cells[:, _OUTCOMES + 3 :].sum(axis=0),
+            cells[:, _OUTCOMES + 3 :].sum(axis=0, dtype=np.uint64),
             total=int(cells[:, _OUTCOMES].sum()),
             minimum=int(minima[minima > 0].min(initial=2**63)) if minima.any() else 0,
             maximum=int(cells[:, _OUTCOMES + 2].max()),
