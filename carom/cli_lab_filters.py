@@ -16,6 +16,7 @@ from carom.lab import filter_plots, filter_tables, results
 from carom.lab.filter_grid import FULL, NAMES_OF_BOTH, SHORT, Settings
 from carom.lab.filter_run import run
 
+_WIDTH = 120
 _OPTIONS = (
     "--packets, --percents, --repetitions, --filter, --behaviour, --equal-length, --full, --seed"
 )
@@ -62,7 +63,10 @@ def run_filters(name: str, settings: Settings, output: Path, bar: Any, *, json: 
     if json:
         print(msgspec.json.encode({"folder": str(folder), "complete": found.complete}).decode())
         return found.complete
-    filter_tables.show(found, Console())
+    console = Console()
+    if not console.is_terminal:  # a file has room for the tables
+        console.width = max(console.width, _WIDTH)
+    filter_tables.show(found, console)
     print(f"results and plots: {folder}")
     for picture in pictures:
         print(f"  {picture.name}")

@@ -22,11 +22,13 @@ DPI = 190
 GREY = "#595959"
 
 
-def page(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches, and its axes row by row; those of a row share their scale."""
+def page(
+    height: float, rows: int = 1, columns: int = 1, *, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches, and its axes row by row; those of a row may share their scale."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    share: Literal["row", "none"] = "row" if rows > 1 else "none"
+    share: Literal["row", "none"] = "row" if rows > 1 and shared else "none"
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=share).flat)
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)

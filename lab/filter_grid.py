@@ -65,7 +65,7 @@ SHORT = Settings(
     percents=(0.0, 50.0, 99.0),
     repetitions=3,
     rates=(20_000.0, 80_000.0, 0.0),
-    knee_packets=10_000,
+    knee_packets=5_000,
     knee_repetitions=2,
 )
 """What takes less than a minute."""

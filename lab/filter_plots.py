@@ -34,6 +34,7 @@ MARKERS: dict[Series, str] = {
 _PATHS: dict[str, Series] = {"userspace": "userspace", "kernel": "socket"}
 """The published paths, and which of our series does the same."""
 
+_ASIDE = 1.06
 _SERVERS = {"rust": "-", "haskell": ":"}
 SUBTRACTED = "Published times without their 2 s of start-up; under 10 ms nothing is left to draw."
 
@@ -43,30 +44,39 @@ At = Callable[[Series], list[tuple[float, Estimate]]]
 
 def plot(results: FilterResults, folder: Path) -> list[Path]:
     """Draw what the run's experiments are about; returns the files written."""
-    table = Table(results)
+    table = filter_stats.grid(results)
     if not table.packets:
         return []
     written = []
     if results.experiment != "filter-loss":
-        written += [cpu(table, folder / "cpu.png"), wall(table, folder / "wall.png")]
+        paced = filter_stats.slowest(results)
+        written += [cpu(table, paced, folder / "cpu.png"), wall(table, folder / "wall.png")]
     if results.experiment != "filter-throughput":
         written.append(loss(table, folder / "loss.png"))
     return written
 
 
-def cpu(table: Table, path: Path) -> Path:
-    """CPU time a packet against the share of invalid packets: the server's, the machine's."""
-    figure, (left, right) = page(4.2, 1, 2)
-    packets = table.packets[-1]
-    for axes, title, of in (
-        (left, "the server's process", filter_stats.server_cpu),
-        (right, "the whole machine", filter_stats.machine_cpu),
-    ):
-        _lines(axes, table, _by_percent(table, _micro(of), packets))
+def cpu(table: Table, paced: tuple[float, Table] | None, path: Path) -> Path:
+    """CPU time a packet against the share of invalid packets: the server's, the machine's.
+
+    The server's also at an equal rate, where that was measured.
+    """
+    panels = [
+        ("the server's process", table, filter_stats.server_cpu),
+        ("the whole machine", table, filter_stats.machine_cpu),
+    ]
+    if paced:
+        panels.insert(1, (f"the same at {paced[0]:,.0f}/s", paced[1], filter_stats.server_cpu))
+    figure, all_axes = page(4.2, 1, len(panels))
+    for axes, (title, of, time) in zip(all_axes, panels, strict=True):
+        points = _by_percent(of, _micro(time), of.packets[-1])
+        _lines(axes, of, points)
         axes.set_title(title, loc="left")
         _percents(axes)
-    left.set_ylabel("CPU time a packet, µs")
-    _heading(figure, left, f"CPU time, {packets:,} packets")
+        values = [one.value for line in of.series for _, one in points(line)]
+        axes.set_ylim(0, 1.4 * max(values))  # a wide interval may not squeeze all else
+    all_axes[0].set_ylabel("CPU time a packet, µs")
+    _heading(figure, all_axes[0], f"CPU time, {table.packets[-1]:,} packets")
     note = "The machine's has the client's sending in it, and other programs."
     return save(figure, f"{_bars_of(table)} {note}", path)
 
@@ -75,7 +85,7 @@ def wall(table: Table, path: Path) -> Path:
     """Wall time against packets where most are invalid, ours and the published."""
     figure, (left, right) = page(4.2, 1, 2)
     percent = most_invalid(table)
-    _lines(left, table, _by_packets(table, _whole, percent))
+    _lines(left, table, _by_packets(table, _whole, percent), apart=True)
     for name, series in _PATHS.items():
         times = published_tables.filter_seconds()
         points = [
@@ -97,29 +107,31 @@ def wall(table: Table, path: Path) -> Path:
 
 def loss(table: Table, path: Path) -> Path:
     """PUTs lost against the share of invalid packets, and against packets; published beside."""
-    figure, (share, share_theirs, count, count_theirs) = page(6.6, 2, 2)
+    figure, (share, share_theirs, count, count_theirs) = page(6.6, 2, 2, shared=False)
     packets, percent = table.packets[-1], _middle(table)
     percents = [one for one in table.percents if one < 100]
     _lines(share, table, _by_percent(table, _lost, packets, percents))
-    _lines(count, table, _by_packets(table, _lost, percent))
+    _lines(count, table, _by_packets(table, _lost, percent), apart=True)
     rows = published_tables.filter_loss()
     for server, dashes in _SERVERS.items():
         for name, series in _PATHS.items():
             same = [row for row in rows if (row.server, row.path) == (server, name)]
             by_percent = [(r.percent, 100 * r.loss) for r in same if r.packets == packets]
             by_packets = [(r.packets, 100 * r.loss) for r in same if r.percent == percent]
-            label = f"published, {server}, {name}"
+            label = f"{server.capitalize()}, {name}"
             _published(share_theirs, by_percent, series, dashes, label)
             _published(count_theirs, by_packets, series, dashes)
     for axes in (share, share_theirs):
-        axes.set_title("this run" if axes is share else "published", loc="left")
+        axes.set_title("this run" if axes is share else "published, own scale", loc="left")
         axes.set_ylabel(f"PUTs lost, %, of {packets:,} packets" if axes is share else "")
         _percents(axes)
     for axes in (count, count_theirs):
         axes.set_ylabel(f"PUTs lost, %, {percent:g} % invalid" if axes is count else "")
         _packets(axes)
     for axes in (share, count):
-        axes.set_ylim(0, 102)
+        axes.set_ylim(-2, 102)
+    for axes in (share_theirs, count_theirs):
+        axes.set_ylim(-0.02 * axes.get_ylim()[1], max(1.0, axes.get_ylim()[1]))
     share_theirs.legend(frameon=False, fontsize=8)
     _heading(figure, share, "Loss as fast as it goes")
     return save(figure, _bars_of(table), path)
@@ -155,11 +167,13 @@ def _by_packets(table: Table, figure: Figure, percent: float) -> At:
     ]
 
 
-def _lines(axes: Axes, table: Table, points: At) -> None:
+def _lines(axes: Axes, table: Table, points: At, *, apart: bool = False) -> None:
+    """A line a series, each a little aside; `apart` on a log scale."""
     for series in (one for one in SERIES if one in table.series):
         where, estimates = zip(*points(series), strict=True)
+        aside = SERIES.index(series) - (len(SERIES) - 1) / 2  # so that none hides another
         axes.errorbar(
-            where,
+            [one * _ASIDE**aside if apart else one + aside for one in where],
             [one.value for one in estimates],
             yerr=margins(estimates),
             color=COLOURS[series],

@@ -45,15 +45,28 @@ def done(one: FilterRun) -> float:
     return one.done_rate
 
 
-class Table:
-    """The runs of the grid by point and repetition."""
+def grid(results: FilterResults) -> Table:
+    """The runs of the grid, sent as fast as it goes."""
+    return Table(one for one in results.runs if not one.cell.knee)
 
-    def __init__(self, results: FilterResults):
+
+def slowest(results: FilterResults) -> tuple[float, Table] | None:
+    """The lowest rate at which the knee was looked for, and its runs: there the load is equal."""
+    runs = [one for one in results.runs if one.cell.knee and one.cell.rate]
+    if not runs:
+        return None
+    rate = min(one.cell.rate for one in runs)
+    return rate, Table(one for one in runs if one.cell.rate == rate)
+
+
+class Table:
+    """Runs by point and repetition."""
+
+    def __init__(self, runs: Iterable[FilterRun]):
         self._runs: dict[Point, dict[int, FilterRun]] = {}
-        for one in results.runs:
-            if not one.cell.knee:
-                at = one.cell.series, one.cell.packets, one.cell.percent
-                self._runs.setdefault(at, {})[one.index] = one
+        for one in runs:
+            at = one.cell.series, one.cell.packets, one.cell.percent
+            self._runs.setdefault(at, {})[one.index] = one
         self.packets = sorted({packets for _, packets, _ in self._runs})
         self.percents = sorted({percent for _, _, percent in self._runs})
         self.series = list(dict.fromkeys(series for series, _, _ in self._runs))

@@ -22,10 +22,18 @@ TITLES: dict[str, str] = {
 
 def show(results: FilterResults, console: Console) -> None:
     """Print what was measured: both experiments, or the one that was run."""
-    table = Table(results)
+    table = filter_stats.grid(results)
+    if not table.packets:
+        console.print("nothing of the grid was measured", highlight=False)
+        return
     share = filter_verdict.most_invalid(table)
-    console.print(f"At {share:g} % invalid, {table.packets[-1]:,} packets:")
-    console.print(foremost(table), "")
+    console.print(f"At {share:g} % invalid, {table.packets[-1]:,} packets, as fast as it goes:")
+    console.print(foremost(table, *TIMES), "")
+    paced = filter_stats.slowest(results)
+    if paced:
+        share = filter_verdict.most_invalid(paced[1])
+        console.print(f"At {share:g} % invalid, {paced[0]:,.0f} packets/s, where all get the same:")
+        console.print(foremost(paced[1], *list(TIMES)[1:]), "")
     if results.experiment != "filter-loss":
         for name, title in TITLES.items():
             console.print(f"{title}: µs a packet in userspace, and userspace's over each filter's")
@@ -41,14 +49,17 @@ def show(results: FilterResults, console: Console) -> None:
     console.print("\n" + _about(results), highlight=False)
 
 
-def foremost(table: Table) -> Rich:
-    """What filtering gains where almost all is invalid."""
+def foremost(table: Table, *names: str) -> Rich:
+    """What filtering gains in these times where almost all is invalid."""
     at = table.packets[-1], filter_verdict.most_invalid(table)
-    found = _table("userspace / kernel", *TIMES, "points fewer lost")
+    found = _table("userspace / kernel", *names, "points fewer lost")
     for series in (one for one in KERNEL if one in table.series):
         found.add_row(
             NAMES[series],
-            *(words.bracket(table.gain(figure, (series, *at))) for figure in TIMES.values()),
+            *(
+                words.bracket(table.gain(figure, (series, *at)))
+                for figure in map(TIMES.__getitem__, names)
+            ),
             filter_verdict.points(table.saved(filter_stats.loss, (series, *at))),
         )
     return found
@@ -155,5 +166,5 @@ def _about(results: FilterResults) -> str:
 def _table(*headings: str) -> Rich:
     table = Rich(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for number, name in enumerate(headings):
-        table.add_column(name, justify="right" if number else "left")
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
     return table

@@ -69,50 +69,53 @@ def sentences(table: Table) -> list[str]:
 
 def _less_time(table: Table, name: str) -> list[str]:
     """Without 0 % invalid, where there is nothing to gain."""
-    lines = []
+    lines, sides = [], []
     for series in _kernel(table):
         gains = {
             percent: table.gain(TIMES[name], (series, table.packets[-1], percent))
             for percent in table.percents
             if percent > 0
         }
-        came = outcome([side(one, 1) for one in gains.values()])
+        came = [side(one, 1) for one in gains.values()]
+        sides += came
         at = most_invalid(table)
         lines.append(
-            f"   {NAMES[series]}, {name}: {came}; at {at:g} % invalid userspace takes "
+            f"      {NAMES[series]}: {outcome(came)}; at {at:g} % invalid userspace takes "
             f"{words.bracket(gains.get(at))} times as much"
         )
-    return lines
+    return [f"   {name}, all places: {outcome(sides)}", *lines]
 
 
 def _less_loss(table: Table) -> list[str]:
     """Without 100 % invalid, where there is nothing to lose."""
-    lines = []
+    lines, sides = [], []
     for series in _kernel(table):
         saved = {
             percent: table.saved(filter_stats.loss, (series, table.packets[-1], percent))
             for percent in table.percents
             if 0 < percent < 100
         }
-        came = outcome([side(one, 0) for one in saved.values()])
+        came = [side(one, 0) for one in saved.values()]
+        sides += came
         at = most_invalid(table)
         lines.append(
-            f"   {NAMES[series]}: {came}; at {at:g} % invalid {points(saved.get(at))} percentage "
-            "points fewer"
+            f"      {NAMES[series]}: {outcome(came)}; at {at:g} % invalid {points(saved.get(at))} "
+            "percentage points fewer"
         )
-    return lines
+    return [f"   PUTs lost, all places: {outcome(sides)}", *lines]
 
 
 def _growth(table: Table, name: str) -> list[str]:
-    lines = []
+    """By the slope of the gain's logarithm over all shares that were measured."""
+    lines, sides = [], []
     for series in _kernel(table):
         grown = table.growth(TIMES[name], series, table.packets[-1])
-        words_of = {1: "holds", -1: "the opposite holds", 0: "not shown either way"}
+        sides.append(side(grown, 1))
         lines.append(
-            f"   {NAMES[series]}, {name}: {words_of[side(grown, 1)]}; from 0 to 100 % invalid the "
-            f"gain becomes {words.bracket(grown)} times as large"
+            f"      {NAMES[series]}: {outcome(sides[-1:])}; from 0 to 100 % invalid the gain "
+            f"becomes {words.bracket(grown)} times as large"
         )
-    return lines
+    return [f"   {name}, all places: {outcome(sides)}", *lines]
 
 
 def points(estimate: Estimate | None) -> str:

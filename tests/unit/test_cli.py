@@ -35,6 +35,8 @@ def test_lab_list_names_the_experiments() -> None:
         "load",
         "memcached",
         "beside",
+        "filter-throughput",
+        "filter-loss",
     }
 
 
