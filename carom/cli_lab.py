@@ -242,11 +242,11 @@ def lab_run(
             hint="there are " + ", ".join(_descriptions()),
         )
     filters = [name for name in names if name in NAMES_OF_BOTH]
-    of_filters = {name: given.pop(name) for name in _OF_FILTERS if name in given and not filters}
-    if of_filters or (full and not filters):
-        option = next(iter(of_filters), "full").replace("_", "-")
-        raise UsageError(f"{names[0]} has no --{option}", hint="the filter experiments have it")
     both = _filter_settings(filters, given, short=short, full=full) if filters else None
+    theirs = [name for name in _OF_FILTERS if given.pop(name, None) is not None]
+    if not filters and (theirs or full):
+        option = [*theirs, "full"][0].replace("_", "-")
+        raise UsageError(f"{names[0]} has no --{option}", hint="the filter experiments have it")
     names = [name for name in names if name not in filters[1:]]
     contests = {
         name: _contest_settings(name, given, short=short) for name in names if name in CONTESTS

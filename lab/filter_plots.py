@@ -73,8 +73,8 @@ def cpu(table: Table, paced: tuple[float, Table] | None, path: Path) -> Path:
         _lines(axes, of, points)
         axes.set_title(title, loc="left")
         _percents(axes)
-        values = [one.value for line in of.series for _, one in points(line)]
-        axes.set_ylim(0, 1.4 * max(values))  # a wide interval may not squeeze all else
+        values = [one.value for line in of.series for _, one in points(line) if one.value > 0]
+        axes.set_ylim(0, 1.4 * max(values, default=1.0))  # wide intervals may not squeeze the rest
     all_axes[0].set_ylabel("CPU time a packet, µs")
     _heading(figure, all_axes[0], f"CPU time, {table.packets[-1]:,} packets")
     note = "The machine's has the client's sending in it, and other programs."

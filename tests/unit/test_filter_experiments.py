@@ -229,6 +229,14 @@ def test_one_experiment_shows_its_own(tmp_path: Path) -> None:
         assert {one for one in titles if one in said.getvalue()} == {title}
 
 
+@pytest.mark.parametrize("count", [1, 4, 9, 17])
+def test_what_an_interrupt_leaves_is_shown(tmp_path: Path, count: int) -> None:
+    runs = [fake.one("tc", 0.0, 0, rate=20.0, knee=True), *fake.grid()][:count]
+    found = fake.results(runs)
+    filter_tables.show(found, Console(width=140, file=io.StringIO()))
+    assert bool(filter_plots.plot(found, tmp_path)) == (count > 1)
+
+
 def test_published_times_are_without_their_start_up() -> None:
     assert published_tables.filter_seconds()[1_000_000, 1.0, "kernel"] == pytest.approx(0.575)
     assert published_tables.filter_ratio(1_000_000, 1.0) == pytest.approx(0.5 / 0.575)
