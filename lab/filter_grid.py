@@ -78,14 +78,16 @@ def cells(settings: Settings, series: Series, index: int, *, knee: bool) -> list
         for packets in dict.fromkeys(settings.packets)
         for percent in dict.fromkeys(settings.percents)
     ]
-    if not knee or index >= settings.knee_repetitions:
+    if not knee:
         return grid
+    # At the slowest rate the series are compared as well: it has every repetition.
+    rates = settings.rates if index < settings.knee_repetitions else settings.rates[:1]
     return grid + [
         FilterCell(
             series=series, percent=percent, packets=settings.knee_packets, rate=rate, knee=True
         )
         for percent in settings.knee_percents
-        for rate in settings.rates
+        for rate in rates
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from carom.lab import filter_stats, published_tables
 from carom.lab.canvas import margins, page, save, what_bars_are
@@ -100,6 +100,7 @@ def wall(table: Table, path: Path) -> Path:
         _packets(axes)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     left.set_ylabel("wall time, s (log scale)")
     _heading(figure, left, f"Wall time, {percent:g} % invalid")
     return save(figure, f"{_bars_of(table)} {SUBTRACTED}", path)
