@@ -148,10 +148,12 @@ def show_times(rows: dict[str, Any]) -> None:
 
 
 def _descriptions() -> dict[str, str]:
+    from carom.lab import filter_grid
     from carom.lab.contests import CONTESTS
     from carom.lab.grid import DESCRIPTIONS
 
-    return {**DESCRIPTIONS, **{name: event.description for name, event in CONTESTS.items()}}
+    contests = {name: event.description for name, event in CONTESTS.items()}
+    return {**DESCRIPTIONS, **contests, **filter_grid.DESCRIPTIONS}
 
 
 @lab_app.command("list")
@@ -165,7 +167,7 @@ def lab_list(json: Json = False) -> None:
         print(msgspec.json.encode(descriptions).decode())
         return
     for name, description in descriptions.items():
-        print(f"{name:10} {description}")
+        print(f"{name:17} {description}")
 
 
 @lab_app.command("run")
@@ -185,6 +187,20 @@ def lab_run(
     size: Annotated[int | None, typer.Option(help="Bytes of a request.")] = None,
     mode: Annotated[str | None, typer.Option(help="auto | native | generic")] = None,
     seed: Annotated[int | None, typer.Option(help="Which random draws and order.")] = None,
+    packets: Annotated[
+        str | None, typer.Option(help="Filters: how many, 100,1000 to 1000000 or others.")
+    ] = None,
+    percents: Annotated[
+        str | None, typer.Option(help="Filters: how many are invalid, 0,1,25,50,75,99,100.")
+    ] = None,
+    filter: Annotated[str | None, typer.Option(help="Filters: which one.")] = None,
+    behaviour: Annotated[str | None, typer.Option(help="Filters: frigg | frey")] = None,
+    equal_length: Annotated[
+        bool, typer.Option("--equal-length", help="Filters: invalid packets as long as PUTs.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Filters: up to 10,000,000 packets, as published.")
+    ] = False,
     on: Annotated[str, typer.Option(help="The pair: netns.")] = "netns",
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
     json: Json = False,
@@ -193,6 +209,7 @@ def lab_run(
     try:
         from carom.lab import grid
         from carom.lab.contests import CONTESTS
+        from carom.lab.filter_grid import NAMES_OF_BOTH
     except ImportError as error:
         missing(error)
     from carom.daemon.options import seconds as duration
@@ -209,6 +226,11 @@ def lab_run(
         "size": size,
         "mode": mode,
         "seed": seed,
+        "packets": tuple(int(one) for one in _numbers(packets, "packets")) if packets else None,
+        "percents": _numbers(percents, "percents") if percents else None,
+        "filter": filter,
+        "behaviour": behaviour,
+        "equal_length": equal_length or None,
     }
     given = {name: value for name, value in given.items() if value is not None}
     base = grid.short(names) if short else {}
@@ -219,11 +241,18 @@ def lab_run(
             f"there is no experiment {unknown[0]!r}",
             hint="there are " + ", ".join(_descriptions()),
         )
+    filters = [name for name in names if name in NAMES_OF_BOTH]
+    both = _filter_settings(filters, given, short=short, full=full) if filters else None
+    theirs = [name for name in _OF_FILTERS if given.pop(name, None) is not None]
+    if not filters and (theirs or full):
+        option = [*theirs, "full"][0].replace("_", "-")
+        raise UsageError(f"{names[0]} has no --{option}", hint="the filter experiments have it")
+    names = [name for name in names if name not in filters[1:]]
     contests = {
         name: _contest_settings(name, given, short=short) for name in names if name in CONTESTS
     }
     for name in names:
-        if name in CONTESTS:
+        if name in CONTESTS or name in filters:
             continue
         values = msgspec.to_builtins(base.get(name, grid.Settings()))
         try:
@@ -232,12 +261,32 @@ def lab_run(
             raise UsageError(f"wrong option: {error}") from error
         plans[name] = settings, grid.trials(name, settings)
     for name in names:
-        if not (
-            _run_contest(name, contests[name], output, json)
-            if name in contests
-            else _run_one(name, *plans[name], output, json)
-        ):
+        if name in filters:
+            whole = _run_filters(filters, both, output, json)
+        elif name in contests:
+            whole = _run_contest(name, contests[name], output, json)
+        else:
+            whole = _run_one(name, *plans[name], output, json)
+        if not whole:
             raise typer.Exit(1)
+
+
+_OF_FILTERS = ("packets", "percents", "filter", "behaviour", "equal_length")
+
+
+def _filter_settings(names: list[str], given: dict[str, Any], *, short: bool, full: bool) -> Any:
+    from carom.cli_lab_filters import settings_of
+
+    return settings_of(names[0], given, short=short, full=full)
+
+
+def _run_filters(names: list[str], settings: Any, output: Path, json: bool) -> bool:
+    from carom.cli_lab_filters import name_of, run_filters
+    from carom.lab.filter_grid import total
+
+    name = name_of(names)
+    bar = _progress(name, total(settings, knee="filter-loss" in names))
+    return run_filters(name, settings, output, bar, json=json)
 
 
 def _contest_settings(name: str, given: dict[str, Any], *, short: bool) -> Any:

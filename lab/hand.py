@@ -21,7 +21,8 @@ from carom.daemon import control
 from carom.errors import ExperimentError
 from carom.include import libbpf, netlink
 from carom.include.bpf import Module
-from carom.lab import load, memcached
+from carom.lab import cpu_time, filter_client, load, memcached, udp_counts
+from carom.lab.behaviours import Choice as Behaviour
 from carom.lab.load import Load
 from carom.lab.mix import Choice, Mix, planned
 from carom.lab.ping import Options, Ping, ping
@@ -81,6 +82,17 @@ class Hand:
                 sent += tcp.send(_BULK)
             return sent / (time.perf_counter() - start)
 
+    def reset(self, address: str, port: int) -> None:
+        """Empty the key that `fill` counts in, of a key-value server that is then idle."""
+        filter_client.reset(address, port)
+
+    def fill(
+        self, address: str, port: int, behaviour: dict[str, Any], rate: float, pid: int, cpu: int
+    ) -> filter_client.Filled:
+        """Send a key-value server what a behaviour says, until it has done all of it."""
+        choice = msgspec.convert(behaviour, Behaviour)
+        return filter_client.fill(address, port, choice, rate, pid, cpu)
+
     # Servers
 
     def serve(self, arguments: list[str], command: str = "serve") -> dict[str, Any]:
@@ -132,6 +144,12 @@ class Hand:
         """What `carom status` shows of a server."""
         return control.call("status", pid)
 
+    def arrivals(self, pid: int, port: int) -> dict[str, int]:
+        """What a server's filter, if it has one, and this host's UDP sockets have counted."""
+        shown = control.call("status", pid)["filter"]
+        tallies = shown["tallies"] if shown else {}
+        return {**{name: sum(cpus) for name, cpus in tallies.items()}, **udp_counts.read(port)}
+
     def stop(self, pid: int) -> None:
         """End a server."""
         server = self._servers.pop(pid)
@@ -173,7 +191,7 @@ class Hand:
 
     def cpu_seconds(self, pids: list[int]) -> float:
         """CPU time of processes and of what `receive_on` has set apart, so far."""
-        return sum(_run_time(pid) for pid in (*pids, *self._napi))
+        return sum(cpu_time.of_process(pid) for pid in (*pids, *self._napi))
 
     def close(self) -> None:
         """End all that is still there."""
@@ -208,11 +226,3 @@ def _napi_threads() -> set[int]:
             if comm.read_text().startswith("napi/"):
                 found.add(int(comm.parent.name))
     return found
-
-
-def _run_time(pid: int) -> float:
-    """Seconds that a process' threads have run (proc(5), schedstat)."""
-    nanoseconds = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        nanoseconds += int((task / "schedstat").read_text().split()[0])
-    return nanoseconds / 1e9

@@ -11,7 +11,7 @@ import re
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 import msgspec
@@ -124,8 +124,11 @@ class Client:
         Raises UsageError for a choice that cannot be, ExperimentError where sending fails or a
         reply is no number.
         """
-        steps = choice.steps()
-        result = Result(behaviour=choice.name, asked=self._options.rate)
+        return self.go(choice.steps(), tell, name=choice.name)
+
+    def go(self, steps: Iterable[Step], tell: Tell | None = None, *, name: str = "") -> Result:
+        """The same with steps that are no behaviour's."""
+        result = Result(behaviour=name, asked=self._options.rate)
         pacer = Pacer(self._options.rate)
         begin = time.perf_counter()
         with contextlib.suppress(KeyboardInterrupt):

@@ -7,28 +7,22 @@ apart), the line's style tells the wait.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from carom.lab import published_tables, words
+from carom.lab.canvas import GREY, margins, page, save, what_bars_are
 from carom.lab.comparison import MissCost, miss_costs
 from carom.lab.distribution import merge, points
 from carom.lab.model import Results, Wait
 from carom.lab.stats import Estimate, by_cell, summarise
 
-WIDTH = 8.0
-DPI = 190
-"""1,520 pixels: legible also where a page shows 1,000."""
-GREY = "#595959"
 COLOURS = {
     "userspace": "#D55E00",
     "userspace_cache": "#D55E00",
@@ -146,7 +140,7 @@ def _distribution(
     """Percentiles on a scale of nines, from the fastest to 99.9 %, over time on a log scale."""
     if not cells:
         return []
-    figure, (axes,) = _figure(4.6)
+    figure, (axes,) = page(4.6)
     for (series, wait), (values, counts) in cells.items():
         below = np.concatenate(([0.0], np.cumsum(counts)[:-1])) / counts.sum()
         kept = below <= PERCENTILES[-1] / 100
@@ -168,12 +162,12 @@ def _distribution(
     axes.set_ylim(0, 3)
     figure.legend(loc="outside right upper", frameon=False)
     axes.set_title(f"{title}: round-trip times", loc="left", weight="bold")
-    return [_save(figure, caption, path)]
+    return [save(figure, caption, path)]
 
 
 def _hit_rates(curves: Curves, wait: Wait, path: Path) -> Path:
     """Four panels: ours and the published, round trip above throughput, on the same scales."""
-    figure, axes = _figure(6.2, 2, 2)
+    figure, axes = page(6.2, 2, 2)
     for column, (name, of) in enumerate(
         (("this run", curves), ("published (two VMs)", _published_curves()))
     ):
@@ -190,8 +184,8 @@ def _hit_rates(curves: Curves, wait: Wait, path: Path) -> Path:
     figure.suptitle(f"Cache, {wait}", x=0.01, ha="left", weight="bold")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False)
-    bars = _intervals(point.rate for curve in curves.values() for point in curve)
-    return _save(figure, f"{bars} {IDLE}" if wait == "blocking" else bars, path)
+    bars = what_bars_are(point.rate for curve in curves.values() for point in curve)
+    return save(figure, f"{bars} {IDLE}" if wait == "blocking" else bars, path)
 
 
 def _lines(axes: Axes, curves: Curves, figure: Callable[[Point], Estimate]) -> None:
@@ -200,7 +194,7 @@ def _lines(axes: Axes, curves: Curves, figure: Callable[[Point], Estimate]) -> N
         axes.errorbar(
             [100 * point.hit_rate for point in curve],
             [one.value for one in estimates],
-            yerr=_bars(estimates),
+            yerr=margins(estimates),
             color=COLOURS[name],
             marker=MARKERS[name],
             markersize=6,
@@ -214,7 +208,7 @@ def _lines(axes: Axes, curves: Curves, figure: Callable[[Point], Estimate]) -> N
 
 def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
     """Left: p50 of each, from 0. Right: what they make of a request, against the hit rate."""
-    figure, (dots, *right) = _figure(3.9, 1, 2 if cost.break_even else 1)
+    figure, (dots, *right) = page(3.9, 1, 2 if cost.break_even else 1)
     names = list(reversed(medians))
     longest = max(one.value for one in medians.values())
     for height, name in enumerate(names):
@@ -222,7 +216,7 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
         dots.errorbar(
             one.value,
             height,
-            xerr=_bars([one]),
+            xerr=margins([one]),
             color=COLOURS[name],
             marker="o",
             markersize=5,
@@ -243,8 +237,8 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
     dots.set_title(f"Cost of a miss, {cost.wait}", loc="left", weight="bold")
     if cost.break_even:
         _break_even(right[0], medians, cost.break_even)
-    bars = _intervals(medians.values())
-    return _save(figure, f"{bars} {IDLE}" if cost.wait == "blocking" else bars, path)
+    bars = what_bars_are(medians.values())
+    return save(figure, f"{bars} {IDLE}" if cost.wait == "blocking" else bars, path)
 
 
 def _break_even(axes: Axes, medians: dict[str, Estimate], rate: Estimate) -> None:
@@ -277,24 +271,6 @@ def _break_even(axes: Axes, medians: dict[str, Estimate], rate: Estimate) -> Non
     axes.set_title(title, loc="left", weight="bold")
 
 
-def _figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    share: Literal["row", "none"] = "row" if rows > 1 else "none"
-    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=share).flat)
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(True, color="#dddddd", linewidth=0.7)
-        one.set_axisbelow(True)
-    return figure, axes
-
-
-def _save(figure: Figure, caption: str, path: Path) -> Path:
-    figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color=GREY)
-    figure.savefig(path)
-    return path
-
-
 def _nines(share: NDArray[np.float64]) -> NDArray[np.float64]:
     """A share of requests on a scale where 90 %, 99 % and 99.9 % are 1, 2 and 3."""
     return -np.log10(1 - share)
@@ -307,17 +283,3 @@ def _scaled(estimate: Estimate, factor: float) -> Estimate:
         None if low is None else low * factor,
         None if high is None else high * factor,
     )
-
-
-def _intervals(estimates: Iterable[Estimate]) -> str:
-    """The caption that says what the bars are, if there are any."""
-    if any(one.margin is not None for one in estimates):
-        return "Bars and bands: 95 % intervals over repetitions."
-    return "One repetition: no intervals."
-
-
-def _bars(estimates: Sequence[Estimate]) -> NDArray[np.float64]:
-    """How far each interval reaches down and up: nothing where there is none."""
-    down = [math.nan if one.low is None else one.value - one.low for one in estimates]
-    up = [math.nan if one.high is None else one.high - one.value for one in estimates]
-    return np.array([down, up])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of the published bounce and cache experiments (Sickler 2022), to stand beside ours.
+"""The tables of published experiments, to stand beside ours.
 
-They were measured on two VirtualBox machines with one CPU each: ratios within them compare with
-ratios within our runs, times do not.
+Bounce and cache (Sickler 2022) were measured on two VirtualBox machines with one CPU each: ratios
+within them compare with ratios within our runs, times do not. The filters (Kierkegaard and Willén
+2025) were socket filters: `kernel` compares with our `socket`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,22 @@ class CacheRow(NamedTuple):
     rate: float
 
 
+FILTER_START_UP = 2.0
+"""Seconds of start-up that every published time of the filters has in it."""
+
+_FILTER_RESOLUTION = 0.05  # seconds: shorter times, rounded to 5 ms, have no ratio worth a name
+
+
+class FilterLossRow(NamedTuple):
+    """The share of PUTs lost (0 to 1) by a server, filtering in `kernel` or `userspace`."""
+
+    server: str
+    percent: float
+    packets: int
+    path: str
+    loss: float
+
+
 @cache
 def bounce() -> tuple[BounceRow, ...]:
     """The published bounce experiment."""
@@ -56,6 +73,39 @@ def cache_hit_rate() -> tuple[CacheRow, ...]:
             float(row["throughput_pps"]),
         )
         for row in _rows("cache_hit_rate.csv")
+    )
+
+
+@cache
+def filter_seconds() -> dict[tuple[int, float, str], float]:
+    """Wall time by packets, percent invalid and path, without the start-up."""
+    return {
+        (int(row["packets"]), float(row["invalid_percent"]), row["path"]): max(
+            0.0, float(row["wall_s"]) - FILTER_START_UP
+        )
+        for row in _rows("filter_throughput_rust.csv")
+    }
+
+
+def filter_ratio(packets: int, percent: float) -> float | None:
+    """Userspace time over kernel time; None where it is not published or too short to tell."""
+    times = filter_seconds()
+    pair = [times.get((packets, percent, path), 0.0) for path in ("userspace", "kernel")]
+    return pair[0] / pair[1] if min(pair) >= _FILTER_RESOLUTION else None
+
+
+@cache
+def filter_loss() -> tuple[FilterLossRow, ...]:
+    """The published loss of packets."""
+    return tuple(
+        FilterLossRow(
+            row["server"],
+            float(row["invalid_percent"]),
+            int(row["packets"]),
+            row["path"],
+            float(row["loss_percent"]) / 100,
+        )
+        for row in _rows("filter_packet_loss.csv")
     )
 
 

@@ -19,6 +19,7 @@ import msgspec
 
 from carom.errors import ExperimentError
 from carom.lab.distribution import merge
+from carom.lab.filter_model import FilterResults, FilterRun
 from carom.lab.model import SCHEMA, Cell, Contest, Repetition, Results, RoundTrips
 from carom.lab.stats import by_cell
 
@@ -60,6 +61,26 @@ def write_contest(contest: Contest, root: Path = Path("results")) -> Path:
     return folder
 
 
+def write_filters(found: FilterResults, root: Path = Path("results")) -> Path:
+    """The same of the filter experiments; results.csv has a line for each measurement."""
+    table = io.StringIO()
+    rows = [_filter_row(found.experiment, one) for one in found.runs]
+    writer = csv.DictWriter(table, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with _refusals(root):
+        folder = _new_folder(root, found)
+        _replace(folder / "results.csv", table.getvalue().encode())
+        _replace(folder / NAME, _json(found))
+    return folder
+
+
+def _filter_row(experiment: str, one: FilterRun) -> dict[str, object]:
+    row = msgspec.to_builtins(one)
+    cell = row.pop("cell")
+    return {"experiment": experiment, **cell, **row, "lost": one.lost, "loss": one.loss}
+
+
 @contextlib.contextmanager
 def _refusals(root: Path) -> Iterator[None]:
     try:
@@ -71,7 +92,7 @@ def _refusals(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _json(run: Results | Contest) -> bytes:
+def _json(run: Results | Contest | FilterResults) -> bytes:
     return msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n"
 
 
@@ -117,7 +138,7 @@ def file_name(cell: Cell) -> str:
     return "-".join(parts)
 
 
-def _new_folder(root: Path, results: Results | Contest) -> Path:
+def _new_folder(root: Path, results: Results | Contest | FilterResults) -> Path:
     started = datetime.fromisoformat(results.started).astimezone(UTC)
     name = f"{started:%Y%m%dT%H%M%SZ}-{results.experiment}"
     root.mkdir(parents=True, exist_ok=True)

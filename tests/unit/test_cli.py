@@ -35,6 +35,8 @@ def test_lab_list_names_the_experiments() -> None:
         "load",
         "memcached",
         "beside",
+        "filter-throughput",
+        "filter-loss",
     }
 
 
@@ -55,6 +57,9 @@ def test_lab_list_names_the_experiments() -> None:
         (["lab", "run", "cache", "--waits", "never"], 2, "wrong option"),
         (["lab", "run", "cache", "--on", "moon"], 2, "no pair 'moon'"),
         (["lab", "run", "load", "--hit-rates", "1"], 2, "load has no --hit-rates"),
+        (["lab", "run", "bounce", "--packets", "9"], 2, "bounce has no --packets"),
+        (["lab", "run", "load", "--full"], 2, "load has no --full"),
+        (["lab", "run", "filter-loss", "--mode", "native"], 2, "filter-loss has no --mode"),
         (["lab", "run", "load", "--seconds", "1,2"], 2, "one time"),
         (["lab", "run", "bounce", "beside", "--keys", "0"], 2, "keys 0"),
         (["lab", "bench", "--entries", "some"], 2, "are not numbers"),

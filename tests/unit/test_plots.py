@@ -54,7 +54,7 @@ def test_the_full_grid_has_a_picture_a_wait(tmp_path: Path) -> None:
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are drawn from here on, in place of their files."""
     drawn: list[Figure] = []
-    monkeypatch.setattr(plots, "_save", lambda figure, *_: drawn.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, *_: drawn.append(figure))
     return drawn
 
 

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the filter experiments on a pair: each series has one server in each repetition."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+
+import msgspec
+
+from carom.errors import ExperimentError
+from carom.lab.agent import Agent
+from carom.lab.behaviours import Choice
+from carom.lab.environment import environment
+from carom.lab.filter_client import Filled
+from carom.lab.filter_grid import Settings, cells
+from carom.lab.filter_model import SERIES, FilterCell, FilterResults, FilterRun, Series
+from carom.protocols.kv import PORT
+from carom.vm.netns import NamespacePair
+from carom.vm.pair import Pair
+
+_AT: dict[Series, tuple[str, ...]] = {
+    "userspace": (),
+    "socket": ("--filter-at", "socket"),
+    "tc": ("--filter-at", "tc"),
+    "xdp_generic": ("--filter-at", "xdp", "--mode", "generic"),
+    "xdp_native": ("--filter-at", "xdp", "--mode", "native"),
+}
+
+Progress = Callable[[FilterCell, int], None]
+"""Told of each cell and the index of its repetition before it is measured."""
+
+
+class Laboratory:
+    """A pair with an agent on either host, each on a CPU of its own."""
+
+    def __init__(self, pair: Pair, client: Agent, server: Agent, settings: Settings):
+        self._pair, self._client, self._server = pair, client, server
+        self._settings = settings
+        cpus = sorted(os.sched_getaffinity(0))
+        if len(cpus) < 2:
+            raise ExperimentError("client and server need a CPU each", hint="this host has one")
+        self._client_cpu, self._server_cpu = cpus[0], cpus[-1]
+
+    @contextlib.contextmanager
+    def serving(self, series: Series) -> Iterator[int]:
+        """A key-value server with its filter there; its pid."""
+        host = self._pair.server
+        arguments = ["-i", host.interface, "--bind", host.address, "-p", str(PORT), "--app", "kv"]
+        arguments += ["--hook", "none", "--cpu", str(self._server_cpu), *_AT[series]]
+        if _AT[series]:
+            arguments += ["--filter", self._settings.filter]
+        pid: int = self._server.call("serve", arguments=arguments)["pid"]
+        try:
+            yield pid
+        finally:
+            self._server.call("stop", pid=pid)
+
+    def measure(self, pid: int, cell: FilterCell, index: int) -> FilterRun:
+        """Send a cell's packets. Raises ExperimentError where the counts do not add up."""
+        choice = Choice(
+            name=self._settings.behaviour,
+            packets=cell.packets,
+            percent=cell.percent,
+            equal_length=self._settings.equal_length,
+        )
+        address = self._pair.server.address
+        self._client.call("reset", address=address, port=PORT)
+        before = self._server.call("arrivals", pid=pid, port=PORT)
+        found = self._client.call(
+            "fill",
+            address=address,
+            port=PORT,
+            behaviour=msgspec.to_builtins(choice),
+            rate=cell.rate,
+            pid=pid,
+            cpu=self._client_cpu,
+        )
+        after = self._server.call("arrivals", pid=pid, port=PORT)
+        rise = {name: count - before[name] for name, count in after.items()}
+        return account(cell, index, msgspec.convert(found, Filled), rise).checked()
+
+
+def account(cell: FilterCell, index: int, filled: Filled, rise: Mapping[str, int]) -> FilterRun:
+    """What became of each packet, by what the counters rose by.
+
+    A socket counts what its own filter rejects among its drops.
+    """
+    rejected = rise.get("invalid_rejected", 0) + rise.get("valid_rejected", 0)
+    accepted = rise.get("invalid_accepted", 0) + rise.get("valid_accepted", 0)
+    at_socket = rise["drops"] - (rejected if cell.series == "socket" else 0)
+    came = rise["received"] + at_socket
+    sent = filled.sent_puts + filled.sent_invalid + filled.sent_others
+    unfiltered = cell.series == "userspace"
+    return FilterRun(
+        cell=cell,
+        index=index,
+        rejected_invalid=rise.get("invalid_rejected", 0),
+        rejected_valid=rise.get("valid_rejected", 0),
+        accepted_invalid=rise.get("invalid_accepted", 0),
+        accepted_valid=rise.get("valid_accepted", 0),
+        lost_before=sent - (came if unfiltered else rejected + accepted),
+        lost_between=0 if unfiltered else accepted - came,
+        lost_at_socket=at_socket,
+        received=rise["received"],
+        **msgspec.structs.asdict(filled),
+    )
+
+
+def run(name: str, settings: Settings, progress: Progress) -> FilterResults:
+    """Measure every cell of every series in each repetition, in orders of their own.
+
+    Ctrl-C keeps what was done. Raises CaromError.
+    """
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    runs: list[FilterRun] = []
+    order = random.Random(settings.checked().seed)
+    complete = False
+    with ExitStack() as stack:
+        pair = stack.enter_context(NamespacePair())
+        client, server = (stack.enter_context(Agent(host)) for host in (pair.client, pair.server))
+        laboratory = Laboratory(pair, client, server, settings)
+        where = environment(pair.name, pair.driver(), None, pair.offloads())
+        try:
+            for index in range(settings.repetitions):
+                for series in order.sample(SERIES, len(SERIES)):
+                    grid = cells(settings, series, index, knee=name != "filter-throughput")
+                    with laboratory.serving(series) as pid:
+                        for cell in order.sample(grid, len(grid)):
+                            progress(cell, index)
+                            runs.append(laboratory.measure(pid, cell, index))
+            complete = True
+        except KeyboardInterrupt:
+            pass
+    return FilterResults(
+        experiment=name,
+        started=started,
+        seed=settings.seed,
+        command=shlex.join(["carom", *sys.argv[1:]]),
+        settings=msgspec.to_builtins(settings),
+        environment=where,
+        complete=complete,
+        runs=runs,
+    )

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The filter experiments, in short, on real packets: every one is accounted for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from carom.lab.filter_model import SERIES, FilterResults
+from netns.process import CAROM, environment
+
+DEADLINE = 200
+PACKETS, PERCENTS = (100, 1000), (0.0, 99.0, 100.0)
+
+
+@pytest.mark.parametrize("options", [(), ("--behaviour", "frey", "--equal-length")])
+def test_both_at_once(tmp_path: Path, options: tuple[str, ...]) -> None:
+    names = ("filter-throughput",) if options else ("filter-throughput", "filter-loss")
+    grid = ("--packets", "100,1000", "--percents", "0,99,100", "--repetitions", "1")
+    done = subprocess.run(
+        [*CAROM, "lab", "run", *names, "--short", "--json", "--output", tmp_path, *grid, *options],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    (folder,) = tmp_path.iterdir()
+    assert said == {"folder": str(folder), "complete": True}
+    files = {path.name for path in folder.iterdir()}
+    both = {"loss.png"} if not options else set()
+    assert files == {"results.json", "results.csv", "cpu.png", "wall.png"} | both
+    found = msgspec.json.decode((folder / "results.json").read_bytes(), type=FilterResults)
+    measured = [one for one in found.runs if not one.cell.knee]
+    assert sorted((one.cell.series, one.cell.packets, one.cell.percent) for one in measured) == (
+        sorted((series, *at) for series in SERIES for at in _points())
+    )
+    assert len(found.runs) - len(measured) == (0 if options else 5 * 9)
+    for one in found.runs:
+        invalid = round(one.cell.packets * one.cell.percent / 100)
+        assert (one.sent_puts, one.sent_invalid) == (one.cell.packets - invalid, invalid)
+        assert one.value + one.lost == one.sent_puts
+        assert one.checked() is one
+        if one.cell.series == "userspace":
+            assert one.sent == one.lost_before + one.lost_at_socket + one.received
+            continue
+        # What the filter saw is what was sent, and it was right about every packet that came.
+        assert one.rejected_valid == one.accepted_invalid == 0
+        assert one.rejected_invalid + one.accepted_valid == one.sent - one.lost_before
+        stops = one.sent_others if options else 0
+        assert 0 <= one.received - one.value - one.replies <= stops
+        assert one.lost <= one.lost_before + one.lost_between + one.lost_at_socket
+
+
+def _points() -> list[tuple[int, float]]:
+    return [(packets, percent) for packets in PACKETS for percent in PERCENTS]
