@@ -42,7 +42,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_file_of_c_is_there(installed: Path) -> None:
-    rooms = ("include", "protocols", "xdp", "tc", "cgroup", "lab")
+    rooms = ("include", "protocols", "xdp", "tc", "cgroup", "filters", "lab")
     wanted = {
         f"{room}/{path.name}"
         for room in rooms
