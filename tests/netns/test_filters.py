@@ -22,7 +22,7 @@ from netns.line import Line
 from netns.process import Carom, run, start, until
 from netns.wire import Client
 
-PORT = 12345
+PORT, OTHER_PORT = 12345, 12347
 PLACES = ("xdp", "tc", "socket")
 INVALID = (b"BAD" + bytes(12), b"PUTT" + bytes(11), b"get" + bytes(4), b"")
 
@@ -194,6 +194,14 @@ def test_the_command_line(serve: Callable[..., Carom], straight: Line, peer: Cli
     assert ["filter", "invalid", "rejected", "1"] in [line.split() for line in status]
 
 
+@pytest.fixture(scope="module")
+def simple(straight: Line) -> Iterator[Carom]:
+    """One that wrong calls leave as it is, on a port of its own."""
+    arguments = ("--app", "kv", "-p", str(OTHER_PORT), "--hook", "none", "--filter", "simple")
+    with Carom(straight.server, *arguments) as carom:
+        yield carom
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
@@ -207,22 +215,21 @@ def test_the_command_line(serve: Callable[..., Carom], straight: Line, peer: Cli
     ],
 )
 def test_wrong_calls(
-    serve: Callable[..., Carom],
-    straight: Line,
-    peer: Client,
-    arguments: tuple[str, ...],
-    code: int,
-    word: str,
+    simple: Carom, straight: Line, arguments: tuple[str, ...], code: int, word: str
 ) -> None:
-    carom = filtered(serve, "simple", "--hook", "none", "--filter-at", "socket")
-    pid = () if "--pid" in arguments else ("--pid", str(carom.pid))
+    pid = () if "--pid" in arguments else ("--pid", str(simple.pid))
     if "--pcap" in arguments:
-        control.call("filter_captures", carom.pid, rate=100, limit=1)
-        peer.send(b"BAD")
+        control.call("filter_captures", simple.pid, rate=100, limit=1)
+        with Client(straight.client, straight.address, port=OTHER_PORT) as client:
+            client.send(b"BAD")
+    before = control.call("filter", simple.pid)
     ended = run(straight.server, "filter", *arguments, *pid)
     assert (ended.code, "Traceback" in ended.stderr) == (code, False), ended
     assert word in ended.stderr
-    assert carom.ready["filter"]["name"] == "simple"
+    after = control.call("filter", simple.pid)
+    assert [after[what] for what in ("filter", "settings")] == [
+        before[what] for what in ("filter", "settings")
+    ]
 
 
 @pytest.mark.parametrize(
