@@ -13,9 +13,6 @@ import re
 import struct
 from typing import NamedTuple
 
-from scapy.fields import ConditionalField, LEIntField, LESignedLongField, StrLenField
-from scapy.packet import Packet
-
 from carom.protocols.protocol import Intent
 
 PORT = 12345
@@ -40,10 +37,15 @@ class Command(NamedTuple):
         return self.name + key + value
 
 
+def word_of(request: bytes) -> bytes:
+    """The command: the leading run of ASCII letters."""
+    match = _LETTERS.match(request)
+    return match[0] if match else b""
+
+
 def decode(request: bytes) -> Command | None:
     """What a request says; None for an invalid one."""
-    match = _LETTERS.match(request)
-    name = match[0] if match else b""
+    name = word_of(request)
     if _SIZES.get(name) != len(request):
         return None
     rest = request[len(name) :]
@@ -90,20 +92,3 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
         return (_KEY.pack(int(name)),)
     key = key_of(name)
     return () if key is None else (key,)
-
-
-def _word_length(packet: Packet) -> int:
-    """How long the leading run of letters is in what is dissected."""
-    match = _LETTERS.match(packet.original)
-    return len(match[0]) if match else 0
-
-
-class KeyValue(Packet):
-    """One request, for scapy."""
-
-    name = "key-value request"
-    fields_desc = [  # noqa: RUF012  # scapy's way
-        StrLenField("word", b"GET", length_from=_word_length),
-        ConditionalField(LEIntField("key", 0), lambda one: one.word != b"STOP"),
-        ConditionalField(LESignedLongField("value", 0), lambda one: one.word == b"PUT"),
-    ]

@@ -10,10 +10,6 @@ from __future__ import annotations
 import re
 import struct
 
-from scapy.fields import ShortField, XShortField
-from scapy.layers.inet import UDP
-from scapy.packet import Packet, bind_layers
-
 from carom.include.abi import REPLY_MAX
 from carom.protocols.protocol import TEXT_ROOM, Intent, Request
 
@@ -49,22 +45,6 @@ _VALUE = re.compile(rb"VALUE %b [0-9]{1,10} (?P<bytes>[0-9]{1,9})(?P<cas> [0-9]{
 
 _ANYTHING = Request(Intent.WRITE_ALL, quiet=True)
 _NOTHING = Request(Intent.OTHER)
-
-
-class MemcachedUDP(Packet):
-    """The frame header before every request and reply (doc/protocol.txt, "UDP protocol")."""
-
-    name = "memcached UDP frame"
-    fields_desc = [  # noqa: RUF012  # scapy's way
-        XShortField("request_id", 0),
-        ShortField("sequence", 0),
-        ShortField("total", 1),
-        ShortField("reserved", 0),
-    ]
-
-
-bind_layers(UDP, MemcachedUDP, dport=PORT)
-bind_layers(UDP, MemcachedUDP, sport=PORT)
 
 
 def _write(match: re.Match[bytes], *, quiet: bool = False) -> Request:

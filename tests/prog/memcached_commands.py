@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from scapy.packet import Raw, raw
 
-from carom.protocols.memcached import MemcachedUDP
+from carom.protocols.layers import MemcachedUDP
 from prog.protocol import Stale
 
 SEED = 20250611

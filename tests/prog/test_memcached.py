@@ -13,7 +13,8 @@ from scapy.packet import Raw, raw
 
 from carom.include.abi import KEY_MAX, slot_of, sum_of
 from carom.protocols import memcached
-from carom.protocols.memcached import MemcachedUDP, understand
+from carom.protocols.layers import MemcachedUDP
+from carom.protocols.memcached import understand
 from carom.protocols.protocol import Intent, Request
 from prog.memcached_commands import SEED, commands, datagram, replies, stale_bytes
 from prog.protocol import Protocol
