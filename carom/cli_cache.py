@@ -42,15 +42,16 @@ def _shown(key: str) -> str:
     return text.decode() if text.isascii() and text.decode().isprintable() else "0x" + key
 
 
-def _print_json(value: Any) -> None:
-    print(msgspec.json.encode(value).decode())
+def print_json(value: Any) -> None:
+    """One line of JSON, at once."""
+    print(msgspec.json.encode(value).decode(), flush=True)
 
 
 def status(pid: Pid = None, json: Json = False) -> None:
     """Show what a running carom answers, and its counters."""
     result = control.call("status", pid)
     if json:
-        _print_json(result)
+        print_json(result)
         return
     ready = msgspec.convert(result["ready"], Ready)
     print(f"{ready}, up {result['uptime_seconds']:.0f} s")
@@ -78,7 +79,7 @@ def cache_list(
     """List entries, in no order."""
     result = control.call("list", pid, limit=limit, port=port)
     if json:
-        _print_json(result)
+        print_json(result)
         return
     table = Table("key", "reply bytes", "state", "ttl s", box=None, pad_edge=False)
     for entry in result["entries"]:
@@ -94,7 +95,7 @@ def cache_get(key: Key, pid: Pid = None, port: Port = None, json: Json = False) 
     """Write the stored reply to a request, as it is, to stdout."""
     entry = control.call("get", pid, key=_hex(key), port=port)
     if json:
-        _print_json(entry)
+        print_json(entry)
     elif entry:
         sys.stdout.buffer.write(base64.b64decode(entry["reply"]))
         sys.stdout.buffer.flush()
@@ -109,7 +110,7 @@ def cache_drop(key: Key, pid: Pid = None, port: Port = None, json: Json = False)
     """Take the reply to a request back."""
     dropped = control.call("drop", pid, key=_hex(key), port=port)
     if json:
-        _print_json({"dropped": dropped})
+        print_json({"dropped": dropped})
     else:
         print("dropped" if dropped else "was not there; fills under way are void")
 
@@ -119,6 +120,6 @@ def cache_flush(pid: Pid = None, port: Port = None, json: Json = False) -> None:
     """Take everything back."""
     count = control.call("flush", pid, port=port)
     if json:
-        _print_json({"flushed": count})
+        print_json({"flushed": count})
     else:
         print(f"flushed {count}")

@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from carom.cli_cache import Json, Pid
+from carom.cli_cache import Json, Pid, print_json
 from carom.daemon import control
 from carom.errors import PrivilegeError, UsageError
 from carom.filters.capture import Capture
@@ -35,15 +34,11 @@ _BATCH = 100
 _SWITCH = {"on": 1, "off": 0}
 
 
-def _print_json(value: Any) -> None:
-    print(msgspec.json.encode(value).decode(), flush=True)
-
-
 @filter_app.command("ls")
 def list_filters(json: Json = False) -> None:
     """List the filters that there are."""
     if json:
-        _print_json(SAYS)
+        print_json(SAYS)
         return
     table = Table("filter", "accepts", box=None, pad_edge=False)
     for name, says in SAYS.items():
@@ -56,7 +51,7 @@ def show(pid: Pid = None, json: Json = False) -> None:
     """Show the filter that runs, and its settings."""
     result = control.call("filter", pid)
     if json:
-        _print_json(result)
+        print_json(result)
         return
     settings = ", ".join(f"{name} {value}" for name, value in result["settings"].items())
     print(f"{result['filter']} at {result['place']}: {settings}")
@@ -71,7 +66,7 @@ def use(
     """Swap the filter for another, without losing a packet."""
     control.call("filter_use", pid, filter=name)
     if json:
-        _print_json({"filter": name})
+        print_json({"filter": name})
     else:
         print(f"{name} from now on")
 
@@ -90,7 +85,7 @@ def set_(
     for name, value in wanted.items():
         control.call("filter_set", pid, setting=name, value=value)
     if json:
-        _print_json(wanted)
+        print_json(wanted)
     else:
         print(", ".join(f"{name} {value}" for name, value in wanted.items()))
 
@@ -111,7 +106,7 @@ def count(pid: Pid = None, json: Json = False) -> None:
     """Count what the filter saw, CPU by CPU: valid is what the server would understand."""
     tallies: dict[str, list[int]] = control.call("filter", pid)["tallies"]
     if json:
-        _print_json(tallies)
+        print_json(tallies)
         return
     cpus = len(next(iter(tallies.values())))
     table = Table("requests", *(f"cpu {n}" for n in range(cpus)), "all", box=None, pad_edge=False)
@@ -146,7 +141,7 @@ def print_(
     with contextlib.suppress(KeyboardInterrupt):
         for one in captures:
             if json:
-                _print_json(one)
+                print_json(one)
             else:
                 print(_line(one), flush=True)
 
@@ -159,8 +154,7 @@ def _captures(
     while left != 0:
         limit = _BATCH if left is None else min(_BATCH, left)
         found = control.call("filter_captures", pid, rate=rate, limit=limit)
-        for one in found:
-            yield Capture(**{**one, "data": base64.b64decode(one["data"])})
+        yield from msgspec.convert(found, list[Capture])
         left = None if left is None else left - len(found)
         if end is not None and time.monotonic() >= end:
             return
@@ -208,23 +202,22 @@ def stats(
 ) -> None:
     """Measure what a run of the filter's program takes, and of the fast path if it calls that."""
     shown = control.call("filter", pid)
-    try:
-        timing = libbpf.enable_stats()
-    except PermissionError as error:
-        raise PrivilegeError("not allowed to time programs", hint="run it as root") from error
-    try:
-        program = libbpf.program_by_id(shown["program"])
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.callback(os.close, libbpf.enable_stats())
+            program = libbpf.program_by_id(shown["program"])
+        except PermissionError as error:
+            raise PrivilegeError("not allowed to time programs", hint="run it as root") from error
+        except FileNotFoundError as error:
+            raise UsageError("the filter is gone meanwhile", hint="try again") from error
+        stack.callback(os.close, program)
         before = libbpf.runs(program)
         with contextlib.suppress(KeyboardInterrupt):
             time.sleep(seconds)
         after = libbpf.runs(program)
-    except FileNotFoundError as error:
-        raise UsageError("the filter was swapped meanwhile", hint="try again") from error
-    finally:
-        os.close(timing)
     times, nanoseconds = after.times - before.times, after.nanoseconds - before.nanoseconds
     if json:
-        _print_json({"filter": shown["filter"], "run_cnt": times, "run_time_ns": nanoseconds})
+        print_json({"filter": shown["filter"], "run_cnt": times, "run_time_ns": nanoseconds})
     elif times:
         print(f"{shown['filter']}: {times:,} runs, {nanoseconds / times:.0f} ns each")
     else:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.keyvalue import KeyValueStore
 from carom.errors import UsageError
+from carom.filters.capture import Capture
 from carom.filters.filter import Filter
 from carom.filters.names import NAMES, Name
 from carom.include import libbpf
@@ -58,22 +58,11 @@ class Filtering:
             "program": libbpf.program_id(self.filter.program),
         }
 
-    def captures(self, rate: int, limit: int) -> list[dict[str, Any]]:
-        """Packets captured since the last call, their bytes in base64."""
+    def captures(self, rate: int, limit: int) -> list[Capture]:
+        """Packets captured since the last call."""
         if not 1 <= rate <= CAPTURE_RATE_MAX:
             raise UsageError(
                 f"a rate of {rate} captures a second is out of range",
                 hint=f"1 to {CAPTURE_RATE_MAX:,}",
             )
-        found = self.filter.captures(self._clock, rate, limit)
-        return [
-            {
-                "seconds": one.seconds,
-                "length": one.length,
-                "hook": one.hook,
-                "valid": one.valid,
-                "accepted": one.accepted,
-                "data": base64.b64encode(one.data).decode(),
-            }
-            for one in found
-        ]
+        return self.filter.captures(self._clock, rate, limit)

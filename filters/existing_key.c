@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* existing-key: valid commands, GET and DELETE only where their key exists.
+/*
+ * existing-key: valid commands, GET and DELETE only where their key exists.
  *
  * The server says which keys it holds, but a PUT may still be on its way to it: PUTs are counted as
  * they pass, and where the server had seen fewer when it said that a key is gone, the key exists.
  */
 #include "filter.h"
 
-#define KEYS_MAX 262144
+#ifndef KEYS_MAX
+#define KEYS_MAX 262144  /* the loader says */
+#endif
 
 /* What the server says of a key, and how many PUTs of it the server had seen then. */
 struct stored {

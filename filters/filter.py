@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 from carom import protocols, xdp
 from carom.errors import UsageError
 from carom.filters.capture import Capture, unpack
-from carom.filters.keys import Keys
+from carom.filters.keys import KEYS_MAX, Keys
 from carom.filters.names import NAMES, Name
 from carom.include import libbpf
 from carom.include.abi import ENDPOINT, packed_address
@@ -108,6 +108,7 @@ class Filter(Resource):
             include=(here, protocol.resolve()),
             defines={
                 "PLACE": PLACES.index(place),
+                "KEYS_MAX": KEYS_MAX,
                 "TICKS": 1 if test_clock else ticks,
                 **({"TEST_CLOCK": None} if test_clock else {}),
             },
