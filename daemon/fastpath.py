@@ -19,7 +19,6 @@ from carom.errors import BPFError, UsageError
 from carom.filters.filter import Filter
 from carom.include import libbpf
 from carom.include.abi import (
-    ENDPOINT,
     KEY,
     KEY_MAX,
     KEY_SHORT,
@@ -43,6 +42,7 @@ from carom.include.abi import (
     Protocol,
     Verdict,
     packed_address,
+    packed_endpoint,
 )
 from carom.include.bpf import Module
 from carom.include.netlink import Address, Interface
@@ -119,14 +119,7 @@ class Place(NamedTuple):
     def packed(self) -> tuple[bytes, bytes]:
         """Key and value in `services`."""
         return (
-            ENDPOINT.pack(
-                packed_address(self.address),
-                self.ifindex,
-                self.outer,
-                self.inner,
-                self.port.to_bytes(2, "big"),
-                0,
-            ),
+            packed_endpoint(self.address, self.port, self.ifindex, self.outer, self.inner),
             SERVICE.pack(
                 self.service,
                 self.fast,
@@ -349,8 +342,8 @@ class FastPath(Resource):
 
     def refuse(self, addresses: Iterable[Address]) -> None:
         """Never answer requests from these: this host's own addresses."""
-        self._own_addresses = self._replace(
-            "own_addresses",
+        self._own_addresses = libbpf.replace(
+            self._maps["own_addresses"],
             self._own_addresses,
             dict.fromkeys(map(packed_address, addresses), b"\1"),
         )
@@ -364,17 +357,7 @@ class FastPath(Resource):
         for network in map(ipaddress.ip_network, prefixes):
             length = network.prefixlen + (96 if network.version == 4 else 0)
             wanted[PREFIX.pack(length, packed_address(network.network_address))] = b"\1"
-        self._allowed = self._replace("allowed", self._allowed, wanted)
-
-    def _replace(
-        self, name: str, now: dict[bytes, bytes], wanted: dict[bytes, bytes]
-    ) -> dict[bytes, bytes]:
-        for key, value in wanted.items():
-            if now.get(key) != value:
-                libbpf.update(self._maps[name], key, value)
-        for key in now.keys() - wanted.keys():
-            libbpf.delete(self._maps[name], key)
-        return wanted
+        self._allowed = libbpf.replace(self._maps["allowed"], self._allowed, wanted)
 
     def bump(self, cell: int) -> None:
         """Add one to a version: entries with the token before are void, on every CPU, from now."""

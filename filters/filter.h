@@ -181,11 +181,7 @@ static __always_inline bool read_packet(const struct packet *packet, struct comm
 
 	if (parse_request(packet, &request))
 		return false;
-	endpoint.address = destination_of(&request);
-	endpoint.ifindex = packet_ifindex(packet);
-	endpoint.outer = request.outer;
-	endpoint.inner = request.inner;
-	endpoint.port = request.udp->dest;
+	locate_endpoint(packet, &request, &endpoint);
 	service = filtered.lookup(&endpoint);
 	if (!service || to_mapped_address(&request) ||
 	    !same_mac(request.eth->h_dest, service->mac))

@@ -18,7 +18,7 @@ from carom.filters.capture import Capture, unpack
 from carom.filters.keys import KEYS_MAX, Keys
 from carom.filters.names import NAMES, Name
 from carom.include import libbpf
-from carom.include.abi import ENDPOINT, packed_address
+from carom.include.abi import packed_endpoint
 from carom.include.bpf import Module
 from carom.include.netlink import Address, Interface
 from carom.include.resource import Resource
@@ -182,22 +182,12 @@ class Filter(Resource):
     def filter(self, endpoints: Iterable[Endpoint]) -> None:
         """At XDP and TC: filter the requests to these, and to no others from now on."""
         wanted = {
-            ENDPOINT.pack(
-                packed_address(one.address),
-                one.ifindex,
-                one.outer,
-                one.inner,
-                one.port.to_bytes(2, "big"),
-                0,
-            ): _FILTERED.pack(one.mac)
+            packed_endpoint(one.address, one.port, one.ifindex, one.outer, one.inner): (
+                _FILTERED.pack(one.mac)
+            )
             for one in endpoints
         }
-        fd = self._module.map("filtered")
-        for key in self._filtered.keys() - wanted.keys():
-            libbpf.delete(fd, key)
-        for key, value in wanted.items():
-            libbpf.update(fd, key, value)
-        self._filtered = wanted
+        self._filtered = libbpf.replace(self._module.map("filtered"), self._filtered, wanted)
 
     def settings(self) -> dict[str, int]:
         """What `set` may change, as it is."""

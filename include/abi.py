@@ -229,3 +229,15 @@ def unpack_entry(packed: struct.Struct, data: bytes | memoryview) -> Entry | Non
 def packed_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
     """The 16 bytes of an address as the programs have it: IPv4 as ::ffff:a.b.c.d (RFC 4291)."""
     return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+
+
+def packed_endpoint(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    port: int,
+    ifindex: int,
+    outer: int,
+    inner: int,
+) -> bytes:
+    """A struct endpoint: VLAN ids are 0 for no tag."""
+    packed = packed_address(address)
+    return ENDPOINT.pack(packed, ifindex, outer, inner, port.to_bytes(2, "big"), 0)

@@ -457,11 +457,7 @@ static __always_inline enum verdict answer(const struct packet *packet)
 	verdict = parse_request(packet, &request);
 	if (verdict)
 		return verdict;
-	endpoint.address = destination_of(&request);
-	endpoint.ifindex = packet_ifindex(packet);
-	endpoint.outer = request.outer;
-	endpoint.inner = request.inner;
-	endpoint.port = request.udp->dest;
+	locate_endpoint(packet, &request, &endpoint);
 	service = services.lookup(&endpoint);
 	if (!service || to_mapped_address(&request))
 		return PASS_SERVICE;

@@ -13,7 +13,7 @@ import errno
 import functools
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 BPF_XDP = 37  # enum bpf_attach_type
@@ -137,6 +137,18 @@ def delete(map_fd: int, key: bytes) -> bool:
         return False
     _check(result)
     return True
+
+
+def replace(
+    map_fd: int, now: Mapping[bytes, bytes], wanted: dict[bytes, bytes]
+) -> dict[bytes, bytes]:
+    """Make a map that holds `now` hold `wanted`, which is returned: what is new comes first."""
+    for key, value in wanted.items():
+        if now.get(key) != value:
+            update(map_fd, key, value)
+    for key in now.keys() - wanted.keys():
+        delete(map_fd, key)
+    return wanted
 
 
 def batches(

@@ -270,6 +270,18 @@ static __always_inline bool to_mapped_address(const struct request *request)
 	return !(word[0] | word[1]) && word[2] == htonl(0xffff);
 }
 
+/* Where a request came in, as services are kept by it. */
+static __always_inline void locate_endpoint(const struct packet *packet,
+					    const struct request *request,
+					    struct endpoint *endpoint)
+{
+	endpoint->address = destination_of(request);
+	endpoint->ifindex = packet_ifindex(packet);
+	endpoint->outer = request->outer;
+	endpoint->inner = request->inner;
+	endpoint->port = request->udp->dest;
+}
+
 /* The sum of both IP addresses. */
 static __always_inline u64 addresses_sum(const struct request *request)
 {
