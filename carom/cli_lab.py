@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -338,14 +339,24 @@ def _run_contest(name: str, settings: Any, output: Path, json: bool) -> bool:
     if not found.measurements:
         raise ExperimentError("interrupted before anything was measured")
     folder = results.write_contest(found, output)
-    if json:
-        print(msgspec.json.encode({"folder": str(folder), "complete": found.complete}).decode())
-        return found.complete
-    contest_tables.show(found, event.bars, Console())
-    print(f"results: {folder}")
-    if not found.complete:
-        print("interrupted: this is what was done", file=sys.stderr)
+    if not json:
+        contest_tables.show(found, event.bars, Console())
+    tell_files("results", folder, (), complete=found.complete, json=json)
     return found.complete
+
+
+def tell_files(
+    what: str, folder: Path, pictures: Sequence[Path], *, complete: bool, json: bool
+) -> None:
+    """Say, behind the tables, where a run's files are, and whether it was done whole."""
+    if json:
+        print(msgspec.json.encode({"folder": str(folder), "complete": complete}).decode())
+        return
+    print(f"{what}: {folder}")
+    for picture in pictures:
+        print(f"  {picture.name}")
+    if not complete:
+        print("interrupted: this is what was done", file=sys.stderr)
 
 
 def _run_one(name: str, settings: Any, trials: list[Any], output: Path, json: bool) -> bool:
@@ -367,16 +378,10 @@ def _run_one(name: str, settings: Any, trials: list[Any], output: Path, json: bo
         raise ExperimentError("interrupted before anything was measured")
     folder = results.write(found, output)
     pictures = plots.plot(found, folder)
-    if json:
-        print(msgspec.json.encode({"folder": str(folder), "complete": found.complete}).decode())
-        return found.complete
-    console = Console()
-    tables.show(found, console)
-    print(f"results, histograms and plots: {folder}")
-    for picture in pictures:
-        print(f"  {picture.name}")
-    if not found.complete:
-        print("interrupted: this is what was done", file=sys.stderr)
+    if not json:
+        tables.show(found, Console())
+    what = "results, histograms and plots"
+    tell_files(what, folder, pictures, complete=found.complete, json=json)
     return found.complete
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from carom.cli_lab import tell_files
 from carom.errors import ExperimentError, UsageError
 from carom.lab import filter_plots, filter_tables, results
 from carom.lab.filter_grid import FULL, NAMES_OF_BOTH, SHORT, Settings
@@ -60,16 +60,10 @@ def run_filters(name: str, settings: Settings, output: Path, bar: Any, *, json: 
         raise ExperimentError("interrupted before anything was measured")
     folder = results.write_filters(found, output)
     pictures = filter_plots.plot(found, folder)
-    if json:
-        print(msgspec.json.encode({"folder": str(folder), "complete": found.complete}).decode())
-        return found.complete
-    console = Console()
-    if not console.is_terminal:  # a file has room for the tables
-        console.width = max(console.width, _WIDTH)
-    filter_tables.show(found, console)
-    print(f"results and plots: {folder}")
-    for picture in pictures:
-        print(f"  {picture.name}")
-    if not found.complete:
-        print("interrupted: this is what was done", file=sys.stderr)
+    if not json:
+        console = Console()
+        if not console.is_terminal:  # a file has room for the tables
+            console.width = max(console.width, _WIDTH)
+        filter_tables.show(found, console)
+    tell_files("results and plots", folder, pictures, complete=found.complete, json=json)
     return found.complete

@@ -7,11 +7,10 @@ import contextlib
 import os
 import time
 
-import msgspec
-
 from carom.errors import ExperimentError
 from carom.lab import cpu_time
 from carom.lab.behaviours import KEY, Choice, Step
+from carom.lab.filter_model import Filled
 from carom.lab.keyvalue_client import Client, Options, Result
 from carom.protocols.kv import Command
 
@@ -19,20 +18,6 @@ _GET = Choice(name="frigg", packets=0)  # frigg without its packets
 _PATIENCE = 1.0  # seconds for a server that has nothing to do
 _GIVE_UP = 60.0  # seconds after the last packet
 _QUIET = 0.02  # seconds for replies to GETs that were asked again
-
-
-class Filled(msgspec.Struct, kw_only=True):
-    """What was sent, what the last GET replied, and what it all took (see FilterRun)."""
-
-    sent_puts: int
-    sent_invalid: int
-    sent_others: int
-    replies: int
-    value: int
-    send_seconds: float
-    wall_seconds: float
-    server_cpu_seconds: float
-    machine_cpu_seconds: float
 
 
 def fill(address: str, port: int, choice: Choice, rate: float, pid: int, cpu: int) -> Filled:

@@ -33,11 +33,9 @@ class FilterCell(msgspec.Struct, kw_only=True, frozen=True):
     """Whether it is a step of the search for the highest rate without loss."""
 
 
-class FilterRun(msgspec.Struct, kw_only=True, frozen=True):
-    """One measurement of one cell. What was sent is what the client's kernel took."""
+class Filled(msgspec.Struct, kw_only=True, frozen=True):
+    """One measurement as the client's host sees it."""
 
-    cell: FilterCell
-    index: int
     sent_puts: int
     sent_invalid: int
     sent_others: int
@@ -52,6 +50,16 @@ class FilterRun(msgspec.Struct, kw_only=True, frozen=True):
     server_cpu_seconds: float
     machine_cpu_seconds: float
     """All CPUs', the client's sending and other programs included."""
+
+
+class FilterRun(Filled, kw_only=True, frozen=True):
+    """The same, of one cell, with what became of each packet.
+
+    What was sent is what the client's kernel took.
+    """
+
+    cell: FilterCell
+    index: int
     rejected_invalid: int
     rejected_valid: int
     accepted_invalid: int

@@ -18,9 +18,8 @@ from carom.errors import ExperimentError
 from carom.lab.agent import Agent
 from carom.lab.behaviours import Choice
 from carom.lab.environment import environment
-from carom.lab.filter_client import Filled
 from carom.lab.filter_grid import Settings, cells
-from carom.lab.filter_model import SERIES, FilterCell, FilterResults, FilterRun, Series
+from carom.lab.filter_model import SERIES, Filled, FilterCell, FilterResults, FilterRun, Series
 from carom.protocols.kv import PORT
 from carom.vm.netns import NamespacePair
 from carom.vm.pair import Pair

@@ -23,6 +23,7 @@ from carom.include import libbpf, netlink
 from carom.include.bpf import Module
 from carom.lab import cpu_time, filter_client, load, memcached, udp_counts
 from carom.lab.behaviours import Choice as Behaviour
+from carom.lab.filter_model import Filled
 from carom.lab.load import Load
 from carom.lab.mix import Choice, Mix, planned
 from carom.lab.ping import Options, Ping, ping
@@ -88,7 +89,7 @@ class Hand:
 
     def fill(
         self, address: str, port: int, behaviour: dict[str, Any], rate: float, pid: int, cpu: int
-    ) -> filter_client.Filled:
+    ) -> Filled:
         """Send a key-value server what a behaviour says, until it has done all of it."""
         choice = msgspec.convert(behaviour, Behaviour)
         return filter_client.fill(address, port, choice, rate, pid, cpu)

@@ -77,8 +77,8 @@ def write_filters(found: FilterResults, root: Path = Path("results")) -> Path:
 
 def _filter_row(experiment: str, one: FilterRun) -> dict[str, object]:
     row = msgspec.to_builtins(one)
-    cell = row.pop("cell")
-    return {"experiment": experiment, **cell, **row, "lost": one.lost, "loss": one.loss}
+    at = {**row.pop("cell"), "index": row.pop("index")}
+    return {"experiment": experiment, **at, **row, "lost": one.lost, "loss": one.loss}
 
 
 @contextlib.contextmanager
