@@ -209,8 +209,19 @@ static __always_inline void read_segment(struct __sk_buff *skb, struct edge_scra
 	leave_stream(stream);
 }
 
+/* Is a payload of the server's in the language of what was read? */
+static __always_inline bool agrees(const struct datagram *datagram, u32 protocol,
+				   struct stream *stream)
+{
+	u8 first;
+
+	return !bpf_skb_load_bytes(datagram->skb, datagram->offset, &first, sizeof(first)) &&
+	       stream_agrees(protocol, stream, first);
+}
+
 /* How many replies a payload of the server's may be; of a long one nobody counts them. */
-static __always_inline u32 count_replies(const struct datagram *datagram, u32 protocol)
+static __always_inline u32 count_replies(const struct datagram *datagram, u32 protocol,
+					 const struct stream *stream)
 {
 	u32 replies = 0;
 
@@ -225,7 +236,7 @@ static __always_inline u32 count_replies(const struct datagram *datagram, u32 pr
 		left = bounded(left < sizeof(word) ? left : sizeof(word), sizeof(word));
 		if (bpf_skb_load_bytes(datagram->skb, datagram->offset + at, &word, left))
 			break;
-		replies += stream_replies(protocol, word);
+		replies += stream_replies(protocol, stream, word);
 	}
 	return replies;
 }
@@ -240,6 +251,8 @@ static __always_inline void see_payload(const struct datagram *datagram, const s
 		return;
 	identify(datagram, watch, &asked);
 	stream = streams.lookup(&asked);
+	if (stream && !agrees(datagram, watch->protocol, stream))
+		stream->lost = 1;
 	if (!stream || stream->lost || stream_unanswered(stream) > STREAM_CELLS)
 		void_service(watch->service, false);
 	if (!stream)
@@ -252,7 +265,7 @@ static __always_inline void see_payload(const struct datagram *datagram, const s
 		void_cell(cell, false);
 		count_event(WRITE_DONE);
 	}
-	stream_answered(stream, count_replies(datagram, watch->protocol));
+	stream_answered(stream, count_replies(datagram, watch->protocol, stream));
 }
 
 #endif

@@ -149,10 +149,11 @@ struct stream {
 	u8 lost;       /* not understood: it may write anything from here on */
 	u8 in_line;    /* within a line that writes nothing, however it ends */
 	u32 asked;     /* writes that are to be acknowledged */
-	u32 answered;  /* how many of them are, by the lines that the server sent */
+	u32 answered;  /* how many of them are, by what the server sent */
 	u32 writes;    /* of all kinds; the cells of the last are in `cells` */
 	u32 cells[STREAM_CELLS];
-	u8 zero[4];
+	u8 dialect;    /* of its protocol's own, 0 until something was read */
+	u8 zero[3];
 	u8 line[STREAM_LINE_MAX];
 };
 

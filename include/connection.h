@@ -4,7 +4,8 @@
  * last writes. What the bytes say is its protocol's affair.
  *
  * One program at a time reads a connection's segments; another may see the server's payloads at the
- * same moment. It reads `cells` and `writes`, which the first writes, and alone writes `answered`.
+ * same moment. It reads `cells` and `writes`, which the first writes, and alone writes `answered`;
+ * either may find that the stream is lost.
  */
 #ifndef CAROM_CONNECTION_H
 #define CAROM_CONNECTION_H
@@ -24,6 +25,7 @@ static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 	stream->asked = 0;
 	stream->answered = 0;
 	stream->writes = 0;
+	stream->dialect = 0;
 }
 
 /*

@@ -136,10 +136,19 @@ static __always_inline u32 stream_read(u32 protocol, struct stream *stream, cons
 #endif
 }
 
-static __always_inline u32 stream_replies(u32 protocol, u64 word)
+static __always_inline bool stream_agrees(u32 protocol, struct stream *stream, u8 first)
 {
 #ifdef WITH_MEMCACHED
-	return memcached_stream_replies(word);
+	return memcached_stream_agrees(stream, first);
+#else
+	return false;
+#endif
+}
+
+static __always_inline u32 stream_replies(u32 protocol, const struct stream *stream, u64 word)
+{
+#ifdef WITH_MEMCACHED
+	return memcached_stream_replies(stream, word);
 #else
 	return 0;
 #endif

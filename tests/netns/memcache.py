@@ -36,6 +36,7 @@ class Memcached(Resource):
         *,
         threads: int = 1,
         addresses: str = "::,0.0.0.0",
+        options: tuple[str, ...] = (),
     ):
         binary = shutil.which("memcached")
         if not binary:
@@ -43,7 +44,7 @@ class Memcached(Resource):
         where = ("-l", addresses, "-p", str(port), "-U", str(port))
         # Not through Namespace.popen: its process is the one to stop and to continue.
         self.process = subprocess.Popen(
-            namespace.argv([binary, "-u", "nobody", *where, "-t", str(threads)]),
+            namespace.argv([binary, "-u", "nobody", *where, "-t", str(threads), *options]),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

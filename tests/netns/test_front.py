@@ -10,18 +10,20 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 from scapy.layers.inet import IP, UDP
 
 from carom.include import libbpf
+from carom.protocols.memcached import BINARY_HEADER
 from carom.vm.netns import SERVER_IPV6
 from netns import line as lines
 from netns.line import Line
 from netns.memcache import PORT, Memcached, TCPClient, UDPClient, value_of
 from netns.process import DEADLINE, INTERFACE, Carom, run, until
+from prog.memcached_commands import binary
 
 SECONDS = 3.0
 """Of the torture test."""
@@ -127,6 +129,25 @@ def answers_to(tcp: TCPClient, end: bytes, count: int) -> bytes:
         assert received, got
         got += received
     return got
+
+
+def binary_replies(tcp: TCPClient, count: int) -> list[bytes]:
+    """The next replies in binary, each with its body; no other may follow at once."""
+    got, replies = b"", list[bytes]()
+    while len(replies) < count:
+        received = tcp.socket.recv(65_536)
+        assert received, got
+        got += received
+        while len(got) >= BINARY_HEADER.size:
+            magic, *_, body, _, _ = BINARY_HEADER.unpack_from(got)
+            assert magic == 0x81, got
+            size = BINARY_HEADER.size + body
+            if len(got) < size:
+                break
+            replies.append(got[:size])
+            got = got[size:]
+    assert not got and len(replies) == count
+    return replies
 
 
 class TestStream:
@@ -289,17 +310,73 @@ class TestStream:
         assert udp.get(b"other") is None
         assert edge(front)["stream_lost"] == lost, "it is understood"
 
-    def test_a_binary_set(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
-        """The binary protocol is not read: whatever passes is void, now and from now on."""
+    def test_in_binary(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
+        """Each write voids its key alone, with what else the connection is used for around it."""
+        lost = edge(front)["stream_lost"]
         for value in (b"new", b"newer"):
-            extras, key = bytes(8), b"written"
-            size = len(extras) + len(key) + len(value)
-            header = struct.pack("!BBHBBHIIQ", 0x80, 1, len(key), len(extras), 0, 0, size, 0, 0)
-            lost = edge(front)["stream_lost"]
-            assert fresh.ask(header + extras + key + value)[:2] == b"\x81\x01"
+            requests = [binary(0x00, b"other"), binary(0x01, b"written", value), binary(0x0A)]
+            fresh.socket.sendall(b"".join(requests))
+            assert [reply[1] for reply in binary_replies(fresh, 3)] == [0x00, 0x01, 0x0A]
             assert udp.get(b"written") == value
-            assert edge(front)["stream_lost"] >= lost + 2, "it and its reply"
             until_hit(front, udp, b"written", value)
+            before = front.counters()
+            assert udp.get(b"other") == b"old"
+            assert front.since(before).get("hit") == 1, "void with another's write"
+        assert edge(front)["stream_lost"] == lost
+
+    def test_many_in_binary(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
+        """As many as a connection has cells for, and more: all is void until those are answered."""
+        for count in (16, 16, 40):
+            lost = edge(front)["stream_lost"]
+            value, keys = b"%d" % count, [b"written", *(b"many%d" % n for n in range(count - 1))]
+            fresh.socket.sendall(b"".join(binary(0x01, key, value) for key in keys))
+            assert {reply[1] for reply in binary_replies(fresh, count)} == {0x01}
+            for key in keys:
+                assert udp.get(key) == value
+            assert (edge(front)["stream_lost"] > lost) == (count > 16)
+        until_hit(front, udp, b"other", b"old")
+
+    def test_quiet_in_binary(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
+        """Nothing tells when it is done: a key that was written so is not filled for a while."""
+        fresh.socket.sendall(binary(0x11, b"written", b"quiet") + binary(0x0A))
+        assert [reply[1] for reply in binary_replies(fresh, 1)] == [0x0A]
+        assert udp.get(b"written") == b"quiet"
+        before = front.counters()
+        assert udp.get(b"written") == b"quiet"
+        assert front.since(before).get("hit") is None
+
+    def test_a_flush_in_binary(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
+        lost = edge(front)["stream_lost"]
+        fresh.socket.sendall(binary(0x08))
+        binary_replies(fresh, 1)
+        assert udp.get(b"other") is None
+        assert edge(front)["stream_lost"] == lost, "it is understood"
+
+    def test_text_where_binary_is_shown(self, own_line: Line) -> None:
+        """A server that was told to speak text only finds commands in what looks like a value."""
+        with (
+            Memcached(own_line.server, options=("-B", "ascii")),
+            Carom(own_line.server, "--hook", "tc", command="front") as front,
+            UDPClient(own_line.client, own_line.address) as udp,
+            TCPClient(own_line.client, own_line.address) as tcp,
+        ):
+            for value in (b"old", b"new"):
+                tcp.set(b"hidden", b"old")
+                until_hit(front, udp, b"hidden", b"old")
+                hidden = b"\r\nset hidden 0 0 3\r\n%b\r\n" % value
+                with TCPClient(own_line.client, own_line.address) as writer:
+                    writer.socket.sendall(binary(0x01, b"k", hidden))
+                    answers_to(writer, b"STORED\r\n", 1)
+                assert udp.get(b"hidden") == value
+
+    def test_unknown_in_binary(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
+        """memcached loses its place behind such a request: all that passes is void from then on."""
+        lost = edge(front)["stream_lost"]
+        fresh.socket.sendall(binary(0x1B, extras=4))
+        until(lambda: edge(front)["stream_lost"] > lost, "the stream to be lost")
+        lost = edge(front)["stream_lost"]
+        fresh.socket.sendall(binary(0x0A))
+        until(lambda: edge(front)["stream_lost"] > lost, "what passes to be void")
 
     def test_an_urgent_byte(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
         """The server does not see it, so what it reads is not what was sent."""
@@ -344,11 +421,19 @@ class TestStream:
                     client.ask(last)
 
 
-def test_acknowledgements_one_by_one(straight: Line) -> None:
+DIALECTS: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
+    "text": (lambda key: b"set %b 0 0 3\r\nnew\r\n" % key, b"STORED\r\n"),
+    "binary": (lambda key: binary(0x01, key, b"new"), b"\x81" + binary(0x01)[1:24]),
+}
+"""What makes a value new, and what the server says of it."""
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_acknowledgements_one_by_one(straight: Line, dialect: str) -> None:
     """Answered slowly, and by parts: a value is old until its own acknowledgement has left."""
-    port = 4003
+    port, (set_of, stored) = 4003, DIALECTS[dialect]
     keys = [b"key%02d" % n for n in range(32)]
-    sets = [b"set %b 0 0 3\r\nnew\r\n" % key for key in keys]
+    sets = [set_of(key) for key in keys]
     with (
         straight.server.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server,
         straight.server.call(lambda: socket.create_server(("0.0.0.0", port))) as listener,
@@ -367,8 +452,8 @@ def test_acknowledgements_one_by_one(straight: Line) -> None:
             assert len(accepted.recv(len(text), socket.MSG_WAITALL)) == len(text)
 
         def acknowledge(count: int) -> None:
-            accepted.sendall(b"STORED\r\n" * count)
-            answers_to(writer, b"\r\n", count)
+            accepted.sendall(stored * count)
+            answers_to(writer, stored, count)
 
         def asks_the_server(key: bytes) -> bool:
             """Ask for a key; the server says old, if it is asked."""

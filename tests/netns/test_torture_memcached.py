@@ -27,6 +27,7 @@ from netns.line import Line
 from netns.memcache import PORT, Memcached, value_of
 from netns.process import DEADLINE, Carom, map_of
 from netns.torture import ANSWER, ASKS, READERS, Asker, Cell, Shared, crowd, enough, torture
+from prog.memcached_commands import binary
 
 KEYS = 48
 WRITERS = 3
@@ -49,6 +50,9 @@ FRONT = ("--ttl", "1s", "--capacity", "16", "--prefix-rate", "0", "--total-rate"
 Say = Callable[[bytes], bytes | None]
 """Sends a command and returns the reply to it, or None for a loss."""
 
+Words = Callable[[int, int], tuple[bytes, tuple[bytes, ...]]]
+"""The command that makes the key's number this one, and what begins replies that acknowledge it."""
+
 
 def name_of(key: int) -> bytes:
     return (b"torture-%d-" % key).ljust((12, 59, 60, 200)[key % 4], b"k")
@@ -64,12 +68,18 @@ def value(key: int, number: int) -> bytes:
     return b"%d:%d:%b" % (key, number, filling)
 
 
-def write_of(key: int, number: int) -> tuple[bytes, tuple[bytes, ...]]:
-    """The command that makes the key's number this one, and the replies that acknowledge it."""
+def in_text(key: int, number: int) -> tuple[bytes, tuple[bytes, ...]]:
     if deletes(number):
         return b"delete %b\r\n" % name_of(key), (b"DELETED\r\n", b"NOT_FOUND\r\n")
     data = value(key, number)
     return b"set %b 0 0 %d\r\n%b\r\n" % (name_of(key), len(data), data), (b"STORED\r\n",)
+
+
+def in_binary(key: int, number: int) -> tuple[bytes, tuple[bytes, ...]]:
+    done, absent = b"\x81%c\0\0\0\0\0\0", b"\x81%c\0\0\0\0\0\1"
+    if deletes(number):
+        return binary(0x04, name_of(key)), (done % 0x04, absent % 0x04)
+    return binary(0x01, name_of(key), value(key, number)), (done % 0x01,)
 
 
 def over_udp(address: str, port: int) -> Say:
@@ -131,30 +141,33 @@ def read(shared: Shared, address: str, reader: int) -> None:
             cells[Cell.STALE] += 1
 
 
-def write(shared: Shared, connect: Callable[[], Say], writer: int) -> None:
+def write(shared: Shared, connect: Callable[[], Say], words: Words, writer: int) -> None:
     """Write the keys of this writer and note what is acknowledged."""
     chance, say, cells = random.Random(writer), connect(), shared.cells
     while not cells[Cell.STOP]:
         keys = range(writer, CALM, WRITERS) if chance.random() < 0.999 else [CALM + writer]
         key = min(chance.choice(keys), chance.choice(keys))
         shared.started[key] += 1
-        command, acknowledgements = write_of(key, shared.started[key])
+        command, acknowledgements = words(key, shared.started[key])
         reply = say(command)
         if reply is None:  # done or not: it is not known
             cells[Cell.LOST] += 1
             continue
-        assert reply in acknowledgements, (command, reply)
+        assert reply.startswith(acknowledgements), (command, reply)
         shared.acknowledged[key] = shared.started[key]
         cells[Cell.WRITES] += 1
         time.sleep(chance.random() * 0.002)
 
 
 def jobs(shared: Shared, address: str, port: int = PORT) -> list[Callable[[], None]]:
-    """Readers, and writers to this port: the second over UDP, the others over TCP."""
-    ways = [functools.partial(way, address, port) for way in (over_tcp, over_udp, over_tcp)]
+    """Readers, and writers to this port: over TCP, over UDP, and over TCP in binary."""
+    ways = ((over_tcp, in_text), (over_udp, in_text), (over_tcp, in_binary))
     return [
         *(functools.partial(read, shared, address, reader) for reader in range(READERS)),
-        *(functools.partial(write, shared, way, writer) for writer, way in enumerate(ways)),
+        *(
+            functools.partial(write, shared, functools.partial(way, address, port), words, writer)
+            for writer, (way, words) in enumerate(ways)
+        ),
     ]
 
 

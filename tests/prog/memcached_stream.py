@@ -16,9 +16,16 @@ from carom.include import libbpf
 from carom.include.abi import KEY, slot_of
 from carom.include.bpf import Module
 from carom.include.resource import Resource
-from carom.protocols.memcached import slot_key_of, understand
+from carom.protocols.memcached import (
+    BINARY_HEADER,
+    BINARY_MAGIC,
+    SLOT_FROM,
+    BinaryRequest,
+    slot_key_of,
+    understand,
+)
 from carom.protocols.protocol import QUIET, TEXT_ROOM, Intent, Request
-from prog.memcached_commands import command, datagram
+from prog.memcached_commands import binary_request, command, datagram
 
 HEADER = 8
 HELD_MAX = 256
@@ -43,6 +50,7 @@ class Model:
 
     def __init__(self, room: int = TEXT_ROOM):
         self.lost = False
+        self._binary: bool | None = None
         self._room = room
         self._skip = 0
         self._in_line = False
@@ -51,10 +59,12 @@ class Model:
     def feed(self, segment: bytes) -> list[Request]:
         """The writes that a segment completes."""
         self._rest += segment
+        if self._binary is None:
+            self._binary = self._rest.startswith(bytes((BINARY_MAGIC,)))
         writes: list[Request] = []
         while self._rest and not self.lost:
             before = self._rest, self._skip
-            if found := self._step():
+            if found := self._step_binary() if self._binary else self._step():
                 writes.append(found)
             if before == (self._rest, self._skip) and not self._in_line:
                 break  # held
@@ -71,15 +81,37 @@ class Model:
         if self._in_line:
             self._in_line, self._rest = not newline, rest
             return None
-        if self._rest[0] == 0x80:
-            return self._lose()
         if newline and len(line) < self._room - HEADER:
             self._rest = rest
             return self._line(line + newline)
         if _READS.match(self._rest):
             self._in_line = True
             return None
+        return self._hold()
+
+    def _hold(self) -> Request | None:
         return None if len(self._rest) <= HELD_MAX else self._lose()
+
+    def _step_binary(self) -> Request | None:
+        if self._skip:
+            taken = min(self._skip, len(self._rest))
+            self._skip, self._rest = self._skip - taken, self._rest[taken:]
+            return None
+        if self._rest[0] != BINARY_MAGIC:
+            return self._lose()
+        if len(self._rest) < BINARY_HEADER.size:
+            return None
+        request = BinaryRequest.read(self._rest)
+        if request is None:
+            return self._lose()
+        if len(self._rest) < request.key_end:
+            return self._hold()
+        key, self._rest = request.key(self._rest), self._rest[request.key_end :]
+        self._skip = request.value_length
+        intent, quiet = request.opcode.intent, request.opcode.quiet
+        if intent is Intent.OTHER:
+            return None
+        return Request(intent, bytes(SLOT_FROM) + key if intent is Intent.WRITE else b"", quiet)
 
     def _value(self) -> Request | None:
         taken, self._rest = self._rest[: self._skip], self._rest[self._skip :]
@@ -91,6 +123,8 @@ class Model:
     def _line(self, line: bytes) -> Request | None:
         if line in (b"quit\r\n", b"quit\n"):
             return None
+        if line[0] == BINARY_MAGIC:
+            return self._lose()  # what a datagram may be, within a connection in text it is not
         sized = _SIZED.match(line)
         size = int(sized[1]) if sized else None
         value = b"" if size is None else bytes(size) + b"\r\n"
@@ -223,11 +257,11 @@ class Connection(Resource):
 def streams(rng: random.Random, count: int) -> Iterator[list[bytes]]:
     """Connections, each as its segments: commands in pipelines, mostly proper, cut anywhere."""
     for _ in range(count):
-        text = b""
+        text, make = b"", rng.choice((command, command, binary_request))
         for _ in range(rng.choice((1, 2, 4, 8, 25))):
-            one = command(rng)
+            one = make(rng)
             while understand(datagram(one)).intent is Intent.WRITE_ALL and rng.random() < 0.97:
-                one = command(rng)
+                one = make(rng)
             text += one
         if not text:
             continue

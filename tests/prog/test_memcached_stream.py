@@ -11,10 +11,10 @@ import pytest
 
 from carom.include.abi import slot_of
 from carom.protocols.protocol import Intent, Request
-from prog.memcached_commands import SEED
+from prog.memcached_commands import SEED, binary
 from prog.memcached_stream import CELLS, LOST, STEPS, Connection, Model, in_slots, streams
 
-VERIFIED_MAX = 50_000
+VERIFIED_MAX = 60_000
 """Instructions that the verifier may go through for one step."""
 
 
@@ -40,6 +40,8 @@ def write(key: bytes, *, quiet: bool = False) -> Request:
 
 
 SET = b"set k 0 0 5\r\nhello\r\n"
+BINARY_SET = binary(0x01, b"k", b"hello")
+BINARY_HEAD = len(binary(0x01, b"k"))
 LINE_OF_READS = b"get " + b" ".join(b"key-%d" % n for n in range(300)) + b"\r\n"
 TABLE: dict[str, tuple[list[bytes], list[Request], bool]] = {
     "one": ([SET], [write(b"k")], False),
@@ -80,8 +82,8 @@ TABLE: dict[str, tuple[list[bytes], list[Request], bool]] = {
     "quit": ([SET + b"qu", b"it\r\n", b"quit\n"], [write(b"k")], False),
     "more than quit": ([b"quits\r\n"], [LOST], True),
     "unknown": ([b"unheard of\r\nmd l\r\n"], [LOST], True),
-    "binary": ([b"\x80" + bytes(23)], [LOST], True),
-    "binary later": ([SET, b"\x80"], [write(b"k"), LOST], True),
+    "binary behind text": ([SET, binary(0x0A) + b"\n"], [write(b"k"), LOST], True),
+    "text behind binary": ([binary(0x0A), SET], [LOST], True),
     "refused store": ([b"set k x 0 5\r\nhello\r\n"], [LOST], True),
     "value too long": ([b"set k 0 0 5\r\nhello!\r\nmd l\r\n"], [write(b"k"), LOST], True),
     "value too short": ([b"set k 0 0 5\r\nhell\r\nmd l\r\n"], [write(b"k"), LOST], True),
@@ -106,6 +108,85 @@ TABLE: dict[str, tuple[list[bytes], list[Request], bool]] = {
         )
         for key in (b"k", b"kk")
     },
+    "binary": ([BINARY_SET], [write(b"k")], False),
+    "binary byte by byte": (
+        [BINARY_SET[n : n + 1] for n in range(len(BINARY_SET))],
+        [write(b"k")],
+        False,
+    ),
+    "binary pipeline": (
+        [binary(0x00, b"a") + BINARY_SET + binary(0x04, b"l") + binary(0x05, b"m") * 5],
+        [write(b"k"), write(b"l"), *[write(b"m")] * 5],
+        False,
+    ),
+    "binary value over segments": (
+        [
+            binary(0x01, b"k", b"y" * 6000)[:1000],
+            binary(0x08) * 50,
+            b"y" * (6000 - 1000 + BINARY_HEAD - 50 * len(binary(0x08))) + binary(0x14, b"l"),
+        ],
+        [write(b"k"), write(b"l", quiet=True)],
+        False,
+    ),
+    "binary requests and lines in a value": (
+        [binary(0x11, b"k", b"\r\nflush_all\r\n" + binary(0x08) + b"\n") + binary(0x1C, b"l")],
+        [write(b"k", quiet=True), write(b"l")],
+        False,
+    ),
+    "any bytes in a key": (
+        [binary(0x02, bytes(range(250)), b"x") + binary(0x04, b"\r\n")],
+        [write(bytes(range(250))), write(b"\r\n")],
+        False,
+    ),
+    **{
+        f"binary key of {size}": (
+            [binary(0x06, b"k" * size)[:cut], binary(0x06, b"k" * size)[cut:]],
+            [write(b"k" * size)],
+            False,
+        )
+        for size in (1, 7, 8, 9, 200, 250)
+        for cut in (23, 24, 25, 44)
+    },
+    "binary flush": ([binary(0x08) + binary(0x04, b"m")], [LOST, write(b"m")], False),
+    "binary flush later": (
+        [binary(0x18, extras=4) + binary(0x04, b"m")],
+        [LOST, write(b"m")],
+        False,
+    ),
+    **{
+        f"binary {opcode:#x} reads": ([binary(opcode, key) + BINARY_SET], [write(b"k")], False)
+        for key, opcodes in (
+            (b"k", b"\x00\x09\x0c\x0d\x10\x21\x22"),
+            (b"", b"\x07\x17\x0a\x0b\x20"),
+        )
+        for opcode in opcodes
+    },
+    "binary sasl": ([binary(0x21, b"PLAIN", b"\0u\0p") + BINARY_SET], [write(b"k")], False),
+    **{
+        f"improper: {what}": ([request + BINARY_SET], [LOST], True)
+        for what, request in {
+            "value of a get": binary(0x00, b"k", b"v"),
+            "value of a delete": binary(0x04, b"k", b"v"),
+            "get without a key": binary(0x00),
+            "set without a key": binary(0x01, b"", b"v"),
+            "key of a noop": binary(0x0A, b"k"),
+            "key too long": binary(0x01, b"k" * 251, b"v"),
+            "extras of a get": binary(0x00, b"k", extras=4),
+            "extras of a set": binary(0x01, b"k", b"v", extras=4),
+            "extras of a flush": binary(0x08, extras=8),
+            "body too short": binary(0x01, b"k", b"v", body_length=8),
+            "body of no server": binary(0x01, b"k", b"v", body_length=2**30 + 10),
+            "verbosity": binary(0x1B, extras=4),
+            "unknown": binary(0x25),
+            "unknown by 64": binary(0x41, b"k", b"v", extras=8),
+            "reply": b"\x81" + binary(0x0A)[1:],
+        }.items()
+    },
+    "binary key cut too late to hold": (
+        [binary(0x06, b"k" * 250)[:-1], binary(0x06, b"k" * 250)[-1:]],
+        [LOST],
+        True,
+    ),
     "line too long to hold": ([b"set " + b"k" * 260], [LOST], True),
     "line just held": ([b"md k" + b" " * 252, b"\r\n"], [LOST], False),
     "line too long": ([b"md k" + b" " * 3000 + b"\r\n"], [LOST], True),

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * memcached's commands in text, one of them at a time, wherever they come from (doc/protocol.txt of
+ * memcached; what that leaves open was read from the behaviour of 1.6.18).
+ *
+ * A command is known for a write of one key only in a form that every version reads alike: after a
+ * store command that it refuses, memcached takes the data for more commands.
+ */
+#ifndef CAROM_MEMCACHED_TEXT_H
+#define CAROM_MEMCACHED_TEXT_H
+
+#include <uapi/linux/swab.h>
+
+#include "protocol.h"
+
+#define MEMCACHED_HEADER 8      /* request id, sequence number, datagrams, reserved: 16 bits each */
+#define MEMCACHED_KEY_MAX 250
+#define MEMCACHED_REQUEST_MAX (MEMCACHED_HEADER + 5 + MEMCACHED_KEY_MAX + 2)
+#define MEMCACHED_SLOT_FROM 1
+#define MEMCACHED_GET 'g'       /* first byte of a cache key */
+#define MEMCACHED_GETS 's'
+#define MEMCACHED_FLAGS_MAX 64  /* bytes of a meta command's flags that are looked at */
+#define MEMCACHED_FLAGS_COUNT 16
+
+#define ONES 0x0101010101010101ull
+#define HIGHS 0x8080808080808080ull
+
+enum memcached_kind {
+	KIND_UNKNOWN = 0,
+	KIND_QUERY,  /* me, mn, stats, verbosity, version: no write, whatever follows in the line */
+	KIND_GET,    /* get KEY... */
+	KIND_GETS,
+	KIND_LINE,   /* delete, incr, decr, touch: KEY [...] */
+	KIND_GAT,    /* gat, gats: EXPTIME KEY... */
+	KIND_STORE,  /* set, add, replace, append, prepend: KEY FLAGS EXPTIME BYTES [noreply] */
+	KIND_CAS,    /* the same with CAS before noreply */
+	KIND_META,   /* md, ma: KEY FLAG... */
+	KIND_MG,
+	KIND_MS,     /* KEY BYTES FLAG... */
+	KIND_FLUSH,  /* flush_all */
+};
+
+/* What was found out about a command. */
+struct memcached_command {
+	enum memcached_kind kind;
+	bool keyed;      /* it has a proper key */
+	u32 key_length;
+	u32 end;         /* behind its line; 0 where that was not read to its end */
+	u32 data;        /* bytes that belong to it behind its line, with their own line's end */
+};
+
+/* Eight characters as they stand in memory, read as a little-endian number. */
+#define TEXT4(a, b, c, d) ((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24)
+#define TEXT8(a, b, c, d, e, f, g, h) (TEXT4(a, b, c, d) | TEXT4(e, f, g, h) << 32)
+#define STARTS(word, bytes, text) (((word) & (~0ull >> (64 - 8 * (bytes)))) == (text))
+
+static __always_inline u64 little_u64(u64 word)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	return __builtin_bswap64(word);
+#else
+	return word;
+#endif
+}
+
+static __always_inline u8 text_byte(const u8 *text, u32 at, u32 room)
+{
+	asm volatile("" : "+r"(at));
+	return text[at & (room - 1)];
+}
+
+/* Eight bytes of text; zeros, which end whatever is read, where they are not all in the room. */
+static __always_inline u64 text_word(const u8 *text, u32 at, u32 room)
+{
+	asm volatile("" : "+r"(at));
+	if (at > room - sizeof(u64))
+		return 0;
+	return little_u64(*(const u64 *)(text + at));
+}
+
+/*
+ * The same number, of which the verifier knows no more than that it has 16 bits. Through `cell`, in
+ * a map, for it keeps no account of those: paths that differ in the number only become one.
+ */
+static __always_inline u32 forget(u16 *cell, u32 value)
+{
+	*(volatile u16 *)cell = value;
+	return *(volatile u16 *)cell;
+}
+
+/*
+ * The high bits of the bytes that end a key: 0 to 0x0f, and space. Right up to the lowest one.
+ * A key should have no other control character either, but memcaslap's do: memcached takes them.
+ */
+static __always_inline u64 outside_key(u64 word)
+{
+	u64 space = word ^ (' ' * ONES);
+
+	return (((word - 0x10 * ONES) & ~word) | ((space - ONES) & ~space)) & HIGHS;
+}
+
+/*
+ * Copy a key, eight bytes at a time, to `to`, which has room for MEMCACHED_KEY_MAX and six more.
+ * Returns its length: 0 where there is none, more than MEMCACHED_KEY_MAX where it is too long.
+ */
+static __always_inline u32 copy_key(const u8 *text, u32 at, u32 room, u8 *to)
+{
+	for (u32 done = 0; done < MEMCACHED_KEY_MAX; done += sizeof(u64)) {
+		u64 word = text_word(text, at + done, room);
+		u64 hits = outside_key(word);
+
+		if (hits) {
+			u64 before = ((hits & -hits) - 1) >> 7;  /* ones in the bytes before it */
+
+			*(u64 *)(to + done) = little_u64(word & before);
+			return done + (((before & ONES) * ONES) >> 56);
+		}
+		*(u64 *)(to + done) = little_u64(word);
+	}
+	return MEMCACHED_KEY_MAX + 1;
+}
+
+/* Where the text goes on behind a line's end that is at `at`; 0 where none is. */
+static __always_inline u32 behind_line(const u8 *text, u32 at, u32 room)
+{
+	if (text_byte(text, at, room) == '\r')
+		at++;
+	return text_byte(text, at, room) == '\n' ? at + 1 : 0;
+}
+
+/*
+ * Up to `digits` (at most 19) decimal digits at `*at`, which moves behind them. False where there
+ * are none, or more.
+ */
+static __always_inline bool read_number(const u8 *text, u32 *at, u32 room, u32 digits, u64 *number)
+{
+	u64 value = 0;
+	u32 n;
+
+	for (n = 0; n <= digits; n++) {
+		u32 digit = (u32)text_byte(text, *at + n, room) - '0';
+
+		if (digit > 9)
+			break;
+		value = value * 10 + digit;
+	}
+	*at += n;
+	*number = value;
+	return n >= 1 && n <= digits;
+}
+
+/* The same behind one space. */
+static __always_inline bool read_argument(const u8 *text, u32 *at, u32 room, u32 digits,
+					  u64 *number)
+{
+	if (text_byte(text, *at, room) != ' ')
+		return false;
+	*at += 1;
+	return read_number(text, at, room, digits, number);
+}
+
+/* Seconds or a date, maybe negative, in what memcached takes for an exptime. */
+static __always_inline bool read_exptime(const u8 *text, u32 *at, u32 room)
+{
+	u64 number;
+
+	if (text_byte(text, *at, room) == '-')
+		*at += 1;
+	return read_number(text, at, room, 10, &number) && number <= 0x7fffffff;
+}
+
+/*
+ * The kind of a command by its first word, of which `word` has eight bytes and `next` those behind
+ * them. `*at` moves to where its arguments begin.
+ */
+static __always_inline enum memcached_kind read_command(u64 word, u64 next, u32 *at)
+{
+	u8 behind;
+
+#define COMMAND(bytes, text, kind)                                             \
+	if (STARTS(word, bytes, text)) {                                       \
+		*at += bytes;                                                  \
+		return kind;                                                   \
+	}
+	COMMAND(4, TEXT4('g', 'e', 't', ' '), KIND_GET)
+	COMMAND(5, TEXT8('g', 'e', 't', 's', ' ', 0, 0, 0), KIND_GETS)
+	COMMAND(4, TEXT4('s', 'e', 't', ' '), KIND_STORE)
+	COMMAND(4, TEXT4('a', 'd', 'd', ' '), KIND_STORE)
+	COMMAND(4, TEXT4('c', 'a', 's', ' '), KIND_CAS)
+	COMMAND(4, TEXT4('g', 'a', 't', ' '), KIND_GAT)
+	COMMAND(5, TEXT8('g', 'a', 't', 's', ' ', 0, 0, 0), KIND_GAT)
+	COMMAND(5, TEXT8('i', 'n', 'c', 'r', ' ', 0, 0, 0), KIND_LINE)
+	COMMAND(5, TEXT8('d', 'e', 'c', 'r', ' ', 0, 0, 0), KIND_LINE)
+	COMMAND(6, TEXT8('t', 'o', 'u', 'c', 'h', ' ', 0, 0), KIND_LINE)
+	COMMAND(7, TEXT8('d', 'e', 'l', 'e', 't', 'e', ' ', 0), KIND_LINE)
+	COMMAND(7, TEXT8('a', 'p', 'p', 'e', 'n', 'd', ' ', 0), KIND_STORE)
+	COMMAND(8, TEXT8('p', 'r', 'e', 'p', 'e', 'n', 'd', ' '), KIND_STORE)
+	COMMAND(8, TEXT8('r', 'e', 'p', 'l', 'a', 'c', 'e', ' '), KIND_STORE)
+	COMMAND(3, TEXT4('m', 'g', ' ', 0), KIND_MG)
+	COMMAND(3, TEXT4('m', 's', ' ', 0), KIND_MS)
+	COMMAND(3, TEXT4('m', 'd', ' ', 0), KIND_META)
+	COMMAND(3, TEXT4('m', 'a', ' ', 0), KIND_META)
+	COMMAND(3, TEXT4('m', 'e', ' ', 0), KIND_QUERY)
+#undef COMMAND
+	if (STARTS(word, 5, TEXT8('s', 't', 'a', 't', 's', 0, 0, 0)))
+		behind = word >> 40;
+	else if (STARTS(word, 7, TEXT8('v', 'e', 'r', 's', 'i', 'o', 'n', 0)))
+		behind = word >> 56;
+	else if (STARTS(word, 2, TEXT4('m', 'n', 0, 0)))
+		behind = word >> 16;
+	else if (STARTS(word, 8, TEXT8('v', 'e', 'r', 'b', 'o', 's', 'i', 't')) && (u8)next == 'y')
+		behind = next >> 8;
+	else
+		return STARTS(word, 8, TEXT8('f', 'l', 'u', 's', 'h', '_', 'a', 'l')) &&
+		       (u8)next == 'l' ? KIND_FLUSH : KIND_UNKNOWN;
+	return behind == ' ' || behind == '\r' || behind == '\n' ? KIND_QUERY : KIND_UNKNOWN;
+}
+
+/* Where the text goes on behind its first line; 0 where that does not end in it, or in the room. */
+static __always_inline u32 find_line(const u8 *text, u32 length)
+{
+	for (u32 at = MEMCACHED_HEADER; at < TEXT_ROOM; at += sizeof(u64)) {
+		u64 ends = *(const u64 *)(text + at);
+
+		if (at >= length)
+			return 0;
+		ends = little_u64(ends) ^ ('\n' * ONES);
+		ends = (ends - ONES) & ~ends & HIGHS;
+		if (ends) {
+			u64 before = ((ends & -ends) - 1) >> 7;
+
+			return at + (((before & ONES) * ONES) >> 56) + 1;
+		}
+	}
+	return 0;
+}
+
+/* The first characters of a meta command's flags as bits, `@` being bit 0. */
+#define FLAG(letter) (1ull << ((letter) - '@'))
+#define FLAGS_READING (FLAG('c') | FLAG('f') | FLAG('h') | FLAG('k') | FLAG('l') | FLAG('O') |  \
+		       FLAG('q') | FLAG('s') | FLAG('t') | FLAG('u') | FLAG('v'))
+
+/*
+ * Flags from `*at`, which moves to the line's end, or to what may be one. False where they are too
+ * many or too long, or one stands twice.
+ */
+static __always_inline bool read_flags(const u8 *text, u32 *at, u64 *flags)
+{
+	u8 letter, before = 0;
+	u64 seen = 0;
+	u32 n;
+
+	for (n = 0; n < MEMCACHED_FLAGS_MAX; n++) {
+		letter = text_byte(text, *at + n, TEXT_ROOM);
+		if (letter == '\r' || letter == '\n')
+			break;
+		if (letter < ' ' || letter > '~' || (n == 0 && letter != ' '))
+			return false;
+		if (before == ' ' && letter != ' ') {
+			if (letter < '@' || (seen & FLAG(letter)))
+				return false;
+			seen |= FLAG(letter);
+		}
+		before = letter;
+	}
+	*at += n;
+	*flags = seen;
+	return n < MEMCACHED_FLAGS_MAX && __builtin_popcountll(seen) <= MEMCACHED_FLAGS_COUNT;
+}
+
+/* FLAGS EXPTIME BYTES [CAS] [noreply] */
+static __always_inline enum intent read_store(const u8 *text, u16 *cell, u32 at, bool cas,
+					      struct memcached_command *command)
+{
+	enum intent intent = INTENT_WRITE;
+	u64 number, bytes;
+
+	if (!read_argument(text, &at, TEXT_ROOM, 10, &number) || number > 0xffffffff)
+		return INTENT_WRITE_ALL;
+	at = forget(cell, at);
+	if (text_byte(text, at++, TEXT_ROOM) != ' ' || !read_exptime(text, &at, TEXT_ROOM))
+		return INTENT_WRITE_ALL;
+	at = forget(cell, at);
+	if (!read_argument(text, &at, TEXT_ROOM, 9, &bytes))
+		return INTENT_WRITE_ALL;
+	at = forget(cell, at);
+	if (cas) {
+		if (!read_argument(text, &at, TEXT_ROOM, 19, &number))
+			return INTENT_WRITE_ALL;
+		at = forget(cell, at);
+	}
+	if (text_word(text, at, TEXT_ROOM) == TEXT8(' ', 'n', 'o', 'r', 'e', 'p', 'l', 'y')) {
+		at += sizeof(u64);
+		intent |= INTENT_QUIET;
+	}
+	command->end = behind_line(text, at, TEXT_ROOM);
+	command->data = bytes + 2;
+	return intent;
+}
+
+/* [BYTES] FLAG... A key in base64 names another one than it shows. */
+static __always_inline enum intent read_meta(const u8 *text, u16 *cell, u32 at,
+					     struct memcached_command *command)
+{
+	u64 bytes, flags;
+
+	if (command->kind == KIND_MS) {
+		if (!read_argument(text, &at, TEXT_ROOM, 9, &bytes))
+			return INTENT_WRITE_ALL;
+		at = forget(cell, at);
+		command->data = bytes + 2;
+	}
+	if (!read_flags(text, &at, &flags))
+		return INTENT_WRITE_ALL;
+	command->end = behind_line(text, forget(cell, at), TEXT_ROOM);
+	if (command->kind == KIND_MG && !(flags & ~FLAGS_READING))
+		return INTENT_OTHER;
+	if (flags & FLAG('b'))
+		return INTENT_WRITE_ALL;
+	return flags & FLAG('q') ? INTENT_WRITE | INTENT_QUIET : INTENT_WRITE;
+}
+
+/* [NUMBER]: what else there may be is not looked at, but for its end. */
+static __always_inline enum intent read_line(const u8 *text, u16 *cell, u32 at,
+					     struct memcached_command *command)
+{
+	u64 number;
+
+	if (text_byte(text, at, TEXT_ROOM) == ' ' &&
+	    !read_argument(text, &at, TEXT_ROOM, 19, &number))
+		return INTENT_WRITE_ALL;
+	command->end = behind_line(text, forget(cell, at), TEXT_ROOM);
+	return INTENT_WRITE;
+}
+
+/*
+ * What a command wants of its key, which ends at `at`, if its line and its data end where
+ * `command` says in the end. INTENT_WRITE_ALL where that is not sure.
+ */
+static __always_inline enum intent read_arguments(const u8 *text, u16 *cell, u32 at,
+						  struct memcached_command *command)
+{
+	switch (command->kind) {
+	case KIND_GET:
+	case KIND_GETS:
+		command->end = behind_line(text, at, TEXT_ROOM);
+		return INTENT_READ;
+	case KIND_GAT:
+		command->end = behind_line(text, at, TEXT_ROOM);
+		return INTENT_WRITE;
+	case KIND_LINE:
+		return read_line(text, cell, at, command);
+	case KIND_STORE:
+		return read_store(text, cell, at, false, command);
+	case KIND_CAS:
+		return read_store(text, cell, at, true, command);
+	case KIND_META:
+	case KIND_MG:
+	case KIND_MS:
+		return read_meta(text, cell, at, command);
+	default:
+		return INTENT_WRITE_ALL;
+	}
+}
+
+/* Read the command that begins the text. INTENT_WRITE_ALL where it is not sure. */
+static __always_inline enum intent read_text(const u8 *text, struct key *key,
+					     struct memcached_command *command)
+{
+	u16 *cell = &key->length;
+	u32 at = MEMCACHED_HEADER, key_length;
+	enum memcached_kind kind = read_command(text_word(text, at, TEXT_ROOM),
+						text_word(text, at + 8, TEXT_ROOM), &at);
+
+	if (kind == KIND_GAT && (!read_exptime(text, &at, TEXT_ROOM) ||
+				 text_byte(text, at++, TEXT_ROOM) != ' '))
+		kind = KIND_UNKNOWN;
+	kind = forget(cell, kind);
+	at = forget(cell, at);
+	command->kind = kind;
+	if (kind <= KIND_QUERY || kind == KIND_FLUSH)
+		return INTENT_WRITE_ALL;
+	key_length = forget(cell, copy_key(text, at, TEXT_ROOM, key->bytes + MEMCACHED_SLOT_FROM));
+	at = forget(cell, at + key_length);
+	command->key_length = key_length;
+	command->keyed = key_length >= 1 && key_length <= MEMCACHED_KEY_MAX &&
+			 (text_byte(text, at, TEXT_ROOM) == ' ' ||
+			  behind_line(text, at, TEXT_ROOM));
+	return command->keyed ? read_arguments(text, cell, at, command) : INTENT_WRITE_ALL;
+}
+
+#endif
