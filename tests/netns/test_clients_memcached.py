@@ -28,8 +28,10 @@ def front(request: pytest.FixtureRequest, straight: Line, memcached: Memcached) 
         yield carom
 
 
-def test_memccp(front: Carom, straight: Line, tcp: TCPClient, tmp_path: Path) -> None:
-    """What it writes over UDP is what everybody reads from then on."""
+@pytest.mark.parametrize("way", ["--udp", "--binary", "--tcp"])
+def test_memccp(front: Carom, straight: Line, tcp: TCPClient, tmp_path: Path, way: str) -> None:
+    """What it writes is what everybody reads from then on."""
+    options = [] if way == "--tcp" else [way]
     program, server = tool("memccp", "memcp"), f"--servers={straight.address}"
     file = tmp_path / "copied"
     with UDPClient(straight.client, straight.address) as udp:
@@ -37,20 +39,28 @@ def test_memccp(front: Carom, straight: Line, tcp: TCPClient, tmp_path: Path) ->
             tcp.set(b"copied", b"old")
             until_hit(front, udp, b"copied", b"old")
             file.write_bytes(value)
-            tell(straight.client, program, server, "--udp", str(file))
+            tell(straight.client, program, server, *options, str(file))
             assert udp.get(b"copied") == value
             until_hit(front, udp, b"copied", value)
     shown = tell(straight.client, tool("memccat", "memcat"), server, "copied")
     assert shown.rstrip("\n") == "a longer third"
 
 
-def test_memcslap(front: Carom, straight: Line) -> None:
-    """Its sets over UDP, most of them fragmented, are each seen as a write of one key."""
+@pytest.mark.parametrize("way", ["--udp", "--binary"])
+def test_memcslap(front: Carom, straight: Line, way: str) -> None:
+    """Its sets are each seen as a write of one key, most of those over UDP in fragments."""
     before = edge(front)
-    options = ("--udp", "--test=set", f"--execute-number={SETS}", "--quiet")
+    options = (way, "--test=set", f"--execute-number={SETS}", "--quiet")
     tell(straight.client, tool("memcslap", "memslap"), f"--servers={straight.address}", *options)
     # At least: the edge also sees what other namespaces' servers on this port are asked.
     until(lambda: edge(front)["write_seen"] - before["write_seen"] >= SETS, "all to be seen")
+
+
+@pytest.mark.parametrize("protocol", ["-a", "-b"])
+def test_memccapable(front: Carom, straight: Line, protocol: str) -> None:
+    """Its tests of a server, in text and in binary, find what they find without carom."""
+    shown = tell(straight.client, tool("memccapable"), "-h", straight.address, protocol)
+    assert shown.count("[pass]") > 15 and "[FAIL]" not in shown, shown
 
 
 def test_memcaslap(front: Carom, straight: Line, tmp_path: Path) -> None:
