@@ -15,8 +15,9 @@ from carom import __version__
 from carom.cli_cache import cache_app, status
 from carom.cli_client import client
 from carom.cli_filter import filter_app
-from carom.cli_lab import lab_app, ping
+from carom.cli_lab import lab_app
 from carom.cli_load import load
+from carom.cli_ping import ping
 from carom.cli_serve import front, serve
 from carom.errors import CaromError
 

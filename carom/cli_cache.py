@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from carom.cli_options import Json
 from carom.daemon import control
 from carom.daemon.run import Ready
 from carom.errors import UsageError
@@ -24,7 +25,6 @@ cache_app = typer.Typer(
 
 Pid = Annotated[int | None, typer.Option(help="Which carom, where several run.")]
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Which service, where several run.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Key = Annotated[str, typer.Argument(help="The request as text, or as hex after 0x.")]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from carom.cli_lab import Json, missing
+from carom.cli_options import Json, missing
 from carom.protocols.kv import PORT, decode
 
 _TOLD_MAX = 200  # steps that -v tells; frigg may have a million

@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from carom.cli_cache import Json, Pid, print_json
+from carom.cli_cache import Pid, print_json
+from carom.cli_options import Json
 from carom.daemon import control
 from carom.errors import PrivilegeError, UsageError
 from carom.filters.capture import Capture

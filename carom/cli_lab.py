@@ -1,151 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`carom ping` and `carom lab`: measure a service, run experiments."""
+"""`carom lab`: experiments on a pair of hosts."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from carom.errors import CaromError, ExperimentError, UsageError
+from carom.cli_lab_bench import admission, bench
+from carom.cli_lab_run import progress_bar, run_contest, run_grid
+from carom.cli_options import Json, missing, numbers
+from carom.errors import UsageError
 
 lab_app = typer.Typer(
     help="Experiments on a pair of hosts.", no_args_is_help=True, rich_markup_mode=None
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def missing(error: ImportError) -> NoReturn:
-    """Say which package the lab wants."""
-    raise CaromError(
-        f"the lab needs the Python package {error.name}",
-        hint="install carom with its lab: pip install 'carom[lab]'",
-    ) from error
-
-
-def sizes(text: str) -> tuple[int, int]:
-    """The shortest and the longest of `32` or `4-256`. Raises UsageError."""
-    low, _, high = text.partition("-")
-    try:
-        return int(low), int(high or low)
-    except ValueError as error:
-        raise UsageError(f"{text!r} is not a size", hint="for example 32, or 1-256") from error
-
-
-def _numbers(text: str, name: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{name} {text!r} are not numbers", hint="for example 0,0.5,1") from error
-
-
-def ping(
-    address: Annotated[str, typer.Argument(help="IPv4 address of the service.")],
-    port: Annotated[int, typer.Argument(min=1, max=65_535, help="Its UDP port.")],
-    count: Annotated[
-        int | None, typer.Option("--count", "-c", help="Requests; default 1000.")
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Go on so long instead.")] = None,
-    size: Annotated[str, typer.Option(help="Bytes of a request, or LOW-HIGH.")] = "32",
-    keys: Annotated[int, typer.Option(help="How many different requests.")] = 1,
-    draw: Annotated[str, typer.Option(help="uniform | sequential | unique")] = "uniform",
-    hot: Annotated[int, typer.Option(help="How many of the keys are hot.")] = 0,
-    hot_share: Annotated[
-        float | None, typer.Option(help="The exact share of requests that hot keys get, 0 to 1.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(help="Requests a second.")] = None,
-    interval: Annotated[str | None, typer.Option(help="Time between requests: 10ms.")] = None,
-    timeout: Annotated[str, typer.Option(help="When a request is given up.")] = "1s",
-    wait: Annotated[str, typer.Option(help="block | spin (burns a CPU)")] = "block",
-    cpu: Annotated[int | None, typer.Option(help="Run on this CPU only.")] = None,
-    seed: Annotated[int, typer.Option(help="Which random draws.")] = 1,
-    app: Annotated[
-        str | None, typer.Option("--app", help="Compare replies with those of MODULE:SERVICE.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Measure a service's round-trip times: one request at a time, every reply accounted for."""
-    try:
-        from carom.lab.ping import Options
-        from carom.lab.ping import ping as measure
-        from carom.lab.requests import Plan
-    except ImportError as error:
-        missing(error)
-    from carom import apps
-    from carom.daemon.options import seconds as duration
-
-    if rate is not None and interval is not None:
-        raise UsageError("--rate and --interval say the same thing", hint="give one of them")
-    if interval is not None:
-        rate = 1 / max(duration(interval), 1e-9)
-    if count is None and seconds is None:
-        count = 1000
-    try:
-        plan = msgspec.convert(
-            {
-                "size": sizes(size),
-                "keys": keys,
-                "draw": draw,
-                "hot": hot,
-                "hot_share": hot_share,
-                "seed": seed,
-            },
-            Plan,
-        )
-        options = msgspec.convert(
-            {
-                "count": count,
-                "seconds": seconds,
-                "rate": rate or 0.0,
-                "timeout": duration(timeout),
-                "wait": wait,
-                "cpu": cpu,
-            },
-            Options,
-        )
-    except msgspec.ValidationError as error:
-        raise UsageError(f"wrong option: {error}") from error
-    result = measure(address, port, plan, options, apps.expectation(app) if app else None)
-    if json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        _show_ping(result)
-    if not result.round_trips.count or not result.complete:
-        raise typer.Exit(1)
-
-
-def _show_ping(result: Any) -> None:
-    trips = result.round_trips
-    print(
-        f"{result.sent} sent, {trips.count} answered, {trips.lost} lost, "
-        f"{trips.duplicated} duplicated, {trips.reordered} reordered, {trips.wrong} wrong, "
-        f"{trips.rate:,.0f} replies/s"
-    )
-    if not trips.count:
-        return
-    rows = {"rtt": trips}
-    if trips.corrected:
-        rows["from when due"] = trips.corrected
-    show_times(rows)
-
-
-def show_times(rows: dict[str, Any]) -> None:
-    """Print a table of round trips: a row for each record, microseconds."""
-    figures = ("minimum", "p50", "p90", "p99", "p999", "maximum", "mean", "stddev")
-    table = Table("µs", *figures, box=None, pad_edge=False)
-    for name, one in rows.items():
-        table.add_row(name, *(f"{getattr(one, figure) / 1e3:,.1f}" for figure in figures))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    Console().print(table)
 
 
 def _descriptions() -> dict[str, str]:
@@ -218,17 +89,17 @@ def lab_run(
     if on != "netns":
         raise UsageError(f"there is no pair {on!r}", hint="there is netns")
     given = {
-        "hit_rates": _numbers(hit_rates, "hit rates") if hit_rates else None,
+        "hit_rates": numbers(hit_rates, "hit rates") if hit_rates else None,
         "waits": tuple(waits.split(",")) if waits else None,
-        "seconds": _numbers(seconds, "seconds") if seconds else None,
+        "seconds": numbers(seconds, "seconds") if seconds else None,
         "repetitions": repetitions,
         "keys": keys,
         "work": duration(work) if work is not None else None,
         "size": size,
         "mode": mode,
         "seed": seed,
-        "packets": tuple(int(one) for one in _numbers(packets, "packets")) if packets else None,
-        "percents": _numbers(percents, "percents") if percents else None,
+        "packets": tuple(int(one) for one in numbers(packets, "packets")) if packets else None,
+        "percents": numbers(percents, "percents") if percents else None,
         "filter": filter,
         "behaviour": behaviour,
         "equal_length": equal_length or None,
@@ -265,9 +136,9 @@ def lab_run(
         if name in filters:
             whole = _run_filters(filters, both, output, json)
         elif name in contests:
-            whole = _run_contest(name, contests[name], output, json)
+            whole = run_contest(name, contests[name], output, json)
         else:
-            whole = _run_one(name, *plans[name], output, json)
+            whole = run_grid(name, *plans[name], output, json)
         if not whole:
             raise typer.Exit(1)
 
@@ -286,7 +157,7 @@ def _run_filters(names: list[str], settings: Any, output: Path, json: bool) -> b
     from carom.lab.filter_grid import total
 
     name = name_of(names)
-    bar = _progress(name, total(settings, knee="filter-loss" in names))
+    bar = progress_bar(name, total(settings, knee="filter-loss" in names))
     return run_filters(name, settings, output, bar, json=json)
 
 
@@ -310,165 +181,6 @@ def _contest_settings(name: str, given: dict[str, Any], *, short: bool) -> Any:
         raise UsageError(f"wrong option: {error}") from error
 
 
-def _progress(name: str, total: int) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task(name, total=total, completed=-1)  # the first step only begins
-    return bar
-
-
-def _run_contest(name: str, settings: Any, output: Path, json: bool) -> bool:
-    """Run, write and show one contest; False when it was interrupted."""
-    from carom.lab import contest_tables, results
-    from carom.lab.contest import run
-    from carom.lab.contests import CONTESTS
-
-    event = CONTESTS[name]
-    with _progress(name, len(event.subjects) * settings.repetitions) as bar:
-
-        def progress(subject: str, index: int) -> None:
-            said = f"{name} {index + 1}/{settings.repetitions} {subject}"
-            bar.update(bar.task_ids[0], advance=1, description=said)
-
-        found = run(name, event, settings, progress)
-    if not found.measurements:
-        raise ExperimentError("interrupted before anything was measured")
-    folder = results.write_contest(found, output)
-    if not json:
-        contest_tables.show(found, event.bars, Console())
-    tell_files("results", folder, (), complete=found.complete, json=json)
-    return found.complete
-
-
-def tell_files(
-    what: str, folder: Path, pictures: Sequence[Path], *, complete: bool, json: bool
-) -> None:
-    """Say, behind the tables, where a run's files are, and whether it was done whole."""
-    if json:
-        print(msgspec.json.encode({"folder": str(folder), "complete": complete}).decode())
-        return
-    print(f"{what}: {folder}")
-    for picture in pictures:
-        print(f"  {picture.name}")
-    if not complete:
-        print("interrupted: this is what was done", file=sys.stderr)
-
-
-def _run_one(name: str, settings: Any, trials: list[Any], output: Path, json: bool) -> bool:
-    """Run, write and show one experiment; False when it was interrupted."""
-    from carom.lab import plots, results, tables
-    from carom.lab.run import run
-    from carom.vm.netns import NamespacePair
-
-    with _progress(name, len(trials) * settings.repetitions) as bar:
-
-        def progress(trial: Any, index: int) -> None:
-            cell = trial.cell
-            rate = "" if cell.hit_rate is None else f" {cell.hit_rate:.1%}"
-            said = f"{name} {index + 1}/{settings.repetitions} {cell.series} {cell.wait}{rate}"
-            bar.update(bar.task_ids[0], advance=1, description=said)
-
-        found = run(name, trials, settings, NamespacePair, progress)
-    if not found.repetitions:
-        raise ExperimentError("interrupted before anything was measured")
-    folder = results.write(found, output)
-    pictures = plots.plot(found, folder)
-    if not json:
-        tables.show(found, Console())
-    what = "results, histograms and plots"
-    tell_files(what, folder, pictures, complete=found.complete, json=json)
-    return found.complete
-
-
-@lab_app.command("bench")
-def lab_bench(
-    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 20,
-    entries: Annotated[
-        str | None, typer.Option(help="Measure hits among so many entries: 1000,1000000.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Nanoseconds a packet by BPF_PROG_TEST_RUN, beside a bare MAC swap."""
-    from carom.lab.bench import bench
-
-    counts = [int(count) for count in _numbers(entries, "entries")] if entries else []
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("bench", total=rounds)
-        figures = bench(
-            rounds, progress=lambda done: bar.update(task, completed=done), entries=counts
-        )
-    if json:
-        print(msgspec.json.encode([figure._asdict() for figure in figures]).decode())
-        return
-    heads = ("way", "ns a packet", "lowest", "highest", "ratio", "above MAC swap")
-    table = Table("case", *heads, box=None, pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for one in figures:
-        values = (one.nanoseconds, one.low, one.high)
-        table.add_row(
-            one.name,
-            one.way,
-            *(f"{value:,.0f}" for value in values),
-            f"{one.ratio:.2f}",
-            f"{one.above:,.0f}",
-        )
-    Console().print(table)
-    print("repeated: one packet many times; single: a fresh one a call, caches colder.")
-
-
-@lab_app.command("admission")
-def lab_admission(
-    keys: Annotated[int, typer.Option(help="How many hot keys.")] = 100_000,
-    capacity: Annotated[int, typer.Option(help="Entries in the cache.")] = 10_000,
-    exponent: Annotated[float, typer.Option(help="Of Zipf's law for the hot keys.")] = 0.99,
-    requests: Annotated[int, typer.Option(help="Hot ones; the first third warms up.")] = 300_000,
-    scan: Annotated[str, typer.Option(help="Shares of all requests that are a scan's.")] = "0,0.5",
-    seed: Annotated[int, typer.Option(help="Which random draws.")] = 1,
-    json: Json = False,
-) -> None:
-    """Hit rate of hot keys under a scan, with each `--admit`, by BPF_PROG_TEST_RUN."""
-    try:
-        from carom.lab.admission import Scan, measure
-    except ImportError as error:
-        missing(error)
-
-    plan = Scan(
-        keys=keys,
-        capacity=capacity,
-        exponent=exponent,
-        hot=requests,
-        scans=_numbers(scan, "scan"),
-        seed=seed,
-    )
-    with Console(stderr=True).status("") as status:
-        rows = list(measure(plan, status.update))
-    if json:
-        print(msgspec.json.encode(rows).decode())
-        return
-    heads = ("hot requests", "hits", "hit rate", "fills", "not admitted")
-    table = Table("scan", "admit", *heads, box=None, pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(
-            row.scan,
-            row.admit,
-            f"{row.requests:,}",
-            f"{row.hits:,}",
-            f"{row.hit_rate:.1%}",
-            f"{row.fills:,}",
-            f"{row.not_admitted:,}",
-        )
-    Console().print(table)
-
-
 @lab_app.command("clean")
 def lab_clean() -> None:
     """Remove what a killed run left: namespaces, the processes in them, dead control sockets."""
@@ -478,3 +190,7 @@ def lab_clean() -> None:
     control.running()  # forgets the sockets that nobody answers on
     for name in clean():
         print(f"removed {name}")
+
+
+lab_app.command()(bench)
+lab_app.command()(admission)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from carom.cli_lab import tell_files
+from carom.cli_lab_run import tell_files
 from carom.errors import ExperimentError, UsageError
 from carom.lab import filter_plots, filter_tables, results
 from carom.lab.filter_grid import FULL, NAMES_OF_BOTH, SHORT, Settings

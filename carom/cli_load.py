@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from carom.cli_lab import Json, missing, show_times, sizes
+from carom.cli_options import Json, missing, sizes
+from carom.cli_ping import show_times
 from carom.errors import UsageError
 
 

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`carom lab bench` and `carom lab admission`: what is measured on one host alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from carom.cli_options import Json, missing, numbers
+
+
+def bench(
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 20,
+    entries: Annotated[
+        str | None, typer.Option(help="Measure hits among so many entries: 1000,1000000.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Nanoseconds a packet by BPF_PROG_TEST_RUN, beside a bare MAC swap."""
+    from carom.lab.bench import bench as measure
+
+    counts = [int(count) for count in numbers(entries, "entries")] if entries else []
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("bench", total=rounds)
+        figures = measure(
+            rounds, progress=lambda done: bar.update(task, completed=done), entries=counts
+        )
+    if json:
+        print(msgspec.json.encode([figure._asdict() for figure in figures]).decode())
+        return
+    heads = ("way", "ns a packet", "lowest", "highest", "ratio", "above MAC swap")
+    table = Table("case", *heads, box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for one in figures:
+        values = (one.nanoseconds, one.low, one.high)
+        table.add_row(
+            one.name,
+            one.way,
+            *(f"{value:,.0f}" for value in values),
+            f"{one.ratio:.2f}",
+            f"{one.above:,.0f}",
+        )
+    Console().print(table)
+    print("repeated: one packet many times; single: a fresh one a call, caches colder.")
+
+
+def admission(
+    keys: Annotated[int, typer.Option(help="How many hot keys.")] = 100_000,
+    capacity: Annotated[int, typer.Option(help="Entries in the cache.")] = 10_000,
+    exponent: Annotated[float, typer.Option(help="Of Zipf's law for the hot keys.")] = 0.99,
+    requests: Annotated[int, typer.Option(help="Hot ones; the first third warms up.")] = 300_000,
+    scan: Annotated[str, typer.Option(help="Shares of all requests that are a scan's.")] = "0,0.5",
+    seed: Annotated[int, typer.Option(help="Which random draws.")] = 1,
+    json: Json = False,
+) -> None:
+    """Hit rate of hot keys under a scan, with each `--admit`, by BPF_PROG_TEST_RUN."""
+    try:
+        from carom.lab.admission import Scan, measure
+    except ImportError as error:
+        missing(error)
+
+    plan = Scan(
+        keys=keys,
+        capacity=capacity,
+        exponent=exponent,
+        hot=requests,
+        scans=numbers(scan, "scan"),
+        seed=seed,
+    )
+    with Console(stderr=True).status("") as status:
+        rows = list(measure(plan, status.update))
+    if json:
+        print(msgspec.json.encode(rows).decode())
+        return
+    heads = ("hot requests", "hits", "hit rate", "fills", "not admitted")
+    table = Table("scan", "admit", *heads, box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(
+            row.scan,
+            row.admit,
+            f"{row.requests:,}",
+            f"{row.hits:,}",
+            f"{row.hit_rate:.1%}",
+            f"{row.fills:,}",
+            f"{row.not_admitted:,}",
+        )
+    Console().print(table)

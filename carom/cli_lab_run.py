@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run an experiment under a progress bar; write, plot and show what it found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from carom.errors import ExperimentError
+
+
+def progress_bar(name: str, total: int) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task(name, total=total, completed=-1)  # the first step only begins
+    return bar
+
+
+def run_contest(name: str, settings: Any, output: Path, json: bool) -> bool:
+    """Run, write and show one contest; False when it was interrupted."""
+    from carom.lab import contest_tables, results
+    from carom.lab.contest import run
+    from carom.lab.contests import CONTESTS
+
+    event = CONTESTS[name]
+    with progress_bar(name, len(event.subjects) * settings.repetitions) as bar:
+
+        def progress(subject: str, index: int) -> None:
+            said = f"{name} {index + 1}/{settings.repetitions} {subject}"
+            bar.update(bar.task_ids[0], advance=1, description=said)
+
+        found = run(name, event, settings, progress)
+    if not found.measurements:
+        raise ExperimentError("interrupted before anything was measured")
+    folder = results.write_contest(found, output)
+    if not json:
+        contest_tables.show(found, event.bars, Console())
+    tell_files("results", folder, (), complete=found.complete, json=json)
+    return found.complete
+
+
+def run_grid(name: str, settings: Any, trials: list[Any], output: Path, json: bool) -> bool:
+    """Run, write and show one experiment; False when it was interrupted."""
+    from carom.lab import plots, results, tables
+    from carom.lab.run import run
+    from carom.vm.netns import NamespacePair
+
+    with progress_bar(name, len(trials) * settings.repetitions) as bar:
+
+        def progress(trial: Any, index: int) -> None:
+            cell = trial.cell
+            rate = "" if cell.hit_rate is None else f" {cell.hit_rate:.1%}"
+            said = f"{name} {index + 1}/{settings.repetitions} {cell.series} {cell.wait}{rate}"
+            bar.update(bar.task_ids[0], advance=1, description=said)
+
+        found = run(name, trials, settings, NamespacePair, progress)
+    if not found.repetitions:
+        raise ExperimentError("interrupted before anything was measured")
+    folder = results.write(found, output)
+    pictures = plots.plot(found, folder)
+    if not json:
+        tables.show(found, Console())
+    what = "results, histograms and plots"
+    tell_files(what, folder, pictures, complete=found.complete, json=json)
+    return found.complete
+
+
+def tell_files(
+    what: str, folder: Path, pictures: Sequence[Path], *, complete: bool, json: bool
+) -> None:
+    """Say, behind the tables, where a run's files are, and whether it was done whole."""
+    if json:
+        print(msgspec.json.encode({"folder": str(folder), "complete": complete}).decode())
+        return
+    print(f"{what}: {folder}")
+    for picture in pictures:
+        print(f"  {picture.name}")
+    if not complete:
+        print("interrupted: this is what was done", file=sys.stderr)
