@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,12 @@ _ran = pytest.StashKey[bool]()
 # No deadline: a busy machine is no bug. No database: tests leave nothing behind.
 hypothesis.settings.register_profile("carom", deadline=None, database=None)
 hypothesis.settings.load_profile("carom")
+
+
+def pytest_configure() -> None:
+    """A shell ignores Ctrl-C for what it runs in the background; programs started here must not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
