@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * memcached over UDP: a frame header of 8 bytes, then commands in text (memcached_text.h), or a
- * request in binary (memcached_binary.h).
+ * memcached over UDP: a frame header of 8 bytes, then commands in text (memcached_text.h).
  *
  * What is read is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a
  * byte that says which of the two, then the key itself; slots leave the first byte out, so that a
@@ -9,12 +8,12 @@
  *
  * memcached acts on every command in a datagram, one behind the other. A command is therefore known
  * for a write of one key only where it is the datagram's last to the byte. Whatever else could
- * write may write anything.
+ * write may write anything; so may the binary protocol, for no connection tells whether the server
+ * speaks that, or takes it for text.
  */
 #ifndef CAROM_MEMCACHED_H
 #define CAROM_MEMCACHED_H
 
-#include "memcached_binary.h"
 #include "memcached_text.h"
 
 /* A datagram whose command was not understood to its end: by its first word, and its lines. */
@@ -52,20 +51,6 @@ static __always_inline enum intent judge_text(const u8 *text, u32 length, struct
 	return intent;
 }
 
-static __always_inline enum intent judge_binary(const u8 *text, u32 length, struct key *key)
-{
-	struct memcached_binary binary = {};
-	enum intent intent;
-
-	if (length < MEMCACHED_HEADER + BINARY_HEADER)
-		return INTENT_WRITE_ALL | INTENT_QUIET;
-	intent = read_binary(text, key, &binary);
-	if ((u64)binary.end + binary.data != length)
-		intent = INTENT_WRITE_ALL | INTENT_QUIET;
-	key->length = MEMCACHED_SLOT_FROM + binary.key_length;
-	return intent;
-}
-
 static __always_inline enum intent memcached_request(const u8 *text, u32 length, struct key *key)
 {
 	const __be16 *header = (const __be16 *)text;
@@ -73,7 +58,7 @@ static __always_inline enum intent memcached_request(const u8 *text, u32 length,
 
 	if (length <= MEMCACHED_HEADER || header[2] != htons(1))
 		return INTENT_OTHER;  /* memcached drops it, and every part of a longer message */
-	intent = text[MEMCACHED_HEADER] == BINARY_REQUEST ? judge_binary(text, length, key)
+	intent = text[MEMCACHED_HEADER] == MEMCACHED_BINARY ? INTENT_WRITE_ALL | INTENT_QUIET
 							     : judge_text(text, length, key);
 	/* memcached looks at neither number; memcaslap fills the last one, which is reserved. */
 	if (header[1] && intent != INTENT_OTHER)

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""memcached over UDP: a frame header, then commands in text, or a request in binary.
+"""memcached over UDP: a frame header, then commands in text. The other half of memcached.h.
 
-The other half of memcached.h. The formats are those of memcached's doc/protocol.txt and of its
-binary protocol (memcached_binary.h). This is the model that the C is held against, written from the
-grammar of whole commands rather than from bytes.
+The format is that of memcached's doc/protocol.txt. This is the model that the C is held against,
+written from the grammar of whole commands rather than from bytes.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from typing import NamedTuple
 
 from carom.include.abi import REPLY_MAX
 from carom.protocols.protocol import TEXT_ROOM, Intent, Request
@@ -24,6 +22,7 @@ GET, GETS = b"g", b"s"
 """The first byte of a cache key: a `gets` also tells the cas number."""
 
 _HEADER = struct.Struct("!HHHH")
+_BINARY = 0x80  # first byte of a request in the binary protocol
 _FLAGS_BYTES, _FLAGS_COUNT = 64, 16
 _FLAGS_READING = frozenset(b"cfhklOqstuv")
 _KEY = rb"(?P<key>[^\x00-\x0f ]{1,250})"
@@ -43,93 +42,6 @@ _VALUE = re.compile(rb"VALUE %b [0-9]{1,10} (?P<bytes>[0-9]{1,9})(?P<cas> [0-9]{
 
 _ANYTHING = Request(Intent.WRITE_ALL, quiet=True)
 _NOTHING = Request(Intent.OTHER)
-
-
-BINARY_MAGIC = 0x80
-"""The first byte of a request in binary."""
-
-
-BINARY_HEADER = struct.Struct("!BBHBBHIIQ")
-"""Magic, opcode, length of the key, of the extras, data type, vbucket, length of the body, opaque,
-cas."""
-
-
-class Opcode(NamedTuple):
-    """What the binary protocol's requests of one kind want, and what they are made of."""
-
-    intent: Intent
-    extras: tuple[int, ...] = (0,)
-    """The lengths that their extras may have, in bytes."""
-    key: tuple[bool, ...] = (True,)
-    """Whether there may be, or may not be, a key."""
-    value: bool = False
-    quiet: bool = False
-
-
-_GET_BINARY = Opcode(Intent.OTHER)
-_QUERY_BINARY = Opcode(Intent.OTHER, key=(False,))
-_FLUSH = Opcode(Intent.WRITE_ALL, extras=(0, 4), key=(False,), quiet=True)
-_SASL = Opcode(Intent.OTHER, value=True)
-_SET = Opcode(Intent.WRITE, extras=(8,), value=True)
-_JOIN = Opcode(Intent.WRITE, value=True)
-_DELETE = Opcode(Intent.WRITE)
-_COUNT = Opcode(Intent.WRITE, extras=(20,))
-_TOUCH = Opcode(Intent.WRITE, extras=(4,))
-
-OPCODES: dict[int, Opcode] = {
-    **dict.fromkeys((0x00, 0x09, 0x0C, 0x0D), _GET_BINARY),
-    **dict.fromkeys((0x07, 0x17, 0x0A, 0x0B, 0x20), _QUERY_BINARY),
-    0x10: Opcode(Intent.OTHER, key=(True, False)),  # stat
-    **dict.fromkeys((0x21, 0x22), _SASL),
-    **dict.fromkeys((0x08, 0x18), _FLUSH),
-    **dict.fromkeys((0x01, 0x02, 0x03), _SET),
-    **dict.fromkeys((0x11, 0x12, 0x13), _SET._replace(quiet=True)),
-    **dict.fromkeys((0x0E, 0x0F), _JOIN),
-    **dict.fromkeys((0x19, 0x1A), _JOIN._replace(quiet=True)),
-    0x04: _DELETE,
-    0x14: _DELETE._replace(quiet=True),
-    **dict.fromkeys((0x05, 0x06), _COUNT),
-    **dict.fromkeys((0x15, 0x16), _COUNT._replace(quiet=True)),
-    **dict.fromkeys((0x1C, 0x1D, 0x23), _TOUCH),
-    **dict.fromkeys((0x1E, 0x24), _TOUCH._replace(quiet=True)),
-}
-"""Those that memcached knows. Behind any other it loses its place."""
-
-
-class BinaryRequest(NamedTuple):
-    """A request of the binary protocol, by its header."""
-
-    opcode: Opcode
-    extras_length: int
-    key_length: int
-    value_length: int
-
-    @classmethod
-    def read(cls, payload: bytes) -> BinaryRequest | None:
-        """Of a payload that begins with one; None where memcached would not read it on."""
-        if len(payload) < BINARY_HEADER.size:
-            return None
-        magic, number, key, extras, _, _, body, _, _ = BINARY_HEADER.unpack_from(payload)
-        opcode, value = OPCODES.get(number), body - key - extras
-        if magic != BINARY_MAGIC or opcode is None or extras not in opcode.extras:
-            return None
-        if bool(key) not in opcode.key or key > KEY_LENGTH_MAX:
-            return None
-        return cls(opcode, extras, key, value) if 0 <= value <= 2**30 * opcode.value else None
-
-    @property
-    def length(self) -> int:
-        """In bytes, all in all."""
-        return self.key_end + self.value_length
-
-    @property
-    def key_end(self) -> int:
-        """Where its key ends, in bytes from its beginning."""
-        return BINARY_HEADER.size + self.extras_length + self.key_length
-
-    def key(self, payload: bytes) -> bytes:
-        """Its key, of a payload that begins with it."""
-        return payload[self.key_end - self.key_length : self.key_end]
 
 
 def _write(match: re.Match[bytes], *, quiet: bool = False) -> Request:
@@ -210,16 +122,6 @@ def _roughly(text: bytes, length: int) -> Request:
     return _write(match, quiet=True) if match else _ANYTHING
 
 
-def _binary(payload: bytes) -> Request:
-    """A payload that is one request in the binary protocol, or anything."""
-    request = BinaryRequest.read(payload)
-    if request is None or len(payload) != request.length:
-        return _ANYTHING
-    if request.opcode.intent is not Intent.WRITE:
-        return Request(request.opcode.intent, quiet=request.opcode.quiet)
-    return Request(Intent.WRITE, bytes(SLOT_FROM) + request.key(payload), request.opcode.quiet)
-
-
 def understand(request: bytes, room: int = TEXT_ROOM) -> Request:
     """What a datagram's payload wants, to whoever sees its first `room` bytes and its length."""
     if len(request) <= _HEADER.size:
@@ -228,8 +130,8 @@ def understand(request: bytes, room: int = TEXT_ROOM) -> Request:
     if total != 1:
         return _NOTHING  # memcached drops parts of longer messages
     payload, text = request[_HEADER.size :], request[_HEADER.size : room]
-    if payload[0] == BINARY_MAGIC:
-        found = _binary(payload)
+    if payload[0] == _BINARY:
+        found = _ANYTHING
     else:
         found = _exactly(text, len(payload)) or _roughly(text, len(payload))
     if sequence and found.intent is not Intent.OTHER:

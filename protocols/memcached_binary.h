@@ -14,8 +14,7 @@
 
 #include "memcached_text.h"
 
-#define BINARY_REQUEST 0x80  /* first byte of each, and of none in text */
-#define BINARY_REPLY 0x81
+#define BINARY_REPLY 0x81  /* first byte of a reply */
 #define BINARY_HEADER 24
 #define BINARY_VALUE_MAX (1 << 30)  /* no server keeps as much */
 
@@ -109,7 +108,7 @@ static __always_inline enum intent read_binary(const u8 *text, struct key *key,
 	enum intent intent;
 
 	binary->data = body - extras - key_length;
-	binary->proper = opcode && header[0] == BINARY_REQUEST && body >= extras + key_length &&
+	binary->proper = opcode && header[0] == MEMCACHED_BINARY && body >= extras + key_length &&
 			 binary->data <= (opcode & OPCODES_VALUED ? BINARY_VALUE_MAX : 0) &&
 			 extras == proper_extras(opcode, extras) && proper_key(opcode, key_length);
 	if (!binary->proper)

@@ -22,7 +22,8 @@
 #ifndef CAROM_MEMCACHED_STREAM_H
 #define CAROM_MEMCACHED_STREAM_H
 
-#include "memcached.h"
+#include "memcached_binary.h"
+#include "memcached_text.h"
 
 enum memcached_dialect {
 	DIALECT_UNKNOWN = 0,
@@ -184,7 +185,7 @@ static __always_inline enum intent read_binary_step(struct stream *stream, const
 	enum intent intent;
 	u32 data;
 
-	if (text[MEMCACHED_HEADER] != BINARY_REQUEST)
+	if (text[MEMCACHED_HEADER] != MEMCACHED_BINARY)
 		return lose_stream(stream);
 	*end = 0;
 	if (length < MEMCACHED_HEADER + BINARY_HEADER)
@@ -211,7 +212,7 @@ static __always_inline u32 memcached_stream_read(struct stream *stream, const u8
 	if (length <= MEMCACHED_HEADER)
 		return 0;
 	if (!stream->dialect)
-		stream->dialect = text[MEMCACHED_HEADER] == BINARY_REQUEST ? DIALECT_BINARY
+		stream->dialect = text[MEMCACHED_HEADER] == MEMCACHED_BINARY ? DIALECT_BINARY
 									   : DIALECT_TEXT;
 	if (stream->skip) {
 		*intent = skip_value(stream, text, length, &end);

@@ -19,6 +19,7 @@
 #define MEMCACHED_SLOT_FROM 1
 #define MEMCACHED_GET 'g'       /* first byte of a cache key */
 #define MEMCACHED_GETS 's'
+#define MEMCACHED_BINARY 0x80   /* first byte of a request in binary, and of no command */
 #define MEMCACHED_FLAGS_MAX 64  /* bytes of a meta command's flags that are looked at */
 #define MEMCACHED_FLAGS_COUNT 16
 

@@ -17,13 +17,13 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from carom.include import libbpf
-from carom.protocols.memcached import BINARY_HEADER
 from carom.vm.netns import SERVER_IPV6
 from netns import line as lines
 from netns.line import Line
 from netns.memcache import PORT, Memcached, TCPClient, UDPClient, value_of
 from netns.process import DEADLINE, INTERFACE, Carom, run, until
-from prog.memcached_commands import binary
+from prog import memcached_binary
+from prog.memcached_binary import binary
 
 SECONDS = 3.0
 """Of the torture test."""
@@ -138,10 +138,10 @@ def binary_replies(tcp: TCPClient, count: int) -> list[bytes]:
         received = tcp.socket.recv(65_536)
         assert received, got
         got += received
-        while len(got) >= BINARY_HEADER.size:
-            magic, *_, body, _, _ = BINARY_HEADER.unpack_from(got)
+        while len(got) >= memcached_binary.HEADER.size:
+            magic, *_, body, _, _ = memcached_binary.HEADER.unpack_from(got)
             assert magic == 0x81, got
-            size = BINARY_HEADER.size + body
+            size = memcached_binary.HEADER.size + body
             if len(got) < size:
                 break
             replies.append(got[:size])

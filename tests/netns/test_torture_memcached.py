@@ -27,7 +27,7 @@ from netns.line import Line
 from netns.memcache import PORT, Memcached, value_of
 from netns.process import DEADLINE, Carom, map_of
 from netns.torture import ANSWER, ASKS, READERS, Asker, Cell, Shared, crowd, enough, torture
-from prog.memcached_commands import binary
+from prog.memcached_binary import binary
 
 KEYS = 48
 WRITERS = 3

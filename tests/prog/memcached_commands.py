@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from scapy.packet import Raw, raw
 
 from carom.protocols.layers import MemcachedUDP
-from carom.protocols.memcached import BINARY_HEADER, BINARY_MAGIC
+from prog.memcached_binary import binary_request
 from prog.protocol import Stale
 
 SEED = 20250611
@@ -113,46 +113,6 @@ def _meta(rng: random.Random) -> bytes:
 
 def _plain(rng: random.Random) -> bytes:
     return _pick(rng, PLAIN, WRITES_ALL) + rng.choice(ENDS)
-
-
-EXTRAS = {
-    8: (0x01, 0x02, 0x03, 0x11, 0x12, 0x13),
-    20: (0x05, 0x06, 0x15, 0x16),
-    4: (0x1C, 0x1D, 0x1E, 0x23, 0x24, 0x08, 0x18),
-}
-"""The opcodes that have extras, by their length."""
-
-ALONE = (0x07, 0x08, 0x0A, 0x0B, 0x10, 0x17, 0x18, 0x20)
-"""Opcodes without a key."""
-
-VALUED = (0x01, 0x02, 0x03, 0x0E, 0x0F, 0x11, 0x12, 0x13, 0x19, 0x1A, 0x21, 0x22)
-
-
-def binary(
-    opcode: int, key: bytes = b"", value: bytes = b"", extras: int | None = None, **fields: int
-) -> bytes:
-    """One request, with as many extras as are its opcode's, and fields of the header as told."""
-    usual = next((size for size, opcodes in EXTRAS.items() if opcode in opcodes), 0)
-    extras = usual if extras is None else extras
-    size = extras + len(key) + len(value)
-    told = {"key_length": len(key), "extras_length": extras, "data_type": 0, "vbucket": 0}
-    told |= {"body_length": size, "opaque": 0, "cas": 0} | fields
-    return BINARY_HEADER.pack(BINARY_MAGIC, opcode, *told.values()) + bytes(extras) + key + value
-
-
-def binary_request(rng: random.Random) -> bytes:
-    """One request in binary, as it should be or nearly."""
-    opcode = rng.randrange(0x25) if rng.random() < 0.97 else rng.randrange(256)
-    fields = {"opaque": rng.getrandbits(32), "cas": rng.getrandbits(64)}
-    if rng.random() < 0.04:
-        wrong = rng.choice(("key_length", "extras_length", "data_type", "vbucket", "body_length"))
-        fields[wrong] = rng.choice((0, 1, 9, 250))
-    key = b"" if opcode in ALONE else rng.choice((*KEYS, rng.randbytes(rng.randrange(1, 251))))
-    if rng.random() < 0.03:
-        key = rng.choice((b"", b"k", b"k" * 251, b"k" * 300))
-    extras = rng.choice((0, 4, 8, 20)) if rng.random() < 0.02 else None
-    value = _value(rng) if opcode in VALUED or rng.random() < 0.02 else b""
-    return binary(opcode, key, value, extras, **fields)
 
 
 _KINDS = [_get, _store, _line, _gat, _meta, _plain, binary_request]

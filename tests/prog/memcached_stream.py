@@ -16,16 +16,11 @@ from carom.include import libbpf
 from carom.include.abi import KEY, slot_of
 from carom.include.bpf import Module
 from carom.include.resource import Resource
-from carom.protocols.memcached import (
-    BINARY_HEADER,
-    BINARY_MAGIC,
-    SLOT_FROM,
-    BinaryRequest,
-    slot_key_of,
-    understand,
-)
+from carom.protocols.memcached import SLOT_FROM, slot_key_of, understand
 from carom.protocols.protocol import QUIET, TEXT_ROOM, Intent, Request
-from prog.memcached_commands import binary_request, command, datagram
+from prog import memcached_binary
+from prog.memcached_binary import BinaryRequest, binary_request
+from prog.memcached_commands import command, datagram
 
 HEADER = 8
 HELD_MAX = 256
@@ -60,7 +55,7 @@ class Model:
         """The writes that a segment completes."""
         self._rest += segment
         if self._binary is None:
-            self._binary = self._rest.startswith(bytes((BINARY_MAGIC,)))
+            self._binary = self._rest.startswith(bytes((memcached_binary.MAGIC,)))
         writes: list[Request] = []
         while self._rest and not self.lost:
             before = self._rest, self._skip
@@ -97,9 +92,9 @@ class Model:
             taken = min(self._skip, len(self._rest))
             self._skip, self._rest = self._skip - taken, self._rest[taken:]
             return None
-        if self._rest[0] != BINARY_MAGIC:
+        if self._rest[0] != memcached_binary.MAGIC:
             return self._lose()
-        if len(self._rest) < BINARY_HEADER.size:
+        if len(self._rest) < memcached_binary.HEADER.size:
             return None
         request = BinaryRequest.read(self._rest)
         if request is None:
@@ -123,7 +118,7 @@ class Model:
     def _line(self, line: bytes) -> Request | None:
         if line in (b"quit\r\n", b"quit\n"):
             return None
-        if line[0] == BINARY_MAGIC:
+        if line[0] == memcached_binary.MAGIC:
             return self._lose()  # what a datagram may be, within a connection in text it is not
         sized = _SIZED.match(line)
         size = int(sized[1]) if sized else None
@@ -254,13 +249,27 @@ class Connection(Resource):
         return [cell for cell in cells if cell != NO_CELL]
 
 
+def _proper(text: bytes) -> bool:
+    return understand(datagram(text)).intent is not Intent.WRITE_ALL
+
+
+def _proper_binary(text: bytes) -> bool:
+    request = BinaryRequest.read(text)
+    return request is not None and request.length == len(text)
+
+
+_TEXT, _BINARY = (command, _proper), (binary_request, _proper_binary)
+"""What makes a command, and what tells whether it is one whole."""
+
+
 def streams(rng: random.Random, count: int) -> Iterator[list[bytes]]:
     """Connections, each as its segments: commands in pipelines, mostly proper, cut anywhere."""
     for _ in range(count):
-        text, make = b"", rng.choice((command, command, binary_request))
+        make, proper = rng.choice((_TEXT, _TEXT, _BINARY))
+        text = b""
         for _ in range(rng.choice((1, 2, 4, 8, 25))):
             one = make(rng)
-            while understand(datagram(one)).intent is Intent.WRITE_ALL and rng.random() < 0.97:
+            while not proper(one) and rng.random() < 0.97:
                 one = make(rng)
             text += one
         if not text:

@@ -16,7 +16,8 @@ from carom.protocols import memcached
 from carom.protocols.layers import MemcachedUDP
 from carom.protocols.memcached import understand
 from carom.protocols.protocol import Intent, Request
-from prog.memcached_commands import SEED, binary, commands, datagram, replies, stale_bytes
+from prog.memcached_binary import OPCODES, binary
+from prog.memcached_commands import SEED, commands, datagram, replies, stale_bytes
 from prog.protocol import Protocol
 
 VERIFIED_MAX = 50_000
@@ -209,25 +210,7 @@ OTHERS = {
 BINARY = {
     b"\x80": ALL,
     b"\x80\n": ALL,
-    **{binary(opcode, b"k"): OTHER for opcode in (0x00, 0x09, 0x0C, 0x0D, 0x10, 0x21, 0x22)},
-    **{binary(opcode): OTHER for opcode in (0x07, 0x0A, 0x0B, 0x10, 0x17, 0x20)},
-    binary(0x00, b"k") + b"k": ALL,
-    binary(0x00, b"k")[:-1]: ALL,
-    binary(0x00, b"k") * 2: ALL,
-    binary(0x00, b"k", extras_length=4): ALL,
-    binary(0x00, b"kk", key_length=1): ALL,
-    **{binary(opcode, b"k"): write(b"k") for opcode in (0x01, 0x04, 0x05, 0x0E, 0x1C, 0x1D, 0x23)},
-    **{
-        binary(opcode, b"k"): write(b"k", quiet=True)
-        for opcode in (0x11, 0x14, 0x15, 0x19, 0x1E, 0x24)
-    },
-    binary(0x01, LONGEST, b"v" * 900): write(LONGEST),
-    binary(0x01, b"k", b"v") + b"\n": ALL,
-    binary(0x01, b"k", b"v")[:-1]: ALL,
-    binary(0x02, b"\r\n ", b"v"): write(b"\r\n "),
-    binary(0x08): ALL,
-    binary(0x1B, extras=4): ALL,
-    binary(0x25): ALL,
+    **{binary(opcode, b"k"): ALL for opcode in OPCODES},
     b"\x80\0" + bytes(22): ALL,
     b"\x81\0\n": ALL,
 }

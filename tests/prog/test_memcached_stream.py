@@ -11,7 +11,8 @@ import pytest
 
 from carom.include.abi import slot_of
 from carom.protocols.protocol import Intent, Request
-from prog.memcached_commands import SEED, binary
+from prog.memcached_binary import binary
+from prog.memcached_commands import SEED
 from prog.memcached_stream import CELLS, LOST, STEPS, Connection, Model, in_slots, streams
 
 VERIFIED_MAX = 60_000
