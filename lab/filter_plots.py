@@ -129,8 +129,9 @@ def loss(table: Table, path: Path) -> Path:
     for axes in (count, count_theirs):
         axes.set_ylabel(f"PUTs lost, %, {percent:g} % invalid" if axes is count else "")
         _packets(axes)
-    for axes in (share, count):
-        axes.set_ylim(-2, 102)
+    top = min(102.0, max(2.0, *(axes.get_ylim()[1] for axes in (share, count))))
+    for axes in (share, count):  # one scale, to compare them
+        axes.set_ylim(-0.02 * top, top)
     for axes in (share_theirs, count_theirs):
         axes.set_ylim(-0.02 * axes.get_ylim()[1], max(1.0, axes.get_ylim()[1]))
     share_theirs.legend(frameon=False, fontsize=8)
