@@ -541,7 +541,7 @@ def test_a_reply_that_nobody_asked_for_is_not_learned(
     with UDPClient(straight.server, "127.0.0.1") as local:
         for _ in range(3):
             assert local.get(b"local") == b"x"
-    until(lambda: edge(front)["unasked"] - before["unasked"] == 3, "three replies unasked for")
+    until(lambda: edge(front)["unasked"] - before["unasked"] >= 3, "three replies unasked for")
     assert edge(front)["learned"] == before["learned"]
 
 
