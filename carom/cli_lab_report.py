@@ -78,7 +78,7 @@ def compare(
     if not 0 <= threshold < math.inf:
         raise UsageError(f"threshold {threshold:g} is out of range", hint="--threshold 0.05")
     runs = load(a), load(b)
-    with sensible(b):
+    with sensible():
         found = comparing.compare(*runs, threshold)
     if json:
         print(msgspec.json.encode({"a": str(a), "b": str(b), **_builtins(found)}).decode())

@@ -121,6 +121,7 @@ def compare(a: Run, b: Run, threshold: float = THRESHOLD) -> Comparison:
 
 def values(run: Run) -> Values:
     """The value of each repetition of each case, in order of first appearance."""
+    found: Iterable[tuple[Case, float]]
     match run:
         case Results():
             found = (pair for one in run.repetitions for pair in _of_repetition(one))
@@ -234,7 +235,7 @@ def verdict(outcomes: Sequence[Outcome], threshold: float) -> str:
         TOO_SHORT: sum(one.verdict == TOO_SHORT for one in outcomes),
     }
     rest = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
-    limit = f"{words.percent(threshold)} or more" if not threshold else words.percent(threshold)
+    limit = words.percent(threshold)
     said = f"Of {len(outcomes)} figures B is worse by more than {limit} in {len(beyond)}"
     if beyond:
         worst = max(beyond, key=lambda one: max(one.ratio or 1, 1 / (one.ratio or 1)))

@@ -110,8 +110,11 @@ def page(runs: Sequence[tuple[Path, Run]], file: Path) -> str:
     sections = []
     for number, (path, run) in enumerate(runs, 1):
         title = f"{number}. {run.experiment}" if len(runs) > 1 else run.experiment
-        with sensible(path):
-            sections.append(_section(title, path, run, file))
+        try:
+            with sensible():
+                sections.append(_section(title, path, run, file))
+        except ExperimentError as error:
+            raise ExperimentError(f"{path}: {error}", hint=error.hint) from error
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -126,17 +129,15 @@ def page(runs: Sequence[tuple[Path, Run]], file: Path) -> str:
 
 
 @contextlib.contextmanager
-def sensible(path: Path) -> Iterator[None]:
+def sensible() -> Iterator[None]:
     """ExperimentError where a run has figures that cannot have been measured."""
     try:
         yield
     except (ArithmeticError, ValueError) as error:
         raise ExperimentError(
-            f"{_file(path)} has figures that cannot be: {error}",
+            f"the run has figures that cannot be: {error}",
             hint="the file was changed or damaged; run the experiment again",
         ) from error
-    except ExperimentError as error:
-        raise ExperimentError(f"{_file(path)}: {error}", hint=error.hint) from error
 
 
 def _section(title: str, path: Path, run: Run, file: Path) -> Section:
