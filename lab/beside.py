@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from carom.lab import filter_stats, published_tables, words
 from carom.lab.comparison import speedups
-from carom.lab.filter_model import FilterResults
-from carom.lab.model import Cell, Contest, Results
+from carom.lab.filter_model import FilterResults, Series
+from carom.lab.model import Cell, Results
 from carom.lab.results import Run
 from carom.lab.sheets import Row, Sheet
 from carom.lab.stats import summarise
@@ -14,7 +14,7 @@ from carom.lab.stats import summarise
 WAIT = "blocking"
 """How the published servers wait: with other waits their times compare with nothing."""
 
-_PATHS = {"userspace": "userspace", "kernel": "socket"}
+_PATHS: dict[str, Series] = {"userspace": "userspace", "kernel": "socket"}
 
 
 def sheets(run: Run) -> list[Sheet]:
@@ -45,7 +45,6 @@ def where(run: Run) -> Sheet | None:
 def _where(run: Run) -> dict[str, str]:
     on = run.environment
     filters = isinstance(run, FilterResults)
-    measured = {} if isinstance(run, Contest) else run.settings
     return {
         "authors": f"carom {on.carom}",
         "hosts": f"pair {on.pair} ({on.driver}), {on.mode or 'no'} XDP",
@@ -57,7 +56,7 @@ def _where(run: Run) -> dict[str, str]:
         "hook": "socket filter, TC and XDP",
         "server": "in Python",
         "rate": "as fast as it goes",
-        "repetitions": str(measured.get("repetitions", "-")),
+        "repetitions": str(run.settings.get("repetitions", "-")),
         "time": "whole runs, without start-up" if filters else "every round trip",
     }
 
@@ -131,7 +130,7 @@ def _walls(results: FilterResults) -> Sheet:
                 continue
             row = {"packets": f"{packets:,}", "invalid": f"{percent:g} %"}
             for path, series in _PATHS.items():
-                ours = table.mean(filter_stats.wall, (series, packets, percent))  # type: ignore[arg-type]
+                ours = table.mean(filter_stats.wall, (series, packets, percent))
                 row[f"{series}, s"] = words.times(ours.value * packets)
                 row[f"published {path}, s"] = words.times(theirs[packets, percent, path])
             row |= {

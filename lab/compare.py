@@ -20,7 +20,7 @@ from carom.lab.filter_verdict import NAMES
 from carom.lab.model import Cell, Contest, Repetition, Results
 from carom.lab.results import Run
 from carom.lab.sheets import Row, Sheet
-from carom.lab.stats import CONFIDENCE, Estimate, independent_ratio, ranks
+from carom.lab.stats import CONFIDENCE, Estimate, Ranks, independent_ratio, ranks
 
 THRESHOLD = 0.05
 ENOUGH = 4
@@ -189,7 +189,8 @@ def _all_answered(one: Outcome) -> bool:
 
 
 def _outcome(case: Case, a: Sequence[float], b: Sequence[float], threshold: float) -> Outcome:
-    ratio = ranked = None
+    ratio: Estimate | None = None
+    ranked: Ranks | None = None
     if min(*a, *b) > 0:
         ratio, ranked = independent_ratio(b, a), ranks(a, b)
     enough = min(len(a), len(b)) >= ENOUGH

@@ -57,8 +57,9 @@ def drawn(sheet: Sheet) -> Table:
     """A sheet for the terminal, without its title; long cells are folded."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for number, name in enumerate(sheet.headings):
-        justify = "left" if number < sheet.names else "right"
-        table.add_column(text(name), justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(
+            text(name), justify="left" if number < sheet.names else "right", overflow="fold"
+        )
     for number, rows in enumerate(sheet.groups()):
         if number:
             table.add_section()

@@ -294,7 +294,7 @@ def test_the_command(tmp_path: Path) -> None:
     folder = storage.write(bounce(1), tmp_path)
     storage.write_contest(fake_contests.load(), tmp_path)
     done = carom("lab", "report", "--results", str(tmp_path))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
     assert f"report: {tmp_path / 'report.html'}" in done.stdout
     assert {"1. bounce", "2. load"} <= set(Page((tmp_path / "report.html").read_text()).texts)
     page = tmp_path / "one.html"
@@ -315,7 +315,7 @@ def _with_time(text: str) -> str:
     ("damage", "said"),
     [
         (lambda text: text[:-100], "cut short"),
-        (lambda text: "[" * 100_000, "results.json"),
+        (lambda text: '{"schema": 1, "runs": ' + "[" * 100_000, "not a run of carom's lab"),
         (lambda text: "{}", "not a run of carom's lab"),
         (lambda text: text.replace('"schema": 1', '"schema": 2'), "schema 2; this carom reads 1"),
         (lambda text: text.replace('"index": 0', '"index": "x"'), "not a run of carom's lab"),
