@@ -87,6 +87,12 @@ class Section(NamedTuple):
     data: list[Link]
     histograms: list[Link]
 
+    @property
+    def headline(self) -> str:
+        """The conclusion's first line; where it has details, the first claim and its outcome."""
+        claims = any(one.level for one in self.said)
+        return " ".join(one.text for one in (self.said[1:3] if claims else self.said[:1]))
+
 
 def write(paths: Sequence[Path], file: Path) -> list[Path]:
     """Write the page of these runs; returns them, each once.
