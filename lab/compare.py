@@ -251,7 +251,9 @@ def _warnings(a: Run, b: Run) -> list[str]:
         for kind in (facts.environment, facts.settings)
         for name, (value_a, value_b) in facts.differences([kind(a), kind(b)])
     ]
-    said += [f"{name}: {line}" for name, run in (("A", a), ("B", b)) for line in facts.warnings(run)]
+    said += [
+        f"{name}: {line}" for name, run in (("A", a), ("B", b)) for line in facts.warnings(run)
+    ]
     if b.started < a.started:
         said.append("B is older than A: are they named in the right order?")
     return said

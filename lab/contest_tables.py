@@ -39,8 +39,11 @@ def about(contest: Contest) -> str:
     """What a reader has to know to read the tables."""
     rounds = len({one.index for one in contest.measurements})
     where = contest.environment
+    said = "One round: no intervals."
+    if rounds != 1:
+        said = f"{rounds} interleaved rounds, 95 % intervals (Student's t; ratios paired by round)."
     return (
-        f"{rounds} interleaved rounds, 95 % intervals (Student's t; ratios paired by round). "
+        f"{said} "
         f"Pair {where.pair}: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
     )
 
@@ -60,20 +63,20 @@ def _figures(contest: Contest) -> Sheet:
     rows = [
         {
             "subject": subject,
-            **{name: _amount(name, found[name]) if name in found else "-" for name in names},
+            **{name: _amount(found[name]) if name in found else "-" for name in names},
         }
         for subject, found in means.items()
     ]
     return Sheet("What was measured", rows)
 
 
-def _amount(name: str, of: Estimate) -> str:
-    margin = "" if of.margin is None else f" ±{_number(name, of.margin)}"
-    return _number(name, of.value) + margin
+def _amount(of: Estimate) -> str:
+    margin = "" if of.margin is None else f" ±{_number(of.margin)}"
+    return _number(of.value) + margin
 
 
-def _number(name: str, value: float) -> str:
-    return words.amount(value) if name.endswith(("/s", "-s")) else words.times(value)
+def _number(value: float) -> str:
+    return words.amount(value) if value >= 1000 else words.times(value)
 
 
 def _judged(judged: Sequence[Judged]) -> Sheet:

@@ -48,9 +48,7 @@ def warnings(run: Run) -> list[str]:
         said.append("It was interrupted: this is what it had measured until then.")
     load, cpus = run.environment.load_average[0], run.environment.cpus
     if load > cpus:
-        said.append(
-            f"The machine was busy when it started: a load of {load:.1f} on {cpus} CPUs."
-        )
+        said.append(f"The machine was busy when it started: a load of {load:.1f} on {cpus} CPUs.")
     return said
 
 

@@ -54,9 +54,7 @@ def both(slow: Slow, factor: float, repetitions: int = 6) -> tuple[Results, Resu
 
 
 def of(found: Comparison, cell: str, figure: str = "") -> Outcome:
-    (one,) = [
-        one for one in found.outcomes if one.cell.startswith(cell) and figure in one.figure
-    ]
+    (one,) = [one for one in found.outcomes if one.cell.startswith(cell) and figure in one.figure]
     return one
 
 
@@ -146,7 +144,13 @@ def filters(cpu: float = 1.0, lost: int = 0, repetitions: int = 6) -> FilterResu
     return fake_filters.results(
         [
             fake_filters.one(
-                "tc", 50.0, index, lost=lost, cpu=cpu * (1 + index / 100), rate=rate, knee=bool(rate)
+                "tc",
+                50.0,
+                index,
+                lost=lost,
+                cpu=cpu * (1 + index / 100),
+                rate=rate,
+                knee=bool(rate),
             )
             for index in range(repetitions)
             for rate in (0.0, 20_000.0)
