@@ -141,7 +141,7 @@ def test_published_numbers_stand_beside_ours_with_their_ratio() -> None:
     assert rows["userspace"]["published"] == "494.1"
     ours = float(rows["userspace"]["this run"])
     assert float(rows["userspace"]["ratio"]) == pytest.approx(ours / 494.05, rel=0.02)
-    (gain,) = gains.rows
+    (gain,) = [row for row in gains.rows if row["wait"] == "blocking"]
     assert gain["published"] == "1.17"
     ratio = float(gain["this run"].split()[0]) / 1.17
     assert float(gain["ratio"]) == pytest.approx(ratio, rel=0.02)
