@@ -15,7 +15,7 @@ import msgspec
 from carom.errors import ExperimentError, UsageError
 from carom.lab import facts, words
 from carom.lab.contest import larger_is_better
-from carom.lab.filter_model import FilterCell, FilterResults
+from carom.lab.filter_model import SERIES, FilterCell, FilterResults
 from carom.lab.filter_verdict import NAMES
 from carom.lab.model import Cell, Contest, Repetition, Results
 from carom.lab.results import Run
@@ -120,15 +120,15 @@ def compare(a: Run, b: Run, threshold: float = THRESHOLD) -> Comparison:
 
 
 def values(run: Run) -> Values:
-    """The value of each repetition of each case, in order of first appearance."""
+    """The value of each repetition of each case, in order of display."""
     found: Iterable[tuple[Case, float]]
     match run:
         case Results():
-            found = (pair for one in run.repetitions for pair in _of_repetition(one))
+            found = (pair for one in _ordered(run) for pair in _of_repetition(one))
         case Contest():
             found = (
                 (Case(one.subject, name, larger_is_better(name)), value)
-                for one in run.measurements
+                for one in sorted(run.measurements, key=lambda one: one.subject)
                 for name, value in one.figures.items()
             )
         case FilterResults():
@@ -137,6 +137,14 @@ def values(run: Run) -> Values:
     for of, value in found:
         cases.setdefault(of, []).append(value)
     return cases
+
+
+def _ordered(run: Results) -> list[Repetition]:
+    return sorted(run.repetitions, key=lambda one: words.order(one.cell))
+
+
+def _order(cell: FilterCell) -> tuple[int, bool, int, float, float]:
+    return SERIES.index(cell.series), cell.knee, cell.packets, cell.percent, cell.rate
 
 
 def _of_repetition(one: Repetition) -> Iterator[tuple[Case, float]]:
@@ -163,7 +171,7 @@ def _name(cell: Cell) -> str:
 
 
 def _of_filters(results: FilterResults) -> Iterator[tuple[Case, float]]:
-    for one in results.runs:
+    for one in sorted(results.runs, key=lambda one: _order(one.cell)):
         name = _filter_name(one.cell)
         if not one.cell.rate:  # at a rate, that sets it
             yield Case(name, "wall, µs a packet"), 1e6 * one.per_packet(one.wall_seconds)
@@ -241,7 +249,10 @@ def verdict(outcomes: Sequence[Outcome], threshold: float) -> str:
     if beyond:
         worst = max(beyond, key=lambda one: max(one.ratio or 1, 1 / (one.ratio or 1)))
         said += f" (most: {worst.cell}, {worst.figure}, {_ratio(worst)})"
-    return f"{said}{'; ' if rest else ''}{rest}."
+    said += f"{'; ' if rest else ''}{rest}."
+    if len(outcomes) > 2 and abs(sum(one.side for one in outcomes)) == len(outcomes):
+        said += " All went the same way, as where the machine has changed."
+    return said
 
 
 def _warnings(a: Run, b: Run) -> list[str]:
