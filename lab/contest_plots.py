@@ -16,6 +16,7 @@ from carom.lab.stats import Estimate
 
 COLOUR = "#0072B2"
 _ACROSS = 2
+_LONGEST = 40  # letters of a name: what is longer leaves no room to draw in
 
 
 def plot(contest: Contest, folder: Path) -> list[Path]:
@@ -50,11 +51,11 @@ def _panel(axes: Axes, name: str, found: dict[str, Estimate]) -> None:
         linestyle="none",
         capsize=4,
     )
-    axes.set_yticks(heights, [words.plain(one) for one in subjects], parse_math=False)
+    axes.set_yticks(heights, [words.plain(one)[:_LONGEST] for one in subjects], parse_math=False)
     axes.set_ylim(-0.6, len(subjects) - 0.4)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
     if max((one.value for one in estimates), default=0) >= 10_000:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.amount(value)))
-    axes.set_title(words.plain(name), loc="left", weight="bold", parse_math=False)
+    axes.set_title(words.plain(name)[:_LONGEST], loc="left", weight="bold", parse_math=False)
