@@ -23,7 +23,7 @@ _NAME = "report.html"
 def report(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN...]", help="Folders of runs; none: the newest of each."),
+        typer.Argument(metavar="RUN", help="Folders of runs; none: the newest of each."),
     ] = None,
     output: Annotated[
         Path | None,
