@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from carom.cli_lab_bench import admission, bench
+from carom.cli_lab_report import compare, report
 from carom.cli_lab_run import progress_bar, run_contest, run_grid
 from carom.cli_options import Json, missing, numbers
 from carom.errors import UsageError
@@ -194,3 +195,5 @@ def lab_clean() -> None:
 
 lab_app.command()(bench)
 lab_app.command()(admission)
+lab_app.command()(report)
+lab_app.command()(compare)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -57,7 +57,7 @@ def _blocking(lead: Speedup, found: Sequence[Speedup]) -> list[str]:
 def _miss(one: MissCost) -> str:
     """What an attached cache costs where it cannot answer, and from where on it pays."""
     costs = [
-        f"{words.times(ratio.value)} ({_interval(ratio)}){name}"
+        f"{words.times(ratio.value)} ({words.interval(ratio)}){name}"
         for name, ratio in (("", one.never_hits), (" with the fill", one.miss_and_fill))
         if ratio
     ]
@@ -71,7 +71,7 @@ def _miss(one: MissCost) -> str:
 def _break_even(rate: Estimate | None) -> str:
     if rate is None:
         return "its break-even hit rate was not measured"
-    interval = _interval(rate, words.percent)
+    interval = words.interval(rate, words.percent)
     if rate.value >= 1:
         return f"the cache pays at no hit rate (break-even: {interval})"
     if rate.value <= 0:
@@ -83,13 +83,7 @@ def _judgement(ratio: Estimate | None) -> str:
     """A ratio in words; a difference is claimed only where the interval leaves out 1."""
     if ratio is None:
         return "not compared"
-    said = f"{words.times(ratio.value)} times as fast ({_interval(ratio)})"
+    said = f"{words.times(ratio.value)} times as fast ({words.interval(ratio)})"
     if ratio.low is None or ratio.high is None or ratio.low > 1:
         return said
     return f"slower, {said}" if ratio.high < 1 else f"no difference shown, {said}"
-
-
-def _interval(of: Estimate, show: Callable[[float], str] = words.times) -> str:
-    if of.low is None or of.high is None:
-        return "one repetition: no interval"
-    return f"95 % interval {show(of.low)} to {show(of.high)}"

@@ -165,7 +165,7 @@ def judge(contest: Contest, bars: Sequence[Bar]) -> list[Judged]:
         rivals = [one for one in bar.under if bar.figure in means.get(one, {})]
         if bar.figure not in means.get(bar.over, {}) or not rivals:
             continue
-        best = max if _larger_is_better(bar.figure) else min
+        best = max if larger_is_better(bar.figure) else min
         against = best(rivals, key=lambda one: means[one][bar.figure].value)
         ours, theirs = (_of(contest, one)[bar.figure] for one in (bar.over, against))
         rounds = sorted(ours.keys() & theirs.keys())
@@ -184,5 +184,6 @@ def _of(contest: Contest, subject: str) -> dict[str, dict[int, float]]:
     return found
 
 
-def _larger_is_better(figure: str) -> bool:
+def larger_is_better(figure: str) -> bool:
+    """Whether a figure is a rate, and not a time."""
     return figure.endswith(("/s", "-s"))

@@ -1,67 +1,99 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A contest as tables for the terminal."""
+"""A contest as tables, and in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from carom.lab import words
 from carom.lab.contest import Bar, Judged, figures, judge
 from carom.lab.model import Contest
+from carom.lab.sheets import Sheet, drawn, text
 from carom.lab.stats import Estimate
 
 
 def show(contest: Contest, bars: Sequence[Bar], console: Console) -> None:
     """Print what was measured, and what came of each comparison."""
-    console.print(_figures(contest), "")
-    console.print(_judged(judge(contest, bars)), "")
+    for sheet in sheets(contest, bars):
+        console.print(drawn(sheet), "")
+    console.print(text(about(contest)))
+
+
+def sheets(contest: Contest, bars: Sequence[Bar]) -> list[Sheet]:
+    """What was measured, and what came of each comparison: those that have rows."""
+    made = _figures(contest), _judged(judge(contest, bars))
+    return [one for one in made if one.rows]
+
+
+def sentences(contest: Contest, bars: Sequence[Bar]) -> list[str]:
+    """What came of each comparison, in words."""
+    if not bars:
+        return ["Nothing is compared in this contest: its figures are in the table."]
+    said = [_sentence(one) for one in judge(contest, bars)]
+    return said or ["Too little was measured to compare anything."]
+
+
+def about(contest: Contest) -> str:
+    """What a reader has to know to read the tables."""
     rounds = len({one.index for one in contest.measurements})
     where = contest.environment
-    console.print(
-        f"{rounds} interleaved rounds, 95 % intervals (Student's t; ratios paired by round). "
+    said = "One round: no intervals."
+    if rounds != 1:
+        said = f"{rounds} interleaved rounds, 95 % intervals (Student's t; ratios paired by round)."
+    return (
+        f"{said} "
         f"Pair {where.pair}: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
     )
 
 
-def _figures(contest: Contest) -> Table:
+def _sentence(one: Judged) -> str:
+    outcome = {True: ": met", False: ": missed", None: ""}[one.met]
+    asked = f"; asked for {_asked(one.bar)}{outcome}" if outcome else ""
+    return (
+        f"{one.bar.title}: {words.times(one.ratio.value)} ({words.interval(one.ratio)}), "
+        f"against {one.against}{asked}."
+    )
+
+
+def _figures(contest: Contest) -> Sheet:
     means = figures(contest)
     names = list(dict.fromkeys(name for one in means.values() for name in one))
-    table = _table("", *names)
-    for subject, found in means.items():
-        table.add_row(subject, *(_amount(name, found[name]) for name in names))
-    return table
+    rows = [
+        {
+            "subject": subject,
+            **{name: _amount(found[name]) if name in found else "-" for name in names},
+        }
+        for subject, found in means.items()
+    ]
+    return Sheet("What was measured", rows)
 
 
-def _amount(name: str, of: Estimate) -> str:
-    margin = "" if of.margin is None else f" ±{_number(name, of.margin)}"
-    return _number(name, of.value) + margin
+def _amount(of: Estimate) -> str:
+    margin = "" if of.margin is None else f" ±{_number(of.margin)}"
+    return _number(of.value) + margin
 
 
-def _number(name: str, value: float) -> str:
-    return words.amount(value) if name.endswith(("/s", "-s")) else words.times(value)
+def _number(value: float) -> str:
+    return words.amount(value) if value >= 1000 else words.times(value)
 
 
-def _judged(judged: Sequence[Judged]) -> Table:
-    table = _table("ratio", "", "asked for", "", "against")
-    for one in judged:
-        asked = one.bar.at_least or one.bar.at_most
-        sign = "≥" if one.bar.at_least else "≤"
-        table.add_row(
-            one.bar.title,
-            words.bracket(one.ratio),
-            f"{sign} {asked:g}" if asked else "",
-            {True: "met", False: "missed", None: ""}[one.met],
-            one.against,
-        )
-    return table
+def _judged(judged: Sequence[Judged]) -> Sheet:
+    rows = [
+        {
+            "ratio": one.bar.title,
+            "measured": words.bracket(one.ratio),
+            "asked for": _asked(one.bar),
+            "outcome": {True: "met", False: "missed", None: ""}[one.met],
+            "against": one.against,
+        }
+        for one in judged
+    ]
+    return Sheet("What came of it", rows)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for number, name in enumerate(headings):
-        table.add_column(name, justify="left" if not number else "right")
-    return table
+def _asked(bar: Bar) -> str:
+    if bar.at_least is not None:
+        return f"≥ {bar.at_least:g}"
+    return "" if bar.at_most is None else f"≤ {bar.at_most:g}"

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter experiments as tables for the terminal: the gain foremost, the claims last."""
+"""The filter experiments as tables: the gain foremost, the claims last."""
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console
-from rich.table import Table as Rich
 
 from carom.lab import filter_stats, filter_verdict, published_tables, words
 from carom.lab.filter_model import KERNEL, SERIES, FilterResults, Series
 from carom.lab.filter_stats import Figure, Knee, Table, knees
 from carom.lab.filter_verdict import NAMES, TIMES
+from carom.lab.sheets import Sheet, drawn, text
 from carom.lab.stats import Estimate
 
 TITLES: dict[str, str] = {
@@ -26,86 +25,102 @@ def show(results: FilterResults, console: Console) -> None:
     if not table.packets:
         console.print("nothing of the grid was measured", highlight=False)
         return
-    share = filter_verdict.most_invalid(table)
-    console.print(f"At {share:g} % invalid, {table.packets[-1]:,} packets, as fast as it goes:")
-    console.print(foremost(table, *TIMES), "")
+    for sheet in sheets(results):
+        console.print(text(sheet.title))
+        console.print(drawn(sheet), "")
+    for line in filter_verdict.sentences(table):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print()
+    console.print(text(about(results)))
+
+
+def sheets(results: FilterResults) -> list[Sheet]:
+    """The tables of the experiments that were run, those only that have rows."""
+    table = filter_stats.grid(results)
+    if not table.packets:
+        return []
+    made = [_fast(table)]
     paced = filter_stats.slowest(results)
     if paced:
         share = filter_verdict.most_invalid(paced[1])
-        console.print(f"At {share:g} % invalid, {paced[0]:,.0f} packets/s, where all get the same:")
-        console.print(foremost(paced[1], *list(TIMES)[1:]), "")
+        title = f"At {share:g} % invalid, {paced[0]:,.0f} packets/s, where all get the same"
+        made.append(foremost(title, paced[1], *list(TIMES)[1:]))
     if results.experiment != "filter-loss":
-        for name, title in TITLES.items():
-            console.print(f"{title}: µs a packet in userspace, and userspace's over each filter's")
-            console.print(times(table, TIMES[name], published=name == "wall time"), "")
+        made += [
+            times(title, table, TIMES[name], published=name == "wall time")
+            for name, title in TITLES.items()
+        ]
     if results.experiment != "filter-throughput":
-        console.print("PUTs lost, %")
-        console.print(losses(table), "")
-        if knees(results):
-            console.print("Knee: the highest rate, packets/s, that lost 0.1 % of PUTs or less")
-            console.print(rates(results), "")
-    for line in filter_verdict.sentences(table):
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print("\n" + _about(results), highlight=False)
+        made += [losses(table), rates(results)]
+    return [one for one in made if one.rows]
 
 
-def foremost(table: Table, *names: str) -> Rich:
+def _fast(table: Table) -> Sheet:
+    share = filter_verdict.most_invalid(table)
+    title = f"At {share:g} % invalid, {table.packets[-1]:,} packets, as fast as it goes"
+    return foremost(title, table, *TIMES)
+
+
+def foremost(title: str, table: Table, *names: str) -> Sheet:
     """What filtering gains in these times where almost all is invalid."""
     at = table.packets[-1], filter_verdict.most_invalid(table)
-    found = _table("userspace / kernel", *names, "points fewer lost")
-    for series in (one for one in KERNEL if one in table.series):
-        found.add_row(
-            NAMES[series],
-            *(
-                words.bracket(table.gain(figure, (series, *at)))
-                for figure in map(TIMES.__getitem__, names)
+    rows = [
+        {
+            "userspace / kernel": NAMES[series],
+            **{name: words.bracket(table.gain(TIMES[name], (series, *at))) for name in names},
+            "points fewer lost": filter_verdict.points(
+                table.saved(filter_stats.loss, (series, *at))
             ),
-            filter_verdict.points(table.saved(filter_stats.loss, (series, *at))),
-        )
-    return found
+        }
+        for series in KERNEL
+        if series in table.series
+    ]
+    return Sheet(title, rows)
 
 
-def times(table: Table, figure: Figure, *, published: bool) -> Rich:
+def times(title: str, table: Table, figure: Figure, *, published: bool) -> Sheet:
     """Userspace's time a packet, and each place's gain; beside it the published one if any."""
-    kernel = [one for one in KERNEL if one in table.series]
-    names = [*(NAMES[one] for one in kernel), *(["published (socket)"] if published else [])]
-    found = _table("packets", "invalid", "userspace", *names)
+    rows = []
     for packets, percent in _rows(table):
-        theirs = table.mean(figure, ("userspace", packets, percent))
-        row = [words.bracket(table.gain(figure, (one, packets, percent))) for one in kernel]
+        row = {
+            "packets": f"{packets:,}",
+            "invalid": f"{percent:g} %",
+            "userspace": _margin(table.mean(figure, ("userspace", packets, percent)), 1e6),
+        }
+        for series in (one for one in KERNEL if one in table.series):
+            row[NAMES[series]] = words.bracket(table.gain(figure, (series, packets, percent)))
         if published:
             ratio = published_tables.filter_ratio(packets, percent)
-            row.append("-" if ratio is None else words.times(ratio))
-        found.add_row(f"{packets:,}", f"{percent:g} %", _margin(theirs, 1e6), *row)
-    return found
+            row["published (socket)"] = "-" if ratio is None else words.times(ratio)
+        rows.append(row)
+    return Sheet(f"{title}: µs a packet in userspace, and userspace's over each filter's", rows)
 
 
-def losses(table: Table) -> Rich:
+def losses(table: Table) -> Sheet:
     """The share of PUTs lost in each series, beside the published ones."""
-    series = [one for one in SERIES if one in table.series]
-    heads = [f"published {server}" for server in _published_servers()]
-    found = _table("packets", "invalid", *(NAMES[one] for one in series), *heads)
+    rows = []
     for packets, percent in _rows(table):
         if percent < 100:
-            ours = (
-                _margin(table.mean(filter_stats.loss, (one, packets, percent)), 100)
-                for one in series
-            )
-            theirs = (_published(server, packets, percent) for server in _published_servers())
-            found.add_row(f"{packets:,}", f"{percent:g} %", *ours, *theirs)
-    return found
+            row = {"packets": f"{packets:,}", "invalid": f"{percent:g} %"}
+            for series in (one for one in SERIES if one in table.series):
+                lost = table.mean(filter_stats.loss, (series, packets, percent))
+                row[NAMES[series]] = _margin(lost, 100)
+            for server in _published_servers():
+                row[f"published {server}"] = _published(server, packets, percent)
+            rows.append(row)
+    return Sheet("PUTs lost, %", rows)
 
 
-def rates(results: FilterResults) -> Rich:
+def rates(results: FilterResults) -> Sheet:
     """The knee of each series and share of invalid packets."""
     found = knees(results)
     percents = sorted({percent for _, percent in found})
-    table = _table("invalid", *(f"{one:g} %" for one in percents))
+    rows = []
     for series in SERIES:
-        row = [_knee(found, series, percent) for percent in percents]
-        if any(row):
-            table.add_row(NAMES[series], *row)
-    return table
+        row = {f"{one:g} %": _knee(found, series, one) for one in percents}
+        if any(row.values()):
+            rows.append({"invalid": NAMES[series], **row})
+    return Sheet("Knee: the highest rate, packets/s, that lost 0.1 % of PUTs or less", rows)
 
 
 def _knee(found: dict[tuple[Series, float], Knee | None], series: Series, percent: float) -> str:
@@ -143,7 +158,8 @@ def _margin(of: Estimate, scale: float) -> str:
     return f"{scale * of.value:.{digits}f}{margin}"
 
 
-def _about(results: FilterResults) -> str:
+def about(results: FilterResults) -> str:
+    """What a reader has to know to read the tables."""
     settings = results.settings
     where = results.environment
     rounds = len({one.index for one in results.runs})
@@ -161,10 +177,3 @@ def _about(results: FilterResults) -> str:
         "where what is left is too short to compare. "
         f"Pair {where.pair}: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
     )
-
-
-def _table(*headings: str) -> Rich:
-    table = Rich(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for number, name in enumerate(headings):
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
-    return table

@@ -32,6 +32,33 @@ class CacheRow(NamedTuple):
     rate: float
 
 
+_SICKLER = {
+    "authors": "Sickler 2022",
+    "hosts": "two virtual machines (VirtualBox) on one host",
+    "CPUs": "1 for each machine",
+    "memory": "4 GB for each machine",
+    "distribution": "Ubuntu 20.04",
+    "kernel": "5.13",
+    "userspace": "blocks for its packet",
+    "time": "means over whole runs (time / packets)",
+}
+_KIERKEGAARD_WILLEN = {
+    "authors": "Kierkegaard and Willén 2025",
+    "hook": "socket filter",
+    "server": "in Rust; losses also in Haskell",
+    "rate": "as fast as it goes",
+    "repetitions": "2 to 10",
+    "time": "whole runs, with 2 s of start-up",
+}
+WHERE: dict[str, dict[str, str]] = {
+    "bounce": _SICKLER,
+    "cache": _SICKLER,
+    "filter-throughput": _KIERKEGAARD_WILLEN,
+    "filter-loss": _KIERKEGAARD_WILLEN,
+    "filter-throughput-loss": _KIERKEGAARD_WILLEN,
+}
+"""How and on what the experiments that were published were measured, as far as is known."""
+
 FILTER_START_UP = 2.0
 """Seconds of start-up that every published time of the filters has in it."""
 

@@ -10,14 +10,17 @@ import contextlib
 import csv
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from carom.errors import ExperimentError
+from carom.lab import filter_model
 from carom.lab.distribution import merge
 from carom.lab.filter_model import FilterResults, FilterRun
 from carom.lab.model import SCHEMA, Cell, Contest, Repetition, Results, RoundTrips
@@ -26,8 +29,25 @@ from carom.lab.stats import by_cell
 NAME = "results.json"
 
 
-class _Schema(msgspec.Struct):
+Run = Results | Contest | FilterResults
+"""A run of any experiment."""
+
+_KINDS: dict[str, tuple[Any, int]] = {
+    "repetitions": (Results, SCHEMA),
+    "measurements": (Contest, SCHEMA),
+    "runs": (FilterResults, filter_model.SCHEMA),
+}
+"""What a run is read as, by what only that kind has, and the schema that is read."""
+
+
+_FOLDER = re.compile(r"(?P<time>\d{8}T\d{6}Z)-(?P<experiment>.+?)(-(?P<number>\d+))?")
+
+
+class _Head(msgspec.Struct):
     schema: int
+    repetitions: Any = None
+    measurements: Any = None
+    runs: Any = None
 
 
 def write(results: Results, root: Path = Path("results")) -> Path:
@@ -40,9 +60,9 @@ def write(results: Results, root: Path = Path("results")) -> Path:
         folder = _new_folder(root, results)
         (folder / "histograms").mkdir()
         for cell, repetitions in by_cell(results).items():
-            _replace(folder / "histograms" / f"{file_name(cell)}.hgrm", _hgrm(repetitions))
-        _replace(folder / "results.csv", _csv(results).encode())
-        _replace(folder / NAME, _json(results))
+            put(folder / "histograms" / f"{file_name(cell)}.hgrm", _hgrm(repetitions))
+        put(folder / "results.csv", _csv(results).encode())
+        put(folder / NAME, _json(results))
     return folder
 
 
@@ -56,8 +76,8 @@ def write_contest(contest: Contest, root: Path = Path("results")) -> Path:
             writer.writerow((contest.experiment, one.subject, one.index, figure, value))
     with _refusals(root):
         folder = _new_folder(root, contest)
-        _replace(folder / "results.csv", table.getvalue().encode())
-        _replace(folder / NAME, _json(contest))
+        put(folder / "results.csv", table.getvalue().encode())
+        put(folder / NAME, _json(contest))
     return folder
 
 
@@ -70,8 +90,8 @@ def write_filters(found: FilterResults, root: Path = Path("results")) -> Path:
     writer.writerows(rows)
     with _refusals(root):
         folder = _new_folder(root, found)
-        _replace(folder / "results.csv", table.getvalue().encode())
-        _replace(folder / NAME, _json(found))
+        put(folder / "results.csv", table.getvalue().encode())
+        put(folder / NAME, _json(found))
     return folder
 
 
@@ -92,12 +112,12 @@ def _refusals(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _json(run: Results | Contest | FilterResults) -> bytes:
+def _json(run: Run) -> bytes:
     return msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n"
 
 
-def load(path: Path) -> Results:
-    """Read a run back from its directory or its results.json.
+def load(path: Path) -> Run:
+    """Read a run of any experiment back from its directory or its results.json.
 
     ExperimentError if it is missing, cut short, not ours, or of another schema.
     """
@@ -110,10 +130,13 @@ def load(path: Path) -> Results:
             hint=f"name a directory that `carom lab run` wrote, or its {NAME}",
         ) from error
     try:
-        schema = msgspec.json.decode(text, type=_Schema).schema
-        if schema == SCHEMA:
-            return msgspec.json.decode(text, type=Results)
-    except msgspec.ValidationError as error:
+        head = msgspec.json.decode(text, type=_Head)
+        kinds = [kind for name, kind in _KINDS.items() if getattr(head, name) is not None]
+        kind, schema = kinds[0] if kinds else _KINDS["repetitions"]
+        if head.schema == schema:
+            run: Run = msgspec.json.decode(text, type=kind)
+            return run
+    except (msgspec.ValidationError, RecursionError) as error:
         raise ExperimentError(f"{file} is not a run of carom's lab: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ExperimentError(
@@ -121,9 +144,30 @@ def load(path: Path) -> Results:
             hint="run the experiment again, or take the figures from results.csv beside it",
         ) from error
     raise ExperimentError(
-        f"{file} has schema {schema}; this carom reads {SCHEMA}",
+        f"{file} has schema {head.schema}; this carom reads {schema}",
         hint="read it with the carom that wrote it (`environment.carom` in the file)",
     )
+
+
+def newest(root: Path) -> list[Path]:
+    """The newest run of each experiment in a folder, by experiment.
+
+    ExperimentError if there is none.
+    """
+    found: dict[str, tuple[tuple[str, int], Path]] = {}
+    for file in root.glob(f"*/{NAME}"):
+        named = _FOLDER.fullmatch(file.parent.name)
+        if named:
+            age = named["time"], int(named["number"] or 1)
+            found[named["experiment"]] = max(
+                found.get(named["experiment"], (age, file.parent)), (age, file.parent)
+            )
+    if not found:
+        raise ExperimentError(
+            f"there is no run in {root}",
+            hint="make one with `carom lab run`, name one, or name another folder with --results",
+        )
+    return [path for _, (_, path) in sorted(found.items())]
 
 
 def file_name(cell: Cell) -> str:
@@ -138,7 +182,7 @@ def file_name(cell: Cell) -> str:
     return "-".join(parts)
 
 
-def _new_folder(root: Path, results: Results | Contest | FilterResults) -> Path:
+def _new_folder(root: Path, results: Run) -> Path:
     started = datetime.fromisoformat(results.started).astimezone(UTC)
     name = f"{started:%Y%m%dT%H%M%SZ}-{results.experiment}"
     root.mkdir(parents=True, exist_ok=True)
@@ -152,8 +196,11 @@ def _new_folder(root: Path, results: Results | Contest | FilterResults) -> Path:
     raise FileExistsError(17, "a thousand runs of this second are there", str(root / name))
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that, whenever we are interrupted, it is there whole or not at all."""
+def put(path: Path, content: bytes) -> None:
+    """Write a file so that, whenever we are interrupted, it is there whole or not at all.
+
+    OSError if the disk refuses.
+    """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
         try:
             file.write(content)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run as tables for the terminal: every cell, what XDP gains, what a miss costs."""
+"""A run as tables: every cell, what XDP gains, what a miss costs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from carom.lab import words
 from carom.lab.comparison import MissCost, Speedup, miss_costs, speedups
 from carom.lab.conclusion import conclusion
 from carom.lab.model import Cell, Results
+from carom.lab.sheets import Row, Sheet, text
 from carom.lab.stats import Estimate, Summary, summarise
 
 WIDE = 96
@@ -22,9 +23,6 @@ LEFT_OUT = ("p90", "stddev", "n", "which is")
 """What they leave out below that, beside the interval of the ratios to the same wait."""
 TELLING = ("size", "s", "hits")
 """What is left out where it is the same in every row."""
-
-Row = dict[str, str]
-"""A row by its headings."""
 
 
 def show(results: Results, console: Console) -> None:
@@ -40,20 +38,23 @@ def show(results: Results, console: Console) -> None:
 
 def tables(results: Results, width: int = 100) -> list[Table]:
     """The tables of a run for a terminal of that many columns; those only that have rows."""
+    return [_table(one, width) for one in sheets(results, wide=width >= WIDE)]
+
+
+def sheets(results: Results, *, wide: bool = True) -> list[Sheet]:
+    """The tables of a run, those only that have rows; if not `wide`, without what is left out."""
     summaries = sorted(summarise(results), key=lambda one: words.order(one.cell))
     grid = [_figures(one) for one in summaries if one.cell.series not in words.MISS_COST]
     costs = [_figures(one) for one in summaries if one.cell.series in words.MISS_COST]
     made = {
         "Round-trip times, µs": grid,
-        "Speedup: userspace time / XDP time": [
-            _speedup(one, width >= WIDE) for one in speedups(results)
-        ],
+        "Speedup: userspace time / XDP time": [_speedup(one, wide) for one in speedups(results)],
         "The cost of a miss: round-trip times, µs": costs,
         "The cost of a miss: p50 / p50 without a hook": [
             _miss_cost(one) for one in miss_costs(results)
         ],
     }
-    return [_table(title, rows, width) for title, rows in made.items() if rows]
+    return [_sheet(title, rows, wide) for title, rows in made.items() if rows]
 
 
 def notes(results: Results, width: int = 100) -> list[str]:
@@ -139,40 +140,37 @@ def _starred(wait: str) -> str:
     return f"{wait}*" if wait == "blocking" else wait
 
 
-def _table(title: str, rows: Sequence[Row], width: int) -> Table:
+def _sheet(title: str, rows: Sequence[Row], wide: bool) -> Sheet:
     """A table of the rows, which are sorted by series and wait."""
     headings = [
         name
         for name in rows[0]
-        if (width >= WIDE or name not in LEFT_OUT)
+        if (wide or name not in LEFT_OUT)
         and (name not in TELLING or len({row[name] for row in rows}) > 1)
     ]
-    needed = sum(2 + max(len(name), *(len(row[name]) for row in rows)) for name in headings)
+    kept = [{name: row[name] for name in headings} for row in rows]
+    names = sum(name in ("series", "wait") for name in headings)
+    return Sheet(title, kept, names, grouped="series" in headings)
+
+
+def _table(sheet: Sheet, width: int) -> Table:
+    """A sheet for a terminal of that many columns."""
+    needed = sum(
+        2 + max(len(name), *(len(row[name]) for row in sheet.rows)) for name in sheet.headings
+    )
     table = Table(
-        title=title,
+        title=sheet.title,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1 if needed <= width else 0, 0, 0),
     )
-    for name in headings:
-        left = name in ("series", "wait")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
-    _fill(table, headings, rows)
-    return table
-
-
-def _fill(table: Table, headings: Sequence[str], rows: Sequence[Row]) -> None:
-    """Add the rows, naming a series, and a wait within it, once; a gap between groups of series."""
-    grouped = len({row.get("series") for row in rows}) < len(rows)
-    above: Row = {}
-    for row in rows:
-        shown = dict(row)
-        if row.get("series") == above.get("series"):
-            shown["series"] = ""
-            shown["wait"] = "" if row["wait"] == above.get("wait") else row["wait"]
-        elif above and grouped:
+    for number, name in enumerate(sheet.headings):
+        table.add_column(name, justify="left" if number < sheet.names else "right", no_wrap=True)
+    for number, rows in enumerate(sheet.groups()):
+        if number:
             table.add_section()
-        table.add_row(*(shown[name] for name in headings))
-        above = row
+        for row in rows:
+            table.add_row(*(text(value) for value in row.values()))
+    return table

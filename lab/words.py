@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from carom.lab.model import Cell, Wait
 from carom.lab.stats import Estimate
@@ -74,3 +75,15 @@ def bracket(estimate: Estimate | None, scale: float = 1.0) -> str:
         return "-"
     value, low, high = (None if end is None else times(scale * end) for end in estimate)
     return f"{value} ({low}-{high})" if low and high else f"{value}"
+
+
+def interval(of: Estimate, show: Callable[[float], str] = times) -> str:
+    """An estimate's interval in words."""
+    if of.low is None or of.high is None:
+        return "one repetition: no interval"
+    return f"95 % interval {show(of.low)} to {show(of.high)}"
+
+
+def plain(text: str) -> str:
+    """A text from a file without what would steer a terminal."""
+    return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)

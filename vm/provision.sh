@@ -10,6 +10,7 @@ packages="python3 python3-venv python3-bpfcc iproute2 ethtool util-linux"
 servers="memcached nsd"
 clients="bind9-dnsutils knot-dnsutils dnsperf libmemcached-tools"
 firewalls="nftables iptables"
+browser=chromium # some 100 MB; on Ubuntu it is a snap, and the tests do without
 lib=/usr/local/lib/carom
 tree=$lib/kernel-headers # carom looks here when the running kernel has no headers of its own
 
@@ -85,8 +86,10 @@ headers_needed_by() {
 
 # For tests. Servers are not started: a policy forbids it meanwhile (policy-rc.d(8)).
 install_tested() {
+    tested="$servers $clients $firewalls"
+    case $distribution in debian*) tested="$tested $browser" ;; esac
     # shellcheck disable=SC2086 # one word a package
-    lacking=$(missing $servers $clients $firewalls)
+    lacking=$(missing $tested)
     [ -n "$lacking" ] || return 0
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then

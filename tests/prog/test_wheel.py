@@ -55,6 +55,10 @@ def test_every_file_of_c_is_there(installed: Path) -> None:
     assert found == wanted
 
 
+def test_the_reports_template_is_there(installed: Path) -> None:
+    assert (installed / "carom" / "lab" / "templates" / "report.html").is_file()
+
+
 def test_the_installed_package_loads_its_programs(installed: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-c", USE],

@@ -16,28 +16,11 @@ from carom.lab import contest_tables
 from carom.lab import results as storage
 from carom.lab.contest import Bar, Settings, figures, judge
 from carom.lab.contests import CONTESTS
-from carom.lab.model import Contest, Measurement
-from unit.fake_results import ENVIRONMENT
+from carom.lab.model import Contest
+from unit.fake_contests import held
 
 RATE, CPU, TIME = "replies/s", "replies/CPU-s", "p50, µs"
 RIVALS = ("slow", "slower")
-
-
-def held(*rows: tuple[str, int, dict[str, float]]) -> Contest:
-    """A contest with these measurements."""
-    return Contest(
-        experiment="load",
-        started="2026-01-02T03:04:05Z",
-        seed=1,
-        command="carom lab run load",
-        settings={},
-        environment=ENVIRONMENT,
-        complete=True,
-        measurements=[
-            Measurement(subject=subject, index=index, figures=values)
-            for subject, index, values in rows
-        ],
-    )
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run was made with and on, as names and texts, and where runs differ in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from carom.lab.results import Run
+
+ABSENT = "-"
+_PLAIN = {"memory_bytes": "memory", "cpus": "CPUs", "cpu": "CPU"}
+
+
+class Difference(NamedTuple):
+    """A fact, and what it is in each of the runs that differ in it."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+def environment(run: Run) -> dict[str, str]:
+    """What a run was measured on; without the load, which is never twice the same."""
+    found = msgspec.to_builtins(run.environment)
+    found.pop("load_average")
+    found["memory_bytes"] = f"{run.environment.memory_bytes / 2**30:.1f} GiB"
+    return _flat(found)
+
+
+def settings(run: Run) -> dict[str, str]:
+    """What a run was asked for."""
+    return _flat({"seed": run.seed, **run.settings})
+
+
+def differences(facts: Sequence[Mapping[str, str]]) -> list[Difference]:
+    """The facts that are not the same in all."""
+    names = dict.fromkeys(name for one in facts for name in one)
+    found = (Difference(name, tuple(one.get(name, ABSENT) for one in facts)) for name in names)
+    return [one for one in found if len(set(one.values)) > 1]
+
+
+def warnings(run: Run) -> list[str]:
+    """What makes a run's figures doubtful by themselves."""
+    said = []
+    if not run.complete:
+        said.append("It was interrupted: this is what it had measured until then.")
+    load, cpus = run.environment.load_average[0], run.environment.cpus
+    if load > cpus:
+        said.append(f"The machine was busy when it started: a load of {load:.1f} on {cpus} CPUs.")
+    return said
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in facts.items():
+        name = _PLAIN.get(name, name.replace("_", " "))
+        if isinstance(value, dict):
+            flat.update({f"{name}: {inner}": _text(one) for inner, one in value.items()})
+        else:
+            flat[name] = _text(value)
+    return flat
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(one) for one in value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:g}"
+    return str(value)
