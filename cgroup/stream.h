@@ -231,6 +231,7 @@ static __always_inline u32 count_replies(const struct datagram *datagram, u32 pr
 		u32 left = datagram->length - at;
 		u64 word = 0;
 
+		asm volatile("" : "+r"(at));
 		if (at >= datagram->length)
 			break;
 		left = bounded(left < sizeof(word) ? left : sizeof(word), sizeof(word));

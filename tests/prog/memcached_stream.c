@@ -98,7 +98,6 @@ int proceed(struct xdp_md *ctx)
 	if (!state)
 		return XDP_ABORTED;
 	for (u32 n = 0; n < STEPS; n++) {
-		asm volatile("" : "+r"(n));  /* or clang forgets its bound */
 		if (state->offset >= state->length)
 			break;
 		step(state, n);
