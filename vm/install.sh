@@ -16,8 +16,10 @@ if [ ! -e "$made/complete" ]; then
     echo "making $made"
     rm -rf "$made"
     /usr/bin/python3 -m venv --system-site-packages "$made"
-    wheel=$(echo "$parts"/*.whl)
-    "$made/bin/python" -P -m pip install --quiet --disable-pip-version-check "carom[lab] @ file://$wheel"
+    pip="$made/bin/python -P -m pip install --quiet --disable-pip-version-check --root-user-action ignore"
+    # This one, whatever the distribution's Python has; then what it requires.
+    $pip --no-deps --ignore-installed "$parts"/*.whl
+    $pip "carom[lab]"
     touch "$made/complete"
 fi
 rm -rf "$parts"

@@ -198,7 +198,10 @@ class SSHHost:
         user, *rest = done.stdout.decode(errors="replace").splitlines() or [""]
         if not user.isdecimal():
             said = (user or done.stderr.decode(errors="replace")).strip()
-            raise LoginError(f"the {self} has no shell for us: {said}")
+            raise LoginError(
+                f"a shell on the {self} does not do as it is told: {said}",
+                hint="it must let us run commands, and print nothing of its own (~/.bashrc?)",
+            )
         if user != "0":
             raise LoginError(
                 f"on the {self} we are not root", hint="log in as root, or leave sudo = false out"

@@ -3,11 +3,12 @@
 
 `python3 -c TEXT PROGRAM...`, where TEXT is this file: it needs nothing but Python. It watches
 stdout, whose far end closes with the connection. What the program has started and left in its
-session's process group goes with it.
+process group goes with it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -17,12 +18,14 @@ import sys
 import time
 
 PATIENCE = 15.0  # seconds to end when told to; an agent gives its servers ten
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER = 36
 _STDOUT = 1
 
 
 def main(argv: list[str]) -> int:
     """Run it to its end or to that of the connection; its exit status as a shell tells it."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # no zombie of its is another's to reap
     try:
         child = subprocess.Popen(argv, start_new_session=True, preexec_fn=_end_with_us)
     except OSError as error:
@@ -52,13 +55,21 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + patience
         told = False
         while time.monotonic() < end:
-            child.poll()  # as a zombie it would still be of the group
+            _reap(child)
             try:
                 os.killpg(child.pid, 0 if told else number)
             except ProcessLookupError:
                 return
             told = True
             time.sleep(0.02)
+
+
+def _reap(child: subprocess.Popen[bytes]) -> None:
+    """Zombies would still be of the group."""
+    child.poll()
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-child.pid, os.WNOHANG)[0]:
+            pass
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_not_root(ssh: Path) -> None:
 @needs_root
 def test_no_shell(ssh: Path) -> None:
     ssh.write_text("#!/bin/sh\necho This account is not available.\nexit 1\n")
-    with pytest.raises(LoginError, match="no shell for us: This account"):
+    with pytest.raises(LoginError, match="does not do as it is told: This account"):
         SSHHost("server", MACHINE).check()
 
 
