@@ -85,6 +85,8 @@ class SSHHost:
     `name` is what messages call it: `client` or `server`.
     """
 
+    silence = 30.0
+
     def __init__(self, name: str, machine: Machine):
         self.name = name
         self.machine = machine
@@ -123,13 +125,15 @@ class SSHHost:
         become = ["sh", "-c", _AS_ROOT, "sh"] if self.machine.sudo else []
         return self.ssh("exec " + shlex.join([*become, *argv]))
 
-    def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+    def popen(self, argv: Sequence[str], *, listens: bool = False) -> subprocess.Popen[str]:
         """Start a program there, with pipes on stdin and stdout; it dies with the connection.
 
-        And that dies with the thread that started it; a terminal's Ctrl-C misses it.
+        And that dies with the thread that started it; a terminal's Ctrl-C misses it. A connection
+        that is cut is noticed there by one that `listens`, which then is told nothing more.
         """
         tether = (_HERE / "tether.py").read_text()
-        there = self.argv([self.python, "-c", tether, *argv])
+        silence = self.silence if listens else 0.0
+        there = self.argv([self.python, "-c", tether, str(silence), *argv])
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", *there],
             stdin=subprocess.PIPE,
