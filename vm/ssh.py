@@ -133,7 +133,7 @@ class SSHHost:
         """
         tether = (_HERE / "tether.py").read_text()
         silence = self.silence if listens else 0.0
-        there = self.argv([self.python, "-c", tether, str(silence), *argv])
+        there = self.argv([self.python, "-I", "-c", tether, str(silence), *argv])
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", *there],
             stdin=subprocess.PIPE,
@@ -181,7 +181,7 @@ class SSHHost:
             raise _refused(self, last)
         if process.returncode:
             raise HostError(
-                f"{self} cannot be set up: {last}", hint="what it said before stands above"
+                f"the {self} cannot be set up: {last}", hint="what it said before stands above"
             )
 
     def ended(self, status: int) -> ExperimentError:
@@ -281,7 +281,7 @@ class SSHPair(Resource):
         """Whether a datagram gets there and back, on the interfaces that were named."""
         text = (_HERE / "reach.py").read_text()
         server, client = self.server, self.client
-        listen = [server.python, "-c", text, "listen", server.address, PORT]
+        listen = [server.python, "-I", "-c", text, "listen", server.address, PORT]
         with _ended(server.popen(listen)) as one:
             assert one.stdout
             if one.stdout.readline() != "ready\n":
@@ -290,7 +290,7 @@ class SSHPair(Resource):
                     hint="the reason stands above",
                 )
             where = (client.interface, client.address, server.address, PORT)
-            done = client.run(client.python, "-c", text, "ask", *where)
+            done = client.run(client.python, "-I", "-c", text, "ask", *where)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             raise HostError(

@@ -123,6 +123,7 @@ def far(folder: Path, **environment: str) -> Iterator[Far]:
         pytest.skip("ssh is not installed")
     _key(folder / "user_key")
     known = []
+    said = {"NO_COLOR": "1", **environment}
     with contextlib.ExitStack() as stack:
         stack.enter_context(_privilege_separation())
         pair = stack.enter_context(NamespacePair())
@@ -139,7 +140,7 @@ def far(folder: Path, **environment: str) -> Iterator[Far]:
                     folder=folder,
                     role=role,
                     pam="yes" if _locked() else "no",
-                    environment=" ".join(f"{k}={v}" for k, v in environment.items()) or "NO_COLOR=1",
+                    environment=" ".join(f"{name}={value}" for name, value in said.items()),
                 )
             )
             argv = namespace.argv([program, "-D", "-e", "-f", str(config)])

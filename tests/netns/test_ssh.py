@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import pytest
 
 from carom.errors import HostError, HostKeyError, LoginError, UnreachableError
 from carom.lab import results
+from carom.lab.agent import Agent
 from carom.vm import deploy, pairs
 from carom.vm.namespace import pids
-from carom.vm.netns import SERVER
+from carom.vm.netns import INTERFACE, SERVER
 from carom.vm.ssh import SSHHost
 from netns.process import CAROM, DEADLINE, Ended, attached, environment, run, start, until
 from netns.sshd import ADDRESSES, CONTROL, Far, far
@@ -255,6 +257,36 @@ def test_a_connection_breaks(
     assert run.stopped == said
     hosts.check_nothing_left()
     assert attached(hosts.server) is None
+
+
+def test_the_way_is_cut(hosts: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told that it ended; either side finds out by itself."""
+    monkeypatch.setattr(SSHHost, "silence", 2.0)
+    monkeypatch.setattr(
+        "carom.vm.ssh._OPTIONS", ("BatchMode=yes", "ServerAliveInterval=1", "ServerAliveCountMax=1")
+    )
+
+    def names_there() -> list[str]:
+        there = commands(hosts.server)
+        return [there[pid] for pid in hosts.strangers("server") & there.keys()]
+
+    def cut() -> None:
+        with Agent(host(hosts)) as agent:
+            agent.call("serve", arguments=["-i", INTERFACE, "-p", "5000", "--fast", "bounce"])
+            time.sleep(3)  # longer than the silence: what the lab says meanwhile counts
+            assert agent.call("cpus")
+            assert attached(hosts.server)
+            hosts.lab.run("ip", "link", "set", "server", "down")
+            with pytest.raises(UnreachableError, match="connection to the server .* broke"):
+                agent.call("cpus")
+            until(lambda: not attached(hosts.server), "what ran there to end")
+            until(lambda: all(one.startswith("sshd") for one in names_there()), "the agent's end")
+
+    try:
+        inside(hosts, cut)
+    finally:
+        hosts.lab.up("server")
+    hosts.check_nothing_left()
 
 
 def test_the_lab_is_killed(hosts: Far, tmp_path: Path) -> None:
