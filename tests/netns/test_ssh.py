@@ -101,9 +101,7 @@ def test_filters_count_the_servers_cpu_time_there(hosts: Far, tmp_path: Path) ->
 
 
 def test_what_the_pair_cannot_do_is_said(hosts: Far, tmp_path: Path) -> None:
-    ended, folder = lab(
-        hosts, str(hosts.file()), tmp_path, "bounce", *SHORT, "--waits", "one-cpu"
-    )
+    ended, folder = lab(hosts, str(hosts.file()), tmp_path, "bounce", *SHORT, "--waits", "one-cpu")
     assert ended.code == 1
     assert folder is None
     assert "one-cpu wants both on one machine" in ended.stderr
@@ -277,7 +275,7 @@ def test_the_way_is_cut(hosts: Far, monkeypatch: pytest.MonkeyPatch) -> None:
             assert agent.call("cpus")
             assert attached(hosts.server)
             hosts.lab.run("ip", "link", "set", "server", "down")
-            with pytest.raises(UnreachableError, match="connection to the server .* broke"):
+            with pytest.raises(UnreachableError, match=r"connection to the server .* broke"):
                 agent.call("cpus")
             until(lambda: not attached(hosts.server), "what ran there to end")
             until(lambda: all(one.startswith("sshd") for one in names_there()), "the agent's end")
