@@ -45,6 +45,7 @@ def about(contest: Contest) -> str:
     return (
         f"{said} "
         f"Pair {where.pair}: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
+        f"{words.client(contest.client_environment)}"
     )
 
 

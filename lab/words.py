@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from carom.lab.model import Cell, Wait
+from carom.lab.model import Cell, Environment, Wait
 from carom.lab.stats import Estimate
 
 SERIES = {
@@ -87,3 +87,10 @@ def interval(of: Estimate, show: Callable[[float], str] = times) -> str:
 def plain(text: str) -> str:
     """A text from a file without what would steer a terminal."""
     return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+
+
+def client(where: Environment | None) -> str:
+    """What there is to say of a client that is another machine than the server."""
+    if where is None:
+        return ""
+    return f" The client: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
