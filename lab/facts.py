@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from carom.lab.model import Environment
 from carom.lab.results import Run
 
 ABSENT = "-"
@@ -22,10 +23,22 @@ class Difference(NamedTuple):
 
 
 def environment(run: Run) -> dict[str, str]:
-    """What a run was measured on; without the load, which is never twice the same."""
-    found = msgspec.to_builtins(run.environment)
+    """What a run was measured on; without the load, which is never twice the same.
+
+    Of a client that is another machine than the server, what differs.
+    """
+    found = _of(run.environment)
+    if run.client_environment is not None:
+        client = _of(run.client_environment)
+        others = {name: value for name, value in client.items() if found.get(name) != value}
+        found |= {f"client: {name}": value for name, value in others.items()}
+    return found
+
+
+def _of(environment: Environment) -> dict[str, str]:
+    found = msgspec.to_builtins(environment)
     found.pop("load_average")
-    found["memory_bytes"] = f"{run.environment.memory_bytes / 2**30:.1f} GiB"
+    found["memory_bytes"] = f"{environment.memory_bytes / 2**30:.1f} GiB"
     return _flat(found)
 
 

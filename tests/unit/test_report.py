@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from carom.errors import ExperimentError
-from carom.lab import beside, contest_tables, filter_tables, report, tables
+from carom.lab import beside, contest_tables, facts, filter_tables, report, tables
 from carom.lab import results as storage
 from carom.lab.contests import CONTESTS
 from carom.lab.model import Cell
@@ -197,6 +197,17 @@ def test_runs_of_one_page_that_differ_are_pointed_out() -> None:
     ]  # fmt: skip
     same = shown(bounce(1), bounce(1)).text
     assert "Where the runs" not in same and "on the same machine" in same
+
+
+def test_a_client_that_is_another_machine() -> None:
+    """What it has otherwise than the server is told, and nothing else of it."""
+    run = bounce()
+    assert run.environment.kernel != "5.4.3"
+    client = msgspec.structs.replace(run.environment, kernel="5.4.3")
+    found = facts.environment(msgspec.structs.replace(run, client_environment=client))
+    assert {name: found[name] for name in found if name.startswith("client")} == {
+        "client: kernel": "5.4.3"
+    }
 
 
 def test_an_interrupted_run_says_so() -> None:
