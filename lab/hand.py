@@ -27,6 +27,10 @@ from carom.lab.filter_model import Filled
 from carom.lab.load import Load
 from carom.lab.mix import Choice, Mix, planned
 from carom.lab.ping import Options, Ping, ping
+from carom.lab.port_client import ask
+from carom.lab.port_grid import Settings as PortSettings
+from carom.lab.port_server import Serving
+from carom.lab.ports import Name
 from carom.lab.requests import Plan
 from carom.xdp.link import Link, Mode
 
@@ -44,6 +48,7 @@ class Hand:
         self._napi: list[int] = []
         self._stack = contextlib.ExitStack()
         self._attached = contextlib.ExitStack()
+        self._ports: Serving | None = None
 
     # Clients
 
@@ -94,6 +99,12 @@ class Hand:
         choice = msgspec.convert(behaviour, Behaviour)
         return filter_client.fill(address, port, choice, rate, pid, cpu)
 
+    def ask_port(
+        self, name: Name, address: str, which: int, port: int, settings: dict[str, Any], **how: Any
+    ) -> Ping:
+        """Ask at one of four ports, and check every reply."""
+        return ask(name, address, which, port, msgspec.convert(settings, PortSettings), **how)
+
     # Servers
 
     def serve(self, arguments: list[str], command: str = "serve") -> dict[str, Any]:
@@ -141,6 +152,25 @@ class Hand:
         """End that."""
         self._attached.close()
 
+    def serve_ports(
+        self, series: str, interface: str, address: str, cpu: int, settings: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Answer at four ports in one of `port_grid.SERIES`' ways, until `leave_ports`."""
+        chosen = msgspec.convert(settings, PortSettings)
+        self._ports = Serving(series, interface, address, cpu, chosen)
+        return {"pids": self._ports.pids, "mode": self._ports.mode}
+
+    def port_counts(self) -> dict[str, list[int]]:
+        """The requests that were counted there so far."""
+        assert self._ports
+        return self._ports.counts()
+
+    def leave_ports(self) -> None:
+        """End that."""
+        if self._ports:
+            self._ports.close()
+            self._ports = None
+
     def status(self, pid: int) -> Any:
         """What `carom status` shows of a server."""
         return control.call("status", pid)
@@ -173,9 +203,11 @@ class Hand:
         """Let kernel threads on one CPU deal with what an interface receives; None: no threads.
 
         So a host of a namespace pair has a CPU, whose time can be told from its neighbour's. A veth
-        has a thread to give only with GRO on.
+        has a thread to give only with GRO on, and a socket's packets come to its peer's thread
+        only with TSO off.
         """
-        subprocess.run(["ethtool", "-K", interface, "gro", "on"], capture_output=True, check=False)
+        offloads = ["gro", "on", "tso", "on" if cpu is None else "off"]
+        subprocess.run(["ethtool", "-K", interface, *offloads], capture_output=True, check=False)
         before = _napi_threads()
         switch = Path(f"/sys/class/net/{interface}/threaded")
         try:
@@ -196,6 +228,7 @@ class Hand:
 
     def close(self) -> None:
         """End all that is still there."""
+        self.leave_ports()
         self._attached.close()
         self._stack.close()
         for pid in list(self._servers):
