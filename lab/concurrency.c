@@ -32,20 +32,22 @@ static __always_inline u32 worked_at(u32 which, u32 value)
 
 int concurrency(struct xdp_md *context)
 {
-	struct four four = {};
+	struct packet packet = { context, XDP };
+	struct question question = {};
+	struct request request = {};
 	__be32 result;
 	u64 *count;
 
-	if (!read_four(context, &four, sizeof(result)))
+	if (!read_question(&packet, &request, &question, sizeof(result)))
 		return XDP_PASS;
-	count = answered.lookup(&four.which);
+	count = answered.lookup(&question.which);
 	if (!count)
 		return XDP_PASS;
-	result = htonl(worked_at(four.which, ntohl(four.payload.words[0])));
-	if (packet_store(&four.packet, headers_length(&four.request), &result, sizeof(result)) ||
-	    !locate(&four.packet, &four.request))
+	result = htonl(worked_at(question.which, ntohl(question.payload.words[0])));
+	if (packet_store(&packet, headers_length(&request), &result, sizeof(result)) ||
+	    !locate(&packet, &request))
 		return XDP_ABORTED;
-	make_reply(&four.request, four.sum, sizeof(result), result, four.skb_mode);
+	make_reply(&request, question.sum, sizeof(result), result, question.skb_mode);
 	__sync_fetch_and_add(count, 1);
 	return XDP_TX;
 }

@@ -70,13 +70,16 @@ static __always_inline void count(u32 which, enum count what)
 
 int demux(struct xdp_md *context)
 {
-	struct four four = {};
+	struct packet packet = { context, XDP };
+	struct question question = {};
+	struct request request = {};
 	struct job job = {};
 
-	if (!read_four(context, &four, DIGITS) || !read_digits(four.payload.bytes, &job.value))
+	if (!read_question(&packet, &request, &question, DIGITS) ||
+	    !read_digits(question.payload.bytes, &job.value))
 		return XDP_PASS;
-	job.client = four.request.ip->saddr;
-	job.port = four.request.udp->source;
-	count(four.which, put(four.which, &job) ? FULL : QUEUED);
+	job.client = request.ip->saddr;
+	job.port = request.udp->source;
+	count(question.which, put(question.which, &job) ? FULL : QUEUED);
 	return XDP_DROP;
 }

@@ -20,9 +20,8 @@ union payload {
 	__be32 words[2];
 };
 
-struct four {
-	struct packet packet;
-	struct request request;
+/* What is asked: apart from the packet, whose hook has to stay a constant. */
+struct question {
 	union payload payload;
 	enum sum sum;
 	u32 which;      /* port, from 0 on */
@@ -40,25 +39,23 @@ static __always_inline bool may_answer(const struct request *request)
 }
 
 /* Is it a request of `length` bytes (a constant, at most 8) over IPv4 that is understood? */
-static __always_inline bool read_four(struct xdp_md *context, struct four *four, const u32 length)
+static __always_inline bool read_question(const struct packet *packet, struct request *request,
+					  struct question *question, const u32 length)
 {
-	struct request *request = &four->request;
 	u32 only = 0, *skb_mode;
 	u64 sum;
 
-	four->packet.context = context;
-	four->packet.hook = XDP;
-	if (parse_request(&four->packet, request) || request->length != length)
+	if (parse_request(packet, request) || request->length != length)
 		return false;
-	four->which = ntohs(request->udp->dest) - FIRST_PORT;
+	question->which = ntohs(request->udp->dest) - FIRST_PORT;
 	skb_mode = generic.lookup(&only);
-	if (four->which >= PORTS || !skb_mode || !may_answer(request) ||
-	    packet_load(&four->packet, headers_length(request), four->payload.bytes, length))
+	if (question->which >= PORTS || !skb_mode || !may_answer(request) ||
+	    packet_load(packet, headers_length(request), question->payload.bytes, length))
 		return false;
-	four->skb_mode = *skb_mode;
-	sum = (u64)four->payload.words[0] + four->payload.words[1];
-	four->sum = classify_sum(addresses_sum(request), request->udp, sum, false, four->skb_mode);
-	return four->sum != SUM_WRONG;
+	question->skb_mode = *skb_mode;
+	sum = (u64)question->payload.words[0] + question->payload.words[1];
+	question->sum = classify_sum(addresses_sum(request), request->udp, sum, false, *skb_mode);
+	return question->sum != SUM_WRONG;
 }
 
 #endif
