@@ -127,9 +127,7 @@ def lab_run(
     for option, owner in _OF_PORTS.items():
         if option in given and owner not in names:
             raise UsageError(f"{names[0]} has no --{option}", hint=f"{owner} has it")
-    ports = {
-        name: _port_settings(name, given, short=short) for name in names if name in PORT_NAMES
-    }
+    ports = {name: _port_settings(name, given, short=short) for name in names if name in PORT_NAMES}
     given = {name: value for name, value in given.items() if name not in _OF_PORTS}
     filters = [name for name in names if name in NAMES_OF_BOTH]
     both = _filter_settings(filters, given, short=short, full=full) if filters else None

@@ -301,7 +301,12 @@ def send_frames(program_fd: int, frame: bytes, count: int, batch: int) -> None:
     _check(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
 
 
-_INFO_BYTES, _INFO_ID, _INFO_RUNS, _INFO_VERIFIED = 256, 4, 192, 216  # struct bpf_prog_info, linux/bpf.h
+_INFO_BYTES, _INFO_ID, _INFO_RUNS, _INFO_VERIFIED = (
+    256,
+    4,
+    192,
+    216,
+)  # struct bpf_prog_info, linux/bpf.h
 
 
 class Runs(NamedTuple):

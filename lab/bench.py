@@ -74,9 +74,7 @@ class _Case(NamedTuple):
     action: int
 
 
-def frame(
-    payload: bytes, port: int = _ENDS[1][1], client_port: int = _ENDS[0][1]
-) -> bytes:
+def frame(payload: bytes, port: int = _ENDS[1][1], client_port: int = _ENDS[0][1]) -> bytes:
     """A request's, as the client end of Bench sends it."""
     client, server = (address for address, _ in _ENDS)
     return bytes(
@@ -283,7 +281,9 @@ def _work(stack: contextlib.ExitStack) -> list[_Case]:
             Module(_HERE / "concurrency.c", include=(_HERE,), defines=defines)
         )
         program = module.program("concurrency")
-        cases.append(_Case(f"concurrency: {loops:,} loops", True, program, [request], libbpf.XDP_TX))
+        cases.append(
+            _Case(f"concurrency: {loops:,} loops", True, program, [request], libbpf.XDP_TX)
+        )
     return cases
 
 

@@ -20,8 +20,8 @@ struct job {
 };
 
 enum count {
-	QUEUED,
-	FULL,
+	TAKEN,
+	OVERFULL,
 	COUNTS,
 };
 
@@ -80,6 +80,6 @@ int demux(struct xdp_md *context)
 		return XDP_PASS;
 	job.client = request.ip->saddr;
 	job.port = request.udp->source;
-	count(question.which, put(question.which, &job) ? FULL : QUEUED);
+	count(question.which, put(question.which, &job) ? OVERFULL : TAKEN);
 	return XDP_DROP;
 }

@@ -100,10 +100,16 @@ class Hand:
         return filter_client.fill(address, port, choice, rate, pid, cpu)
 
     def ask_port(
-        self, name: Name, address: str, which: int, port: int, settings: dict[str, Any], **how: Any
+        self,
+        experiment: Name,
+        address: str,
+        which: int,
+        port: int,
+        settings: dict[str, Any],
+        **how: Any,
     ) -> Ping:
         """Ask at one of four ports, and check every reply."""
-        return ask(name, address, which, port, msgspec.convert(settings, PortSettings), **how)
+        return ask(experiment, address, which, port, msgspec.convert(settings, PortSettings), **how)
 
     # Servers
 

@@ -90,9 +90,7 @@ def plan(name: Name, which: int, seed: int) -> Plan:
         return Plan(size=(4, 4), first=1, keys=KEYS, seed=seed + which)
     first = (which + 1) * 10**6
     # One request a block: a client looks at the clock between blocks, and these take long.
-    return Plan(
-        form="decimal", size=(7, 7), first=first, keys=KEYS, seed=seed + which, block_min=1
-    )
+    return Plan(form="decimal", size=(7, 7), first=first, keys=KEYS, seed=seed + which, block_min=1)
 
 
 def cell(series: str, which: int) -> Cell:

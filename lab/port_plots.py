@@ -73,7 +73,9 @@ def plot(results: Results, folder: Path) -> list[Path]:
 
 def _published_amounts(name: Name) -> list[float]:
     """The work of the published runs: it is our default."""
-    return [float(one) for one in (Settings().loops if name == "concurrency" else Settings().sleeps)]
+    return [
+        float(one) for one in (Settings().loops if name == "concurrency" else Settings().sleeps)
+    ]
 
 
 def _asleep(name: Name, each: list[float], socket: int) -> float:

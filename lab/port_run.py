@@ -77,7 +77,9 @@ class Laboratory:
         try:
             self._ask(series, list(PORTS), None)  # until here they may still be starting
             return [
-                one for group in groups for one in self._measure(series, index, group, ready["pids"])
+                one
+                for group in groups
+                for one in self._measure(series, index, group, ready["pids"])
             ]
         finally:
             self._server.call("leave_ports")
@@ -109,7 +111,7 @@ class Laboratory:
         def ask(which: int) -> Ping:
             found = self._clients[which].call(
                 "ask_port",
-                name=self._name,
+                experiment=self._name,
                 address=self._pair.server.address,
                 which=which,
                 port=FIRST_PORT + (0 if series == "reuseport" else which),

@@ -98,8 +98,8 @@ class Serving(Resource):
         for which, one in enumerate(sockets):
             key, value = struct.pack("=I", which), struct.pack("=I", one.fileno())
             libbpf.update(module.map("workers"), key, value)
-        namespace = self._stack.enter_context(open("/proc/thread-self/ns/net"))
-        self._stack.callback(os.close, libbpf.link_sk_lookup(program, namespace.fileno()))
+        with open("/proc/thread-self/ns/net") as here:
+            self._stack.callback(os.close, libbpf.link_sk_lookup(program, here.fileno()))
         self._start_workers(sockets, source=self._address)
 
     def _cpumap(self) -> None:
@@ -113,9 +113,7 @@ class Serving(Resource):
 
     def _module(self, source: str, **defines: int) -> Module:
         defines["FIRST_PORT"] = FIRST_PORT
-        return self._stack.enter_context(
-            Module(_HERE / source, include=(_HERE,), defines=defines)
-        )
+        return self._stack.enter_context(Module(_HERE / source, include=(_HERE,), defines=defines))
 
     def _attach(self, module: Module, name: str) -> None:
         interface = netlink.interface(self._interface)
@@ -154,7 +152,13 @@ class Serving(Resource):
         numbers = [one.fileno() for one in sockets]
         cells = self._cells.fileno()
         whole = port_worker.Order(sockets=numbers, cells=cells, cpu=self._cpu, **order)
-        argv = [sys.executable, "-P", "-m", port_worker.__name__, msgspec.json.encode(whole).decode()]
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            port_worker.__name__,
+            msgspec.json.encode(whole).decode(),
+        ]
         self._workers.append(
             subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *argv],

@@ -101,7 +101,8 @@ def _about(results: Results) -> str:
         "(Student's t; ratios paired by round). Four closed-loop clients at once, but for `alone`; "
         "each host on a CPU of its own; every reply's bytes and every count checked. "
         "Published: two VMs, so only ratios compare. "
-        f"Pair {where.pair}: {where.driver}, XDP {where.mode or "not attached"}; Linux {where.kernel}; "
+        f"Pair {where.pair}: {where.driver}, XDP {where.mode or 'not attached'}; "
+        f"Linux {where.kernel}; "
         f"{where.cpus} CPUs, {where.cpu}; load average {where.load_average[0]:.1f} before."
     )
 

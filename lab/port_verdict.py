@@ -35,8 +35,8 @@ def _concurrency(table: Table) -> Iterator[str]:
         known = "" if theirs is None else f" (published {words.times(theirs)})"
         if found:
             yield (
-                f"2. {SERIES[table.name][series]}: socket {most} takes {words.bracket(found)} times "
-                f"as long as socket {least}{known}: {_said(found)}."
+                f"2. {SERIES[table.name][series]}: socket {most} takes {words.bracket(found)} "
+                f"times as long as socket {least}{known}: {_said(found)}."
             )
 
 

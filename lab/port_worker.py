@@ -60,7 +60,10 @@ def main() -> None:
 def library(path: str) -> ctypes.CDLL:
     """work_server.c compiled: its `work` and `serve`."""
     library = ctypes.CDLL(path)
-    library.work.argtypes, library.work.restype = [ctypes.c_uint32, ctypes.c_uint32], ctypes.c_uint32
+    library.work.argtypes, library.work.restype = (
+        [ctypes.c_uint32, ctypes.c_uint32],
+        ctypes.c_uint32,
+    )
     library.serve.argtypes = [ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p]
     return library
 

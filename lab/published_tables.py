@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of published experiments, to stand beside ours.
 
-Bounce, cache, concurrency and demux (Sickler 2022) were measured on two VirtualBox machines with one
-CPU each: ratios within them compare with ratios within our runs, times do not. The filters
+Bounce, cache, concurrency and demux (Sickler 2022) were measured on two VirtualBox machines with
+one CPU each: ratios within them compare with ratios within our runs, times do not. The filters
 (Kierkegaard and Willén 2025) were socket filters: `kernel` compares with our `socket`.
 """
 

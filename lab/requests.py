@@ -30,8 +30,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `size` is the payload's shortest and longest length in bytes: a key's own length is fixed, and
     lies between. With the `form` memcached a payload is a frame header and a `get`, and `size` the
-    digits of its key; `decimal`, it is the key's digits alone. `draw` chooses among `keys` keys: `uniform` at random, `sequential` in turn,
-    `unique` each once (`keys` is not used then). With `hot_share`, exactly that share of every
+    digits of its key; `decimal`, it is the key's digits alone. `draw` chooses among `keys` keys:
+    `uniform` at random, `sequential` in turn, `unique` each once (`keys` is not used then). With `hot_share`, exactly that share of every
     block goes to the first `hot` keys and the rest to the others, in random order. `first` is the
     number of the first key.
     """
@@ -73,7 +73,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
     def block_size(self) -> int:
-        """The smallest number of requests, at least `block_min`, of which `hot_share` is a whole number."""
+        """The smallest number of requests of which `hot_share` is whole, at least `block_min`."""
         share = Fraction(self.hot_share or 0).limit_denominator(_SHARE_DENOMINATOR_MAX)
         return share.denominator * -(-self.block_min // share.denominator)
 

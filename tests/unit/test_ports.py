@@ -21,7 +21,6 @@ from carom.lab.port_verdict import sentences
 from carom.lab.ports import NAMES, PORTS, Name, expected
 from unit.fake_results import ENVIRONMENT
 
-
 OUTCOMES = ("lost", "wrong", "duplicated", "reordered")
 
 
@@ -172,7 +171,10 @@ def test_claims_of_concurrency() -> None:
 def test_claims_of_demux() -> None:
     said = sentences(Table(made("demux", DEMUX)))
     claims = {line.split(":")[0]: line for line in said}
-    assert "holds (4 of 4); 1.24" in claims["1. Queues, polling and threads take longer than processes"]
+    assert (
+        "holds (4 of 4); 1.24"
+        in claims["1. Queues, polling and threads take longer than processes"]
+    )
     assert "the opposite holds" in claims["3. SO_REUSEPORT takes longer than processes"]
     assert "not shown either way" in claims["3. sk_lookup takes longer than processes"]
     assert "holds (4 of 4)" in claims["   Queues take longer than sk_lookup"]
@@ -180,9 +182,7 @@ def test_claims_of_demux() -> None:
 
 
 @pytest.mark.parametrize(("name", "means"), [("concurrency", CONCURRENCY), ("demux", DEMUX)])
-def test_tables_and_plots(
-    tmp_path: Path, name: Name, means: dict[str, tuple[float, ...]]
-) -> None:
+def test_tables_and_plots(tmp_path: Path, name: Name, means: dict[str, tuple[float, ...]]) -> None:
     found = made(name, means)
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     port_tables.show(found, console)
