@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 import msgspec
+import structlog
 
 from carom.daemon.control import Answer, Request
 from carom.errors import CaromError, ExperimentError
@@ -27,6 +28,7 @@ _STOP_PATIENCE = 10.0  # seconds for an agent to end when told to
 
 def main() -> None:
     """Do as stdin says until it ends."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the lab, which tells us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     hand = Hand()

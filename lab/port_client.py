@@ -11,7 +11,7 @@ from carom.lab.ping import Options, Ping, ping
 from carom.lab.port_grid import Settings, plan
 from carom.lab.ports import Name, expected
 
-_PATIENCE = 5.0  # seconds for a reply: the first waits for a process to start
+_PATIENCE = 30.0  # seconds for a reply: the first waits for a process to start
 
 
 def ask(

@@ -117,7 +117,10 @@ class Serving(Resource):
 
     def _attach(self, module: Module, name: str) -> None:
         interface = netlink.interface(self._interface)
-        link = Link(module.program(name), interface, self._settings.mode)
+        mode = self._settings.mode
+        if mode == "auto" and interface.driver == "veth":
+            mode = "generic"  # what Link takes there, but with a warning each time
+        link = Link(module.program(name), interface, mode)
         self.mode = self._stack.enter_context(link).mode
         if self.mode == "generic" and name != "on_cpu":
             libbpf.update(module.map("generic"), bytes(4), struct.pack("=I", 1))
@@ -163,6 +166,7 @@ class Serving(Resource):
             subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *argv],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[cells, *numbers, *order.get("maps", ())],
             )

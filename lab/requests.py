@@ -31,9 +31,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     `size` is the payload's shortest and longest length in bytes: a key's own length is fixed, and
     lies between. With the `form` memcached a payload is a frame header and a `get`, and `size` the
     digits of its key; `decimal`, it is the key's digits alone. `draw` chooses among `keys` keys:
-    `uniform` at random, `sequential` in turn, `unique` each once (`keys` is not used then). With `hot_share`, exactly that share of every
-    block goes to the first `hot` keys and the rest to the others, in random order. `first` is the
-    number of the first key.
+    `uniform` at random, `sequential` in turn, `unique` each once (`keys` is not used then). With
+    `hot_share`, exactly that share of every block goes to the first `hot` keys and the rest to the
+    others, in random order. `first` is the number of the first key.
     """
 
     size: tuple[int, int] = (32, 32)
