@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from carom.errors import ExperimentError, InterfaceError
 from carom.include import libbpf, netlink
@@ -29,8 +29,6 @@ _HERE = Path(__file__).resolve().parent
 _LOOPBACK = "127.0.0.1"
 _SO_ATTACH_REUSEPORT_EBPF = 52  # asm-generic/socket.h
 _CPUMAP_QUEUE = 512  # packets on their way to a CPU
-_STOP_PATIENCE = 10.0  # seconds for a worker to end when told to
-_KINDS = {"userspace": "c", "python": "python", "queue": "queue"}
 
 Counts = dict[str, list[int]]
 """What was counted for each port: `requests` by processes, or by a program under other names."""
@@ -42,15 +40,14 @@ class Serving(Resource):
     def __init__(self, series: str, interface: str, address: str, cpu: int, settings: Settings):
         self._series, self._cpu, self._settings = series, cpu, settings
         self._interface, self._address = interface, address
-        self._workers: list[subprocess.Popen[bytes]] = []
         self._counted: dict[str, tuple[int, int]] = {}
         """Where a program counts for the first port: a map, and an index in it."""
+        self._requests = memoryview(mmap.mmap(-1, 8 * len(PORTS))).cast("Q")
+        self.pids: list[int] = []
+        """Its processes."""
         self.mode: str | None = None
         with ExitStack() as stack:
             self._stack = stack
-            self._cells = stack.enter_context(open(os.memfd_create("cells"), "r+b"))
-            os.truncate(self._cells.fileno(), 8 * len(PORTS))
-            self._requests = memoryview(mmap.mmap(self._cells.fileno(), 8 * len(PORTS))).cast("Q")
             stack.callback(self._end_workers)
             getattr(self, f"_{series}")()
             self._stack = stack.pop_all()
@@ -58,15 +55,15 @@ class Serving(Resource):
     # The series
 
     def _processes(self) -> None:
-        self._start_workers([self._socket(which) for which in PORTS])
+        self._sleep([self._socket(which) for which in PORTS])
 
     _alone = _processes
 
     def _userspace(self) -> None:
-        library = str(compiled(Path(self._stack.enter_context(tempfile.TemporaryDirectory()))))
-        self._start_workers([self._socket(which) for which in PORTS], library=library)
+        self._work(port_worker.serve_in_c)
 
-    _python = _userspace
+    def _python(self) -> None:
+        self._work(port_worker.serve)
 
     def _xdp(self) -> None:
         loops = {f"LOOPS_{which}": self._settings.loops[which] for which in PORTS}
@@ -77,8 +74,9 @@ class Serving(Resource):
     def _queue(self) -> None:
         module = self._module("demux.c", QUEUE=self._settings.queue)
         sockets = [self._socket(which) for which in PORTS]
-        maps = [module.map(f"jobs_{which}") for which in PORTS]
-        self._start(sockets, kind="queue", maps=maps, sleeps=list(self._settings.sleeps))
+        queues = [module.map(f"jobs_{which}") for which in PORTS]
+        sleeps = self._settings.sleeps
+        self._start(lambda: port_worker.poll(queues, sockets, sleeps, self._requests))
         self._attach(module, "demux")
         for index, name in enumerate(("queued", "full")):
             self._counted[name] = module.map("counts"), index * len(PORTS)
@@ -88,7 +86,7 @@ class Serving(Resource):
         program = self._module("steer.c", CPU=self._cpu).program("by_digit", "socket")
         sockets = [self._socket(0, shared=True) for _ in PORTS]
         sockets[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, program)
-        self._start_workers(sockets)
+        self._sleep(sockets)
 
     def _sk_lookup(self) -> None:
         """Sockets that the stack alone would give nothing that comes by an interface."""
@@ -98,9 +96,9 @@ class Serving(Resource):
         for which, one in enumerate(sockets):
             key, value = struct.pack("=I", which), struct.pack("=I", one.fileno())
             libbpf.update(module.map("workers"), key, value)
+        self._sleep(sockets, source=self._address)
         with open("/proc/thread-self/ns/net") as here:
             self._stack.callback(os.close, libbpf.link_sk_lookup(program, here.fileno()))
-        self._start_workers(sockets, source=self._address)
 
     def _cpumap(self) -> None:
         module = self._module("steer.c", CPU=self._cpu)
@@ -140,53 +138,34 @@ class Serving(Resource):
             ) from error
         return one
 
-    def _start_workers(self, sockets: list[socket.socket], **more: str) -> None:
+    def _work(self, serve: Callable[..., None]) -> None:
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory())
+        code = port_worker.library(str(compiled(Path(folder))))
+        for which, loops in enumerate(self._settings.loops):
+            one = self._socket(which)
+            self._start(functools.partial(serve, code, one, loops, self._requests, which))
+
+    def _sleep(self, sockets: Sequence[socket.socket], source: str | None = None) -> None:
         for which, one in enumerate(sockets):
+            seconds = self._settings.sleeps[which]
             self._start(
-                [one],
-                kind=_KINDS.get(self._series, "sleep"),
-                which=which,
-                loops=self._settings.loops[which],
-                sleeps=[self._settings.sleeps[which]],
-                **more,
+                functools.partial(port_worker.sleep, one, seconds, self._requests, which, source)
             )
 
-    def _start(self, sockets: list[socket.socket], **order: Any) -> None:
-        numbers = [one.fileno() for one in sockets]
-        cells = self._cells.fileno()
-        whole = port_worker.Order(sockets=numbers, cells=cells, cpu=self._cpu, **order)
-        argv = [
-            sys.executable,
-            "-P",
-            "-m",
-            port_worker.__name__,
-            msgspec.json.encode(whole).decode(),
-        ]
-        self._workers.append(
-            subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=[cells, *numbers, *order.get("maps", ())],
-            )
-        )
+    def _start(self, work: Callable[[], None]) -> None:
+        self.pids.append(port_worker.fork(work, self._cpu))
 
     # What is asked of it
 
-    @property
-    def pids(self) -> list[int]:
-        """Its processes."""
-        return [one.pid for one in self._workers]
-
     def counts(self) -> Counts:
         """The requests so far, by port. Raises ExperimentError if a process has ended."""
-        for one in self._workers:
-            if one.poll() is not None:
-                assert one.stderr
-                said = one.stderr.read().decode(errors="replace").strip()
-                raise ExperimentError(f"a process of {self._series} ended: {said}")
-        found = {"requests": self._requests.tolist()} if self._workers else {}
+        for pid in self.pids:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                self.pids.remove(pid)
+                raise ExperimentError(
+                    f"a process of {self._series} ended", hint="its last words are above"
+                )
+        found = {"requests": self._requests.tolist()} if self.pids else {}
         for name, (map_fd, first) in self._counted.items():
             found[name] = [self._count(map_fd, first + which) for which in PORTS]
         return found
@@ -201,14 +180,10 @@ class Serving(Resource):
         self._stack.close()
 
     def _end_workers(self) -> None:
-        for one in self._workers:
-            one.terminate()
-        for one in self._workers:
-            try:
-                one.communicate(timeout=_STOP_PATIENCE)
-            except subprocess.TimeoutExpired:
-                one.kill()
-                one.communicate()
+        for pid in self.pids:
+            os.kill(pid, signal.SIGTERM)
+        for pid in self.pids:
+            os.waitpid(pid, 0)
 
 
 def compiled(folder: Path) -> Path:
