@@ -272,10 +272,11 @@ def _filters(stack: contextlib.ExitStack) -> list[_Case]:
 
 
 def _work(stack: contextlib.ExitStack) -> list[_Case]:
-    """The work of `carom lab run concurrency`: a reply is a request to a port of the same work."""
+    """The least and the most work of `carom lab run concurrency`. A reply is a request as well, to
+    a port of the same work."""
     request = frame(b"work", ports.FIRST_PORT, ports.FIRST_PORT + 1)
     cases = []
-    for loops in sorted(Settings().loops):
+    for loops in (min(Settings().loops), max(Settings().loops)):
         defines = {f"LOOPS_{which}": loops for which in ports.PORTS}
         module = stack.enter_context(
             Module(_HERE / "concurrency.c", include=(_HERE,), defines=defines)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from carom.lab import published_tables
 from carom.lab.canvas import margins, page, save, what_bars_are
@@ -60,7 +60,9 @@ def plot(results: Results, folder: Path) -> list[Path]:
         axes.set_xlabel("socket, and its work")
         if asleep:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_ylim(bottom=0)
     title = f"{table.name.capitalize()}: four ports"
