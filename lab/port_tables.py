@@ -19,15 +19,20 @@ from carom.lab.stats import Estimate, Figure
 BASE: dict[Name, str] = {"concurrency": "xdp", "demux": "processes"}
 """The series that the others are divided by."""
 
+FIGURES: dict[str, Figure] = {
+    "Mean": middle,
+    "p50": lambda trips: trips.p50,
+    "p99": lambda trips: trips.p99,
+}
+
 
 def show(results: Results, console: Console) -> None:
     """Print what was measured, and what it says."""
     table = Table(results)
     base = BASE[table.name]
-    console.print("Mean round trip, µs")
-    console.print(times(table, middle), "")
-    console.print("p99 round trip, µs")
-    console.print(times(table, lambda trips: trips.p99), "")
+    for name, figure in FIGURES.items():
+        console.print(f"{name} round trip, µs")
+        console.print(times(table, figure), "")
     console.print(f"Ratio of means: each by {SERIES[table.name][base]}, and the published ratio")
     console.print(ratios(table, base), "")
     console.print("What became of every request")
@@ -96,10 +101,11 @@ def _margin(of: Estimate) -> str:
 def _about(results: Results) -> str:
     where = results.environment
     rounds = len({one.index for one in results.repetitions})
+    but = ", but for one process alone" if results.experiment == "demux" else ""
     return (
         f"{rounds} interleaved rounds of {results.settings['seconds']:g} s, 95 % intervals "
-        "(Student's t; ratios paired by round). Four closed-loop clients at once, but for `alone`; "
-        "each host on a CPU of its own; every reply's bytes and every count checked. "
+        f"(Student's t; ratios paired by round). Four closed-loop clients at once{but}; each host on "
+        "a CPU of its own; every reply's bytes and every count checked. "
         "Published: two VMs, so only ratios compare. "
         f"Pair {where.pair}: {where.driver}, XDP {where.mode or 'not attached'}; "
         f"Linux {where.kernel}; "
