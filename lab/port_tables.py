@@ -104,8 +104,8 @@ def _about(results: Results) -> str:
     but = ", but for one process alone" if results.experiment == "demux" else ""
     return (
         f"{rounds} interleaved rounds of {results.settings['seconds']:g} s, 95 % intervals "
-        f"(Student's t; ratios paired by round). Four closed-loop clients at once{but}; each host on "
-        "a CPU of its own; every reply's bytes and every count checked. "
+        f"(Student's t; ratios paired by round). Four closed-loop clients at once{but}; "
+        "each host on a CPU of its own; every reply's bytes and every count checked. "
         "Published: two VMs, so only ratios compare. "
         f"Pair {where.pair}: {where.driver}, XDP {where.mode or 'not attached'}; "
         f"Linux {where.kernel}; "
