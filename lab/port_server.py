@@ -116,11 +116,16 @@ class Serving(Resource):
     def _attach(self, module: Module, name: str) -> None:
         interface = netlink.interface(self._interface)
         mode = self._settings.mode
-        if mode == "auto" and interface.driver == "veth":
-            mode = "generic"  # what Link takes there, but with a warning each time
+        # `auto` is generic there, which Link would warn of each time. A native redirect to a CPU
+        # forgets that a checksum was left half-made, and the stack drops what looks wrong.
+        if interface.driver == "veth" and (mode == "auto" or name == "on_cpu"):
+            mode = "generic"
         link = Link(module.program(name), interface, mode)
-        self.mode = self._stack.enter_context(link).mode
-        if self.mode == "generic" and name != "on_cpu":
+        self._stack.enter_context(link)
+        if name == "on_cpu":
+            return
+        self.mode = link.mode
+        if self.mode == "generic":
             libbpf.update(module.map("generic"), bytes(4), struct.pack("=I", 1))
 
     def _socket(
