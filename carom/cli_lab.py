@@ -21,12 +21,12 @@ lab_app = typer.Typer(
 
 
 def _descriptions() -> dict[str, str]:
-    from carom.lab import filter_grid
+    from carom.lab import filter_grid, port_grid
     from carom.lab.contests import CONTESTS
     from carom.lab.grid import DESCRIPTIONS
 
     contests = {name: event.description for name, event in CONTESTS.items()}
-    return {**DESCRIPTIONS, **contests, **filter_grid.DESCRIPTIONS}
+    return {**DESCRIPTIONS, **contests, **filter_grid.DESCRIPTIONS, **port_grid.DESCRIPTIONS}
 
 
 @lab_app.command("list")
@@ -74,6 +74,13 @@ def lab_run(
     full: Annotated[
         bool, typer.Option("--full", help="Filters: up to 10,000,000 packets, as published.")
     ] = False,
+    loops: Annotated[
+        str | None, typer.Option(help="Concurrency: of each port, 1400,1000,10,500.")
+    ] = None,
+    sleeps: Annotated[
+        str | None, typer.Option(help="Demux: of each port in seconds, 0.02,0.01,0.002,0.0045.")
+    ] = None,
+    queue: Annotated[int | None, typer.Option(help="Demux: entries of a queue, 10200.")] = None,
     on: Annotated[
         str,
         typer.Option(
@@ -89,6 +96,7 @@ def lab_run(
         from carom.lab import grid
         from carom.lab.contests import CONTESTS
         from carom.lab.filter_grid import NAMES_OF_BOTH
+        from carom.lab.ports import NAMES as PORT_NAMES
     except ImportError as error:
         missing(error)
     from carom.daemon.options import seconds as duration
@@ -110,6 +118,9 @@ def lab_run(
         "filter": filter,
         "behaviour": behaviour,
         "equal_length": equal_length or None,
+        "loops": tuple(int(one) for one in numbers(loops, "loops")) if loops else None,
+        "sleeps": numbers(sleeps, "sleeps") if sleeps else None,
+        "queue": queue,
     }
     given = {name: value for name, value in given.items() if value is not None}
     base = grid.short(names) if short else {}
@@ -120,6 +131,11 @@ def lab_run(
             f"there is no experiment {unknown[0]!r}",
             hint="there are " + ", ".join(_descriptions()),
         )
+    for option, owner in _OF_PORTS.items():
+        if option in given and owner not in names:
+            raise UsageError(f"{names[0]} has no --{option}", hint=f"{owner} has it")
+    ports = {name: _port_settings(name, given, short=short) for name in names if name in PORT_NAMES}
+    given = {name: value for name, value in given.items() if name not in _OF_PORTS}
     filters = [name for name in names if name in NAMES_OF_BOTH]
     both = _filter_settings(filters, given, short=short, full=full) if filters else None
     theirs = [name for name in _OF_FILTERS if given.pop(name, None) is not None]
@@ -131,7 +147,7 @@ def lab_run(
         name: _contest_settings(name, given, short=short) for name in names if name in CONTESTS
     }
     for name in names:
-        if name in CONTESTS or name in filters:
+        if name in CONTESTS or name in filters or name in ports:
             continue
         values = msgspec.to_builtins(base.get(name, grid.Settings()))
         try:
@@ -144,6 +160,8 @@ def lab_run(
             whole = _run_filters(filters, both, output, json, make_pair)
         elif name in contests:
             whole = run_contest(name, contests[name], output, json, make_pair)
+        elif name in ports:
+            whole = _run_ports(name, ports[name], output, json, make_pair)
         else:
             whole = run_grid(name, *plans[name], output, json, make_pair)
         if not whole:
@@ -151,6 +169,21 @@ def lab_run(
 
 
 _OF_FILTERS = ("packets", "percents", "filter", "behaviour", "equal_length")
+_OF_PORTS = {"loops": "concurrency", "sleeps": "demux", "queue": "demux"}
+
+
+def _port_settings(name: Any, given: dict[str, Any], *, short: bool) -> Any:
+    from carom.cli_lab_ports import settings_of
+
+    return settings_of(name, given, short=short)
+
+
+def _run_ports(name: Any, settings: Any, output: Path, json: bool, make_pair: Any) -> bool:
+    from carom.cli_lab_ports import run_ports
+    from carom.lab.port_grid import steps
+
+    bar = progress_bar(name, steps(name, settings))
+    return run_ports(name, settings, output, bar, make_pair, json=json)
 
 
 def _filter_settings(names: list[str], given: dict[str, Any], *, short: bool, full: bool) -> Any:

@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
+from carom.include import libbpf
 from carom.include.resource import Resource
 
 INCLUDE = Path(__file__).resolve().parent
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
 """Where vm/provision.sh puts headers for a kernel that has no headers package of its own."""
+
+Hook = Literal["xdp", "tc", "cgroup", "socket", "lookup"]
+"""Where a program runs."""
 
 _PROVISION = "run vm/provision.sh as root (sudo ./run setup does)"
 
@@ -174,18 +178,20 @@ class Module(Resource):
             details=details,
         )
 
-    def program(self, name: str, hook: Literal["xdp", "tc", "cgroup", "socket"] = "xdp") -> int:
+    def program(self, name: str, hook: Hook = "xdp") -> int:
         """Load a program, once, and return its descriptor."""
         kind = {
             "xdp": self._bcc.BPF.XDP,
             "tc": self._bcc.BPF.SCHED_CLS,
             "cgroup": self._bcc.BPF.CGROUP_SKB,
             "socket": self._bcc.BPF.SOCKET_FILTER,
+            "lookup": libbpf.PROG_TYPE_SK_LOOKUP,
         }[hook]
+        expected = libbpf.BPF_SK_LOOKUP if hook == "lookup" else -1
         said: list[str] = []
         try:
             with _captured() as said:
-                return int(self._module.load_func(name.encode(), kind).fd)
+                return int(self._module.load_func(name.encode(), kind, attach_type=expected).fd)
         except Exception as error:  # BCC raises bare Exceptions
             raise VerifierError(
                 f"the kernel's verifier refused {name} of {self._name}: "

@@ -17,9 +17,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 BPF_XDP = 37  # enum bpf_attach_type
+BPF_SK_LOOKUP = 36
 BPF_TCX_INGRESS = 46
 CGROUP_SKB = {"ingress": 0, "egress": 1}
-PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP = 3, 6  # enum bpf_prog_type
+PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP, PROG_TYPE_SK_LOOKUP = 3, 6, 30  # enum bpf_prog_type
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
@@ -87,6 +88,7 @@ def library() -> ctypes.CDLL:
     for name, arguments in {
         "bpf_map_update_elem": [fd, pointer, pointer, u64],
         "bpf_map_lookup_elem": [fd, pointer, pointer],
+        "bpf_map_lookup_and_delete_elem": [fd, pointer, pointer],
         "bpf_map_delete_elem": [fd, pointer],
         "bpf_map_lookup_batch": [fd, pointer, pointer, pointer, pointer, pointer, pointer],
         "bpf_link_create": [fd, fd, ctypes.c_int, pointer],
@@ -137,6 +139,16 @@ def delete(map_fd: int, key: bytes) -> bool:
         return False
     _check(result)
     return True
+
+
+def pop(map_fd: int, value_size: int) -> bytes | None:
+    """Take the first value out of a queue; None when it is empty."""
+    value = ctypes.create_string_buffer(value_size)
+    result = library().bpf_map_lookup_and_delete_elem(map_fd, None, value)
+    if result == -errno.ENOENT:
+        return None
+    _check(result)
+    return value.raw
 
 
 def replace(
@@ -199,6 +211,11 @@ def link_tcx_ingress(program_fd: int, ifindex: int) -> int:
 def link_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
     """The same for a cgroup_skb program, beside those that are there."""
     return _check(library().bpf_link_create(program_fd, cgroup_fd, attach_type, None))
+
+
+def link_sk_lookup(program_fd: int, netns_fd: int) -> int:
+    """The same for a program that looks sockets up, in a network namespace."""
+    return _check(library().bpf_link_create(program_fd, netns_fd, BPF_SK_LOOKUP, None))
 
 
 def update_link(link_fd: int, program_fd: int) -> None:
@@ -284,7 +301,12 @@ def send_frames(program_fd: int, frame: bytes, count: int, batch: int) -> None:
     _check(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
 
 
-_INFO_BYTES, _INFO_ID, _INFO_RUNS = 256, 4, 192  # struct bpf_prog_info, linux/bpf.h
+_INFO_BYTES, _INFO_ID, _INFO_RUNS, _INFO_VERIFIED = (
+    256,
+    4,
+    192,
+    216,
+)  # struct bpf_prog_info, linux/bpf.h
 
 
 class Runs(NamedTuple):
@@ -314,6 +336,12 @@ def program_by_id(program_id: int) -> int:
 def runs(program_fd: int) -> Runs:
     """run_time_ns and run_cnt of a program."""
     return Runs(*struct.unpack_from("=QQ", _info(program_fd), _INFO_RUNS))
+
+
+def verified_instructions(program_fd: int) -> int:
+    """How many instructions the verifier walked through: a loop's, each time round."""
+    found: int = struct.unpack_from("=I", _info(program_fd), _INFO_VERIFIED)[0]
+    return found
 
 
 def enable_stats() -> int:

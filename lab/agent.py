@@ -15,6 +15,7 @@ import threading
 from typing import Any
 
 import msgspec
+import structlog
 
 from carom.daemon.control import Answer, Request
 from carom.errors import CaromError, ExperimentError
@@ -30,6 +31,7 @@ _BEATS = 6  # words in the time after which silence would be taken for the lab's
 
 def main() -> None:
     """Do as stdin says until it ends."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the lab, which tells us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     hand = Hand()

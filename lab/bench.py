@@ -32,6 +32,8 @@ from carom.filters.names import NAMES
 from carom.include import libbpf
 from carom.include.abi import TTL_FLOOR, Fast, Protocol
 from carom.include.bpf import Module
+from carom.lab import ports
+from carom.lab.port_grid import Settings
 from carom.protocols import kv
 
 _MAC = "02:00:00:00:00:01"
@@ -72,9 +74,9 @@ class _Case(NamedTuple):
     action: int
 
 
-def frame(payload: bytes, port: int = _ENDS[1][1]) -> bytes:
+def frame(payload: bytes, port: int = _ENDS[1][1], client_port: int = _ENDS[0][1]) -> bytes:
     """A request's, as the client end of Bench sends it."""
-    (client, client_port), (server, _) = _ENDS
+    client, server = (address for address, _ in _ENDS)
     return bytes(
         Ether(src=_MAC, dst=_MAC)
         / IP(src=client, dst=server, ttl=255)
@@ -187,6 +189,7 @@ def _cases(stack: contextlib.ExitStack) -> list[_Case]:
         *_protocols(cache),
         *_defences(stack),
         *_filters(stack),
+        *_work(stack),
     ]
 
 
@@ -265,6 +268,23 @@ def _filters(stack: contextlib.ExitStack) -> list[_Case]:
         place.load(name)
         action = libbpf.XDP_DROP if name == "reject" else libbpf.XDP_PASS
         cases.append(_Case(f"filter: {name}", True, place.program, [put], action))
+    return cases
+
+
+def _work(stack: contextlib.ExitStack) -> list[_Case]:
+    """The least and the most work of `carom lab run concurrency`. A reply is a request as well, to
+    a port of the same work."""
+    request = frame(b"work", ports.FIRST_PORT, ports.FIRST_PORT + 1)
+    cases = []
+    for loops in (min(Settings().loops), max(Settings().loops)):
+        defines = {f"LOOPS_{which}": loops for which in ports.PORTS}
+        module = stack.enter_context(
+            Module(_HERE / "concurrency.c", include=(_HERE,), defines=defines)
+        )
+        program = module.program("concurrency")
+        cases.append(
+            _Case(f"concurrency: {loops:,} loops", True, program, [request], libbpf.XDP_TX)
+        )
     return cases
 
 

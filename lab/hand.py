@@ -30,14 +30,18 @@ from carom.lab.load import Load
 from carom.lab.mix import Choice, Mix, planned
 from carom.lab.model import Environment
 from carom.lab.ping import Options, Ping, ping
+from carom.lab.port_client import ask
+from carom.lab.port_grid import Settings as PortSettings
+from carom.lab.port_server import Serving
+from carom.lab.ports import Name
 from carom.lab.requests import Plan
-from carom.vm.pair import offloads
 from carom.xdp.link import Link, Mode
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 _STOP_PATIENCE = 10.0  # seconds for a server to end when told to
 _SWAP = Path(__file__).resolve().parent / "swap.c"
 _BULK = bytes(1 << 20)
+_SWITCHED = {"gro": "generic-receive-offload", "tso": "tcp-segmentation-offload"}
 
 
 class Hand:
@@ -49,6 +53,7 @@ class Hand:
         self._receiving: set[str] = set()
         self._stack = contextlib.ExitStack()
         self._attached = contextlib.ExitStack()
+        self._ports: Serving | None = None
 
     # What the host is
 
@@ -118,6 +123,18 @@ class Hand:
         choice = msgspec.convert(behaviour, Behaviour)
         return filter_client.fill(address, port, choice, rate, pid, cpu)
 
+    def ask_port(
+        self,
+        experiment: Name,
+        address: str,
+        which: int,
+        port: int,
+        settings: dict[str, Any],
+        **how: Any,
+    ) -> Ping:
+        """Ask at one of four ports, and check every reply."""
+        return ask(experiment, address, which, port, msgspec.convert(settings, PortSettings), **how)
+
     # Servers
 
     def serve(self, arguments: list[str], command: str = "serve") -> dict[str, Any]:
@@ -164,6 +181,25 @@ class Hand:
         """End that."""
         self._attached.close()
 
+    def serve_ports(
+        self, series: str, interface: str, address: str, cpu: int, settings: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Answer at four ports in one of `port_grid.SERIES`' ways, until `leave_ports`."""
+        chosen = msgspec.convert(settings, PortSettings)
+        self._ports = Serving(series, interface, address, cpu, chosen)
+        return {"pids": self._ports.pids, "mode": self._ports.mode}
+
+    def port_counts(self) -> dict[str, list[int]]:
+        """The requests that were counted there so far."""
+        assert self._ports
+        return self._ports.counts()
+
+    def leave_ports(self) -> None:
+        """End that."""
+        if self._ports:
+            self._ports.close()
+            self._ports = None
+
     def status(self, pid: int) -> Any:
         """What `carom status` shows of a server."""
         return control.call("status", pid)
@@ -196,14 +232,16 @@ class Hand:
         """Let kernel threads on one CPU deal with what an interface receives; None: no threads.
 
         So a host of a namespace pair has a CPU, whose time can be told from its neighbour's. A veth
-        has a thread to give only with GRO on. The interface is as it was when the agent ends.
+        has a thread to give only with GRO on, and a socket's packets come to its peer's thread only
+        with TSO off. The interface is as it was when the agent ends.
         """
         switch = Path(f"/sys/class/net/{interface}/threaded")
         if interface not in self._receiving:
             self._receiving.add(interface)
-            self._stack.callback(_receive_as_before, interface, _gro(interface), _text(switch))
-        _set_gro(interface, "on")
-        before = _napi_threads()
+            before = _switched(interface), _text(switch)
+            self._stack.callback(_receive_as_before, interface, *before)
+        _switch(interface, {"gro": "on", "tso": "on" if cpu is None else "off"})
+        there = _napi_threads()
         try:
             switch.write_text("0" if cpu is None else "1")
         except OSError as error:
@@ -212,7 +250,7 @@ class Hand:
                 hint="this needs Linux 5.12 and a driver with NAPI",
             ) from error
         if cpu is not None:  # some kernels keep a thread that has nothing to do
-            self._napi = sorted(_napi_threads() - before) or self._napi
+            self._napi = sorted(_napi_threads() - there) or self._napi
             for pid in self._napi:
                 self.pin(pid, cpu)
 
@@ -226,6 +264,7 @@ class Hand:
 
     def close(self) -> None:
         """End all that is still there."""
+        self.leave_ports()
         self._attached.close()
         self._stack.close()
         for pid in list(self._servers):
@@ -249,13 +288,16 @@ def _sink(listener: socket.socket) -> None:
                     pass
 
 
-def _gro(interface: str) -> bool:
-    said = subprocess.run(["ethtool", "-k", interface], capture_output=True, text=True, check=False)
-    return offloads(said.stdout)["gro"]
+def _switched(interface: str) -> dict[str, str]:
+    """How the offloads stand that `receive_on` switches."""
+    done = subprocess.run(["ethtool", "-k", interface], capture_output=True, text=True, check=False)
+    found = dict(re.findall(r"^([\w-]+): (on|off)", done.stdout, re.MULTILINE))
+    return {short: found[name] for short, name in _SWITCHED.items() if name in found}
 
 
-def _set_gro(interface: str, to: str) -> None:
-    subprocess.run(["ethtool", "-K", interface, "gro", to], capture_output=True, check=False)
+def _switch(interface: str, to: dict[str, str]) -> None:
+    words = [word for pair in to.items() for word in pair]
+    subprocess.run(["ethtool", "-K", interface, *words], capture_output=True, check=False)
 
 
 def _text(switch: Path) -> str:
@@ -265,12 +307,11 @@ def _text(switch: Path) -> str:
         return ""
 
 
-def _receive_as_before(interface: str, gro: bool, threaded: str) -> None:
+def _receive_as_before(interface: str, offloads: dict[str, str], threaded: str) -> None:
     with contextlib.suppress(OSError):
         if threaded:
             Path(f"/sys/class/net/{interface}/threaded").write_text(threaded)
-    if not gro:
-        _set_gro(interface, "off")
+    _switch(interface, offloads)
 
 
 def _napi_threads() -> set[int]:

@@ -55,7 +55,7 @@ class Cell(msgspec.Struct, kw_only=True, frozen=True):
 
     `series` is one of the experiment's (bounce: `userspace`, `xdp`; cache: `userspace_cache`,
     `xdp_cache`, `xdp_over_userspace_cache`; the cost of a miss: `no_hook`, `never_hits`,
-    `miss_and_fill`, `xdp_hit`).
+    `miss_and_fill`, `xdp_hit`; concurrency and demux: see `port_grid.SERIES`).
     """
 
     series: str
@@ -65,6 +65,8 @@ class Cell(msgspec.Struct, kw_only=True, frozen=True):
     """Request payload, bytes."""
     seconds: float | None = None
     """How long a repetition measured, where the published experiment varies it."""
+    socket: int | None = None
+    """Of the experiments with four ports: whose client it was, from 1 on."""
 
 
 class Repetition(msgspec.Struct, kw_only=True, frozen=True):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of published experiments, to stand beside ours.
 
-Bounce and cache (Sickler 2022) were measured on two VirtualBox machines with one CPU each: ratios
-within them compare with ratios within our runs, times do not. The filters (Kierkegaard and Willén
-2025) were socket filters: `kernel` compares with our `socket`.
+Bounce, cache, concurrency and demux (Sickler 2022) were measured on two VirtualBox machines with
+one CPU each: ratios within them compare with ratios within our runs, times do not. The filters
+(Kierkegaard and Willén 2025) were socket filters: `kernel` compares with our `socket`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,16 @@ class BounceRow(NamedTuple):
     series: str
     mean_ms: float
     stddev_ms: float
+
+
+_PORT_PATHS = {
+    "userspace": "userspace",
+    "xdp": "xdp",
+    "userspace_alone": "alone",
+    "userspace_concurrent": "processes",
+    "xdp_queue_daemon_threads": "queue",
+}
+"""What the published experiments with four ports called our series."""
 
 
 class CacheRow(NamedTuple):
@@ -101,6 +111,21 @@ def cache_hit_rate() -> tuple[CacheRow, ...]:
         )
         for row in _rows("cache_hit_rate.csv")
     )
+
+
+@cache
+def ports(experiment: str) -> dict[tuple[str, int], float]:
+    """Mean round trips (ms) of concurrency or demux, by our name of the series and the socket."""
+    return {
+        (_PORT_PATHS[row["path"]], int(row["socket"])): float(row["rtt_mean_ms"])
+        for row in _rows(f"{experiment}.csv")
+    }
+
+
+def port_ratio(experiment: str, over: tuple[str, int], under: tuple[str, int]) -> float | None:
+    """The mean of one series and socket over another's; None where one is not published."""
+    means = ports(experiment)
+    return means[over] / means[under] if over in means and under in means else None
 
 
 @cache

@@ -30,20 +30,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `size` is the payload's shortest and longest length in bytes: a key's own length is fixed, and
     lies between. With the `form` memcached a payload is a frame header and a `get`, and `size` the
-    digits of its key. `draw` chooses among `keys` keys: `uniform` at random, `sequential` in turn,
-    `unique` each once (`keys` is not used then). With `hot_share`, exactly that share of every
-    block goes to the first `hot` keys and the rest to the others, in random order. `first` is the
-    number of the first key.
+    digits of its key; `decimal`, it is the key's digits alone. `draw` chooses among `keys` keys:
+    `uniform` at random, `sequential` in turn, `unique` each once (`keys` is not used then). With
+    `hot_share`, exactly that share of every block goes to the first `hot` keys and the rest to the
+    others, in random order. `first` is the number of the first key.
     """
 
     size: tuple[int, int] = (32, 32)
-    form: Literal["plain", "memcached"] = "plain"
+    form: Literal["plain", "decimal", "memcached"] = "plain"
     keys: int = 1
     draw: Literal["uniform", "sequential", "unique"] = "uniform"
     hot: int = 0
     hot_share: float | None = None
     first: int = 0
     seed: int = 1
+    block_min: int = _BLOCK_MIN
+    """Requests in a block, or somewhat more: a client looks at the clock between blocks."""
 
     def checked(self) -> Plan:
         """The same plan. Raises UsageError that names what cannot be."""
@@ -54,7 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"keys {self.keys} is out of range", hint="at least 1")
         if self.form == "memcached" and high > _GET_KEY_MAX:
             raise UsageError(f"size {high} is out of range", hint=f"1 to {_GET_KEY_MAX} digits")
-        if self.first + self.keys > (10 if self.form == "memcached" else 256) ** min(low, 8):
+        if self.first + self.keys > (256 if self.form == "plain" else 10) ** min(low, 8):
             raise UsageError(
                 f"{self.keys} keys do not fit into {low} bytes", hint="a larger --size, or fewer"
             )
@@ -71,9 +73,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
     def block_size(self) -> int:
-        """The smallest number of requests, at least 40, of which `hot_share` is a whole number."""
+        """The smallest number of requests of which `hot_share` is whole, at least `block_min`."""
         share = Fraction(self.hot_share or 0).limit_denominator(_SHARE_DENOMINATOR_MAX)
-        return share.denominator * -(-_BLOCK_MIN // share.denominator)
+        return share.denominator * -(-self.block_min // share.denominator)
 
     def payload(self, number: int) -> bytes:
         """The request for a key: its number, and bytes that follow from it."""
@@ -82,6 +84,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         size = low if low == high else source.randint(low, high)
         if self.form == "memcached":
             return _GET % (number & 0xFFFF).to_bytes(2, "big") + b"%0*d\r\n" % (size, number)
+        if self.form == "decimal":
+            return b"%0*d" % (size, number)
         head = number.to_bytes(min(low, 8), "big")
         return head + source.randbytes(size - len(head))
 

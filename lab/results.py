@@ -179,6 +179,8 @@ def file_name(cell: Cell) -> str:
         parts.append(f"{cell.size}bytes")
     if cell.seconds is not None:
         parts.append(f"{cell.seconds:g}s")
+    if cell.socket is not None:
+        parts.append(f"socket{cell.socket}")
     return "-".join(parts)
 
 
@@ -241,6 +243,7 @@ def _row(experiment: str, one: Repetition) -> dict[str, object]:
         "hit_rate": one.cell.hit_rate,
         "size_bytes": one.cell.size,
         "duration_s": one.cell.seconds,
+        "socket": one.cell.socket,
         "repetition": one.index,
         "replies": trips.count,
         "lost": trips.lost,

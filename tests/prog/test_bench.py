@@ -14,7 +14,15 @@ from carom.lab.bench import bench
 def test_every_case() -> None:
     figures = bench(rounds=1, runs=3)
     names = [figure.name for figure in figures]
-    for wanted in ("MAC swap", "pass", "bounce", "miss: dns", "hit: dns", "hit: memcached"):
+    for wanted in (
+        "MAC swap",
+        "pass",
+        "bounce",
+        "miss: dns",
+        "hit: dns",
+        "hit: memcached",
+        "concurrency",
+    ):
         assert any(name.startswith(wanted) for name in names)
     assert {figure.ratio for figure in figures if figure.name == "MAC swap"} == {1}
     assert all(figure.nanoseconds > 0 for figure in figures)

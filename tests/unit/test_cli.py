@@ -37,6 +37,8 @@ def test_lab_list_names_the_experiments() -> None:
         "beside",
         "filter-throughput",
         "filter-loss",
+        "concurrency",
+        "demux",
     }
 
 
@@ -62,6 +64,12 @@ def test_lab_list_names_the_experiments() -> None:
         (["lab", "run", "filter-loss", "--mode", "native"], 2, "filter-loss has no --mode"),
         (["lab", "run", "load", "--seconds", "1,2"], 2, "one time"),
         (["lab", "run", "bounce", "beside", "--keys", "0"], 2, "keys 0"),
+        (["lab", "run", "demux", "--loops", "1,2,3,4"], 2, "demux has no --loops"),
+        (["lab", "run", "cache", "--queue", "9"], 2, "cache has no --queue"),
+        (["lab", "run", "concurrency", "--keys", "9"], 2, "concurrency has no --keys"),
+        (["lab", "run", "concurrency", "--loops", "1,2,3"], 2, "wrong option"),
+        (["lab", "run", "demux", "concurrency", "--sleeps", "1,2,3,4"], 2, "sleeps are out of"),
+        (["lab", "run", "demux", "--seconds", "1,2"], 2, "one time"),
         (["lab", "bench", "--entries", "some"], 2, "are not numbers"),
         (["ping", "127.0.0.1", "9", "--size", "big"], 2, "is not a size"),
         (["ping", "127.0.0.1", "9", "--rate", "5", "--interval", "1s"], 2, "same thing"),
