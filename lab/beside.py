@@ -20,7 +20,7 @@ _PATHS: dict[str, Series] = {"userspace": "userspace", "kernel": "socket"}
 def sheets(run: Run) -> list[Sheet]:
     """Those that have rows: none where nothing was published or measured."""
     match run:
-        case Results():
+        case Results() if run.experiment in ("bounce", "cache"):
             made = [_means(run), _speedups(run)]
         case FilterResults() if run.experiment != "filter-loss":
             made = [_walls(run)]

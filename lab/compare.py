@@ -161,6 +161,8 @@ def _of_repetition(one: Repetition) -> Iterator[tuple[Case, float]]:
 
 def _name(cell: Cell) -> str:
     parts = [words.series(cell), cell.wait]
+    if cell.socket is not None:
+        parts.append(f"socket {cell.socket}")
     if cell.hit_rate is not None:
         parts.append(f"{100 * cell.hit_rate:g} % hits")
     if cell.size is not None:

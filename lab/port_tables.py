@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table as Rich
 
 from carom.lab import port_verdict, published_tables, words
 from carom.lab.model import Results
 from carom.lab.port_grid import SERIES
 from carom.lab.port_stats import Table, middle
 from carom.lab.ports import Name
+from carom.lab.sheets import Sheet, drawn
 from carom.lab.stats import Estimate, Figure
 
 BASE: dict[Name, str] = {"concurrency": "xdp", "demux": "processes"}
@@ -28,63 +27,73 @@ FIGURES: dict[str, Figure] = {
 
 def show(results: Results, console: Console) -> None:
     """Print what was measured, and what it says."""
-    table = Table(results)
-    base = BASE[table.name]
-    for name, figure in FIGURES.items():
-        console.print(f"{name} round trip, µs")
-        console.print(times(table, figure), "")
-    console.print(f"Ratio of means: each by {SERIES[table.name][base]}, and the published ratio")
-    console.print(ratios(table, base), "")
-    console.print("What became of every request")
-    console.print(accounts(table), "")
-    for line in port_verdict.sentences(table):
+    for sheet in sheets(results):
+        console.print(sheet.title, highlight=False)
+        console.print(drawn(sheet), "")
+    for line in port_verdict.sentences(Table(results)):
         console.print(line, highlight=False, soft_wrap=True)
-    console.print("\n" + _about(results), highlight=False)
+    console.print("\n" + about(results), highlight=False)
 
 
-def times(table: Table, figure: Figure) -> Rich:
-    """A figure of every series and socket, with its margin."""
-    found = _table("socket", "work", *(SERIES[table.name][one] for one in table.series))
-    for socket in table.sockets:
-        row = (_margin(table.mean(figure, (one, socket))) for one in table.series)
-        found.add_row(str(socket), work(table.name, table.amounts, socket), *row)
-    return found
-
-
-def ratios(table: Table, base: str) -> Rich:
-    """Every other series' mean by the base's, with the published ratio where there is one."""
-    others = [one for one in table.series if one != base]
-    published = {
-        one
-        for one in others
-        if published_tables.port_ratio(table.name, (one, 1), (base, 1)) is not None
-    }
-    heads = [
-        head
-        for one in others
-        for head in (SERIES[table.name][one], *(["published"] if one in published else []))
+def sheets(results: Results) -> list[Sheet]:
+    """Round trips of every series and socket, their ratios, and what became of each request."""
+    table = Table(results)
+    return [
+        *(_times(table, name, figure) for name, figure in FIGURES.items()),
+        _ratios(table, BASE[table.name]),
+        _accounts(table),
     ]
-    found = _table("socket", *heads)
+
+
+def _times(table: Table, name: str, figure: Figure) -> Sheet:
+    """A figure of every series and socket, with its margin."""
+    rows = [
+        {
+            "socket": str(socket),
+            "work": work(table.name, table.amounts, socket),
+            **{
+                SERIES[table.name][one]: _margin(table.mean(figure, (one, socket)))
+                for one in table.series
+            },
+        }
+        for socket in table.sockets
+    ]
+    return Sheet(f"{name} round trip, µs", rows, names=2)
+
+
+def _ratios(table: Table, base: str) -> Sheet:
+    """Every other series' mean by the base's, with the published ratio where there is one."""
+    rows = []
     for socket in table.sockets:
-        row = []
-        for one in others:
-            row.append(words.bracket(table.ratio((one, socket), (base, socket))))
-            if one in published:
-                theirs = published_tables.port_ratio(table.name, (one, socket), (base, socket))
-                row.append("-" if theirs is None else words.times(theirs))
-        found.add_row(str(socket), *row)
-    return found
+        row = {"socket": str(socket)}
+        for one in table.series:
+            if one == base:
+                continue
+            row[SERIES[table.name][one]] = words.bracket(table.ratio((one, socket), (base, socket)))
+            theirs = published_tables.port_ratio(table.name, (one, socket), (base, socket))
+            if theirs is not None:
+                row[f"published {SERIES[table.name][one]}"] = words.times(theirs)
+        rows.append(row)
+    return Sheet(f"Ratio of means: each by {SERIES[table.name][base]}, and the published", rows)
 
 
-def accounts(table: Table) -> Rich:
+def _accounts(table: Table) -> Sheet:
     """Requests and replies of each series, and the CPU time that a reply took its server."""
-    found = _table("", "sent", "answered", "late", "lost", "wrong", "CPU µs a reply")
+    rows = []
     for series in table.series:
         one = table.totals(series)
-        counts = (one.sent, one.answered, one.late, one.lost, one.wrong)
-        name = SERIES[table.name][series]
-        found.add_row(name, *(f"{count:,}" for count in counts), words.micro(one.cpu))
-    return found
+        rows.append(
+            {
+                "series": SERIES[table.name][series],
+                "sent": f"{one.sent:,}",
+                "answered": f"{one.answered:,}",
+                "late": f"{one.late:,}",
+                "lost": f"{one.lost:,}",
+                "wrong": f"{one.wrong:,}",
+                "CPU µs a reply": words.micro(one.cpu),
+            }
+        )
+    return Sheet("What became of every request", rows)
 
 
 def work(name: Name, each: Sequence[float], socket: int) -> str:
@@ -98,7 +107,8 @@ def _margin(of: Estimate) -> str:
     return words.micro(of.value) + margin
 
 
-def _about(results: Results) -> str:
+def about(results: Results) -> str:
+    """What a reader has to know to read the tables."""
     where = results.environment
     rounds = len({one.index for one in results.repetitions})
     but = ", but for one process alone" if results.experiment == "demux" else ""
@@ -111,10 +121,3 @@ def _about(results: Results) -> str:
         f"Linux {where.kernel}; "
         f"{where.cpus} CPUs, {where.cpu}; load average {where.load_average[0]:.1f} before."
     )
-
-
-def _table(*headings: str) -> Rich:
-    table = Rich(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for number, name in enumerate(headings):
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
-    return table

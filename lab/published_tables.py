@@ -63,6 +63,8 @@ _KIERKEGAARD_WILLEN = {
 WHERE: dict[str, dict[str, str]] = {
     "bounce": _SICKLER,
     "cache": _SICKLER,
+    "concurrency": _SICKLER,
+    "demux": _SICKLER,
     "filter-throughput": _KIERKEGAARD_WILLEN,
     "filter-loss": _KIERKEGAARD_WILLEN,
     "filter-throughput-loss": _KIERKEGAARD_WILLEN,

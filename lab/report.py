@@ -35,12 +35,17 @@ from carom.lab import (
     filter_tables,
     filter_verdict,
     plots,
+    port_plots,
+    port_stats,
+    port_tables,
+    port_verdict,
     tables,
 )
 from carom.lab.contest import Bar
 from carom.lab.contests import CONTESTS
 from carom.lab.filter_model import FilterResults
 from carom.lab.model import Contest, Results
+from carom.lab.ports import NAMES as WITH_PORTS
 from carom.lab.results import NAME, Run, load, put
 from carom.lab.sheets import Row, Sheet
 
@@ -170,6 +175,8 @@ def _section(title: str, path: Path, run: Run, file: Path) -> Section:
 def _said(run: Run) -> list[Said]:
     """The conclusion; of the filters' claims, in which indented lines are details."""
     match run:
+        case Results() if run.experiment in WITH_PORTS:
+            lines = port_verdict.sentences(port_stats.Table(run))
         case Results():
             lines = conclusion.conclusion(run)
         case Contest():
@@ -183,6 +190,8 @@ def _said(run: Run) -> list[Said]:
 
 def _sheets(run: Run) -> list[Sheet]:
     match run:
+        case Results() if run.experiment in WITH_PORTS:
+            return port_tables.sheets(run)
         case Results():
             return tables.sheets(run)
         case Contest():
@@ -193,6 +202,8 @@ def _sheets(run: Run) -> list[Sheet]:
 
 def _notes(run: Run) -> list[str]:
     match run:
+        case Results() if run.experiment in WITH_PORTS:
+            return [port_tables.about(run)]
         case Results():
             return tables.notes(run)
         case Contest():
@@ -210,6 +221,8 @@ def _pictures(run: Run) -> list[Picture]:
     """The plots, drawn afresh, so that they show what the tables do."""
     draw: Callable[[Path], list[Path]]
     match run:
+        case Results() if run.experiment in WITH_PORTS:
+            draw = partial(port_plots.plot, run)
         case Results():
             draw = partial(plots.plot, run)
         case Contest():

@@ -34,12 +34,13 @@ def series(cell: Cell) -> str:
     return SERIES.get(cell.series, cell.series)
 
 
-def order(cell: Cell) -> tuple[int, int, int, float, float]:
-    """A sort key: by series, wait, payload size, duration and hit rate."""
+def order(cell: Cell) -> tuple[int, int, int, float, float, int]:
+    """A sort key: by series, wait, payload size, duration, hit rate and socket."""
     names = list(SERIES)
     place = names.index(cell.series) if cell.series in names else len(names)
     rate = -1.0 if cell.hit_rate is None else cell.hit_rate
-    return place, WAITS.index(cell.wait), cell.size or 0, cell.seconds or 0.0, rate
+    wait, socket = WAITS.index(cell.wait), cell.socket or 0
+    return place, wait, cell.size or 0, cell.seconds or 0.0, rate, socket
 
 
 def micro(ns: float | None) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab import port_plots, port_tables, published_tables
+from carom.lab import beside, compare, port_plots, port_tables, published_tables, report
 from carom.lab.distribution import round_trips
 from carom.lab.model import Repetition, Results, RoundTrips
 from carom.lab.ping import Ping
@@ -192,6 +193,21 @@ def test_tables_and_plots(tmp_path: Path, name: Name, means: dict[str, tuple[flo
     assert ("1,400 loops" if name == "concurrency" else "4.5 ms") in text
     (picture,) = port_plots.plot(found, tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("name", "means"), [("concurrency", CONCURRENCY), ("demux", DEMUX)])
+def test_report_and_comparison(name: Name, means: dict[str, tuple[float, ...]]) -> None:
+    """A page with the same rows and claims, and each socket compared by itself."""
+    found = made(name, means)
+    page = html.unescape(report.page([(Path("run"), found)], Path("x.html")))
+    for sheet in port_tables.sheets(found):
+        assert all(value in page for row in sheet.rows for value in row.values()), sheet.title
+    for line in sentences(Table(found)):
+        assert line.strip() in page
+    assert page.count("data:image/png") == 1
+    assert beside.sheets(found) == [], "no published times of other experiments"
+    cells = {one.cell for one in compare.compare(found, found).outcomes}
+    assert len(cells) == 4 * len(means)
 
 
 def test_half_a_run_is_shown(tmp_path: Path) -> None:
