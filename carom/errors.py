@@ -12,6 +12,10 @@
     ├── ServerError         the UDP server cannot start or go on
     ├── ControlError        no running carom, or it refused a request
     └── ExperimentError     a pair or an experiment that cannot run, or whose counts disagree
+        └── HostError       a host of a pair that is not as it must be
+            ├── UnreachableError    no connection to it, or one that broke
+            ├── HostKeyError        its key is unknown, or another one than before
+            └── LoginError          it does not let us in, or not become root
 
 Where the cause is an exception of a library's, it is chained.
 """
@@ -73,3 +77,19 @@ class ControlError(CaromError):
 
 class ExperimentError(CaromError):
     """A pair or an experiment that cannot run, or whose counts disagree."""
+
+
+class HostError(ExperimentError):
+    """A host of a pair that is not as it must be."""
+
+
+class UnreachableError(HostError):
+    """No connection to a host, or one that broke."""
+
+
+class HostKeyError(HostError):
+    """A host's key is unknown, or another one than before."""
+
+
+class LoginError(HostError):
+    """A host does not let us in, or not become root."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
 
+from carom.errors import ExperimentError
 from carom.include import libbpf
 from carom.include.resource import Resource
 from carom.vm.namespace import Namespace, join
+from carom.vm.pair import offloads
 
 INTERFACE = "carom0"
 CLIENT = "198.18.0.1"
@@ -21,17 +23,13 @@ PREFIX_LENGTH = 29
 CLIENT_IPV6 = "2001:db8::1"
 SERVER_IPV6 = "2001:db8::2"
 PREFIX_LENGTH_IPV6 = 64
-_OFFLOADS = {
-    "tx-checksumming": "tx_checksum",
-    "generic-receive-offload": "gro",
-    "generic-segmentation-offload": "gso",
-}
 
 
 class NamespaceHost:
     """One end of the pair."""
 
     interface = INTERFACE
+    python = sys.executable
 
     def __init__(self, namespace: Namespace, address: str):
         self.namespace = namespace
@@ -40,6 +38,13 @@ class NamespaceHost:
     def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
         """Start a program there, with pipes on stdin and stdout; it dies with this process."""
         return self.namespace.popen(argv)
+
+    def ended(self, status: int) -> ExperimentError:
+        """What to say of a program there that has ended before it was told to."""
+        return ExperimentError(
+            f"the lab's agent on {self.address} ended (status {status})",
+            hint="its last words are above",
+        )
 
 
 class NamespacePair(Resource):
@@ -52,6 +57,7 @@ class NamespacePair(Resource):
     """
 
     name = "netns"
+    one_machine = True
 
     def __init__(self, *, tx_checksum: bool = True, bare: bool = False):
         with contextlib.ExitStack() as stack:
@@ -81,9 +87,7 @@ class NamespacePair(Resource):
 
     def offloads(self) -> dict[str, bool]:
         """Offloads of the server's end, as ethtool names them."""
-        features = self.server.namespace.run("ethtool", "-k", INTERFACE)
-        found = dict(re.findall(r"^([\w-]+): (on|off)", features, re.MULTILINE))
-        return {name: found.get(feature) == "on" for feature, name in _OFFLOADS.items()}
+        return offloads(self.server.namespace.run("ethtool", "-k", INTERFACE))
 
     def driver(self) -> str:
         """The network driver of the server's interface."""

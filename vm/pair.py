@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
+
+from carom.errors import ExperimentError
+
+_OFFLOADS = {
+    "tx-checksumming": "tx_checksum",
+    "generic-receive-offload": "gro",
+    "generic-segmentation-offload": "gso",
+}
 
 
 class Host(Protocol):
@@ -20,8 +29,15 @@ class Host(Protocol):
     def address(self) -> str:
         """Its IPv4 address."""
 
+    @property
+    def python(self) -> str:
+        """The Python there that has carom."""
+
     def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
         """Start a program there, with pipes on stdin and stdout; it dies with this process."""
+
+    def ended(self, status: int) -> ExperimentError:
+        """What to say of a program there that has ended before it was told to."""
 
 
 class Pair(Protocol):
@@ -30,6 +46,10 @@ class Pair(Protocol):
     @property
     def name(self) -> str:
         """As it is called in results: `netns`, `vagrant`, ..."""
+
+    @property
+    def one_machine(self) -> bool:
+        """Whether the hosts share their CPUs."""
 
     @property
     def client(self) -> Host:
@@ -55,3 +75,16 @@ class Pair(Protocol):
         trace: TracebackType | None,
     ) -> None:
         """Gone."""
+
+
+class Make(Protocol):
+    """Makes a pair."""
+
+    def __call__(self, *, bare: bool = False) -> Pair:
+        """A new one; `bare` without a program on the client's end, where others have one."""
+
+
+def offloads(features: str) -> dict[str, bool]:
+    """The offloads that change what is measured, in what `ethtool -k` says."""
+    found = dict(re.findall(r"^([\w-]+): (on|off)", features, re.MULTILINE))
+    return {name: found.get(feature) == "on" for feature, name in _OFFLOADS.items()}

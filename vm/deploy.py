@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put this carom on another machine: its wheel, and what `provision.sh` says a host needs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from carom.errors import HostError
+
+SOURCE = Path(__file__).resolve().parent.parent
+"""Where this file is a link's target, the repository."""
+
+_LEFT_OUT = shutil.ignore_patterns(
+    ".*", "build", "*.egg-info", "results", "__pycache__", "tests", "docs"
+)
+
+
+class Target(Protocol):
+    """A machine that takes files and runs programs."""
+
+    def run(self, *argv: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run a program there to its end."""
+
+    def stream(self, *argv: str, progress: Callable[[str], None]) -> None:
+        """Run a program there and pass on what it says."""
+
+
+def deploy(target: Target, folder: str, progress: Callable[[str], None]) -> str:
+    """Put it into a folder there named by what it is made of; the Python there that has it.
+
+    The second time there is nothing to do. Raises HostError.
+    """
+    made = f"{folder}/{label()}"
+    python = f"{made}/bin/python"
+    if target.run("test", "-e", f"{made}/complete").returncode == 0:
+        return python
+    with tempfile.TemporaryDirectory() as scratch:
+        progress("building the wheel")
+        wheel = build(Path(scratch))
+        for file in (wheel, SOURCE / "vm" / "provision.sh", SOURCE / "vm" / "install.sh"):
+            progress(f"sending {file.name} ({file.stat().st_size:,} bytes)")
+            _send(target, file, f"{made}.parts")
+    parts = f"{made}.parts"
+    target.stream("sh", f"{parts}/install.sh", parts, made, progress=progress)
+    return python
+
+
+def label() -> str:
+    """The version, and a hash of all that the wheel is made of."""
+    whole = hashlib.sha256()
+    for path in _files():
+        whole.update(f"{path.relative_to(SOURCE)}\0{path.stat().st_size}\0".encode())
+        whole.update(path.read_bytes())
+    return f"{importlib.metadata.version('carom')}-{whole.hexdigest()[:16]}"
+
+
+def _files() -> Iterator[Path]:
+    if not (SOURCE / "setup.cfg").exists():
+        raise HostError(
+            "there is no source here to make a wheel of: carom was installed as one",
+            hint="run it from its repository, or name by `python` one there that has carom",
+        )
+    for folder, folders, names in os.walk(SOURCE):
+        left_out = _LEFT_OUT(folder, [*folders, *names])
+        folders[:] = sorted(set(folders) - left_out)
+        yield from (Path(folder, name) for name in sorted(set(names) - left_out))
+
+
+def build(folder: Path) -> Path:
+    """The wheel of this source, built from a copy: a build leaves files beside what it builds."""
+    copy = folder / "source"
+    shutil.copytree(SOURCE, copy, ignore=_LEFT_OUT)
+    how = ("--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pip", "wheel", *how, "--wheel-dir", folder, copy],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise HostError(
+            "the wheel cannot be built here", hint="run `./run setup`", details=done.stderr
+        )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def _send(target: Target, file: Path, folder: str) -> None:
+    script = 'mkdir -p "$1" && cat >"$1/$2"'
+    done = target.run("sh", "-c", script, "sh", folder, file.name, input=file.read_bytes())
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise HostError(f"cannot send {file.name} to the {target}: {said}")

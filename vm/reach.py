@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Try whether one datagram gets from a host to another and back, before anything is measured.
+
+`python3 -c TEXT listen ADDRESS PORT` there, `... ask INTERFACE ADDRESS SERVER PORT` here, where
+TEXT is this file: it needs nothing but Python. One interface is asked, not whichever the routes
+would take.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+WORD = b"carom, are you there?"
+TRIES = 6
+PATIENCE = 0.5  # seconds for each
+
+
+def listen(address: str, port: str) -> int:
+    """Reply to the first datagrams that say the word, until stdin ends."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind((address, int(port)))
+        print("ready", flush=True)
+        one.settimeout(TRIES * PATIENCE * 2)
+        while True:
+            word, asker = one.recvfrom(2048)
+            if word == WORD:
+                one.sendto(word, asker)
+                return 0
+
+
+def ask(interface: str, address: str, server: str, port: str) -> int:
+    """Ask until there is a reply; 1 if there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        one.bind((address, 0))
+        one.settimeout(PATIENCE)
+        for _ in range(TRIES):
+            try:
+                one.sendto(WORD, (server, int(port)))
+                if one.recv(2048) == WORD:
+                    return 0
+            except OSError as error:
+                reason = error
+        print(reason, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    words = {"listen": listen, "ask": ask}
+    try:
+        sys.exit(words[sys.argv[1]](*sys.argv[2:]))
+    except OSError as error:
+        sys.exit(str(error))

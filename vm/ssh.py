@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pair of machines that are reached by ssh.
+
+It is OpenSSH's own client that connects, and no library: so what works by hand works here, with
+the user's ~/.ssh/config, agent, jump hosts and known_hosts. A host whose key is not known is
+refused, unless its entry says `host_keys = "accept-new"`; nothing is ever asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from carom.errors import (
+    ExperimentError,
+    HostError,
+    HostKeyError,
+    LoginError,
+    UnreachableError,
+)
+from carom.include.resource import Resource
+from carom.vm import deploy
+from carom.vm.pair import offloads
+
+FOLDER = "/var/lib/carom"
+PORT = "51141"  # of the experiments, so that a firewall's word on it is heard early
+_HERE = Path(__file__).resolve().parent
+_FAILED = 255  # ssh's own status; any other is the program's
+_AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n -- "$@"; fi'
+_OPTIONS = (
+    "BatchMode=yes",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=3",
+    "ServerAliveCountMax=3",  # a dead connection is told after 9 seconds
+    "ControlMaster=no",  # a connection of its own: it ends with what runs over it
+    "ControlPath=none",
+    "ClearAllForwardings=yes",
+    "ForwardAgent=no",
+    "PermitLocalCommand=no",
+    "LogLevel=ERROR",
+)
+
+Progress = Callable[[str], None]
+"""Told, in a line, of each thing that takes a while."""
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A machine as a pair's file names it.
+
+    `host` is what ssh takes: a name, an address, or a `Host` of its configuration. `interface`
+    faces the other machine, and `address` is its IPv4 address there. `user`, `port`, `jump`,
+    `identity`, `config` (in place of ~/.ssh/config) and `known_hosts` are ssh's own; what is not
+    given, ssh's configuration says. With `sudo`, a user who is not root becomes root by `sudo -n`.
+    `python` is one there that has carom, and then nothing is deployed; else carom is deployed to
+    `folder`.
+    """
+
+    host: str
+    interface: str
+    address: str
+    user: str | None = None
+    port: int | None = None
+    jump: str | None = None
+    identity: str | None = None
+    config: str | None = None
+    known_hosts: str | None = None
+    host_keys: Literal["known", "accept-new"] = "known"
+    sudo: bool = True
+    python: str | None = None
+    folder: str = FOLDER
+
+
+class SSHHost:
+    """One end of a pair: a machine that ssh reaches.
+
+    `name` is what messages call it: `client` or `server`.
+    """
+
+    def __init__(self, name: str, machine: Machine):
+        self.name = name
+        self.machine = machine
+        self.interface = machine.interface
+        self.address = machine.address
+        self.python = machine.python or "python3"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.machine.host})"
+
+    def ssh(self, command: str) -> list[str]:
+        """The local command that has a shell there run another."""
+        its = self.machine
+        argv = ["ssh", "-T"]
+        for flag, value in (
+            ("-F", its.config),
+            ("-i", its.identity),
+            ("-l", its.user),
+            ("-p", its.port),
+            ("-J", its.jump),
+        ):
+            if value is not None:
+                argv += [flag, str(Path(value).expanduser()) if flag in "-F-i" else str(value)]
+        keys = "yes" if its.host_keys == "known" else "accept-new"
+        options = [*_OPTIONS, f"StrictHostKeyChecking={keys}"]
+        if its.known_hosts is not None:
+            options.append(f'UserKnownHostsFile="{Path(its.known_hosts).expanduser()}"')
+        for option in options:
+            argv += ["-o", option]
+        return [*argv, "--", its.host, command]
+
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        """The local command that runs a program there, as root if that is wanted.
+
+        `sh` comes first because the user's own shell there may be any.
+        """
+        become = ["sh", "-c", _AS_ROOT, "sh"] if self.machine.sudo else []
+        return self.ssh("exec " + shlex.join([*become, *argv]))
+
+    def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+        """Start a program there, with pipes on stdin and stdout; it dies with the connection.
+
+        And that dies with the thread that started it; a terminal's Ctrl-C misses it.
+        """
+        tether = (_HERE / "tether.py").read_text()
+        there = self.argv([self.python, "-c", tether, *argv])
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", *there],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *argv: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run a program there to its end. Raises HostError when it could not be started."""
+        done = subprocess.run(self.argv(argv), input=input, capture_output=True, check=False)
+        self._check_started(done)
+        return done
+
+    def stream(self, *argv: str, progress: Progress) -> None:
+        """Run a program there and pass on what it says. Raises HostError when it fails."""
+        last = ""
+        with subprocess.Popen(
+            self.argv(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            assert process.stdout
+            try:
+                for line in process.stdout:
+                    last = line.rstrip() or last
+                    progress(f"{self.name}: {line.rstrip()}")
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode == _FAILED:
+            raise _refused(self, last)
+        if process.returncode:
+            raise HostError(
+                f"{self} cannot be set up: {last}", hint="what it said before stands above"
+            )
+
+    def ended(self, status: int) -> ExperimentError:
+        """What to say of a program there that has ended before it was told to."""
+        if status in (_FAILED, -15):
+            return UnreachableError(
+                f"the connection to the {self} broke",
+                hint="is it up, and the way to it? what ran there ends by itself",
+            )
+        return HostError(
+            f"the lab's agent on the {self} ended (status {status})",
+            hint="its last words are above",
+        )
+
+    def check(self) -> None:
+        """See that it lets us in and has the interface with its address. Raises HostError."""
+        done = self.run("sh", "-c", 'id -u; ls /sys/class/net; ip -4 -o addr show dev "$1"', "sh",
+                        self.interface)  # fmt: skip
+        user, *rest = done.stdout.decode().splitlines() or ["?"]
+        if user != "0":
+            raise LoginError(
+                f"on the {self} we are not root", hint="log in as root, or leave sudo = false out"
+            )
+        there = [line for line in rest if " " not in line]
+        if self.interface not in there:
+            raise HostError(
+                f"there is no interface {self.interface!r} on the {self}",
+                hint="there are " + ", ".join(there),
+            )
+        addresses = re.findall(r" inet ([\d.]+)", "\n".join(rest))
+        if self.address not in addresses:
+            raise HostError(
+                f"{self.interface} of the {self} has not the address {self.address}",
+                hint=f"it has {', '.join(addresses) or 'none of IPv4'}",
+            )
+
+    def deploy(self, progress: Progress) -> None:
+        """Give it carom, unless it has this one. Raises HostError."""
+        if self.machine.python is None:
+            self.python = deploy.deploy(self, self.machine.folder, progress)
+        done = self.run(self.python, "-P", "-c", "import carom.lab.agent")
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+            raise HostError(
+                f"{self.python} of the {self} cannot run carom's lab: {said[-1]}",
+                hint="leave `python` out, and carom is put there",
+            )
+
+    def ethtool(self, flag: str) -> str:
+        """What ethtool says of the interface. Raises HostError."""
+        done = self.run("ethtool", flag, self.interface)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip()
+            raise HostError(f"ethtool {flag} {self.interface} failed on the {self}: {said}")
+        return done.stdout.decode()
+
+    def _check_started(self, done: subprocess.CompletedProcess[bytes]) -> None:
+        said = done.stderr.decode(errors="replace").strip()
+        if done.returncode == _FAILED:
+            raise _refused(self, said)
+        if done.returncode and re.search(r"^(sudo: |sh: .*sudo)", said, re.MULTILINE):
+            raise LoginError(
+                f"on the {self} we cannot become root: {said.splitlines()[-1]}",
+                hint="allow it in sudoers (NOPASSWD), or log in as root",
+            )
+
+
+class SSHPair(Resource):
+    """Two machines. Nothing is left on them but carom in its folder, for the next time."""
+
+    name = "ssh"
+    one_machine = False
+
+    def __init__(self, client: SSHHost, server: SSHHost, progress: Progress = lambda line: None):
+        self.client = client
+        self.server = server
+        for host in (client, server):
+            progress(f"{host.name}: connecting to {host.machine.host}")
+            host.check()
+            host.deploy(progress)
+        self._check_path()
+        self._driver = re.findall(r"^driver: (\S+)", server.ethtool("-i"), re.MULTILINE)
+
+    def _check_path(self) -> None:
+        """Whether a datagram gets there and back, on the interfaces that were named."""
+        text = (_HERE / "reach.py").read_text()
+        server, client = self.server, self.client
+        with _ended(server.popen([server.python, "-c", text, "listen", server.address, PORT])) as one:
+            assert one.stdout
+            if one.stdout.readline() != "ready\n":
+                raise HostError(
+                    f"nothing can listen on {server.address} port {PORT} of the {server}",
+                    hint="the reason stands above",
+                )
+            where = (client.interface, client.address, server.address, PORT)
+            done = client.run(client.python, "-c", text, "ask", *where)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip()
+            raise HostError(
+                f"the {client} gets no reply from {server.address} through {client.interface}: "
+                f"{said}",
+                hint=f"do these interfaces face each other? does a firewall stop UDP port {PORT}?",
+            )
+
+    def offloads(self) -> dict[str, bool]:
+        """Offloads of the server's end, as ethtool names them."""
+        return offloads(self.server.ethtool("-k"))
+
+    def driver(self) -> str:
+        """The network driver of the server's interface."""
+        return self._driver[0] if self._driver else "unknown"
+
+    def close(self) -> None:
+        """Nothing: what runs there ends with its connection."""
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A program that ends with the context."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+_REFUSALS: tuple[tuple[str, type[HostError], str, str], ...] = (
+    (
+        "IDENTIFICATION HAS CHANGED",
+        HostKeyError,
+        "has another host key than before",
+        "find out why; if it was installed anew, `ssh-keygen -R` forgets the old key",
+    ),
+    (
+        "Host key verification failed",
+        HostKeyError,
+        "has a host key that is not known here",
+        "connect once by hand and compare its fingerprint, "
+        'or let its entry say host_keys = "accept-new"',
+    ),
+    (
+        "Permission denied",
+        LoginError,
+        "does not let us in",
+        "is the right key in ssh-agent or named by `identity`? no password is ever asked for",
+    ),
+    (
+        "",
+        UnreachableError,
+        "cannot be reached",
+        "try it by hand: the same ssh, with the same configuration",
+    ),
+)
+
+
+def _refused(host: SSHHost, said: str) -> HostError:
+    """The error for what ssh itself said."""
+    for words, kind, what, hint in _REFUSALS:
+        if words in said:
+            last = said.splitlines()[-1] if said else "ssh says nothing"
+            return kind(f"the {host} {what}: {last.strip()}", hint=hint, details=said)
+    raise AssertionError(said)  # the last one fits everything
