@@ -73,7 +73,13 @@ def lab_run(
     full: Annotated[
         bool, typer.Option("--full", help="Filters: up to 10,000,000 packets, as published.")
     ] = False,
-    on: Annotated[str, typer.Option(help="The pair: netns.")] = "netns",
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="netns|FILE.toml",
+            help="The pair: two network namespaces, or the two machines of a file, by ssh.",
+        ),
+    ] = "netns",
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
     json: Json = False,
 ) -> None:
@@ -85,9 +91,9 @@ def lab_run(
     except ImportError as error:
         missing(error)
     from carom.daemon.options import seconds as duration
+    from carom.vm import pairs
 
-    if on != "netns":
-        raise UsageError(f"there is no pair {on!r}", hint="there is netns")
+    make_pair = pairs.make(on)
     given = {
         "hit_rates": numbers(hit_rates, "hit rates") if hit_rates else None,
         "waits": tuple(waits.split(",")) if waits else None,
@@ -134,11 +140,11 @@ def lab_run(
         plans[name] = settings, grid.trials(name, settings)
     for name in names:
         if name in filters:
-            whole = _run_filters(filters, both, output, json)
+            whole = _run_filters(filters, both, output, json, make_pair)
         elif name in contests:
-            whole = run_contest(name, contests[name], output, json)
+            whole = run_contest(name, contests[name], output, json, make_pair)
         else:
-            whole = run_grid(name, *plans[name], output, json)
+            whole = run_grid(name, *plans[name], output, json, make_pair)
         if not whole:
             raise typer.Exit(1)
 
@@ -152,13 +158,15 @@ def _filter_settings(names: list[str], given: dict[str, Any], *, short: bool, fu
     return settings_of(names[0], given, short=short, full=full)
 
 
-def _run_filters(names: list[str], settings: Any, output: Path, json: bool) -> bool:
+def _run_filters(
+    names: list[str], settings: Any, output: Path, json: bool, make_pair: Any
+) -> bool:
     from carom.cli_lab_filters import name_of, run_filters
     from carom.lab.filter_grid import total
 
     name = name_of(names)
     bar = progress_bar(name, total(settings, knee="filter-loss" in names))
-    return run_filters(name, settings, output, bar, json=json)
+    return run_filters(name, settings, output, bar, make_pair, json=json)
 
 
 def _contest_settings(name: str, given: dict[str, Any], *, short: bool) -> Any:

@@ -44,7 +44,9 @@ def name_of(names: Sequence[str]) -> str:
     return chosen[0] if len(chosen) == 1 else "filter-throughput-loss"
 
 
-def run_filters(name: str, settings: Settings, output: Path, bar: Any, *, json: bool) -> bool:
+def run_filters(
+    name: str, settings: Settings, output: Path, bar: Any, make_pair: Any, *, json: bool
+) -> bool:
     """Run, write and show; False when it was interrupted."""
     with bar:
 
@@ -55,9 +57,9 @@ def run_filters(name: str, settings: Settings, output: Path, bar: Any, *, json: 
             )
             bar.update(bar.task_ids[0], advance=1, description=said)
 
-        found = run(name, settings, progress)
+        found = run(name, settings, progress, make_pair)
     if not found.runs:
-        raise ExperimentError("interrupted before anything was measured")
+        raise ExperimentError(found.stopped or "interrupted before anything was measured")
     folder = results.write_filters(found, output)
     pictures = filter_plots.plot(found, folder)
     if not json:
@@ -65,5 +67,5 @@ def run_filters(name: str, settings: Settings, output: Path, bar: Any, *, json: 
         if not console.is_terminal:  # a file has room for the tables
             console.width = max(console.width, _WIDTH)
         filter_tables.show(found, console)
-    tell_files("results and plots", folder, pictures, complete=found.complete, json=json)
+    tell_files("results and plots", folder, pictures, found, json=json)
     return found.complete

@@ -27,7 +27,7 @@ def progress_bar(name: str, total: int) -> Progress:
     return bar
 
 
-def run_contest(name: str, settings: Any, output: Path, json: bool) -> bool:
+def run_contest(name: str, settings: Any, output: Path, json: bool, make_pair: Any) -> bool:
     """Run, write and show one contest; False when it was interrupted."""
     from carom.lab import contest_tables, results
     from carom.lab.contest import run
@@ -40,21 +40,22 @@ def run_contest(name: str, settings: Any, output: Path, json: bool) -> bool:
             said = f"{name} {index + 1}/{settings.repetitions} {subject}"
             bar.update(bar.task_ids[0], advance=1, description=said)
 
-        found = run(name, event, settings, progress)
+        found = run(name, event, settings, progress, make_pair)
     if not found.measurements:
-        raise ExperimentError("interrupted before anything was measured")
+        raise ExperimentError(found.stopped or "interrupted before anything was measured")
     folder = results.write_contest(found, output)
     if not json:
         contest_tables.show(found, event.bars, Console())
-    tell_files("results", folder, (), complete=found.complete, json=json)
+    tell_files("results", folder, (), found, json=json)
     return found.complete
 
 
-def run_grid(name: str, settings: Any, trials: list[Any], output: Path, json: bool) -> bool:
+def run_grid(
+    name: str, settings: Any, trials: list[Any], output: Path, json: bool, make_pair: Any
+) -> bool:
     """Run, write and show one experiment; False when it was interrupted."""
     from carom.lab import plots, results, tables
     from carom.lab.run import run
-    from carom.vm.netns import NamespacePair
 
     with progress_bar(name, len(trials) * settings.repetitions) as bar:
 
@@ -64,27 +65,33 @@ def run_grid(name: str, settings: Any, trials: list[Any], output: Path, json: bo
             said = f"{name} {index + 1}/{settings.repetitions} {cell.series} {cell.wait}{rate}"
             bar.update(bar.task_ids[0], advance=1, description=said)
 
-        found = run(name, trials, settings, NamespacePair, progress)
+        found = run(name, trials, settings, make_pair, progress)
     if not found.repetitions:
-        raise ExperimentError("interrupted before anything was measured")
+        raise ExperimentError(found.stopped or "interrupted before anything was measured")
     folder = results.write(found, output)
     pictures = plots.plot(found, folder)
     if not json:
         tables.show(found, Console())
     what = "results, histograms and plots"
-    tell_files(what, folder, pictures, complete=found.complete, json=json)
+    tell_files(what, folder, pictures, found, json=json)
+    waits = {trial.cell.wait for trial in trials} - {one.cell.wait for one in found.repetitions}
+    if found.complete and waits:
+        print(f"not to be had on this pair: {', '.join(sorted(waits))}", file=sys.stderr)
     return found.complete
 
 
 def tell_files(
-    what: str, folder: Path, pictures: Sequence[Path], *, complete: bool, json: bool
+    what: str, folder: Path, pictures: Sequence[Path], found: Any, *, json: bool
 ) -> None:
     """Say, behind the tables, where a run's files are, and whether it was done whole."""
     if json:
-        print(msgspec.json.encode({"folder": str(folder), "complete": complete}).decode())
-        return
-    print(f"{what}: {folder}")
-    for picture in pictures:
-        print(f"  {picture.name}")
-    if not complete:
+        said = {"folder": str(folder), "complete": found.complete}
+        print(msgspec.json.encode(said).decode())
+    else:
+        print(f"{what}: {folder}")
+        for picture in pictures:
+            print(f"  {picture.name}")
+    if found.stopped:
+        print(f"carom: {found.stopped}; above is what was done", file=sys.stderr)
+    elif not found.complete and not json:
         print("interrupted: this is what was done", file=sys.stderr)

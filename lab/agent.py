@@ -7,6 +7,7 @@ measurement. It ends with its stdin, and takes its servers with it.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ class Agent(Resource):
     def __init__(self, host: Host):
         self.host = host
         self._busy = False
-        self._process = host.popen([sys.executable, "-P", "-m", "carom.lab.agent"])
+        self._process = host.popen([host.python, "-P", "-m", "carom.lab.agent"])
 
     def call(self, name: str, **arguments: Any) -> Any:
         """Call, and wait for the result. Raises ExperimentError with what the agent said."""
@@ -64,10 +65,7 @@ class Agent(Resource):
         except BrokenPipeError:
             line = ""
         if not line:
-            raise ExperimentError(
-                f"the lab's agent on {self.host.address} ended (status {self._process.wait()})",
-                hint="its last words are above",
-            )
+            raise self.host.ended(self._process.wait())
         answer = msgspec.json.decode(line, type=Answer)
         if answer.error is not None:
             raise ExperimentError(answer.error, hint=answer.hint)
@@ -88,7 +86,8 @@ class Agent(Resource):
     def close(self) -> None:
         """End the agent."""
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and said so to a call
+            self._process.stdin.close()
         if self._busy:  # an interrupt left it in the middle of a call
             self._process.terminate()
         try:

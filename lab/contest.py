@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shlex
 import sys
@@ -14,13 +13,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from carom.errors import ExperimentError, UsageError
+from carom.errors import UsageError
 from carom.lab.agent import Agent
-from carom.lab.environment import environment
+from carom.lab.hosts import CPUs, course, environments
 from carom.lab.model import Contest, Measurement
 from carom.lab.stats import Estimate, mean, ratio
 from carom.vm.netns import NamespacePair
-from carom.vm.pair import Pair
+from carom.vm.pair import Make, Pair
 
 PORT = 51141
 
@@ -103,26 +102,27 @@ class Judged(NamedTuple):
 
 
 def run(
-    name: str, event: Event, settings: Settings, progress: Callable[[str, int], None]
+    name: str,
+    event: Event,
+    settings: Settings,
+    progress: Callable[[str, int], None],
+    make_pair: Make = NamespacePair,
 ) -> Contest:
     """Measure every subject in every round, each round in an order of its own.
 
-    Ctrl-C keeps what was done. Raises CaromError.
+    Ctrl-C, or a host that is lost, keeps what was done. Raises CaromError.
     """
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     order = random.Random(settings.checked().seed)
     measurements: list[Measurement] = []
-    complete = False
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
-        raise ExperimentError("a contest needs a CPU for either host", hint="this one has one")
     with ExitStack() as stack:
-        pair = stack.enter_context(NamespacePair(bare=event.bare))
+        pair = stack.enter_context(make_pair(bare=event.bare))
         client, server = (stack.enter_context(Agent(host)) for host in (pair.client, pair.server))
-        ground = Ground(pair, client, server, cpus[0], cpus[-1], settings)
-        where = environment(pair.name, pair.driver(), None, pair.offloads())
+        cpus = CPUs.of(pair, client, server).apart()
+        ground = Ground(pair, client, server, *cpus, settings)
+        where, other = environments(pair, client, server)
         event.prepare(ground)
-        try:
+        with course() as going:
             for index in range(settings.repetitions):
                 for subject in order.sample(event.subjects, len(event.subjects)):
                     progress(subject.name, index)
@@ -131,9 +131,6 @@ def run(
                             subject=subject.name, index=index, figures=subject.measure(ground)
                         )
                     )
-            complete = True
-        except KeyboardInterrupt:
-            pass
     return Contest(
         experiment=name,
         started=started,
@@ -141,7 +138,9 @@ def run(
         command=shlex.join(["carom", *sys.argv[1:]]),
         settings=msgspec.to_builtins(settings),
         environment=where,
-        complete=complete,
+        client_environment=other,
+        complete=going.complete,
+        stopped=going.stopped,
         measurements=measurements,
     )
 

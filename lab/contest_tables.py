@@ -24,6 +24,7 @@ def show(contest: Contest, bars: Sequence[Bar], console: Console) -> None:
     console.print(
         f"{rounds} interleaved rounds, 95 % intervals (Student's t; ratios paired by round). "
         f"Pair {where.pair}: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
+        f"{words.client(contest.client_environment)}"
     )
 
 

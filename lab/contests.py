@@ -189,7 +189,7 @@ LOAD = Event(
 def _met(ground: Ground, arguments: tuple[str, ...]) -> Iterator[None]:
     """The client's end has a program where the server's is native: a veth wants one on both."""
     with contextlib.ExitStack() as stack:
-        if "native" in arguments:
+        if "native" in arguments and ground.pair.client.driver() == "veth":
             interface = ground.pair.client.interface
             stack.enter_context(_attached(ground.client, interface, "pass", "native"))
         yield

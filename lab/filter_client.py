@@ -20,15 +20,18 @@ _GIVE_UP = 60.0  # seconds after the last packet
 _QUIET = 0.02  # seconds for replies to GETs that were asked again
 
 
-def fill(address: str, port: int, choice: Choice, rate: float, pid: int, cpu: int) -> Filled:
+def fill(
+    address: str, port: int, choice: Choice, rate: float, pid: int | None, cpu: int
+) -> Filled:
     """Go through a behaviour of PUTs of 1 after a `reset`, towards the server `pid`.
 
+    Without a pid the server is on another machine, and its CPU time not told.
     Raises ExperimentError when the server replies no more.
     """
     os.sched_setaffinity(0, {cpu})
     sending = _Sending()
     with contextlib.closing(Client(address, port, Options(rate=rate))) as client:
-        server, machine = cpu_time.of_process(pid), cpu_time.of_machine()
+        server, machine = _server_time(pid), cpu_time.of_machine()
         start = time.perf_counter()
         results = [client.run(choice, sending.tell)]
         while results[-1].values[-1] is None:
@@ -36,11 +39,15 @@ def fill(address: str, port: int, choice: Choice, rate: float, pid: int, cpu: in
                 raise ExperimentError(f"{address} port {port} has not replied for {_GIVE_UP:g} s")
             results.append(client.run(_GET))
         wall = time.perf_counter() - start
-        server = cpu_time.of_process(pid) - server
+        server = _server_time(pid) - server
         machine = cpu_time.of_machine() - machine
         time.sleep(_QUIET)
         results.append(client.run(_GET))  # counts what has come late
     return _filled(results, sending.end - start, wall, server, machine)
+
+
+def _server_time(pid: int | None) -> float:
+    return 0.0 if pid is None else cpu_time.of_process(pid)
 
 
 class _Sending:

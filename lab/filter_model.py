@@ -49,7 +49,7 @@ class Filled(msgspec.Struct, kw_only=True, frozen=True):
     """From the first packet to the first reply to a GET after it: all is done."""
     server_cpu_seconds: float
     machine_cpu_seconds: float
-    """All CPUs', the client's sending and other programs included."""
+    """All CPUs' of both hosts, the client's sending and other programs included."""
 
 
 class FilterRun(Filled, kw_only=True, frozen=True):
@@ -128,4 +128,8 @@ class FilterResults(msgspec.Struct, kw_only=True):
     environment: Environment
     complete: bool
     """False when the run was interrupted: what was measured until then is here."""
+    stopped: str | None = None
+    """What ended it before its time, if it was not Ctrl-C."""
+    client_environment: Environment | None = None
+    """The client's, where it differs from the server's."""
     runs: list[FilterRun]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shlex
 import sys
@@ -14,15 +13,14 @@ from contextlib import ExitStack
 
 import msgspec
 
-from carom.errors import ExperimentError
 from carom.lab.agent import Agent
 from carom.lab.behaviours import Choice
-from carom.lab.environment import environment
 from carom.lab.filter_grid import Settings, cells
 from carom.lab.filter_model import SERIES, Filled, FilterCell, FilterResults, FilterRun, Series
+from carom.lab.hosts import CPUs, course, environments
 from carom.protocols.kv import PORT
 from carom.vm.netns import NamespacePair
-from carom.vm.pair import Pair
+from carom.vm.pair import Make, Pair
 
 _AT: dict[Series, tuple[str, ...]] = {
     "userspace": (),
@@ -42,10 +40,7 @@ class Laboratory:
     def __init__(self, pair: Pair, client: Agent, server: Agent, settings: Settings):
         self._pair, self._client, self._server = pair, client, server
         self._settings = settings
-        cpus = sorted(os.sched_getaffinity(0))
-        if len(cpus) < 2:
-            raise ExperimentError("client and server need a CPU each", hint="this host has one")
-        self._client_cpu, self._server_cpu = cpus[0], cpus[-1]
+        self._client_cpu, self._server_cpu = CPUs.of(pair, client, server).apart()
 
     @contextlib.contextmanager
     def serving(self, series: Series) -> Iterator[int]:
@@ -72,18 +67,38 @@ class Laboratory:
         address = self._pair.server.address
         self._client.call("reset", address=address, port=PORT)
         before = self._server.call("arrivals", pid=pid, port=PORT)
-        found = self._client.call(
-            "fill",
-            address=address,
-            port=PORT,
-            behaviour=msgspec.to_builtins(choice),
-            rate=cell.rate,
-            pid=pid,
-            cpu=self._client_cpu,
-        )
+        filled = self._fill(choice, cell.rate, pid)
         after = self._server.call("arrivals", pid=pid, port=PORT)
         rise = {name: count - before[name] for name, count in after.items()}
-        return account(cell, index, msgspec.convert(found, Filled), rise).checked()
+        return account(cell, index, filled, rise).checked()
+
+    def _fill(self, choice: Choice, rate: float, pid: int) -> Filled:
+        """On two machines either tells its own CPU time."""
+        here = self._pair.one_machine
+        before = (0.0, 0.0) if here else self._busy(pid)
+        found = self._client.call(
+            "fill",
+            address=self._pair.server.address,
+            port=PORT,
+            behaviour=msgspec.to_builtins(choice),
+            rate=rate,
+            pid=pid if here else None,
+            cpu=self._client_cpu,
+        )
+        filled = msgspec.convert(found, Filled)
+        if here:
+            return filled
+        server, machine = (now - was for now, was in zip(self._busy(pid), before, strict=True))
+        return msgspec.structs.replace(
+            filled,
+            server_cpu_seconds=server,
+            machine_cpu_seconds=filled.machine_cpu_seconds + machine,
+        )
+
+    def _busy(self, pid: int) -> tuple[float, float]:
+        """CPU time of the server and of its machine, so far."""
+        server: float = self._server.call("cpu_seconds", pids=[pid])
+        return server, self._server.call("machine_cpu_seconds")
 
 
 def account(cell: FilterCell, index: int, filled: Filled, rise: Mapping[str, int]) -> FilterRun:
@@ -112,21 +127,22 @@ def account(cell: FilterCell, index: int, filled: Filled, rise: Mapping[str, int
     )
 
 
-def run(name: str, settings: Settings, progress: Progress) -> FilterResults:
+def run(
+    name: str, settings: Settings, progress: Progress, make_pair: Make = NamespacePair
+) -> FilterResults:
     """Measure every cell of every series in each repetition, in orders of their own.
 
-    Ctrl-C keeps what was done. Raises CaromError.
+    Ctrl-C, or a host that is lost, keeps what was done. Raises CaromError.
     """
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     runs: list[FilterRun] = []
     order = random.Random(settings.checked().seed)
-    complete = False
     with ExitStack() as stack:
-        pair = stack.enter_context(NamespacePair())
+        pair = stack.enter_context(make_pair())
         client, server = (stack.enter_context(Agent(host)) for host in (pair.client, pair.server))
         laboratory = Laboratory(pair, client, server, settings)
-        where = environment(pair.name, pair.driver(), None, pair.offloads())
-        try:
+        where, other = environments(pair, client, server)
+        with course() as going:
             for index in range(settings.repetitions):
                 for series in order.sample(SERIES, len(SERIES)):
                     grid = cells(settings, series, index, knee=name != "filter-throughput")
@@ -134,9 +150,6 @@ def run(name: str, settings: Settings, progress: Progress) -> FilterResults:
                         for cell in order.sample(grid, len(grid)):
                             progress(cell, index)
                             runs.append(laboratory.measure(pid, cell, index))
-            complete = True
-        except KeyboardInterrupt:
-            pass
     return FilterResults(
         experiment=name,
         started=started,
@@ -144,6 +157,8 @@ def run(name: str, settings: Settings, progress: Progress) -> FilterResults:
         command=shlex.join(["carom", *sys.argv[1:]]),
         settings=msgspec.to_builtins(settings),
         environment=where,
-        complete=complete,
+        client_environment=other,
+        complete=going.complete,
+        stopped=going.stopped,
         runs=runs,
     )

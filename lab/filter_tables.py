@@ -160,6 +160,7 @@ def _about(results: FilterResults) -> str:
         f"Published times without their {published_tables.FILTER_START_UP:g} s of start-up, '-' "
         "where what is left is too short to compare. "
         f"Pair {where.pair}: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
+        f"{words.client(results.client_environment)}"
     )
 
 

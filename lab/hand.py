@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,11 +24,14 @@ from carom.include import libbpf, netlink
 from carom.include.bpf import Module
 from carom.lab import cpu_time, filter_client, load, memcached, udp_counts
 from carom.lab.behaviours import Choice as Behaviour
+from carom.lab.environment import environment
 from carom.lab.filter_model import Filled
 from carom.lab.load import Load
 from carom.lab.mix import Choice, Mix, planned
+from carom.lab.model import Environment
 from carom.lab.ping import Options, Ping, ping
 from carom.lab.requests import Plan
+from carom.vm.pair import offloads
 from carom.xdp.link import Link, Mode
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
@@ -42,8 +46,19 @@ class Hand:
     def __init__(self) -> None:
         self._servers: dict[int, subprocess.Popen[str]] = {}
         self._napi: list[int] = []
+        self._receiving: set[str] = set()
         self._stack = contextlib.ExitStack()
         self._attached = contextlib.ExitStack()
+
+    # What the host is
+
+    def cpus(self) -> list[int]:
+        """The CPUs that we may use."""
+        return sorted(os.sched_getaffinity(0))
+
+    def environment(self, pair: str, driver: str, offloads: dict[str, bool]) -> Environment:
+        """The machine, with what the caller knows of its interface."""
+        return environment(pair, driver, None, offloads)
 
     # Clients
 
@@ -88,9 +103,18 @@ class Hand:
         filter_client.reset(address, port)
 
     def fill(
-        self, address: str, port: int, behaviour: dict[str, Any], rate: float, pid: int, cpu: int
+        self,
+        address: str,
+        port: int,
+        behaviour: dict[str, Any],
+        rate: float,
+        pid: int | None,
+        cpu: int,
     ) -> Filled:
-        """Send a key-value server what a behaviour says, until it has done all of it."""
+        """Send a key-value server what a behaviour says, until it has done all of it.
+
+        `pid` is the server's where it runs on this machine.
+        """
         choice = msgspec.convert(behaviour, Behaviour)
         return filter_client.fill(address, port, choice, rate, pid, cpu)
 
@@ -111,13 +135,12 @@ class Hand:
 
     def memcached(self, address: str, port: int, plan: dict[str, Any]) -> int:
         """Start memcached, filled with the values of a plan's keys; its pid."""
-        argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
-        try:
-            server = _start([*argv, "-p", str(port), "-U", str(port)], said=subprocess.DEVNULL)
-        except FileNotFoundError as error:
+        if not shutil.which("memcached"):
             raise ExperimentError(
-                f"{error.filename} is not installed", hint="apt install memcached util-linux"
-            ) from error
+                "memcached is not installed on the server's host", hint="apt install memcached"
+            )
+        argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
+        server = _start([*argv, "-p", str(port), "-U", str(port)], said=subprocess.DEVNULL)
         self._servers[server.pid] = server
         memcached.fill(address, port, msgspec.convert(plan, Plan))
         return server.pid
@@ -173,11 +196,14 @@ class Hand:
         """Let kernel threads on one CPU deal with what an interface receives; None: no threads.
 
         So a host of a namespace pair has a CPU, whose time can be told from its neighbour's. A veth
-        has a thread to give only with GRO on.
+        has a thread to give only with GRO on. The interface is as it was when the agent ends.
         """
-        subprocess.run(["ethtool", "-K", interface, "gro", "on"], capture_output=True, check=False)
-        before = _napi_threads()
         switch = Path(f"/sys/class/net/{interface}/threaded")
+        if interface not in self._receiving:
+            self._receiving.add(interface)
+            self._stack.callback(_receive_as_before, interface, _gro(interface), _text(switch))
+        _set_gro(interface, "on")
+        before = _napi_threads()
         try:
             switch.write_text("0" if cpu is None else "1")
         except OSError as error:
@@ -189,6 +215,10 @@ class Hand:
             self._napi = sorted(_napi_threads() - before) or self._napi
             for pid in self._napi:
                 self.pin(pid, cpu)
+
+    def machine_cpu_seconds(self) -> float:
+        """CPU time that this machine was busy, so far."""
+        return cpu_time.of_machine()
 
     def cpu_seconds(self, pids: list[int]) -> float:
         """CPU time of processes and of what `receive_on` has set apart, so far."""
@@ -217,6 +247,30 @@ def _sink(listener: socket.socket) -> None:
             with connection:
                 while connection.recv_into(buffer):
                     pass
+
+
+def _gro(interface: str) -> bool:
+    said = subprocess.run(["ethtool", "-k", interface], capture_output=True, text=True, check=False)
+    return offloads(said.stdout)["gro"]
+
+
+def _set_gro(interface: str, to: str) -> None:
+    subprocess.run(["ethtool", "-K", interface, "gro", to], capture_output=True, check=False)
+
+
+def _text(switch: Path) -> str:
+    try:
+        return switch.read_text().strip()
+    except OSError:  # no such switch, or of a device that has no use for it
+        return ""
+
+
+def _receive_as_before(interface: str, gro: bool, threaded: str) -> None:
+    with contextlib.suppress(OSError):
+        if threaded:
+            Path(f"/sys/class/net/{interface}/threaded").write_text(threaded)
+    if not gro:
+        _set_gro(interface, "off")
 
 
 def _napi_threads() -> set[int]:

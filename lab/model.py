@@ -112,6 +112,10 @@ class Results(msgspec.Struct, kw_only=True):
     environment: Environment
     complete: bool
     """False when the run was interrupted: what was measured until then is here."""
+    stopped: str | None = None
+    """What ended it before its time, if it was not Ctrl-C."""
+    client_environment: Environment | None = None
+    """The client's, where it differs from the server's."""
     repetitions: list[Repetition]
 
 
@@ -135,4 +139,8 @@ class Contest(msgspec.Struct, kw_only=True):
     settings: dict[str, bool | int | float | str]
     environment: Environment
     complete: bool
+    stopped: str | None = None
+    """What ended it before its time, if it was not Ctrl-C."""
+    client_environment: Environment | None = None
+    """The client's, where it differs from the server's."""
     measurements: list[Measurement]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shlex
 import sys
@@ -17,8 +16,8 @@ import msgspec
 from carom.errors import ExperimentError
 from carom.include.abi import MISSES
 from carom.lab.agent import Agent
-from carom.lab.environment import environment
 from carom.lab.grid import Settings, Trial
+from carom.lab.hosts import CPUs, course, environments
 from carom.lab.model import Repetition, Results, Wait
 from carom.lab.ping import Options, Ping
 from carom.vm.pair import Pair
@@ -38,15 +37,11 @@ class Laboratory:
         self.server = server
         self.mode: str | None = None
         """The mode that XDP was last attached in."""
-        self._cpus = sorted(os.sched_getaffinity(0))
+        self._cpus = CPUs.of(pair, client, server)
 
     def can(self, wait: Wait) -> bool:
-        """Two spinning programs need a CPU each."""
-        return wait != "spin" or len(self._cpus) > 1
-
-    def _cpu(self, wait: Wait) -> tuple[int, int]:
-        """Client's and server's CPU: apart, but where the series is to share one."""
-        return self._cpus[0], self._cpus[0 if wait == "one-cpu" else -1]
+        """Whether these hosts can wait like that."""
+        return self._cpus.can(wait)
 
     def measure(self, trial: Trial, index: int) -> Repetition:
         """Start a server, warm it, ask it, check what was counted, and stop it.
@@ -55,7 +50,7 @@ class Laboratory:
         """
         cell = trial.cell
         wait: Literal["block", "spin"] = "spin" if cell.wait == "spin" else "block"
-        client_cpu, server_cpu = self._cpu(cell.wait)
+        client_cpu, server_cpu = self._cpus.choose(cell.wait)
         ready = self.server.call(
             "serve",
             arguments=[
@@ -147,26 +142,28 @@ def run(
 ) -> Results:
     """Measure every trial in every repetition, each repetition in an order of its own.
 
-    Ctrl-C keeps what was done: the results say that they are not complete. Raises CaromError.
+    Ctrl-C, or a host that is lost, keeps what was done: the results say that they are not
+    complete. Raises CaromError.
     """
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     repetitions: list[Repetition] = []
     order = random.Random(settings.seed)
-    complete = False
     with ExitStack() as stack:
         pair = stack.enter_context(make_pair())
         agents = [stack.enter_context(Agent(host)) for host in (pair.client, pair.server)]
         laboratory = Laboratory(pair, *agents)
-        where = environment(pair.name, pair.driver(), None, pair.offloads())
+        where, client = environments(pair, *agents)
         trials = [trial for trial in trials if laboratory.can(trial.cell.wait)]
-        try:
+        if not trials:
+            raise ExperimentError(
+                "these hosts cannot wait as asked",
+                hint="one-cpu wants both on one machine, spin a CPU for each",
+            )
+        with course() as going:
             for index in range(settings.repetitions):
                 for trial in order.sample(trials, len(trials)):
                     progress(trial, index)
                     repetitions.append(laboratory.measure(trial, index))
-            complete = True
-        except KeyboardInterrupt:
-            pass
     return Results(
         experiment=name,
         started=started,
@@ -174,7 +171,9 @@ def run(
         command=shlex.join(["carom", *sys.argv[1:]]),
         settings=_plain(settings),
         environment=msgspec.structs.replace(where, mode=laboratory.mode),
-        complete=complete,
+        client_environment=client,
+        complete=going.complete,
+        stopped=going.stopped,
         repetitions=repetitions,
     )
 

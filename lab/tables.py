@@ -70,7 +70,7 @@ def notes(results: Results, width: int = 100) -> list[str]:
     where = results.environment
     said.append(
         f"Pair {where.pair}: {where.driver}, {where.mode or 'no'} XDP; Linux {where.kernel};"
-        f" {where.cpus} CPUs, {where.cpu}."
+        f" {where.cpus} CPUs, {where.cpu}.{words.client(results.client_environment)}"
     )
     if width < WIDE:
         said.append(f"With {WIDE} columns or more: p90, stddev, n and every interval.")

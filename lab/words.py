@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from carom.lab.model import Cell, Wait
+from carom.lab.model import Cell, Environment, Wait
 from carom.lab.stats import Estimate
 
 SERIES = {
@@ -74,3 +74,12 @@ def bracket(estimate: Estimate | None, scale: float = 1.0) -> str:
         return "-"
     value, low, high = (None if end is None else times(scale * end) for end in estimate)
     return f"{value} ({low}-{high})" if low and high else f"{value}"
+
+
+def client(where: Environment | None) -> str:
+    """What there is to say of a client that is another machine than the server."""
+    if where is None:
+        return ""
+    return (
+        f" The client: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
+    )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -43,13 +44,13 @@ def deploy(target: Target, folder: str, progress: Callable[[str], None]) -> str:
     python = f"{made}/bin/python"
     if target.run("test", "-e", f"{made}/complete").returncode == 0:
         return python
+    parts = f"{made}.parts-{secrets.token_hex(3)}"
     with tempfile.TemporaryDirectory() as scratch:
         progress("building the wheel")
         wheel = build(Path(scratch))
         for file in (wheel, SOURCE / "vm" / "provision.sh", SOURCE / "vm" / "install.sh"):
             progress(f"sending {file.name} ({file.stat().st_size:,} bytes)")
-            _send(target, file, f"{made}.parts")
-    parts = f"{made}.parts"
+            _send(target, file, parts)
     target.stream("sh", f"{parts}/install.sh", parts, made, progress=progress)
     return python
 

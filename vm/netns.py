@@ -39,6 +39,14 @@ class NamespaceHost:
         """Start a program there, with pipes on stdin and stdout; it dies with this process."""
         return self.namespace.popen(argv)
 
+    def driver(self) -> str:
+        """The network driver of the interface."""
+        return "veth"
+
+    def offloads(self) -> dict[str, bool]:
+        """Offloads of the interface, as ethtool names them."""
+        return offloads(self.namespace.run("ethtool", "-k", INTERFACE))
+
     def ended(self, status: int) -> ExperimentError:
         """What to say of a program there that has ended before it was told to."""
         return ExperimentError(
@@ -84,14 +92,6 @@ class NamespacePair(Resource):
             self.client = NamespaceHost(client, CLIENT)
             self.server = NamespaceHost(server, SERVER)
             self._stack = stack.pop_all()
-
-    def offloads(self) -> dict[str, bool]:
-        """Offloads of the server's end, as ethtool names them."""
-        return offloads(self.server.namespace.run("ethtool", "-k", INTERFACE))
-
-    def driver(self) -> str:
-        """The network driver of the server's interface."""
-        return "veth"
 
     def close(self) -> None:
         """Remove the pair and end what runs in it."""

@@ -33,6 +33,12 @@ class Host(Protocol):
     def python(self) -> str:
         """The Python there that has carom."""
 
+    def driver(self) -> str:
+        """The network driver of the interface."""
+
+    def offloads(self) -> dict[str, bool]:
+        """Offloads of the interface that change what is measured."""
+
     def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
         """Start a program there, with pipes on stdin and stdout; it dies with this process."""
 
@@ -58,12 +64,6 @@ class Pair(Protocol):
     @property
     def server(self) -> Host:
         """The host that answers."""
-
-    def offloads(self) -> dict[str, bool]:
-        """Offloads of the server's interface that change what is measured."""
-
-    def driver(self) -> str:
-        """The network driver of the server's interface."""
 
     def __enter__(self) -> Self:
         """Ready to run programs on."""

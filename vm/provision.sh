@@ -8,7 +8,7 @@ set -eu
 
 packages="python3 python3-venv python3-bpfcc iproute2 ethtool util-linux"
 # What tests run against each other, and beside; in CI alone, for elsewhere the servers would run too.
-servers="memcached nsd"
+servers="memcached nsd openssh-server"
 clients="bind9-dnsutils knot-dnsutils dnsperf libmemcached-tools"
 firewalls="nftables iptables"
 # What builds a box and brings up VMs of it under emulation (./run test-vm).

@@ -9,6 +9,7 @@ refused, unless its entry says `host_keys = "accept-new"`; nothing is ever asked
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -34,12 +35,13 @@ PORT = "51141"  # of the experiments, so that a firewall's word on it is heard e
 _HERE = Path(__file__).resolve().parent
 _FAILED = 255  # ssh's own status; any other is the program's
 _AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n -- "$@"; fi'
+_LOOK = 'id -u; ls /sys/class/net; ip -4 -o addr show dev "$1"'
 _OPTIONS = (
     "BatchMode=yes",
     "ConnectTimeout=10",
     "ServerAliveInterval=3",
     "ServerAliveCountMax=3",  # a dead connection is told after 9 seconds
-    "ControlMaster=no",  # a connection of its own: it ends with what runs over it
+    "ControlMaster=no",  # a connection of its own, which ends with what runs over it
     "ControlPath=none",
     "ClearAllForwardings=yes",
     "ForwardAgent=no",
@@ -104,12 +106,11 @@ class SSHHost:
             ("-p", its.port),
             ("-J", its.jump),
         ):
-            if value is not None:
-                argv += [flag, str(Path(value).expanduser()) if flag in "-F-i" else str(value)]
+            argv += [] if value is None else [flag, str(value)]
         keys = "yes" if its.host_keys == "known" else "accept-new"
         options = [*_OPTIONS, f"StrictHostKeyChecking={keys}"]
         if its.known_hosts is not None:
-            options.append(f'UserKnownHostsFile="{Path(its.known_hosts).expanduser()}"')
+            options.append(f'UserKnownHostsFile="{its.known_hosts}"')
         for option in options:
             argv += ["-o", option]
         return [*argv, "--", its.host, command]
@@ -135,11 +136,19 @@ class SSHHost:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env=_asks_nothing(),
         )
 
     def run(self, *argv: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run a program there to its end. Raises HostError when it could not be started."""
-        done = subprocess.run(self.argv(argv), input=input, capture_output=True, check=False)
+        done = subprocess.run(
+            self.argv(argv),
+            input=input,
+            capture_output=True,
+            check=False,
+            start_new_session=True,
+            env=_asks_nothing(),
+        )
         self._check_started(done)
         return done
 
@@ -154,6 +163,7 @@ class SSHHost:
             text=True,
             errors="replace",
             start_new_session=True,
+            env=_asks_nothing(),
         ) as process:
             assert process.stdout
             try:
@@ -172,7 +182,7 @@ class SSHHost:
 
     def ended(self, status: int) -> ExperimentError:
         """What to say of a program there that has ended before it was told to."""
-        if status in (_FAILED, -15):
+        if status == _FAILED or status < 0:
             return UnreachableError(
                 f"the connection to the {self} broke",
                 hint="is it up, and the way to it? what ran there ends by itself",
@@ -184,9 +194,11 @@ class SSHHost:
 
     def check(self) -> None:
         """See that it lets us in and has the interface with its address. Raises HostError."""
-        done = self.run("sh", "-c", 'id -u; ls /sys/class/net; ip -4 -o addr show dev "$1"', "sh",
-                        self.interface)  # fmt: skip
-        user, *rest = done.stdout.decode().splitlines() or ["?"]
+        done = self.run("sh", "-c", _LOOK, "sh", self.interface)
+        user, *rest = done.stdout.decode(errors="replace").splitlines() or [""]
+        if not user.isdecimal():
+            said = (user or done.stderr.decode(errors="replace")).strip()
+            raise LoginError(f"the {self} has no shell for us: {said}")
         if user != "0":
             raise LoginError(
                 f"on the {self} we are not root", hint="log in as root, or leave sudo = false out"
@@ -216,8 +228,16 @@ class SSHHost:
                 hint="leave `python` out, and carom is put there",
             )
 
-    def ethtool(self, flag: str) -> str:
-        """What ethtool says of the interface. Raises HostError."""
+    def driver(self) -> str:
+        """The network driver of the interface. Raises HostError."""
+        found = re.search(r"^driver: (\S+)", self._ethtool("-i"), re.MULTILINE)
+        return found[1] if found else "unknown"
+
+    def offloads(self) -> dict[str, bool]:
+        """Offloads of the interface, as ethtool names them. Raises HostError."""
+        return offloads(self._ethtool("-k"))
+
+    def _ethtool(self, flag: str) -> str:
         done = self.run("ethtool", flag, self.interface)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
@@ -249,13 +269,13 @@ class SSHPair(Resource):
             host.check()
             host.deploy(progress)
         self._check_path()
-        self._driver = re.findall(r"^driver: (\S+)", server.ethtool("-i"), re.MULTILINE)
 
     def _check_path(self) -> None:
         """Whether a datagram gets there and back, on the interfaces that were named."""
         text = (_HERE / "reach.py").read_text()
         server, client = self.server, self.client
-        with _ended(server.popen([server.python, "-c", text, "listen", server.address, PORT])) as one:
+        listen = [server.python, "-c", text, "listen", server.address, PORT]
+        with _ended(server.popen(listen)) as one:
             assert one.stdout
             if one.stdout.readline() != "ready\n":
                 raise HostError(
@@ -272,16 +292,13 @@ class SSHPair(Resource):
                 hint=f"do these interfaces face each other? does a firewall stop UDP port {PORT}?",
             )
 
-    def offloads(self) -> dict[str, bool]:
-        """Offloads of the server's end, as ethtool names them."""
-        return offloads(self.server.ethtool("-k"))
-
-    def driver(self) -> str:
-        """The network driver of the server's interface."""
-        return self._driver[0] if self._driver else "unknown"
-
     def close(self) -> None:
         """Nothing: what runs there ends with its connection."""
+
+
+def _asks_nothing() -> dict[str, str]:
+    """Nor does a jump host's ssh, which knows nothing of BatchMode; it has no terminal either."""
+    return {**os.environ, "SSH_ASKPASS_REQUIRE": "never"}
 
 
 @contextlib.contextmanager

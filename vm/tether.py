@@ -23,8 +23,6 @@ _STDOUT = 1
 
 def main(argv: list[str]) -> int:
     """Run it to its end or to that of the connection; its exit status as a shell tells it."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
     try:
         child = subprocess.Popen(argv, start_new_session=True, preexec_fn=_end_with_us)
     except OSError as error:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pairs there are, by what `--on` says: `netns`, or a file that names two machines."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from carom.errors import UsageError
+from carom.vm.netns import NamespacePair
+from carom.vm.pair import Make, Pair
+from carom.vm.ssh import Machine, SSHHost, SSHPair
+
+_PATHS = ("identity", "config", "known_hosts")
+
+
+class Machines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pair's file: a table for each machine."""
+
+    client: Machine
+    server: Machine
+
+
+def make(on: str) -> Make:
+    """What makes the pair of that name. Raises UsageError."""
+    if on == "netns":
+        return NamespacePair
+    if on.endswith(".toml"):
+        return functools.partial(_ssh, read(Path(on)))
+    raise UsageError(
+        f"there is no pair {on!r}", hint="there are netns, and files that end in .toml"
+    )
+
+
+def read(path: Path) -> Machines:
+    """The machines of a file. Raises UsageError that names the key that is wrong."""
+    try:
+        found = msgspec.convert(tomllib.loads(path.read_text()), Machines)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}", hint="it names two machines: see docs/pairs.md"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"{path}: {_said(str(error))}", hint="docs/pairs.md has what there is"
+        ) from error
+    return Machines(
+        client=_checked(path, "client", found.client),
+        server=_checked(path, "server", found.server),
+    )
+
+
+def _said(error: str) -> str:
+    """What msgspec says, with the key as a reader of TOML would write it."""
+    what, _, where = error.partition(" - at `$.")
+    return f"{where.rstrip('`')}: {what}" if where else what
+
+
+def _checked(path: Path, role: str, machine: Machine) -> Machine:
+    """The same, with files that it names beside the file itself."""
+
+    def wrong(key: str, hint: str) -> UsageError:
+        return UsageError(f"{path}: {role}.{key} cannot be {getattr(machine, key)!r}", hint=hint)
+
+    try:
+        ipaddress.IPv4Address(machine.address)
+    except ValueError as error:
+        raise wrong("address", "the IPv4 address of `interface`: 198.18.0.1") from error
+    if machine.port is not None and not 1 <= machine.port <= 65_535:
+        raise wrong("port", "1 to 65535")
+    if not machine.host or machine.host.startswith("-"):
+        raise wrong("host", "a name or an address, as ssh takes it")
+    if not re.fullmatch(r"[^/\s-][^/\s]{0,14}", machine.interface):
+        raise wrong("interface", "as `ip link` shows it there: eth1")
+    if not machine.folder.startswith("/"):
+        raise wrong("folder", "a path from the root")
+    beside: dict[str, Any] = {
+        key: str(path.parent / Path(value).expanduser())
+        for key in _PATHS
+        if (value := getattr(machine, key)) is not None
+    }
+    return msgspec.structs.replace(machine, **beside)
+
+
+def _ssh(machines: Machines, *, bare: bool = False) -> Pair:
+    """Two machines. `bare` they are: no program of ours waits on the client's interface."""
+    return SSHPair(
+        SSHHost("client", machines.client), SSHHost("server", machines.server), _tell
+    )
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
