@@ -49,17 +49,17 @@ def contained(work: Callable[[], int]) -> int:
         raise HostError(f"no namespaces to be had: {os.strerror(ctypes.get_errno())}")
     sys.stdout.flush()
     sys.stderr.flush()
-    parent = os.getpid()
     pid = os.fork()
     if not pid:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        os._exit(_first(work, parent))
+        os._exit(_first(work))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells both
     signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return 128 - status if status < 0 else status
 
 
-def _first(work: Callable[[], int], parent: int) -> int:
+def _first(work: Callable[[], int]) -> int:
     """What the first process does; it may not raise."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -92,6 +92,7 @@ def furnish(place: Path) -> None:
         shutil.rmtree(mine, ignore_errors=True)
         mine.mkdir(parents=True)
         _run("mount", "--bind", str(mine), folder)
+    Path("/var/lib/libvirt/images").mkdir(mode=0o711)  # where Vagrant's pool is
     for name, text in _SETTINGS.items():
         Path("/etc/libvirt", name).write_text(text)
     _run("ip", "link", "set", "lo", "up")

@@ -141,9 +141,11 @@ def _stream(argv: list[str], failure: str, settings: Mapping[str, str] | None = 
     try:
         status = subprocess.call(argv, cwd=folder(), env=environment, stdout=sys.stderr)
     except FileNotFoundError as error:
-        raise HostError(f"{error.filename} is not installed", hint=f"apt install {_PACKAGES}") from error
+        raise _not_installed(error) from error
     if status:
-        raise HostError(f"{failure} ({argv[0]} ended with {status})", hint="the reason stands above")
+        raise HostError(
+            f"{failure} ({argv[0]} ended with {status})", hint="the reason stands above"
+        )
 
 
 def _vagrant(*argv: str) -> str:
@@ -153,7 +155,7 @@ def _vagrant(*argv: str) -> str:
             ["vagrant", *argv], cwd=folder(), capture_output=True, text=True, check=False
         )
     except FileNotFoundError as error:
-        raise HostError("vagrant is not installed", hint=f"apt install {_PACKAGES}") from error
+        raise _not_installed(error) from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         raise HostError(
@@ -162,6 +164,10 @@ def _vagrant(*argv: str) -> str:
             details=said,
         )
     return done.stdout
+
+
+def _not_installed(error: FileNotFoundError) -> HostError:
+    return HostError(f"{error.filename} is not installed", hint=f"apt install {_PACKAGES}")
 
 
 def parse_config(text: str) -> dict[str, dict[str, str]]:

@@ -40,7 +40,8 @@ def check_cache(found: Results) -> list[str]:
                 wrong.append(f"{series}: RTT does not fall from a hit rate of {low:g} to {high:g}")
     for one in found.repetitions:
         if one.counted_hits != one.planned_hits:
-            wrong.append(f"{one.cell.series}: {one.planned_hits} hits planned, {one.counted_hits}")
+            counts = f"{one.planned_hits} hits planned, {one.counted_hits} counted"
+            wrong.append(f"{one.cell.series}: {counts}")
     return wrong
 
 

@@ -61,7 +61,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except CaromError as error:
-        print(f"test-vm: {error}" + (f"\n  hint: {error.hint}" if error.hint else ""), file=sys.stderr)
+        print(f"test-vm: {error}\n  hint: {error.hint or 'none'}", file=sys.stderr)
         return 1
     return status
 
