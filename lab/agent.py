@@ -11,6 +11,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from carom.lab.requests import Plan
 from carom.vm.pair import Host
 
 _STOP_PATIENCE = 10.0  # seconds for an agent to end when told to
+_BEATS = 6  # words in the time after which silence would be taken for the lab's end
 
 
 def main() -> None:
@@ -33,6 +35,8 @@ def main() -> None:
     hand = Hand()
     try:
         for line in sys.stdin:
+            if line == "\n":  # only to say that the lab is there
+                continue
             order = msgspec.json.decode(line, type=Request)
             try:
                 answer = Answer(getattr(hand, order.call)(**order.arguments))
@@ -50,15 +54,32 @@ class Agent(Resource):
     def __init__(self, host: Host):
         self.host = host
         self._busy = False
-        self._process = host.popen([host.python, "-P", "-m", "carom.lab.agent"])
+        argv = [host.python, "-P", "-m", "carom.lab.agent"]
+        self._process = host.popen(argv, listens=True)
+        self._speaking = threading.Lock()
+        self._closing = threading.Event()
+        if host.silence:
+            beats = (host.silence / _BEATS,)
+            threading.Thread(target=self._beat, args=beats, daemon=True).start()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin
+        with self._speaking:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def _beat(self, every: float) -> None:
+        """Say that the lab is still there, whatever the agent is busy with."""
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended, or was closed
+            while not self._closing.wait(every):
+                self._say("")
 
     def call(self, name: str, **arguments: Any) -> Any:
         """Call, and wait for the result. Raises ExperimentError with what the agent said."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin and stdout
+        stdout = self._process.stdout
+        assert stdout
         try:
-            stdin.write(msgspec.json.encode(Request(name, arguments)).decode() + "\n")
-            stdin.flush()
+            self._say(msgspec.json.encode(Request(name, arguments)).decode())
             self._busy = True
             line = stdout.readline()
             self._busy = False
@@ -86,7 +107,8 @@ class Agent(Resource):
     def close(self) -> None:
         """End the agent."""
         assert self._process.stdin and self._process.stdout
-        with contextlib.suppress(BrokenPipeError):  # it has ended, and said so to a call
+        self._closing.set()
+        with contextlib.suppress(BrokenPipeError), self._speaking:  # it may have ended
             self._process.stdin.close()
         if self._busy:  # an interrupt left it in the middle of a call
             self._process.terminate()

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import importlib.metadata
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -20,9 +22,8 @@ from carom.errors import HostError
 SOURCE = Path(__file__).resolve().parent.parent
 """Where this file is a link's target, the repository."""
 
-_LEFT_OUT = shutil.ignore_patterns(
-    ".*", "build", "*.egg-info", "results", "__pycache__", "tests", "docs"
-)
+_LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__")
+_BESIDE_ROOMS = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "LICENSES")
 
 
 class Target(Protocol):
@@ -65,21 +66,30 @@ def label() -> str:
 
 
 def _files() -> Iterator[Path]:
-    if not (SOURCE / "setup.cfg").exists():
+    """All that the wheel is made of."""
+    setup = configparser.ConfigParser()
+    if not setup.read(SOURCE / "setup.cfg"):
         raise HostError(
             "there is no source here to make a wheel of: carom was installed as one",
             hint="run it from its repository, or name by `python` one there that has carom",
         )
-    for folder, folders, names in os.walk(SOURCE):
-        left_out = _LEFT_OUT(folder, [*folders, *names])
-        folders[:] = sorted(set(folders) - left_out)
-        yield from (Path(folder, name) for name in sorted(set(names) - left_out))
+    rooms = re.findall(r"= (\w+)$", setup["options"]["package_dir"], re.MULTILINE)
+    for part in (*_BESIDE_ROOMS, *rooms):
+        for folder, folders, names in os.walk(SOURCE / part):
+            left_out = _LEFT_OUT(folder, [*folders, *names])
+            folders[:] = sorted(set(folders) - left_out)
+            yield from (Path(folder, name) for name in sorted(set(names) - left_out))
+        if (SOURCE / part).is_file():
+            yield SOURCE / part
 
 
 def build(folder: Path) -> Path:
     """The wheel of this source, built from a copy: a build leaves files beside what it builds."""
     copy = folder / "source"
-    shutil.copytree(SOURCE, copy, ignore=_LEFT_OUT)
+    for path in _files():
+        to = copy / path.relative_to(SOURCE)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, to)
     how = ("--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pip", "wheel", *how, "--wheel-dir", folder, copy],

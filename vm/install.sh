@@ -7,6 +7,11 @@
 set -eu
 parts=$1 made=$2
 
+pip() {
+    "$made/bin/python" -P -m pip install --quiet --disable-pip-version-check \
+        --root-user-action ignore "$@"
+}
+
 mkdir -p "${made%/*}"
 exec 9>"${made%/*}/lock"
 flock 9 # two labs may come at once
@@ -16,8 +21,9 @@ if [ ! -e "$made/complete" ]; then
     echo "making $made"
     rm -rf "$made"
     /usr/bin/python3 -m venv --system-site-packages "$made"
-    wheel=$(echo "$parts"/*.whl)
-    "$made/bin/python" -P -m pip install --quiet --disable-pip-version-check "carom[lab] @ file://$wheel"
+    # This one, whatever the distribution's Python has; then what it requires.
+    pip --no-deps --ignore-installed "$parts"/*.whl
+    pip "carom[lab]"
     touch "$made/complete"
 fi
 rm -rf "$parts"

@@ -30,12 +30,13 @@ class NamespaceHost:
 
     interface = INTERFACE
     python = sys.executable
+    silence = 0.0
 
     def __init__(self, namespace: Namespace, address: str):
         self.namespace = namespace
         self.address = address
 
-    def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+    def popen(self, argv: Sequence[str], *, listens: bool = False) -> subprocess.Popen[str]:
         """Start a program there, with pipes on stdin and stdout; it dies with this process."""
         return self.namespace.popen(argv)
 

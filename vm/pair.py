@@ -39,8 +39,15 @@ class Host(Protocol):
     def offloads(self) -> dict[str, bool]:
         """Offloads of the interface that change what is measured."""
 
-    def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
-        """Start a program there, with pipes on stdin and stdout; it dies with this process."""
+    @property
+    def silence(self) -> float:
+        """After so many seconds without a word a program that `listens` is ended; 0: never."""
+
+    def popen(self, argv: Sequence[str], *, listens: bool = False) -> subprocess.Popen[str]:
+        """Start a program there, with pipes on stdin and stdout; it dies with this process.
+
+        One that `listens` is to be told something on stdin all the time, if only empty lines.
+        """
 
     def ended(self, status: int) -> ExperimentError:
         """What to say of a program there that has ended before it was told to."""

@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import socket
 import sys
+from typing import NoReturn
 
 WORD = b"carom, are you there?"
 TRIES = 6
 PATIENCE = 0.5  # seconds for each
-ASKER = 60.0  # seconds for who asks to log in: emulated machines take their time
 
 
-def listen(address: str, port: str) -> int:
-    """Reply to the first datagrams that say the word, until stdin ends."""
+def listen(address: str, port: str) -> NoReturn:
+    """Reply to datagrams that say the word."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.bind((address, int(port)))
         print("ready", flush=True)
-        one.settimeout(ASKER)
         while True:
             word, asker = one.recvfrom(2048)
             if word == WORD:
                 one.sendto(word, asker)
-                return 0
 
 
 def ask(interface: str, address: str, server: str, port: str) -> int:
@@ -36,6 +34,7 @@ def ask(interface: str, address: str, server: str, port: str) -> int:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         one.bind((address, 0))
         one.settimeout(PATIENCE)
+        reason: object = "other bytes came back"
         for _ in range(TRIES):
             try:
                 one.sendto(WORD, (server, int(port)))

@@ -39,8 +39,8 @@ _LOOK = 'id -u; ls /sys/class/net; ip -4 -o addr show dev "$1"'
 _OPTIONS = (
     "BatchMode=yes",
     "ConnectTimeout=10",
-    "ServerAliveInterval=3",
-    "ServerAliveCountMax=3",  # a dead connection is told after 9 seconds
+    "ServerAliveInterval=5",
+    "ServerAliveCountMax=3",  # a dead connection is told after 15 seconds
     "ControlMaster=no",  # a connection of its own, which ends with what runs over it
     "ControlPath=none",
     "ClearAllForwardings=yes",
@@ -85,6 +85,8 @@ class SSHHost:
     `name` is what messages call it: `client` or `server`.
     """
 
+    silence = 30.0
+
     def __init__(self, name: str, machine: Machine):
         self.name = name
         self.machine = machine
@@ -123,13 +125,15 @@ class SSHHost:
         become = ["sh", "-c", _AS_ROOT, "sh"] if self.machine.sudo else []
         return self.ssh("exec " + shlex.join([*become, *argv]))
 
-    def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+    def popen(self, argv: Sequence[str], *, listens: bool = False) -> subprocess.Popen[str]:
         """Start a program there, with pipes on stdin and stdout; it dies with the connection.
 
-        And that dies with the thread that started it; a terminal's Ctrl-C misses it.
+        And that dies with the thread that started it; a terminal's Ctrl-C misses it. A connection
+        that is cut is noticed there by one that `listens`, which then is told nothing more.
         """
         tether = (_HERE / "tether.py").read_text()
-        there = self.argv([self.python, "-c", tether, *argv])
+        silence = self.silence if listens else 0.0
+        there = self.argv([self.python, "-I", "-c", tether, str(silence), *argv])
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", *there],
             stdin=subprocess.PIPE,
@@ -177,7 +181,7 @@ class SSHHost:
             raise _refused(self, last)
         if process.returncode:
             raise HostError(
-                f"{self} cannot be set up: {last}", hint="what it said before stands above"
+                f"the {self} cannot be set up: {last}", hint="what it said before stands above"
             )
 
     def ended(self, status: int) -> ExperimentError:
@@ -198,7 +202,10 @@ class SSHHost:
         user, *rest = done.stdout.decode(errors="replace").splitlines() or [""]
         if not user.isdecimal():
             said = (user or done.stderr.decode(errors="replace")).strip()
-            raise LoginError(f"the {self} has no shell for us: {said}")
+            raise LoginError(
+                f"a shell on the {self} does not do as it is told: {said}",
+                hint="it must let us run commands, and print nothing of its own (~/.bashrc?)",
+            )
         if user != "0":
             raise LoginError(
                 f"on the {self} we are not root", hint="log in as root, or leave sudo = false out"
@@ -274,7 +281,7 @@ class SSHPair(Resource):
         """Whether a datagram gets there and back, on the interfaces that were named."""
         text = (_HERE / "reach.py").read_text()
         server, client = self.server, self.client
-        listen = [server.python, "-c", text, "listen", server.address, PORT]
+        listen = [server.python, "-I", "-c", text, "listen", server.address, PORT]
         with _ended(server.popen(listen)) as one:
             assert one.stdout
             if one.stdout.readline() != "ready\n":
@@ -283,7 +290,7 @@ class SSHPair(Resource):
                     hint="the reason stands above",
                 )
             where = (client.interface, client.address, server.address, PORT)
-            done = client.run(client.python, "-c", text, "ask", *where)
+            done = client.run(client.python, "-I", "-c", text, "ask", *where)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             raise HostError(

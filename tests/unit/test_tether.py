@@ -21,9 +21,12 @@ HASTY = TEXT.replace("PATIENCE = 15.0", "PATIENCE = 0.3")
 DEADLINE = 30.0
 
 
-def start(*program: str, text: str = TEXT, **streams: int) -> subprocess.Popen[str]:
+def start(
+    *program: str, text: str = TEXT, silence: float = 0, **streams: int
+) -> subprocess.Popen[str]:
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, **streams}
-    return subprocess.Popen([sys.executable, "-c", text, *program], text=True, **streams)  # type: ignore[call-overload,no-any-return]
+    argv = [sys.executable, "-c", text, str(silence), *program]
+    return subprocess.Popen(argv, text=True, **streams)  # type: ignore[call-overload,no-any-return]
 
 
 def alive(pid: int) -> bool:
@@ -82,13 +85,39 @@ def test_the_connection_closes() -> None:
     ours, theirs = socket.socketpair()
     process = start("sh", "-c", FAMILY, stdin=theirs.fileno(), stdout=theirs.fileno())
     theirs.close()
-    pids = [int(one) for one in ours.makefile().readline().split()]
+    pids = [int(one) for one in ours.recv(100).split()]
     ours.shutdown(socket.SHUT_WR)  # the end of stdin, as ssh passes it on
     time.sleep(0.3)
     assert all(map(alive, pids))
     ours.close()
     until(lambda: not any(map(alive, pids)))
     process.wait(DEADLINE)
+
+
+def test_words_come_through() -> None:
+    with start("sh", "-c", "read line; echo $line; cat; exit 3", silence=60) as process:
+        assert process.stdin and process.stdout
+        print("first", file=process.stdin, flush=True)
+        assert process.stdout.readline() == "first\n"
+        assert process.communicate("the rest", timeout=DEADLINE)[0] == "the rest"
+    assert process.returncode == 3
+
+
+def test_the_connection_is_cut() -> None:
+    """Nothing closes, but nothing comes any more; before, words had kept it alive."""
+    with start("sh", "-c", FAMILY, silence=1.0) as process:
+        assert process.stdin and process.stdout
+        pids = [int(one) for one in process.stdout.readline().split()]
+        for _ in range(6):
+            time.sleep(0.25)
+            print(file=process.stdin, flush=True)
+        assert all(map(alive, pids))
+        until(lambda: not any(map(alive, pids)))
+
+
+def test_silence_after_the_end_of_stdin_is_no_sign() -> None:
+    with start("sh", "-c", "cat; sleep 0.6; echo done", silence=0.2) as process:
+        assert process.communicate("", timeout=DEADLINE)[0] == "done\n"
 
 
 def test_what_it_left_goes_when_it_ends() -> None:
