@@ -82,9 +82,7 @@ def status(json: Json = False) -> None:
             print(f"{one.name}: {one.trouble}", file=sys.stderr)
 
 
-@vm_app.command(
-    "run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
-)
+@vm_app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(
     context: typer.Context,
     what: Annotated[

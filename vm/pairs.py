@@ -96,9 +96,7 @@ def _checked(path: Path, role: str, machine: Machine) -> Machine:
 
 def _ssh(machines: Machines, *, bare: bool = False) -> Pair:
     """Two machines. `bare` they are: no program of ours waits on the client's interface."""
-    return SSHPair(
-        SSHHost("client", machines.client), SSHHost("server", machines.server), _tell
-    )
+    return SSHPair(SSHHost("client", machines.client), SSHHost("server", machines.server), _tell)
 
 
 def _vagrant(*, bare: bool = False) -> Pair:

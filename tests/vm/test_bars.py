@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from unit import fake_results as fake
+from vm.bars import check_bounce, check_cache
 
 from carom.lab.model import Cell, Repetition, Results
-from vm.bars import check_bounce, check_cache
+from unit import fake_results as fake
 
 
 def blocking(cells: list[Cell]) -> list[Cell]:
@@ -43,7 +43,7 @@ def test_xdp_has_to_be_native_and_faster(bounce: Results) -> None:
     ]
     mode, slower = check_bounce(bounce)
     assert mode == "XDP was attached in mode generic"
-    assert slower.startswith("XDP takes 120 us (p50), userspace 8")
+    assert slower.startswith("XDP takes 120 us (p50), userspace 9")
 
 
 def test_round_trips_have_to_fall_with_the_hit_rate(cache: Results) -> None:

@@ -147,9 +147,7 @@ def test_what_is_missing_is_said_with_what_to_install(
     assert hint in str(caught.value.hint)
 
 
-def test_nothing_is_missing(
-    tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_missing(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tools, "vagrant", PLUGIN)
     install(tools, "qemu-system-x86_64")
     (tmp_path / "socket").touch()

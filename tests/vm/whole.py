@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from vm.bars import check_bounce, check_cache
+
 from carom.errors import CaromError, HostError
 from carom.lab import results
 from carom.vm import emulated
-from vm.bars import check_bounce, check_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "build" / "vm"
