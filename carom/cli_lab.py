@@ -158,9 +158,7 @@ def _filter_settings(names: list[str], given: dict[str, Any], *, short: bool, fu
     return settings_of(names[0], given, short=short, full=full)
 
 
-def _run_filters(
-    names: list[str], settings: Any, output: Path, json: bool, make_pair: Any
-) -> bool:
+def _run_filters(names: list[str], settings: Any, output: Path, json: bool, make_pair: Any) -> bool:
     from carom.cli_lab_filters import name_of, run_filters
     from carom.lab.filter_grid import total
 

@@ -20,9 +20,7 @@ _GIVE_UP = 60.0  # seconds after the last packet
 _QUIET = 0.02  # seconds for replies to GETs that were asked again
 
 
-def fill(
-    address: str, port: int, choice: Choice, rate: float, pid: int | None, cpu: int
-) -> Filled:
+def fill(address: str, port: int, choice: Choice, rate: float, pid: int | None, cpu: int) -> Filled:
     """Go through a behaviour of PUTs of 1 after a `reset`, towards the server `pid`.
 
     Without a pid the server is on another machine, and its CPU time not told.

@@ -60,9 +60,7 @@ def environments(
 
 def _environment(pair: Pair, agent: Agent) -> Environment:
     host = agent.host
-    said = agent.call(
-        "environment", pair=pair.name, driver=host.driver(), offloads=host.offloads()
-    )
+    said = agent.call("environment", pair=pair.name, driver=host.driver(), offloads=host.offloads())
     return msgspec.convert(said, Environment)
 
 

@@ -80,6 +80,4 @@ def client(where: Environment | None) -> str:
     """What there is to say of a client that is another machine than the server."""
     if where is None:
         return ""
-    return (
-        f" The client: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
-    )
+    return f" The client: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."

@@ -47,8 +47,9 @@ def ask(interface: str, address: str, server: str, port: str) -> int:
 
 
 if __name__ == "__main__":
-    words = {"listen": listen, "ask": ask}
     try:
-        sys.exit(words[sys.argv[1]](*sys.argv[2:]))
+        if sys.argv[1] == "listen":
+            listen(*sys.argv[2:])
+        sys.exit(ask(*sys.argv[2:]))
     except OSError as error:
         sys.exit(str(error))

@@ -270,8 +270,8 @@ class VagrantPair(SSHPair):
             with ThreadPoolExecutor(len(hosts)) as both:  # on slow machines, half the time
                 list(both.map(lambda host: host.deploy(progress), hosts))
             super().__init__(client, server, progress)
-            if self.driver() not in ("virtio_net", "unknown"):
-                progress(f"warning: {self.driver()} has no native XDP: {NO_NATIVE_XDP}")
+            if server.driver() != "virtio_net":
+                progress(f"warning: {NO_NATIVE_XDP}")
             self._stack = stack.pop_all()
 
     def close(self) -> None:

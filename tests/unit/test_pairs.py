@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_no_file(file: Path) -> None:
 
 
 def _options(argv: list[str]) -> list[str]:
-    return [value for flag, value in zip(argv, argv[1:], strict=False) if flag == "-o"]
+    return [value for flag, value in itertools.pairwise(argv) if flag == "-o"]
 
 
 def test_ssh_is_told_what_the_file_says() -> None:

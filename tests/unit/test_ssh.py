@@ -67,7 +67,7 @@ def test_a_host_as_it_must_be(ssh: Path) -> None:
 
 @needs_root
 def test_no_way_to_become_root(ssh: Path) -> None:
-    with pytest.raises(LoginError, match="cannot become root: .*sudo"):
+    with pytest.raises(LoginError, match=r"cannot become root: .*sudo"):
         _here(ssh, NOBODY).check()
 
 
@@ -106,7 +106,7 @@ def test_another_interface(ssh: Path, interface: str, address: str, words: str) 
 def test_a_python_without_carom(ssh: Path) -> None:
     _here(ssh)
     machine = Machine(host="h", interface="lo", address="127.0.0.1", python="/bin/false")
-    with pytest.raises(HostError, match="/bin/false of the server .* cannot run carom's lab"):
+    with pytest.raises(HostError, match=r"/bin/false of the server .* cannot run carom's lab"):
         SSHHost("server", machine).deploy(print)
 
 

@@ -48,9 +48,7 @@ def test_the_end_of_stdin_is_the_programs_own_business() -> None:
     assert done[0].strip() == "4"
 
 
-@pytest.mark.parametrize(
-    ("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("exit 0", 0)]
-)
+@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("exit 0", 0)])
 def test_status(script: str, status: int) -> None:
     with start("sh", "-c", script) as process:
         assert process.wait(DEADLINE) == status
