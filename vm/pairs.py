@@ -97,14 +97,11 @@ def _checked(path: Path, role: str, machine: Machine) -> Machine:
 def _ssh(machines: Machines, *, bare: bool = False) -> Pair:
     """Two machines. `bare` they are: no program of ours waits on the client's interface."""
     return SSHPair(SSHHost("client", machines.client), SSHHost("server", machines.server), _tell)
-<<<<<<< HEAD
 
 
 def _vagrant(*, bare: bool = False) -> Pair:
     """The pair of VMs, likewise."""
     return VagrantPair(_tell)
-=======
->>>>>>> ssh
 
 
 def _tell(line: str) -> None:
