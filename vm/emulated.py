@@ -49,12 +49,15 @@ def contained(work: Callable[[], int]) -> int:
         raise HostError(f"no namespaces to be had: {os.strerror(ctypes.get_errno())}")
     sys.stdout.flush()
     sys.stderr.flush()
+    both = (signal.SIGINT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, both)  # until either knows what to do
     pid = os.fork()
     if not pid:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os._exit(_first(work))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells both
     signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return 128 - status if status < 0 else status
 
@@ -63,6 +66,7 @@ def _first(work: Callable[[], int]) -> int:
     """What the first process does; it may not raise."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         return work()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
