@@ -38,7 +38,7 @@ _PATIENCE = 60.0  # seconds for libvirt to be there
 
 
 def contained(work: Callable[[], int]) -> int:
-    """Run `work` as the first process of namespaces of its own; its exit status.
+    """Run `work` in namespaces of its own; its exit status.
 
     Ctrl-C and SIGTERM reach it as KeyboardInterrupt. It ends when we do, even by `kill -9`.
     """
@@ -49,21 +49,40 @@ def contained(work: Callable[[], int]) -> int:
         raise HostError(f"no namespaces to be had: {os.strerror(ctypes.get_errno())}")
     sys.stdout.flush()
     sys.stderr.flush()
-    both = (signal.SIGINT, signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, both)  # until either knows what to do
+    # Until each process knows what to do.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     pid = os.fork()
     if not pid:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os._exit(_first(work))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells both
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return 128 - status if status < 0 else status
+    return _wait(pid)
 
 
 def _first(work: Callable[[], int]) -> int:
-    """What the first process does; it may not raise."""
+    """What the first process does: it buries the others, whose parents may be gone.
+
+    libvirt waits for processes to be gone that are no children of its own.
+    """
+    pid = os.fork()
+    if not pid:
+        os._exit(_work(work))
+    return _wait(pid)
+
+
+def _wait(pid: int) -> int:
+    """Wait for a child, and bury others; the status that it exits with. It is told SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells all
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    ended = status = 0
+    while ended != pid:
+        ended, status = os.wait()
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _work(work: Callable[[], int]) -> int:
+    """Do it; this may not raise."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
