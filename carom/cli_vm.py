@@ -71,7 +71,8 @@ def status(json: Json = False) -> None:
     if json:
         print(msgspec.json.encode(machines).decode())
         return
-    table = Table("machine", "state", "provider", "ssh", "address", "interface", "driver", "kernel")
+    heads = ("machine", "state", "provider", "ssh", "address", "interface", "driver", "kernel")
+    table = Table(*heads, box=None, pad_edge=False)  # fits 80 columns
     for one in machines:
         facts = one.facts
         said = (facts.address, facts.interface, facts.driver, facts.kernel) if facts else ()
