@@ -136,15 +136,14 @@ add_python() {
     version=$(readlink "$1/usr/bin/python3")
     into=/usr/local/lib/$version/dist-packages
     say "adding Python packages"
+    # They have to do with the setuptools that Debian gives each virtual environment, if it does.
+    find "$1/usr/share/python-wheels" -name 'setuptools-*' |
+        sed -n 's/.*setuptools-\([0-9.]*\)-.*/setuptools==\1/p' >"$new/constraints"
     # shellcheck disable=SC2046 # one word a requirement
     "$python" -m pip install --quiet --disable-pip-version-check --no-compile \
         --only-binary=:all: --python-version "${version#python}" --target "$1$into" \
-        $(requirements) >&2 || fail "pip could not fetch carom's requirements (see above)"
-    # A new virtual environment has a setuptools of its own, too old for some of these.
-    wheels=/usr/local/lib/carom/wheels
-    "$python" -m pip download --quiet --disable-pip-version-check --no-deps \
-        --dest "$1$wheels" setuptools >&2 || fail "pip could not fetch setuptools (see above)"
-    printf '[global]\nfind-links = %s\nretries = 1\n' "$wheels" >"$1/etc/pip.conf"
+        --constraint "$new/constraints" $(requirements) >&2 ||
+        fail "pip could not fetch carom's requirements (see above)"
     # Some files are for other Pythons, and fail.
     chroot "$1" python3 -m compileall -q -x '/tests?/' "$into" >/dev/null || true
 }
