@@ -227,6 +227,7 @@ class SSHHost:
         """Give it carom, unless it has this one. Raises HostError."""
         if self.machine.python is None:
             self.python = deploy.deploy(self, self.machine.folder, progress)
+            return
         done = self.run(self.python, "-P", "-c", "import carom.lab.agent")
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]

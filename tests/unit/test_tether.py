@@ -61,7 +61,7 @@ def test_a_program_that_is_not_there() -> None:
         assert process.stderr.read() == "/no/such: No such file or directory\n"
 
 
-FAMILY = "sleep 600 & echo $! $$; exec sleep 600"
+FAMILY = "sleep 60 & echo $! $$; exec sleep 60"
 STUBBORN = "trap '' TERM; echo $$ $$; while :; do sleep 0.1; done"
 
 
@@ -119,7 +119,7 @@ def test_silence_after_the_end_of_stdin_is_no_sign() -> None:
 
 
 def test_what_it_left_goes_when_it_ends() -> None:
-    with start("sh", "-c", "sleep 600 >/dev/null & echo $!") as process:
+    with start("sh", "-c", "sleep 60 >/dev/null & echo $!") as process:
         assert process.stdout
         pid = int(process.stdout.readline())
         assert process.wait(DEADLINE) == 0
@@ -127,7 +127,7 @@ def test_what_it_left_goes_when_it_ends() -> None:
 
 
 def test_the_tether_itself_is_killed() -> None:
-    with start("sh", "-c", "echo $$; exec sleep 600") as process:
+    with start("sh", "-c", "echo $$; exec sleep 60") as process:
         assert process.stdout
         pid = int(process.stdout.readline())
         os.kill(process.pid, signal.SIGKILL)
