@@ -19,6 +19,7 @@ from carom.cli_lab import lab_app
 from carom.cli_load import load
 from carom.cli_ping import ping
 from carom.cli_serve import front, serve
+from carom.cli_vm import vm_app
 from carom.errors import CaromError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.add_typer(cache_app, name="cache")
 app.add_typer(filter_app, name="filter")
 app.add_typer(lab_app, name="lab")
+app.add_typer(vm_app, name="vm")
 app.command()(serve)
 app.command()(front)
 app.command()(status)

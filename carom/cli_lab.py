@@ -84,7 +84,7 @@ def lab_run(
     on: Annotated[
         str,
         typer.Option(
-            metavar="netns|FILE.toml",
+            metavar="netns|vagrant|FILE.toml",
             help="The pair: two network namespaces, or the two machines of a file, by ssh.",
         ),
     ] = "netns",

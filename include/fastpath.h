@@ -413,6 +413,7 @@ static __always_inline enum verdict answer_second(const struct packet *packet)
 		return PASS_OFF;
 	request = scratch->request;
 	request.network = bounded(request.network, 32);
+	request.ipv6 = told_apart(request.ipv6);
 	if (!locate(packet, &request))
 		return PASS_TRUNCATED;
 	return serve_known(packet, &request, &scratch->service, scratch, false);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pairs there are, by what `--on` says: `netns`, or a file that names two machines."""
+"""Which pairs there are, by what `--on` says: `netns`, `vagrant`, or a file with two machines."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from carom.errors import UsageError
 from carom.vm.netns import NamespacePair
 from carom.vm.pair import Make, Pair
 from carom.vm.ssh import Machine, SSHHost, SSHPair
+from carom.vm.vagrant import VagrantPair
 
 _PATHS = ("identity", "config", "known_hosts")
 
@@ -32,10 +33,12 @@ def make(on: str) -> Make:
     """What makes the pair of that name. Raises UsageError."""
     if on == "netns":
         return NamespacePair
+    if on == "vagrant":
+        return _vagrant
     if on.endswith(".toml"):
         return functools.partial(_ssh, read(Path(on)))
     raise UsageError(
-        f"there is no pair {on!r}", hint="there are netns, and files that end in .toml"
+        f"there is no pair {on!r}", hint="there are netns, vagrant, and files that end in .toml"
     )
 
 
@@ -94,6 +97,11 @@ def _checked(path: Path, role: str, machine: Machine) -> Machine:
 def _ssh(machines: Machines, *, bare: bool = False) -> Pair:
     """Two machines. `bare` they are: no program of ours waits on the client's interface."""
     return SSHPair(SSHHost("client", machines.client), SSHHost("server", machines.server), _tell)
+
+
+def _vagrant(*, bare: bool = False) -> Pair:
+    """The pair of VMs, likewise."""
+    return VagrantPair(_tell)
 
 
 def _tell(line: str) -> None:

@@ -3,6 +3,7 @@
 # Gives this host what carom needs: packages, kernel headers, and a BCC that works with them.
 # Run it as root, from anywhere, as often as you like; it is quick when there is nothing to do.
 #   CAROM_ANY_DISTRIBUTION=1   go ahead on a distribution that was not tried
+#   CAROM_MACHINES=1           install what brings up VMs as well
 set -eu
 
 packages="python3 python3-venv python3-bpfcc iproute2 ethtool util-linux"
@@ -11,6 +12,10 @@ servers="memcached nsd openssh-server"
 clients="bind9-dnsutils knot-dnsutils dnsperf libmemcached-tools"
 firewalls="nftables iptables"
 browser=chromium # some 100 MB; on Ubuntu it is a snap, and the tests do without
+# What builds a box and brings up VMs of it under emulation (./run test-vm).
+machines="vagrant vagrant-libvirt libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients"
+machines="$machines qemu-system-x86 qemu-utils dnsmasq-base iptables mmdebstrap e2fsprogs"
+machines="$machines debian-archive-keyring openssh-client"
 lib=/usr/local/lib/carom
 tree=$lib/kernel-headers # carom looks here when the running kernel has no headers of its own
 
@@ -90,6 +95,8 @@ install_tested() {
     case $distribution in debian*) tested="$tested $browser" ;; esac
     # shellcheck disable=SC2086 # one word a package
     lacking=$(missing $tested)
+install_stopped() {
+    lacking=$(missing "$@")
     [ -n "$lacking" ] || return 0
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -180,6 +187,9 @@ check_host
 lacking=$(missing $packages)
 # shellcheck disable=SC2086
 [ -z "$lacking" ] || install $lacking
-[ "${CI:-}" != true ] || install_tested
+# shellcheck disable=SC2086
+[ "${CI:-}" != true ] || install_stopped $servers $clients $firewalls
+# shellcheck disable=SC2086
+[ -z "${CAROM_MACHINES:-}" ] || install_stopped $machines
 provide_headers
 check_bcc

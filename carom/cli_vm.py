@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`carom vm`: the pair of VMs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from carom.cli_options import Json
+from carom.errors import UsageError
+
+vm_app = typer.Typer(
+    help="The pair of VMs that experiments run on (docs/vm.md).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@vm_app.command("up")
+def up(
+    box: Annotated[
+        str | None, typer.Option(help="A box that Vagrant knows or finds: debian/bookworm64.")
+    ] = None,
+    build: Annotated[
+        str | None,
+        typer.Option(metavar="bookworm|trixie", help="Build a box from Debian packages, as root."),
+    ] = None,
+    provider: Annotated[
+        str, typer.Option(metavar="libvirt|virtualbox", help="What runs the machines.")
+    ] = "libvirt",
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Without KVM: QEMU emulates the CPUs, slowly.")
+    ] = False,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Each machine's; 1.")] = None,
+    memory: Annotated[int | None, typer.Option(min=512, help="Each machine's MB; 4096.")] = None,
+) -> None:
+    """Bring both machines up, with all that carom needs."""
+    from carom.vm import vagrant
+
+    if provider not in vagrant.PROVIDERS:
+        raise UsageError(f"there is no provider {provider!r}", hint="libvirt or virtualbox")
+    if box and build:
+        raise UsageError("--box and --build exclude each other", hint="give one of them")
+    if (build or emulate) and provider != "libvirt":
+        raise UsageError("--build and --emulate are for libvirt", hint="--provider libvirt")
+    vagrant.check(provider, emulated=emulate)
+    settings = {
+        "CAROM_BOX": vagrant.build(build) if build else box,
+        "CAROM_EMULATED": "1" if emulate else None,
+        "CAROM_CPUS": cpus,
+        "CAROM_MEMORY": memory,
+    }
+    vagrant.up(provider, {name: str(value) for name, value in settings.items() if value})
+    if provider == "virtualbox":
+        print(f"warning: {vagrant.NO_NATIVE_XDP}", file=sys.stderr)
+
+
+@vm_app.command("status")
+def status(json: Json = False) -> None:
+    """Show the machines: addresses, kernels, interfaces, and whether ssh reaches them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from carom.vm import vagrant
+
+    machines = vagrant.status()
+    if json:
+        print(msgspec.json.encode(machines).decode())
+        return
+    heads = ("machine", "state", "provider", "ssh", "address", "interface", "driver", "kernel")
+    table = Table(*heads, box=None, pad_edge=False)  # fits 80 columns
+    for one in machines:
+        facts = one.facts
+        said = (facts.address, facts.interface, facts.driver, facts.kernel) if facts else ()
+        table.add_row(one.name, one.state, one.provider, "yes" if facts else "no", *said)
+    Console().print(table)
+    for one in machines:
+        if one.trouble:
+            print(f"{one.name}: {one.trouble}", file=sys.stderr)
+
+
+@vm_app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(
+    context: typer.Context,
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|client|server", help="An experiment, or a machine.")
+    ],
+) -> None:
+    """Run experiments on the machines, with `carom lab run`'s options; or a command on one."""
+    from carom.vm import vagrant
+
+    if what not in vagrant.NAMES:
+        lab = [sys.executable, "-P", "-m", "carom", "lab", "run", what, *context.args]
+        os.execv(sys.executable, [*lab, "--on", "vagrant"])
+    if not context.args:
+        raise UsageError(f"no command for the {what}", hint=f"carom vm run {what} uname -a")
+    raise typer.Exit(vagrant.run(what, context.args))
+
+
+@vm_app.command("down")
+def down() -> None:
+    """Destroy both machines, with their disks."""
+    from carom.vm import vagrant
+
+    vagrant.down()

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`./run test-vm`: the pair of VMs from nothing to nothing, under full emulation.
+
+A box is built from Debian packages, both machines are brought up by Vagrant and libvirt in
+namespaces of their own, bounce and cache run on them, their results are held against what
+everybody has to find, and the machines are destroyed. It says how long each step took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from vm.bars import check_bounce, check_cache
+
+from carom.errors import CaromError, HostError
+from carom.lab import results
+from carom.vm import emulated
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACE = ROOT / "build" / "vm"
+CAROM = [sys.executable, "-P", "-m", "carom"]
+SHORT = ["--short", "--on", "vagrant", "--waits", "blocking", "--seconds", "2"]
+EXPERIMENTS = {  # few: emulated, a server with XDP takes a minute to start
+    "bounce": [*SHORT, "--repetitions", "2"],
+    "cache": [*SHORT, "--repetitions", "1", "--hit-rates", "0,0.5,1"],
+}
+CHECKS = {"bounce": check_bounce, "cache": check_cache}
+
+_took: list[tuple[str, float]] = []
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    """Say what is done, and remember how long it took."""
+    print(f"test-vm: {what}", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        _took.append((what, time.monotonic() - start))
+
+
+def main() -> int:
+    """Do it all; the exit status."""
+    parser = argparse.ArgumentParser(prog="./run test-vm", description=__doc__)
+    parser.add_argument("--release", choices=("bookworm", "trixie"), default="bookworm")
+    parser.add_argument("--memory", type=int, default=1536, help="MB of each machine's")
+    parser.add_argument("--output", type=Path, default=ROOT / "results")
+    options = parser.parse_args()
+    try:
+        with step(f"building the box ({options.release})"):
+            build(options.release)
+        status = emulated.contained(lambda: inside(options))
+    except KeyboardInterrupt:
+        return 130
+    except CaromError as error:
+        print(f"test-vm: {error}\n  hint: {error.hint or 'none'}", file=sys.stderr)
+        return 1
+    return status
+
+
+def build(release: str) -> None:
+    """The box, unless it is there."""
+    script = [str(ROOT / "vm" / "box.sh"), release, str(PLACE)]
+    if subprocess.call(script, env={**os.environ, "PYTHON": sys.executable}, stdout=sys.stderr):
+        raise HostError("the box cannot be built", hint="the reason stands above")
+
+
+def inside(options: argparse.Namespace) -> int:
+    """What is done in the namespaces."""
+    os.environ.update(
+        {
+            "VAGRANT_CWD": str(ROOT),
+            "VAGRANT_HOME": str(PLACE / "vagrant"),
+            "VAGRANT_DOTFILE_PATH": str(PLACE / "machines"),
+            "VAGRANT_CHECKPOINT_DISABLE": "1",
+            "CAROM_BOX": f"carom/{options.release}",
+            "CAROM_EMULATED": "1",
+            "CAROM_MEMORY": str(options.memory),
+            "CAROM_MANAGEMENT_MODE": "open",
+        }
+    )
+    shutil.rmtree(PLACE / "machines", ignore_errors=True)
+    try:
+        emulated.furnish(PLACE)
+        with emulated.libvirt(PLACE):
+            return on_machines(options)
+    finally:
+        shutil.rmtree(PLACE / "machines", ignore_errors=True)
+        shutil.rmtree(PLACE / "lib", ignore_errors=True)
+        for what, seconds in _took:
+            print(f"{seconds:8.1f} s  {what}", file=sys.stderr)
+
+
+def on_machines(options: argparse.Namespace) -> int:
+    """From the box to the results, and the machines destroyed whatever happens."""
+    with step("adding the box"):
+        box = PLACE / f"carom-{options.release}.box"
+        said("vagrant", "box", "add", "--force", "--name", os.environ["CAROM_BOX"], str(box))
+    try:
+        with step("bringing the machines up"):
+            said(*CAROM, "vm", "up", "--emulate")
+        with step("looking at them"):
+            said(*CAROM, "vm", "status")
+        return measure(options.output)
+    finally:
+        with step("destroying the machines"):
+            subprocess.call([*CAROM, "vm", "down"], start_new_session=True)
+
+
+def measure(output: Path) -> int:
+    """Run the experiments and hold what they found against the bars; 1 where one is missed."""
+    missed = []
+    for name, arguments in EXPERIMENTS.items():
+        before = set(output.glob(f"*-{name}"))
+        with step(f"measuring {name}"):
+            said(*CAROM, "lab", "run", name, *arguments, "--output", str(output))
+        (folder,) = set(output.glob(f"*-{name}")) - before
+        missed += [f"{name}: {words}" for words in CHECKS[name](results.load(folder))]
+    for words in missed:
+        print(f"test-vm: {words}", file=sys.stderr)
+    print("test-vm: " + (f"{len(missed)} failed" if missed else "passed"))
+    return 1 if missed else 0
+
+
+def said(*argv: str) -> None:
+    """Run a program that speaks for itself. Raises HostError when it fails."""
+    status = subprocess.call(argv)
+    if status:
+        raise HostError(f"{argv[0] if argv[0] != sys.executable else 'carom'} failed ({status})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

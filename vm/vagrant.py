@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pair of VMs that the Vagrantfile describes, brought up by Vagrant and reached by ssh."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from carom.errors import ExperimentError, HostError, UsageError
+from carom.vm.ssh import Machine, Progress, SSHHost, SSHPair
+
+NAMES = ("client", "server")
+RELEASES = ("bookworm", "trixie")
+PROVIDERS = ("libvirt", "virtualbox")
+NO_NATIVE_XDP = (
+    "VirtualBox's network adapters have no native XDP: experiments run in generic mode, which "
+    "saves less"
+)
+_SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
+_KVM = Path("/dev/kvm")
+_PACKAGES = "vagrant vagrant-libvirt libvirt-daemon-system qemu-system-x86"
+_HERE = Path(__file__).resolve().parent
+_LOOK = """
+uname -r
+ip -j -4 address
+ip -j -4 route show default
+for one in /sys/class/net/*; do
+    driver=$(readlink "$one/device/driver") && echo "${one##*/} ${driver##*/}"
+done
+true
+"""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a machine says of itself: its kernel, and the interface that faces the other one."""
+
+    kernel: str
+    interface: str
+    address: str
+    driver: str
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """A machine as Vagrant knows it, and as it is found; `trouble` is why it is not reached."""
+
+    name: str
+    state: str
+    provider: str
+    facts: Facts | None = None
+    trouble: str | None = None
+
+
+def folder() -> Path:
+    """Where the Vagrantfile is, as Vagrant looks for it. Raises UsageError."""
+    start = Path(os.environ.get("VAGRANT_CWD") or Path.cwd())
+    for one in (start, *start.parents):
+        if (one / "Vagrantfile").exists():
+            return one
+    raise UsageError(
+        "there is no Vagrantfile here", hint="run it in carom's repository, or set VAGRANT_CWD"
+    )
+
+
+def check(provider: str, *, emulated: bool = False) -> None:
+    """See that what brings the machines up is installed. Raises HostError that says what is not."""
+    if not shutil.which("vagrant"):
+        raise HostError("vagrant is not installed", hint=f"apt install {_PACKAGES}")
+    if provider == "virtualbox":
+        if not shutil.which("VBoxManage"):
+            raise HostError("VirtualBox is not installed", hint="or use --provider libvirt")
+        return
+    if "vagrant-libvirt" not in _vagrant("plugin", "list"):
+        raise HostError(
+            "vagrant has no plugin for libvirt", hint="apt install vagrant-libvirt, or "
+            "`vagrant plugin install vagrant-libvirt` where Vagrant is not Debian's",
+        )  # fmt: skip
+    _check_libvirt(emulated)
+
+
+def _check_libvirt(emulated: bool) -> None:
+    sockets = [one for one in _SOCKETS if Path(one).exists()]
+    if not sockets:
+        raise HostError(
+            "libvirt is not running",
+            hint="apt install libvirt-daemon-system, then systemctl start libvirtd",
+        )
+    if not any(os.access(one, os.W_OK) for one in sockets):
+        raise HostError(
+            "you may not talk to libvirt", hint="adduser $USER libvirt, then log in again"
+        )
+    if not shutil.which("qemu-system-x86_64"):
+        raise HostError("QEMU is not installed", hint="apt install qemu-system-x86")
+    if not emulated and not _KVM.exists():
+        raise HostError(
+            "this machine has no KVM (/dev/kvm)",
+            hint="switch virtualization on in its firmware, or use --emulate, which is slow",
+        )
+
+
+def build(release: str) -> str:
+    """Build a box from Debian packages, unless it is there, and add it; its name."""
+    if release not in RELEASES:
+        raise UsageError(f"no box is built of {release!r}", hint="bookworm or trixie")
+    place = folder() / "build" / "vm"
+    _stream(["sh", str(_HERE / "box.sh"), release, str(place)], "the box cannot be built")
+    return add(place / f"carom-{release}.box", f"carom/{release}")
+
+
+def add(box: Path, name: str) -> str:
+    """Let Vagrant know a box by a name; the name."""
+    _stream(
+        ["vagrant", "box", "add", "--force", "--name", name, str(box)], "the box cannot be added"
+    )
+    return name
+
+
+def up(provider: str, settings: Mapping[str, str]) -> None:
+    """Bring both machines up, with what the Vagrantfile reads from the environment."""
+    argv = ["vagrant", "up", "--provider", provider]
+    _stream(argv, "the machines did not come up", settings)
+
+
+def down() -> None:
+    """Destroy both machines, with their disks."""
+    _stream(["vagrant", "destroy", "-f"], "the machines could not be destroyed")
+
+
+def _stream(argv: list[str], failure: str, settings: Mapping[str, str] | None = None) -> None:
+    """Run a program that speaks for itself, on stderr. Raises HostError."""
+    environment = {**os.environ, **(settings or {})}
+    try:
+        status = subprocess.call(argv, cwd=folder(), env=environment, stdout=sys.stderr)
+    except FileNotFoundError as error:
+        raise _not_installed(error) from error
+    if status:
+        raise HostError(
+            f"{failure} ({argv[0]} ended with {status})", hint="the reason stands above"
+        )
+
+
+def _vagrant(*argv: str) -> str:
+    """Run Vagrant and return what it prints. Raises HostError with what it says."""
+    try:
+        done = subprocess.run(
+            ["vagrant", *argv], cwd=folder(), capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise _not_installed(error) from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        raise HostError(
+            f"vagrant {argv[0]} failed: {said.splitlines()[0] if said else 'it does not say why'}",
+            hint="are the machines up? `carom vm up`",
+            details=said,
+        )
+    return done.stdout
+
+
+def _not_installed(error: FileNotFoundError) -> HostError:
+    return HostError(f"{error.filename} is not installed", hint=f"apt install {_PACKAGES}")
+
+
+def parse_config(text: str) -> dict[str, dict[str, str]]:
+    """The hosts of an ssh configuration as `vagrant ssh-config` prints it, each with its words."""
+    hosts: dict[str, dict[str, str]] = {}
+    words: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.strip().partition(" ")
+        if key == "Host":
+            words = hosts.setdefault(value, {})
+        elif key and not key.startswith("#"):
+            words[key] = value.strip().strip('"')
+    return hosts
+
+
+def parse_status(text: str) -> list[Status]:
+    """The machines of `vagrant status --machine-readable`."""
+    found: dict[str, dict[str, str]] = {}
+    for line in text.splitlines():
+        _, name, kind, value, *_ = [*line.split(",", 3), "", "", "", ""]
+        if name:
+            found.setdefault(name, {})[kind] = value
+    return [
+        Status(
+            name=name,
+            state=words.get("state", "unknown"),
+            provider=words.get("provider-name", "unknown"),
+        )
+        for name, words in found.items()
+    ]
+
+
+def parse_facts(text: str, management: str) -> Facts:
+    """What `_LOOK` printed. The other machine is neither where ssh comes in nor the way out."""
+    kernel, addresses, routes, *drivers = text.splitlines()
+    taken = {"lo", *(route.get("dev") for route in json.loads(routes))}
+    for one in json.loads(addresses):
+        there = [info["local"] for info in one.get("addr_info", ())]
+        name = one.get("ifname")
+        if name not in taken and there and management not in there:
+            driver = dict(line.split(" ", 1) for line in drivers).get(name, "unknown")
+            return Facts(kernel, name, there[0], driver)
+    raise HostError(
+        "no interface of it faces the other machine",
+        hint="was it brought up by carom's Vagrantfile? `vagrant reload` configures it again",
+    )
+
+
+class Reach:
+    """The way in to the machines that are up: an ssh configuration, and host keys learned once.
+
+    A machine makes its host key when it first boots, so there is none to compare it with.
+    """
+
+    def __init__(self, place: Path):
+        text = _vagrant("ssh-config")
+        self._config = place / "ssh_config"
+        self._config.write_text(text)
+        self._known = place / "known_hosts"
+        self.hosts = parse_config(text)
+
+    def machine(self, name: str, interface: str = "", address: str = "") -> Machine:
+        """How a machine is reached. Raises HostError."""
+        if name not in self.hosts:
+            raise HostError(f"the machine {name} is not up", hint="`carom vm up` brings it up")
+        return Machine(
+            host=name,
+            interface=interface,
+            address=address,
+            config=str(self._config),
+            known_hosts=str(self._known),
+            host_keys="accept-new",
+        )
+
+    def facts(self, name: str) -> Facts:
+        """What a machine says of itself. Raises HostError."""
+        done = SSHHost(name, self.machine(name)).run("sh", "-c", _LOOK)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip()
+            raise HostError(f"the machine {name} cannot say what it is: {said}")
+        return parse_facts(done.stdout.decode(), self.hosts[name].get("HostName", ""))
+
+    def host(self, name: str) -> SSHHost:
+        """A machine as an end of the pair. Raises HostError."""
+        facts = self.facts(name)
+        return SSHHost(name, self.machine(name, facts.interface, facts.address))
+
+
+class VagrantPair(SSHPair):
+    """The two machines, which stay up; `carom vm down` destroys them."""
+
+    name = "vagrant"
+
+    def __init__(self, progress: Progress = lambda line: None):
+        with ExitStack() as stack:
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="carom-"))
+            progress("asking Vagrant for the machines")
+            reach = Reach(Path(place))
+            client, server = hosts = [reach.host(name) for name in NAMES]
+            with ThreadPoolExecutor(len(hosts)) as both:  # on slow machines, half the time
+                list(both.map(lambda host: host.deploy(progress), hosts))
+            super().__init__(client, server, progress)
+            if server.driver() != "virtio_net":
+                progress(f"warning: {NO_NATIVE_XDP}")
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Forget the way in."""
+        super().close()
+        self._stack.close()
+
+
+def status() -> list[Status]:
+    """Both machines, and what those that are up say of themselves."""
+    machines = parse_status(_vagrant("status", "--machine-readable"))
+    running = [one for one in machines if one.state == "running"]
+    if running:
+        with tempfile.TemporaryDirectory(prefix="carom-") as place:
+            reach = Reach(Path(place))
+            for one in running:
+                try:
+                    one.facts = reach.facts(one.name)
+                except ExperimentError as error:
+                    one.trouble = str(error)
+    return machines
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Run a command on a machine, as root, on this terminal's files; its exit status."""
+    with tempfile.TemporaryDirectory(prefix="carom-") as place:
+        reach = Reach(Path(place))
+        return subprocess.call(SSHHost(name, reach.machine(name)).argv(argv))
