@@ -89,12 +89,7 @@ headers_needed_by() {
     apt-cache depends "$1" 2>/dev/null | sed -n 's/^ *Depends: \(linux-headers-[^ ]*\)$/\1/p'
 }
 
-# For tests. Servers are not started: a policy forbids it meanwhile (policy-rc.d(8)).
-install_tested() {
-    tested="$servers $clients $firewalls"
-    case $distribution in debian*) tested="$tested $browser" ;; esac
-    # shellcheck disable=SC2086 # one word a package
-    lacking=$(missing $tested)
+# Servers are not started: a policy forbids it meanwhile (policy-rc.d(8)).
 install_stopped() {
     lacking=$(missing "$@")
     [ -n "$lacking" ] || return 0
@@ -187,8 +182,9 @@ check_host
 lacking=$(missing $packages)
 # shellcheck disable=SC2086
 [ -z "$lacking" ] || install $lacking
+case $distribution in debian*) ;; *) browser='' ;; esac
 # shellcheck disable=SC2086
-[ "${CI:-}" != true ] || install_stopped $servers $clients $firewalls
+[ "${CI:-}" != true ] || install_stopped $servers $clients $firewalls $browser
 # shellcheck disable=SC2086
 [ -z "${CAROM_MACHINES:-}" ] || install_stopped $machines
 provide_headers
