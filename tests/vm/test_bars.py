@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 from vm.bars import check_bounce, check_cache
@@ -43,7 +45,7 @@ def test_xdp_has_to_be_native_and_faster(bounce: Results) -> None:
     ]
     mode, slower = check_bounce(bounce)
     assert mode == "XDP was attached in mode generic"
-    assert slower.startswith("XDP takes 120 us (p50), userspace 9")
+    assert re.match(r"XDP takes 12\d us \(p50\), userspace 9\d$", slower)
 
 
 def test_round_trips_have_to_fall_with_the_hit_rate(cache: Results) -> None:

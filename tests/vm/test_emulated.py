@@ -99,7 +99,7 @@ def test_nothing_outlives_the_work(naptime: str, then: str, status: int, said: s
 )
 def test_nothing_outlives_a_signal(naptime: str, number: signal.Signals, status: int) -> None:
     program = start(naptime, "time.sleep(600); return 0")
-    assert sleeps(naptime)
+    assert any(sleeps(naptime) for _ in range(100)), "of a busy /proc, a listing may miss some"
     program.send_signal(number)
     program.communicate(timeout=60)
     assert program.returncode == status
