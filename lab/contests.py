@@ -121,6 +121,11 @@ def _full(ground: Ground, plan: Plan, app: str, port: int, pids: list[int]) -> d
         before = ground.server.call("cpu_seconds", pids=pids)
         done = _load(ground, plan, app, port)
         busy = ground.server.call("cpu_seconds", pids=pids) - before
+    if busy <= 0:  # the kernel's threads are told apart by when they came
+        raise ExperimentError(
+            "the server's CPU time was not counted: what its interface receives had another thread",
+            hint="does another experiment run on this machine? let it end first",
+        )
     return {RATE: done.round_trips.rate, PER_CPU: done.round_trips.count / busy}
 
 

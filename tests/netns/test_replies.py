@@ -168,7 +168,7 @@ def test_client_verifies_checksums(way: str, request: pytest.FixtureRequest) -> 
 def test_pair_without_tx_checksums() -> None:
     """Both ends of such a pair make whole checksums by themselves."""
     with NamespacePair(tx_checksum=False) as pair:
-        assert pair.offloads()["tx_checksum"] is False
+        assert pair.server.offloads()["tx_checksum"] is False
         line = of_pair(pair)
         with (
             Carom(line.server, "--hook", "none") as carom,
