@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 
-from carom.cli_lab_run import tell_files
+from carom.cli_lab_run import tell_files, wide_console
 from carom.errors import ExperimentError, UsageError
 from carom.lab import filter_plots, filter_tables, results
 from carom.lab.filter_grid import FULL, NAMES_OF_BOTH, SHORT, Settings
 from carom.lab.filter_run import run
 
-_WIDTH = 120
 _OPTIONS = (
     "--packets, --percents, --repetitions, --filter, --behaviour, --equal-length, --full, --seed"
 )
@@ -63,9 +61,6 @@ def run_filters(
     folder = results.write_filters(found, output)
     pictures = filter_plots.plot(found, folder)
     if not json:
-        console = Console()
-        if not console.is_terminal:  # a file has room for the tables
-            console.width = max(console.width, _WIDTH)
-        filter_tables.show(found, console)
+        filter_tables.show(found, wide_console())
     tell_files("results and plots", folder, pictures, found, json=json)
     return found.complete

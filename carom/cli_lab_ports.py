@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 
-from carom.cli_lab_run import tell_files
+from carom.cli_lab_run import tell_files, wide_console
 from carom.errors import ExperimentError, UsageError
 from carom.lab import port_plots, port_tables, results
 from carom.lab.port_grid import SHORT, Settings
 from carom.lab.port_run import run
 from carom.lab.ports import Name
-
-_WIDTH = 120
 
 
 def settings_of(name: Name, given: dict[str, Any], *, short: bool) -> Settings:
@@ -55,10 +52,7 @@ def run_ports(
     folder = results.write(found, output)
     pictures = port_plots.plot(found, folder)
     if not json:
-        console = Console()
-        if not console.is_terminal:  # a file has room for the tables
-            console.width = max(console.width, _WIDTH)
-        port_tables.show(found, console)
+        port_tables.show(found, wide_console())
     what = "results, histograms and plots"
     tell_files(what, folder, pictures, found, json=json)
     return found.complete

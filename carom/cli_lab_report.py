@@ -10,12 +10,11 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 
+from carom.cli_lab_run import wide_console
 from carom.cli_options import Json, missing
 from carom.errors import UsageError
 
-_WIDTH = 120
 _MISSED = 3
 _NAME = "report.html"
 
@@ -97,9 +96,7 @@ def _show(found: Any) -> None:
     from carom.lab.compare import sheet
     from carom.lab.sheets import drawn, text
 
-    console = Console()
-    if not console.is_terminal:  # a file has room for the table
-        console.width = max(console.width, _WIDTH)
+    console = wide_console()
     for warning in found.warnings:
         print(f"warning: {text(warning)}", file=sys.stderr)
     console.print(drawn(sheet(found.outcomes)), "")

@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from carom.errors import ExperimentError
 
+_WIDTH = 120
+"""Columns of a table that is written to a file, at least."""
+
 
 def progress_bar(name: str, total: int) -> Progress:
     columns = (
@@ -78,6 +81,14 @@ def run_grid(
     if found.complete and waits:
         print(f"not to be had on this pair: {', '.join(sorted(waits))}", file=sys.stderr)
     return found.complete
+
+
+def wide_console() -> Console:
+    """Where wide tables go: a file has room for them."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)
+    return console
 
 
 def tell_files(

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
 
 import msgspec
 
@@ -184,15 +183,10 @@ def run(
         started=started,
         seed=settings.seed,
         command=shlex.join(["carom", *sys.argv[1:]]),
-        settings=_plain(settings),
+        settings=msgspec.to_builtins(settings),
         environment=msgspec.structs.replace(where, mode=laboratory.mode),
         client_environment=other,
         complete=going.complete,
         stopped=going.stopped,
         repetitions=repetitions,
     )
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(settings)
-    return found

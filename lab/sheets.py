@@ -60,12 +60,17 @@ def drawn(sheet: Sheet) -> Table:
         table.add_column(
             text(name), justify="left" if number < sheet.names else "right", overflow="fold"
         )
+    fill(table, sheet)
+    return table
+
+
+def fill(table: Table, sheet: Sheet) -> None:
+    """Put a sheet's rows into a table that has its columns, groups apart."""
     for number, rows in enumerate(sheet.groups()):
         if number:
             table.add_section()
         for row in rows:
             table.add_row(*(text(value) for value in row.values()))
-    return table
 
 
 def text(value: str) -> Text:

@@ -14,7 +14,7 @@ from carom.lab import words
 from carom.lab.comparison import MissCost, Speedup, miss_costs, speedups
 from carom.lab.conclusion import conclusion
 from carom.lab.model import Cell, Results
-from carom.lab.sheets import Row, Sheet, text
+from carom.lab.sheets import Row, Sheet, fill
 from carom.lab.stats import Estimate, Summary, summarise
 
 WIDE = 96
@@ -168,9 +168,5 @@ def _table(sheet: Sheet, width: int) -> Table:
     )
     for number, name in enumerate(sheet.headings):
         table.add_column(name, justify="left" if number < sheet.names else "right", no_wrap=True)
-    for number, rows in enumerate(sheet.groups()):
-        if number:
-            table.add_section()
-        for row in rows:
-            table.add_row(*(text(value) for value in row.values()))
+    fill(table, sheet)
     return table
