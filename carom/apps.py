@@ -28,6 +28,8 @@ uncached = Service(DEFAULT_PORT)
 mixed = Service(DEFAULT_PORT)
 """Replies with 0 to 1,400 bytes that depend on the request alone."""
 
+sized = Service(DEFAULT_PORT)
+"""Replies with the request over and over, as many bytes as its first two say, 1,400 at most."""
 
 kv = Service(12345, protocol="kv")
 """The key-value store of 100,000 keys."""
@@ -58,6 +60,13 @@ def _uncached(request: bytes) -> Reply:
 def _mixed(request: bytes) -> bytes:
     source = random.Random(zlib.crc32(request))
     return source.randbytes(source.randrange(1401))
+
+
+@sized.reply
+def _sized(request: bytes) -> Reply:
+    length = min(int.from_bytes(request[:2], "big"), 1400)
+    times = -(-length // len(request)) if request else 0
+    return Reply((request * times)[:length], cache=True)
 
 
 def expectation(name: str) -> Callable[[bytes], bytes | None]:

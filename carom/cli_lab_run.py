@@ -1,24 +1,163 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run an experiment under a progress bar; write, plot and show what it found."""
+"""`carom lab run`: run experiments under a progress bar; write, plot and show what they found."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from carom.errors import ExperimentError
+from carom.cli_options import Json, missing, numbers
+from carom.errors import ExperimentError, UsageError
 
 _WIDTH = 120
 """Columns of a table that is written to a file, at least."""
 
 
-def progress_bar(name: str, total: int) -> Progress:
+def lab_run(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="See `carom lab list`.")],
+    short: Annotated[bool, typer.Option("--short", help="Half a minute each, or so.")] = False,
+    seconds: Annotated[
+        str | None, typer.Option(help="How long a repetition measures; bounce takes several.")
+    ] = None,
+    repetitions: Annotated[int | None, typer.Option(help="How often each cell.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which random draws and order.")] = None,
+    waits: Annotated[str | None, typer.Option(help="Of blocking,one-cpu,spin.")] = None,
+    keys: Annotated[int | None, typer.Option(help="How many different requests.")] = None,
+    mode: Annotated[str | None, typer.Option(help="auto | native | generic")] = None,
+    size: Annotated[int | None, typer.Option(help="Bounce, cache: bytes of a request.")] = None,
+    hit_rates: Annotated[
+        str | None, typer.Option(help="Cache: 0,0.25,0.375,0.5,0.75,1 or others.")
+    ] = None,
+    work: Annotated[str | None, typer.Option(help="Cache: what a miss costs, 2ms.")] = None,
+    loops: Annotated[
+        str | None, typer.Option(help="Concurrency: of each port, 1400,1000,10,500.")
+    ] = None,
+    sleeps: Annotated[
+        str | None, typer.Option(help="Demux: of each port in seconds, 0.02,0.01,0.002,0.0045.")
+    ] = None,
+    queue: Annotated[int | None, typer.Option(help="Demux: entries of a queue, 10200.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Sweeps: of userspace,tc,xdp_generic,xdp_native.")
+    ] = None,
+    sizes: Annotated[str | None, typer.Option(help="Sizes: bytes, 1 to 1400.")] = None,
+    clients: Annotated[str | None, typer.Option(help="Clients: how many at once.")] = None,
+    rates: Annotated[
+        str | None, typer.Option(help="Knee, filter-loss: requests or packets a second, rising.")
+    ] = None,
+    windows: Annotated[
+        int | None, typer.Option(help="Minutes: how many of --seconds each.")
+    ] = None,
+    packets: Annotated[
+        str | None, typer.Option(help="Filters: how many, 100,1000 to 1000000 or others.")
+    ] = None,
+    percents: Annotated[
+        str | None, typer.Option(help="Filters: how many are invalid, 0,1,25,50,75,99,100.")
+    ] = None,
+    filter: Annotated[str | None, typer.Option(help="Filters: which one.")] = None,
+    behaviour: Annotated[str | None, typer.Option(help="Filters: frigg | frey")] = None,
+    equal_length: Annotated[
+        bool, typer.Option("--equal-length", help="Filters: invalid packets as long as PUTs.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Filters: up to 10,000,000 packets, as published.")
+    ] = False,
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="netns|vagrant|FILE.toml",
+            help="The pair: two network namespaces, or the two machines of a file, by ssh.",
+        ),
+    ] = "netns",
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
+    json: Json = False,
+) -> None:
+    """Run experiments on a pair, and write results and plots."""
+    try:
+        from carom.lab import filter_grid, kinds
+    except ImportError as error:
+        missing(error)
+    from carom.daemon.options import seconds as duration
+    from carom.vm import pairs
+
+    make_pair = pairs.make(on)
+    given = {
+        "hit_rates": numbers(hit_rates, "hit rates") if hit_rates else None,
+        "waits": _words(waits),
+        "seconds": numbers(seconds, "seconds") if seconds else None,
+        "repetitions": repetitions,
+        "keys": keys,
+        "work": duration(work) if work is not None else None,
+        "size": size,
+        "mode": mode,
+        "seed": seed,
+        "loops": _whole(loops, "loops"),
+        "sleeps": numbers(sleeps, "sleeps") if sleeps else None,
+        "queue": queue,
+        "series": _words(series),
+        "sizes": _whole(sizes, "sizes"),
+        "clients": _whole(clients, "clients"),
+        "rates": numbers(rates, "rates") if rates else None,
+        "windows": windows,
+        "packets": _whole(packets, "packets"),
+        "percents": numbers(percents, "percents") if percents else None,
+        "filter": filter,
+        "behaviour": behaviour,
+        "equal_length": equal_length or None,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if full:
+        if not any("packets" in kinds.named(name).options(name) for name in names):
+            raise UsageError(f"{names[0]} has no --full", hint="the filter experiments have it")
+        given["packets"] = filter_grid.FULL
+    plans = kinds.settings(filter_grid.together(names), given, short=short)
+    for name, settings in plans.items():
+        if not _run(name, settings, output, make_pair, json=json):
+            raise typer.Exit(1)
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    return tuple(text.split(",")) if text else None
+
+
+def _whole(text: str | None, name: str) -> tuple[int, ...] | None:
+    """Whole numbers, which `1e3` is one of. Raises UsageError."""
+    found = numbers(text, name) if text else ()
+    if not all(one.is_integer() for one in found):
+        raise UsageError(f"{name} {text!r} are not whole numbers", hint="for example 1,10,100")
+    return tuple(int(one) for one in found) or None
+
+
+def _run(name: str, settings: Any, output: Path, make_pair: Any, *, json: bool) -> bool:
+    """Run, write, plot and show one; False when it was interrupted."""
+    from carom.lab import kinds, results
+
+    kind = kinds.named(name)
+    bar = _progress_bar(name, kind.steps(name, settings))
+    with bar:
+
+        def progress(what: str, index: int) -> None:
+            said = f"{name} {index + 1}/{settings.repetitions} {what}"
+            bar.update(bar.task_ids[0], advance=1, description=said)
+
+        found = kind.run(name, settings, progress, make_pair)
+    if not any(getattr(found, one, ()) for one in ("repetitions", "measurements", "runs")):
+        raise ExperimentError(found.stopped or "interrupted before anything was measured")
+    folder = results.write(found, output)
+    pictures = kind.plot(found, folder)
+    if not json:
+        kind.show(found, wide_console())
+    _tell_files(folder, pictures, found, json=json)
+    return bool(found.complete)
+
+
+def _progress_bar(name: str, total: int) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -30,59 +169,6 @@ def progress_bar(name: str, total: int) -> Progress:
     return bar
 
 
-def run_contest(name: str, settings: Any, output: Path, json: bool, make_pair: Any) -> bool:
-    """Run, write and show one contest; False when it was interrupted."""
-    from carom.lab import contest_tables, results
-    from carom.lab.contest import run
-    from carom.lab.contests import CONTESTS
-
-    event = CONTESTS[name]
-    with progress_bar(name, len(event.subjects) * settings.repetitions) as bar:
-
-        def progress(subject: str, index: int) -> None:
-            said = f"{name} {index + 1}/{settings.repetitions} {subject}"
-            bar.update(bar.task_ids[0], advance=1, description=said)
-
-        found = run(name, event, settings, progress, make_pair)
-    if not found.measurements:
-        raise ExperimentError(found.stopped or "interrupted before anything was measured")
-    folder = results.write_contest(found, output)
-    if not json:
-        contest_tables.show(found, event.bars, Console())
-    tell_files("results", folder, (), found, json=json)
-    return found.complete
-
-
-def run_grid(
-    name: str, settings: Any, trials: list[Any], output: Path, json: bool, make_pair: Any
-) -> bool:
-    """Run, write and show one experiment; False when it was interrupted."""
-    from carom.lab import plots, results, tables
-    from carom.lab.run import run
-
-    with progress_bar(name, len(trials) * settings.repetitions) as bar:
-
-        def progress(trial: Any, index: int) -> None:
-            cell = trial.cell
-            rate = "" if cell.hit_rate is None else f" {cell.hit_rate:.1%}"
-            said = f"{name} {index + 1}/{settings.repetitions} {cell.series} {cell.wait}{rate}"
-            bar.update(bar.task_ids[0], advance=1, description=said)
-
-        found = run(name, trials, settings, make_pair, progress)
-    if not found.repetitions:
-        raise ExperimentError(found.stopped or "interrupted before anything was measured")
-    folder = results.write(found, output)
-    pictures = plots.plot(found, folder)
-    if not json:
-        tables.show(found, Console())
-    what = "results, histograms and plots"
-    tell_files(what, folder, pictures, found, json=json)
-    waits = {trial.cell.wait for trial in trials} - {one.cell.wait for one in found.repetitions}
-    if found.complete and waits:
-        print(f"not to be had on this pair: {', '.join(sorted(waits))}", file=sys.stderr)
-    return found.complete
-
-
 def wide_console() -> Console:
     """Where wide tables go: a file has room for them."""
     console = Console()
@@ -91,15 +177,13 @@ def wide_console() -> Console:
     return console
 
 
-def tell_files(
-    what: str, folder: Path, pictures: Sequence[Path], found: Any, *, json: bool
-) -> None:
+def _tell_files(folder: Path, pictures: Sequence[Path], found: Any, *, json: bool) -> None:
     """Say, behind the tables, where a run's files are, and whether it was done whole."""
     if json:
         said = {"folder": str(folder), "complete": found.complete}
         print(msgspec.json.encode(said).decode())
     else:
-        print(f"{what}: {folder}")
+        print(f"results and plots: {folder}")
         for picture in pictures:
             print(f"  {picture.name}")
     if found.stopped:

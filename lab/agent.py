@@ -20,6 +20,7 @@ import structlog
 from carom.daemon.control import Answer, Request
 from carom.errors import CaromError, ExperimentError
 from carom.include.resource import Resource
+from carom.lab import load
 from carom.lab.hand import Hand
 from carom.lab.ping import Options, Ping
 from carom.lab.requests import Plan
@@ -55,7 +56,8 @@ class Agent(Resource):
 
     def __init__(self, host: Host):
         self.host = host
-        self._busy = False
+        self.busy = False
+        """Whether it was interrupted in a call: it has an answer to come, and takes no other."""
         argv = [host.python, "-P", "-m", "carom.lab.agent"]
         self._process = host.popen(argv, listens=True)
         self._speaking = threading.Lock()
@@ -82,9 +84,9 @@ class Agent(Resource):
         assert stdout
         try:
             self._say(msgspec.json.encode(Request(name, arguments)).decode())
-            self._busy = True
+            self.busy = True
             line = stdout.readline()
-            self._busy = False
+            self.busy = False
         except BrokenPipeError:
             line = ""
         if not line:
@@ -94,8 +96,17 @@ class Agent(Resource):
             raise ExperimentError(answer.error, hint=answer.hint)
         return answer.result
 
-    def ping(self, address: str, port: int, plan: Plan, options: Options, app: str | None) -> Ping:
-        """Ask the service there; replies are compared with those of `app`."""
+    def ping(
+        self,
+        address: str,
+        port: int,
+        plan: Plan,
+        options: Options,
+        app: str,
+        *,
+        clients: int = 1,
+    ) -> Ping:
+        """Ask the service there, `clients` at once; replies are compared with those of `app`."""
         result = self.call(
             "ping",
             address=address,
@@ -103,8 +114,30 @@ class Agent(Resource):
             plan=msgspec.to_builtins(plan),
             options=msgspec.to_builtins(options),
             app=app,
+            clients=clients,
         )
         return msgspec.convert(result, Ping)
+
+    def load(
+        self,
+        interface: str,
+        address: str,
+        port: int,
+        plan: Plan,
+        options: load.Options,
+        app: str,
+    ) -> load.Load:
+        """Ask for each key of a plan in turn, at a rate or as fast as it goes."""
+        result = self.call(
+            "load",
+            interface=interface,
+            address=address,
+            port=port,
+            plan=msgspec.to_builtins(plan),
+            options=msgspec.to_builtins(options),
+            app=app,
+        )
+        return msgspec.convert(result, load.Load)
 
     def close(self) -> None:
         """End the agent."""
@@ -112,7 +145,7 @@ class Agent(Resource):
         self._closing.set()
         with contextlib.suppress(BrokenPipeError), self._speaking:  # it may have ended
             self._process.stdin.close()
-        if self._busy:  # an interrupt left it in the middle of a call
+        if self.busy:  # an interrupt left it in the middle of a call
             self._process.terminate()
         try:
             self._process.wait(timeout=_STOP_PATIENCE)

@@ -17,7 +17,7 @@ from carom.lab import facts, words
 from carom.lab.contest import larger_is_better
 from carom.lab.filter_model import SERIES, FilterCell, FilterResults
 from carom.lab.filter_verdict import NAMES
-from carom.lab.model import Cell, Contest, Repetition, Results
+from carom.lab.model import Contest, Repetition, Results
 from carom.lab.results import Run
 from carom.lab.sheets import Row, Sheet
 from carom.lab.stats import CONFIDENCE, Estimate, Ranks, independent_ratio, ranks
@@ -149,27 +149,13 @@ def _order(cell: FilterCell) -> tuple[int, bool, int, float, float]:
 
 def _of_repetition(one: Repetition) -> Iterator[tuple[Case, float]]:
     """The p50, or the mean between 0 and 100 % hits, where p50 is one or the other."""
-    name, trips = _name(one.cell), one.round_trips
+    name, trips = words.name(one.cell), one.round_trips
     mixed = one.cell.hit_rate is not None and 0 < one.cell.hit_rate < 1
     if trips.count:
         time = trips.mean if mixed else trips.p50
         yield Case(name, "mean, µs" if mixed else "p50, µs"), time / 1e3
-    asked = trips.count + trips.lost + trips.reordered + trips.wrong
-    if asked:
-        yield Case(name, ANSWERED, True), _share(trips.count, asked)
-
-
-def _name(cell: Cell) -> str:
-    parts = [words.series(cell), cell.wait]
-    if cell.socket is not None:
-        parts.append(f"socket {cell.socket}")
-    if cell.hit_rate is not None:
-        parts.append(f"{100 * cell.hit_rate:g} % hits")
-    if cell.size is not None:
-        parts.append(f"{cell.size} B")
-    if cell.seconds is not None:
-        parts.append(f"{cell.seconds:g} s")
-    return ", ".join(parts)
+    if one.due:
+        yield Case(name, ANSWERED, True), _share(trips.count, one.due)
 
 
 def _of_filters(results: FilterResults) -> Iterator[tuple[Case, float]]:

@@ -32,7 +32,7 @@ def _headline(lead: Speedup, results: Results) -> str:
     hits = "" if lead.cell.hit_rate is None else f" at {words.percent(lead.cell.hit_rate)} hits"
     return (
         f"{words.series(lead.cell)}{hits} takes {fast_us} µs ({lead.figure}), the fastest userspace"
-        f" server ({lead.fastest.wait}) {slow_us} µs: {_judgement(lead.against_fastest)};"
+        f" server ({lead.fastest.wait}) {slow_us} µs: {judgement(lead.against_fastest)};"
         f" p99 {words.micro(fast.p99.value)} against {words.micro(slow.p99.value)} µs."
     )
 
@@ -47,7 +47,7 @@ def _blocking(lead: Speedup, found: Sequence[Speedup]) -> list[str]:
             if means and one.published:
                 ours, theirs = words.times(means.value), words.times(one.published)
                 published = f" Ratio of means {ours}, published {theirs}."
-            said = f"Against a server that blocks: {_judgement(one.against_same_wait)}, which"
+            said = f"Against a server that blocks: {judgement(one.against_same_wait)}, which"
             if one == lead:
                 said = "That is against a server that blocks, and"
             return [f"{said} includes this machine's idle wake-up.{published}"]
@@ -79,7 +79,7 @@ def _break_even(rate: Estimate | None) -> str:
     return f"the cache pays above a hit rate of {words.percent(rate.value)} ({interval})"
 
 
-def _judgement(ratio: Estimate | None) -> str:
+def judgement(ratio: Estimate | None) -> str:
     """A ratio in words; a difference is claimed only where the interval leaves out 1."""
     if ratio is None:
         return "not compared"

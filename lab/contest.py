@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import random
-import shlex
-import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -15,7 +12,7 @@ import msgspec
 
 from carom.errors import UsageError
 from carom.lab.agent import Agent
-from carom.lab.hosts import CPUs, course, environments
+from carom.lab.hosts import CPUs, course, environments, head, now
 from carom.lab.model import Contest, Measurement
 from carom.lab.stats import Estimate, mean, ratio
 from carom.vm.netns import NamespacePair
@@ -41,6 +38,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not 1 <= self.keys <= 10_000:
             raise UsageError(f"keys {self.keys} is out of range", hint="1 to 10000")
         return self
+
+
+def options(name: str) -> tuple[str, ...]:
+    """The settings that can be chosen for a contest."""
+    return "repetitions", "seconds", "keys", "seed"
+
+
+def standard(name: str, *, short: bool) -> Settings:
+    """What stands where nothing else is chosen."""
+    return Settings(repetitions=3, seconds=1.0) if short else Settings()
 
 
 class Ground(NamedTuple):
@@ -112,7 +119,7 @@ def run(
 
     Ctrl-C, or a host that is lost, keeps what was done. Raises CaromError.
     """
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    started = now()
     order = random.Random(settings.checked().seed)
     measurements: list[Measurement] = []
     with ExitStack() as stack:
@@ -120,7 +127,7 @@ def run(
         client, server = (stack.enter_context(Agent(host)) for host in (pair.client, pair.server))
         cpus = CPUs.of(pair, client, server).apart()
         ground = Ground(pair, client, server, *cpus, settings)
-        where, other = environments(pair, client, server)
+        where = environments(pair, client, server)
         event.prepare(ground)
         with course() as going:
             for index in range(settings.repetitions):
@@ -131,18 +138,7 @@ def run(
                             subject=subject.name, index=index, figures=subject.measure(ground)
                         )
                     )
-    return Contest(
-        experiment=name,
-        started=started,
-        seed=settings.seed,
-        command=shlex.join(["carom", *sys.argv[1:]]),
-        settings=msgspec.to_builtins(settings),
-        environment=where,
-        client_environment=other,
-        complete=going.complete,
-        stopped=going.stopped,
-        measurements=measurements,
-    )
+    return Contest(**head(name, settings, started, where, going), measurements=measurements)
 
 
 def figures(contest: Contest) -> dict[str, dict[str, Estimate]]:

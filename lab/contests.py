@@ -14,6 +14,7 @@ from carom.errors import ExperimentError
 from carom.lab import load, ping
 from carom.lab.agent import Agent
 from carom.lab.contest import PORT, Bar, Event, Ground, Subject
+from carom.lab.hosts import apart
 from carom.lab.model import RoundTrips
 from carom.lab.requests import Plan
 from carom.protocols.memcached import PORT as MEMCACHED_PORT
@@ -62,22 +63,6 @@ def _serving(ground: Ground, *arguments: str, command: str = "serve") -> Iterato
 
 
 @contextlib.contextmanager
-def _apart(ground: Ground) -> Iterator[None]:
-    """Either host has a CPU of its own."""
-    hosts = (
-        (ground.client, ground.pair.client.interface, ground.client_cpu),
-        (ground.server, ground.pair.server.interface, ground.server_cpu),
-    )
-    for agent, interface, cpu in hosts:
-        agent.call("receive_on", interface=interface, cpu=cpu)
-    try:
-        yield
-    finally:
-        for agent, interface, _ in hosts:
-            agent.call("receive_on", interface=interface, cpu=None)
-
-
-@contextlib.contextmanager
 def _attached(agent: Agent, interface: str, program: str, mode: Mode) -> Iterator[None]:
     """A program of the lab's own at XDP."""
     agent.call("attach", interface=interface, program=program, mode=mode)
@@ -97,16 +82,9 @@ def _load(ground: Ground, plan: Plan, app: str, port: int, *, warm: bool = False
         cpu=ground.client_cpu,
         timeout=0.5,
     )
-    found = ground.client.call(
-        "load",
-        interface=ground.pair.client.interface,
-        address=ground.pair.server.address,
-        port=port,
-        plan=msgspec.to_builtins(plan),
-        options=msgspec.to_builtins(options),
-        app=app,
+    done = ground.client.load(
+        ground.pair.client.interface, ground.pair.server.address, port, plan, options, app
     )
-    done = msgspec.convert(found, load.Load)
     if done.round_trips.wrong or not done.round_trips.count:
         raise ExperimentError(
             f"{done.round_trips.wrong} of {done.sent} replies were wrong, "
@@ -117,7 +95,8 @@ def _load(ground: Ground, plan: Plan, app: str, port: int, *, warm: bool = False
 
 def _full(ground: Ground, plan: Plan, app: str, port: int, pids: list[int]) -> dict[str, float]:
     """Replies a second, and a second of the server's CPU, under full load."""
-    with _apart(ground):
+    cpus = ground.client_cpu, ground.server_cpu
+    with apart(ground.pair, ground.client, ground.server, cpus):
         before = ground.server.call("cpu_seconds", pids=pids)
         done = _load(ground, plan, app, port)
         busy = ground.server.call("cpu_seconds", pids=pids) - before

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -15,13 +17,14 @@ PACKETS = (100, 1_000, 10_000, 100_000, 1_000_000)
 FULL = (*PACKETS, 10_000_000)
 PERCENTS = (0.0, 1.0, 25.0, 50.0, 75.0, 99.0, 100.0)
 
-NAMES_OF_BOTH = ("filter-throughput", "filter-loss")
+_BOTH = "filter-throughput-loss"
 
 DESCRIPTIONS = {
     "filter-throughput": "time and CPU time against invalid packets, rejected at each hook "
     "(Kierkegaard and Willén 2025)",
     "filter-loss": "PUTs lost, rejecting at each hook, and the highest rate without loss "
     "(Kierkegaard and Willén 2025)",
+    _BOTH: "both, by one set of runs",
 }
 
 
@@ -47,6 +50,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("packets must be from 1 to 100,000,000", hint="--packets 100,1000")
         if not self.percents or not all(0 <= one <= 100 for one in self.percents):
             raise UsageError("percents must lie from 0 to 100", hint="--percents 0,50,99")
+        rising = sorted(set(self.rates), key=lambda rate: rate or math.inf)
+        if not rising or list(self.rates) != rising or not all(0 <= one <= 1e8 for one in rising):
+            raise UsageError(
+                "rates must be packets a second, rising; 0, as fast as it goes, is the last",
+                hint="--rates 20000,80000,0",
+            )
         if self.repetitions < 1:
             raise UsageError("at least one repetition is needed", hint="--repetitions 3")
         if self.filter in _UNFIT:
@@ -60,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 _UNFIT = ("reject", "existing-key", "limited-puts")
 
-SHORT = Settings(
+_SHORT = Settings(
     packets=(100, 1_000, 10_000),
     percents=(0.0, 50.0, 99.0),
     repetitions=3,
@@ -68,7 +77,26 @@ SHORT = Settings(
     knee_packets=5_000,
     knee_repetitions=2,
 )
-"""What takes less than a minute."""
+
+
+def options(name: str) -> tuple[str, ...]:
+    """The settings that can be chosen for an experiment."""
+    own = () if name == "filter-throughput" else ("rates",)
+    shared = ("packets", "percents", "repetitions", "filter", "behaviour", "equal_length", "seed")
+    return (*own, *shared)
+
+
+def standard(name: str, *, short: bool) -> Settings:
+    """What stands where nothing else is chosen; `short` takes less than a minute."""
+    return _SHORT if short else Settings()
+
+
+def together(names: Sequence[str]) -> list[str]:
+    """The names of experiments, but where both of these are among them the one that is both."""
+    both = list(DESCRIPTIONS)[:2]
+    if not set(both) <= set(names):
+        return list(dict.fromkeys(names))
+    return list(dict.fromkeys(_BOTH if name in both else name for name in names))
 
 
 def cells(settings: Settings, series: Series, index: int, *, knee: bool) -> list[FilterCell]:

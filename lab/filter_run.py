@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shlex
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
@@ -17,7 +14,7 @@ from carom.lab.agent import Agent
 from carom.lab.behaviours import Choice
 from carom.lab.filter_grid import Settings, cells
 from carom.lab.filter_model import SERIES, Filled, FilterCell, FilterResults, FilterRun, Series
-from carom.lab.hosts import CPUs, course, environments
+from carom.lab.hosts import CPUs, course, environments, head, now
 from carom.protocols.kv import PORT
 from carom.vm.netns import NamespacePair
 from carom.vm.pair import Make, Pair
@@ -30,8 +27,8 @@ _AT: dict[Series, tuple[str, ...]] = {
     "xdp_native": ("--filter-at", "xdp", "--mode", "native"),
 }
 
-Progress = Callable[[FilterCell, int], None]
-"""Told of each cell and the index of its repetition before it is measured."""
+Progress = Callable[[str, int], None]
+"""Told of what is measured next, in words, and the index of its repetition."""
 
 
 class Laboratory:
@@ -134,31 +131,20 @@ def run(
 
     Ctrl-C, or a host that is lost, keeps what was done. Raises CaromError.
     """
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    started = now()
     runs: list[FilterRun] = []
     order = random.Random(settings.checked().seed)
     with ExitStack() as stack:
         pair = stack.enter_context(make_pair())
         client, server = (stack.enter_context(Agent(host)) for host in (pair.client, pair.server))
         laboratory = Laboratory(pair, client, server, settings)
-        where, other = environments(pair, client, server)
+        where = environments(pair, client, server)
         with course() as going:
             for index in range(settings.repetitions):
                 for series in order.sample(SERIES, len(SERIES)):
                     grid = cells(settings, series, index, knee=name != "filter-throughput")
                     with laboratory.serving(series) as pid:
                         for cell in order.sample(grid, len(grid)):
-                            progress(cell, index)
+                            progress(f"{series} {cell.percent:g} % of {cell.packets:,}", index)
                             runs.append(laboratory.measure(pid, cell, index))
-    return FilterResults(
-        experiment=name,
-        started=started,
-        seed=settings.seed,
-        command=shlex.join(["carom", *sys.argv[1:]]),
-        settings=msgspec.to_builtins(settings),
-        environment=where,
-        client_environment=other,
-        complete=going.complete,
-        stopped=going.stopped,
-        runs=runs,
-    )
+    return FilterResults(**head(name, settings, started, where, going), runs=runs)

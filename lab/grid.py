@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -58,7 +57,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """How a cell is measured: the server's options, what warms it, what is asked."""
+    """How a cell is measured: the server's options, what warms it, what is asked.
+
+    `clients` closed-loop clients ask at once, or one generator at a `rate` that no reply holds up.
+    `windows` measurements follow each other. With `apart` each host's CPU deals with what that
+    host receives.
+    """
 
     cell: Cell
     server: list[str]
@@ -67,6 +71,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     counter: Counter
     warm: tuple[Plan, ...] = ()
     app: str = "echo"
+    clients: int = 1
+    rate: float | None = None
+    windows: int = 1
+    apart: bool = False
 
 
 def bounce(settings: Settings) -> list[Trial]:
@@ -208,14 +216,21 @@ def trials(name: str, settings: Settings) -> list[Trial]:
     return EXPERIMENTS[name](settings.checked())
 
 
-def short(names: Sequence[str]) -> dict[str, Settings]:
-    """Settings under which an experiment takes about half a minute of measuring."""
-    return {
-        name: Settings(
-            repetitions=5 if name == "bounce" else 3,
-            seconds=(0.5,),
-            inner_waits=("blocking",),
-            miss_waits=("spin",),
-        )
-        for name in names
-    }
+def options(name: str) -> tuple[str, ...]:
+    """The settings that can be chosen for an experiment."""
+    return (
+        *(("hit_rates", "keys", "work") if name == "cache" else ()),
+        *("waits", "seconds", "repetitions", "size", "mode", "seed"),
+    )
+
+
+def standard(name: str, *, short: bool) -> Settings:
+    """What stands where nothing else is chosen; `short` is half a minute of measuring or so."""
+    if not short:
+        return Settings()
+    return Settings(
+        repetitions=5 if name == "bounce" else 3,
+        seconds=(0.5,),
+        inner_waits=("blocking",),
+        miss_waits=("spin",),
+    )

@@ -25,6 +25,7 @@ from carom.include import libbpf, netlink
 from carom.include.bpf import Module
 from carom.lab import cpu_time, filter_client, load, memcached, udp_counts
 from carom.lab.behaviours import Choice as Behaviour
+from carom.lab.crowd import crowd
 from carom.lab.environment import environment
 from carom.lab.filter_model import Filled
 from carom.lab.load import Load
@@ -74,13 +75,14 @@ class Hand:
         port: int,
         plan: dict[str, Any],
         options: dict[str, Any],
-        app: str | None,
+        app: str,
+        clients: int,
     ) -> Ping:
-        """Ask as `carom ping` does."""
-        expect = apps.expectation(app) if app else None
-        return ping(
-            address, port, msgspec.convert(plan, Plan), msgspec.convert(options, Options), expect
-        )
+        """Ask as `carom ping` does, `clients` at once."""
+        how = msgspec.convert(plan, Plan), msgspec.convert(options, Options)
+        if clients > 1:
+            return crowd(address, port, *how, app, clients)
+        return ping(address, port, *how, apps.expectation(app))
 
     def load(
         self,

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+import sys
+import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -64,11 +67,55 @@ def _environment(pair: Pair, agent: Agent) -> Environment:
     return msgspec.convert(said, Environment)
 
 
+@contextlib.contextmanager
+def apart(pair: Pair, client: Agent, server: Agent, cpus: tuple[int, int]) -> Iterator[None]:
+    """What either host receives is dealt with on its own CPU meanwhile, and counted there."""
+    ends = (client, pair.client.interface, cpus[0]), (server, pair.server.interface, cpus[1])
+    for agent, interface, cpu in ends:
+        agent.call("receive_on", interface=interface, cpu=cpu)
+    try:
+        yield
+    finally:
+        for agent, interface, _ in ends:
+            if not agent.busy:  # whose end is the end of this as well
+                with contextlib.suppress(UnreachableError):
+                    agent.call("receive_on", interface=interface, cpu=None)
+
+
 class Course:
     """How measuring goes: to its end, or until something `stopped` it; neither after Ctrl-C."""
 
     complete = False
     stopped: str | None = None
+
+
+def now() -> str:
+    """The time as a run's file has it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def head(
+    name: str,
+    settings: Any,
+    started: str,
+    where: tuple[Environment, Environment | None],
+    going: Course,
+    *,
+    mode: str | None = None,
+) -> dict[str, Any]:
+    """What the record of any run says of how and where it was made; `mode` is XDP's, if it had."""
+    values = msgspec.to_builtins(settings)
+    return {
+        "experiment": name,
+        "started": started,
+        "seed": settings.seed,
+        "command": shlex.join(["carom", *sys.argv[1:]]),
+        "settings": {key: value for key, value in values.items() if value is not None},
+        "environment": msgspec.structs.replace(where[0], mode=mode or where[0].mode),
+        "client_environment": where[1],
+        "complete": going.complete,
+        "stopped": going.stopped,
+    }
 
 
 @contextlib.contextmanager

@@ -15,6 +15,9 @@ SCHEMA = 1
 
 Wait = Literal["blocking", "one-cpu", "spin"]
 
+Task = Literal["bounce", "hit", "miss"]
+"""A request that is sent back, one that the cache holds, or one that the server has to answer."""
+
 
 class RoundTrips(msgspec.Struct, kw_only=True, frozen=True):
     """The whole distribution of one client's round trips, and what became of its requests.
@@ -55,7 +58,8 @@ class Cell(msgspec.Struct, kw_only=True, frozen=True):
 
     `series` is one of the experiment's (bounce: `userspace`, `xdp`; cache: `userspace_cache`,
     `xdp_cache`, `xdp_over_userspace_cache`; the cost of a miss: `no_hook`, `never_hits`,
-    `miss_and_fill`, `xdp_hit`; concurrency and demux: see `port_grid.SERIES`).
+    `miss_and_fill`, `xdp_hit`; concurrency and demux: see `port_grid.SERIES`; the sweeps: see
+    `sweeps.SERIES`).
     """
 
     series: str
@@ -67,6 +71,14 @@ class Cell(msgspec.Struct, kw_only=True, frozen=True):
     """How long a repetition measured, where the published experiment varies it."""
     socket: int | None = None
     """Of the experiments with four ports: whose client it was, from 1 on."""
+    task: Task | None = None
+    """Of the sweeps: what is asked."""
+    clients: int | None = None
+    """How many closed-loop clients asked at once, where that varies."""
+    rate: float | None = None
+    """Requests a second that were to be sent, whether replies came or not."""
+    since: float | None = None
+    """Seconds from the start of a long measurement to that of this part of it."""
 
 
 class Repetition(msgspec.Struct, kw_only=True, frozen=True):
@@ -82,6 +94,16 @@ class Repetition(msgspec.Struct, kw_only=True, frozen=True):
     verdicts: dict[str, int] = {}
     """What the kernel's counters rose by, by verdict."""
     server_cpu_seconds: float | None = None
+    skipped: int = 0
+    """Requests of a rate that were due and not sent: too many were still unanswered."""
+    offered: float | None = None
+    """Requests a second that were sent or skipped, where a rate was asked for."""
+
+    @property
+    def due(self) -> int:
+        """All requests that there should have been a reply to."""
+        trips = self.round_trips
+        return trips.count + trips.lost + trips.reordered + trips.wrong + self.skipped
 
 
 class Environment(msgspec.Struct, kw_only=True, frozen=True):

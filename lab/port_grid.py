@@ -74,11 +74,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
 
-SHORT: dict[Name, Settings] = {
-    "concurrency": Settings(repetitions=5, seconds=1.0),
-    "demux": Settings(repetitions=3, seconds=1.0),
-}
-"""What takes about half a minute."""
+def options(name: Name) -> tuple[str, ...]:
+    """The settings that can be chosen for an experiment."""
+    own = ("loops",) if name == "concurrency" else ("sleeps", "queue")
+    return (*own, "seconds", "repetitions", "mode", "seed")
+
+
+def standard(name: Name, *, short: bool) -> Settings:
+    """What stands where nothing else is chosen; `short` takes about half a minute."""
+    if not short:
+        return Settings()
+    return Settings(repetitions=5 if name == "concurrency" else 3, seconds=1.0)
 
 
 def plan(name: Name, which: int, seed: int) -> Plan:

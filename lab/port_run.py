@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import random
-import shlex
-import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,7 +12,7 @@ import msgspec
 
 from carom.errors import ExperimentError
 from carom.lab.agent import Agent
-from carom.lab.hosts import CPUs, course, environments
+from carom.lab.hosts import CPUs, apart, course, environments, head, now
 from carom.lab.model import Repetition, Results
 from carom.lab.ping import Ping
 from carom.lab.port_grid import SERIES, Settings, cell
@@ -39,19 +36,11 @@ class Laboratory:
         self._pair, self._server, self._clients = pair, server, clients
         self._name, self._settings = name, settings
         self._plain = msgspec.to_builtins(settings)
-        self._client_cpu, self._server_cpu = CPUs.of(pair, clients[0], server).apart()
+        self.cpus = CPUs.of(pair, clients[0], server).apart()
+        """The client's, and the server's."""
         self._threads = ThreadPoolExecutor(len(clients))
         self.mode: str | None = None
         """The mode that XDP was last attached in."""
-
-    def settle(self) -> None:
-        """What either host receives is dealt with on its own CPU."""
-        ends = (
-            (self._clients[0], self._pair.client.interface, self._client_cpu),
-            (self._server, self._pair.server.interface, self._server_cpu),
-        )
-        for agent, interface, cpu in ends:
-            agent.call("receive_on", interface=interface, cpu=cpu)
 
     def measure(self, series: str, index: int) -> list[Repetition]:
         """Start a series' server, ask at all ports, and stop it: one repetition a port.
@@ -64,7 +53,7 @@ class Laboratory:
             series=series,
             interface=host.interface,
             address=host.address,
-            cpu=self._server_cpu,
+            cpu=self.cpus[1],
             settings=self._plain,
         )
         self.mode = ready["mode"] or self.mode
@@ -111,7 +100,7 @@ class Laboratory:
                 which=which,
                 port=FIRST_PORT + (0 if series == "reuseport" else which),
                 settings=self._plain,
-                cpu=self._client_cpu,
+                cpu=self.cpus[0],
                 seconds=seconds,
             )
             return msgspec.convert(found, Ping)
@@ -162,7 +151,7 @@ def run(
 
     Ctrl-C, or a host that is lost, keeps what was done. Raises CaromError.
     """
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    started = now()
     repetitions: list[Repetition] = []
     order = random.Random(settings.checked().seed)
     with ExitStack() as stack:
@@ -171,22 +160,14 @@ def run(
         clients = [stack.enter_context(Agent(pair.client)) for _ in PORTS]
         laboratory = Laboratory(pair, server, clients, name, settings)
         stack.callback(laboratory.close)
-        where, other = environments(pair, clients[0], server)
-        laboratory.settle()
+        where = environments(pair, clients[0], server)
+        stack.enter_context(apart(pair, clients[0], server, laboratory.cpus))
         with course() as going:
             for index in range(settings.repetitions):
                 for series in order.sample(list(SERIES[name]), len(SERIES[name])):
                     progress(series, index)
                     repetitions += laboratory.measure(series, index)
     return Results(
-        experiment=name,
-        started=started,
-        seed=settings.seed,
-        command=shlex.join(["carom", *sys.argv[1:]]),
-        settings=msgspec.to_builtins(settings),
-        environment=msgspec.structs.replace(where, mode=laboratory.mode),
-        client_environment=other,
-        complete=going.complete,
-        stopped=going.stopped,
+        **head(name, settings, started, where, going, mode=laboratory.mode),
         repetitions=repetitions,
     )

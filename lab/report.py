@@ -12,9 +12,8 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -24,28 +23,7 @@ import jinja2
 
 from carom import __version__
 from carom.errors import ExperimentError
-from carom.lab import (
-    beside,
-    conclusion,
-    contest_plots,
-    contest_tables,
-    facts,
-    filter_plots,
-    filter_stats,
-    filter_tables,
-    filter_verdict,
-    plots,
-    port_plots,
-    port_stats,
-    port_tables,
-    port_verdict,
-    tables,
-)
-from carom.lab.contest import Bar
-from carom.lab.contests import CONTESTS
-from carom.lab.filter_model import FilterResults
-from carom.lab.model import Contest, Results
-from carom.lab.ports import NAMES as WITH_PORTS
+from carom.lab import beside, facts, kinds
 from carom.lab.results import NAME, Run, load, put
 from carom.lab.sheets import Row, Sheet
 
@@ -162,11 +140,11 @@ def _section(title: str, path: Path, run: Run, file: Path) -> Section:
         settings=facts.settings(run),
         environment=facts.environment(run),
         load=", ".join(f"{one:.2f}" for one in run.environment.load_average),
-        sheets=_sheets(run),
+        sheets=kinds.of(run).sheets(run),
         beside=beside.sheets(run),
         where=beside.where(run),
         pictures=_pictures(run),
-        notes=_notes(run),
+        notes=kinds.of(run).notes(run),
         data=data,
         histograms=histograms,
     )
@@ -174,63 +152,16 @@ def _section(title: str, path: Path, run: Run, file: Path) -> Section:
 
 def _said(run: Run) -> list[Said]:
     """The conclusion; of the filters' claims, in which indented lines are details."""
-    match run:
-        case Results() if run.experiment in WITH_PORTS:
-            lines = port_verdict.sentences(port_stats.Table(run))
-        case Results():
-            lines = conclusion.conclusion(run)
-        case Contest():
-            lines = contest_tables.sentences(run, _bars(run))
-        case FilterResults():
-            lines = filter_verdict.sentences(filter_stats.grid(run))
-            lines = lines or ["Too little was measured to compare anything."]
+    lines = kinds.of(run).conclusion(run)
     found = [(len(line) - len(line.lstrip()), line.strip()) for line in lines]
     return [Said(min(2, -(-spaces // _INDENT)), text) for spaces, text in found]
 
 
-def _sheets(run: Run) -> list[Sheet]:
-    match run:
-        case Results() if run.experiment in WITH_PORTS:
-            return port_tables.sheets(run)
-        case Results():
-            return tables.sheets(run)
-        case Contest():
-            return contest_tables.sheets(run, _bars(run))
-        case FilterResults():
-            return filter_tables.sheets(run)
-
-
-def _notes(run: Run) -> list[str]:
-    match run:
-        case Results() if run.experiment in WITH_PORTS:
-            return [port_tables.about(run)]
-        case Results():
-            return tables.notes(run)
-        case Contest():
-            return [contest_tables.about(run)]
-        case FilterResults():
-            return [filter_tables.about(run)]
-
-
-def _bars(run: Contest) -> Sequence[Bar]:
-    event = CONTESTS.get(run.experiment)
-    return event.bars if event else ()
-
-
 def _pictures(run: Run) -> list[Picture]:
     """The plots, drawn afresh, so that they show what the tables do."""
-    draw: Callable[[Path], list[Path]]
-    match run:
-        case Results() if run.experiment in WITH_PORTS:
-            draw = partial(port_plots.plot, run)
-        case Results():
-            draw = partial(plots.plot, run)
-        case Contest():
-            draw = partial(contest_plots.plot, run)
-        case FilterResults():
-            draw = partial(filter_plots.plot, run)
     with tempfile.TemporaryDirectory() as folder:
-        return [Picture(one.stem, _uri(one)) for one in draw(Path(folder))]
+        drawn = kinds.of(run).plot(run, Path(folder))
+        return [Picture(one.stem, _uri(one)) for one in drawn]
 
 
 def _uri(picture: Path) -> str:

@@ -50,48 +50,20 @@ class _Head(msgspec.Struct):
     runs: Any = None
 
 
-def write(results: Results, root: Path = Path("results")) -> Path:
+def write(run: Run, root: Path = Path("results")) -> Path:
     """Write a run into a new directory `<UTC time>-<experiment>` of `root`, and return that.
 
-    results.json comes last, each file in one step: a directory that has one is whole.
-    ExperimentError if the disk refuses.
+    results.csv has a line for each repetition, measurement or figure. results.json comes last,
+    each file in one step: a directory that has one is whole. ExperimentError if the disk refuses.
     """
     with _refusals(root):
-        folder = _new_folder(root, results)
-        (folder / "histograms").mkdir()
-        for cell, repetitions in by_cell(results).items():
-            put(folder / "histograms" / f"{file_name(cell)}.hgrm", _hgrm(repetitions))
-        put(folder / "results.csv", _csv(results).encode())
-        put(folder / NAME, _json(results))
-    return folder
-
-
-def write_contest(contest: Contest, root: Path = Path("results")) -> Path:
-    """The same of a contest; results.csv has a line for each figure of each measurement."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("experiment", "subject", "repetition", "figure", "value"))
-    for one in contest.measurements:
-        for figure, value in one.figures.items():
-            writer.writerow((contest.experiment, one.subject, one.index, figure, value))
-    with _refusals(root):
-        folder = _new_folder(root, contest)
-        put(folder / "results.csv", table.getvalue().encode())
-        put(folder / NAME, _json(contest))
-    return folder
-
-
-def write_filters(found: FilterResults, root: Path = Path("results")) -> Path:
-    """The same of the filter experiments; results.csv has a line for each measurement."""
-    table = io.StringIO()
-    rows = [_filter_row(found.experiment, one) for one in found.runs]
-    writer = csv.DictWriter(table, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with _refusals(root):
-        folder = _new_folder(root, found)
-        put(folder / "results.csv", table.getvalue().encode())
-        put(folder / NAME, _json(found))
+        folder = _new_folder(root, run)
+        if isinstance(run, Results):
+            (folder / "histograms").mkdir()
+            for cell, repetitions in by_cell(run).items():
+                put(folder / "histograms" / f"{file_name(cell)}.hgrm", _hgrm(repetitions))
+        put(folder / "results.csv", _csv(run).encode())
+        put(folder / NAME, _json(run))
     return folder
 
 
@@ -181,12 +153,20 @@ def file_name(cell: Cell) -> str:
         parts.append(f"{cell.seconds:g}s")
     if cell.socket is not None:
         parts.append(f"socket{cell.socket}")
+    if cell.task is not None:
+        parts.append(cell.task)
+    if cell.clients is not None:
+        parts.append(f"{cell.clients}clients")
+    if cell.rate is not None:
+        parts.append(f"{cell.rate:g}persecond")
+    if cell.since is not None:
+        parts.append(f"from{cell.since:g}s")
     return "-".join(parts)
 
 
-def _new_folder(root: Path, results: Run) -> Path:
-    started = datetime.fromisoformat(results.started).astimezone(UTC)
-    name = f"{started:%Y%m%dT%H%M%SZ}-{results.experiment}"
+def _new_folder(root: Path, run: Run) -> Path:
+    started = datetime.fromisoformat(run.started).astimezone(UTC)
+    name = f"{started:%Y%m%dT%H%M%SZ}-{run.experiment}"
     root.mkdir(parents=True, exist_ok=True)
     for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
         folder = root / (name + suffix)
@@ -225,13 +205,27 @@ def _hgrm(repetitions: list[Repetition]) -> bytes:
     return table.getvalue()
 
 
-def _csv(results: Results) -> str:
+def _csv(run: Run) -> str:
     table = io.StringIO()
-    rows = [_row(results.experiment, one) for one in results.repetitions]
+    rows = list(_rows(run))
     writer = csv.DictWriter(table, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return table.getvalue()
+
+
+def _rows(run: Run) -> Iterator[dict[str, object]]:
+    match run:
+        case Results():
+            yield from (_row(run.experiment, one) for one in run.repetitions)
+        case FilterResults():
+            yield from (_filter_row(run.experiment, one) for one in run.runs)
+        case Contest():
+            for one in run.measurements:
+                at = {"experiment": run.experiment, "subject": one.subject, "repetition": one.index}
+                yield from (
+                    {**at, "figure": name, "value": value} for name, value in one.figures.items()
+                )
 
 
 def _row(experiment: str, one: Repetition) -> dict[str, object]:
@@ -244,6 +238,10 @@ def _row(experiment: str, one: Repetition) -> dict[str, object]:
         "size_bytes": one.cell.size,
         "duration_s": one.cell.seconds,
         "socket": one.cell.socket,
+        "task": one.cell.task,
+        "clients": one.cell.clients,
+        "asked_per_s": one.cell.rate,
+        "since_s": one.cell.since,
         "repetition": one.index,
         "replies": trips.count,
         "lost": trips.lost,
@@ -258,6 +256,8 @@ def _row(experiment: str, one: Repetition) -> dict[str, object]:
         "counted_hits": one.counted_hits,
         "counted_misses": one.counted_misses,
         "server_cpu_s": one.server_cpu_seconds,
+        "skipped": one.skipped,
+        "offered_per_s": one.offered,
     }
 
 

@@ -3,29 +3,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-import shlex
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
+import structlog
 
 from carom.errors import ExperimentError
 from carom.include.abi import MISSES
+from carom.lab import load, words
 from carom.lab.agent import Agent
-from carom.lab.grid import Settings, Trial
-from carom.lab.hosts import CPUs, course, environments
-from carom.lab.model import Repetition, Results, Wait
+from carom.lab.grid import Trial
+from carom.lab.hosts import CPUs, apart, course, environments, head, now
+from carom.lab.model import Repetition, Results, RoundTrips
 from carom.lab.ping import Options, Ping
-from carom.vm.pair import Pair
+from carom.vm.pair import Make, Pair
 
 PORT = 51141
 
-Progress = Callable[[Trial, int], None]
-"""Told of each trial and the index of its repetition before it is measured."""
+_SOURCE_PORTS = 16_384  # so many requests can be unanswered before one is skipped
+
+Progress = Callable[[str, int], None]
+"""Told of what is measured next, in words, and the index of its repetition."""
+
+log = structlog.get_logger()
+
+
+class Settings(Protocol):
+    """What is to be known of an experiment's settings here."""
+
+    @property
+    def repetitions(self) -> int:
+        """How often each trial."""
+
+    @property
+    def seed(self) -> int:
+        """Of the order."""
+
+
+class Asked(NamedTuple):
+    """What a client did: requests sent, those of them to hot keys, and what came of them."""
+
+    sent: int
+    hot: int
+    round_trips: RoundTrips
+    skipped: int = 0
+    offered: float | None = None
 
 
 class Laboratory:
@@ -39,76 +65,153 @@ class Laboratory:
         """The mode that XDP was last attached in."""
         self._cpus = CPUs.of(pair, client, server)
 
-    def can(self, wait: Wait) -> bool:
-        """Whether these hosts can wait like that."""
-        return self._cpus.can(wait)
+    def possible(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those that this pair can do; what it cannot is said. ExperimentError if that is all."""
+        waits = {trial.cell.wait for trial in trials}
+        absent = sorted(wait for wait in waits if not self._cpus.can(wait))
+        if absent:
+            log.warning("not to be had on this pair", waits=", ".join(absent))
+        if set(absent) == waits:
+            raise ExperimentError(
+                "these hosts cannot wait as asked",
+                hint="one-cpu wants both on one machine, spin a CPU for each",
+            )
+        return [trial for trial in trials if trial.cell.wait not in absent]
 
-    def measure(self, trial: Trial, index: int) -> Repetition:
+    def measure(self, trial: Trial, index: int) -> list[Repetition]:
         """Start a server, warm it, ask it, check what was counted, and stop it.
 
-        Raises ExperimentError when the counts disagree with the plan.
+        A repetition for each of the trial's windows. Raises ExperimentError when the counts
+        disagree with the plan.
         """
-        cell = trial.cell
-        wait: Literal["block", "spin"] = "spin" if cell.wait == "spin" else "block"
-        client_cpu, server_cpu = self._cpus.choose(cell.wait)
+        cpus = self._cpus.choose(trial.cell.wait)
+        with self._serving(trial, cpus[1]) as pid, ExitStack() as stack:
+            for plan in trial.warm:
+                self._ping(plan, Options(count=plan.keys), trial)
+            if trial.apart:
+                stack.enter_context(apart(self.pair, self.client, self.server, cpus))
+            return [self._window(trial, index, window, pid, cpus[0]) for window in _windows(trial)]
+
+    @contextlib.contextmanager
+    def _serving(self, trial: Trial, cpu: int) -> Iterator[int]:
+        """The trial's server; its pid."""
         ready = self.server.call(
             "serve",
             arguments=[
                 *("-i", self.pair.server.interface, "-p", str(PORT)),
                 *("--bind", self.pair.server.address),  # the faster socket
-                *("--wait", wait, "--cpu", str(server_cpu)),
+                *("--wait", "spin" if trial.cell.wait == "spin" else "block", "--cpu", str(cpu)),
                 *trial.server,
             ],
         )
         self.mode = next((one["mode"] for one in ready["interfaces"]), None) or self.mode
         try:
-            for plan in trial.warm:
-                self._ask(plan, Options(count=plan.keys), trial)
-            before = self.server.call("status", pid=ready["pid"])
-            options = Options(count=None, seconds=trial.seconds, wait=wait, cpu=client_cpu)
-            ping = self._ask(trial.plan, options, trial)
-            after = self.server.call("status", pid=ready["pid"])
+            yield ready["pid"]
         finally:
             self.server.call("stop", pid=ready["pid"])
-        return self._checked(trial, index, ping, before, after)
 
-    def _ask(self, plan: Any, options: Options, trial: Trial) -> Ping:
-        return self.client.ping(self.pair.server.address, PORT, plan, options, trial.app)
-
-    @staticmethod
-    def _checked(
-        trial: Trial, index: int, ping: Ping, before: dict[str, Any], after: dict[str, Any]
+    def _window(
+        self, trial: Trial, index: int, since: float | None, pid: int, cpu: int
     ) -> Repetition:
-        verdicts = {
-            name: after["verdicts"][name] - count
-            for name, count in before["verdicts"].items()
-            if after["verdicts"][name] != count
-        }
-        planned = (
-            ping.sent if trial.counter == "bounce" or trial.cell.series == "xdp_hit" else ping.hot
+        before = self.server.call("status", pid=pid)
+        busy = -self.server.call("cpu_seconds", pids=[pid])
+        asked = self._ask(trial, cpu)
+        busy += self.server.call("cpu_seconds", pids=[pid])
+        after = self.server.call("status", pid=pid)
+        one = checked(trial, index, asked, before, after, busy)
+        if since is None:
+            return one
+        return msgspec.structs.replace(one, cell=msgspec.structs.replace(one.cell, since=since))
+
+    def _ask(self, trial: Trial, cpu: int) -> Asked:
+        if trial.rate is not None:
+            return self._load(trial, trial.rate, cpu)
+        wait = trial.cell.wait
+        options = Options(
+            count=None, seconds=trial.seconds, wait="spin" if wait == "spin" else "block", cpu=cpu
         )
-        hits, misses = _counted(trial, verdicts, before, after)
-        trips = ping.round_trips
-        one = Repetition(
-            cell=trial.cell,
-            index=index,
-            round_trips=trips,
-            planned_hits=None if hits is None else planned,
-            counted_hits=hits,
-            counted_misses=misses,
-            verdicts=verdicts,
-            server_cpu_seconds=after["cpu_seconds"] - before["cpu_seconds"],
+        found = self._ping(trial.plan, options, trial)
+        return Asked(found.sent, found.hot, found.round_trips)
+
+    def _ping(self, plan: Any, options: Options, trial: Trial) -> Ping:
+        clients = trial.clients if options.seconds else 1  # one is enough to warm
+        address = self.pair.server.address
+        return self.client.ping(address, PORT, plan, options, trial.app, clients=clients)
+
+    def _load(self, trial: Trial, rate: float, cpu: int) -> Asked:
+        """Requests at a rate, whether replies come or not."""
+        options = load.Options(
+            seconds=trial.seconds,
+            rate=rate,
+            source_ports=_SOURCE_PORTS,
+            first_port=2**15 - _SOURCE_PORTS,
+            cpu=cpu,
         )
-        if trips.wrong:
-            raise ExperimentError(f"{_name(trial)}: {trips.wrong} replies had wrong bytes")
-        if hits is not None and (hits, misses) != (planned, ping.sent - planned):
+        found = self.client.load(
+            self.pair.client.interface,
+            self.pair.server.address,
+            PORT,
+            trial.plan,
+            options,
+            trial.app,
+        )
+        return Asked(found.sent, found.sent, found.round_trips, found.skipped, found.offered)
+
+
+def _windows(trial: Trial) -> list[float | None]:
+    """When each of a trial's measurements begins, in seconds; None where there is but one."""
+    if trial.windows == 1:
+        return [None]
+    return [number * trial.seconds for number in range(trial.windows)]
+
+
+def checked(
+    trial: Trial,
+    index: int,
+    asked: Asked,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    cpu_seconds: float,
+) -> Repetition:
+    """The record of a measurement, if what the server's end counted is what was to be.
+
+    What is sent at a rate may be lost on its way: of it each reply has to be counted, and nothing
+    that was not sent. Raises ExperimentError.
+    """
+    verdicts = {
+        name: after["verdicts"][name] - count
+        for name, count in before["verdicts"].items()
+        if after["verdicts"][name] != count
+    }
+    every = trial.counter == "bounce" or trial.cell.series == "xdp_hit"
+    planned = asked.sent if every else asked.hot
+    hits, misses = _counted(trial, verdicts, before, after)
+    trips = asked.round_trips
+    if trips.wrong:
+        raise ExperimentError(f"{words.name(trial.cell)}: {trips.wrong} replies had wrong bytes")
+    if hits is not None and misses is not None:
+        wrong = (hits, misses) != (planned, asked.sent - planned)
+        if trial.rate is not None:
+            wrong = misses > 0 or not trips.count <= hits <= planned
+        if wrong:
             raise ExperimentError(
-                f"{_name(trial)}: planned {planned} hits and {ping.sent - planned} misses, counted "
-                f"{hits} and {misses}",
+                f"{words.name(trial.cell)}: planned {planned} hits and {asked.sent - planned} "
+                f"misses, counted {hits} and {misses}",
                 hint=f"{trips.lost} requests were lost, {trips.duplicated} replies came twice; "
                 f"verdicts: {verdicts}",
             )
-        return one
+    return Repetition(
+        cell=trial.cell,
+        index=index,
+        round_trips=trips,
+        planned_hits=None if hits is None else planned,
+        counted_hits=hits,
+        counted_misses=misses,
+        verdicts=verdicts,
+        server_cpu_seconds=cpu_seconds,
+        skipped=asked.skipped,
+        offered=asked.offered,
+    )
 
 
 def _counted(
@@ -127,17 +230,11 @@ def _counted(
     return verdicts.get(trial.counter, 0), misses
 
 
-def _name(trial: Trial) -> str:
-    cell = trial.cell
-    rate = "" if cell.hit_rate is None else f" at hit rate {cell.hit_rate:g}"
-    return f"{cell.series}, {cell.wait}{rate}"
-
-
 def run(
     name: str,
-    trials: list[Trial],
+    trials: Sequence[Trial],
     settings: Settings,
-    make_pair: Callable[[], Pair],
+    make_pair: Make,
     progress: Progress,
 ) -> Results:
     """Measure every trial in every repetition, each repetition in an order of its own.
@@ -145,39 +242,22 @@ def run(
     Ctrl-C, or a host that is lost, keeps what was done: the results say that they are not
     complete. Raises CaromError.
     """
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    started = now()
     repetitions: list[Repetition] = []
     order = random.Random(settings.seed)
     with ExitStack() as stack:
-        pair = stack.enter_context(make_pair())
+        # A generator has a program of its own at the client's end.
+        pair = stack.enter_context(make_pair(bare=any(one.rate is not None for one in trials)))
         agents = [stack.enter_context(Agent(host)) for host in (pair.client, pair.server)]
         laboratory = Laboratory(pair, *agents)
         where, client = environments(pair, *agents)
-        trials = [trial for trial in trials if laboratory.can(trial.cell.wait)]
-        if not trials:
-            raise ExperimentError(
-                "these hosts cannot wait as asked",
-                hint="one-cpu wants both on one machine, spin a CPU for each",
-            )
+        trials = laboratory.possible(trials)
         with course() as going:
             for index in range(settings.repetitions):
                 for trial in order.sample(trials, len(trials)):
-                    progress(trial, index)
-                    repetitions.append(laboratory.measure(trial, index))
+                    progress(words.name(trial.cell), index)
+                    repetitions += laboratory.measure(trial, index)
     return Results(
-        experiment=name,
-        started=started,
-        seed=settings.seed,
-        command=shlex.join(["carom", *sys.argv[1:]]),
-        settings=_plain(settings),
-        environment=msgspec.structs.replace(where, mode=laboratory.mode),
-        client_environment=client,
-        complete=going.complete,
-        stopped=going.stopped,
+        **head(name, settings, started, (where, client), going, mode=laboratory.mode),
         repetitions=repetitions,
     )
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    values = msgspec.to_builtins(settings)
-    return {name: value for name, value in values.items() if value is not None}

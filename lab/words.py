@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import get_args
 
-from carom.lab.model import Cell, Environment, Wait
+from carom.lab.model import Cell, Environment, Task, Wait
 from carom.lab.stats import Estimate
 
 SERIES = {
@@ -19,6 +20,9 @@ SERIES = {
     "never_hits": "never hits",
     "miss_and_fill": "miss and fill",
     "xdp_hit": "hit",
+    "tc": "TC",
+    "xdp_generic": "XDP generic",
+    "xdp_native": "XDP native",
 }
 """A short name of each series, in the order in which they are shown."""
 
@@ -28,19 +32,49 @@ MISS_COST = ("no_hook", "never_hits", "miss_and_fill", "xdp_hit")
 WAITS: tuple[Wait, ...] = ("blocking", "one-cpu", "spin")
 """The ways of waiting for a packet, in the order in which they are shown."""
 
+TASKS: tuple[Task, ...] = get_args(Task)
+
 
 def series(cell: Cell) -> str:
     """The short name of a cell's series."""
     return SERIES.get(cell.series, cell.series)
 
 
-def order(cell: Cell) -> tuple[int, int, int, float, float, int]:
-    """A sort key: by series, wait, payload size, duration, hit rate and socket."""
+def order(cell: Cell) -> tuple[float, ...]:
+    """A sort key: by task, series, wait, and then what varies, from the smallest on."""
     names = list(SERIES)
     place = names.index(cell.series) if cell.series in names else len(names)
     rate = -1.0 if cell.hit_rate is None else cell.hit_rate
-    wait, socket = WAITS.index(cell.wait), cell.socket or 0
-    return place, wait, cell.size or 0, cell.seconds or 0.0, rate, socket
+    return (
+        TASKS.index(cell.task) if cell.task else -1,
+        place,
+        WAITS.index(cell.wait),
+        *(one or 0.0 for one in (cell.size, cell.clients, cell.rate, cell.since, cell.seconds)),
+        rate,
+        cell.socket or 0,
+    )
+
+
+def name(cell: Cell) -> str:
+    """What a cell is called in one line."""
+    parts = [series(cell), cell.wait]
+    if cell.task is not None:
+        parts.append(cell.task)
+    if cell.socket is not None:
+        parts.append(f"socket {cell.socket}")
+    if cell.hit_rate is not None:
+        parts.append(f"{100 * cell.hit_rate:g} % hits")
+    if cell.size is not None:
+        parts.append(f"{cell.size} B")
+    if cell.clients is not None:
+        parts.append(f"{cell.clients} clients")
+    if cell.rate is not None:
+        parts.append(f"{amount(cell.rate)}/s")
+    if cell.since is not None:
+        parts.append(f"from {cell.since:g} s")
+    if cell.seconds is not None:
+        parts.append(f"{cell.seconds:g} s")
+    return ", ".join(parts)
 
 
 def micro(ns: float | None) -> str:

@@ -20,15 +20,17 @@ TESTS = Path(__file__).resolve().parent
 PRIVILEGED = ("prog", "netns")
 """Folders whose tests load BPF programs, and the marks that they get."""
 
-_ran = pytest.StashKey[bool]()
+_watch = pytest.StashKey["Watch"]()
 
 # No deadline: a busy machine is no bug. No database: tests leave nothing behind.
 hypothesis.settings.register_profile("carom", deadline=None, database=None)
 hypothesis.settings.load_profile("carom")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell ignores Ctrl-C for what it runs in the background; programs started here must not."""
+    config.stash[_watch] = Watch()
+    config.pluginmanager.register(config.stash[_watch])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -64,12 +66,17 @@ def _privileged(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(mark) for mark in PRIVILEGED)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder, and skip those that cannot run here, with the reason."""
+    """Mark tests by their folder, and skip those that cannot run here, with the reason.
+
+    With several processes (pytest-xdist), those of a privileged folder stay in one.
+    """
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in PRIVILEGED:
             item.add_marker(folder)
+            item.add_marker(pytest.mark.xdist_group(folder))
     privileged = [item for item in items if _privileged(item)]
     reason = _why_not() if privileged else None
     if reason:
@@ -77,17 +84,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Note that a privileged test ran to its end, good or bad."""
-    skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
-    if call.when == "call" and not skipped and _privileged(item):
-        item.config.stash[_ran] = True
+class Watch:
+    """Notes that a privileged test ran to its end, good or bad, in whichever process."""
+
+    ran = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Called where the session is, of every test."""
+        if report.when == "call" and not report.skipped:
+            self.ran = self.ran or any(mark in report.keywords for mark in PRIVILEGED)
 
 
 def _nothing_ran(config: pytest.Config) -> bool:
-    wanted = os.environ.get("CI") == "true" and not config.option.collectonly
-    return wanted and not config.stash.get(_ran, False)
+    here = not hasattr(config, "workerinput")  # a worker of xdist's has only a part
+    wanted = here and os.environ.get("CI") == "true" and not config.option.collectonly
+    return wanted and not config.stash[_watch].ran
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

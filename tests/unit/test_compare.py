@@ -294,7 +294,7 @@ def test_mistakes(tmp_path: Path, argv: list[str], code: int, said: str) -> None
     impossible.write_bytes(msgspec.json.encode(of_no_packets))
     places = {
         "RUN": storage.write(bounce(1), tmp_path),
-        "CONTEST": storage.write_contest(fake_contests.load(), tmp_path),
+        "CONTEST": storage.write(fake_contests.load(), tmp_path),
         "IMPOSSIBLE": impossible,
     }
     if "IMPOSSIBLE" in argv:

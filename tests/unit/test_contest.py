@@ -83,7 +83,7 @@ def test_the_tables_say_it(contest: Contest) -> None:
 
 
 def test_on_disk(contest: Contest, tmp_path: Path) -> None:
-    folder = storage.write_contest(contest, tmp_path)
+    folder = storage.write(contest, tmp_path)
     assert json.loads((folder / "results.json").read_text())["experiment"] == "load"
     with open(folder / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))

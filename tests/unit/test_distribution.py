@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from carom.errors import ExperimentError
-from carom.lab.distribution import decode, merge, points, round_trips
+from carom.lab.distribution import decode, merge, points, round_trips, together
 from carom.lab.model import RoundTrips
 
 NS = st.integers(1, 60_000_000_000)
@@ -88,3 +89,25 @@ def test_a_torn_histogram_is_said_to_be_one(torn: str | None) -> None:
     whole = measured([7000, 8000, 9000]).histogram
     with pytest.raises(ExperimentError, match="histogram"):
         decode(whole[: len(whole) // 2] if torn is None else torn)
+
+
+@given(st.lists(st.lists(st.integers(1, 10**9), max_size=60), min_size=1, max_size=6))
+def test_clients_together_are_as_one_with_all_samples(every: list[list[int]]) -> None:
+    found = together([measured(one) for one in every])
+    whole = measured([sample for one in every for sample in one])
+    n = len(every)
+    assert (found.count, found.lost, found.duplicated) == (whole.count, 3 * n, 2 * n)
+    assert (found.reordered, found.wrong, found.seconds) == (n, 4 * n, 2.0)
+    for figure in ("mean", "stddev", "minimum", "maximum"):
+        assert getattr(found, figure) == pytest.approx(getattr(whole, figure), rel=1e-6, abs=1e-3)
+    for figure in ("p50", "p90", "p99", "p999"):
+        assert getattr(found, figure) == pytest.approx(getattr(whole, figure), rel=1.1e-3, abs=1)
+    assert decode(found.histogram).get_total_count() == whole.count
+
+
+def test_nobody_and_corrected_times_are_not_put_together() -> None:
+    with pytest.raises(ValueError, match="without a rate"):
+        together([])
+    late = msgspec.structs.replace(measured([5]), corrected=measured([6]))
+    with pytest.raises(ValueError, match="without a rate"):
+        together([late])

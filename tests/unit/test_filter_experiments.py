@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from carom.cli_lab_filters import name_of, settings_of
 from carom.errors import ExperimentError, UsageError
 from carom.lab import (
     cpu_time,
@@ -22,6 +21,7 @@ from carom.lab import (
     filter_stats,
     filter_tables,
     filter_verdict,
+    kinds,
     published_tables,
     udp_counts,
 )
@@ -203,7 +203,7 @@ def test_tables_and_files(tmp_path: Path) -> None:
         row[:13] for row in rows if row[:3] == ["1,000", "99", "%"] and row[3] == "100.0"
     )
     assert ["TC", "≥", "20.0k"] in rows
-    folder = storage.write_filters(found, tmp_path)
+    folder = storage.write(found, tmp_path)
     assert {path.name for path in filter_plots.plot(found, folder)} == {
         "cpu.png",
         "wall.png",
@@ -257,13 +257,24 @@ def test_grid_is_the_published_one() -> None:
     assert filter_grid.total(settings, knee=True) == len(SERIES) * (10 * 35 + 3 * 15 + 7 * 3)
 
 
+def settings_of(given: dict[str, object], *, short: bool = False) -> filter_grid.Settings:
+    found: filter_grid.Settings = kinds.settings(["filter-loss"], given, short=short)["filter-loss"]
+    return found
+
+
 def test_settings() -> None:
-    full = settings_of("filter-loss", {"repetitions": 2}, short=False, full=True)
-    assert full.packets == filter_grid.FULL and full.repetitions == 2
-    assert settings_of("filter-loss", {}, short=True, full=False) == filter_grid.SHORT
+    assert settings_of({"repetitions": 2}).repetitions == 2
+    assert settings_of({"rates": (10.0, 0.0)}).rates == (10, 0)
+    short = settings_of({}, short=True)
+    assert max(short.packets) == 10_000 and short.repetitions == 3
+
+
+def test_both_are_one_run() -> None:
     both = "filter-throughput-loss"
-    assert name_of(["filter-loss", "filter-throughput"]) == both
-    assert name_of(["bounce", "filter-loss"]) == "filter-loss"
+    assert filter_grid.together(["filter-loss", "filter-throughput"]) == [both]
+    mixed = ["filter-loss", "bounce", "filter-throughput"]
+    assert filter_grid.together(mixed) == [both, "bounce"]
+    assert filter_grid.together(["bounce", "filter-loss"]) == ["bounce", "filter-loss"]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +291,7 @@ def test_settings() -> None:
 )
 def test_wrong_settings(given: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        settings_of("filter-loss", given, short=False, full=False)
+        settings_of(given)
 
 
 def test_counters_of_sockets() -> None:

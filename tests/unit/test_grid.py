@@ -9,11 +9,10 @@ import msgspec
 import pytest
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab import grid
+from carom.lab import grid, sweeps
 from carom.lab.distribution import round_trips
 from carom.lab.grid import Settings
-from carom.lab.ping import Ping
-from carom.lab.run import Laboratory
+from carom.lab.run import Asked, checked
 
 
 def test_the_default_cache_grid_is_the_published_one() -> None:
@@ -75,23 +74,37 @@ def status(hits: int, misses: int) -> dict[str, object]:
     return {"verdicts": {"hit": hits, "miss": misses}, "cpu_seconds": 0.0, "userspace_cache": None}
 
 
-def pinged(sent: int, hot: int, wrong: int = 0) -> Ping:
-    trips = round_trips([1000] * sent, lost=0, duplicated=0, reordered=0, wrong=wrong, seconds=1.0)
-    return Ping(sent=sent, hot=hot, complete=True, round_trips=trips)
+def asked(sent: int, hot: int, wrong: int = 0, lost: int = 0) -> Asked:
+    samples = [1000] * (sent - lost)
+    trips = round_trips(samples, lost=lost, duplicated=0, reordered=0, wrong=wrong, seconds=1.0)
+    return Asked(sent, hot, trips)
 
 
 def test_counts_must_equal_the_plan() -> None:
     trial = next(t for t in grid.cache(Settings()) if t.cell.series == "xdp_cache")
-    before, ping = status(5, 7), pinged(40, 10)
-    one = Laboratory._checked(trial, 0, ping, before, status(15, 37))
+    before, ping = status(5, 7), asked(40, 10)
+    one = checked(trial, 0, ping, before, status(15, 37), 0.5)
     assert (one.planned_hits, one.counted_hits, one.counted_misses) == (10, 10, 30)
     assert one.verdicts == {"hit": 10, "miss": 30}
+    assert one.server_cpu_seconds == 0.5
     with pytest.raises(ExperimentError, match="planned 10 hits and 30 misses, counted 9 and 31"):
-        Laboratory._checked(trial, 0, ping, before, status(14, 38))
+        checked(trial, 0, ping, before, status(14, 38), 0.5)
     with pytest.raises(ExperimentError, match="wrong bytes"):
-        Laboratory._checked(trial, 0, pinged(40, 10, wrong=1), before, status(15, 37))
+        checked(trial, 0, asked(40, 10, wrong=1), before, status(15, 37), 0.5)
+
+
+def test_what_a_rate_loses_on_its_way_is_no_error_but_what_nobody_sent_is() -> None:
+    trial = next(t for t in sweeps.trials("knee", sweeps.Settings(waits=("spin",))) if t.warm)
+    trial = msgspec.structs.replace(trial, counter="hit")
+    for hits in (30, 40):
+        one = checked(trial, 0, asked(40, 40, lost=10), status(5, 7), status(5 + hits, 7), 0.1)
+        assert one.counted_hits == hits and one.due == 40
+    for hits, misses in ((29, 0), (41, 0), (30, 1)):
+        after = status(5 + hits, 7 + misses)
+        with pytest.raises(ExperimentError, match=f"counted {hits} and {misses}"):
+            checked(trial, 0, asked(40, 40, lost=10), status(5, 7), after, 0.1)
 
 
 def test_settings_survive_json() -> None:
-    for settings in (Settings(), *grid.short(["bounce", "cache"]).values()):
+    for settings in (Settings(), *(grid.standard(one, short=True) for one in grid.EXPERIMENTS)):
         assert msgspec.convert(msgspec.to_builtins(settings), Settings) == settings

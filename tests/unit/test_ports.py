@@ -15,7 +15,7 @@ from carom.lab import beside, compare, port_plots, port_tables, published_tables
 from carom.lab.distribution import round_trips
 from carom.lab.model import Repetition, Results, RoundTrips
 from carom.lab.ping import Ping
-from carom.lab.port_grid import SERIES, SHORT, Settings, cell, plan
+from carom.lab.port_grid import SERIES, Settings, cell, plan, standard
 from carom.lab.port_run import account
 from carom.lab.port_stats import Table
 from carom.lab.port_verdict import sentences
@@ -82,8 +82,8 @@ def test_the_published_grid_is_the_default() -> None:
     assert settings.sleeps == (0.02, 0.01, 0.002, 0.0045)
     assert (settings.queue, settings.seconds, settings.repetitions) == (10_200, 30, 15)
     for name in NAMES:
-        assert SHORT[name].loops == settings.loops
-        assert SHORT[name].sleeps == settings.sleeps
+        assert standard(name, short=True).loops == settings.loops
+        assert standard(name, short=True).sleeps == settings.sleeps
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ def test_the_newest_of_each_experiment(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     folder = storage.write(bounce(1), tmp_path)
-    storage.write_contest(fake_contests.load(), tmp_path)
+    storage.write(fake_contests.load(), tmp_path)
     done = carom("lab", "report", "--results", str(tmp_path))
     assert done.returncode == 0
     assert f"report: {tmp_path / 'report.html'}" in done.stdout

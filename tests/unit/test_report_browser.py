@@ -68,8 +68,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [
         storage.write(long, root),
         storage.write(fake.run("bounce", fake.bounce_cells((15.0, 60.0)), repetitions=2), root),
-        storage.write_contest(fake_contests.load(), root),
-        storage.write_filters(fake_filters.results(fake_filters.grid()), root),
+        storage.write(fake_contests.load(), root),
+        storage.write(fake_filters.results(fake_filters.grid()), root),
     ]
     report.write(runs, root / "report.html")
     return root / "report.html"

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several closed-loop clients at once, each a process, and their round trips together."""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing.synchronize import Barrier
+
+import msgspec
+
+from carom import apps
+from carom.lab.distribution import together
+from carom.lab.ping import Options, Ping, ping
+from carom.lab.requests import Plan
+
+_PATIENCE = 30.0  # seconds for all of them to be there
+
+_gate: Barrier
+
+
+def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clients: int) -> Ping:
+    """Ask as `ping` does, `clients` times at once: each draws from the plan by a seed of its own.
+
+    They begin together. What is returned is all of theirs: see `distribution.together`.
+    """
+    context = multiprocessing.get_context("fork")  # what a client needs is loaded
+    plans = [msgspec.structs.replace(plan, seed=plan.seed + n) for n in range(clients)]
+    gate = context.Barrier(clients)
+    with context.Pool(clients, _enter, (gate,)) as pool:
+        pings: list[Ping] = pool.starmap(
+            _ask, [(address, port, one, options, app) for one in plans], chunksize=1
+        )
+    return Ping(
+        sent=sum(one.sent for one in pings),
+        hot=sum(one.hot for one in pings),
+        complete=all(one.complete for one in pings),
+        round_trips=together([one.round_trips for one in pings]),
+    )
+
+
+def _enter(gate: Barrier) -> None:
+    global _gate
+    _gate = gate
+
+
+def _ask(address: str, port: int, plan: Plan, options: Options, app: str) -> Ping:
+    expect = apps.expectation(app)
+    _gate.wait(_PATIENCE)
+    return ping(address, port, plan, options, expect)

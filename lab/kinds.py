@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of experiments: what each has for settings, how it is run, and how a run is shown."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import msgspec
+from rich.console import Console
+
+from carom.errors import UsageError
+from carom.lab import (
+    conclusion,
+    contest,
+    contest_plots,
+    contest_tables,
+    contests,
+    filter_grid,
+    filter_plots,
+    filter_run,
+    filter_stats,
+    filter_tables,
+    filter_verdict,
+    grid,
+    plots,
+    port_grid,
+    port_plots,
+    port_run,
+    port_stats,
+    port_tables,
+    port_verdict,
+    run,
+    sweep_plots,
+    sweep_tables,
+    sweep_verdict,
+    sweeps,
+    tables,
+)
+from carom.lab.filter_model import FilterResults
+from carom.lab.model import Contest, Results
+from carom.lab.results import Run
+from carom.lab.sheets import Sheet
+from carom.vm.pair import Make
+
+Progress = Callable[[str, int], None]
+"""Told of what is measured next, in words, and the index of its repetition."""
+
+_TOO_LITTLE = "Too little was measured to compare anything."
+
+
+class Kind(NamedTuple):
+    """What there is to be done with the experiments of one kind, by their names or by a run."""
+
+    descriptions: dict[str, str]
+    standard: Callable[..., Any]
+    """The settings that stand where nothing is chosen; `short` are those of the short form."""
+    options: Callable[[Any], Sequence[str]]
+    """The settings that can be chosen."""
+    steps: Callable[[Any, Any], int]
+    """How many measurements that will be."""
+    run: Callable[[Any, Any, Progress, Make], Run]
+    conclusion: Callable[[Any], list[str]]
+    """What a run says, in words."""
+    sheets: Callable[[Any], list[Sheet]]
+    notes: Callable[[Any], list[str]]
+    """What has to be known to read them."""
+    plot: Callable[[Any, Path], list[Path]]
+    show: Callable[[Any, Console], None]
+    """All of it on a terminal, but for the plots."""
+
+
+def _grid_run(name: str, settings: grid.Settings, progress: Progress, make: Make) -> Results:
+    return run.run(name, grid.trials(name, settings), settings, make, progress)
+
+
+def _sweep_run(
+    name: sweeps.Name, settings: sweeps.Settings, progress: Progress, make: Make
+) -> Results:
+    return run.run(name, sweeps.trials(name, settings), settings, make, progress)
+
+
+def _contest_run(name: str, settings: contest.Settings, progress: Progress, make: Make) -> Contest:
+    return contest.run(name, contests.CONTESTS[name], settings, progress, make)
+
+
+def _bars(one: Contest) -> Sequence[contest.Bar]:
+    event = contests.CONTESTS.get(one.experiment)
+    return event.bars if event else ()
+
+
+GRID = Kind(
+    descriptions=grid.DESCRIPTIONS,
+    standard=grid.standard,
+    options=grid.options,
+    steps=lambda name, settings: len(grid.trials(name, settings)) * settings.repetitions,
+    run=_grid_run,
+    conclusion=conclusion.conclusion,
+    sheets=tables.sheets,
+    notes=tables.notes,
+    plot=plots.plot,
+    show=tables.show,
+)
+
+PORTS = Kind(
+    descriptions=port_grid.DESCRIPTIONS,
+    standard=port_grid.standard,
+    options=port_grid.options,
+    steps=port_grid.steps,
+    run=port_run.run,
+    conclusion=lambda one: port_verdict.sentences(port_stats.Table(one)),
+    sheets=port_tables.sheets,
+    notes=lambda one: [port_tables.about(one)],
+    plot=port_plots.plot,
+    show=port_tables.show,
+)
+
+SWEEPS = Kind(
+    descriptions=cast(dict[str, str], sweeps.DESCRIPTIONS),
+    standard=sweeps.standard,
+    options=sweeps.options,
+    steps=lambda name, settings: len(sweeps.trials(name, settings)) * settings.repetitions,
+    run=_sweep_run,
+    conclusion=sweep_verdict.sentences,
+    sheets=sweep_tables.sheets,
+    notes=lambda one: [sweep_tables.about(one)],
+    plot=sweep_plots.plot,
+    show=sweep_tables.show,
+)
+
+FILTERS = Kind(
+    descriptions=filter_grid.DESCRIPTIONS,
+    standard=filter_grid.standard,
+    options=filter_grid.options,
+    steps=lambda name, settings: filter_grid.total(settings, knee=name != "filter-throughput"),
+    run=filter_run.run,
+    conclusion=lambda one: filter_verdict.sentences(filter_stats.grid(one)) or [_TOO_LITTLE],
+    sheets=filter_tables.sheets,
+    notes=lambda one: [filter_tables.about(one)],
+    plot=filter_plots.plot,
+    show=filter_tables.show,
+)
+
+CONTESTS = Kind(
+    descriptions={name: event.description for name, event in contests.CONTESTS.items()},
+    standard=contest.standard,
+    options=contest.options,
+    steps=lambda name, settings: len(contests.CONTESTS[name].subjects) * settings.repetitions,
+    run=_contest_run,
+    conclusion=lambda one: contest_tables.sentences(one, _bars(one)),
+    sheets=lambda one: contest_tables.sheets(one, _bars(one)),
+    notes=lambda one: [contest_tables.about(one)],
+    plot=contest_plots.plot,
+    show=lambda one, console: contest_tables.show(one, _bars(one), console),
+)
+
+KINDS = (GRID, PORTS, SWEEPS, FILTERS, CONTESTS)
+
+DESCRIPTIONS = {name: text for kind in KINDS for name, text in kind.descriptions.items()}
+"""What each experiment is, by its name."""
+
+
+def named(name: str) -> Kind:
+    """The kind of an experiment. Raises UsageError for a name that is none."""
+    for kind in KINDS:
+        if name in kind.descriptions:
+            return kind
+    raise UsageError(
+        f"there is no experiment {name!r}", hint="there are " + ", ".join(DESCRIPTIONS)
+    )
+
+
+def of(one: Run) -> Kind:
+    """The kind of a run; of an experiment that is not known here, by what was recorded."""
+    match one:
+        case Contest():
+            return CONTESTS
+        case FilterResults():
+            return FILTERS
+    others = (kind for kind in (PORTS, SWEEPS) if one.experiment in kind.descriptions)
+    return next(others, GRID)
+
+
+def settings(names: Sequence[str], given: dict[str, Any], *, short: bool) -> dict[str, Any]:
+    """The settings of experiments: of those given what each has, over what stands for them.
+
+    Raises UsageError for one that none of them has, or that cannot be.
+    """
+    options = {name: set(named(name).options(name)) for name in names}
+    for strange in sorted(given.keys() - set().union(*options.values())):
+        owners = [one for one in DESCRIPTIONS if strange in named(one).options(one)]
+        raise UsageError(
+            f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no {_option(strange)}",
+            hint=f"{', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it",
+        )
+    return {
+        name: _settings(name, {one: given[one] for one in given.keys() & options[name]}, short)
+        for name in names
+    }
+
+
+def _settings(name: str, given: dict[str, Any], short: bool) -> Any:
+    standing = named(name).standard(name, short=short)
+    kinds = typing.get_type_hints(type(standing))
+    for field, value in given.items():
+        if isinstance(value, tuple) and not _several(kinds[field]):
+            if len(value) != 1:
+                raise UsageError(
+                    f"{name} takes one of {_option(field)}, not several",
+                    hint=f"{_option(field)} {value[0]:g}",
+                )
+            given = {**given, field: value[0]}
+    try:
+        values = {**msgspec.to_builtins(standing), **given}
+        return msgspec.convert(values, type(standing)).checked()
+    except msgspec.ValidationError as error:
+        raise UsageError(f"wrong option: {error}") from error
+
+
+def _several(kinds: Any) -> bool:
+    """Whether a field takes several values."""
+    if typing.get_origin(kinds) in (types.UnionType, typing.Union):
+        return any(_several(one) for one in typing.get_args(kinds))
+    return typing.get_origin(kinds) in (tuple, list)
+
+
+def _option(field: str) -> str:
+    return "--" + field.replace("_", "-")

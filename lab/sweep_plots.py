@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sweeps as PNG files: each way of answering against what was varied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Page
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from carom.lab import words
+from carom.lab.canvas import margins, page, save, what_bars_are
+from carom.lab.model import Results, Task, Wait
+from carom.lab.plots import DASHES, IDLE
+from carom.lab.stats import Estimate
+from carom.lab.sweep_stats import Figure, Row, Sweep, p50, p99, replies, unanswered
+from carom.lab.sweeps import APART, Name, Series
+
+COLOURS: dict[Series, str] = {
+    "userspace": "#D55E00",
+    "tc": "#CC79A7",
+    "xdp_generic": "#009E73",
+    "xdp_native": "#0072B2",
+}
+MARKERS: dict[Series, str] = dict(zip(COLOURS, "oD^s", strict=True))
+
+_ASIDE = 0.16  # of the room between two lines of dots, from one series to the next
+_BESIDE = 2.0  # how far a scale reaches beyond its least and its largest value
+_LEAST = 1e-5  # a share that stands for none on a log scale: 0.001 %
+
+
+class Panel(NamedTuple):
+    """What is drawn in one of a page's panels."""
+
+    title: str
+    figure: Figure
+    scale: float
+    """What a figure is multiplied by."""
+    log: bool
+
+
+_TIMES = (Panel("p50 round trip, µs", p50, 1e-3, False), Panel("p99, µs", p99, 1e-3, False))
+_LOG_TIMES = tuple(one._replace(log=True) for one in _TIMES)
+_REPLIES = Panel("replies a second", replies, 1.0, True)
+_LOSS = Panel("without a reply in time, %", unanswered, 100.0, True)
+
+_PANELS: dict[Name, tuple[Panel, ...]] = {
+    "sizes": _TIMES,
+    "clients": (_REPLIES._replace(log=False), *_LOG_TIMES),
+    "knee": (_REPLIES, _LOSS, *_LOG_TIMES),
+    "minutes": _TIMES,
+}
+_AXES: dict[Name, tuple[str, bool]] = {
+    "sizes": ("payload, bytes (log scale)", True),
+    "clients": ("clients at once (log scale)", True),
+    "knee": ("offered requests a second (log scale)", True),
+    "minutes": ("seconds since the start", False),
+}
+"""What is varied, and whether on a log scale."""
+
+
+def plot(results: Results, folder: Path) -> list[Path]:
+    """`hooks.png`; of another sweep `NAME-TASK.png` for each task. Returns the files written."""
+    sweep = Sweep(results)
+    if not sweep.rows:
+        return []
+    if sweep.name == "hooks":
+        return [_dots(sweep, folder / "hooks.png")]
+    tasks = list(dict.fromkeys(row.task for row in sweep.rows))
+    return [_lines(sweep, task, folder / f"{sweep.name}-{task}.png") for task in tasks]
+
+
+def _dots(sweep: Sweep, path: Path) -> Path:
+    """A line for each task and wait, a dot on it for each series."""
+    groups = list(sweep.groups().items())
+    figure, (axes,) = page(1.6 + 0.62 * len(groups))
+    shown = []
+    for place, series in enumerate(sweep.series):
+        found = [_scaled(sweep.mean(p50, series, rows[0]), 1e-3) for _, rows in groups]
+        shown += found
+        aside = _ASIDE * ((len(sweep.series) - 1) / 2 - place)
+        axes.errorbar(
+            [one.value for one in found],
+            [-number + aside for number in range(len(groups))],
+            xerr=margins(found),
+            linestyle="none",
+            capsize=3,
+            **_looks(series),
+        )
+    names = [f"{task}, {wait}" for (task, wait), _ in groups]
+    axes.set_yticks([-number for number in range(len(groups))], names)
+    axes.set_ylim(0.6 - len(groups), 0.5)
+    _logarithmic(axes, "x")
+    values = [one.value for one in shown if not math.isnan(one.value)]
+    if values:  # an interval may be as wide as it likes
+        axes.set_xlim(min(values) / _BESIDE, max(values) * _BESIDE)
+    axes.set_xlabel("p50 round trip, µs (log scale)")
+    return _finished(figure, axes, "Every hook", shown, path, idle=True)
+
+
+def _lines(sweep: Sweep, task: Task, path: Path) -> Path:
+    """A panel for each figure, a curve in it for each series and wait."""
+    panels = _PANELS[sweep.name]
+    down = -(-len(panels) // 2)
+    figure, every = page(1.0 + 2.9 * down, down, 2, shared=False)
+    label, log = _AXES[sweep.name]
+    groups = {wait: rows for (of, wait), rows in sweep.groups().items() if of == task}
+    shown = []
+    for axes, panel in zip(every, panels, strict=False):
+        for wait, rows in groups.items():
+            for series in sweep.series:
+                shown += _curve(axes, sweep, panel, series, wait, rows)
+        axes.set_title(panel.title + (" (log scale)" if panel.log else ""), loc="left")
+        axes.set_xlabel(label)
+        if log:
+            _logarithmic(axes, "x", [row.x or 1 for rows in groups.values() for row in rows])
+        if panel.log:
+            _logarithmic(axes, "y")
+        else:
+            axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_formatter(FuncFormatter(_number))
+    for axes in every[len(panels) :]:
+        axes.set_axis_off()
+    idle = "blocking" in groups and sweep.name not in APART
+    title = f"{sweep.name.capitalize()}, {task}: {' and '.join(groups)}"
+    return _finished(figure, every[0], title, shown, path, idle=idle)
+
+
+def _curve(
+    axes: Axes, sweep: Sweep, panel: Panel, series: Series, wait: Wait, rows: Sequence[Row]
+) -> list[Estimate]:
+    """One series' curve; in a panel of losses none is drawn as the least that can be seen."""
+    found = [
+        (row.x or 0.0, _scaled(sweep.mean(panel.figure, series, row), panel.scale))
+        for row in rows
+        if sweep.every(series, row)
+    ]
+    if panel is _LOSS:
+        least = panel.scale * _LEAST
+        found = [(x, Estimate(max(one.value, least))) for x, one in found]
+    of = [one for _, one in found]
+    axes.errorbar(
+        [x for x, _ in found],
+        [one.value for one in of],
+        yerr=margins(of),
+        linestyle=DASHES[wait],
+        linewidth=1.8,
+        capsize=3,
+        **_looks(series),
+    )
+    return of
+
+
+def _looks(series: Series) -> dict[str, Any]:
+    return {
+        "color": COLOURS[series],
+        "marker": MARKERS[series],
+        "markersize": 5,
+        "label": words.SERIES[series],
+    }
+
+
+def _logarithmic(axes: Axes, which: str, ticks: Sequence[float] = ()) -> None:
+    """A log scale with plain numbers; `ticks` where they are few."""
+    getattr(axes, f"set_{which}scale")("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    few = sorted(set(ticks))
+    if 0 < len(few) <= 8 and all(b >= 1.8 * a for a, b in pairwise(few)):
+        axis.set_ticks(few)
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if which == "y" else (1, 3)))
+    axis.set_major_formatter(FuncFormatter(_number))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _number(value: float, _: object) -> str:
+    return words.amount(value).replace(".00", "") if abs(value) >= 10_000 else f"{value:,.4g}"
+
+
+def _finished(
+    figure: Page, first: Axes, title: str, shown: Sequence[Estimate], path: Path, *, idle: bool
+) -> Path:
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    handles, labels = first.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(once.values(), once.keys(), loc="outside upper right", ncols=4, frameon=False)
+    bars = what_bars_are(shown)
+    return save(figure, f"{bars} {IDLE}" if idle else bars, path)
+
+
+def _scaled(of: Estimate, factor: float) -> Estimate:
+    return Estimate(*(None if one is None else one * factor for one in of))  # type: ignore[arg-type]

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sweep by series and by what was varied: figures, ratios, knees, and how steady it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+from carom.lab import words
+from carom.lab.model import Cell, Repetition, Results, Task, Wait
+from carom.lab.stats import Estimate, by_cell, mean, ratio
+from carom.lab.sweeps import SERIES, Name, Series
+
+ANSWERED = 0.999
+"""The share of requests that are answered up to the knee."""
+KEPT_UP = 0.95
+"""The share of a rate that has to be offered for it to have been that rate."""
+
+_VARIED = {"sizes": "size", "clients": "clients", "knee": "rate", "minutes": "since"}
+
+Figure = Callable[[Repetition], float]
+
+
+def p50(one: Repetition) -> float:
+    """The median round trip, ns."""
+    return one.round_trips.p50
+
+
+def p99(one: Repetition) -> float:
+    """The round trip that 99 % do not exceed, ns."""
+    return one.round_trips.p99
+
+
+def replies(one: Repetition) -> float:
+    """Replies a second."""
+    return one.round_trips.rate
+
+
+def unanswered(one: Repetition) -> float:
+    """The share of the requests that were due to which no right reply came in time."""
+    return 1 - one.round_trips.count / one.due if one.due else 0.0
+
+
+def cpu(one: Repetition) -> float:
+    """The server's CPU time for a reply, ns, with that of what its interface receives."""
+    return 1e9 * (one.server_cpu_seconds or 0.0) / one.round_trips.count
+
+
+class Row(NamedTuple):
+    """What is the same in all series that are compared."""
+
+    task: Task
+    wait: Wait
+    x: float | None
+    """What was varied: bytes, clients, requests a second, or seconds since the start."""
+
+
+class Knee(NamedTuple):
+    """How far a series came.
+
+    `rate` is the highest offered rate at and below which 99.9 % were answered (geometric mean
+    over repetitions; 0 where that was at none), `at_least` whether nothing higher was tried or
+    could be offered; `most` the most replies a second at any rate.
+    """
+
+    rate: Estimate
+    at_least: bool
+    most: Estimate
+
+
+class Steady(NamedTuple):
+    """A long measurement: its last third by its first, and its slowest part by its middle one."""
+
+    drift: Estimate | None
+    slowest: Estimate
+
+
+class Sweep:
+    """Everything that was measured."""
+
+    def __init__(self, results: Results):
+        self.name = cast(Name, results.experiment)
+        self._cells = {
+            (cell.series, self._row(cell)): found
+            for cell, found in by_cell(results).items()
+            if cell.series in SERIES and cell.task
+        }
+        self.series = [one for one in SERIES if any(at[0] == one for at in self._cells)]
+        """Those that were measured, in order of display."""
+        self.rows = sorted(
+            {row for _, row in self._cells},
+            key=lambda row: (words.TASKS.index(row.task), words.WAITS.index(row.wait), row.x or 0),
+        )
+
+    def _row(self, cell: Cell) -> Row:
+        field = _VARIED.get(self.name)
+        return Row(cast(Task, cell.task), cell.wait, getattr(cell, field) if field else None)
+
+    def groups(self) -> dict[tuple[Task, Wait], list[Row]]:
+        """The rows of each task and wait, by what was varied."""
+        found: dict[tuple[Task, Wait], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.task, row.wait), []).append(row)
+        return found
+
+    def at(self, series: Series, row: Row) -> list[Repetition]:
+        """The repetitions of one point that had replies."""
+        return [one for one in self._cells.get((series, row), ()) if one.round_trips.count]
+
+    def every(self, series: Series, row: Row) -> list[Repetition]:
+        """All repetitions of one point."""
+        return self._cells.get((series, row), [])
+
+    def mean(self, figure: Figure, series: Series, row: Row) -> Estimate:
+        """A figure over the repetitions; NaN where there are none."""
+        found = self.every if figure is unanswered or figure is replies else self.at
+        return mean([figure(one) for one in found(series, row)])
+
+    def ratio(self, figure: Figure, over: Series, under: Series, row: Row) -> Estimate | None:
+        """One series' by another's, paired by repetition; None where they have none in common."""
+        sides = [{one.index: figure(one) for one in self.at(s, row)} for s in (over, under)]
+        return _ratio(*sides)
+
+    def knee(self, series: Series, rows: Sequence[Row]) -> Knee | None:
+        """How far a series came; None where nothing of it was measured."""
+        found = self._by_index(series, rows)
+        if not found:
+            return None
+        reached = [_reached(one) for one in found.values()]
+        ends = {index: rate for (index, _), (rate, _) in zip(found.items(), reached, strict=True)}
+        most = [max(replies(one) for one in run) for run in found.values()]
+        positive = [rate for rate in ends.values() if rate > 0]
+        whole = len(positive) == len(ends)
+        return Knee(
+            rate=ratio(positive, [1.0] * len(positive)) if whole else Estimate(0.0),
+            at_least=any(more for _, more in reached),
+            most=mean(most),
+        )
+
+    def most_ratio(self, over: Series, under: Series, rows: Sequence[Row]) -> Estimate | None:
+        """One series' most replies a second by another's, paired by repetition."""
+        sides = [
+            {
+                index: max(replies(one) for one in run)
+                for index, run in self._by_index(series, rows).items()
+            }
+            for series in (over, under)
+        ]
+        return _ratio(*sides)
+
+    def steady(self, series: Series, rows: Sequence[Row]) -> Steady | None:
+        """How even the p50s of a long measurement's parts were; None where there are too few."""
+        found = [run for run in self._by_index(series, rows).values() if len(run) > 1]
+        runs = [[p50(one) for one in run if one.round_trips.count] for run in found]
+        if not runs or any(len(run) < 2 for run in runs):
+            return None
+        third = max(1, min(len(run) for run in runs) // 3)
+        firsts, lasts = (
+            [sum(part) / third for part in parts]
+            for parts in ([run[:third] for run in runs], [run[-third:] for run in runs])
+        )
+        slowest = [max(run) / sorted(run)[len(run) // 2] for run in runs]
+        return Steady(ratio(lasts, firsts), ratio(slowest, [1.0] * len(slowest)))
+
+    def _by_index(self, series: Series, rows: Sequence[Row]) -> dict[int, list[Repetition]]:
+        """The repetitions of a series that have all of the rows: each one's in the rows' order."""
+        found: dict[int, list[Repetition]] = {}
+        for row in rows:
+            for one in self.every(series, row):
+                found.setdefault(one.index, []).append(one)
+        return {index: run for index, run in found.items() if len(run) == len(rows)}
+
+
+def _ratio(over: dict[int, float], under: dict[int, float]) -> Estimate | None:
+    common = sorted(one for one in over.keys() & under.keys() if over[one] > 0 and under[one] > 0)
+    if not common:
+        return None
+    return ratio([over[one] for one in common], [under[one] for one in common])
+
+
+def _reached(run: Sequence[Repetition]) -> tuple[float, bool]:
+    """The highest rate up to which all was answered, and whether more may have been possible."""
+    reached = 0.0
+    for one in run:
+        offered, asked = one.offered or 0.0, one.cell.rate or 0.0
+        if unanswered(one) > 1 - ANSWERED:
+            return reached, False
+        reached = max(reached, offered)
+        if offered < KEPT_UP * asked:
+            return reached, True
+    return reached, True

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sweep says, in words: whichever way it falls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from carom.lab import words
+from carom.lab.conclusion import judgement
+from carom.lab.model import Results, Task, Wait
+from carom.lab.stats import Estimate
+from carom.lab.sweep_stats import Knee, Row, Sweep, p50, replies
+from carom.lab.sweeps import Name, Series
+
+BASE: Series = "userspace"
+"""What the others are compared with."""
+
+_TITLES: dict[Task, str] = {"bounce": "A bounce", "hit": "A hit", "miss": "A miss with its fill"}
+
+
+def sentences(results: Results) -> list[str]:
+    """What was found of each hook against userspace, with 95 % intervals."""
+    sweep = Sweep(results)
+    said = [
+        line
+        for (task, wait), rows in sweep.groups().items()
+        for line in _SAY[sweep.name](sweep, task, wait, rows)
+    ]
+    return said or ["Too little was measured to compare anything."]
+
+
+def gain(sweep: Sweep, series: Series, row: Row) -> Estimate | None:
+    """How many times as fast a series is as userspace: in p50, or with clients in replies."""
+    if sweep.name == "clients":
+        return sweep.ratio(replies, series, BASE, row)
+    return sweep.ratio(p50, BASE, series, row)
+
+
+def reach(knee: Knee) -> str:
+    """The rate up to which a series answered, in words."""
+    if not knee.rate.value:
+        return "no rate"
+    return f"{words.amount(knee.rate.value)}{' or more' if knee.at_least else ''}"
+
+
+def _others(sweep: Sweep) -> list[Series]:
+    return [one for one in sweep.series if one != BASE]
+
+
+def _hooks(sweep: Sweep, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+    def takes(series: Series) -> str:
+        return f"{words.SERIES[series]} {words.micro(sweep.mean(p50, series, rows[0]).value)} µs"
+
+    found = {one: gain(sweep, one, rows[0]) for one in _others(sweep)}
+    said = "; ".join(f"{takes(one)}, {judgement(of)}" for one, of in found.items() if of)
+    if said:
+        yield f"{_TITLES[task]} (p50, {wait}): {takes(BASE)}; {said}."
+
+
+def _along(unit: str) -> Callable[[Sweep, Task, Wait, Sequence[Row]], Iterator[str]]:
+    """What is said at the least and the most of what was varied."""
+
+    def say(sweep: Sweep, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+        ends = list(dict.fromkeys((rows[0], rows[-1])))
+        figure = "replies a second" if sweep.name == "clients" else "p50"
+        for series in _others(sweep):
+            found = [(row.x or 0, gain(sweep, series, row)) for row in ends]
+            said = "; ".join(
+                f"{x:,.0f} {unit if x != 1 else unit[:-1]}: {judgement(one)}"
+                for x, one in found
+                if one
+            )
+            if said:
+                yield f"{_TITLES[task]} at {words.SERIES[series]} ({figure}, {wait}). {said}."
+
+    return say
+
+
+def _knee(sweep: Sweep, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+    base = sweep.knee(BASE, rows)
+    for series in sweep.series:
+        knee = sweep.knee(series, rows)
+        if knee is None:
+            continue
+        said = (
+            f"{words.SERIES[series]} answers 99.9 % of requests up to {reach(knee)} a second "
+            f"({wait}), and at most {words.amount(knee.most.value)} a second"
+        )
+        more = sweep.most_ratio(series, BASE, rows)
+        if series != BASE and base and more:
+            said += f": {words.bracket(more)} times as many as userspace"
+        yield said + "."
+
+
+def _minutes(sweep: Sweep, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+    for series in sweep.series:
+        found = sweep.steady(series, rows)
+        if not found:
+            continue
+        drift = "one repetition" if found.drift is None else _drift(found.drift)
+        yield (
+            f"{words.SERIES[series]} ({wait}): the last third's p50 is {words.bracket(found.drift)}"
+            f" times the first's: {drift}; the slowest part took {words.bracket(found.slowest)} "
+            "times the middle one."
+        )
+
+
+def _drift(found: Estimate) -> str:
+    if found.low is None or found.high is None:
+        return "one repetition, no interval"
+    if found.low > 1:
+        return "it became slower"
+    return "it became faster" if found.high < 1 else "no change shown"
+
+
+_SAY: dict[Name, Callable[[Sweep, Task, Wait, Sequence[Row]], Iterator[str]]] = {
+    "hooks": _hooks,
+    "sizes": _along("bytes"),
+    "clients": _along("clients"),
+    "knee": _knee,
+    "minutes": _minutes,
+}

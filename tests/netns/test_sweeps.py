@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sweeps, in short, on real packets: every hook answers, and every request is accounted for."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from carom.lab import results as storage
+from carom.lab.model import Results
+from carom.lab.sweeps import SERIES, Name
+from netns.process import CAROM, environment
+
+DEADLINE = 200
+TWO = ("--series", "userspace,xdp_native")
+OWN: dict[Name, tuple[str, ...]] = {
+    "hooks": ("--waits", "blocking"),
+    "sizes": ("--sizes", "1,1400", *TWO),
+    "clients": ("--clients", "1,5", *TWO),
+    "knee": ("--rates", "2000,1e8"),
+    "minutes": ("--windows", "3", *TWO),
+}
+POINTS: dict[Name, int] = {"hooks": 3, "sizes": 4, "clients": 2, "knee": 2, "minutes": 3}
+
+
+@pytest.mark.parametrize("name", get_args(Name))
+def test_a_sweep(tmp_path: Path, name: Name) -> None:
+    done = subprocess.run(
+        [
+            *(*CAROM, "lab", "run", name, *OWN[name], "--output", str(tmp_path)),
+            *("--repetitions", "1", "--seconds", "0.1", "--keys", "50"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.iterdir()
+    assert str(folder) in done.stdout and "XDP native" in done.stdout
+    found = storage.load(folder)
+    assert isinstance(found, Results) and found.complete
+    series = [one for one in SERIES if TWO[1] not in OWN[name] or one in TWO[1].split(",")]
+    assert len({one.cell for one in found.repetitions}) == POINTS[name] * len(series)
+    for one in found.repetitions:
+        trips = one.round_trips
+        assert trips.count > 0 and trips.wrong == 0
+        if one.cell.series != "userspace" and one.cell.task != "bounce":
+            hits = 0 if one.cell.task == "miss" else trips.count
+            assert one.counted_hits is not None and one.counted_hits >= hits
+        if name != "knee":
+            assert one.due == trips.count and one.skipped == 0
+        elif one.cell.rate == 2000:
+            assert one.due == trips.count == pytest.approx(200, abs=20)
+        else:
+            assert one.offered and one.offered < 0.95 * 1e8
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    assert {row["series"] for row in rows} == set(series)

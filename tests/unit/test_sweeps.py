@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sweeps without packets: grids, knees, what is said whichever way it falls, and pictures."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from carom import apps
+from carom.errors import UsageError
+from carom.lab import compare, kinds, report, sweeps
+from carom.lab import results as storage
+from carom.lab.distribution import round_trips
+from carom.lab.model import Cell, Repetition, Results
+from carom.lab.sweep_stats import Sweep, p50, replies, unanswered
+from carom.lab.sweep_tables import sheets
+from carom.lab.sweep_verdict import gain, sentences
+from carom.lab.sweeps import SERIES, Name, Settings
+from unit.fake_results import ENVIRONMENT
+
+NAMES: tuple[Name, ...] = get_args(Name)
+SPEED = {"userspace": 1.0, "tc": 2.0, "xdp_generic": 3.0, "xdp_native": 4.0}
+LIMIT = 1e5  # requests a second that userspace answers in these runs
+
+
+def one(cell: Cell, index: int, *, us: float, **changes: float) -> Repetition:
+    """A repetition in which each reply took `us`."""
+    jitter = 1 + 0.001 * index
+    lost, seconds = int(changes.get("lost", 0)), changes.get("seconds", 1.0)
+    trips = round_trips(
+        [round(1e3 * us * jitter)] * int(changes.get("count", 100)),
+        lost=lost,
+        duplicated=0,
+        reordered=0,
+        wrong=0,
+        seconds=seconds,
+    )
+    return Repetition(
+        cell=cell,
+        index=index,
+        round_trips=trips,
+        server_cpu_seconds=0.01,
+        offered=changes.get("offered", cell.rate),
+        skipped=int(changes.get("skipped", 0)),
+    )
+
+
+def measured(cell: Cell, index: int) -> Repetition:
+    """What a cell may have given: XDP faster, the more so the more is asked."""
+    speed = SPEED[cell.series]
+    us = 12 / speed * (1 + (cell.size or 0) / 2000)
+    if cell.rate is None:
+        return one(cell, index, us=us, seconds=0.01 / speed * (1 + 0.01 * index))
+    answered = min(1.0, LIMIT * speed / cell.rate)
+    count = round(1000 * answered)
+    return one(cell, index, us=us, count=count, lost=1000 - count, seconds=1000 / cell.rate)
+
+
+def run(name: Name, *, repetitions: int = 3, **changes: object) -> Results:
+    settings = sweeps.standard(name, short=True)
+    settings = msgspec.structs.replace(settings, repetitions=repetitions, **changes)
+    cells = []
+    for trial in sweeps.trials(name, settings):
+        windows = range(trial.windows) if trial.windows > 1 else (None,)
+        cells += [
+            trial.cell
+            if window is None
+            else msgspec.structs.replace(trial.cell, since=window * trial.seconds)
+            for window in windows
+        ]
+    return made(name, [measured(cell, n) for n in range(repetitions) for cell in cells], settings)
+
+
+def made(name: Name, repetitions: list[Repetition], settings: Settings | None = None) -> Results:
+    return Results(
+        experiment=name,
+        started="2026-01-02T03:04:05Z",
+        seed=1,
+        command=f"carom lab run {name}",
+        settings=msgspec.to_builtins(settings or sweeps.standard(name, short=True)),
+        environment=ENVIRONMENT,
+        complete=True,
+        repetitions=repetitions,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_series_is_asked_the_same(name: Name) -> None:
+    settings = sweeps.standard(name, short=False)
+    trials = sweeps.trials(name, settings)
+    asked: dict[str, list[object]] = {}
+    for trial in trials:
+        trial.plan.checked()
+        cell = msgspec.structs.replace(trial.cell, series="")
+        asked.setdefault(trial.cell.series, []).append((cell, trial.plan, trial.warm, trial.app))
+    assert set(asked) == set(SERIES)
+    assert all(plans == asked["userspace"] for plans in asked.values())
+    assert len({trial.cell for trial in trials}) == len(trials)
+
+
+def test_what_the_authors_missed_is_in_the_grids() -> None:
+    sizes = {trial.cell.size for trial in sweeps.trials("sizes", Settings())}
+    assert {1, 1400} <= sizes
+    assert {trial.clients for trial in sweeps.trials("clients", Settings())} == {1, 2, 4, 8, 16}
+    rates = [trial.rate for trial in sweeps.trials("knee", Settings())]
+    assert min(rates) == 10e3 and max(rates) > 1e6
+    minutes = sweeps.trials("minutes", sweeps.standard("minutes", short=False))
+    assert {trial.windows * trial.seconds for trial in minutes} == {300}
+    tasks = {trial.cell.task for trial in sweeps.trials("hooks", Settings())}
+    assert tasks == {"bounce", "hit", "miss"}
+
+
+def test_a_size_is_that_of_the_reply_that_the_service_gives() -> None:
+    expect = apps.expectation("sized")
+    for trial in sweeps.trials("sizes", Settings(keys=50)):
+        (payload, *rest) = set(next(trial.plan.blocks()).payloads)
+        if trial.cell.task == "hit":
+            assert rest and len(payload) == 32 and trial.app == "sized"
+            assert len(expect(payload) or b"") == trial.cell.size
+        else:
+            assert len(payload) == trial.cell.size
+
+
+def test_a_reply_of_that_size_is_the_requests_own() -> None:
+    expect = apps.expectation("sized")
+    assert expect(b"\0\x05abc") == b"\0\x05abc"
+    assert expect(b"\0\x07abc") == b"\0\x07abc\0\x07"
+    assert expect(b"\xff\xffabc") == b"\xff\xffabc" * 280
+    assert expect(b"") == b""
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"sizes": (0,)}, "sizes"),
+        ({"sizes": ()}, "sizes"),
+        ({"clients": (65,)}, "clients"),
+        ({"rates": (0.5,)}, "rates"),
+        ({"windows": 1}, "windows"),
+        ({"seconds": 0.0}, "seconds"),
+        ({"repetitions": 0}, "repetition"),
+        ({"keys": 1}, "keys"),
+        ({"series": ()}, "series"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, object], what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        sweeps.trials("hooks", msgspec.structs.replace(Settings(), **changes))
+
+
+def test_gains() -> None:
+    for name, expected in (("hooks", 4.0), ("sizes", 4.0), ("clients", 4.0)):
+        sweep = Sweep(run(name))
+        for row in sweep.rows:
+            found = gain(sweep, "xdp_native", row)
+            assert found and found.value == pytest.approx(expected, rel=0.01)
+
+
+def test_the_knee_is_the_last_rate_up_to_which_all_is_answered() -> None:
+    rates = (20e3, 80e3, 160e3, 320e3)
+    sweep = Sweep(run("knee", rates=rates))
+    ((_, rows),) = sweep.groups().items()
+    knees = {series: sweep.knee(series, rows) for series in SERIES}
+    assert {name: knee and round(knee.rate.value) for name, knee in knees.items()} == {
+        "userspace": 80_000,
+        "tc": 160_000,
+        "xdp_generic": 160_000,
+        "xdp_native": 320_000,
+    }
+    assert [knee and knee.at_least for knee in knees.values()] == [False, False, False, True]
+    assert sweep.most_ratio("tc", "userspace", rows) == pytest.approx((2, 2, 2), rel=0.01)
+
+
+def test_a_knee_ends_at_the_first_loss_and_where_no_more_was_offered() -> None:
+    def knee(*steps: dict[str, float]) -> object:
+        cells = [Cell(series="tc", wait="spin", task="hit", rate=1e3 * (n + 1)) for n in range(3)]
+        found = [one(cell, 0, us=5, **step) for cell, step in zip(cells, steps, strict=True)]
+        sweep = Sweep(made("knee", found))
+        reached = sweep.knee("tc", sweep.rows)
+        return reached and (round(reached.rate.value), reached.at_least)
+
+    well: dict[str, float] = {}
+    assert knee(well, well, well) == (3000, True)
+    assert knee(well, {"lost": 1}, well) == (1000, False)
+    assert knee(well, {"skipped": 1}, well) == (1000, False)
+    assert knee({"lost": 1}, well, well) == (0, False)
+    assert knee(well, {"offered": 1500.0}, {"offered": 1500.0}) == (1500, True)
+    assert knee(well, {"lost": 1, "count": 9999}, well) == (3000, True)
+    assert knee(well, {"count": 0, "lost": 5}, well) == (1000, False)
+
+
+def test_what_nobody_answered_is_shown_as_such() -> None:
+    cell = Cell(series="userspace", wait="spin", task="hit", rate=1e3)
+    sweep = Sweep(made("knee", [one(cell, n, us=5, count=0, lost=5) for n in range(2)]))
+    (row,) = sweep.rows
+    assert sweep.mean(unanswered, "userspace", row).value == 1
+    assert sweep.mean(replies, "userspace", row).value == 0
+    assert str(sweep.mean(p50, "userspace", row).value) == "nan"
+    assert sheets(made("knee", [one(cell, 0, us=5, count=0, lost=5)]))
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ((10, 10, 10, 10, 10, 10), "no change shown"),
+        ((10, 10, 11, 11, 12, 12), "it became slower"),
+        ((12, 12, 11, 11, 10, 10), "it became faster"),
+    ],
+)
+def test_drift(times: tuple[float, ...], said: str) -> None:
+    found = [
+        one(
+            Cell(series="tc", wait="blocking", task="hit", since=float(n)),
+            index,
+            us=us * (1 + 0.01 * ((n + index) % 2)),
+        )
+        for index in range(4)
+        for n, us in enumerate(times)
+    ]
+    (line,) = sentences(made("minutes", found))
+    assert said in line
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_shown(tmp_path: Path, name: Name) -> None:
+    results = run(name)
+    said = io.StringIO()
+    kinds.of(results).show(results, Console(width=140, file=said))
+    for series in ("userspace", "TC", "XDP generic", "XDP native"):
+        assert series in said.getvalue()
+    folder = storage.write(results, tmp_path)
+    assert (
+        msgspec.to_builtins(storage.load(folder))["repetitions"]
+        == msgspec.to_builtins(results)["repetitions"]
+    )
+    pictures = kinds.of(results).plot(results, folder)
+    assert {path.name for path in pictures} == {
+        "hooks": {"hooks.png"},
+        "sizes": {"sizes-bounce.png", "sizes-hit.png"},
+    }.get(name, {f"{name}-hit.png"})
+    cells = {repetition.cell for repetition in results.repetitions}
+    assert len(list((folder / "histograms").iterdir())) == len(cells)
+    page = tmp_path / "report.html"
+    report.write([folder], page)
+    assert "XDP native" in page.read_text()
+    assert not compare.compare(results, results).worse
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_what_an_interrupt_leaves_is_shown(tmp_path: Path, name: Name, count: int) -> None:
+    whole = run(name)
+    results = msgspec.structs.replace(whole, repetitions=whole.repetitions[:count])
+    kinds.of(results).show(results, Console(width=140, file=io.StringIO()))
+    assert kinds.of(results).plot(results, tmp_path)
+
+
+def test_the_opposite_is_said_as_well() -> None:
+    slower = [
+        one(Cell(series=series, wait="spin", task="miss"), index, us=us)
+        for index in range(4)
+        for series, us in (("userspace", 10 + 0.01 * index), ("tc", 20))
+    ]
+    (line,) = sentences(made("hooks", slower))
+    assert "A miss with its fill" in line and "slower, 0.50 times as fast" in line
+    assert sentences(made("hooks", [])) == ["Too little was measured to compare anything."]
