@@ -29,7 +29,10 @@ mixed = Service(DEFAULT_PORT)
 """Replies with 0 to 1,400 bytes that depend on the request alone."""
 
 sized = Service(DEFAULT_PORT)
-"""Replies with the request over and over, as many bytes as its first two say, 1,400 at most."""
+"""Replies with the request, backwards, over and over: as many bytes as its first two say.
+
+At most 1,400. Backwards, so that a reply of one byte depends on more than the length.
+"""
 
 kv = Service(12345, protocol="kv")
 """The key-value store of 100,000 keys."""
@@ -66,7 +69,7 @@ def _mixed(request: bytes) -> bytes:
 def _sized(request: bytes) -> Reply:
     length = min(int.from_bytes(request[:2], "big"), 1400)
     times = -(-length // len(request)) if request else 0
-    return Reply((request * times)[:length], cache=True)
+    return Reply((request[::-1] * times)[:length], cache=True)
 
 
 def expectation(name: str) -> Callable[[bytes], bytes | None]:

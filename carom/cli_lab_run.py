@@ -117,8 +117,10 @@ def lab_run(
             raise UsageError(f"{names[0]} has no --full", hint="the filter experiments have it")
         given["packets"] = filter_grid.FULL
     plans = kinds.settings(filter_grid.together(names), given, short=short)
+    steps = {name: kinds.named(name).steps(name, settings) for name, settings in plans.items()}
     for name, settings in plans.items():
-        if not _run(name, settings, output, make_pair, json=json):
+        bar = _progress_bar(name, steps[name])
+        if not _run(name, settings, bar, output, make_pair, json=json):
             raise typer.Exit(1)
 
 
@@ -134,12 +136,13 @@ def _whole(text: str | None, name: str) -> tuple[int, ...] | None:
     return tuple(int(one) for one in found) or None
 
 
-def _run(name: str, settings: Any, output: Path, make_pair: Any, *, json: bool) -> bool:
+def _run(
+    name: str, settings: Any, bar: Progress, output: Path, make_pair: Any, *, json: bool
+) -> bool:
     """Run, write, plot and show one; False when it was interrupted."""
     from carom.lab import kinds, results
 
     kind = kinds.named(name)
-    bar = _progress_bar(name, kind.steps(name, settings))
     with bar:
 
         def progress(what: str, index: int) -> None:

@@ -36,7 +36,12 @@ class Answer(msgspec.Struct):
 
 
 def directory() -> Path:
-    """Where control sockets are: /run/carom for root, a folder of one's own for others."""
+    """Where control sockets are: /run/carom for root, a folder of one's own for others.
+
+    $CAROM_RUN names another.
+    """
+    if "CAROM_RUN" in os.environ:
+        return Path(os.environ["CAROM_RUN"])
     if os.geteuid() == 0:
         return Path("/run/carom")
     return Path(os.environ.get("XDG_RUNTIME_DIR", f"/tmp/carom-{os.geteuid()}")) / "carom"

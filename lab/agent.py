@@ -104,9 +104,12 @@ class Agent(Resource):
         options: Options,
         app: str,
         *,
-        clients: int = 1,
+        clients: int | None = None,
     ) -> Ping:
-        """Ask the service there, `clients` at once; replies are compared with those of `app`."""
+        """Ask the service there; replies are compared with those of `app`.
+
+        So many `clients` ask at once, each a process of its own; None: the agent asks itself.
+        """
         result = self.call(
             "ping",
             address=address,

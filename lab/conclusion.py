@@ -19,7 +19,7 @@ def conclusion(results: Results) -> list[str]:
     lead = headline(found)
     said = [_headline(lead, results), *_blocking(lead, found)] if lead else []
     said += [_miss(one) for one in miss_costs(results)[-1:]]
-    return said or ["Too little was measured to compare anything."]
+    return said or [words.TOO_LITTLE]
 
 
 def _headline(lead: Speedup, results: Results) -> str:

@@ -32,7 +32,7 @@ def sentences(contest: Contest, bars: Sequence[Bar]) -> list[str]:
     if not bars:
         return ["Nothing is compared in this contest: its figures are in the table."]
     said = [_sentence(one) for one in judge(contest, bars)]
-    return said or ["Too little was measured to compare anything."]
+    return said or [words.TOO_LITTLE]
 
 
 def about(contest: Contest) -> str:

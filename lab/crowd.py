@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
+import time
 from multiprocessing.synchronize import Barrier
 
 import msgspec
 
 from carom import apps
+from carom.errors import ExperimentError
 from carom.lab.distribution import together
 from carom.lab.ping import Options, Ping, ping
 from carom.lab.requests import Plan
@@ -21,15 +24,24 @@ _gate: Barrier
 def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clients: int) -> Ping:
     """Ask as `ping` does, `clients` times at once: each draws from the plan by a seed of its own.
 
-    They begin together. What is returned is all of theirs: see `distribution.together`.
+    They begin together. What is returned is all of theirs (see `distribution.together`), over the
+    time that the slowest was at it: what a client does between its requests is time in which
+    others are answered. Raises ExperimentError when one of them is lost, or does not end.
     """
     context = multiprocessing.get_context("fork")  # what a client needs is loaded
     plans = [msgspec.structs.replace(plan, seed=plan.seed + n) for n in range(clients)]
     gate = context.Barrier(clients)
     with context.Pool(clients, _enter, (gate,)) as pool:
-        pings: list[Ping] = pool.starmap(
+        asked = pool.starmap_async(
             _ask, [(address, port, one, options, app) for one in plans], chunksize=1
         )
+        try:
+            pings: list[Ping] = asked.get(2 * _PATIENCE + (options.seconds or 0) + options.timeout)
+        except (multiprocessing.TimeoutError, threading.BrokenBarrierError) as error:
+            raise ExperimentError(
+                f"not all of {clients} clients began and ended",
+                hint="was one killed? is there memory for that many?",
+            ) from error
     return Ping(
         sent=sum(one.sent for one in pings),
         hot=sum(one.hot for one in pings),
@@ -46,4 +58,8 @@ def _enter(gate: Barrier) -> None:
 def _ask(address: str, port: int, plan: Plan, options: Options, app: str) -> Ping:
     expect = apps.expectation(app)
     _gate.wait(_PATIENCE)
-    return ping(address, port, plan, options, expect)
+    start = time.perf_counter()
+    found = ping(address, port, plan, options, expect)
+    wall = time.perf_counter() - start
+    trips = msgspec.structs.replace(found.round_trips, seconds=wall)
+    return msgspec.structs.replace(found, round_trips=trips)

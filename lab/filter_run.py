@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 import msgspec
@@ -14,7 +14,7 @@ from carom.lab.agent import Agent
 from carom.lab.behaviours import Choice
 from carom.lab.filter_grid import Settings, cells
 from carom.lab.filter_model import SERIES, Filled, FilterCell, FilterResults, FilterRun, Series
-from carom.lab.hosts import CPUs, course, environments, head, now
+from carom.lab.hosts import CPUs, Progress, course, environments, head, now
 from carom.protocols.kv import PORT
 from carom.vm.netns import NamespacePair
 from carom.vm.pair import Make, Pair
@@ -26,9 +26,6 @@ _AT: dict[Series, tuple[str, ...]] = {
     "xdp_generic": ("--filter-at", "xdp", "--mode", "generic"),
     "xdp_native": ("--filter-at", "xdp", "--mode", "native"),
 }
-
-Progress = Callable[[str, int], None]
-"""Told of what is measured next, in words, and the index of its repetition."""
 
 
 class Laboratory:

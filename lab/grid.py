@@ -59,7 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """How a cell is measured: the server's options, what warms it, what is asked.
 
-    `clients` closed-loop clients ask at once, or one generator at a `rate` that no reply holds up.
+    `clients` closed-loop clients ask at once (None: one, which need not be told from its agent), or
+    one generator at a `rate` that no reply holds up.
     `windows` measurements follow each other. With `apart` each host's CPU deals with what that
     host receives.
     """
@@ -71,10 +72,12 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     counter: Counter
     warm: tuple[Plan, ...] = ()
     app: str = "echo"
-    clients: int = 1
+    clients: int | None = None
     rate: float | None = None
     windows: int = 1
     apart: bool = False
+    fills: bool = False
+    """Whether every miss is to be filled."""
 
 
 def bounce(settings: Settings) -> list[Trial]:
@@ -173,7 +176,7 @@ def _miss_cost(settings: Settings) -> list[Trial]:
     size = (max(settings.size or 32, 4),) * 2
     unique = Plan(size=size, draw="unique")
     few = Plan(size=size, keys=settings.keys, draw="sequential")
-    attached = ["--mode", settings.mode, "--ttl", "1h"]
+    attached = ["--mode", settings.mode, "--ttl", "1h", "--admit", "always"]
     rows: list[tuple[str, list[str], str, Plan, Counter, tuple[Plan, ...]]] = [
         ("no_hook", ["--hook", "none"], "uncached", unique, "none", ()),
         ("never_hits", attached, "uncached", unique, "hit", ()),
@@ -188,6 +191,7 @@ def _miss_cost(settings: Settings) -> list[Trial]:
             seconds=_seconds(settings),
             counter=counter,
             warm=warm,
+            fills=series == "miss_and_fill",
         )
         for wait in settings.waits
         if wait in settings.miss_waits

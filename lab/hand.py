@@ -76,11 +76,11 @@ class Hand:
         plan: dict[str, Any],
         options: dict[str, Any],
         app: str,
-        clients: int,
+        clients: int | None,
     ) -> Ping:
-        """Ask as `carom ping` does, `clients` at once."""
+        """Ask as `carom ping` does; or so many clients at once, each a process."""
         how = msgspec.convert(plan, Plan), msgspec.convert(options, Options)
-        if clients > 1:
+        if clients:
             return crowd(address, port, *how, app, clients)
         return ping(address, port, *how, apps.expectation(app))
 
@@ -254,6 +254,11 @@ class Hand:
             ) from error
         if cpu is not None:  # some kernels keep a thread that has nothing to do
             self._napi = sorted(_napi_threads() - there) or self._napi
+            if not self._napi:
+                raise ExperimentError(
+                    f"{interface} receives in no thread of its own that was found",
+                    hint="does another experiment run on this machine? let it end first",
+                )
             for pid in self._napi:
                 self.pin(pid, cpu)
 

@@ -7,7 +7,7 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +16,9 @@ from carom.errors import ExperimentError, UnreachableError
 from carom.lab.agent import Agent
 from carom.lab.model import Environment, Wait
 from carom.vm.pair import Pair
+
+Progress = Callable[[str, int], None]
+"""Told of what is measured next, in words, and the index of its repetition."""
 
 
 class CPUs(NamedTuple):
@@ -120,12 +123,15 @@ def head(
 
 @contextlib.contextmanager
 def course() -> Iterator[Course]:
-    """Measure inside: Ctrl-C or a host that is lost ends it, and what was measured stays."""
+    """Measure inside: Ctrl-C, a host that is lost, or counts that disagree end it.
+
+    What was measured until then stays.
+    """
     one = Course()
     try:
         yield one
         one.complete = True
     except KeyboardInterrupt:
         pass
-    except UnreachableError as error:
-        one.stopped = str(error)
+    except ExperimentError as error:
+        one.stopped = f"{error} ({error.hint})" if error.hint else str(error)

@@ -39,17 +39,14 @@ from carom.lab import (
     sweep_verdict,
     sweeps,
     tables,
+    words,
 )
 from carom.lab.filter_model import FilterResults
+from carom.lab.hosts import Progress
 from carom.lab.model import Contest, Results
 from carom.lab.results import Run
 from carom.lab.sheets import Sheet
 from carom.vm.pair import Make
-
-Progress = Callable[[str, int], None]
-"""Told of what is measured next, in words, and the index of its repetition."""
-
-_TOO_LITTLE = "Too little was measured to compare anything."
 
 
 class Kind(NamedTuple):
@@ -137,7 +134,7 @@ FILTERS = Kind(
     options=filter_grid.options,
     steps=lambda name, settings: filter_grid.total(settings, knee=name != "filter-throughput"),
     run=filter_run.run,
-    conclusion=lambda one: filter_verdict.sentences(filter_stats.grid(one)) or [_TOO_LITTLE],
+    conclusion=lambda one: filter_verdict.sentences(filter_stats.grid(one)) or [words.TOO_LITTLE],
     sheets=filter_tables.sheets,
     notes=lambda one: [filter_tables.about(one)],
     plot=filter_plots.plot,

@@ -23,7 +23,8 @@ class RoundTrips(msgspec.Struct, kw_only=True, frozen=True):
     """The whole distribution of one client's round trips, and what became of its requests.
 
     `histogram` is an HdrHistogram (3 significant digits, 1 ns to 60 s) in its V2 compressed
-    base64 form; the other figures are computed from the exact samples.
+    base64 form; the other figures are computed from the exact samples (of several clients, their
+    percentiles from the histogram).
     """
 
     count: int

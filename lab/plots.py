@@ -96,7 +96,7 @@ def misses(results: Results, folder: Path) -> list[Path]:
     written = []
     for cost in miss_costs(results):
         keys = [(name, cost.wait) for name in words.MISS_COST if (name, cost.wait) in summaries]
-        medians = {key[0]: _scaled(summaries[key].p50, 1e-3) for key in keys}
+        medians = {key[0]: summaries[key].p50.scaled(1e-3) for key in keys}
         if len(medians) > 1:
             written.append(_misses(medians, cost, folder / f"misses-{cost.wait}.png"))
     return written
@@ -121,7 +121,7 @@ def _curves(results: Results, wait: Wait) -> Curves:
     for one in summarise(results):
         cell = one.cell
         if cell.series in curves and cell.wait == wait and cell.hit_rate is not None and one.n:
-            point = Point(cell.hit_rate, _scaled(one.mean, 1e-6), one.rate)
+            point = Point(cell.hit_rate, one.mean.scaled(1e-6), one.rate)
             curves[cell.series].append(point)
     return {name: sorted(curve) for name, curve in curves.items() if curve}
 
@@ -274,12 +274,3 @@ def _break_even(axes: Axes, medians: dict[str, Estimate], rate: Estimate) -> Non
 def _nines(share: NDArray[np.float64]) -> NDArray[np.float64]:
     """A share of requests on a scale where 90 %, 99 % and 99.9 % are 1, 2 and 3."""
     return -np.log10(1 - share)
-
-
-def _scaled(estimate: Estimate, factor: float) -> Estimate:
-    value, low, high = estimate
-    return Estimate(
-        value * factor,
-        None if low is None else low * factor,
-        None if high is None else high * factor,
-    )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -12,16 +12,13 @@ import msgspec
 
 from carom.errors import ExperimentError
 from carom.lab.agent import Agent
-from carom.lab.hosts import CPUs, apart, course, environments, head, now
+from carom.lab.hosts import CPUs, Progress, apart, course, environments, head, now
 from carom.lab.model import Repetition, Results
 from carom.lab.ping import Ping
 from carom.lab.port_grid import SERIES, Settings, cell
 from carom.lab.ports import FIRST_PORT, PORTS, Name
 from carom.vm.netns import NamespacePair
 from carom.vm.pair import Make, Pair
-
-Progress = Callable[[str, int], None]
-"""Told of each series and the index of its repetition before it is measured."""
 
 _COUNTED_BY = {"xdp": "answered", "queue": "queued"}
 """What counts a series' requests first, where that is not a process."""

@@ -158,7 +158,7 @@ def file_name(cell: Cell) -> str:
     if cell.clients is not None:
         parts.append(f"{cell.clients}clients")
     if cell.rate is not None:
-        parts.append(f"{cell.rate:g}persecond")
+        parts.append(f"{cell.rate:.0f}persecond")
     if cell.since is not None:
         parts.append(f"from{cell.since:g}s")
     return "-".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +17,7 @@ from carom.include.abi import MISSES
 from carom.lab import load, words
 from carom.lab.agent import Agent
 from carom.lab.grid import Trial
-from carom.lab.hosts import CPUs, apart, course, environments, head, now
+from carom.lab.hosts import CPUs, Progress, apart, course, environments, head, now
 from carom.lab.model import Repetition, Results, RoundTrips
 from carom.lab.ping import Options, Ping
 from carom.vm.pair import Make, Pair
@@ -25,9 +25,6 @@ from carom.vm.pair import Make, Pair
 PORT = 51141
 
 _SOURCE_PORTS = 16_384  # so many requests can be unanswered before one is skipped
-
-Progress = Callable[[str, int], None]
-"""Told of what is measured next, in words, and the index of its repetition."""
 
 log = structlog.get_logger()
 
@@ -61,8 +58,8 @@ class Laboratory:
         self.pair = pair
         self.client = client
         self.server = server
-        self.mode: str | None = None
-        """The mode that XDP was last attached in."""
+        self.modes: set[str] = set()
+        """Those that XDP was attached in."""
         self._cpus = CPUs.of(pair, client, server)
 
     def possible(self, trials: Sequence[Trial]) -> list[Trial]:
@@ -76,13 +73,15 @@ class Laboratory:
                 "these hosts cannot wait as asked",
                 hint="one-cpu wants both on one machine, spin a CPU for each",
             )
+        if any(trial.apart for trial in trials):
+            self._cpus.apart()
         return [trial for trial in trials if trial.cell.wait not in absent]
 
-    def measure(self, trial: Trial, index: int) -> list[Repetition]:
+    def measure(self, trial: Trial, index: int) -> Iterator[Repetition]:
         """Start a server, warm it, ask it, check what was counted, and stop it.
 
-        A repetition for each of the trial's windows. Raises ExperimentError when the counts
-        disagree with the plan.
+        A repetition for each of the trial's windows, as they are done. Raises ExperimentError
+        when the counts disagree with the plan.
         """
         cpus = self._cpus.choose(trial.cell.wait)
         with self._serving(trial, cpus[1]) as pid, ExitStack() as stack:
@@ -90,7 +89,8 @@ class Laboratory:
                 self._ping(plan, Options(count=plan.keys), trial)
             if trial.apart:
                 stack.enter_context(apart(self.pair, self.client, self.server, cpus))
-            return [self._window(trial, index, window, pid, cpus[0]) for window in _windows(trial)]
+            for window in _windows(trial):
+                yield self._window(trial, index, window, pid, cpus[0])
 
     @contextlib.contextmanager
     def _serving(self, trial: Trial, cpu: int) -> Iterator[int]:
@@ -104,7 +104,7 @@ class Laboratory:
                 *trial.server,
             ],
         )
-        self.mode = next((one["mode"] for one in ready["interfaces"]), None) or self.mode
+        self.modes |= {one["mode"] for one in ready["interfaces"] if one["mode"]}
         try:
             yield ready["pid"]
         finally:
@@ -134,7 +134,7 @@ class Laboratory:
         return Asked(found.sent, found.hot, found.round_trips)
 
     def _ping(self, plan: Any, options: Options, trial: Trial) -> Ping:
-        clients = trial.clients if options.seconds else 1  # one is enough to warm
+        clients = trial.clients if options.seconds else None  # the agent can warm by itself
         address = self.pair.server.address
         return self.client.ping(address, PORT, plan, options, trial.app, clients=clients)
 
@@ -175,8 +175,8 @@ def checked(
 ) -> Repetition:
     """The record of a measurement, if what the server's end counted is what was to be.
 
-    What is sent at a rate may be lost on its way: of it each reply has to be counted, and nothing
-    that was not sent. Raises ExperimentError.
+    A request that was lost may have been lost on its way there, or on its way back. Raises
+    ExperimentError.
     """
     verdicts = {
         name: after["verdicts"][name] - count
@@ -189,17 +189,21 @@ def checked(
     trips = asked.round_trips
     if trips.wrong:
         raise ExperimentError(f"{words.name(trial.cell)}: {trips.wrong} replies had wrong bytes")
+    late = asked.sent - trips.count
     if hits is not None and misses is not None:
-        wrong = (hits, misses) != (planned, asked.sent - planned)
-        if trial.rate is not None:
-            wrong = misses > 0 or not trips.count <= hits <= planned
-        if wrong:
+        due = asked.sent - planned
+        if not (planned - late <= hits <= planned and due - late <= misses <= due):
             raise ExperimentError(
-                f"{words.name(trial.cell)}: planned {planned} hits and {asked.sent - planned} "
-                f"misses, counted {hits} and {misses}",
+                f"{words.name(trial.cell)}: planned {planned} hits and {due} misses, "
+                f"counted {hits} and {misses}",
                 hint=f"{trips.lost} requests were lost, {trips.duplicated} replies came twice; "
                 f"verdicts: {verdicts}",
             )
+    filled = after["cache"]["fills"] - before["cache"]["fills"] if trial.fills else 0
+    if trial.fills and not asked.sent - late <= filled <= asked.sent:
+        raise ExperimentError(
+            f"{words.name(trial.cell)}: of {asked.sent} misses {filled} were filled"
+        )
     return Repetition(
         cell=trial.cell,
         index=index,
@@ -256,8 +260,16 @@ def run(
             for index in range(settings.repetitions):
                 for trial in order.sample(trials, len(trials)):
                     progress(words.name(trial.cell), index)
-                    repetitions += laboratory.measure(trial, index)
+                    for one in laboratory.measure(trial, index):
+                        repetitions.append(one)
     return Results(
-        **head(name, settings, started, (where, client), going, mode=laboratory.mode),
+        **head(
+            name,
+            settings,
+            started,
+            (where, client),
+            going,
+            mode=", ".join(sorted(laboratory.modes)),
+        ),
         repetitions=repetitions,
     )

@@ -32,6 +32,11 @@ class Estimate(NamedTuple):
         """Half the interval's width."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit."""
+        low, high = (None if end is None else end * factor for end in self[1:])
+        return Estimate(self.value * factor, low, high)
+
 
 class Summary(NamedTuple):
     """A cell over its repetitions: means of each one's figure, times in nanoseconds.

@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Page
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from carom.lab import words
+from carom.lab import sweep_tables, words
 from carom.lab.canvas import margins, page, save, what_bars_are
-from carom.lab.model import Results, Task, Wait
+from carom.lab.model import Results, Task
 from carom.lab.plots import DASHES, IDLE
 from carom.lab.stats import Estimate
 from carom.lab.sweep_stats import Figure, Row, Sweep, p50, p99, replies, unanswered
-from carom.lab.sweeps import APART, Name, Series
+from carom.lab.sweeps import Name, Series
 
 COLOURS: dict[Series, str] = {
     "userspace": "#D55E00",
@@ -31,7 +31,8 @@ MARKERS: dict[Series, str] = dict(zip(COLOURS, "oD^s", strict=True))
 
 _ASIDE = 0.16  # of the room between two lines of dots, from one series to the next
 _BESIDE = 2.0  # how far a scale reaches beyond its least and its largest value
-_LEAST = 1e-5  # a share that stands for none on a log scale: 0.001 %
+_LEAST = 1e-5  # a share that stands for less on a log scale: 0.001 %
+_NO_LOSS = "Losses have no bars; 0.001 % stands for less, or none."
 
 
 class Panel(NamedTuple):
@@ -58,7 +59,7 @@ _PANELS: dict[Name, tuple[Panel, ...]] = {
 _AXES: dict[Name, tuple[str, bool]] = {
     "sizes": ("payload, bytes (log scale)", True),
     "clients": ("clients at once (log scale)", True),
-    "knee": ("offered requests a second (log scale)", True),
+    "knee": ("requests a second, asked for (log scale)", True),
     "minutes": ("seconds since the start", False),
 }
 """What is varied, and whether on a log scale."""
@@ -81,7 +82,7 @@ def _dots(sweep: Sweep, path: Path) -> Path:
     figure, (axes,) = page(1.6 + 0.62 * len(groups))
     shown = []
     for place, series in enumerate(sweep.series):
-        found = [_scaled(sweep.mean(p50, series, rows[0]), 1e-3) for _, rows in groups]
+        found = [sweep.mean(p50, series, rows[0]).scaled(1e-3) for _, rows in groups]
         shown += found
         aside = _ASIDE * ((len(sweep.series) - 1) / 2 - place)
         axes.errorbar(
@@ -100,7 +101,7 @@ def _dots(sweep: Sweep, path: Path) -> Path:
     if values:  # an interval may be as wide as it likes
         axes.set_xlim(min(values) / _BESIDE, max(values) * _BESIDE)
     axes.set_xlabel("p50 round trip, µs (log scale)")
-    return _finished(figure, axes, "Every hook", shown, path, idle=True)
+    return _finished(figure, axes, "Every hook", shown, path, [IDLE])
 
 
 def _lines(sweep: Sweep, task: Task, path: Path) -> Path:
@@ -108,15 +109,18 @@ def _lines(sweep: Sweep, task: Task, path: Path) -> Path:
     panels = _PANELS[sweep.name]
     down = -(-len(panels) // 2)
     figure, every = page(1.0 + 2.9 * down, down, 2, shared=False)
-    label, log = _AXES[sweep.name]
+    below, log = _AXES[sweep.name]
     groups = {wait: rows for (of, wait), rows in sweep.groups().items() if of == task}
     shown = []
     for axes, panel in zip(every, panels, strict=False):
         for wait, rows in groups.items():
             for series in sweep.series:
-                shown += _curve(axes, sweep, panel, series, wait, rows)
+                label = words.SERIES[series] + (f", {wait}" if len(groups) > 1 else "")
+                shown += _curve(
+                    axes, sweep, panel, series, rows, linestyle=DASHES[wait], label=label
+                )
         axes.set_title(panel.title + (" (log scale)" if panel.log else ""), loc="left")
-        axes.set_xlabel(label)
+        axes.set_xlabel(below)
         if log:
             _logarithmic(axes, "x", [row.x or 1 for rows in groups.values() for row in rows])
         if panel.log:
@@ -126,19 +130,30 @@ def _lines(sweep: Sweep, task: Task, path: Path) -> Path:
             axes.yaxis.set_major_formatter(FuncFormatter(_number))
     for axes in every[len(panels) :]:
         axes.set_axis_off()
-    idle = "blocking" in groups and sweep.name not in APART
+    notes = [IDLE] if "blocking" in groups else []
+    if _LOSS in panels:
+        notes.append(_NO_LOSS)
+    tc = [
+        f"{words.SERIES[series]} from {sweep_tables.varied(sweep.name, row.x or 0)}"
+        for rows in list(groups.values())[:1]
+        for series in sweep.series
+        for row in [next((one for one in rows if sweep.by_tc(series, one)), None)]
+        if row
+    ]
+    if tc:
+        notes.append(f"By TC, as XDP had no room for the reply: {', '.join(tc)} bytes on.")
     title = f"{sweep.name.capitalize()}, {task}: {' and '.join(groups)}"
-    return _finished(figure, every[0], title, shown, path, idle=idle)
+    return _finished(figure, every[0], title, shown, path, notes)
 
 
 def _curve(
-    axes: Axes, sweep: Sweep, panel: Panel, series: Series, wait: Wait, rows: Sequence[Row]
+    axes: Axes, sweep: Sweep, panel: Panel, series: Series, rows: Sequence[Row], **looks: Any
 ) -> list[Estimate]:
     """One series' curve; in a panel of losses none is drawn as the least that can be seen."""
     found = [
-        (row.x or 0.0, _scaled(sweep.mean(panel.figure, series, row), panel.scale))
+        (row.x or 0.0, sweep.mean(panel.figure, series, row).scaled(panel.scale))
         for row in rows
-        if sweep.every(series, row)
+        if sweep.at(series, row)
     ]
     if panel is _LOSS:
         least = panel.scale * _LEAST
@@ -148,10 +163,9 @@ def _curve(
         [x for x, _ in found],
         [one.value for one in of],
         yerr=margins(of),
-        linestyle=DASHES[wait],
         linewidth=1.8,
         capsize=3,
-        **_looks(series),
+        **{**_looks(series), **looks},
     )
     return of
 
@@ -183,15 +197,14 @@ def _number(value: float, _: object) -> str:
 
 
 def _finished(
-    figure: Page, first: Axes, title: str, shown: Sequence[Estimate], path: Path, *, idle: bool
+    figure: Page,
+    first: Axes,
+    title: str,
+    shown: Sequence[Estimate],
+    path: Path,
+    notes: Sequence[str],
 ) -> Path:
     figure.suptitle(title, x=0.01, ha="left", weight="bold")
     handles, labels = first.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    figure.legend(once.values(), once.keys(), loc="outside upper right", ncols=4, frameon=False)
-    bars = what_bars_are(shown)
-    return save(figure, f"{bars} {IDLE}" if idle else bars, path)
-
-
-def _scaled(of: Estimate, factor: float) -> Estimate:
-    return Estimate(*(None if one is None else one * factor for one in of))  # type: ignore[arg-type]
+    figure.legend(handles, labels, loc="outside upper right", ncols=4, frameon=False)
+    return save(figure, "\n".join([what_bars_are(shown), *notes]), path)

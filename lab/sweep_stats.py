@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -13,22 +14,21 @@ from carom.lab.sweeps import SERIES, Name, Series
 
 ANSWERED = 0.999
 """The share of requests that are answered up to the knee."""
-KEPT_UP = 0.95
-"""The share of a rate that has to be offered for it to have been that rate."""
 
 _VARIED = {"sizes": "size", "clients": "clients", "knee": "rate", "minutes": "since"}
 
 Figure = Callable[[Repetition], float]
+"""What is taken of a repetition: NaN where it has none of it."""
 
 
 def p50(one: Repetition) -> float:
     """The median round trip, ns."""
-    return one.round_trips.p50
+    return one.round_trips.p50 if one.round_trips.count else math.nan
 
 
 def p99(one: Repetition) -> float:
     """The round trip that 99 % do not exceed, ns."""
-    return one.round_trips.p99
+    return one.round_trips.p99 if one.round_trips.count else math.nan
 
 
 def replies(one: Repetition) -> float:
@@ -36,13 +36,23 @@ def replies(one: Repetition) -> float:
     return one.round_trips.rate
 
 
+def offered(one: Repetition) -> float:
+    """Requests a second that were sent, or skipped because too many were unanswered."""
+    return math.nan if one.offered is None else one.offered
+
+
 def unanswered(one: Repetition) -> float:
     """The share of the requests that were due to which no right reply came in time."""
-    return 1 - one.round_trips.count / one.due if one.due else 0.0
+    return 1 - one.round_trips.count / one.due if one.due else math.nan
 
 
 def cpu(one: Repetition) -> float:
-    """The server's CPU time for a reply, ns, with that of what its interface receives."""
+    """The server's CPU time for a reply, ns, with that of what its interface receives.
+
+    NaN for a server that spins, which takes all that there is.
+    """
+    if one.cell.wait == "spin" or not one.round_trips.count:
+        return math.nan
     return 1e9 * (one.server_cpu_seconds or 0.0) / one.round_trips.count
 
 
@@ -56,22 +66,22 @@ class Row(NamedTuple):
 
 
 class Knee(NamedTuple):
-    """How far a series came.
+    """How far a series came, over all repetitions.
 
-    `rate` is the highest offered rate at and below which 99.9 % were answered (geometric mean
-    over repetitions; 0 where that was at none), `at_least` whether nothing higher was tried or
-    could be offered; `most` the most replies a second at any rate.
+    `rate` is the highest offered rate at and below which 99.9 % were answered (None: there is
+    none), `lossy` the asked rate at which they were not (None: there is none). `most` is the most
+    replies a second at any rate.
     """
 
-    rate: Estimate
-    at_least: bool
+    rate: float | None
+    lossy: float | None
     most: Estimate
 
 
 class Steady(NamedTuple):
     """A long measurement: its last third by its first, and its slowest part by its middle one."""
 
-    drift: Estimate | None
+    drift: Estimate
     slowest: Estimate
 
 
@@ -104,49 +114,47 @@ class Sweep:
         return found
 
     def at(self, series: Series, row: Row) -> list[Repetition]:
-        """The repetitions of one point that had replies."""
-        return [one for one in self._cells.get((series, row), ()) if one.round_trips.count]
-
-    def every(self, series: Series, row: Row) -> list[Repetition]:
-        """All repetitions of one point."""
+        """The repetitions of one point."""
         return self._cells.get((series, row), [])
 
     def mean(self, figure: Figure, series: Series, row: Row) -> Estimate:
-        """A figure over the repetitions; NaN where there are none."""
-        found = self.every if figure is unanswered or figure is replies else self.at
-        return mean([figure(one) for one in found(series, row)])
+        """A figure over the repetitions; NaN where there is none."""
+        values = [figure(one) for one in self.at(series, row)]
+        return mean([one for one in values if not math.isnan(one)])
 
     def ratio(self, figure: Figure, over: Series, under: Series, row: Row) -> Estimate | None:
         """One series' by another's, paired by repetition; None where they have none in common."""
-        sides = [{one.index: figure(one) for one in self.at(s, row)} for s in (over, under)]
-        return _ratio(*sides)
+        return _ratio(*({one.index: figure(one) for one in self.at(s, row)} for s in (over, under)))
+
+    def by_tc(self, series: Series, row: Row) -> bool:
+        """Whether XDP passed most of its requests to TC: it had no room for their replies."""
+        found = self.at(series, row)
+        passed = sum(one.verdicts.get("pass_to_tc", 0) for one in found)
+        return 2 * passed > sum(one.round_trips.count for one in found)
 
     def knee(self, series: Series, rows: Sequence[Row]) -> Knee | None:
         """How far a series came; None where nothing of it was measured."""
-        found = self._by_index(series, rows)
-        if not found:
+        measured = [row for row in rows if self.at(series, row)]
+        if not measured:
             return None
-        reached = [_reached(one) for one in found.values()]
-        ends = {index: rate for (index, _), (rate, _) in zip(found.items(), reached, strict=True)}
-        most = [max(replies(one) for one in run) for run in found.values()]
-        positive = [rate for rate in ends.values() if rate > 0]
-        whole = len(positive) == len(ends)
-        return Knee(
-            rate=ratio(positive, [1.0] * len(positive)) if whole else Estimate(0.0),
-            at_least=any(more for _, more in reached),
-            most=mean(most),
-        )
+        reached, lossy = None, None
+        for row in measured:
+            found = self.at(series, row)
+            due = sum(one.due for one in found)
+            if sum(one.round_trips.count for one in found) < ANSWERED * due:
+                lossy = row.x
+                break
+            reached = max(reached or 0.0, self.mean(offered, series, row).value)
+        return Knee(reached, lossy, mean(list(self._most(series, rows).values())))
 
     def most_ratio(self, over: Series, under: Series, rows: Sequence[Row]) -> Estimate | None:
         """One series' most replies a second by another's, paired by repetition."""
-        sides = [
-            {
-                index: max(replies(one) for one in run)
-                for index, run in self._by_index(series, rows).items()
-            }
-            for series in (over, under)
-        ]
-        return _ratio(*sides)
+        return _ratio(self._most(over, rows), self._most(under, rows))
+
+    def _most(self, series: Series, rows: Sequence[Row]) -> dict[int, float]:
+        """The most replies a second of each repetition that has all of the rows."""
+        runs = self._by_index(series, rows).items()
+        return {index: max(replies(one) for one in run) for index, run in runs}
 
     def steady(self, series: Series, rows: Sequence[Row]) -> Steady | None:
         """How even the p50s of a long measurement's parts were; None where there are too few."""
@@ -166,26 +174,11 @@ class Sweep:
         """The repetitions of a series that have all of the rows: each one's in the rows' order."""
         found: dict[int, list[Repetition]] = {}
         for row in rows:
-            for one in self.every(series, row):
+            for one in self.at(series, row):
                 found.setdefault(one.index, []).append(one)
         return {index: run for index, run in found.items() if len(run) == len(rows)}
 
 
 def _ratio(over: dict[int, float], under: dict[int, float]) -> Estimate | None:
     common = sorted(one for one in over.keys() & under.keys() if over[one] > 0 and under[one] > 0)
-    if not common:
-        return None
-    return ratio([over[one] for one in common], [under[one] for one in common])
-
-
-def _reached(run: Sequence[Repetition]) -> tuple[float, bool]:
-    """The highest rate up to which all was answered, and whether more may have been possible."""
-    reached = 0.0
-    for one in run:
-        offered, asked = one.offered or 0.0, one.cell.rate or 0.0
-        if unanswered(one) > 1 - ANSWERED:
-            return reached, False
-        reached = max(reached, offered)
-        if offered < KEPT_UP * asked:
-            return reached, True
-    return reached, True
+    return ratio([over[one] for one in common], [under[one] for one in common]) if common else None

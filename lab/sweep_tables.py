@@ -18,18 +18,19 @@ from carom.lab.sweep_stats import (
     Row,
     Sweep,
     cpu,
+    offered,
     p50,
     p99,
     replies,
     unanswered,
 )
-from carom.lab.sweeps import APART, Name
+from carom.lab.sweeps import APART, Name, Series
 
 HEADINGS: dict[Name, str] = {
     "hooks": "",
     "sizes": "bytes",
     "clients": "clients",
-    "knee": "offered/s",
+    "knee": "asked/s",
     "minutes": "from",
 }
 """What is varied."""
@@ -61,7 +62,8 @@ def sheets(results: Results) -> list[Sheet]:
     ]
     made = [_ratios(sweep), *times]
     if sweep.name == "knee":
-        made = [_knees(sweep), *rates, *times]
+        asked = _sheet(sweep, "Requests a second that were sent or skipped", offered, _amount)
+        made = [_knees(sweep), *rates, asked, *times]
     if sweep.name == "clients":
         made = [_ratios(sweep), rates[0], *times]
     if sweep.name == "minutes":
@@ -75,22 +77,29 @@ def about(results: Results) -> str:
     """What a reader has to know to read the tables."""
     sweep, where = Sweep(results), results.environment
     rounds = len({one.index for one in results.repetitions})
-    how = "95 % intervals (Student's t; ratios paired by repetition)"
-    said = [
-        f"{rounds} interleaved repetitions of {results.settings['seconds']:g} s; {how}."
-        if rounds > 1
-        else "One repetition: no intervals."
-    ]
-    if any(row.wait == "blocking" for row in sweep.rows) and sweep.name not in APART:
-        said.append("Blocking includes this machine's idle wake-up.")
+    said = ["One repetition: no intervals."]
+    if rounds > 1:
+        said = [
+            f"{rounds} interleaved repetitions; 95 % intervals (Student's t; ratios paired by"
+            " repetition)."
+        ]
+    said.append(f"Each measurement took {results.settings['seconds']:g} s.")
+    if any(row.wait == "blocking" for row in sweep.rows):
+        said.append("Blocking includes a CPU's wake-up where it had nothing to do.")
     if sweep.name in APART:
         said.append("Either host has a CPU of its own, which deals with what that host receives.")
+    if sweep.name == "clients":
+        said.append("All clients share one: where that is the limit, a hook gives more than shown.")
+    if any(sweep.by_tc(series, row) for series in sweep.series for row in sweep.rows):
+        said.append("(TC): XDP had no room for the reply, and TC answered.")
     said.append(
         f"Every reply's bytes and the kernel's counts checked. Pair {where.pair}: {where.driver}; "
         f"Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}; "
         f"load average {where.load_average[0]:.1f} before."
         f"{words.client(results.client_environment)}"
     )
+    if not results.complete:
+        said.append("The run was interrupted: this is what it had measured until then.")
     return " ".join(said)
 
 
@@ -119,7 +128,8 @@ def _sheet(sweep: Sweep, title: str, figure: Figure, show: Callable[[Estimate], 
         line = point(sweep, row)
         names = len(line)
         for series in sweep.series:
-            line[words.SERIES[series]] = show(sweep.mean(figure, series, row))
+            value = show(sweep.mean(figure, series, row))
+            line[words.SERIES[series]] = value + _by_tc(sweep, series, row)
         rows.append(line)
     return Sheet(title, rows, names=names if rows else 1, grouped=names > 1 if rows else False)
 
@@ -132,13 +142,18 @@ def _ratios(sweep: Sweep) -> Sheet:
         line = point(sweep, row)
         names = len(line)
         for series in (one for one in sweep.series if one != sweep_verdict.BASE):
-            line[words.SERIES[series]] = words.bracket(sweep_verdict.gain(sweep, series, row))
-        if len(line) > names:
+            value = words.bracket(sweep_verdict.gain(sweep, series, row))
+            line[words.SERIES[series]] = value + _by_tc(sweep, series, row)
+        if len(line) > names and sweep_verdict.BASE in sweep.series:
             rows.append(line)
     title = "Userspace's p50 / each one's p50"
     if sweep.name == "clients":
         title = "Each one's replies a second / userspace's"
     return Sheet(title, rows, names, grouped=names > 1)
+
+
+def _by_tc(sweep: Sweep, series: Series, row: Row) -> str:
+    return " (TC)" if sweep.by_tc(series, row) else ""
 
 
 def _knees(sweep: Sweep) -> Sheet:

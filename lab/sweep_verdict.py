@@ -26,7 +26,9 @@ def sentences(results: Results) -> list[str]:
         for (task, wait), rows in sweep.groups().items()
         for line in _SAY[sweep.name](sweep, task, wait, rows)
     ]
-    return said or ["Too little was measured to compare anything."]
+    if not said and sweep.series and BASE not in sweep.series:
+        return ["Userspace was not measured, with which the hooks are compared."]
+    return said or [words.TOO_LITTLE]
 
 
 def gain(sweep: Sweep, series: Series, row: Row) -> Estimate | None:
@@ -38,9 +40,9 @@ def gain(sweep: Sweep, series: Series, row: Row) -> Estimate | None:
 
 def reach(knee: Knee) -> str:
     """The rate up to which a series answered, in words."""
-    if not knee.rate.value:
-        return "no rate"
-    return f"{words.amount(knee.rate.value)}{' or more' if knee.at_least else ''}"
+    if knee.rate is None:
+        return "no rate that was asked"
+    return f"{words.amount(knee.rate)}{' or more' if knee.lossy is None else ''}"
 
 
 def _others(sweep: Sweep) -> list[Series]:
@@ -57,6 +59,15 @@ def _hooks(sweep: Sweep, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterato
         yield f"{_TITLES[task]} (p50, {wait}): {takes(BASE)}; {said}."
 
 
+def by_tc(sweep: Sweep, series: Series, row: Row) -> str:
+    """What there is to add to a figure of XDP's that is TC's."""
+    return " (by TC)" if sweep.by_tc(series, row) else ""
+
+
+def _count(number: float, unit: str) -> str:
+    return f"{number:,.0f} {unit if number != 1 else unit.removesuffix('s')}"
+
+
 def _along(unit: str) -> Callable[[Sweep, Task, Wait, Sequence[Row]], Iterator[str]]:
     """What is said at the least and the most of what was varied."""
 
@@ -64,10 +75,10 @@ def _along(unit: str) -> Callable[[Sweep, Task, Wait, Sequence[Row]], Iterator[s
         ends = list(dict.fromkeys((rows[0], rows[-1])))
         figure = "replies a second" if sweep.name == "clients" else "p50"
         for series in _others(sweep):
-            found = [(row.x or 0, gain(sweep, series, row)) for row in ends]
+            found = [(row, gain(sweep, series, row)) for row in ends]
             said = "; ".join(
-                f"{x:,.0f} {unit if x != 1 else unit[:-1]}: {judgement(one)}"
-                for x, one in found
+                f"{_count(row.x or 0, unit)}{by_tc(sweep, series, row)}: {judgement(one)}"
+                for row, one in found
                 if one
             )
             if said:
@@ -77,17 +88,17 @@ def _along(unit: str) -> Callable[[Sweep, Task, Wait, Sequence[Row]], Iterator[s
 
 
 def _knee(sweep: Sweep, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
-    base = sweep.knee(BASE, rows)
     for series in sweep.series:
         knee = sweep.knee(series, rows)
         if knee is None:
             continue
+        lossy = "" if knee.lossy is None else f" (not at {words.amount(knee.lossy)})"
         said = (
-            f"{words.SERIES[series]} answers 99.9 % of requests up to {reach(knee)} a second "
-            f"({wait}), and at most {words.amount(knee.most.value)} a second"
+            f"{words.SERIES[series]} ({wait}) answers 99.9 % of requests up to "
+            f"{reach(knee)} a second{lossy}, and at most {words.amount(knee.most.value)} a second"
         )
         more = sweep.most_ratio(series, BASE, rows)
-        if series != BASE and base and more:
+        if series != BASE and more:
             said += f": {words.bracket(more)} times as many as userspace"
         yield said + "."
 
@@ -97,11 +108,10 @@ def _minutes(sweep: Sweep, task: Task, wait: Wait, rows: Sequence[Row]) -> Itera
         found = sweep.steady(series, rows)
         if not found:
             continue
-        drift = "one repetition" if found.drift is None else _drift(found.drift)
         yield (
             f"{words.SERIES[series]} ({wait}): the last third's p50 is {words.bracket(found.drift)}"
-            f" times the first's: {drift}; the slowest part took {words.bracket(found.slowest)} "
-            "times the middle one."
+            f" times the first's: {_drift(found.drift)}; the slowest part took "
+            f"{words.bracket(found.slowest)} times the middle one."
         )
 
 

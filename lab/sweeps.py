@@ -66,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("series", "waits", "sizes", "clients", "rates"):
             if not getattr(self, name):
                 raise UsageError(f"{name} must name at least one", hint=f"leave --{name} out")
+        for name in ("sizes", "clients", "rates"):
+            values = getattr(self, name)
+            if list(values) != sorted(set(values)):
+                raise UsageError(f"{name} must rise", hint="from the smallest on, each once")
         if not all(1 <= one <= 1400 for one in self.sizes):
             raise UsageError("sizes must lie from 1 to 1400 bytes", hint="--sizes 1,64,1400")
         if not all(1 <= one <= 64 for one in self.clients):
@@ -190,7 +194,7 @@ _GRIDS = {
 def _trial(settings: Settings, cell: Cell, **how: Any) -> Trial:
     """How a cell is measured: the same requests and the same service in every series."""
     plans = {
-        "bounce": Plan(size=(cell.size or _REQUEST,) * 2, seed=settings.seed),
+        "bounce": _bounced(settings, cell.size or _REQUEST),
         "hit": _every(settings, cell),
         "miss": Plan(size=(_REQUEST, _REQUEST), draw="unique"),
     }
@@ -203,6 +207,7 @@ def _trial(settings: Settings, cell: Cell, **how: Any) -> Trial:
         seconds=settings.seconds,
         counter=counter,
         warm=(_once(plans["hit"]),) if cell.task == "hit" else (),
+        fills=cell.task == "miss" and counter == "hit",
         app=_app(cell),
         **how,
     )
@@ -215,12 +220,18 @@ def _server(cell: Cell) -> tuple[list[str], Counter]:
         return arguments, "none"
     if cell.task == "bounce":
         return [*arguments, "--fast", "bounce"], "bounce"
-    return [*arguments, "--ttl", "24h", "--capacity", "16384", "--amplify", "0"], "hit"
+    cached = ["--ttl", "24h", "--capacity", "16384", "--admit", "always", "--amplify", "0"]
+    return [*arguments, *cached], "hit"
 
 
 def _app(cell: Cell) -> str:
     """A hit's reply is as long as its request asks for, where the size is what varies."""
     return "sized" if cell.task == "hit" and cell.size is not None else "kept"
+
+
+def _bounced(settings: Settings, size: int) -> Plan:
+    keys = min(settings.keys, 256 ** min(size, 8))
+    return Plan(size=(size, size), keys=keys, seed=settings.seed)
 
 
 def _every(settings: Settings, cell: Cell) -> Plan:

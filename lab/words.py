@@ -32,6 +32,8 @@ MISS_COST = ("no_hook", "never_hits", "miss_and_fill", "xdp_hit")
 WAITS: tuple[Wait, ...] = ("blocking", "one-cpu", "spin")
 """The ways of waiting for a packet, in the order in which they are shown."""
 
+TOO_LITTLE = "Too little was measured to compare anything."
+
 TASKS: tuple[Task, ...] = get_args(Task)
 
 
@@ -69,7 +71,7 @@ def name(cell: Cell) -> str:
     if cell.clients is not None:
         parts.append(f"{cell.clients} clients")
     if cell.rate is not None:
-        parts.append(f"{amount(cell.rate)}/s")
+        parts.append(f"{cell.rate:,.0f}/s")
     if cell.since is not None:
         parts.append(f"from {cell.since:g} s")
     if cell.seconds is not None:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -20,6 +22,12 @@ TESTS = Path(__file__).resolve().parent
 PRIVILEGED = ("prog", "netns")
 """Folders whose tests load BPF programs, and the marks that they get."""
 
+EXPERIMENTS = tuple(
+    f"test_{name}.py"
+    for name in ("client", "contests", "filter_experiments", "load", "ports", "ssh", "sweeps")
+)
+"""Tests between namespaces that measure as the lab does."""
+
 _watch = pytest.StashKey["Watch"]()
 
 # No deadline: a busy machine is no bug. No database: tests leave nothing behind.
@@ -29,6 +37,9 @@ hypothesis.settings.load_profile("carom")
 
 def pytest_configure(config: pytest.Config) -> None:
     """A shell ignores Ctrl-C for what it runs in the background; programs started here must not."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:  # its caroms know nothing of the other's
+        os.environ["CAROM_RUN"] = f"/run/carom-test-{worker}"
     config.stash[_watch] = Watch()
     config.pluginmanager.register(config.stash[_watch])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -66,17 +77,35 @@ def _privileged(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(mark) for mark in PRIVILEGED)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder, and skip those that cannot run here, with the reason.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark tests by their folder."""
+    folder = item.path.relative_to(TESTS).parts[0]
+    if folder in PRIVILEGED:
+        item.add_marker(folder)
 
-    With several processes (pytest-xdist), those of a privileged folder stay in one.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes (pytest -n 2), which one runs what.
+
+    Privileged tests are in three parts, each in one process: programs, the lab's experiments, of
+    which one machine takes one at a time, and all others between namespaces.
     """
-    for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        if folder in PRIVILEGED:
-            item.add_marker(folder)
-            item.add_marker(pytest.mark.xdist_group(folder))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPart(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            _, folder, rest = nodeid.split("/", 2)
+            file = rest.split("::")[0]
+            if folder not in PRIVILEGED:
+                return file
+            return "lab" if file in EXPERIMENTS else folder
+
+    return ByPart(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests that cannot run here, with the reason."""
     privileged = [item for item in items if _privileged(item)]
     reason = _why_not() if privileged else None
     if reason:
@@ -103,6 +132,8 @@ def _nothing_ran(config: pytest.Config) -> bool:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """In CI, a session that skipped everything that needs root has failed."""
+    if "CAROM_RUN" in os.environ and hasattr(session.config, "workerinput"):
+        shutil.rmtree(os.environ["CAROM_RUN"], ignore_errors=True)
     if _nothing_ran(session.config) and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -25,8 +25,13 @@ T = TypeVar("T")
 
 PREFIX = "carom-"
 _IPV6 = Path("/proc/sys/net/ipv6/conf")
-_CLAIMS = Path("/run/carom/namespaces")
+
 _MOUNTS = Path("/run/netns")
+
+
+def _claims() -> Path:
+    """Where each namespace that lives has a file that is locked; see `control.directory`."""
+    return Path(os.environ.get("CAROM_RUN", "/run/carom")) / "namespaces"
 
 
 class Namespace(Resource):
@@ -39,8 +44,9 @@ class Namespace(Resource):
         if os.geteuid() != 0:
             raise PrivilegeError("network namespaces need root", hint="run it with sudo")
         self.name = f"{PREFIX}{secrets.token_hex(3)}-{role}"
-        _CLAIMS.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._claim = open(_CLAIMS / self.name, "w")  # noqa: SIM115  # open for as long as it is claimed
+        claims = _claims()
+        claims.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._claim = open(claims / self.name, "w")  # noqa: SIM115  # open for as long as it is claimed
         fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             pyroute2.netns.create(self.name)
@@ -193,7 +199,7 @@ def _remove(name: str) -> None:
 def clean() -> list[str]:
     """Remove namespaces whose owner is gone, and what runs in them; returns their names."""
     removed = []
-    for path in sorted(_CLAIMS.glob(PREFIX + "*")):
+    for path in sorted(_claims().glob(PREFIX + "*")):
         with open(path) as claim:
             try:
                 fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)

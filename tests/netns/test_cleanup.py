@@ -21,7 +21,7 @@ from netns.process import DEADLINE, HERE, Carom, attached, environment, until
 from netns.wire import Client
 
 NAMED = Path("/run/netns")
-CLAIMS = Path("/run/carom/namespaces")
+CLAIMS = control.directory() / "namespaces"
 
 
 class Owner:

@@ -68,7 +68,7 @@ def test_the_same_files_and_series_as_on_namespaces(hosts: Far, tmp_path: Path) 
     short = (*SHORT, "--mode", "generic", "--waits")
     ended, there = lab(hosts, str(hosts.file()), tmp_path, "bounce", *short, "spin,one-cpu")
     assert ended.code == 0, ended
-    assert "not to be had on this pair: one-cpu" in ended.stderr
+    assert "waits=one-cpu" in ended.stderr
     done = subprocess.run(
         [*CAROM, "lab", "run", "bounce", *short, "spin", "--output", str(tmp_path), "--json"],
         capture_output=True,

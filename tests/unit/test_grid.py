@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab import grid, sweeps
+from carom.lab import grid
 from carom.lab.distribution import round_trips
 from carom.lab.grid import Settings
 from carom.lab.run import Asked, checked
@@ -93,16 +93,27 @@ def test_counts_must_equal_the_plan() -> None:
         checked(trial, 0, asked(40, 10, wrong=1), before, status(15, 37), 0.5)
 
 
-def test_what_a_rate_loses_on_its_way_is_no_error_but_what_nobody_sent_is() -> None:
-    trial = next(t for t in sweeps.trials("knee", sweeps.Settings(waits=("spin",))) if t.warm)
-    trial = msgspec.structs.replace(trial, counter="hit")
-    for hits in (30, 40):
-        one = checked(trial, 0, asked(40, 40, lost=10), status(5, 7), status(5 + hits, 7), 0.1)
-        assert one.counted_hits == hits and one.due == 40
-    for hits, misses in ((29, 0), (41, 0), (30, 1)):
+def test_what_is_lost_may_have_been_counted_or_not_but_nothing_that_nobody_sent() -> None:
+    trial = next(t for t in grid.cache(Settings()) if t.cell.series == "xdp_cache")
+    for hits, misses in ((30, 10), (20, 10), (30, 0), (25, 5)):
+        after = status(5 + hits, 7 + misses)
+        one = checked(trial, 0, asked(40, 30, lost=10), status(5, 7), after, 0.1)
+        assert (one.counted_hits, one.due) == (hits, 40)
+    for hits, misses in ((19, 10), (31, 10), (30, 11)):
         after = status(5 + hits, 7 + misses)
         with pytest.raises(ExperimentError, match=f"counted {hits} and {misses}"):
-            checked(trial, 0, asked(40, 40, lost=10), status(5, 7), after, 0.1)
+            checked(trial, 0, asked(40, 30, lost=10), status(5, 7), after, 0.1)
+
+
+def test_misses_that_are_to_be_filled_are() -> None:
+    trial = next(t for t in grid.cache(Settings()) if t.fills)
+    for fills in (40, 39):
+        before, after = ({**status(0, n), "cache": {"fills": n and fills}} for n in (0, 40))
+        if fills == 40:
+            checked(trial, 0, asked(40, 0), before, after, 0.1)
+        else:
+            with pytest.raises(ExperimentError, match="of 40 misses 39 were filled"):
+                checked(trial, 0, asked(40, 0), before, after, 0.1)
 
 
 def test_settings_survive_json() -> None:

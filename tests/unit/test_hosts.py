@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from carom.errors import ExperimentError, UnreachableError
+from carom.errors import ExperimentError, UnreachableError, UsageError
 from carom.lab.hosts import CPUs, course, environments
 from unit.fake_results import ENVIRONMENT
 
@@ -107,5 +107,8 @@ def test_courses() -> None:
     with course() as lost:
         raise UnreachableError("the connection broke")
     assert (lost.complete, lost.stopped) == (False, "the connection broke")
-    with pytest.raises(ExperimentError, match="disagree"), course():
-        raise ExperimentError("counts disagree")
+    with course() as wrong:
+        raise ExperimentError("counts disagree", hint="ask")
+    assert (wrong.complete, wrong.stopped) == (False, "counts disagree (ask)")
+    with pytest.raises(UsageError), course():
+        raise UsageError("no such thing")

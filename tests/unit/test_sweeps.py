@@ -50,9 +50,9 @@ def one(cell: Cell, index: int, *, us: float, **changes: float) -> Repetition:
     )
 
 
-def measured(cell: Cell, index: int) -> Repetition:
-    """What a cell may have given: XDP faster, the more so the more is asked."""
-    speed = SPEED[cell.series]
+def measured(cell: Cell, index: int, factor: float = 1.0) -> Repetition:
+    """What a cell may have given: XDP faster; all of it `factor` times as slow."""
+    speed = SPEED[cell.series] / factor
     us = 12 / speed * (1 + (cell.size or 0) / 2000)
     if cell.rate is None:
         return one(cell, index, us=us, seconds=0.01 / speed * (1 + 0.01 * index))
@@ -128,9 +128,9 @@ def test_a_size_is_that_of_the_reply_that_the_service_gives() -> None:
 
 def test_a_reply_of_that_size_is_the_requests_own() -> None:
     expect = apps.expectation("sized")
-    assert expect(b"\0\x05abc") == b"\0\x05abc"
-    assert expect(b"\0\x07abc") == b"\0\x07abc\0\x07"
-    assert expect(b"\xff\xffabc") == b"\xff\xffabc" * 280
+    assert expect(b"\0\x01abc") == b"c"
+    assert expect(b"\0\x07abc") == b"cba\x07\0cb"
+    assert expect(b"\xff\xffabc") == b"cba\xff\xff" * 280
     assert expect(b"") == b""
 
 
@@ -145,6 +145,8 @@ def test_a_reply_of_that_size_is_the_requests_own() -> None:
         ({"seconds": 0.0}, "seconds"),
         ({"repetitions": 0}, "repetition"),
         ({"keys": 1}, "keys"),
+        ({"sizes": (64, 64)}, "sizes must rise"),
+        ({"rates": (2e4, 1e4)}, "rates must rise"),
         ({"series": ()}, "series"),
     ],
 )
@@ -166,13 +168,12 @@ def test_the_knee_is_the_last_rate_up_to_which_all_is_answered() -> None:
     sweep = Sweep(run("knee", rates=rates))
     ((_, rows),) = sweep.groups().items()
     knees = {series: sweep.knee(series, rows) for series in SERIES}
-    assert {name: knee and round(knee.rate.value) for name, knee in knees.items()} == {
-        "userspace": 80_000,
-        "tc": 160_000,
-        "xdp_generic": 160_000,
-        "xdp_native": 320_000,
+    assert {name: knee and (knee.rate, knee.lossy) for name, knee in knees.items()} == {
+        "userspace": (80e3, 160e3),
+        "tc": (160e3, 320e3),
+        "xdp_generic": (160e3, 320e3),
+        "xdp_native": (320e3, None),
     }
-    assert [knee and knee.at_least for knee in knees.values()] == [False, False, False, True]
     assert sweep.most_ratio("tc", "userspace", rows) == pytest.approx((2, 2, 2), rel=0.01)
 
 
@@ -182,16 +183,49 @@ def test_a_knee_ends_at_the_first_loss_and_where_no_more_was_offered() -> None:
         found = [one(cell, 0, us=5, **step) for cell, step in zip(cells, steps, strict=True)]
         sweep = Sweep(made("knee", found))
         reached = sweep.knee("tc", sweep.rows)
-        return reached and (round(reached.rate.value), reached.at_least)
+        return reached and (reached.rate, reached.lossy)
 
     well: dict[str, float] = {}
-    assert knee(well, well, well) == (3000, True)
-    assert knee(well, {"lost": 1}, well) == (1000, False)
-    assert knee(well, {"skipped": 1}, well) == (1000, False)
-    assert knee({"lost": 1}, well, well) == (0, False)
-    assert knee(well, {"offered": 1500.0}, {"offered": 1500.0}) == (1500, True)
-    assert knee(well, {"lost": 1, "count": 9999}, well) == (3000, True)
-    assert knee(well, {"count": 0, "lost": 5}, well) == (1000, False)
+    assert knee(well, well, well) == (3000, None)
+    assert knee(well, {"lost": 1}, well) == (1000, 2000)
+    assert knee(well, {"skipped": 1}, well) == (1000, 2000)
+    assert knee({"lost": 1}, well, well) == (None, 1000)
+    assert knee(well, {"offered": 1500.0}, {"offered": 1500.0}) == (1500, None)
+    assert knee(well, {"lost": 1, "count": 9999}, well) == (3000, None)
+    assert knee(well, {"count": 0, "lost": 5}, well) == (1000, 2000)
+
+
+def test_a_stall_of_one_repetition_is_no_knee() -> None:
+    cell = Cell(series="tc", wait="blocking", task="hit", rate=1e3)
+    found = [one(cell, n, us=5, count=10_000 - 11 * (n == 2), lost=11 * (n == 2)) for n in range(9)]
+    sweep = Sweep(made("knee", found))
+    reached = sweep.knee("tc", sweep.rows)
+    assert reached and (reached.rate, reached.lossy) == (1000, None)
+
+
+def test_hits_that_xdp_has_no_room_for_are_told() -> None:
+    def at(size: int, to_tc: int) -> Repetition:
+        found = one(Cell(series="xdp_native", wait="spin", task="hit", size=size), 0, us=5)
+        return msgspec.structs.replace(found, verdicts={"hit": 100, "pass_to_tc": to_tc})
+
+    base = [
+        one(Cell(series="userspace", wait="spin", task="hit", size=size), 0, us=9)
+        for size in (64, 1400)
+    ]
+    results = made("sizes", [at(64, 0), at(1400, 100), *base])
+    said = io.StringIO()
+    kinds.of(results).show(results, Console(width=140, file=said))
+    assert "1,400 bytes (by TC): 1.80" in said.getvalue() and "64 bytes: 1.80" in said.getvalue()
+    assert "5.00 (TC)" in said.getvalue() and "XDP had no room" in said.getvalue()
+
+
+def test_without_userspace_nothing_is_compared() -> None:
+    results = made("hooks", [one(Cell(series="tc", wait="spin", task="hit"), 0, us=5)])
+    assert sentences(results) == ["Userspace was not measured, with which the hooks are compared."]
+    assert [sheet.title for sheet in sheets(results)] == [
+        "p50 round trip, µs",
+        "p99 round trip, µs",
+    ]
 
 
 def test_what_nobody_answered_is_shown_as_such() -> None:
@@ -248,7 +282,15 @@ def test_what_is_shown(tmp_path: Path, name: Name) -> None:
     page = tmp_path / "report.html"
     report.write([folder], page)
     assert "XDP native" in page.read_text()
-    assert not compare.compare(results, results).worse
+    slower = msgspec.structs.replace(
+        results,
+        repetitions=[measured(one.cell, one.index + 3, factor=2) for one in results.repetitions],
+    )
+    wide = [
+        msgspec.structs.replace(one, repetitions=[*one.repetitions] * 2)
+        for one in (results, slower)
+    ]
+    assert compare.compare(*wide).worse and not compare.compare(*reversed(wide)).worse
 
 
 @pytest.mark.parametrize("name", NAMES)
