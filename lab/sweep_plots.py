@@ -18,7 +18,7 @@ from carom.lab.canvas import margins, page, save, what_bars_are
 from carom.lab.model import Results, Task
 from carom.lab.plots import DASHES, IDLE
 from carom.lab.stats import Estimate
-from carom.lab.sweep_stats import Figure, Row, Sweep, p50, p99, replies, unanswered
+from carom.lab.sweep_stats import Figure, Row, Sweep, cpu, p50, p99, replies, unanswered
 from carom.lab.sweeps import Name, Series
 
 COLOURS: dict[Series, str] = {
@@ -31,6 +31,7 @@ MARKERS: dict[Series, str] = dict(zip(COLOURS, "oD^s", strict=True))
 
 _ASIDE = 0.16  # of the room between two lines of dots, from one series to the next
 _BESIDE = 2.0  # how far a scale reaches beyond its least and its largest value
+_DECADES = 2.5  # of a log scale, above which powers of ten alone are named
 _LEAST = 1e-5  # a share that stands for less on a log scale: 0.001 %
 _NO_LOSS = "Losses have no bars; 0.001 % stands for less, or none."
 
@@ -48,11 +49,12 @@ class Panel(NamedTuple):
 _TIMES = (Panel("p50 round trip, µs", p50, 1e-3, False), Panel("p99, µs", p99, 1e-3, False))
 _LOG_TIMES = tuple(one._replace(log=True) for one in _TIMES)
 _REPLIES = Panel("replies a second", replies, 1.0, True)
+_CPU = Panel("the server's CPU time, µs a reply", cpu, 1e-3, False)
 _LOSS = Panel("without a reply in time, %", unanswered, 100.0, True)
 
 _PANELS: dict[Name, tuple[Panel, ...]] = {
     "sizes": _TIMES,
-    "clients": (_REPLIES._replace(log=False), *_LOG_TIMES),
+    "clients": (_REPLIES._replace(log=False), _CPU, *_LOG_TIMES),
     "knee": (_REPLIES, _LOSS, *_LOG_TIMES),
     "minutes": _TIMES,
 }
@@ -187,13 +189,17 @@ def _logarithmic(axes: Axes, which: str, ticks: Sequence[float] = ()) -> None:
     if 0 < len(few) <= 8 and all(b >= 1.8 * a for a, b in pairwise(few)):
         axis.set_ticks(few)
     else:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if which == "y" else (1, 3)))
+        low, high = axis.get_view_interval()
+        wide = math.log10(high / low) > _DECADES if low > 0 else False
+        axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(_number))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _number(value: float, _: object) -> str:
-    return words.amount(value).replace(".00", "") if abs(value) >= 10_000 else f"{value:,.4g}"
+    """Without a thousand's zeros: `20k`, `1.28M`."""
+    scale, unit = (1e6, "M") if value >= 1e6 else (1e3, "k") if value >= 1e4 else (1.0, "")
+    return f"{value / scale:,.4g}{unit}"
 
 
 def _finished(

@@ -18,6 +18,7 @@ import pytest
 from carom.errors import HostError, HostKeyError, LoginError, UnreachableError
 from carom.lab import results
 from carom.lab.agent import Agent
+from carom.lab.model import Results
 from carom.vm import deploy, pairs
 from carom.vm.namespace import pids
 from carom.vm.netns import INTERFACE, SERVER
@@ -90,6 +91,31 @@ def test_the_same_files_and_series_as_on_namespaces(hosts: Far, tmp_path: Path) 
     assert far.client_environment is None
     hosts.check_nothing_left()
     assert attached(hosts.server) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "own", "series"),
+    [
+        ("cache", ("--hit-rates", "0.5", "--mode", "generic"), 3),
+        ("clients", ("--clients", "3", "--series", "userspace,xdp_generic"), 2),
+        ("knee", ("--rates", "1000", "--series", "userspace,xdp_generic"), 2),
+    ],
+)
+def test_hit_rates_several_clients_and_a_rate(
+    hosts: Far, tmp_path: Path, name: str, own: tuple[str, ...], series: int
+) -> None:
+    short = (*SHORT, "--waits", "blocking", "--keys", "20")
+    ended, folder = lab(hosts, str(hosts.file()), tmp_path, name, *short, *own)
+    assert ended.code == 0, ended
+    assert folder
+    found = results.load(folder)
+    assert isinstance(found, Results) and found.complete
+    assert len({one.cell.series for one in found.repetitions}) == series
+    for one in found.repetitions:
+        assert one.due == one.round_trips.count > 0
+        assert one.planned_hits == one.counted_hits
+    hosts.check_nothing_left()
 
 
 @pytest.mark.slow
