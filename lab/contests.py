@@ -14,7 +14,7 @@ from carom.errors import ExperimentError
 from carom.lab import load, ping
 from carom.lab.agent import Agent
 from carom.lab.contest import PORT, Bar, Event, Ground, Subject
-from carom.lab.hosts import apart
+from carom.lab.hosts import apart, spent
 from carom.lab.model import RoundTrips
 from carom.lab.requests import Plan
 from carom.protocols.memcached import PORT as MEMCACHED_PORT
@@ -97,15 +97,18 @@ def _full(ground: Ground, plan: Plan, app: str, port: int, pids: list[int]) -> d
     """Replies a second, and a second of the server's CPU, under full load."""
     cpus = ground.client_cpu, ground.server_cpu
     with apart(ground.pair, ground.client, ground.server, cpus):
-        before = ground.server.call("cpu_seconds", pids=pids)
+        begin = ground.server.call("cpu_seconds", pids=pids)
         done = _load(ground, plan, app, port)
-        busy = ground.server.call("cpu_seconds", pids=pids) - before
+        busy = spent(begin, ground.server.call("cpu_seconds", pids=pids))
+    found = {RATE: done.round_trips.rate}
+    if busy is None:
+        return found
     if busy <= 0:  # the kernel's threads are told apart by when they came
         raise ExperimentError(
             "the server's CPU time was not counted: what its interface receives had another thread",
             hint="does another experiment run on this machine? let it end first",
         )
-    return {RATE: done.round_trips.rate, PER_CPU: done.round_trips.count / busy}
+    return {**found, PER_CPU: done.round_trips.count / busy}
 
 
 def _keys(ground: Ground, plan: Plan) -> Plan:

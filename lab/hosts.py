@@ -85,6 +85,11 @@ def apart(pair: Pair, client: Agent, server: Agent, cpus: tuple[int, int]) -> It
                     agent.call("receive_on", interface=interface, cpu=None)
 
 
+def spent(before: float | None, after: float | None) -> float | None:
+    """CPU time between two calls of an agent's `cpu_seconds`, where it can tell."""
+    return None if before is None or after is None else after - before
+
+
 class Course:
     """How measuring goes: to its end, or until something `stopped` it; neither after Ctrl-C."""
 

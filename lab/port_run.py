@@ -12,7 +12,7 @@ import msgspec
 
 from carom.errors import ExperimentError
 from carom.lab.agent import Agent
-from carom.lab.hosts import CPUs, Progress, apart, course, environments, head, now
+from carom.lab.hosts import CPUs, Progress, apart, course, environments, head, now, spent
 from carom.lab.model import Repetition, Results
 from carom.lab.ping import Ping
 from carom.lab.port_grid import SERIES, Settings, cell
@@ -69,9 +69,9 @@ class Laboratory:
         self, series: str, index: int, group: list[int], pids: list[int]
     ) -> list[Repetition]:
         before = self._server.call("port_counts")
-        busy = -self._server.call("cpu_seconds", pids=pids)
+        begin = self._server.call("cpu_seconds", pids=pids)
         pings = self._ask(series, group, self._settings.seconds)
-        busy += self._server.call("cpu_seconds", pids=pids)
+        busy = spent(begin, self._server.call("cpu_seconds", pids=pids))
         after = self._server.call("port_counts")
         replies = sum(one.round_trips.count for one in pings)
         return [
@@ -81,7 +81,7 @@ class Laboratory:
                 index,
                 ping,
                 {name: after[name][which] - before[name][which] for name in after},
-                busy * ping.round_trips.count / replies if replies else 0.0,
+                None if busy is None else busy * ping.round_trips.count / max(replies, 1),
             )
             for which, ping in zip(group, pings, strict=True)
         ]
@@ -110,7 +110,12 @@ class Laboratory:
 
 
 def account(
-    series: str, which: int, index: int, ping: Ping, counted: dict[str, int], cpu_seconds: float
+    series: str,
+    which: int,
+    index: int,
+    ping: Ping,
+    counted: dict[str, int],
+    cpu_seconds: float | None,
 ) -> Repetition:
     """The record of one port's client, if each of its requests is accounted for.
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, cast
 
 from carom.lab.model import Repetition, Results, RoundTrips
@@ -20,7 +21,7 @@ def middle(trips: RoundTrips) -> float:
 
 
 class Totals(NamedTuple):
-    """What became of all requests of a series, and the server's CPU time for each reply, ns."""
+    """What became of all requests of a series, and the server's CPU time for a reply, ns (or NaN)."""
 
     sent: int
     answered: int
@@ -67,12 +68,13 @@ class Table:
         late, lost, wrong = (
             sum(getattr(one, name) for one in trips) for name in ("reordered", "lost", "wrong")
         )
-        busy = sum(one.server_cpu_seconds or 0.0 for one in found)
+        busy = [one.server_cpu_seconds for one in found]
+        known = [one for one in busy if one is not None]
         return Totals(
             sent=answered + late + lost + wrong,
             answered=answered,
             late=late,
             lost=lost,
             wrong=wrong,
-            cpu=1e9 * busy / answered if answered else 0.0,
+            cpu=1e9 * sum(known) / answered if answered and len(known) == len(busy) else math.nan,
         )

@@ -17,7 +17,7 @@ from carom.include.abi import MISSES
 from carom.lab import load, words
 from carom.lab.agent import Agent
 from carom.lab.grid import Trial
-from carom.lab.hosts import CPUs, Progress, apart, course, environments, head, now
+from carom.lab.hosts import CPUs, Progress, apart, course, environments, head, now, spent
 from carom.lab.model import Repetition, Results, RoundTrips
 from carom.lab.ping import Options, Ping
 from carom.vm.pair import Make, Pair
@@ -114,9 +114,9 @@ class Laboratory:
         self, trial: Trial, index: int, since: float | None, pid: int, cpu: int
     ) -> Repetition:
         before = self.server.call("status", pid=pid)
-        busy = -self.server.call("cpu_seconds", pids=[pid])
+        begin = self.server.call("cpu_seconds", pids=[pid])
         asked = self._ask(trial, cpu)
-        busy += self.server.call("cpu_seconds", pids=[pid])
+        busy = spent(begin, self.server.call("cpu_seconds", pids=[pid]))
         after = self.server.call("status", pid=pid)
         one = checked(trial, index, asked, before, after, busy)
         if since is None:
@@ -171,7 +171,7 @@ def checked(
     asked: Asked,
     before: dict[str, Any],
     after: dict[str, Any],
-    cpu_seconds: float,
+    cpu_seconds: float | None,
 ) -> Repetition:
     """The record of a measurement, if what the server's end counted is what was to be.
 

@@ -49,9 +49,10 @@ def unanswered(one: Repetition) -> float:
 def cpu(one: Repetition) -> float:
     """The server's CPU time for a reply, ns, with that of what its interface receives.
 
-    NaN for a server that spins, which takes all that there is.
+    NaN where it is not known, and for a server that spins, which takes all that there is.
     """
-    if one.cell.wait == "spin" or not one.round_trips.count:
+    known = one.server_cpu_seconds is not None and one.cell.wait != "spin"
+    if not known or not one.round_trips.count:
         return math.nan
     return 1e9 * (one.server_cpu_seconds or 0.0) / one.round_trips.count
 
