@@ -21,7 +21,7 @@ def middle(trips: RoundTrips) -> float:
 
 
 class Totals(NamedTuple):
-    """What became of all requests of a series, and the server's CPU time for a reply, ns (or NaN)."""
+    """What became of all requests of a series; the server's CPU time a reply in ns, or NaN."""
 
     sent: int
     answered: int

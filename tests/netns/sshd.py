@@ -126,7 +126,7 @@ def far(folder: Path, **environment: str) -> Iterator[Far]:
     said = {"NO_COLOR": "1", **environment}
     with contextlib.ExitStack() as stack:
         stack.enter_context(_privilege_separation())
-        pair = stack.enter_context(NamespacePair())
+        pair = stack.enter_context(NamespacePair(bare=True))
         lab = stack.enter_context(Namespace("lab"))
         ends = {"client": pair.client.namespace, "server": pair.server.namespace}
         for role, namespace in ends.items():
