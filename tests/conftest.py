@@ -17,6 +17,7 @@ import pytest
 from carom.daemon.fastpath import FastPath
 from carom.errors import PrivilegeError
 from carom.include.bpf import check_privileges
+from carom.vm import namespace
 
 TESTS = Path(__file__).resolve().parent
 PRIVILEGED = ("prog", "netns")
@@ -133,6 +134,7 @@ def _nothing_ran(config: pytest.Config) -> bool:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """In CI, a session that skipped everything that needs root has failed."""
     if "CAROM_RUN" in os.environ and hasattr(session.config, "workerinput"):
+        namespace.clean()  # what a test that failed has left
         shutil.rmtree(os.environ["CAROM_RUN"], ignore_errors=True)
     if _nothing_ran(session.config) and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
