@@ -78,6 +78,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     apart: bool = False
     fills: bool = False
     """Whether every miss is to be filled."""
+    optional: bool = False
+    """Whether its series is left out where its server is refused, as native XDP is by drivers."""
 
 
 def bounce(settings: Settings) -> list[Trial]:

@@ -75,7 +75,21 @@ class Laboratory:
             )
         if any(trial.apart for trial in trials):
             self._cpus.apart()
-        return [trial for trial in trials if trial.cell.wait not in absent]
+        return self._served([trial for trial in trials if trial.cell.wait not in absent])
+
+    def _served(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those whose server starts, where that is not certain."""
+        uncertain = {trial.cell.series: trial for trial in trials if trial.optional}
+        for series, trial in uncertain.items():
+            try:
+                with self._serving(trial, self._cpus.choose(trial.cell.wait)[1]):
+                    pass
+            except ExperimentError as error:
+                trials = [one for one in trials if one.cell.series != series]
+                if not trials:
+                    raise
+                log.warning("left out on this pair", series=series, reason=str(error))
+        return list(trials)
 
     def measure(self, trial: Trial, index: int) -> Iterator[Repetition]:
         """Start a server, warm it, ask it, check what was counted, and stop it.

@@ -208,6 +208,7 @@ def _trial(settings: Settings, cell: Cell, **how: Any) -> Trial:
         counter=counter,
         warm=(_once(plans["hit"]),) if cell.task == "hit" else (),
         fills=cell.task == "miss" and counter == "hit",
+        optional=cell.series == "xdp_native",
         app=_app(cell),
         **how,
     )
