@@ -97,7 +97,7 @@ _WAITS: dict[Name, tuple[Wait, ...]] = {
     "minutes": ("blocking",),
 }
 
-APART = ("clients", "knee")
+APART = ("clients",)
 """Those in which either host has a CPU of its own."""
 
 _OPTIONS: dict[Name, tuple[str, ...]] = {
@@ -175,7 +175,7 @@ def _clients(settings: Settings, series: Series, wait: Wait) -> Iterator[Trial]:
 def _knee(settings: Settings, series: Series, wait: Wait) -> Iterator[Trial]:
     for rate in settings.rates:
         cell = Cell(series=series, wait=wait, task="hit", rate=rate)
-        yield _trial(settings, cell, rate=rate, apart=True)
+        yield _trial(settings, cell, rate=rate)
 
 
 def _minutes(settings: Settings, series: Series, wait: Wait) -> Iterator[Trial]:
