@@ -105,6 +105,16 @@ def test_what_is_lost_may_have_been_counted_or_not_but_nothing_that_nobody_sent(
             checked(trial, 0, asked(40, 30, lost=10), status(5, 7), after, 0.1)
 
 
+def test_a_checksum_that_cannot_be_told_is_left_to_the_server() -> None:
+    trial = next(t for t in grid.cache(Settings()) if t.cell.series == "xdp_cache")
+    before = {**status(0, 0), "verdicts": {"hit": 0, "miss": 0, "pass_checksum": 0}}
+    after = {**before, "verdicts": {"hit": 28, "miss": 10, "pass_checksum": 2}}
+    assert checked(trial, 0, asked(40, 30), before, after, 0.1).counted_hits == 28
+    after = {**before, "verdicts": {"hit": 27, "miss": 10, "pass_checksum": 2}}
+    with pytest.raises(ExperimentError, match="counted 27 and 10"):
+        checked(trial, 0, asked(40, 30), before, after, 0.1)
+
+
 def test_misses_that_are_to_be_filled_are() -> None:
     trial = next(t for t in grid.cache(Settings()) if t.fills)
     for fills in (40, 39):
