@@ -117,10 +117,11 @@ def _lines(sweep: Sweep, task: Task, path: Path) -> Path:
     for axes, panel in zip(every, panels, strict=False):
         for wait, rows in groups.items():
             for series in sweep.series:
-                label = words.SERIES[series] + (f", {wait}" if len(groups) > 1 else "")
-                shown += _curve(
-                    axes, sweep, panel, series, rows, linestyle=DASHES[wait], label=label
-                )
+                looks = {"linestyle": "-"}
+                if len(groups) > 1:
+                    label = f"{words.SERIES[series]}, {wait}"
+                    looks = {"linestyle": DASHES[wait], "label": label}
+                shown += _curve(axes, sweep, panel, series, rows, **looks)
         axes.set_title(panel.title + (" (log scale)" if panel.log else ""), loc="left")
         axes.set_xlabel(below)
         if log:
