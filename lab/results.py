@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from carom.errors import ExperimentError
-from carom.lab import filter_model
+from carom.lab import filter_model, words
 from carom.lab.distribution import merge
 from carom.lab.filter_model import FilterResults, FilterRun
-from carom.lab.model import SCHEMA, Cell, Contest, Repetition, Results, RoundTrips
+from carom.lab.model import SCHEMA, Contest, Repetition, Results, RoundTrips
 from carom.lab.stats import by_cell
 
 NAME = "results.json"
@@ -61,7 +61,7 @@ def write(run: Run, root: Path = Path("results")) -> Path:
         if isinstance(run, Results):
             (folder / "histograms").mkdir()
             for cell, repetitions in by_cell(run).items():
-                put(folder / "histograms" / f"{file_name(cell)}.hgrm", _hgrm(repetitions))
+                put(folder / "histograms" / f"{words.file_name(cell)}.hgrm", _hgrm(repetitions))
         put(folder / "results.csv", _csv(run).encode())
         put(folder / NAME, _json(run))
     return folder
@@ -140,28 +140,6 @@ def newest(root: Path) -> list[Path]:
             hint="make one with `carom lab run`, name one, or name another folder with --results",
         )
     return [path for _, (_, path) in sorted(found.items())]
-
-
-def file_name(cell: Cell) -> str:
-    """A name for files about a cell: `xdp_cache-spin-hits37.5`."""
-    parts = [cell.series, cell.wait]
-    if cell.hit_rate is not None:
-        parts.append(f"hits{100 * cell.hit_rate:g}")
-    if cell.size is not None:
-        parts.append(f"{cell.size}bytes")
-    if cell.seconds is not None:
-        parts.append(f"{cell.seconds:g}s")
-    if cell.socket is not None:
-        parts.append(f"socket{cell.socket}")
-    if cell.task is not None:
-        parts.append(cell.task)
-    if cell.clients is not None:
-        parts.append(f"{cell.clients}clients")
-    if cell.rate is not None:
-        parts.append(f"{cell.rate:.0f}persecond")
-    if cell.since is not None:
-        parts.append(f"from{cell.since:g}s")
-    return "-".join(parts)
 
 
 def _new_folder(root: Path, run: Run) -> Path:

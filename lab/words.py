@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, Literal, get_args
 
 from carom.lab.model import Cell, Environment, Task, Wait
 from carom.lab.stats import Estimate
@@ -57,26 +57,32 @@ def order(cell: Cell) -> tuple[float, ...]:
     )
 
 
+_PARTS: dict[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
+    "task": (str, str),
+    "socket": ("socket {}".format, "socket{}".format),
+    "hit_rate": (lambda rate: f"{100 * rate:g} % hits", lambda rate: f"hits{100 * rate:g}"),
+    "size": ("{} B".format, "{}bytes".format),
+    "clients": ("{} clients".format, "{}clients".format),
+    "rate": ("{:,.0f}/s".format, "{:.0f}persecond".format),
+    "since": ("from {:g} s".format, "from{:g}s".format),
+    "seconds": ("{:g} s".format, "{:g}s".format),
+}
+"""What a cell may have beside series and wait: in words, and in a file's name."""
+
+
 def name(cell: Cell) -> str:
-    """What a cell is called in one line."""
-    parts = [series(cell), cell.wait]
-    if cell.task is not None:
-        parts.append(cell.task)
-    if cell.socket is not None:
-        parts.append(f"socket {cell.socket}")
-    if cell.hit_rate is not None:
-        parts.append(f"{100 * cell.hit_rate:g} % hits")
-    if cell.size is not None:
-        parts.append(f"{cell.size} B")
-    if cell.clients is not None:
-        parts.append(f"{cell.clients} clients")
-    if cell.rate is not None:
-        parts.append(f"{cell.rate:,.0f}/s")
-    if cell.since is not None:
-        parts.append(f"from {cell.since:g} s")
-    if cell.seconds is not None:
-        parts.append(f"{cell.seconds:g} s")
-    return ", ".join(parts)
+    """What a cell is called in one line: `XDP cache, spin, 37.5 % hits`."""
+    return ", ".join([series(cell), cell.wait, *_parts(cell, 0)])
+
+
+def file_name(cell: Cell) -> str:
+    """A name for files about a cell: `xdp_cache-spin-hits37.5`."""
+    return "-".join([cell.series, cell.wait, *_parts(cell, 1)])
+
+
+def _parts(cell: Cell, form: Literal[0, 1]) -> list[str]:
+    found = {field: getattr(cell, field) for field in _PARTS}
+    return [_PARTS[field][form](value) for field, value in found.items() if value is not None]
 
 
 def micro(ns: float | None) -> str:
