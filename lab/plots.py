@@ -179,6 +179,8 @@ def _hit_rates(curves: Curves, wait: Wait, path: Path) -> Path:
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("mean round trip, ms")
     axes[2].set_yscale("log")
+    axes[2].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[2].yaxis.set_minor_formatter(NullFormatter())
     axes[2].yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.0f}"))
     axes[2].set_ylabel("replies a second (log scale)")
     figure.suptitle(f"Cache, {wait}", x=0.01, ha="left", weight="bold")
