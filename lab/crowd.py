@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 import time
 from multiprocessing.synchronize import Barrier
@@ -31,10 +32,16 @@ def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clien
     context = multiprocessing.get_context("fork")  # what a client needs is loaded
     plans = [msgspec.structs.replace(plan, seed=plan.seed + n) for n in range(clients)]
     gate = context.Barrier(clients)
-    with context.Pool(clients, _enter, (gate,)) as pool:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what ends a client ends it at once
+    try:
+        workers = context.Pool(clients, _enter, (gate,))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with workers as pool:
         asked = pool.starmap_async(
             _ask, [(address, port, one, options, app) for one in plans], chunksize=1
         )
+        pool.close()
         try:
             pings: list[Ping] = asked.get(2 * _PATIENCE + (options.seconds or 0) + options.timeout)
         except (multiprocessing.TimeoutError, threading.BrokenBarrierError) as error:
@@ -42,6 +49,7 @@ def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clien
                 f"not all of {clients} clients began and ended",
                 hint="was one killed? is there memory for that many?",
             ) from error
+        pool.join()
     return Ping(
         sent=sum(one.sent for one in pings),
         hot=sum(one.hot for one in pings),
