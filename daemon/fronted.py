@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import sys
@@ -20,6 +21,7 @@ from carom.daemon.cache import Clock
 from carom.daemon.fastpath import FastPath
 from carom.daemon.options import Options
 from carom.errors import ServerError, UsageError
+from carom.include import libbpf
 from carom.include.abi import SLOTS, Event
 
 WRITES_ELSEWHERE = ("refuse", "ttl")
@@ -104,7 +106,6 @@ class Fronted(Answered):
         if self.options.protocol == "memcached":
             ports |= _all_ports(sockets)
         cookies = {_cookie(one.neighbour) for one in sockets}
-        cookies = cookies & {_cookie(Path("/proc/self"))} or cookies  # our own before others
         if self._watched == (ports, cookies):
             return
         self._watched = ports, cookies
@@ -141,13 +142,24 @@ class _Socket(NamedTuple):
 
 
 def _listening(port: int) -> list[_Socket]:
+    """The UDP sockets on a port that may be learned from.
+
+    Those of our own network namespace, if it has any; else, or where the kernel cannot tell one
+    namespace's replies from another's, those of every one of this host.
+    """
+    found = _everywhere(port)
+    own = [one for one in found if _namespace(one.neighbour) == _namespace(Path("/proc/self"))]
+    return own if own and libbpf.cgroup_skb_has_netns_cookie() else found
+
+
+def _everywhere(port: int) -> list[_Socket]:
     """The UDP sockets on a port, in every network namespace of this host."""
     inodes: dict[str, Path] = {}
     seen: set[str] = set()
     processes = list(Path("/proc").glob("[0-9]*"))
     for process in processes:
         with contextlib.suppress(OSError):  # it has ended
-            namespace = str((process / "ns/net").readlink())
+            namespace = _namespace(process)
             if namespace not in seen:
                 inodes |= dict.fromkeys(_udp_inodes(process, port), process)
                 seen.add(namespace)
@@ -157,6 +169,14 @@ def _listening(port: int) -> list[_Socket]:
             for inode in _sockets(process) & inodes.keys():
                 found.append(_Socket(int(process.name), inode, inodes[inode]))
     return found
+
+
+def _namespace(process: Path) -> str:
+    """The name of a process' network namespace; none once it has ended."""
+    try:
+        return os.readlink(process / "ns/net")
+    except FileNotFoundError:
+        return ""
 
 
 def _cookie(process: Path) -> int:
