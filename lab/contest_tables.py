@@ -11,7 +11,6 @@ from carom.lab import words
 from carom.lab.contest import Bar, Judged, figures, judge
 from carom.lab.model import Contest
 from carom.lab.sheets import Sheet, drawn, text
-from carom.lab.stats import Estimate
 
 
 def show(contest: Contest, bars: Sequence[Bar], console: Console) -> None:
@@ -64,16 +63,14 @@ def _figures(contest: Contest) -> Sheet:
     rows = [
         {
             "subject": subject,
-            **{name: _amount(found[name]) if name in found else "-" for name in names},
+            **{
+                name: words.measured(found[name], _number) if name in found else "-"
+                for name in names
+            },
         }
         for subject, found in means.items()
     ]
     return Sheet("What was measured", rows)
-
-
-def _amount(of: Estimate) -> str:
-    margin = "" if of.margin is None else f" ±{_number(of.margin)}"
-    return _number(of.value) + margin
 
 
 def _number(value: float) -> str:

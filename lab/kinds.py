@@ -42,6 +42,7 @@ from carom.lab import (
     words,
 )
 from carom.lab.filter_model import FilterResults
+from carom.lab.grid import Trial
 from carom.lab.hosts import Progress
 from carom.lab.model import Contest, Results
 from carom.lab.results import Run
@@ -70,14 +71,16 @@ class Kind(NamedTuple):
     """All of it on a terminal, but for the plots."""
 
 
-def _grid_run(name: str, settings: grid.Settings, progress: Progress, make: Make) -> Results:
-    return run.run(name, grid.trials(name, settings), settings, make, progress)
+def _by_trials(trials: Callable[[Any, Any], list[Trial]]) -> dict[str, Any]:
+    """How experiments whose grid is a list of trials are counted and run."""
 
+    def steps(name: str, settings: Any) -> int:
+        return len(trials(name, settings)) * int(settings.repetitions)
 
-def _sweep_run(
-    name: sweeps.Name, settings: sweeps.Settings, progress: Progress, make: Make
-) -> Results:
-    return run.run(name, sweeps.trials(name, settings), settings, make, progress)
+    def measure(name: str, settings: Any, progress: Progress, make: Make) -> Results:
+        return run.run(name, trials(name, settings), settings, make, progress)
+
+    return {"steps": steps, "run": measure}
 
 
 def _contest_run(name: str, settings: contest.Settings, progress: Progress, make: Make) -> Contest:
@@ -93,8 +96,7 @@ GRID = Kind(
     descriptions=grid.DESCRIPTIONS,
     standard=grid.standard,
     options=grid.options,
-    steps=lambda name, settings: len(grid.trials(name, settings)) * settings.repetitions,
-    run=_grid_run,
+    **_by_trials(grid.trials),
     conclusion=conclusion.conclusion,
     sheets=tables.sheets,
     notes=tables.notes,
@@ -119,8 +121,7 @@ SWEEPS = Kind(
     descriptions=cast(dict[str, str], sweeps.DESCRIPTIONS),
     standard=sweeps.standard,
     options=sweeps.options,
-    steps=lambda name, settings: len(sweeps.trials(name, settings)) * settings.repetitions,
-    run=_sweep_run,
+    **_by_trials(sweeps.trials),
     conclusion=sweep_verdict.sentences,
     sheets=sweep_tables.sheets,
     notes=lambda one: [sweep_tables.about(one)],

@@ -13,7 +13,7 @@ from carom.lab.port_grid import SERIES
 from carom.lab.port_stats import Table, middle
 from carom.lab.ports import Name
 from carom.lab.sheets import Sheet, drawn
-from carom.lab.stats import Estimate, Figure
+from carom.lab.stats import Figure
 
 BASE: dict[Name, str] = {"concurrency": "xdp", "demux": "processes"}
 """The series that the others are divided by."""
@@ -52,7 +52,9 @@ def _times(table: Table, name: str, figure: Figure) -> Sheet:
             "socket": str(socket),
             "work": work(table.name, table.amounts, socket),
             **{
-                SERIES[table.name][one]: _margin(table.mean(figure, (one, socket)))
+                SERIES[table.name][one]: words.measured(
+                    table.mean(figure, (one, socket)), words.micro
+                )
                 for one in table.series
             },
         }
@@ -100,11 +102,6 @@ def work(name: Name, each: Sequence[float], socket: int) -> str:
     """What a request of a socket costs, in words."""
     amount = each[socket - 1]
     return f"{amount:,.0f} loops" if name == "concurrency" else f"{1e3 * amount:g} ms"
-
-
-def _margin(of: Estimate) -> str:
-    margin = "" if of.margin is None else f" ±{words.micro(of.margin)}"
-    return words.micro(of.value) + margin
 
 
 def about(results: Results) -> str:

@@ -136,17 +136,23 @@ def _lines(sweep: Sweep, task: Task, path: Path) -> Path:
     notes = [IDLE] if "blocking" in groups else []
     if _LOSS in panels:
         notes.append(_NO_LOSS)
-    tc = [
-        f"{words.SERIES[series]} from {sweep_tables.varied(sweep.name, row.x or 0)}"
-        for rows in list(groups.values())[:1]
-        for series in sweep.series
-        for row in [next((one for one in rows if sweep.by_tc(series, one)), None)]
-        if row
-    ]
-    if tc:
-        notes.append(f"By TC, as XDP had no room for the reply: {', '.join(tc)} bytes on.")
+    notes += _by_tc(sweep, next(iter(groups.values())))
     title = f"{sweep.name.capitalize()}, {task}: {' and '.join(groups)}"
     return _finished(figure, every[0], title, shown, path, notes)
+
+
+def _by_tc(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
+    """From which size on a series' replies are TC's, if any are."""
+    found = {
+        words.SERIES[series]: next((row for row in rows if sweep.by_tc(series, row)), None)
+        for series in sweep.series
+    }
+    said = [
+        f"{series} from {sweep_tables.varied(sweep.name, row.x or 0)}"
+        for series, row in found.items()
+        if row
+    ]
+    return [f"By TC, as XDP had no room for the reply: {', '.join(said)} bytes on."] if said else []
 
 
 def _curve(

@@ -124,6 +124,7 @@ def varied(name: Name, x: float) -> str:
 
 def _sheet(sweep: Sweep, title: str, figure: Figure, show: Callable[[Estimate], str]) -> Sheet:
     rows = []
+    names = 1
     for row in sweep.rows:
         line = point(sweep, row)
         names = len(line)
@@ -131,7 +132,7 @@ def _sheet(sweep: Sweep, title: str, figure: Figure, show: Callable[[Estimate], 
             value = show(sweep.mean(figure, series, row))
             line[words.SERIES[series]] = value + _by_tc(sweep, series, row)
         rows.append(line)
-    return Sheet(title, rows, names=names if rows else 1, grouped=names > 1 if rows else False)
+    return Sheet(title, rows, names, grouped=names > 1)
 
 
 def _ratios(sweep: Sweep) -> Sheet:
@@ -196,13 +197,11 @@ def _steady(sweep: Sweep) -> Sheet:
 
 
 def _micro(of: Estimate) -> str:
-    margin = "" if of.margin is None else f" ±{words.micro(of.margin)}"
-    return words.micro(of.value) + margin
+    return words.measured(of, words.micro)
 
 
 def _amount(of: Estimate) -> str:
-    margin = "" if of.margin is None else f" ±{words.amount(of.margin)}"
-    return words.amount(of.value) + margin
+    return words.measured(of, words.amount)
 
 
 def _percent(of: Estimate) -> str:

@@ -59,7 +59,7 @@ def _hooks(sweep: Sweep, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterato
         yield f"{_TITLES[task]} (p50, {wait}): {takes(BASE)}; {said}."
 
 
-def by_tc(sweep: Sweep, series: Series, row: Row) -> str:
+def _by_tc(sweep: Sweep, series: Series, row: Row) -> str:
     """What there is to add to a figure of XDP's that is TC's."""
     return " (by TC)" if sweep.by_tc(series, row) else ""
 
@@ -77,7 +77,7 @@ def _along(unit: str) -> Callable[[Sweep, Task, Wait, Sequence[Row]], Iterator[s
         for series in _others(sweep):
             found = [(row, gain(sweep, series, row)) for row in ends]
             said = "; ".join(
-                f"{_count(row.x or 0, unit)}{by_tc(sweep, series, row)}: {judgement(one)}"
+                f"{_count(row.x or 0, unit)}{_by_tc(sweep, series, row)}: {judgement(one)}"
                 for row, one in found
                 if one
             )

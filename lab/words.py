@@ -93,6 +93,11 @@ def micro(ns: float | None) -> str:
     return f"{us:,.{2 if abs(us) < 100 else 1 if abs(us) < 1000 else 0}f}"
 
 
+def measured(of: Estimate, show: Callable[[float], str]) -> str:
+    """An estimate with half its interval, if it has one: `51.2 ±0.8`."""
+    return show(of.value) + ("" if of.margin is None else f" ±{show(of.margin)}")
+
+
 def percent(share: float) -> str:
     """A share as a percentage, to a tenth where it has one: `37.5 %`, `100 %`."""
     return f"{100 * share:.1f}".removesuffix(".0") + " %"

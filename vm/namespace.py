@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 PREFIX = "carom-"
 _IPV6 = Path("/proc/sys/net/ipv6/conf")
-
 _MOUNTS = Path("/run/netns")
 
 

@@ -137,6 +137,18 @@ def run(namespace: Namespace, *arguments: str, **options: Any) -> Ended:
         return Ended(process.pid, process.returncode, stdout, stderr)
 
 
+def lab_run(*arguments: str, deadline: float) -> subprocess.CompletedProcess[str]:
+    """`carom lab run ARGUMENT...` on a pair of namespaces of its own, to its end."""
+    return subprocess.run(
+        [*CAROM, "lab", "run", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=deadline,
+        check=False,
+        env=environment(),
+    )
+
+
 class Carom:
     """`carom serve` (or `front`) in a namespace, ready when this is made; leaving it ends it.
 

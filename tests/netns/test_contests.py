@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from carom.lab.contests import CONTESTS, PER_CPU
-from netns.process import CAROM, environment
+from netns.process import lab_run
 
 DEADLINE = 200
 
@@ -21,14 +20,7 @@ def test_a_contest(tmp_path: Path, name: str) -> None:
     if name == "memcached" and not shutil.which("memcached"):
         pytest.skip("memcached is not installed")
     short = ("--repetitions", "1", "--seconds", "0.2", "--keys", "50", "--output", str(tmp_path))
-    done = subprocess.run(
-        [*CAROM, "lab", "run", name, *short, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-        env=environment(),
-    )
+    done = lab_run(name, *short, "--json", deadline=DEADLINE)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["complete"]

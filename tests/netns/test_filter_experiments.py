@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from carom.lab.filter_model import SERIES, FilterResults
-from netns.process import CAROM, environment
+from netns.process import lab_run
 
 DEADLINE = 200
 PACKETS, PERCENTS = (100, 1000), (0.0, 99.0, 100.0)
@@ -21,14 +20,8 @@ PACKETS, PERCENTS = (100, 1000), (0.0, 99.0, 100.0)
 def test_both_at_once(tmp_path: Path, options: tuple[str, ...]) -> None:
     names = ("filter-throughput",) if options else ("filter-throughput", "filter-loss")
     grid = ("--packets", "100,1000", "--percents", "0,99,100", "--repetitions", "1")
-    done = subprocess.run(
-        [*CAROM, "lab", "run", *names, "--short", "--json", "--output", tmp_path, *grid, *options],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-        env=environment(),
-    )
+    where = ("--json", "--output", str(tmp_path))
+    done = lab_run(*names, "--short", *where, *grid, *options, deadline=DEADLINE)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     (folder,) = tmp_path.iterdir()

@@ -24,7 +24,7 @@ from carom.lab.port_stats import Table
 from carom.lab.port_verdict import sentences
 from carom.lab.ports import FIRST_PORT, PORTS, Name, expected
 from carom.vm.netns import INTERFACE, SERVER, NamespacePair
-from netns.process import CAROM, attached, environment, until
+from netns.process import attached, lab_run, until
 
 DEADLINE = 200
 SHORT = Settings(sleeps=(0.004, 0.003, 0.001, 0.002), queue=8)
@@ -37,14 +37,7 @@ PUBLISHED: dict[Name, str] = {
 
 def run(name: str, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
     short = ("--short", "--repetitions", "1", "--seconds", "0.2", "--output", str(output))
-    return subprocess.run(
-        [*CAROM, "lab", "run", name, *short, *options],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-        env=environment(),
-    )
+    return lab_run(name, *short, *options, deadline=DEADLINE)
 
 
 @pytest.mark.parametrize("name", SERIES)

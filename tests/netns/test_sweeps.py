@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
 from pathlib import Path
 from typing import get_args
 
@@ -13,7 +12,7 @@ import pytest
 from carom.lab import results as storage
 from carom.lab.model import Results
 from carom.lab.sweeps import SERIES, Name
-from netns.process import CAROM, environment
+from netns.process import lab_run
 
 DEADLINE = 200
 TWO = ("--series", "userspace,xdp_native")
@@ -29,17 +28,8 @@ POINTS: dict[Name, int] = {"hooks": 3, "sizes": 4, "clients": 2, "knee": 2, "min
 
 @pytest.mark.parametrize("name", get_args(Name))
 def test_a_sweep(tmp_path: Path, name: Name) -> None:
-    done = subprocess.run(
-        [
-            *(*CAROM, "lab", "run", name, *OWN[name], "--output", str(tmp_path)),
-            *("--repetitions", "1", "--seconds", "0.1", "--keys", "50"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-        env=environment(),
-    )
+    short = ("--repetitions", "1", "--seconds", "0.1", "--keys", "50", "--output", str(tmp_path))
+    done = lab_run(name, *OWN[name], *short, deadline=DEADLINE)
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.iterdir()
     assert str(folder) in done.stdout and "XDP native" in done.stdout
