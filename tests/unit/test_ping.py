@@ -54,7 +54,7 @@ def echo(udp: socket.socket, _: int, request: bytes, client: tuple[str, int]) ->
 
 def ask(behave: Behave, plan: Plan | None = None, **options: object) -> Ping:
     with server(behave) as port:
-        given = Options(**{"count": 50, "timeout": 0.2, **options})  # type: ignore[arg-type]
+        given = Options(**{"count": 50, "timeout": 2, **options})  # type: ignore[arg-type]
         return ping(LOOPBACK, port, plan or Plan(keys=4), given, lambda request: request)
 
 
