@@ -15,9 +15,10 @@ import msgspec
 from carom.errors import ExperimentError, UsageError
 from carom.lab import facts, words
 from carom.lab.contest import larger_is_better
+from carom.lab.distribution import together
 from carom.lab.filter_model import SERIES, FilterCell, FilterResults
 from carom.lab.filter_verdict import NAMES
-from carom.lab.model import Contest, Repetition, Results
+from carom.lab.model import Cell, Contest, Repetition, Results
 from carom.lab.results import Run
 from carom.lab.sheets import Row, Sheet
 from carom.lab.stats import CONFIDENCE, Estimate, Ranks, independent_ratio, ranks
@@ -124,7 +125,7 @@ def values(run: Run) -> Values:
     found: Iterable[tuple[Case, float]]
     match run:
         case Results():
-            found = (pair for one in _ordered(run) for pair in _of_repetition(one))
+            found = (pair for one in _wholes(run) for pair in _of_repetition(one))
         case Contest():
             found = (
                 (Case(one.subject, name, larger_is_better(name)), value)
@@ -139,8 +140,24 @@ def values(run: Run) -> Values:
     return cases
 
 
-def _ordered(run: Results) -> list[Repetition]:
-    return sorted(run.repetitions, key=lambda one: words.order(one.cell))
+def _wholes(run: Results) -> list[Repetition]:
+    """In order of display; the parts of a long measurement, which hang together, are one."""
+    parts: dict[tuple[Cell, int], list[Repetition]] = {}
+    for one in run.repetitions:
+        cell = msgspec.structs.replace(one.cell, since=None)
+        parts.setdefault((cell, one.index), []).append(one)
+    wholes = [_whole(cell, many) for (cell, _), many in parts.items()]
+    return sorted(wholes, key=lambda one: words.order(one.cell))
+
+
+def _whole(cell: Cell, parts: Sequence[Repetition]) -> Repetition:
+    first, *others = (msgspec.structs.replace(one, cell=cell) for one in parts)
+    if not others:
+        return first
+    trips = together([one.round_trips for one in parts])
+    return msgspec.structs.replace(
+        first, round_trips=trips, skipped=sum(one.skipped for one in parts)
+    )
 
 
 def _order(cell: FilterCell) -> tuple[int, bool, int, float, float]:

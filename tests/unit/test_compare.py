@@ -124,6 +124,20 @@ def test_replies_that_no_longer_come_are_worse() -> None:
     assert of(compare(second, first), "XDP").verdict == "fewer lost"
 
 
+def test_the_parts_of_a_long_measurement_are_one_repetition(slow: Slow) -> None:
+    def minutes(factor: float) -> Results:
+        slow(factor)
+        cell = Cell(series="xdp_native", wait="blocking", task="hit")
+        parts = [msgspec.structs.replace(cell, since=10.0 * n) for n in range(3)]
+        return fake.run("minutes", parts, repetitions=6)
+
+    (outcome,) = compare(minutes(1.0), minutes(1.2)).outcomes
+    assert (outcome.repetitions_a, outcome.repetitions_b) == (6, 6)
+    assert "from" not in outcome.cell
+    assert outcome.ratio == pytest.approx(1.2, rel=0.01)
+    assert outcome.verdict == "slower"
+
+
 def test_in_a_contest_larger_rates_and_shorter_times_are_better() -> None:
     found = compare(fake_contests.load(), fake_contests.load(factor=1.3))
     assert {one.verdict for one in found.outcomes} == {"slower"}
