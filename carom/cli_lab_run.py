@@ -80,7 +80,7 @@ def lab_run(
 ) -> None:
     """Run experiments on a pair, and write results and plots."""
     try:
-        from carom.lab import filter_grid, kinds
+        from carom.lab import filter_grid, kinds, results
     except ImportError as error:
         missing(error)
     from carom.daemon.options import seconds as duration
@@ -118,6 +118,7 @@ def lab_run(
         given["packets"] = filter_grid.FULL
     plans = kinds.settings(filter_grid.together(names), given, short=short)
     steps = {name: kinds.named(name).steps(name, settings) for name, settings in plans.items()}
+    results.check(output)  # now, and not after hours
     for name, settings in plans.items():
         bar = _progress_bar(name, steps[name])
         if not _run(name, settings, bar, output, make_pair, json=json):

@@ -27,7 +27,7 @@ def up(
     ] = None,
     build: Annotated[
         str | None,
-        typer.Option(metavar="bookworm|trixie", help="Build a box from Debian packages, as root."),
+        typer.Option(metavar="bookworm|trixie", help="Take the box that vm/box.sh builds as root."),
     ] = None,
     provider: Annotated[
         str, typer.Option(metavar="libvirt|virtualbox", help="What runs the machines.")
@@ -83,7 +83,14 @@ def status(json: Json = False) -> None:
             print(f"{one.name}: {one.trouble}", file=sys.stderr)
 
 
-@vm_app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@vm_app.command(
+    "run",
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,  # what follows is the experiment's or the command's
+    },
+)
 def run(
     context: typer.Context,
     what: Annotated[

@@ -50,6 +50,14 @@ class _Head(msgspec.Struct):
     runs: Any = None
 
 
+def check(root: Path) -> None:
+    """See that a run can be written into `root`, and make that. Raises ExperimentError."""
+    with _refusals(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+
+
 def write(run: Run, root: Path = Path("results")) -> Path:
     """Write a run into a new directory `<UTC time>-<experiment>` of `root`, and return that.
 

@@ -21,11 +21,8 @@ fail() {
 }
 
 check_host() {
-    case $release in
-        bookworm | trixie) ;;
-        *) fail "no such release: $release (there are bookworm and trixie)" ;;
-    esac
-    [ "$(id -u)" -eq 0 ] || fail "not root, which owns the files of a box: run this with sudo"
+    [ "$(id -u)" -eq 0 ] ||
+        fail "not root, which owns the files of a box: sudo $0 $release $folder"
     for tool in mmdebstrap:mmdebstrap mke2fs:e2fsprogs qemu-img:qemu-utils tar:tar; do
         command -v "${tool%:*}" >/dev/null || fail "${tool%:*} is missing: apt install ${tool#*:}"
     done
@@ -176,8 +173,10 @@ pack() {
 }
 
 export DEBIAN_FRONTEND=noninteractive PATH="$PATH:/usr/sbin:/sbin"
-check_host
-mkdir -p "$folder"
+case $release in
+    bookworm | trixie) ;;
+    *) fail "no such release: $release (there are bookworm and trixie)" ;;
+esac
 box=$folder/carom-$release.box
 python=${PYTHON:-$room/../.venv/bin/python}
 [ -x "$(command -v "$python")" ] || python=python3
@@ -186,7 +185,9 @@ if [ -e "$box" ] && [ "$(cat "$box.of" 2>/dev/null)" = "$made_of" ]; then
     say "$box is up to date"
     exit
 fi
+check_host
 say "building $box"
+mkdir -p "$folder"
 new=$(mktemp -d "$folder/box.XXXXXX")
 chmod 755 "$new"
 trap 'rm -rf --one-file-system "$new"' EXIT

@@ -196,7 +196,12 @@ def _remove(name: str) -> None:
 
 
 def clean() -> list[str]:
-    """Remove namespaces whose owner is gone, and what runs in them; returns their names."""
+    """Remove namespaces whose owner is gone, and what runs in them; returns their names.
+
+    Raises PrivilegeError.
+    """
+    if os.geteuid() != 0:
+        raise PrivilegeError("network namespaces are root's to remove", hint="run it with sudo")
     removed = []
     for path in sorted(_claims().glob(PREFIX + "*")):
         with open(path) as claim:

@@ -86,11 +86,15 @@ def _checked(path: Path, role: str, machine: Machine) -> Machine:
         raise wrong("interface", "as `ip link` shows it there: eth1")
     if not machine.folder.startswith("/"):
         raise wrong("folder", "a path from the root")
-    beside: dict[str, Any] = {
-        key: str(path.parent / Path(value).expanduser())
-        for key in _PATHS
-        if (value := getattr(machine, key)) is not None
-    }
+    if machine.host_keys == "accept-new" and machine.config and not machine.known_hosts:
+        raise wrong("host_keys", "with `config`, name the file that keeps them: `known_hosts`")
+    beside: dict[str, Any] = {}
+    for key in _PATHS:
+        value = getattr(machine, key)
+        try:
+            beside[key] = value and str(path.parent / Path(value).expanduser())
+        except RuntimeError as error:
+            raise wrong(key, "a file below the home of a user that there is") from error
     return msgspec.structs.replace(machine, **beside)
 
 

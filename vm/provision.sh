@@ -86,7 +86,8 @@ check_host() {
 }
 
 headers_needed_by() {
-    apt-cache depends "$1" 2>/dev/null | sed -n 's/^ *Depends: \(linux-headers-[^ ]*\)$/\1/p'
+    apt-cache depends "$1" 2>/dev/null |
+        sed -n 's/^ *Depends: \(linux-\([^ ]*-\)\{0,1\}headers-[^ ]*\)$/\1/p'
 }
 
 # Servers are not started: a policy forbids it meanwhile (policy-rc.d(8)).
@@ -95,9 +96,12 @@ install_stopped() {
     [ -n "$lacking" ] || return 0
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT # which dash does not run for a signal that is not caught
+        trap 'exit 129' HUP
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
-        trap 'rm -f "$policy"' EXIT
     fi
     # shellcheck disable=SC2086
     install $lacking
@@ -121,6 +125,7 @@ provide_headers() {
     apt-cache show "$flavour" >/dev/null 2>&1 || flavour=$(headers_needed_by "$newest")
     [ -n "$flavour" ] || apt_failed "$newest"
     shared=$(headers_needed_by "$flavour")
+    [ -n "$shared" ] || fail "$flavour names no package of headers that all flavours share"
 
     say "unpacking $flavour into $tree"
     new=$tree.new
@@ -185,7 +190,10 @@ lacking=$(missing $packages)
 case $distribution in debian*) ;; *) browser='' ;; esac
 # shellcheck disable=SC2086
 [ "${CI:-}" != true ] || install_stopped $servers $clients $firewalls $browser
-# shellcheck disable=SC2086
-[ -z "${CAROM_MACHINES:-}" ] || install_stopped $machines
+if [ -n "${CAROM_MACHINES:-}" ]; then
+    [ "$ID" != ubuntu ] || fail "Ubuntu packages no Vagrant: test-vm is for Debian (docs/vm.md)"
+    # shellcheck disable=SC2086
+    install_stopped $machines
+fi
 provide_headers
 check_bcc

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,7 +27,7 @@ NO_NATIVE_XDP = (
 )
 _SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
 _KVM = Path("/dev/kvm")
-_PACKAGES = "vagrant vagrant-libvirt libvirt-daemon-system qemu-system-x86"
+_PACKAGES = "vagrant vagrant-libvirt libvirt-daemon-system qemu-system-x86 (Ubuntu: see docs/vm.md)"
 _HERE = Path(__file__).resolve().parent
 _LOOK = """
 uname -r
@@ -109,11 +108,15 @@ def _check_libvirt(emulated: bool) -> None:
 
 def build(release: str) -> str:
     """Build a box from Debian packages, unless it is there, and add it; its name."""
+    return add(make_box(release, folder() / "build" / "vm"), f"carom/{release}")
+
+
+def make_box(release: str, place: Path) -> Path:
+    """Build a box from Debian packages in a folder, unless it is there, which takes no root."""
     if release not in RELEASES:
         raise UsageError(f"no box is built of {release!r}", hint="bookworm or trixie")
-    place = folder() / "build" / "vm"
     _stream(["sh", str(_HERE / "box.sh"), release, str(place)], "the box cannot be built")
-    return add(place / f"carom-{release}.box", f"carom/{release}")
+    return place / f"carom-{release}.box"
 
 
 def add(box: Path, name: str) -> str:
@@ -136,12 +139,20 @@ def down() -> None:
 
 
 def _stream(argv: list[str], failure: str, settings: Mapping[str, str] | None = None) -> None:
-    """Run a program that speaks for itself, on stderr. Raises HostError."""
+    """Run a program that speaks for itself, on stderr. Raises HostError.
+
+    Ctrl-C is the program's as well, which takes back what it began: that is waited for.
+    """
     environment = {**os.environ, **(settings or {})}
     try:
-        status = subprocess.call(argv, cwd=folder(), env=environment, stdout=sys.stderr)
+        child = subprocess.Popen(argv, cwd=folder(), env=environment, stdout=sys.stderr)
     except FileNotFoundError as error:
         raise _not_installed(error) from error
+    try:
+        status = child.wait()
+    except KeyboardInterrupt:
+        child.wait()
+        raise
     if status:
         raise HostError(
             f"{failure} ({argv[0]} ended with {status})", hint="the reason stands above"
@@ -222,8 +233,8 @@ class Reach:
     A machine makes its host key when it first boots, so there is none to compare it with.
     """
 
-    def __init__(self, place: Path):
-        text = _vagrant("ssh-config")
+    def __init__(self, place: Path, names: Sequence[str]):
+        text = _vagrant("ssh-config", *names)
         self._config = place / "ssh_config"
         self._config.write_text(text)
         self._known = place / "known_hosts"
@@ -265,10 +276,8 @@ class VagrantPair(SSHPair):
         with ExitStack() as stack:
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix="carom-"))
             progress("asking Vagrant for the machines")
-            reach = Reach(Path(place))
-            client, server = hosts = [reach.host(name) for name in NAMES]
-            with ThreadPoolExecutor(len(hosts)) as both:  # on slow machines, half the time
-                list(both.map(lambda host: host.deploy(progress), hosts))
+            reach = Reach(Path(place), NAMES)
+            client, server = (reach.host(name) for name in NAMES)
             super().__init__(client, server, progress)
             if server.driver() != "virtio_net":
                 progress(f"warning: {NO_NATIVE_XDP}")
@@ -283,13 +292,11 @@ class VagrantPair(SSHPair):
 def status() -> list[Status]:
     """Both machines, and what those that are up say of themselves."""
     machines = parse_status(_vagrant("status", "--machine-readable"))
-    running = [one for one in machines if one.state == "running"]
-    if running:
-        with tempfile.TemporaryDirectory(prefix="carom-") as place:
-            reach = Reach(Path(place))
-            for one in running:
+    for one in machines:
+        if one.state == "running":
+            with tempfile.TemporaryDirectory(prefix="carom-") as place:
                 try:
-                    one.facts = reach.facts(one.name)
+                    one.facts = Reach(Path(place), [one.name]).facts(one.name)
                 except ExperimentError as error:
                     one.trouble = str(error)
     return machines
@@ -298,5 +305,5 @@ def status() -> list[Status]:
 def run(name: str, argv: Sequence[str]) -> int:
     """Run a command on a machine, as root, on this terminal's files; its exit status."""
     with tempfile.TemporaryDirectory(prefix="carom-") as place:
-        reach = Reach(Path(place))
+        reach = Reach(Path(place), [name])
         return subprocess.call(SSHHost(name, reach.machine(name)).argv(argv))

@@ -83,6 +83,7 @@ def test_lab_list_names_the_experiments() -> None:
         (["lab", "run", "knee", "--rates", "0"], 2, "rates must be from 1"),
         (["lab", "run", "minutes", "--windows", "1"], 2, "windows 1 is out of range"),
         (["lab", "run", "hooks", "--series", "socket"], 2, "wrong option"),
+        (["lab", "run", "bounce", "--output", "/dev/null"], 1, "cannot write the results under"),
         (["lab", "run", "filter-loss", "--rates", "9,0,8"], 2, "rising"),
         (["lab", "bench", "--entries", "some"], 2, "are not numbers"),
         (["ping", "127.0.0.1", "9", "--size", "big"], 2, "is not a size"),

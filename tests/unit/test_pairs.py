@@ -72,6 +72,8 @@ def test_files_are_beside_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (CLIENT + SERVER.replace("198.18.0.2", "right"), "server.address cannot be 'right'"),
         (CLIENT.replace('"left"', '"-oProxyCommand=x"') + SERVER, "client.host cannot be '-o"),
         (CLIENT.replace("eth1", "../eth1") + SERVER, "client.interface cannot be"),
+        (CLIENT + 'identity = "~nobody-at-all/key"\n' + SERVER, "client.identity cannot be"),
+        (CLIENT + 'config = "c"\nhost_keys = "accept-new"\n' + SERVER, "client.host_keys cannot"),
         ("[client\n", "is not TOML"),
     ],
 )

@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -179,6 +181,7 @@ def carom(*argv: str) -> subprocess.CompletedProcess[str]:
         (["down"], 1, "vagrant is not installed"),
         (["run", "server"], 2, "no command for the server"),
         (["run", "server", "id"], 1, "vagrant is not installed"),
+        (["run", "server", "df", "-h"], 1, "vagrant is not installed"),
         (["run", "bounce", "--short"], 1, "vagrant is not installed"),
     ],
 )
@@ -209,6 +212,40 @@ def test_machines_that_are_not_up_have_a_status(tools: Path) -> None:
         ("server", "not_created"),
     ]
     assert "shutoff" in carom("vm", "status").stdout
+
+
+def test_one_machine_that_is_up_is_asked_alone(tools: Path) -> None:
+    """Vagrant refuses the way in to all where one is not up."""
+    text = STATUS.format(state="running")
+    way_in = "Host client\n  HostName 127.0.0.1\n  Port 1\n"
+    install(
+        tools,
+        "vagrant",
+        f"""case "$*" in
+        ssh-config\\ client) printf '{way_in}';;
+        ssh-config*) exit 1;;
+        *) while read -r line; do echo "$line"; done <<'END'
+{text}END
+        esac""",
+    )
+    os.symlink(shutil.which("ssh", path=os.defpath) or "ssh", tools / "ssh")
+    client, server = json.loads(carom("vm", "status", "--json").stdout)
+    assert "Connection refused" in client["trouble"]
+    assert server["trouble"] is None
+
+
+def test_ctrl_c_lets_vagrant_clean_up(tools: Path, tmp_path: Path) -> None:
+    began, cleaned = tmp_path / "began", tmp_path / "cleaned"
+    wait = "/bin/sleep 1"  # longer than Python waits for a child by itself
+    script = f"trap '{wait}; : >{cleaned}; exit 1' INT\n: >{began}\n{wait}; {wait}"
+    install(tools, "vagrant", script)
+    down = subprocess.Popen([sys.executable, "-P", "-m", "carom", "vm", "down"], process_group=0)
+    while not began.exists():
+        assert down.poll() is None
+        time.sleep(0.02)
+    os.killpg(down.pid, signal.SIGINT)
+    assert down.wait() == 130
+    assert cleaned.exists()
 
 
 def test_an_experiment_on_machines_that_are_not_up_says_what_to_do(tools: Path) -> None:

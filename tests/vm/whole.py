@@ -22,7 +22,7 @@ from vm.bars import check_bounce, check_cache
 
 from carom.errors import CaromError, HostError
 from carom.lab import kinds, results
-from carom.vm import emulated
+from carom.vm import emulated, vagrant
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "build" / "vm"
@@ -65,7 +65,7 @@ def main() -> int:
         for name in options.experiments:
             kinds.settings([name], {"waits": ("blocking",), "seconds": (2.0,)}, short=True)
         with step(f"building the box ({options.release})"):
-            build(options.release)
+            vagrant.make_box(options.release, PLACE)
         status = emulated.contained(lambda: inside(options))
     except KeyboardInterrupt:
         return 130
@@ -73,13 +73,6 @@ def main() -> int:
         print(f"test-vm: {error}\n  hint: {error.hint or 'none'}", file=sys.stderr)
         return 1
     return status
-
-
-def build(release: str) -> None:
-    """The box, unless it is there."""
-    script = [str(ROOT / "vm" / "box.sh"), release, str(PLACE)]
-    if subprocess.call(script, env={**os.environ, "PYTHON": sys.executable}, stdout=sys.stderr):
-        raise HostError("the box cannot be built", hint="the reason stands above")
 
 
 def inside(options: argparse.Namespace) -> int:
