@@ -154,9 +154,9 @@ def _run(
     if not any(getattr(found, one, ()) for one in ("repetitions", "measurements", "runs")):
         raise ExperimentError(found.stopped or "interrupted before anything was measured")
     folder = results.write(found, output)
-    pictures = kind.plot(found, folder)
     if not json:
         kind.show(found, wide_console())
+    pictures = kind.plot(found, folder)
     _tell_files(folder, pictures, found, json=json)
     return bool(found.complete)
 

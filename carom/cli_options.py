@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, NoReturn
 
 import typer
@@ -32,6 +33,9 @@ def sizes(text: str) -> tuple[int, int]:
 def numbers(text: str, name: str) -> tuple[float, ...]:
     """The numbers of `0,0.5,1`. Raises UsageError."""
     try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{name} {text!r} are not numbers", hint="for example 0,0.5,1") from error
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = (math.nan,)
+    if not all(math.isfinite(one) for one in found):
+        raise UsageError(f"{name} {text!r} are not numbers", hint="for example 0,0.5,1")
+    return found

@@ -37,6 +37,15 @@ def page(
     return figure, axes
 
 
+def logarithmic(axes: Axes, which: Literal["x", "y"]) -> bool:
+    """Make a scale logarithmic, if there is anything drawn that it can show; whether it is."""
+    drawn = (axes.xaxis if which == "x" else axes.yaxis).get_data_interval()
+    if not 0 < drawn[1] < math.inf:
+        return False
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    return True
+
+
 def save(figure: Figure, caption: str, path: Path) -> Path:
     """Write a figure with what is to be known of it below; the path."""
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color=GREY)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from carom.errors import UsageError
+from carom.lab import limits
 from carom.lab.agent import Agent
 from carom.lab.hosts import CPUs, course, environments, head, now
 from carom.lab.model import Contest, Measurement
@@ -31,10 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def checked(self) -> Settings:
         """The same settings. Raises UsageError that names the first wrong one."""
-        if self.repetitions < 1:
-            raise UsageError("at least one repetition is needed", hint="--repetitions 3")
-        if self.seconds <= 0:
-            raise UsageError("seconds must be positive", hint="--seconds 0.5")
+        limits.check(self.repetitions, self.seconds)
         if not 1 <= self.keys <= 10_000:
             raise UsageError(f"keys {self.keys} is out of range", hint="1 to 10000")
         return self
@@ -42,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def options(name: str) -> tuple[str, ...]:
     """The settings that can be chosen for a contest."""
-    return "repetitions", "seconds", "keys", "seed"
+    return (*(("keys",) if name != "beside" else ()), "repetitions", "seconds", "seed")
 
 
 def standard(name: str, *, short: bool) -> Settings:
@@ -132,12 +130,14 @@ def run(
         with course() as going:
             for index in range(settings.repetitions):
                 for subject in order.sample(event.subjects, len(event.subjects)):
+                    if subject.name in going.left_out:
+                        continue
                     progress(subject.name, index)
-                    measurements.append(
-                        Measurement(
-                            subject=subject.name, index=index, figures=subject.measure(ground)
+                    with going.unless_refused(subject.name):
+                        found = subject.measure(ground)
+                        measurements.append(
+                            Measurement(subject=subject.name, index=index, figures=found)
                         )
-                    )
     return Contest(**head(name, settings, started, where, going), measurements=measurements)
 
 

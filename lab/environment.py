@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -51,7 +52,9 @@ def _version(package: str) -> str | None:
 
 
 def _clang() -> str | None:
-    """The version of the LLVM that BCC has mapped into this process, if it has."""
+    """The version of the LLVM that BCC maps into this process, if it is there."""
+    with contextlib.suppress(ImportError):
+        import bcc  # noqa: F401
     found = re.search(r"libLLVM(?:-|\.so\.)(\d+[\d.]*\d|\d)", _read("/proc/self/maps"))
     return found[1] if found else None
 

@@ -58,7 +58,8 @@ def warnings(run: Run) -> list[str]:
     """What makes a run's figures doubtful by themselves."""
     said = []
     if not run.complete:
-        said.append("It was interrupted: this is what it had measured until then.")
+        why = f"stopped: {run.stopped}. This" if run.stopped else "interrupted: this"
+        said.append(f"It was {why} is what it had measured until then.")
     load, cpus = run.environment.load_average[0], run.environment.cpus
     if load > cpus:
         said.append(f"The machine was busy when it started: a load of {load:.1f} on {cpus} CPUs.")

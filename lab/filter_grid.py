@@ -11,6 +11,7 @@ import msgspec
 
 from carom.errors import UsageError
 from carom.filters.names import NAMES, SAYS, Name
+from carom.lab import limits
 from carom.lab.filter_model import SERIES, FilterCell, Series
 
 PACKETS = (100, 1_000, 10_000, 100_000, 1_000_000)
@@ -56,8 +57,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "rates must be packets a second, rising; 0, as fast as it goes, is the last",
                 hint="--rates 20000,80000,0",
             )
-        if self.repetitions < 1:
-            raise UsageError("at least one repetition is needed", hint="--repetitions 3")
+        limits.check(self.repetitions)
+        limits.check_once("packets", self.packets)
+        limits.check_once("percents", self.percents)
         if self.filter in _UNFIT:
             others = ", ".join(one for one in NAMES if one not in _UNFIT)
             raise UsageError(
@@ -103,8 +105,8 @@ def cells(settings: Settings, series: Series, index: int, *, knee: bool) -> list
     """What one server is measured at in one repetition."""
     grid = [
         FilterCell(series=series, percent=percent, packets=packets)
-        for packets in dict.fromkeys(settings.packets)
-        for percent in dict.fromkeys(settings.percents)
+        for packets in settings.packets
+        for percent in settings.percents
     ]
     if not knee:
         return grid

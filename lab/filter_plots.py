@@ -51,7 +51,7 @@ def plot(results: FilterResults, folder: Path) -> list[Path]:
     if results.experiment != "filter-loss":
         paced = filter_stats.slowest(results)
         written += [cpu(table, paced, folder / "cpu.png"), wall(table, folder / "wall.png")]
-    if results.experiment != "filter-throughput":
+    if results.experiment != "filter-throughput" and min(table.percents) < 100:
         written.append(loss(table, folder / "loss.png"))
     return written
 
@@ -172,10 +172,11 @@ def _by_packets(table: Table, figure: Figure, percent: float) -> At:
 def _lines(axes: Axes, table: Table, points: At, *, apart: bool = False) -> None:
     """A line a series, each a little aside; `apart` on a log scale."""
     for series in (one for one in SERIES if one in table.series):
-        where, estimates = zip(*points(series), strict=True)
+        found = points(series)
+        estimates = [one for _, one in found]
         aside = SERIES.index(series) - (len(SERIES) - 1) / 2  # so that none hides another
         axes.errorbar(
-            [one * _ASIDE**aside if apart else one + aside for one in where],
+            [one * _ASIDE**aside if apart else one + aside for one, _ in found],
             [one.value for one in estimates],
             yerr=margins(estimates),
             color=COLOURS[series],

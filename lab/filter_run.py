@@ -139,8 +139,10 @@ def run(
         with course() as going:
             for index in range(settings.repetitions):
                 for series in order.sample(SERIES, len(SERIES)):
+                    if series in going.left_out:
+                        continue
                     grid = cells(settings, series, index, knee=name != "filter-throughput")
-                    with laboratory.serving(series) as pid:
+                    with going.unless_refused(series), laboratory.serving(series) as pid:
                         for cell in order.sample(grid, len(grid)):
                             progress(f"{series} {cell.percent:g} % of {cell.packets:,}", index)
                             runs.append(laboratory.measure(pid, cell, index))

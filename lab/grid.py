@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import msgspec
 
 from carom.errors import UsageError
+from carom.lab import limits
 from carom.lab.model import Cell, Wait
 from carom.lab.requests import Plan
 from carom.xdp.link import ModeOption
@@ -45,13 +46,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The same settings. Raises UsageError that names the first wrong one."""
         if not self.hit_rates or not all(0 <= rate <= 1 for rate in self.hit_rates):
             raise UsageError("hit rates must lie between 0 and 1", hint="--hit-rates 0,0.5,1")
-        if self.repetitions < 1:
-            raise UsageError("at least one repetition is needed", hint="--repetitions 3")
-        if any(seconds <= 0 for seconds in self.seconds or ()):
-            raise UsageError("seconds must be positive", hint="--seconds 0.5")
+        limits.check(self.repetitions, *self.seconds or ())
+        for name in ("hit_rates", "waits", "seconds"):
+            limits.check_once(name.replace("_", " "), getattr(self, name) or ())
         if not 2 <= self.keys <= 10_000:
             raise UsageError(f"keys {self.keys} is out of range", hint="2 to 10000")
-        if not 1 <= (self.size or 1) <= 256:
+        if self.size is not None and not 1 <= self.size <= 256:
             raise UsageError(f"size {self.size} is out of range", hint="1 to 256 bytes")
         return self
 
@@ -106,6 +106,8 @@ def bounce(settings: Settings) -> list[Trial]:
 
 def cache(settings: Settings) -> list[Trial]:
     """RTT against the hit rate in three series; and what a miss costs."""
+    if len(settings.seconds or ()) > 1:
+        raise UsageError("cache takes one of --seconds, not several", hint="--seconds 30")
     ends = {min(settings.hit_rates), max(settings.hit_rates)}
     trials = [
         trial

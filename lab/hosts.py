@@ -11,11 +11,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 
 from carom.errors import ExperimentError, UnreachableError
 from carom.lab.agent import Agent
 from carom.lab.model import Environment, Wait
 from carom.vm.pair import Pair
+from carom.xdp.link import REFUSED
+
+_NO_NATIVE = REFUSED.format(mode="native")
+
+log = structlog.get_logger()
 
 Progress = Callable[[str, int], None]
 """Told of what is measured next, in words, and the index of its repetition."""
@@ -91,10 +97,27 @@ def spent(before: float | None, after: float | None) -> float | None:
 
 
 class Course:
-    """How measuring goes: to its end, or until something `stopped` it; neither after Ctrl-C."""
+    """How measuring goes: to its end, or until something `stopped` it; neither after Ctrl-C.
 
-    complete = False
-    stopped: str | None = None
+    `left_out` is what this pair cannot do, because a driver takes no XDP in native mode, with what
+    it said.
+    """
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.stopped: str | None = None
+        self.left_out: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def unless_refused(self, name: str) -> Iterator[None]:
+        """Start inside what a driver may refuse: then it is left out, which is said."""
+        try:
+            yield
+        except ExperimentError as error:
+            if _NO_NATIVE not in str(error):
+                raise
+            self.left_out[name] = str(error)
+            log.warning("left out on this pair", series=name, reason=str(error))
 
 
 def now() -> str:
@@ -112,7 +135,7 @@ def head(
     mode: str | None = None,
 ) -> dict[str, Any]:
     """What the record of any run says of how and where it was made; `mode` is XDP's, if it had."""
-    values = msgspec.to_builtins(settings)
+    values = msgspec.to_builtins(settings) | {"left_out": list(going.left_out) or None}
     return {
         "experiment": name,
         "started": started,

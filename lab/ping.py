@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import math
 import os
 import select
 import socket
@@ -24,6 +25,7 @@ from carom.lab.requests import Plan
 DATAGRAM_MAX = 65_535
 _SLEEP_MARGIN = 200_000  # ns before a request is due that are waited for by spinning
 _ABANDONED_MAX = 64
+_TIMEOUT_MAX = 3600.0
 _GRACE = 0.2  # seconds at the end for replies to requests that were given up
 
 Expect = Callable[[bytes], bytes | None]
@@ -44,14 +46,31 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     wait: Literal["block", "spin"] = "block"
     cpu: int | None = None
 
+    def checked(self) -> Options:
+        """The same options. Raises UsageError that names the first wrong one."""
+        if self.count is not None and self.count < 1:
+            raise UsageError(f"count {self.count} is out of range", hint="at least 1")
+        if not 1e-6 <= self.timeout <= _TIMEOUT_MAX:
+            raise UsageError(f"timeout {self.timeout:g} s is out of range", hint="1 us to an hour")
+        if not 0 <= self.rate <= 1e9:
+            raise UsageError(f"rate {self.rate:g} is out of range", hint="up to 1e9 a second")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise UsageError(f"seconds {self.seconds:g} must be positive", hint="0.5, for example")
+        return self
+
 
 class Ping(msgspec.Struct, kw_only=True):
-    """What came of it: requests sent, how many of them to hot keys, and their round trips."""
+    """What came of it: requests sent, how many of them to hot keys, and their round trips.
+
+    `wall` is the seconds from the first request to the last reply, with all that is between: where
+    `round_trips.seconds` leaves out what a client does between two blocks of requests.
+    """
 
     sent: int
     hot: int
     complete: bool
     round_trips: RoundTrips
+    wall: float = 0.0
 
 
 class _Counts:
@@ -67,6 +86,8 @@ class _Counts:
         self.sent = 0
         self.hot = 0
         self.nanoseconds = 0
+        self.began = 0
+        self.ended = 0
 
 
 class Client:
@@ -182,7 +203,9 @@ class Client:
             raise ExperimentError(f"cannot send: {error.strerror}") from error
         finally:
             self._due = due
-            counts.nanoseconds += clock() - begin
+            counts.began = counts.began or begin
+            counts.ended = clock()
+            counts.nanoseconds += counts.ended - begin
 
     def _period(self) -> int:
         return round(1e9 / self._options.rate) if self._options.rate else 0
@@ -226,6 +249,7 @@ class Client:
             hot=counts.hot,
             complete=complete,
             round_trips=record(counts.samples, corrected=corrected),
+            wall=(counts.ended - counts.began) / 1e9,
         )
 
     def close(self) -> None:
@@ -242,11 +266,7 @@ def ping(
     `expect` says what the right reply to a request is; without it none is compared. Raises
     UsageError for a plan or address that cannot be, ExperimentError when nothing listens.
     """
-    if options.count is not None and options.count < 1:
-        raise UsageError(f"count {options.count} is out of range", hint="at least 1")
-    if options.timeout <= 0 or options.rate < 0 or (options.seconds or 1) <= 0:
-        raise UsageError("timeout, rate and seconds must be positive")
-    with contextlib.closing(Client(address, port, options)) as client:
+    with contextlib.closing(Client(address, port, options.checked())) as client:
         return client.run(plan, expect)
 
 

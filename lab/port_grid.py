@@ -6,6 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from carom.errors import UsageError
+from carom.lab import limits
 from carom.lab.model import Cell
 from carom.lab.ports import Name
 from carom.lab.requests import Plan
@@ -67,10 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("sleeps are out of range", hint="0 to 0.5 seconds each")
         if not 1 <= self.queue <= _QUEUE_MAX:
             raise UsageError(f"queue {self.queue} is out of range", hint=f"1 to {_QUEUE_MAX:,}")
-        if self.seconds <= 0:
-            raise UsageError("seconds must be positive", hint="--seconds 0.5")
-        if self.repetitions < 1:
-            raise UsageError("at least one repetition is needed", hint="--repetitions 3")
+        limits.check(self.repetitions, self.seconds)
         return self
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from carom.lab import published_tables
-from carom.lab.canvas import margins, page, save, what_bars_are
+from carom.lab.canvas import logarithmic, margins, page, save, what_bars_are
 from carom.lab.model import Results
 from carom.lab.port_grid import SERIES, Settings
 from carom.lab.port_stats import At, Table, middle
@@ -58,12 +58,11 @@ def plot(results: Results, folder: Path) -> list[Path]:
         axes.set_title(title, loc="left")
         axes.set_xticks(SOCKETS, [f"{one}\n{work(table.name, of, one)}" for one in SOCKETS])
         axes.set_xlabel("socket, and its work")
-        if asleep:
-            axes.set_yscale("log")
+        if asleep and logarithmic(axes, "y"):
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
-        else:
+        elif not asleep:
             axes.set_ylim(bottom=0)
     title = f"{table.name.capitalize()}: four ports"
     figure.suptitle(title, x=0.01, ha="left", weight="bold")

@@ -122,7 +122,7 @@ def sensible() -> Iterator[None]:
     """ExperimentError where a run has figures that cannot have been measured."""
     try:
         yield
-    except (ArithmeticError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ExperimentError(
             f"the run has figures that cannot be: {error}",
             hint="the file was changed or damaged; run the experiment again",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,8 +15,13 @@ from carom.errors import UsageError
 
 _BLOCK_MIN = 40
 _SHARE_DENOMINATOR_MAX = 10_000
+_KEPT = 10_000  # payloads
+_UNIQUE_MIN = 10**8  # more than a closed loop asks in an hour
 _GET_KEY_MAX = 250
 _GET = b"%b\0\0\0\1\0\0get "  # memcached's frame header for UDP: id, 0, 1 datagram, 0
+
+
+Form = Literal["plain", "decimal", "memcached"]
 
 
 class Block(NamedTuple):
@@ -37,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     size: tuple[int, int] = (32, 32)
-    form: Literal["plain", "decimal", "memcached"] = "plain"
+    form: Form = "plain"
     keys: int = 1
     draw: Literal["uniform", "sequential", "unique"] = "uniform"
     hot: int = 0
@@ -56,10 +62,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"keys {self.keys} is out of range", hint="at least 1")
         if self.form == "memcached" and high > _GET_KEY_MAX:
             raise UsageError(f"size {high} is out of range", hint=f"1 to {_GET_KEY_MAX} digits")
-        if self.first + self.keys > (256 if self.form == "plain" else 10) ** min(low, 8):
+        if self.first + self.keys > self._space():
             raise UsageError(
                 f"{self.keys} keys do not fit into {low} bytes", hint="a larger --size, or fewer"
             )
+        if self.draw == "unique" and self._space() < _UNIQUE_MIN:
+            raise UsageError(f"too few requests of {low} bytes are unique", hint="a larger --size")
         if self.hot_share is not None:
             if not 0 <= self.hot_share <= 1:
                 raise UsageError(f"hot share {self.hot_share} is out of range", hint="0 to 1")
@@ -72,6 +80,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 )
         return self
 
+    def _space(self) -> int:
+        """How many requests can be told apart."""
+        return int((256 if self.form == "plain" else 10) ** min(self.size[0], 8))
+
     def block_size(self) -> int:
         """The smallest number of requests of which `hot_share` is whole, at least `block_min`."""
         share = Fraction(self.hot_share or 0).limit_denominator(_SHARE_DENOMINATOR_MAX)
@@ -79,31 +91,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def payload(self, number: int) -> bytes:
         """The request for a key: its number, and bytes that follow from it."""
-        low, high = self.size
-        source = random.Random(number)
-        size = low if low == high else source.randint(low, high)
-        if self.form == "memcached":
-            return _GET % (number & 0xFFFF).to_bytes(2, "big") + b"%0*d\r\n" % (size, number)
-        if self.form == "decimal":
-            return b"%0*d" % (size, number)
-        head = number.to_bytes(min(low, 8), "big")
-        return head + source.randbytes(size - len(head))
+        return _payload(self.form, *self.size, number)
+
+    def prepare(self) -> None:
+        """Make what will be asked for again and again beforehand, and keep it."""
+        if self.draw != "unique":
+            for number in range(self.first, self.first + min(self.keys, _KEPT)):
+                _kept(self.form, *self.size, number)
 
     def blocks(self) -> Iterator[Block]:
         """Blocks without end, each as planned."""
         source = random.Random(self.seed)
         size, number = self.block_size(), self.first
-        known: dict[int, bytes] = {}
+        payload = _payload if self.draw == "unique" else _kept
         while True:
             numbers, hot = self._numbers(source, size, number)
             number += size
-            if self.draw == "unique":
-                yield Block([self.payload(n) for n in numbers], hot)
-            else:
-                for n in numbers:
-                    if n not in known:
-                        known[n] = self.payload(n)
-                yield Block([known[n] for n in numbers], hot)
+            yield Block([payload(self.form, *self.size, n) for n in numbers], hot)
 
     def _numbers(self, source: random.Random, size: int, number: int) -> tuple[list[int], int]:
         if self.draw == "unique":
@@ -118,3 +122,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         numbers += [self.first + source.randrange(self.hot, self.keys) for _ in range(size - hot)]
         source.shuffle(numbers)
         return numbers, hot
+
+
+def _payload(form: Form, low: int, high: int, number: int) -> bytes:
+    source = random.Random(number)
+    size = low if low == high else source.randint(low, high)
+    if form == "memcached":
+        return _GET % (number & 0xFFFF).to_bytes(2, "big") + b"%0*d\r\n" % (size, number)
+    if form == "decimal":
+        return b"%0*d" % (size, number)
+    head = number.to_bytes(min(low, 8), "big")
+    return head + source.randbytes(size - len(head))
+
+
+_kept = functools.lru_cache(_KEPT)(_payload)

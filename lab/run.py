@@ -17,7 +17,7 @@ from carom.include.abi import MISSES
 from carom.lab import load, words
 from carom.lab.agent import Agent
 from carom.lab.grid import Trial
-from carom.lab.hosts import CPUs, Progress, apart, course, environments, head, now, spent
+from carom.lab.hosts import Course, CPUs, Progress, apart, course, environments, head, now, spent
 from carom.lab.model import Repetition, Results, RoundTrips
 from carom.lab.ping import Options, Ping
 from carom.vm.pair import Make, Pair
@@ -62,7 +62,7 @@ class Laboratory:
         """Those that XDP was attached in."""
         self._cpus = CPUs.of(pair, client, server)
 
-    def possible(self, trials: Sequence[Trial]) -> list[Trial]:
+    def possible(self, trials: Sequence[Trial], going: Course) -> list[Trial]:
         """Those that this pair can do; what it cannot is said. ExperimentError if that is all."""
         waits = {trial.cell.wait for trial in trials}
         absent = sorted(wait for wait in waits if not self._cpus.can(wait))
@@ -75,21 +75,18 @@ class Laboratory:
             )
         if any(trial.apart for trial in trials):
             self._cpus.apart()
-        return self._served([trial for trial in trials if trial.cell.wait not in absent])
+        left = [trial for trial in trials if trial.cell.wait not in absent]
+        for series, trial in {one.cell.series: one for one in left if one.optional}.items():
+            with going.unless_refused(series):
+                self._try(trial)
+        left = [trial for trial in left if trial.cell.series not in going.left_out]
+        if not left:
+            raise ExperimentError("; ".join(going.left_out.values()))
+        return left
 
-    def _served(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Those whose server starts, where that is not certain."""
-        uncertain = {trial.cell.series: trial for trial in trials if trial.optional}
-        for series, trial in uncertain.items():
-            try:
-                with self._serving(trial, self._cpus.choose(trial.cell.wait)[1]):
-                    pass
-            except ExperimentError as error:
-                trials = [one for one in trials if one.cell.series != series]
-                if not trials:
-                    raise
-                log.warning("left out on this pair", series=series, reason=str(error))
-        return list(trials)
+    def _try(self, trial: Trial) -> None:
+        with self._serving(trial, self._cpus.choose(trial.cell.wait)[1]):
+            pass
 
     def measure(self, trial: Trial, index: int) -> Iterator[Repetition]:
         """Start a server, warm it, ask it, check what was counted, and stop it.
@@ -270,8 +267,8 @@ def run(
         agents = [stack.enter_context(Agent(host)) for host in (pair.client, pair.server)]
         laboratory = Laboratory(pair, *agents)
         where, client = environments(pair, *agents)
-        trials = laboratory.possible(trials)
         with course() as going:
+            trials = laboratory.possible(trials, going)
             for index in range(settings.repetitions):
                 for trial in order.sample(trials, len(trials)):
                     progress(words.name(trial.cell), index)

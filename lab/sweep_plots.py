@@ -7,14 +7,14 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Page
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from carom.lab import sweep_tables, words
-from carom.lab.canvas import margins, page, save, what_bars_are
+from carom.lab.canvas import logarithmic, margins, page, save, what_bars_are
 from carom.lab.model import Results, Task
 from carom.lab.plots import DASHES, IDLE
 from carom.lab.stats import Estimate
@@ -188,9 +188,10 @@ def _looks(series: Series) -> dict[str, Any]:
     }
 
 
-def _logarithmic(axes: Axes, which: str, ticks: Sequence[float] = ()) -> None:
+def _logarithmic(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float] = ()) -> None:
     """A log scale with plain numbers; `ticks` where they are few."""
-    getattr(axes, f"set_{which}scale")("log")
+    if not logarithmic(axes, which):
+        return
     axis = axes.xaxis if which == "x" else axes.yaxis
     few = sorted(set(ticks))
     if 0 < len(few) <= 8 and all(b >= 1.8 * a for a, b in pairwise(few)):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -168,7 +169,7 @@ class Sweep:
             [sum(part) / third for part in parts]
             for parts in ([run[:third] for run in runs], [run[-third:] for run in runs])
         )
-        slowest = [max(run) / sorted(run)[len(run) // 2] for run in runs]
+        slowest = [max(run) / statistics.median(run) for run in runs]
         return Steady(ratio(lasts, firsts), ratio(slowest, [1.0] * len(slowest)))
 
     def _by_index(self, series: Series, rows: Sequence[Row]) -> dict[int, list[Repetition]]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from carom.errors import UsageError
+from carom.lab import limits
 from carom.lab.grid import WAITS, Counter, Trial
 from carom.lab.model import Cell, Task, Wait
 from carom.lab.requests import Plan
@@ -78,10 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("rates must be from 1 to 100,000,000", hint="--rates 10000,100000")
         if not 2 <= self.windows <= 10_000:
             raise UsageError(f"windows {self.windows} is out of range", hint="2 to 10000")
-        if self.seconds <= 0:
-            raise UsageError("seconds must be positive", hint="--seconds 0.5")
-        if self.repetitions < 1:
-            raise UsageError("at least one repetition is needed", hint="--repetitions 3")
+        limits.check(self.repetitions, self.seconds)
         if not 2 <= self.keys <= 10_000:
             raise UsageError(f"keys {self.keys} is out of range", hint="2 to 10000")
         return self

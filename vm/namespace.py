@@ -204,11 +204,8 @@ def clean() -> list[str]:
         raise PrivilegeError("network namespaces are root's to remove", hint="run it with sudo")
     removed = []
     for path in sorted(_claims().glob(PREFIX + "*")):
-        with open(path) as claim:
-            try:
-                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), open(path) as claim:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else its owner is there, or ended
             _remove(path.name)
             path.unlink(missing_ok=True)
             removed.append(path.name)

@@ -21,6 +21,9 @@ _FLAGS: dict[Mode, int] = {
     "native": libbpf.XDP_FLAGS_DRV_MODE,
     "generic": libbpf.XDP_FLAGS_SKB_MODE,
 }
+REFUSED = "refused XDP in {mode} mode"
+"""What is said of an interface whose driver does."""
+
 _REFUSALS = {errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM, errno.ENOSPC, errno.ENODEV}
 """What drivers answer when they cannot take a program in native mode (MTU, queues, offloads)."""
 
@@ -86,8 +89,8 @@ class Link(Resource):
             if error.errno not in _REFUSALS:
                 raise
             raise InterfaceError(
-                f"{interface.name} (driver {interface.driver}, MTU {interface.mtu}) refused XDP "
-                f"in {mode} mode: {error.strerror}",
+                f"{interface.name} (driver {interface.driver}, MTU {interface.mtu}) "
+                f"{REFUSED.format(mode=mode)}: {error.strerror}",
                 hint="--mode generic works on every driver"
                 if mode == "native"
                 else "is the interface still there?",

@@ -23,6 +23,7 @@ from carom.lab import (
     filter_verdict,
     kinds,
     published_tables,
+    report,
     udp_counts,
 )
 from carom.lab import results as storage
@@ -235,6 +236,24 @@ def test_what_an_interrupt_leaves_is_shown(tmp_path: Path, count: int) -> None:
     found = fake.results(runs)
     filter_tables.show(found, Console(width=140, file=io.StringIO()))
     assert bool(filter_plots.plot(found, tmp_path)) == (count > 1)
+
+
+@pytest.mark.parametrize("of", [{"percent": 100.0}, {"series": "xdp_native"}])
+def test_a_run_of_less_is_shown(tmp_path: Path, of: dict[str, object]) -> None:
+    """Only invalid packets, so none that could be lost; and no native XDP, as on some devices."""
+    only = "percent" in of
+    found = fake.results(
+        [
+            one
+            for one in fake.grid()
+            if all((getattr(one.cell, name) == value) == only for name, value in of.items())
+        ]
+    )
+    kind = kinds.of(found)
+    kind.show(found, Console(width=140, file=io.StringIO()))
+    assert list(kind.conclusion(found))
+    assert ("loss.png" in {path.name for path in kind.plot(found, tmp_path)}) != only
+    report.write([storage.write(found, tmp_path)], tmp_path / "page.html")
 
 
 def test_published_times_are_without_their_start_up() -> None:

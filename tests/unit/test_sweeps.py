@@ -13,7 +13,7 @@ from rich.console import Console
 
 from carom import apps
 from carom.errors import UsageError
-from carom.lab import compare, kinds, report, sweeps
+from carom.lab import compare, kinds, report, sweep_plots, sweeps
 from carom.lab import results as storage
 from carom.lab.distribution import round_trips
 from carom.lab.model import Cell, Repetition, Results
@@ -282,15 +282,11 @@ def test_what_is_shown(tmp_path: Path, name: Name) -> None:
     page = tmp_path / "report.html"
     report.write([folder], page)
     assert "XDP native" in page.read_text()
-    slower = msgspec.structs.replace(
-        results,
-        repetitions=[measured(one.cell, one.index + 3, factor=2) for one in results.repetitions],
-    )
-    wide = [
-        msgspec.structs.replace(one, repetitions=[*one.repetitions] * 2)
-        for one in (results, slower)
+    both = [
+        made(name, [measured(cell, n, factor=factor) for n in range(6) for cell in cells])
+        for factor in (1, 2)
     ]
-    assert compare.compare(*wide).worse and not compare.compare(*reversed(wide)).worse
+    assert compare.compare(*both).worse and not compare.compare(*reversed(both)).worse
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -311,3 +307,22 @@ def test_the_opposite_is_said_as_well() -> None:
     (line,) = sentences(made("hooks", slower))
     assert "A miss with its fill" in line and "slower, 0.50 times as fast" in line
     assert sentences(made("hooks", [])) == ["Too little was measured to compare anything."]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_that_lost_everything_has_its_pictures_and_page(name: Name, tmp_path: Path) -> None:
+    results = run(name)
+    lost = [one(was.cell, was.index, us=1, count=0, lost=9) for was in results.repetitions]
+    results = msgspec.structs.replace(results, repetitions=lost)
+    assert sweep_plots.plot(results, tmp_path)
+    report.write([storage.write(results, tmp_path)], tmp_path / "page.html")
+
+
+def test_the_slowest_part_is_by_the_median() -> None:
+    parts = [
+        one(Cell(series="tc", wait="blocking", task="hit", since=float(n)), 0, us=us)
+        for n, us in enumerate((5, 5, 50, 50))
+    ]
+    sweep = Sweep(made("minutes", parts))
+    steady = sweep.steady("tc", sweep.rows)
+    assert steady and steady.slowest.value == pytest.approx(50 / 27.5, rel=0.02)
