@@ -36,15 +36,9 @@ def sentences(contest: Contest, bars: Sequence[Bar]) -> list[str]:
 
 def about(contest: Contest) -> str:
     """What a reader has to know to read the tables."""
-    rounds = len({one.index for one in contest.measurements})
-    where = contest.environment
-    said = "One round: no intervals."
-    if rounds != 1:
-        said = f"{rounds} interleaved rounds, 95 % intervals (Student's t; ratios paired by round)."
     return (
-        f"{said} "
-        f"Pair {where.pair}: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
-        f"{words.client(contest.client_environment)}"
+        f"{words.repetitions(len({one.index for one in contest.measurements}))} "
+        f"{words.place(contest.environment, contest.client_environment)}"
     )
 
 

@@ -161,20 +161,17 @@ def _margin(of: Estimate, scale: float) -> str:
 def about(results: FilterResults) -> str:
     """What a reader has to know to read the tables."""
     settings = results.settings
-    where = results.environment
-    rounds = len({one.index for one in results.runs})
     lengths = (
         "invalid packets as long as valid ones"
         if settings.get("equal_length")
         else "invalid packets of 259 bytes and valid ones of 15, as published"
     )
     return (
-        f"{rounds} interleaved rounds, 95 % intervals (Student's t; ratios and differences paired "
-        f"by round). Behaviour {settings.get('behaviour')}, filter {settings.get('filter')}, "
+        f"{words.repetitions(len({one.index for one in results.runs}))} Differences are paired as "
+        f"ratios are. Behaviour {settings.get('behaviour')}, filter {settings.get('filter')}, "
         f"{lengths}. A loaded server that loses packets has less to do: read times beside the "
         "loss. The machine's CPU time has the client's sending in it, and other programs. "
         f"Published times without their {published_tables.FILTER_START_UP:g} s of start-up, '-' "
         "where what is left is too short to compare. "
-        f"Pair {where.pair}: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
-        f"{words.client(results.client_environment)}"
+        f"{words.place(results.environment, results.client_environment)}"
     )

@@ -106,15 +106,12 @@ def work(name: Name, each: Sequence[float], socket: int) -> str:
 
 def about(results: Results) -> str:
     """What a reader has to know to read the tables."""
-    where = results.environment
-    rounds = len({one.index for one in results.repetitions})
     but = ", but for one process alone" if results.experiment == "demux" else ""
     return (
-        f"{rounds} interleaved rounds of {results.settings['seconds']:g} s, 95 % intervals "
-        f"(Student's t; ratios paired by round). Four closed-loop clients at once{but}; "
+        f"{words.repetitions(len({one.index for one in results.repetitions}))} "
+        f"Each measurement took {results.settings['seconds']:g} s. "
+        f"Four closed-loop clients at once{but}; "
         "each host on a CPU of its own; every reply's bytes and every count checked. "
         "Published: two VMs, so only ratios compare. "
-        f"Pair {where.pair}: {where.driver}, XDP {where.mode or 'not attached'}; "
-        f"Linux {where.kernel}; "
-        f"{where.cpus} CPUs, {where.cpu}; load average {where.load_average[0]:.1f} before."
+        f"{words.place(results.environment, results.client_environment)}"
     )

@@ -75,15 +75,11 @@ def sheets(results: Results) -> list[Sheet]:
 
 def about(results: Results) -> str:
     """What a reader has to know to read the tables."""
-    sweep, where = Sweep(results), results.environment
-    rounds = len({one.index for one in results.repetitions})
-    said = ["One repetition: no intervals."]
-    if rounds > 1:
-        said = [
-            f"{rounds} interleaved repetitions; 95 % intervals (Student's t; ratios paired by"
-            " repetition)."
-        ]
-    said.append(f"Each measurement took {results.settings['seconds']:g} s.")
+    sweep = Sweep(results)
+    said = [
+        words.repetitions(len({one.index for one in results.repetitions})),
+        f"Each measurement took {results.settings['seconds']:g} s.",
+    ]
     if any(row.wait == "blocking" for row in sweep.rows):
         said.append("Blocking includes a CPU's wake-up where it had nothing to do.")
     if sweep.name in APART:
@@ -92,14 +88,8 @@ def about(results: Results) -> str:
         said.append("All clients share one: where that is the limit, a hook gives more than shown.")
     if any(sweep.by_tc(series, row) for series in sweep.series for row in sweep.rows):
         said.append("(TC): XDP had no room for the reply, and TC answered.")
-    said.append(
-        f"Every reply's bytes and the kernel's counts checked. Pair {where.pair}: {where.driver}; "
-        f"Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}; "
-        f"load average {where.load_average[0]:.1f} before."
-        f"{words.client(results.client_environment)}"
-    )
-    if not results.complete:
-        said.append("The run was interrupted: this is what it had measured until then.")
+    said.append("Every reply's bytes and the kernel's counts checked.")
+    said.append(words.place(results.environment, results.client_environment))
     return " ".join(said)
 
 

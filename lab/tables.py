@@ -59,27 +59,19 @@ def sheets(results: Results, *, wide: bool = True) -> list[Sheet]:
 
 def notes(results: Results, width: int = 100) -> list[str]:
     """What a reader has to know to read the tables."""
-    rounds = len({one.index for one in results.repetitions})
-    said = ["One repetition: no intervals."]
-    if rounds != 1:
-        said = [f"{rounds} interleaved repetitions; 95 % intervals (Student's t), ± that of p50."]
-    said += [
+    said = [
+        words.repetitions(len({one.index for one in results.repetitions})),
+        "± is the p50's interval.",
         "Speedups are of p50; between 0 and 100 % hits, where p50 is one or the other, of means.",
         "Published speedups are of means, on other machines.",
         "* includes this machine's idle wake-up.",
+        words.place(results.environment, results.client_environment),
     ]
-    where = results.environment
-    said.append(
-        f"Pair {where.pair}: {where.driver}, {where.mode or 'no'} XDP; Linux {where.kernel};"
-        f" {where.cpus} CPUs, {where.cpu}.{words.client(results.client_environment)}"
-    )
     if width < WIDE:
         said.append(f"With {WIDE} columns or more: p90, stddev, n and every interval.")
     wrong = sum(one.round_trips.wrong for one in results.repetitions)
     if wrong:
         said.append(f"{wrong} replies had other bytes than expected.")
-    if not results.complete:
-        said.append("The run was interrupted: this is what it had measured until then.")
     return said
 
 

@@ -137,8 +137,21 @@ def plain(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
 
 
-def client(where: Environment | None) -> str:
-    """What there is to say of a client that is another machine than the server."""
-    if where is None:
-        return ""
-    return f" The client: {where.driver}; Linux {where.kernel}; {where.cpus} CPUs, {where.cpu}."
+def repetitions(count: int) -> str:
+    """How often all was measured, and what its intervals are."""
+    if count == 1:
+        return "One repetition: no intervals."
+    paired = "Student's t; ratios paired by repetition"
+    return f"{count} interleaved repetitions; 95 % intervals ({paired})."
+
+
+def place(server: Environment, client: Environment | None) -> str:
+    """What was measured on; of a client that is another machine, that too."""
+    mode = f", XDP {server.mode}" if server.mode else ""
+    busy = f"load average {server.load_average[0]:.1f} before"
+    said = f"Pair {server.pair}: {server.driver}{mode}; {_machine(server)}; {busy}."
+    return said + (f" The client: {client.driver}; {_machine(client)}." if client else "")
+
+
+def _machine(of: Environment) -> str:
+    return f"Linux {of.kernel}; {of.cpus} CPUs, {of.cpu}"
