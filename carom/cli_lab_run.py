@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,7 +80,7 @@ def lab_run(
 ) -> None:
     """Run experiments on a pair, and write results and plots."""
     try:
-        from carom.lab import filter_grid, kinds, results
+        from carom.lab import filter_grid, hosts, kinds, results
     except ImportError as error:
         missing(error)
     from carom.daemon.options import seconds as duration
@@ -119,10 +119,11 @@ def lab_run(
     plans = kinds.settings(filter_grid.together(names), given, short=short)
     steps = {name: kinds.named(name).steps(name, settings) for name, settings in plans.items()}
     results.check(output)  # now, and not after hours
-    for name, settings in plans.items():
-        bar = _progress_bar(name, steps[name])
-        if not _run(name, settings, bar, output, make_pair, json=json):
-            raise typer.Exit(1)
+    with hosts.interruptible() as again:
+        for name, settings in plans.items():
+            bar = _progress_bar(name, steps[name])
+            if not _run(name, settings, bar, again, output, make_pair, json=json):
+                raise typer.Exit(1)
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:
@@ -138,7 +139,14 @@ def _whole(text: str | None, name: str) -> tuple[int, ...] | None:
 
 
 def _run(
-    name: str, settings: Any, bar: Progress, output: Path, make_pair: Any, *, json: bool
+    name: str,
+    settings: Any,
+    bar: Progress,
+    again: Callable[[], None],
+    output: Path,
+    make_pair: Any,
+    *,
+    json: bool,
 ) -> bool:
     """Run, write, plot and show one; False when it was interrupted."""
     from carom.lab import kinds, results
@@ -147,6 +155,7 @@ def _run(
     with bar:
 
         def progress(what: str, index: int) -> None:
+            again()
             said = f"{name} {index + 1}/{settings.repetitions} {what}"
             bar.update(bar.task_ids[0], advance=1, description=said)
 

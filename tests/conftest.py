@@ -25,7 +25,16 @@ PRIVILEGED = ("prog", "netns")
 
 EXPERIMENTS = tuple(
     f"test_{name}.py"
-    for name in ("client", "contests", "filter_experiments", "load", "ports", "ssh", "sweeps")
+    for name in (
+        "client",
+        "contests",
+        "filter_experiments",
+        "interrupted",
+        "load",
+        "ports",
+        "ssh",
+        "sweeps",
+    )
 )
 """Tests between namespaces that measure as the lab does."""
 
