@@ -46,8 +46,8 @@ class Namespace(Resource):
         claims = _claims()
         claims.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._claim = open(claims / self.name, "w")  # noqa: SIM115  # open for as long as it is claimed
-        fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             pyroute2.netns.create(self.name)
             self.call(self._prepare)
         except OSError as error:
@@ -56,6 +56,9 @@ class Namespace(Resource):
                 f"cannot make the network namespace {self.name}: {error}",
                 hint="does this kernel have network namespaces (CONFIG_NET_NS)?",
             ) from error
+        except BaseException:  # Ctrl-C
+            self.close()
+            raise
 
     @staticmethod
     def _prepare() -> None:
