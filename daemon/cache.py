@@ -300,9 +300,14 @@ class Cache:
         return dropped
 
     def flush(self) -> int:
-        """Void everything at once; then remove it. Returns how many entries were removed."""
+        """Void everything at once; then remove it. Returns how many entries were removed.
+
+        Those that a sweep took which was under way are among them.
+        """
+        before = self._fastpath.removed
         self._fastpath.bump(self._generation_cell)
-        return self.sweep()
+        self.sweep()
+        return self._fastpath.removed - before
 
     def _remove_reply(self, body: int) -> None:
         for table in self._replies:
@@ -312,8 +317,14 @@ class Cache:
     def sweep(self) -> int:
         """Remove entries that can no longer hit, so that a full cache has room again.
 
-        One that was refilled in between is removed with them: that costs a miss.
+        One that was refilled in between is removed with them: that costs a miss. Returns how many.
         """
+        with self._fastpath.sweeping:
+            removed = self._sweep()
+            self._fastpath.removed += removed
+        return removed
+
+    def _sweep(self) -> int:
         now, versions, room = self._clock.now(), self._versions, self._fastpath.room
         before = room[0] if room else 0
         removed, live, referenced = 0, 0, set[tuple[int, _Table | None]]()

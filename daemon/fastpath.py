@@ -8,6 +8,7 @@ import ipaddress
 import itertools
 import secrets
 import struct
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -182,7 +183,7 @@ class FastPath(Resource):
     Versions are read there, but only `bump` adds to them. `seen` and `room` (include/admission.h)
     are such cells too, with `admit` second, and else None. The caches of its services share
     `stamps`, of which no two fills have the same, and `orphans`: a full class of replies is to be
-    swept.
+    swept. One sweeps at a time (`sweeping`); `removed` entries is what all sweeps took.
     """
 
     def __init__(
@@ -263,6 +264,8 @@ class FastPath(Resource):
         self._watching = False
         self.stamps = itertools.count(time.time_ns())
         self.orphans = False
+        self.sweeping = threading.Lock()
+        self.removed = 0
         self._places: dict[bytes, bytes] = {}
         self._ports: dict[int, int] = {}
         self._own_addresses: dict[bytes, bytes] = {}

@@ -8,6 +8,7 @@ small MTU here; where a driver has no room is seen between namespaces only.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -255,6 +256,26 @@ class TestMiss:
         host.fill(QUESTION, ANSWER)
         assert host.cache.flush() == 1
         assert asks(host, QUESTION) == missed(Verdict.MISS, QUESTION)
+
+    def test_flushed_while_others_sweep(self, host: Host) -> None:
+        """The sweeper's thread may be at it: what it takes was flushed as well."""
+        ended = threading.Event()
+
+        def sweep() -> None:
+            while not ended.is_set():
+                host.cache.sweep()
+
+        sweeper = threading.Thread(target=sweep)
+        sweeper.start()
+        try:
+            for _ in range(40):
+                for n in range(20):
+                    host.fill(b"%02d" % n, ANSWER)
+                assert host.cache.flush() == 20
+                assert host.cache.count() == 0
+        finally:
+            ended.set()
+            sweeper.join()
 
 
 def torn(value: bytes, **changes: object) -> bytes:
