@@ -173,7 +173,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
         signal.default_int_handler(number, frame)
 
     def dropped(what: sys.UnraisableHookArgs) -> None:
-        if not isinstance(what.exc_value, KeyboardInterrupt):
+        if not came.is_set():  # what it came upon half-made cannot always be unmade
             sys.__unraisablehook__(what)
 
     def again() -> None:
@@ -186,7 +186,8 @@ def interruptible() -> Iterator[Callable[[], None]]:
     try:
         yield again
     finally:
-        sys.unraisablehook = sys.__unraisablehook__
+        if not came.is_set():
+            sys.unraisablehook = sys.__unraisablehook__
         for one, handler in saved.items():
             signal.signal(one, handler)
 

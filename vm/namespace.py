@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,7 +49,8 @@ class Namespace(Resource):
         self._claim = open(claims / self.name, "w")  # noqa: SIM115  # open for as long as it is claimed
         try:
             fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            pyroute2.netns.create(self.name)
+            with ThreadPoolExecutor(1) as maker:  # no signal interrupts it half-way
+                maker.submit(pyroute2.netns.create, self.name).result()
             self.call(self._prepare)
         except OSError as error:
             self.close()
