@@ -148,7 +148,8 @@ def _listening(port: int) -> list[_Socket]:
     namespace's replies from another's, those of every one of this host.
     """
     found = _everywhere(port)
-    own = [one for one in found if _namespace(one.neighbour) == _namespace(Path("/proc/self"))]
+    ours = _namespace(Path("/proc/self"))
+    own = [one for one in found if _namespace(one.neighbour) == ours]
     return own if own and libbpf.cgroup_skb_has_netns_cookie() else found
 
 

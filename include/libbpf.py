@@ -223,6 +223,7 @@ def update_link(link_fd: int, program_fd: int) -> None:
     _check(library().bpf_link_update(link_fd, program_fd, None))
 
 
+@functools.cache  # the kernel is asked by loading a program
 def cgroup_skb_has_netns_cookie() -> bool:
     """Whether this kernel's cgroup_skb programs can tell network namespaces apart."""
     result: int = library().libbpf_probe_bpf_helper(_CGROUP_SKB_TYPE, _GET_NETNS_COOKIE, None)

@@ -37,7 +37,7 @@ def sentences(contest: Contest, bars: Sequence[Bar]) -> list[str]:
 def about(contest: Contest) -> str:
     """What a reader has to know to read the tables."""
     return (
-        f"{words.repetitions(len({one.index for one in contest.measurements}))} "
+        f"{words.repetitions(contest.measurements)} "
         f"{words.place(contest.environment, contest.client_environment)}"
     )
 

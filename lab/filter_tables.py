@@ -167,7 +167,7 @@ def about(results: FilterResults) -> str:
         else "invalid packets of 259 bytes and valid ones of 15, as published"
     )
     return (
-        f"{words.repetitions(len({one.index for one in results.runs}))} Differences are paired as "
+        f"{words.repetitions(results.runs)} Differences are paired as "
         f"ratios are. Behaviour {settings.get('behaviour')}, filter {settings.get('filter')}, "
         f"{lengths}. A loaded server that loses packets has less to do: read times beside the "
         "loss. The machine's CPU time has the client's sending in it, and other programs. "

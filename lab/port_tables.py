@@ -108,7 +108,7 @@ def about(results: Results) -> str:
     """What a reader has to know to read the tables."""
     but = ", but for one process alone" if results.experiment == "demux" else ""
     return (
-        f"{words.repetitions(len({one.index for one in results.repetitions}))} "
+        f"{words.repetitions(results.repetitions)} "
         f"Each measurement took {results.settings['seconds']:g} s. "
         f"Four closed-loop clients at once{but}; "
         "each host on a CPU of its own; every reply's bytes and every count checked. "

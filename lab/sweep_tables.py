@@ -77,7 +77,7 @@ def about(results: Results) -> str:
     """What a reader has to know to read the tables."""
     sweep = Sweep(results)
     said = [
-        words.repetitions(len({one.index for one in results.repetitions})),
+        words.repetitions(results.repetitions),
         f"Each measurement took {results.settings['seconds']:g} s.",
     ]
     if any(row.wait == "blocking" for row in sweep.rows):

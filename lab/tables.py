@@ -60,7 +60,7 @@ def sheets(results: Results, *, wide: bool = True) -> list[Sheet]:
 def notes(results: Results, width: int = 100) -> list[str]:
     """What a reader has to know to read the tables."""
     said = [
-        words.repetitions(len({one.index for one in results.repetitions})),
+        words.repetitions(results.repetitions),
         "± is the p50's interval.",
         "Speedups are of p50; between 0 and 100 % hits, where p50 is one or the other, of means.",
         "Published speedups are of means, on other machines.",

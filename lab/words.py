@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 from carom.lab.model import Cell, Environment, Task, Wait
@@ -137,8 +137,9 @@ def plain(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
 
 
-def repetitions(count: int) -> str:
-    """How often all was measured, and what its intervals are."""
+def repetitions(every: Iterable[Any]) -> str:
+    """How often all was measured, by the indices of what was, and what its intervals are."""
+    count = len({one.index for one in every})
     if count == 1:
         return "One repetition: no intervals."
     paired = "Student's t; ratios paired by repetition"

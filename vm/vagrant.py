@@ -27,7 +27,10 @@ NO_NATIVE_XDP = (
 )
 _SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
 _KVM = Path("/dev/kvm")
-_PACKAGES = "vagrant vagrant-libvirt libvirt-daemon-system qemu-system-x86 (Ubuntu: see docs/vm.md)"
+_INSTALL = (
+    "apt install vagrant vagrant-libvirt libvirt-daemon-system qemu-system-x86; "
+    "on Ubuntu see docs/vm.md"
+)
 _HERE = Path(__file__).resolve().parent
 _LOOK = """
 uname -r
@@ -73,7 +76,7 @@ def folder() -> Path:
 def check(provider: str, *, emulated: bool = False) -> None:
     """See that what brings the machines up is installed. Raises HostError that says what is not."""
     if not shutil.which("vagrant"):
-        raise HostError("vagrant is not installed", hint=f"apt install {_PACKAGES}")
+        raise HostError("vagrant is not installed", hint=_INSTALL)
     if provider == "virtualbox":
         if not shutil.which("VBoxManage"):
             raise HostError("VirtualBox is not installed", hint="or use --provider libvirt")
@@ -178,7 +181,7 @@ def _vagrant(*argv: str) -> str:
 
 
 def _not_installed(error: FileNotFoundError) -> HostError:
-    return HostError(f"{error.filename} is not installed", hint=f"apt install {_PACKAGES}")
+    return HostError(f"{error.filename} is not installed", hint=_INSTALL)
 
 
 def parse_config(text: str) -> dict[str, dict[str, str]]:
