@@ -3,24 +3,48 @@
 #ifndef CAROM_ABI_H
 #define CAROM_ABI_H
 
+/*
+ * What is inlined has no debug information: it would take clang a fifth of its time. (Without this,
+ * the verifier's log names the C line of each instruction.)
+ */
+#undef __always_inline
+#define __always_inline inline __attribute__((always_inline, nodebug))
+
 #define KEY_MAX 260         /* bytes of a key */
 #define KEY_SHORT 60        /* bytes of a key in the class that is cheap to hash */
 #define RAW_MAX 256         /* bytes of a request whose whole payload is the key */
 #define REPLY_MAX 1472      /* bytes of a reply: what an MTU of 1500 takes after IPv4 and UDP */
+#define REPLY_SAFE 1232     /* bytes of a reply that every path of IPv6 takes: 1280 less 40 and 8 */
 #define REPLY_MEDIUM 512    /* bytes of a reply in the class below that */
 #define REPLY_SHORT 64      /* bytes of a reply that lies in its entry */
 #define SLOTS 65536         /* cells of `versions` that keys hash to */
 #define SERVICES_MAX 256    /* services; each has one more cell of `versions`, its generation */
-#define ENDPOINTS_MAX 4096  /* addresses and ports of services, over all interfaces */
+#define VIEWS_MAX 256       /* addresses that a service's server is bound to: each answers for itself */
+#define ENDPOINTS_MAX 4096  /* addresses and ports of services, where no more are asked for */
+#ifndef ENDPOINT_ROOM
+#define ENDPOINT_ROOM ENDPOINTS_MAX
+#endif
 #define TTL_FLOOR 32        /* a request with a smaller TTL passes, so that every loop ends */
 #define SOURCE_PORT_MIN 1024 /* requests from a port below this are never answered */
 #define FRAME_MIN 60        /* the shortest Ethernet frame without its FCS */
-#define PENDING_MAX 65536   /* requests on their way through servers */
-#define PENDING_SECONDS 10  /* a reply comes that soon, or its token is not used again */
+#define FLIGHTS 16384       /* cells of requests on their way through servers */
+#define FLIGHT_SECONDS 60   /* half of it after its request, no reply comes any more */
+#define FLIGHT_WRITES 8     /* cells of `versions` that the writes of one flight void, one by one */
+#define CUT_SECONDS 3600    /* a store whose data did not come may be completed by anybody */
+#define UNREAD_SECONDS 10   /* what nobody can read voids a service once in so long */
+#define VOIDERS_MAX 1024    /* prefixes that are counted which send what may void a service */
+#define DOUBTS_MAX 10       /* of a prefix: payloads in UNREAD_SECONDS that void a service at once though
+			     * nobody knows where their messages begin */
+#define DOORS_MAX 4096      /* addresses and ports that servers are bound to */
+#define SOCKETS_MAX 65536   /* sockets that userspace has found to be a server's */
 #define HOLD_MS 500         /* after a write that asks for no acknowledgement nothing is filled */
 #define STREAM_CELLS 16     /* writes of a TCP connection that may be without acknowledgement */
 #define STREAM_LINE_MAX 256 /* bytes of an unfinished line that are kept for its rest */
-#define STREAMS_MAX 16384   /* TCP connections that are followed at once */
+#define BUDGET_CELLS 65536  /* of prefixes' budgets, and of clients' echoes */
+#define WAYS_MAX 4096       /* routes, each by one interface, to sources that are allowed */
+#define NEIGHBOURS_MAX 16384 /* such sources on the interfaces' own links */
+#define GATEWAYS_MAX 4      /* gateways of one route */
+#define COOKIE_SECRETS 4    /* of a name server that are in use at once */
 #define HANDED_OVER 0x6d6f7263 /* packet metadata: XDP leaves this hit to TC ingress */
 
 /* What was decided on a packet, and why. Each has one per-CPU counter. */
@@ -55,7 +79,13 @@ enum verdict {
 	PASS_WRITE = 27,     /* a write: what it changes is void */
 	PASS_ALLOW = 28,     /* a source that the allow-list does not name */
 	PASS_RATE = 29,      /* a hit beyond the bytes a second that its source or its service may have */
-	VERDICTS = 30,
+	PASS_MTU = 30,       /* a hit whose reply is longer than the way back is known to take */
+	PASS_NEIGHBOUR = 31, /* allowed, but not from the MAC that a reply to it would be sent to */
+	PASS_RESPONSES = 32, /* a hit beyond the responses a second that its source's prefix may have */
+	SLIP = 33,           /* the same, answered with an empty truncated reply: ask over TCP */
+	DROP_LOOP = 34,      /* one of many replies that only echo each other: here a loop ends */
+	PASS_COOKIE = 35,    /* a hit, but its request has a cookie that is the server's to judge */
+	VERDICTS = 36,
 };
 
 /* Where a verdict is given: each has its own counters. */
@@ -96,7 +126,8 @@ struct endpoint {
 
 /* The service there, and the facts of the interface that an answer needs. */
 struct service {
-	u32 id;          /* below SERVICES_MAX; part of every key; generation: versions[SLOTS + id] */
+	u16 id;          /* below SERVICES_MAX; part of every key; generation: versions[SLOTS + id] */
+	u16 view;        /* below VIEWS_MAX; part of every key too */
 	u8 fast;         /* enum fast */
 	u8 protocol;     /* enum protocol */
 	u8 skb_mode;     /* 1 where XDP is generic: half-made checksums stay half-made */
@@ -105,45 +136,63 @@ struct service {
 	u16 mtu;         /* bytes of an IP packet */
 	u32 multiple;    /* the longest reply, in payloads of its request; 0: any */
 	u32 allow_list;  /* 1: only sources in `allowed` are answered */
-	u32 learn;       /* 1: misses leave a token, with which the server's reply fills */
+	u32 learn;       /* 1: writes are watched at the socket's edge, and replies learned there */
+	u32 link;        /* ifindex of what has the address: the interface, or a VLAN's on top of it */
 	u64 prefix_rate; /* bytes of replies a second to one source prefix; 0: any */
 	u64 total_rate;  /* the same to all sources */
+	u16 max_reply;   /* bytes of the longest reply */
+	u16 unasked;     /* bytes of the longest reply for which the route is not asked for its MTU */
+	u32 echoes;      /* of so many replies to a client that may loop one is left out; 0: none */
+	u32 responses;   /* replies a second to one source prefix (dns); 0: any */
+	u32 slip;        /* of the rest every so manieth is answered, with TC; 0: none */
 };
 
-/* A service as it is known at the socket's edge, by its port: addresses may be translated there. */
+/* A service as the socket's edge has it, by its id. */
 struct watch {
-	u32 service;   /* its id */
 	u32 protocol;  /* enum protocol */
 	u32 ttl;       /* seconds that a learned reply lives at most */
-	u32 zero;
-	u64 netns;     /* only this network namespace's replies are learned, by its cookie; 0: any */
+	u32 uid;       /* whose new sockets at its doors are taken for the server's, until looked at */
+	u16 ends;      /* enum ends */
+	u16 alone;     /* 1: one process has all that is stored, so what is written is what is read */
 };
 
-/* One request on its way through a server: of this client, this service, with its own id. */
-struct asked {
-	struct address client;
-	u64 key_hash;  /* of the key that it reads; 0 for a write */
-	u32 id;
-	__be16 port;
+/* What is done where a server's items may end by themselves. */
+enum ends {
+	ENDS_IGNORED = 0,  /* nothing: its protocol says when, or a reply may outlive its item */
+	ENDS_ASKED = 1,    /* a reply waits until the daemon knows how long it holds (struct waiting) */
+	ENDS_UNASKED = 2,  /* what a write may have given an end is not kept */
+};
+
+/* What a socket is to a service. */
+enum mark_kind {
+	MARK_STRANGER = 0,  /* nothing: it was looked at */
+	MARK_NEW = 1,       /* bound where the server is, and not looked at yet: its writes void */
+	MARK_DOOR = 2,      /* the server's: its writes void, its replies are not learned */
+	MARK_SERVER = 3,    /* the server's, at the service's port: its replies are learned */
+};
+
+struct mark {
 	u16 service;
+	u16 view;
+	u32 kind;  /* enum mark_kind */
 };
 
-/* What such a request left behind, until the server's reply comes down. */
-struct pending {
-	u64 token;        /* versions[slot] when the first was taken */
-	u64 generation;
-	u64 since;        /* jiffies */
-	u32 slot;         /* SLOTS + service for a write that may have changed anything */
-	u32 outstanding;  /* requests without a reply: they share the oldest token */
+/* What a server is bound to; the address is zero for all. */
+struct door {
+	struct address address;
+	u64 netns;    /* cookie of its network namespace */
+	u16 port;
+	u16 stream;   /* 1 for TCP */
+	u32 zero;
 };
 
 /*
- * A TCP connection to a service, from its first byte on: how far its commands were read, and which
- * cells its last writes void. Of the counts only the last 32 bits are kept.
+ * A TCP connection to a service: how far its commands were read, and which cells its last writes
+ * void. Of the counts only the last 32 bits are kept.
  */
 struct stream {
 	u32 inside;    /* programs that read a segment of it: one, or it is lost */
-	u32 next;      /* sequence number of the client's next byte */
+	u32 next;      /* sequence number of the first byte that was not read */
 	u32 skip;      /* bytes of a value still to come, its line's end with them */
 	u16 held;      /* bytes in `line` */
 	u8 lost;       /* not understood: it may write anything from here on */
@@ -151,9 +200,22 @@ struct stream {
 	u32 asked;     /* writes that are to be acknowledged */
 	u32 answered;  /* how many of them are, by what the server sent */
 	u32 writes;    /* of all kinds; the cells of the last are in `cells` */
+	u32 acked;     /* payloads that begin with an acknowledgement; no more than `asked` */
+	u32 lines;     /* commands */
+	u32 settled;   /* of the first so many each has its whole reply */
+	u32 doubts;    /* lines that the server has to refuse, or they were writes */
+	u32 doubt;     /* jiffies of the last of them */
+	u32 doubted;   /* its number among `lines` */
+	u32 quiets;    /* a bit for each of the last writes, 1 where none is asked for; bit 0 the last */
 	u32 cells[STREAM_CELLS];
+	u32 times[STREAM_CELLS];  /* jiffies when they were written */
 	u8 dialect;    /* of its protocol's own, 0 until something was read */
-	u8 zero[3];
+	u8 begun;      /* `next` is known */
+	u8 adrift;     /* the server may be in the middle of a reply: none ends a doubt any more */
+	u8 zero;
+	u32 anew;      /* jiffies when it began anew, having been lost */
+	u32 borne;     /* the same, once that is borne out */
+	u32 all;       /* jiffies when all was written, if that is no longer in `cells`; or 0 */
 	u8 line[STREAM_LINE_MAX];
 };
 
@@ -166,13 +228,42 @@ enum event {
 	WRITE_SEEN = 4,     /* a write: its key is void */
 	WRITE_ALL_SEEN = 5, /* a write that may have changed anything: the service's generation rose */
 	WRITE_DONE = 6,     /* the acknowledgement of a write: void once more */
-	STREAM_LOST = 7,    /* bytes of a TCP connection that may write anything: the same as above */
+	STREAM_LOST = 7,    /* what passed on a TCP connection that is not understood: the same as above */
 	EDGE_BUSY = 8,      /* a program came upon another one's scratch memory, and took the safe way */
 	NOT_ADMITTED = 9,   /* a reply to a key that was not missed before, where the cache is full */
-	EVENTS = 10,
+	HELD = 10,          /* a reply that is not kept for the sake of a write without acknowledgement */
+	UNEXPLAINED = 11,   /* an acknowledgement that no write waits for: the service is void */
+	FELL_OUT = 12,      /* a write's key that has no place to wait in any more: void and held */
+	REFUSED = 13,       /* a reply that says that nothing was written */
+	CUT = 14,           /* a store over UDP whose data did not come with it */
+	UNREAD = 15,        /* what could not be read came again within UNREAD_SECONDS */
+	WRONG_SUM = 16,     /* a datagram with a wrong checksum: no token, and nothing void */
+	STRANGER = 17,      /* a packet of a socket that is not the server's, at its port */
+	BOUND = 18,         /* a socket was bound where the server is, or by one of its processes */
+	RELEASED = 19,      /* a socket of the server's is gone: the service is void */
+	NOT_ASKED = 20,     /* a reply that had to wait, and the daemon has not taken up those before */
+	ENDING = 21,        /* a reply that is not kept: its item may end, and nobody is asked when */
+	EVENTS = 22,
 };
 
-/* Whose replies are counted together: a service's to an IPv4 /24 or an IPv6 /64; or all of them. */
+/* What a name server's cookies are made by, and whether it gives any: the daemon's to say. */
+struct cookies {
+	u64 epoch;   /* counts the server's starts, from 1 */
+	u64 none;    /* the epoch in which it was asked with a cookie and gave none */
+	u32 count;   /* of secrets; what is behind them is random, so that nobody knows it */
+	u32 version; /* counts the changes of secrets, from 1 */
+	u64 secrets[2 * COOKIE_SECRETS];  /* as their bytes stand in memory */
+};
+
+/* What was seen of its cookies as its replies left. */
+struct cookie_sight {
+	u64 epoch;  /* the last in which a reply carried one */
+	u64 given;  /* replies that carried one */
+	u64 right;  /* those whose cookie was made by one of the secrets */
+	u64 wrong;  /* the version of the secrets that did not make the last, or 0 */
+};
+
+/* Who is counted together: a service's clients of one IPv4 /24 or IPv6 /64; or all of them. */
 struct payer {
 	__be32 words[2];  /* of the source: IPv6's first half, or 0 and three bytes of IPv4 */
 	u16 service;
@@ -190,11 +281,43 @@ struct prefix {
 	struct address address;
 };
 
+struct station {
+	u8 mac[6];
+	u8 zero[2];
+};
+
+/* Sources by where their replies would leave. */
+struct way_prefix {
+	u32 length;  /* bits, those of `link` among them */
+	u32 link;    /* ifindex */
+	struct address address;
+};
+
+/* How a reply would go there: to a neighbour of that address itself, or through a gateway. */
+struct way {
+	u32 direct;  /* 1: the neighbour's MAC is in `neighbours` */
+	u32 count;   /* gateways in `via` */
+	struct station via[GATEWAYS_MAX];
+};
+
+struct neighbour {
+	struct address address;
+	u32 link;  /* ifindex */
+};
+
 /* The zero bytes after `length` are part of the key: always cleared first. */
 struct key {
-	u16 service;
+	u16 service;  /* view << 8 | id */
 	u16 length;
 	u8 bytes[KEY_MAX];
+};
+
+/* A reply that is stored as expired, for the daemon to ask how long it holds. */
+struct waiting {
+	struct key key;
+	u32 cell;      /* of `versions`, which voids it */
+	u32 zero;
+	u64 item;      /* what it is in `lasting` */
 };
 
 struct short_key {
@@ -208,14 +331,14 @@ struct meta {
 	u64 head;        /* unique to this fill */
 	u64 expires;     /* jiffies */
 	u64 filled;      /* jiffies */
-	u64 token;       /* versions[slot] when the miss was taken */
-	u64 generation;  /* versions[SLOTS + service] when the miss was taken */
+	u64 token;       /* the voids when the miss was taken */
 	u64 body;        /* the reply's key in its class's map, if it is longer than REPLY_SHORT */
 	u32 slot;        /* the cell of `versions` that the key hashes to */
 	u16 length;      /* of the reply */
 	u16 stored;      /* the same, and what the protocol keeps behind it */
 	u16 sum;         /* one's-complement sum of the reply, folded, in memory order */
-	u16 zero[3];
+	u16 loops;       /* 1: the reply is itself a request that is known here */
+	u16 zero[2];
 };
 
 /*

@@ -16,21 +16,35 @@ KEY_MAX = 260
 KEY_SHORT = 60
 RAW_MAX = 256
 REPLY_MAX = 1472
+REPLY_SAFE = 1232
+"""Bytes of a reply that every path of IPv6 takes: an MTU of 1280 less 40 and 8."""
 REPLY_MEDIUM = 512
 REPLY_SHORT = 64
 SLOTS = 65536
 SERVICES_MAX = 256
 ENDPOINTS_MAX = 4096
+VIEWS_MAX = 256
 TTL_FLOOR = 32
 SOURCE_PORT_MIN = 1024
 FRAME_MIN = 60
+BUDGET_CELLS = 65536
+WAYS_MAX = 4096
+NEIGHBOURS_MAX = 16384
+GATEWAYS_MAX = 4
+COOKIE_SECRETS = 4
 HANDED_OVER = 0x6D6F7263
-PENDING_MAX = 65536
-PENDING_SECONDS = 10
+FLIGHTS = 16384
+FLIGHT_SECONDS = 60
+FLIGHT_WRITES = 8
+CUT_SECONDS = 3600
+UNREAD_SECONDS = 10
+VOIDERS_MAX = 1024
+DOUBTS_MAX = 10
+DOORS_MAX = 4096
+SOCKETS_MAX = 65536
 HOLD_MS = 500
 STREAM_CELLS = 16
 STREAM_LINE_MAX = 256
-STREAMS_MAX = 16384
 SEEN_PER_ENTRY = 8
 """Cells of `seen` for each entry that a length class has room for."""
 
@@ -67,6 +81,12 @@ class Verdict(IntEnum):
     PASS_WRITE = 27
     PASS_ALLOW = 28
     PASS_RATE = 29
+    PASS_MTU = 30
+    PASS_NEIGHBOUR = 31
+    PASS_RESPONSES = 32
+    SLIP = 33
+    DROP_LOOP = 34
+    PASS_COOKIE = 35
 
 
 VERDICTS = max(Verdict) + 1
@@ -80,6 +100,9 @@ MISSES = frozenset(
         Verdict.PASS_ROOM,
         Verdict.PASS_AMPLIFY,
         Verdict.PASS_RATE,
+        Verdict.PASS_MTU,
+        Verdict.PASS_RESPONSES,
+        Verdict.PASS_COOKIE,
     }
 )
 """The verdicts on requests that the cache could have answered and that went up to the server."""
@@ -122,9 +145,38 @@ class Event(IntEnum):
     STREAM_LOST = 7
     EDGE_BUSY = 8
     NOT_ADMITTED = 9
+    HELD = 10
+    UNEXPLAINED = 11
+    FELL_OUT = 12
+    REFUSED = 13
+    CUT = 14
+    UNREAD = 15
+    WRONG_SUM = 16
+    STRANGER = 17
+    BOUND = 18
+    RELEASED = 19
+    NOT_ASKED = 20
+    ENDING = 21
 
 
-_META = "QQQQQQIHHH6x"
+class Ends(IntEnum):
+    """What is done where a server's items may end by themselves. `abi.h` says what each means."""
+
+    IGNORED = 0
+    ASKED = 1
+    UNASKED = 2
+
+
+class MarkKind(IntEnum):
+    """What a socket is to a service. `abi.h` says what each means."""
+
+    STRANGER = 0
+    NEW = 1
+    DOOR = 2
+    SERVER = 3
+
+
+_META = "QQQQQIHHHH4x"
 
 SHORT_KEY = struct.Struct(f"=HH{KEY_SHORT}s")
 KEY = struct.Struct(f"=HH{KEY_MAX}s")
@@ -132,8 +184,8 @@ KEY = struct.Struct(f"=HH{KEY_MAX}s")
 
 SHORT_ENTRY = struct.Struct(f"={_META}HH{KEY_SHORT}s{REPLY_SHORT}sQ")
 LONG_ENTRY = struct.Struct(f"={_META}HH{KEY_MAX}s{REPLY_SHORT}sQ")
-"""head, expires, filled, token, generation, body, slot, length, stored, sum; the key's three;
-the reply if it is short; tail."""
+"""head, expires, filled, token, body, slot, length, stored, sum, loops; the key's three; the reply
+if it is short; tail."""
 
 ENTRY_KEY = struct.calcsize("=" + _META)
 """Where in an entry its key is."""
@@ -145,23 +197,46 @@ LONG_REPLY = struct.Struct(f"=Q{REPLY_MAX}sQ")
 ENDPOINT = struct.Struct("=16sIHH2sH")
 """Address (IPv4 as ::ffff:a.b.c.d), ifindex, outer and inner VLAN id, port in network order, 0."""
 
-SERVICE = struct.Struct("=IBBBB6sHIII4xQQ")
-"""id, fast, protocol, skb mode, second tier, MAC, MTU in bytes, multiple, allow-list, learn,
-bytes of replies a second to a prefix, to all."""
+SERVICE = struct.Struct("=HHBBBB6sHIIIIQQHHIII")
+"""id, view, fast, protocol, skb mode, second tier, MAC, MTU in bytes, multiple, allow-list, learn,
+link, bytes of replies a second to a prefix, to all, longest reply, longest without asking the
+route, echoes, responses a second, slip."""
 
-WATCH = struct.Struct("=IIIIQ")
-"""id, protocol, TTL in seconds, 0."""
+WATCH = struct.Struct("=IIIHH")
+"""Protocol, TTL in seconds, uid, ends, alone."""
 
-ASKED = struct.Struct("=16sQI2sH")
-"""Client's address, hash of the key, request id, client's port in network order, service."""
+WAITING = struct.Struct(f"=HH{KEY_MAX}sI4xQ")
+"""The key's service, length and bytes; the cell of `versions` that voids it; its item."""
 
-PENDING = struct.Struct("=QQQII")
-"""Token, generation, jiffies, slot, outstanding."""
+MARK = struct.Struct("=HHI")
+"""Service, view, kind."""
+
+DOOR = struct.Struct("=16sQHHI")
+"""Address (zero for all), cookie of the network namespace, port, 1 for TCP, 0."""
+
+PAYER = struct.Struct("=8sHH")
+"""The first half of an IPv6 address, or 0 and three bytes of IPv4; service; 1 for IPv4."""
+
+COOKIES = struct.Struct(f"=QQII{16 * COOKIE_SECRETS}s")
+"""Epoch, the epoch without cookies, how many secrets, their version, the secrets."""
+
+COOKIE_SIGHT = struct.Struct("=QQQQ")
+"""Epoch, replies with a cookie, those with one by a secret, the version that the last is not by."""
 
 PREFIX = struct.Struct("=I16s")
 """Length in bits, address."""
 
-SLOT_PRIME = 65519  # below SLOTS; 256 has the order 32,759, so a key's bytes weigh differently
+WAY_PREFIX = struct.Struct("=II16s")
+"""Length in bits, ifindex, address."""
+
+WAY = struct.Struct("=II" + GATEWAYS_MAX * "6s2x")
+"""Direct, how many gateways, their MACs."""
+
+NEIGHBOUR = struct.Struct("=16sI")
+"""Address, ifindex."""
+
+STATION = struct.Struct("=6s2x")
+"""MAC."""
 
 
 class Entry(NamedTuple):
@@ -172,26 +247,17 @@ class Entry(NamedTuple):
     """
 
     service: int
+    view: int
     key: bytes
     head: int
     expires: int
     filled: int
     token: int
-    generation: int
     body: int
     slot: int
     length: int
     stored: int
     reply: bytes
-
-
-def slot_of(key: bytes) -> int:
-    """The cell of `versions` that a key hashes to, 0 to SLOTS - 1.
-
-    The key as a little-endian number, modulo a prime: cheap in Python, where big numbers are
-    native, and 32 bits at a time in BPF. A collision costs a miss, never a wrong answer.
-    """
-    return int.from_bytes(key, "little") % SLOT_PRIME
 
 
 def sum_of(data: bytes) -> int:
@@ -206,18 +272,18 @@ def sum_of(data: bytes) -> int:
 
 def unpack_entry(packed: struct.Struct, data: bytes | memoryview) -> Entry | None:
     """Read an entry of either class; None when it was replaced while it was read."""
-    *meta, _, service, key_length, key, reply, tail = packed.unpack(data)
-    head, expires, filled, token, generation, body, slot, length, stored = meta
+    *meta, _, _, service, key_length, key, reply, tail = packed.unpack(data)
+    head, expires, filled, token, body, slot, length, stored = meta
     if head != tail:
         return None
     return Entry(
-        service=service,
+        service=service % SERVICES_MAX,
+        view=service // SERVICES_MAX,
         key=key[:key_length],
         head=head,
         expires=expires,
         filled=filled,
         token=token,
-        generation=generation,
         body=body,
         slot=slot,
         length=length,

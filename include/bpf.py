@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import mmap
 import os
 import re
 import sys
@@ -15,14 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
-from carom.include import libbpf
+from carom.include import forked, libbpf
 from carom.include.resource import Resource
 
 INCLUDE = Path(__file__).resolve().parent
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
 """Where vm/provision.sh puts headers for a kernel that has no headers package of its own."""
 
-Hook = Literal["xdp", "tc", "cgroup", "socket", "lookup"]
+Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lookup"]
 """Where a program runs."""
 
 _PROVISION = "run vm/provision.sh as root (sudo ./run setup does)"
@@ -123,8 +122,13 @@ def check_privileges() -> None:
         )
 
 
-_FLAGS = ("-fno-unroll-loops",)
-"""Unrolled loops take clang 1.7 of the 4 s that `carom front` compiles for, and save nothing."""
+_FLAGS = ("-fno-unroll-loops", "-Werror=implicit-function-declaration")
+"""Unrolled loops take clang 1.7 of the 4 s that `carom front` compiles for, and save nothing. A
+function that is not declared is one of the kernel's to BCC, which does not show the warning."""
+
+
+_STATISTICS = re.compile(r"processed \d+ insns|verification time|stack depth").match
+"""What the verifier says behind its reason."""
 
 
 class Module(Resource):
@@ -158,6 +162,11 @@ class Module(Resource):
                 self._module = self._bcc.BPF(text=text.encode(), cflags=cflags)
         except Exception as error:  # BCC raises bare Exceptions
             raise self._explained(error, said) from error
+        library, module = self._bcc.lib, self._module.module
+        self._descriptors = {
+            forked.keep(int(library.bpf_table_fd_id(module, table)))
+            for table in range(library.bpf_num_tables(module))
+        }
 
     def _explained(self, error: Exception, said: list[str]) -> BPFError:
         details = "\n".join(said)
@@ -184,21 +193,27 @@ class Module(Resource):
             "xdp": self._bcc.BPF.XDP,
             "tc": self._bcc.BPF.SCHED_CLS,
             "cgroup": self._bcc.BPF.CGROUP_SKB,
+            "bind4": libbpf.PROG_TYPE_CGROUP_SOCK,
+            "bind6": libbpf.PROG_TYPE_CGROUP_SOCK,
+            "release": libbpf.PROG_TYPE_CGROUP_SOCK,
             "socket": self._bcc.BPF.SOCKET_FILTER,
             "lookup": libbpf.PROG_TYPE_SK_LOOKUP,
         }[hook]
-        expected = libbpf.BPF_SK_LOOKUP if hook == "lookup" else -1
+        expected = libbpf.EXPECTED.get(hook, -1)
         said: list[str] = []
         try:
             with _captured() as said:
-                return int(self._module.load_func(name.encode(), kind, attach_type=expected).fd)
+                loaded = self._module.load_func(name.encode(), kind, attach_type=expected)
         except Exception as error:  # BCC raises bare Exceptions
+            last = (line for line in reversed(said) if line.strip() and not _STATISTICS(line))
             raise VerifierError(
-                f"the kernel's verifier refused {name} of {self._name}: "
-                f"{next((line for line in reversed(said) if line.strip()), error)}",
+                f"the kernel's verifier refused {name} of {self._name}: {next(last, error)}",
                 hint=f"kernel {os.uname().release}; 5.18 or newer is needed; -v shows the log",
                 details="\n".join(said),
             ) from error
+        descriptor = forked.keep(int(loaded.fd))
+        self._descriptors.add(descriptor)
+        return descriptor
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""
@@ -209,13 +224,13 @@ class Module(Resource):
 
     def cells(self, name: str, count: int) -> memoryview:
         """The u64 cells of a mmapable array: reads and writes need no system call."""
-        return memoryview(mmap.mmap(self.map(name), count * 8)).cast("Q")
+        return forked.shared(self.map(name), count * 8).cast("Q")
 
-    def ring(self, name: str, take: Callable[[bytes], None]) -> None:
-        """Have `drain` give every record of a ring buffer to `take`."""
+    def ring(self, name: str, take: Callable[[bytes], bool | None]) -> None:
+        """Have `drain` and `wait` give records of a ring buffer to `take`, until it says False."""
 
-        def called(_cpu: Any, data: int, size: int) -> None:
-            take(ctypes.string_at(data, size))
+        def called(_cpu: Any, data: int, size: int) -> int:
+            return -1 if take(ctypes.string_at(data, size)) is False else 0
 
         self._module[name.encode()].open_ring_buffer(called)
 
@@ -223,6 +238,12 @@ class Module(Resource):
         """Take what the ring buffers hold."""
         self._module.ring_buffer_consume()
 
+    def wait(self, seconds: float) -> None:
+        """As `drain`; where they hold nothing, wait for the first record, no longer than told."""
+        self._module.ring_buffer_poll(round(seconds * 1000))
+
     def close(self) -> None:
         """Free programs and maps."""
+        for descriptor in self._descriptors:
+            forked.forget(descriptor)
         self._module.cleanup()

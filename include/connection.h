@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A TCP connection in its `struct stream`: whether segments come in sequence, and the cells of its
- * last writes. What the bytes say is its protocol's affair.
+ * A TCP connection in its `struct stream`: the cells of its last writes. What the bytes say is its
+ * protocol's affair.
  *
  * One program at a time reads a connection's segments; another may see the server's payloads at the
  * same moment. It reads `cells` and `writes`, which the first writes, and alone writes `answered`;
@@ -14,7 +14,7 @@
 
 #define NO_CELL 0xffffffff
 
-/* A connection whose first byte has this number: on its SYN. */
+/* A connection of which the byte with this number is the next to be read. */
 static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 {
 	stream->next = sequence;
@@ -25,31 +25,123 @@ static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 	stream->asked = 0;
 	stream->answered = 0;
 	stream->writes = 0;
+	stream->acked = 0;
+	stream->lines = 0;
+	stream->settled = 0;
+	stream->doubts = 0;
+	stream->doubt = 0;
+	stream->doubted = 0;
+	stream->quiets = 0;
 	stream->dialect = 0;
+	stream->adrift = 0;
+	stream->anew = 0;
+	stream->borne = 0;
+	stream->all = 0;
+	stream->begun = 1;
 }
 
 /*
- * Before a segment is read: false where it, and so the stream, is lost. A segment that comes again
- * is out of sequence too: it was seen, but the first one may have been another, with a wrong
- * checksum, for at the socket's edge that is not known yet.
+ * A lost connection of which a command begins with this byte, as far as can be seen. Its former writes
+ * stay what they are. Where the server's replies begin and end is not known any more. One that has begun
+ * anew before, and seems to be between two commands, is where it was.
  */
-static __always_inline bool stream_arrive(struct stream *stream, u32 sequence, u32 length)
+static __always_inline void stream_begin_anew(struct stream *stream, u32 sequence, u32 jiffies)
 {
-	if (sequence != stream->next)
-		stream->lost = 1;
-	stream->next = sequence + length;
-	return !stream->lost;
+	if (!stream->lost && !stream->skip && !stream->held && !stream->in_line)
+		return;
+	*(volatile u32 *)&stream->anew = jiffies ? jiffies : 1;
+	stream->next = sequence;
+	stream->skip = 0;
+	stream->held = 0;
+	stream->in_line = 0;
+	stream->dialect = 0;
+	stream->acked = stream->asked + stream->doubts;
+	stream->adrift = 1;
+	stream->lost = 0;
+}
+
+/* Is it not known what the client says on it? */
+static __always_inline bool stream_is_lost(const struct stream *stream)
+{
+	return *(volatile u8 *)&stream->lost ||
+	       *(volatile u32 *)&stream->anew != *(volatile u32 *)&stream->borne;
 }
 
 /*
- * The n-th of the cells to void again when the server has sent a payload, any payload; `n` is below
- * STREAM_CELLS.
+ * May what was sent at that time, in jiffies, still be answered? As in flights.h. It may have been sent
+ * since this program read the clock.
  */
-static __always_inline u32 stream_cell(const struct stream *stream, u32 n)
+static __always_inline bool is_awaited(u32 sent, u32 jiffies)
 {
-	return n < *(volatile u32 *)&stream->writes
-		       ? *(volatile u32 *)&stream->cells[n & (STREAM_CELLS - 1)]
+	return jiffies - sent + TICKS < FLIGHT_SECONDS * TICKS / 2 + TICKS;
+}
+
+/*
+ * The server has answered as if a command had begun where one seemed to. That counts once nothing is
+ * awaited any more of what was not read.
+ */
+static __always_inline void stream_bears_out(struct stream *stream, u32 jiffies)
+{
+	u32 anew = *(volatile u32 *)&stream->anew;
+
+	if (!is_awaited(anew, jiffies))
+		*(volatile u32 *)&stream->borne = anew;
+}
+
+/*
+ * The n-th of the cells to void again when the server has sent a payload, any payload, or NO_CELL; `n`
+ * is below STREAM_CELLS.
+ */
+static __always_inline u32 stream_cell(const struct stream *stream, u32 n, u32 jiffies)
+{
+	u32 place = n & (STREAM_CELLS - 1);
+
+	return n < *(volatile u32 *)&stream->writes &&
+			       is_awaited(*(volatile u32 *)&stream->times[place], jiffies)
+		       ? *(volatile u32 *)&stream->cells[place]
 		       : NO_CELL;
+}
+
+/* Something is read: a new command, if the one before was read to its end. */
+static __always_inline void stream_begins(struct stream *stream)
+{
+	if (!stream->held && !stream->skip && !stream->in_line)
+		*(volatile u32 *)&stream->lines = stream->lines + 1;
+}
+
+/* The command that is read is a line that the server has to refuse, or it is a write. */
+static __always_inline void stream_doubts(struct stream *stream, u32 jiffies)
+{
+	*(volatile u32 *)&stream->doubted = stream->lines;
+	*(volatile u32 *)&stream->doubt = jiffies;
+	*(volatile u32 *)&stream->doubts = stream->doubts + 1;
+}
+
+/*
+ * The server has sent a whole reply: if one command alone waited, that one's. With more on their
+ * way nobody knows which are answered, and that stays so. A refused one acknowledges nothing.
+ */
+static __always_inline void stream_settles(struct stream *stream, bool refused)
+{
+	u32 asked = *(volatile u32 *)&stream->asked;  /* before the other: what comes now counts not */
+	u32 lines = *(volatile u32 *)&stream->lines;
+
+	if (stream->adrift || lines - stream->settled != 1)
+		return;
+	stream->settled = lines;
+	stream->answered = asked;
+	if (refused && *(volatile u32 *)&stream->doubted == lines)
+		stream->acked += 1;
+}
+
+/* May a payload, if it refuses nothing, acknowledge such a line, or what wrote all? */
+static __always_inline bool stream_in_doubt(const struct stream *stream, u32 jiffies)
+{
+	u32 all = *(volatile u32 *)&stream->all;
+
+	return (all && is_awaited(all, jiffies)) ||
+	       ((s32)(*(volatile u32 *)&stream->doubted - stream->settled) > 0 &&
+		is_awaited(*(volatile u32 *)&stream->doubt, jiffies));
 }
 
 /*
@@ -62,28 +154,52 @@ static __always_inline u32 stream_displaces(const struct stream *stream)
 					     : stream->cells[stream->writes & (STREAM_CELLS - 1)];
 }
 
-static __always_inline void stream_wrote(struct stream *stream, u32 cell, bool quiet)
+static __always_inline void stream_wrote(struct stream *stream, u32 cell, bool quiet, u32 jiffies)
 {
 	u32 writes = stream->writes;
 
+	*(volatile u32 *)&stream->times[writes & (STREAM_CELLS - 1)] = jiffies;
 	*(volatile u32 *)&stream->cells[writes & (STREAM_CELLS - 1)] = cell;
+	stream->quiets = stream->quiets << 1 | quiet;
 	*(volatile u32 *)&stream->writes = writes + 1 ? writes + 1 : STREAM_CELLS;
 	if (!quiet)
 		stream->asked += 1;
 }
 
-/* Writes that may be without an acknowledgement: beyond STREAM_CELLS, some are forgotten. */
-static __always_inline u32 stream_unanswered(const struct stream *stream)
+/*
+ * May the write that the next one displaces be without its acknowledgement? Those that are come last, and
+ * of the STREAM_CELLS some ask for none.
+ */
+static __always_inline bool stream_waits(const struct stream *stream)
 {
-	return *(volatile u32 *)&stream->asked - *(volatile u32 *)&stream->answered;
+	u32 unanswered = *(volatile u32 *)&stream->asked - *(volatile u32 *)&stream->answered;
+	u32 quiet = stream->quiets & 0xffff;
+
+	quiet -= quiet >> 1 & 0x5555;
+	quiet = (quiet & 0x3333) + (quiet >> 2 & 0x3333);
+	quiet = (quiet + (quiet >> 4)) & 0x0f0f;
+	return unanswered + ((quiet + (quiet >> 8)) & 0x1f) >= STREAM_CELLS;
 }
 
-/* The server has sent at most so many acknowledgements. */
-static __always_inline void stream_answered(struct stream *stream, u32 replies)
+/* Does it ask for none? */
+static __always_inline bool stream_displaces_quiet(const struct stream *stream)
 {
-	u32 unanswered = stream_unanswered(stream);
+	return stream->quiets >> (STREAM_CELLS - 1) & 1;
+}
 
-	stream->answered += replies < unanswered ? replies : unanswered;
+/*
+ * The server has sent a payload that begins with an acknowledgement. False where there are more of
+ * them than writes were seen: some came by a way that is not watched.
+ */
+static __always_inline bool stream_acknowledges(struct stream *stream)
+{
+	u32 asked = *(volatile u32 *)&stream->asked + *(volatile u32 *)&stream->doubts;
+
+	stream->acked += 1;
+	if ((s32)(stream->acked - asked) <= 0)
+		return true;
+	stream->acked = asked;
+	return false;
 }
 
 #endif

@@ -7,15 +7,19 @@
 #define CAROM_FASTPATH_H
 
 #include "abi.h"
+#include "bill.h"
 #include "bounded.h"
-#include "budget.h"
 #include "checksum.h"
+#include "cookies.h"
+#include "copy.h"
 #include "hook.h"
+#include "loop.h"
 #include "maps.h"
 #include "parse.h"
 #include "protocols.h"
 #include "raw.h"
 #include "reply.h"
+#include "route.h"
 #include "token.h"
 
 static __always_inline void count(enum hook hook, enum verdict verdict)
@@ -57,8 +61,8 @@ static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply
 		if (!medium)
 			return false;
 		tail = *(volatile u64 *)&medium->tail;
-		if (bpf_probe_read_kernel(&scratch->reply_head,
-					  sizeof(u64) + bounded(size, REPLY_MEDIUM), medium) ||
+		if (copy_kernel(&scratch->reply_head,
+				sizeof(u64) + bounded(size, REPLY_MEDIUM), medium) ||
 		    medium_replies.lookup(&scratch->meta.body) != medium)
 			return false;
 		head = *(volatile u64 *)&medium->head;
@@ -68,8 +72,8 @@ static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply
 		if (!longer)
 			return false;
 		tail = *(volatile u64 *)&longer->tail;
-		if (bpf_probe_read_kernel(&scratch->reply_head,
-					  sizeof(u64) + bounded(size, REPLY_ROOM), longer) ||
+		if (copy_kernel(&scratch->reply_head,
+				sizeof(u64) + bounded(size, REPLY_ROOM), longer) ||
 		    long_replies.lookup(&scratch->meta.body) != longer)
 			return false;
 		head = *(volatile u64 *)&longer->head;
@@ -109,7 +113,7 @@ static __always_inline enum verdict copy_short(struct scratch *scratch)
 	if (!entry)
 		return MISS;
 	tail = *(volatile u64 *)&entry->tail;
-	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	if (copy_kernel(copy, sizeof(*copy), entry) ||
 	    short_entries.lookup((struct short_key *)&scratch->key) != entry ||
 	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
 	    copy->tail != tail ||
@@ -128,7 +132,7 @@ static __always_inline enum verdict copy_long(struct scratch *scratch)
 	if (!entry)
 		return MISS;
 	tail = *(volatile u64 *)&entry->tail;
-	if (bpf_probe_read_kernel(copy, sizeof(*copy), entry) ||
+	if (copy_kernel(copy, sizeof(*copy), entry) ||
 	    long_entries.lookup(&scratch->key) != entry ||
 	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
 	    copy->tail != tail ||
@@ -139,7 +143,8 @@ static __always_inline enum verdict copy_long(struct scratch *scratch)
 }
 
 /* Versions decide here, at the read, and nowhere else (docs/consistency.md). */
-static __always_inline enum verdict look_up(struct scratch *scratch)
+static __always_inline enum verdict look_up(const struct service *service,
+					    struct scratch *scratch)
 {
 	struct meta *meta = &scratch->meta;
 	enum verdict verdict;
@@ -147,8 +152,8 @@ static __always_inline enum verdict look_up(struct scratch *scratch)
 	verdict = scratch->key.length <= KEY_SHORT ? copy_short(scratch) : copy_long(scratch);
 	if (verdict != HIT)
 		return verdict;
-	if (meta->token != version(meta->slot) ||
-	    meta->generation != version(SLOTS + scratch->key.service))
+	if (meta->token < version(meta->slot) ||
+	    meta->token < version(SLOTS + service->id))
 		return MISS_VOID;
 	if (now() >= meta->expires)
 		return MISS_EXPIRED;
@@ -170,45 +175,27 @@ static __always_inline enum verdict check_source(const struct request *request,
 	if (!service->allow_list)
 		return UNDECIDED;
 	prefix = allowed.lookup(&source);
-	return prefix && *prefix ? UNDECIDED : PASS_ALLOW;
+	if (!prefix || !*prefix)
+		return PASS_ALLOW;
+	return from_its_neighbour(request, service) ? UNDECIDED : PASS_NEIGHBOUR;
 }
 
-/* Count a reply's bytes in this second; false beyond the rate. */
-static __always_inline bool spend(struct payer *payer, u64 rate, u32 bytes)
+/* Whether a reply of so many bytes gets to the client in one piece, as far as this host can know. */
+static __always_inline enum verdict check_length(const struct packet *packet,
+						 const struct request *request,
+						 const struct service *service,
+						 struct scratch *scratch, u32 length)
 {
-	struct budget *budget, fresh = {};
-	u64 second = now() / TICKS;
+	u32 bytes = headers_length(request) - request->network + length;
 
-	if (!rate)
-		return true;
-	budget = budgets.lookup(payer);
-	if (!budget) {
-		fresh.second = second;
-		fresh.spent = bytes;
-		budgets.update(payer, &fresh);
-		return bytes <= rate;
-	}
-	return within(budget, rate, bytes);
-}
-
-static __always_inline bool within_rates(const struct request *request,
-					 const struct service *service, u32 bytes)
-{
-	struct address source = source_of(request);
-	struct payer payer = { { source.words[0], source.words[1] }, service->id, 0 };
-
-	if (!service->prefix_rate && !service->total_rate)
-		return true;
-	if (!request->ipv6) {
-		payer.words[1] = source.words[3] & htonl(0xffffff00);
-		payer.ipv4 = 1;
-	}
-	if (!spend(&payer, service->prefix_rate, bytes))
-		return false;
-	payer.words[0] = 0;
-	payer.words[1] = 0;
-	payer.ipv4 = 2;
-	return spend(&payer, service->total_rate, bytes);
+	if (bytes > service->mtu)
+		return PASS_ROOM;
+	if (length > service->max_reply)
+		return PASS_MTU;
+	if (length > service->unasked &&
+	    !route_takes(packet, request, service, &scratch->route, bytes))
+		return PASS_MTU;
+	return UNDECIDED;
 }
 
 static __always_inline enum sum request_sum(const struct packet *packet,
@@ -245,8 +232,6 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 	u32 length = scratch->meta.length;
 	u32 body = headers + length < FRAME_MIN ? FRAME_MIN - headers : length;
 
-	if (headers - request->network + length > service->mtu)
-		return PASS_ROOM;
 	if (body > REPLY_MAX || packet_resize(packet, headers + body))
 		return no_room(packet, service);
 	if (body && packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)))
@@ -312,20 +297,6 @@ static __always_inline enum verdict read_request(const struct packet *packet,
 						     : see_write(service, &scratch->key, intent);
 }
 
-/* Before the server of a service that learns sees the request. */
-static __always_inline void leave_miss(const struct request *request,
-				       const struct service *service, struct scratch *scratch)
-{
-	struct asked asked = {};
-
-	asked.client = source_of(request);
-	asked.key_hash = hash_key(&scratch->key);
-	asked.id = *(u16 *)scratch->text;
-	asked.port = request->udp->source;
-	asked.service = service->id;
-	leave_token(&asked, slot_of(&scratch->key, slot_from(service->protocol)));
-}
-
 /* The stored reply becomes the reply to this request; `sum` is its payload's. */
 static __always_inline bool adapt_reply(const struct request *request,
 					const struct service *service, struct scratch *scratch,
@@ -342,6 +313,58 @@ static __always_inline bool adapt_reply(const struct request *request,
 		     sum);
 }
 
+/*
+ * What becomes of a reply beyond the responses a second: every so manieth is empty and truncated,
+ * and the rest is the server's. False where it cannot be: a client that sent a cookie, say, would
+ * not take it without one.
+ */
+static __always_inline bool slip(const struct request *request, const struct service *service,
+				 struct scratch *scratch, u64 *sum)
+{
+	u32 length = truncated(service->protocol, scratch->reply, scratch->text, &scratch->key,
+			       request->length);
+
+	if (!length || length > REPLY_MEDIUM)
+		return false;
+	scratch->meta.length = length;
+	*sum = sum_bytes(scratch->reply, length, REPLY_MEDIUM);
+	return true;
+}
+
+static __always_inline bool too_large(const struct request *request, const struct service *service,
+				      const struct scratch *scratch)
+{
+	return service->multiple && scratch->meta.length > service->multiple * request->length;
+}
+
+/* A request's cookie, where it has one: into its reply, or no reply. */
+static __always_inline enum verdict heed_cookie(const struct request *request,
+						const struct service *service,
+						struct scratch *scratch, u64 *sum)
+{
+	const u8 *option = cookie_of(service->protocol, scratch->text, &scratch->key);
+	struct address client;
+	u32 length;
+
+	if (!option)
+		return UNDECIDED;
+	client = source_of(request);
+	switch (judge_cookie(option, &client, service->id)) {
+	case COOKIE_IGNORED:
+		return UNDECIDED;
+	case COOKIE_RETURNED:
+		break;
+	default:
+		return PASS_COOKIE;
+	}
+	length = bounded(scratch->meta.length, REPLY_ROOM);
+	if (!return_cookie(service->protocol, scratch->reply, &length, scratch->text,
+			   &scratch->key, sum))
+		return PASS_COOKIE;
+	scratch->meta.length = length;
+	return too_large(request, service, scratch) ? PASS_AMPLIFY : UNDECIDED;
+}
+
 /* The reply to the request whose key is in scratch, if the cache has one. `raw` is a constant. */
 static __always_inline enum verdict serve_known(const struct packet *packet,
 						struct request *request,
@@ -349,17 +372,16 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 						struct scratch *scratch, const bool raw)
 {
 	u64 payload_sum, reply_sum = 0;
-	enum verdict verdict;
+	enum verdict verdict, allotted = HIT;
+	u32 echo = 0, bytes;
+	struct bill bill;
 	enum sum sum;
 
-	scratch->key.service = service->id;
-	verdict = look_up(scratch);
-	if (verdict != HIT) {
-		if (!raw && service->learn)
-			leave_miss(request, service, scratch);
+	scratch->key.service = key_service(service->id, service->view);
+	verdict = look_up(service, scratch);
+	if (verdict != HIT)
 		return verdict;
-	}
-	if (service->multiple && scratch->meta.length > service->multiple * request->length)
+	if (too_large(request, service, scratch))
 		return PASS_AMPLIFY;
 	verdict = check_source(request, service);
 	if (verdict)
@@ -369,13 +391,37 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	sum = request_sum(packet, request, service, payload_sum);
 	if (sum == SUM_WRONG)
 		return PASS_CHECKSUM;
-	if (raw)
+	if (raw) {
 		reply_sum = scratch->meta.sum;
-	else if (!adapt_reply(request, service, scratch, &reply_sum))
-		return PASS_REQUEST;
-	if (!within_rates(request, service, headers_length(request) + scratch->meta.length))
+	} else {
+		if (!adapt_reply(request, service, scratch, &reply_sum))
+			return PASS_REQUEST;
+		verdict = heed_cookie(request, service, scratch, &reply_sum);
+		if (verdict)
+			return verdict;
+	}
+	bill = bill_of(request, service);
+	if (!raw) {
+		allotted = within_responses(service, &bill);
+		if (allotted == PASS_RESPONSES ||
+		    (allotted == SLIP && !slip(request, service, scratch, &reply_sum)))
+			return PASS_RESPONSES;
+	}
+	verdict = check_length(packet, request, service, scratch, scratch->meta.length);
+	if (verdict)
+		return verdict;
+	bytes = headers_length(request) + scratch->meta.length;
+	if (!within_rates(service, &bill, bytes))
 		return PASS_RATE;
-	return serve(packet, request, service, sum, scratch, reply_sum);
+	if (raw && scratch->meta.loops && service->echoes)
+		echo = echo_cell(request, service, payload_sum);
+	verdict = serve(packet, request, service, sum, scratch, reply_sum);
+	if (verdict != HIT)
+		return verdict;
+	if (raw && scratch->meta.loops && service->echoes && ends_loop(service, echo))
+		return DROP_LOOP;
+	pay(service, &bill, bytes, allotted == HIT);
+	return allotted;
 }
 
 static __always_inline enum verdict serve_raw(const struct packet *packet, struct request *request,
@@ -425,11 +471,15 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	u32 length = request->length;
 	enum verdict verdict;
 	u64 payload_sum = 0;
+	struct bill bill;
 	enum sum sum;
 
 	if (length > REPLY_MAX)
 		return PASS_SIZE;
 	verdict = check_source(request, service);
+	if (verdict)
+		return verdict;
+	verdict = check_length(packet, request, service, scratch, length);
 	if (verdict)
 		return verdict;
 	if (length) {
@@ -442,7 +492,13 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	sum = request_sum(packet, request, service, payload_sum);
 	if (sum == SUM_WRONG)
 		return PASS_CHECKSUM;
+	bill = bill_of(request, service);
+	if (!within_rates(service, &bill, headers_length(request) + length))
+		return PASS_RATE;
+	if (service->echoes && ends_loop(service, echo_cell(request, service, payload_sum)))
+		return DROP_LOOP;
 	make_reply(request, sum, length, payload_sum, packet->hook == TC || service->skb_mode);
+	pay(service, &bill, headers_length(request) + length, true);
 	return BOUNCE;
 }
 

@@ -7,24 +7,29 @@ they raise OSError, except where a full map is an answer and not an error.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
 import errno
 import functools
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
+
+from carom.include import forked
 
 BPF_XDP = 37  # enum bpf_attach_type
 BPF_SK_LOOKUP = 36
 BPF_TCX_INGRESS = 46
-CGROUP_SKB = {"ingress": 0, "egress": 1}
-PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP, PROG_TYPE_SK_LOOKUP = 3, 6, 30  # enum bpf_prog_type
+CGROUP = {"ingress": 0, "egress": 1, "bind4": 12, "bind6": 13, "release": 34}
+EXPECTED = {"lookup": BPF_SK_LOOKUP, "bind4": 12, "bind6": 13, "release": 34}
+"""The attach type that a program is loaded for, where its kind is not enough."""
+PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP, PROG_TYPE_CGROUP_SOCK, PROG_TYPE_SK_LOOKUP = 3, 6, 9, 30
+PROG_TYPE_SK_SKB, PROG_TYPE_SK_MSG = 14, 16
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
-_CGROUP_SKB_TYPE, _GET_NETNS_COOKIE = 8, 122  # enum bpf_prog_type, enum bpf_func_id
 _LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
 
 
@@ -93,13 +98,14 @@ def library() -> ctypes.CDLL:
         "bpf_map_lookup_batch": [fd, pointer, pointer, pointer, pointer, pointer, pointer],
         "bpf_link_create": [fd, fd, ctypes.c_int, pointer],
         "bpf_link_update": [fd, fd, pointer],
+        "bpf_link_detach": [fd],
         "bpf_prog_test_run_opts": [fd, pointer],
         "bpf_prog_load": [ctypes.c_int, pointer, pointer, pointer, ctypes.c_size_t, pointer],
         "bpf_obj_get_info_by_fd": [fd, pointer, pointer],
         "bpf_prog_get_fd_by_id": [u32],
+        "bpf_prog_get_next_id": [u32, pointer],
         "bpf_enable_stats": [ctypes.c_int],
         "libbpf_num_possible_cpus": [],
-        "libbpf_probe_bpf_helper": [ctypes.c_int, ctypes.c_int, pointer],
         "bpf_prog_query": [fd, ctypes.c_int, u32, pointer, pointer, pointer],
         "bpf_xdp_query_id": [ctypes.c_int, ctypes.c_int, ctypes.POINTER(u32)],
     }.items():
@@ -151,16 +157,25 @@ def pop(map_fd: int, value_size: int) -> bytes | None:
     return value.raw
 
 
-def replace(
-    map_fd: int, now: Mapping[bytes, bytes], wanted: dict[bytes, bytes]
-) -> dict[bytes, bytes]:
-    """Make a map that holds `now` hold `wanted`, which is returned: what is new comes first."""
-    for key, value in wanted.items():
-        if now.get(key) != value:
-            update(map_fd, key, value)
-    for key in now.keys() - wanted.keys():
+def replace(map_fd: int, now: dict[bytes, bytes], wanted: Mapping[bytes, bytes]) -> None:
+    """Make a map that holds `now` hold `wanted`, and `now` say what it holds, whatever fails.
+
+    What goes comes first, then what changes its value: neither needs room. Raises OSError when
+    what is new has no room; all else is done then.
+    """
+    withdraw(map_fd, now, wanted)
+    for new in (False, True):
+        for key, value in wanted.items():
+            if (key not in now) == new and now.get(key) != value:
+                update(map_fd, key, value)
+                now[key] = value
+
+
+def withdraw(map_fd: int, now: dict[bytes, bytes], wanted: Container[bytes]) -> None:
+    """Take out of a map that holds `now` all that is not `wanted`, and let `now` say so."""
+    for key in [key for key in now if key not in wanted]:
         delete(map_fd, key)
-    return wanted
+        del now[key]
 
 
 def batches(
@@ -209,7 +224,7 @@ def link_tcx_ingress(program_fd: int, ifindex: int) -> int:
 
 
 def link_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
-    """The same for a cgroup_skb program, beside those that are there."""
+    """The same for a program at a control group, beside those that are there."""
     return _check(library().bpf_link_create(program_fd, cgroup_fd, attach_type, None))
 
 
@@ -223,11 +238,15 @@ def update_link(link_fd: int, program_fd: int) -> None:
     _check(library().bpf_link_update(link_fd, program_fd, None))
 
 
-@functools.cache  # the kernel is asked by loading a program
-def cgroup_skb_has_netns_cookie() -> bool:
-    """Whether this kernel's cgroup_skb programs can tell network namespaces apart."""
-    result: int = library().libbpf_probe_bpf_helper(_CGROUP_SKB_TYPE, _GET_NETNS_COOKIE, None)
-    return result == 1
+def close_link(link_fd: int) -> None:
+    """Detach what a link attached, and close it, which was kept from forked processes.
+
+    Detached it is also where a process holds the link too that C code forked, which `forked` does
+    not see.
+    """
+    with contextlib.suppress(OSError):  # gone with its interface
+        _check(library().bpf_link_detach(link_fd))
+    forked.close(link_fd)
 
 
 def attached_xdp(ifindex: int) -> int | None:
@@ -310,6 +329,10 @@ _INFO_BYTES, _INFO_ID, _INFO_RUNS, _INFO_VERIFIED = (
 )  # struct bpf_prog_info, linux/bpf.h
 
 
+_INFO_NAME = 64
+_PROGRAMS_MAX = 256  # at one place; the kernel takes 64
+
+
 class Runs(NamedTuple):
     """How often a program ran while somebody had `enable_stats`, and for how long in all."""
 
@@ -332,6 +355,47 @@ def program_id(program_fd: int) -> int:
 def program_by_id(program_id: int) -> int:
     """A descriptor of a program; OSError where there is none."""
     return _check(library().bpf_prog_get_fd_by_id(program_id))
+
+
+def programs_of(*kinds: int) -> int:
+    """How many programs of some kinds (enum bpf_prog_type) this host has loaded."""
+    found, next_id = 0, ctypes.c_uint32()
+    while library().bpf_prog_get_next_id(next_id.value, ctypes.byref(next_id)) == 0:
+        with contextlib.suppress(OSError):  # it is gone
+            fd = program_by_id(next_id.value)
+            try:
+                found += struct.unpack_from("=I", _info(fd))[0] in kinds
+            finally:
+                os.close(fd)
+    return found
+
+
+def program_name(program_id: int) -> str:
+    """The name of a program; none where it has gone."""
+    try:
+        descriptor = program_by_id(program_id)
+    except OSError:
+        return ""
+    try:
+        name = _info(descriptor)[_INFO_NAME : _INFO_NAME + 16]
+    finally:
+        os.close(descriptor)
+    return name.split(b"\0")[0].decode(errors="replace")
+
+
+def programs_at(where: int, attach_type: int, flags: int = 0) -> list[int]:
+    """The ids of the programs attached to a control group's descriptor or an interface, in order.
+
+    Raises OSError.
+    """
+    ids, count = (ctypes.c_uint32 * _PROGRAMS_MAX)(), ctypes.c_uint32(_PROGRAMS_MAX)
+    attached = ctypes.c_uint32()
+    _check(
+        library().bpf_prog_query(
+            where, attach_type, flags, ctypes.byref(attached), ids, ctypes.byref(count)
+        )
+    )
+    return list(ids[: count.value])
 
 
 def runs(program_fd: int) -> Runs:

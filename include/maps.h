@@ -6,12 +6,20 @@
 #include "abi.h"
 #include "parse.h"
 #include "protocol.h"
+#include "typed.h"
 
 #ifndef CACHE_TYPE
 #define CACHE_TYPE "lru_hash"
 #endif
 #ifndef CAPACITY
 #define CAPACITY 10000
+#endif
+/* Places for what userspace puts there; it asks for more where this host has more. */
+#ifndef OWN_ROOM
+#define OWN_ROOM ENDPOINTS_MAX
+#endif
+#ifndef PREFIX_ROOM
+#define PREFIX_ROOM ENDPOINTS_MAX
 #endif
 
 /* What a program works on; too large for its stack. One a CPU, and one program at a time on it. */
@@ -24,9 +32,15 @@ struct scratch {
 	};
 	struct request request;  /* for the program that comes next; its pointers are dead */
 	struct service service;
+	struct bpf_fib_lookup route;
 	u64 reply_head;
 	u8 reply[REPLY_ROOM + sizeof(u64)];
 	u8 text[TEXT_ROOM + sizeof(u64)];
+};
+
+/* One void at a time passes. */
+struct gate {
+	struct bpf_spin_lock lock;
 };
 
 BPF_TABLE(CACHE_TYPE, struct short_key, struct short_entry, short_entries, CAPACITY);
@@ -34,17 +48,24 @@ BPF_TABLE(CACHE_TYPE, struct key, struct long_entry, long_entries, CAPACITY);
 BPF_TABLE(CACHE_TYPE, u64, struct medium_reply, medium_replies, CAPACITY);
 BPF_TABLE(CACHE_TYPE, u64, struct long_reply, long_replies, CAPACITY);
 BPF_F_TABLE("array", u32, u64, versions, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, u64, voids, 1, BPF_F_MMAPABLE);  /* how many there were */
+LOCKED_ARRAY(gates, struct gate, 1);
 BPF_F_TABLE("array", u32, u64, lease, 1, BPF_F_MMAPABLE);  /* jiffies until which to answer */
-BPF_HASH(services, struct endpoint, struct service, ENDPOINTS_MAX);
-BPF_HASH(own_addresses, struct address, u8, ENDPOINTS_MAX);
+BPF_F_TABLE("hash", struct endpoint, struct service, services, ENDPOINT_ROOM, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct address, u8, own_addresses, OWN_ROOM, BPF_F_NO_PREALLOC);
 BPF_ARRAY(served_ports, u64, 65536 / 64);                  /* a bit a port */
-BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
-BPF_TABLE("lru_hash", struct payer, struct budget, budgets, 65536);
+BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, PREFIX_ROOM, BPF_F_NO_PREALLOC);
+/* Twice what they hold: while they change, what is new comes first. */
+BPF_F_TABLE("lpm_trie", struct way_prefix, struct way, ways, 2 * WAYS_MAX, BPF_F_NO_PREALLOC);
+BPF_HASH(neighbours, struct neighbour, struct station, 2 * NEIGHBOURS_MAX);
+BPF_ARRAY(budgets, struct budget, BUDGET_CELLS);           /* bytes, by the prefix' hash */
+BPF_ARRAY(totals, struct budget, SERVICES_MAX);
+BPF_ARRAY(responses, struct budget, BUDGET_CELLS);         /* replies, by the prefix' hash */
+BPF_ARRAY(echoes, u32, BUDGET_CELLS);                      /* replies, by client and request */
 BPF_PERCPU_ARRAY(verdicts, u64, HOOKS * VERDICTS);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 /* Jiffies until which not to fill. */
 BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
-BPF_HASH(pendings, struct asked, struct pending, PENDING_MAX);
 #ifdef SEEN
 BPF_F_TABLE("array", u32, u64, seen, SEEN, BPF_F_MMAPABLE);  /* hashes of keys that were missed */
 BPF_F_TABLE("array", u32, u64, room, 1, BPF_F_MMAPABLE);     /* places that are free */

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,11 +17,29 @@ from typing import Any, NamedTuple
 from pyroute2 import IPRoute, NetlinkError
 
 from carom.errors import InterfaceError
+from carom.include import forked
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _UP = 1  # IFF_UP, linux/if.h
 _RTN_BROADCAST = 3  # linux/rtnetlink.h
+_GETADDR, _GETROUTE = 22, 26  # RTM_*
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2  # linux/if_addr.h
+_RTA_DST = 1
+_ERROR, _DONE = 2, 3  # NLMSG_*, linux/netlink.h
+_REQUEST, _DUMP = 0x1, 0x300  # NLM_F_*
+_PATIENCE = 10.0  # seconds for an answer
+_INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
+_SOL_NETLINK, _GET_STRICT_CHK, _ADD_MEMBERSHIP = 270, 12, 1
+_NETLINK_XFRM, _NETLINK_NETFILTER = 6, 12
+_GROUP_NFTABLES = 7  # NFNLGRP_NFTABLES, linux/netfilter/nfnetlink.h
+_GROUP_XFRM_POLICY = 4  # XFRMNLGRP_POLICY, linux/xfrm.h
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_ATTRIBUTE = struct.Struct("=HH")
+_IFADDR = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
+_RECEIVED_MAX = 1 << 20
+_TRIES = 5
 
 
 class Vlan(NamedTuple):
@@ -33,13 +53,14 @@ class Vlan(NamedTuple):
     mac: bytes
     mtu: int
     addresses: tuple[Address, ...]
+    ifindex: int = 0
 
 
 class Interface(NamedTuple):
     """Facts of one interface.
 
     `mtu` is the longest IP packet in bytes; `driver` the kernel driver's name, or the kind of a
-    virtual link (`veth`).
+    virtual link (`veth`). `enslaved` says that it is part of a bridge, a bond or a VRF.
     """
 
     ifindex: int
@@ -50,6 +71,7 @@ class Interface(NamedTuple):
     driver: str
     addresses: tuple[Address, ...]
     vlans: tuple[Vlan, ...] = ()
+    enslaved: bool = False
 
 
 def _kind(link: Any) -> str | None:
@@ -69,13 +91,81 @@ def _mac(link: Any) -> bytes:
     return bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
 
 
-def _addresses(netlink: IPRoute) -> dict[int, tuple[Address, ...]]:
+def _addresses() -> dict[int, tuple[Address, ...]]:
     """Every interface's addresses, by ifindex."""
     found: dict[int, list[Address]] = {}
-    for one in netlink.get_addr():
-        text = one.get_attr("IFA_LOCAL") or one.get_attr("IFA_ADDRESS")
-        found.setdefault(one["index"], []).append(ipaddress.ip_address(text))
+    for message in dump(_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
+        *_, index = _IFADDR.unpack_from(message)
+        values = dict(attributes(message[_IFADDR.size :]))
+        local = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
+        if local is not None:
+            found.setdefault(index, []).append(_address(local))
     return {index: tuple(addresses) for index, addresses in found.items()}
+
+
+def _address(packed: bytes) -> Address:
+    if len(packed) == 4:
+        return ipaddress.IPv4Address(packed)
+    return ipaddress.IPv6Address(packed)
+
+
+def attributes(data: memoryview) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each attribute (netlink(7))."""
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        yield kind, bytes(data[at + _ATTRIBUTE.size : at + length])
+        at += max(length + 3 & ~3, _ATTRIBUTE.size)
+
+
+def dump(kind: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> list[memoryview]:
+    """What a dump request of netlink(7) gives: each message behind its header.
+
+    pyroute2 reads some thousand of these a second, which is not enough for a host with 100,000
+    addresses. What changes meanwhile may be missing; whoever listens to `Changes` hears of it, and
+    asks again. Raises OSError.
+    """
+    found: list[memoryview] = []
+    for _ in range(_TRIES):
+        found, whole = _exchange(kind, _REQUEST | _DUMP, body, protocol)
+        if whole:
+            break
+    return found
+
+
+def ask(kind: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> list[memoryview]:
+    """The one message that answers a request, behind its header. Raises OSError."""
+    return _exchange(kind, _REQUEST, body, protocol)[0]
+
+
+def _exchange(kind: int, flags: int, body: bytes, protocol: int) -> tuple[list[memoryview], bool]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as netlink:
+        netlink.settimeout(_PATIENCE)
+        if protocol == socket.NETLINK_ROUTE:
+            netlink.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)
+        header = _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0)
+        netlink.sendto(header + body, (0, 0))
+        return _receive(netlink, many=bool(flags & _DUMP))
+
+
+def _receive(netlink: socket.socket, *, many: bool) -> tuple[list[memoryview], bool]:
+    """The messages of an answer, and whether nothing changed meanwhile."""
+    found: list[memoryview] = []
+    whole = True
+    while True:
+        data = memoryview(netlink.recv(_RECEIVED_MAX))
+        while len(data) >= _HEADER.size:
+            length, kind, flags, _, _ = _HEADER.unpack_from(data)
+            whole = whole and not flags & _INTERRUPTED
+            if kind == _ERROR:
+                (code,) = struct.unpack_from("=i", data, _HEADER.size)
+                raise OSError(-code, os.strerror(-code))
+            if kind == _DONE:
+                return found, whole
+            found.append(data[_HEADER.size : length])
+            data = data[length + 3 & ~3 :]
+        if not many:
+            return found, whole
 
 
 def vlans_on(
@@ -101,22 +191,28 @@ def vlans_on(
             mac=_mac(link),
             mtu=link.get_attr("IFLA_MTU"),
             addresses=addresses.get(link["index"], ()),
+            ifindex=link["index"],
         )
         if not outer:
             yield from vlans_on(link["index"], links, addresses, tag)
 
 
 def own_addresses() -> frozenset[Address]:
-    """Every address of this network namespace, and where IPv4 has broadcast addresses, these."""
-    with IPRoute() as netlink:
-        own = frozenset(a for some in _addresses(netlink).values() for a in some)
-        return own | frozenset(_broadcasts(netlink))
+    """Every address of this network namespace, and where IPv4 has broadcast addresses, these.
+
+    Raises OSError when the kernel does not tell them.
+    """
+    return frozenset(a for some in _addresses().values() for a in some) | frozenset(_broadcasts())
 
 
-def _broadcasts(netlink: IPRoute) -> Iterator[Address]:
+def _broadcasts() -> Iterator[Address]:
     """As the kernel's routes have them, which take in what an address itself does not tell."""
-    for one in netlink.get_routes(family=socket.AF_INET, type=_RTN_BROADCAST):
-        yield ipaddress.ip_address(one.get_attr("RTA_DST"))
+    asked = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, _RTN_BROADCAST, 0)
+    for message in dump(_GETROUTE, asked):
+        if _ROUTE.unpack_from(message)[7] == _RTN_BROADCAST:
+            for kind, value in attributes(message[_ROUTE.size :]):
+                if kind == _RTA_DST:
+                    yield _address(value)
 
 
 def interface(name: str) -> Interface:
@@ -138,7 +234,7 @@ def interface(name: str) -> Interface:
                 f"{name} is not an Ethernet interface",
                 hint="carom answers Ethernet frames; give the interface that requests come in by",
             )
-        addresses = _addresses(netlink)
+        addresses = _addresses()
         return Interface(
             ifindex=link["index"],
             name=name,
@@ -148,6 +244,7 @@ def interface(name: str) -> Interface:
             driver=_driver(name, link),
             addresses=addresses.get(link["index"], ()),
             vlans=tuple(vlans_on(link["index"], list(links.values()), addresses)),
+            enslaved=link.get_attr("IFLA_MASTER") is not None,
         )
 
 
@@ -209,25 +306,64 @@ def neighbour(interface: Interface, address: ipaddress.IPv4Address) -> bytes:
 
 
 class Changes:
-    """Wakes up whoever waits when a link or an address of this namespace changes."""
+    """Wakes up whoever waits when a link or an address of this namespace changes, or by `poke`."""
 
     _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_{LINK,IPV4_IFADDR,IPV6_IFADDR}, linux/rtnetlink.h
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.bind((0, self._GROUPS))
-        self._socket.setblocking(False)
+        self._poked = forked.keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self._sockets: list[socket.socket] = []
+        self._listen()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for at most `seconds`; True when something changed meanwhile."""
-        readable, _, _ = select.select([self._socket], [], [], seconds)
-        if not readable:
-            return False
-        with contextlib.suppress(OSError):  # drained, or overrun: either way something changed
-            while self._socket.recv(65536):
-                pass
-        return True
+    def _listen(self) -> None:
+        self._hear(socket.NETLINK_ROUTE).bind((0, self._GROUPS))
+
+    def _hear(self, protocol: int) -> socket.socket:
+        heard = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+        heard.setblocking(False)
+        forked.keep(heard.fileno())
+        self._sockets.append(heard)
+        return heard
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for at most `seconds` (None: for good); True when something changed meanwhile."""
+        watched: list[Any] = [*self._sockets, self._poked]
+        readable, _, _ = select.select(watched, [], [], seconds)
+        self.forget()
+        return bool(readable)
+
+    def forget(self) -> None:
+        """What has come until now needs no look any more."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._poked)
+        for heard in self._sockets:
+            while True:
+                try:
+                    heard.recv(65536)
+                except BlockingIOError:
+                    break
+                except OSError:  # ENOBUFS: overrun, which is a change as well
+                    continue
+
+    def poke(self) -> None:
+        """Wake up whoever waits, from any thread."""
+        os.eventfd_write(self._poked, 1)
 
     def close(self) -> None:
         """Stop listening."""
-        self._socket.close()
+        for heard in self._sockets:
+            forked.forget(heard.fileno())
+            heard.close()
+        forked.close(self._poked)
+
+
+class RuleChanges(Changes):
+    """The same when rules of nftables or IPsec policies change, where the kernel tells that."""
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):  # a kernel without one of them
+            rules = self._hear(_NETLINK_NETFILTER)
+            rules.bind((0, 0))
+            rules.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTABLES)
+        with contextlib.suppress(OSError):
+            self._hear(_NETLINK_XFRM).bind((0, 1 << (_GROUP_XFRM_POLICY - 1)))

@@ -264,6 +264,18 @@ static __always_inline struct address source_of(const struct request *request)
 			     : mapped_address(request->ip->saddr);
 }
 
+/* An address' IPv4 /24 or IPv6 /64, for a service's accounts. */
+static __always_inline struct payer prefix_of(struct address address, u16 service)
+{
+	struct payer payer = { { address.words[0], address.words[1] }, service, 0 };
+
+	if (!(address.words[0] | address.words[1]) && address.words[2] == htonl(0xffff)) {
+		payer.words[1] = address.words[3] & htonl(0xffffff00);
+		payer.ipv4 = 1;
+	}
+	return payer;
+}
+
 static __always_inline struct address destination_of(const struct request *request)
 {
 	return request->ipv6 ? ipv6_address(&request->ip6->daddr)

@@ -20,6 +20,21 @@ static __always_inline void swap_ethernet(struct ethhdr *eth)
 	__builtin_memcpy(eth->h_dest, client, ETH_ALEN);
 }
 
+#define IPV4_ALWAYS_WHOLE 68  /* bytes that every link carries in one piece (RFC 791 3.2) */
+
+/*
+ * DF would be the request's. Nobody here follows a path's MTU for these replies, so that a router
+ * has to be free to fragment them; a datagram that may be fragmented needs an id of its own
+ * (RFC 6864 4.3), which outsiders cannot tell. A request that may itself be, has such an id.
+ */
+static __always_inline void allow_fragments(struct iphdr *ip)
+{
+	if (ntohs(ip->tot_len) <= IPV4_ALWAYS_WHOLE || (!ip->frag_off && ip->id))
+		return;
+	ip->frag_off = 0;
+	ip->id = bpf_get_prandom_u32();
+}
+
 /* The TOS byte is cleared: the request's congestion mark was not made on the way back. */
 static __always_inline void swap_ipv4(struct iphdr *ip, u16 payload_length)
 {
@@ -30,6 +45,7 @@ static __always_inline void swap_ipv4(struct iphdr *ip, u16 payload_length)
 	ip->tos = 0;
 	ip->ttl -= 1;
 	ip->tot_len = htons(sizeof(*ip) + sizeof(struct udphdr) + payload_length);
+	allow_fragments(ip);
 	ip->check = 0;
 	ip->check = ~fold(ipv4_sum(ip));
 }

@@ -1,42 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The cell of `versions` that a key hashes to: slot_of() of abi.py in C. */
+/*
+ * The cell of `versions` that a key hashes to: Hashes.slot_of() of hashes.py in C. A write voids
+ * all of its cell, so nobody outside may know of two keys that share one.
+ */
 #ifndef CAROM_SLOT_H
 #define CAROM_SLOT_H
 
 #include "abi.h"
+#include "siphash.h"
 
-#define SLOT_PRIME 65519
-#define SLOT_RADIX 289  /* 2^32 modulo SLOT_PRIME */
-#define SLOT_CARRY 17   /* 2^16 modulo SLOT_PRIME */
-
-static __always_inline u32 little_u32(u32 word)
-{
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	return __builtin_bswap32(word);
-#else
-	return word;
+#ifndef SLOT_V0
+#error "SLOT_V0 to SLOT_V3 are not defined: the loader draws them (include/hashes.py)"
 #endif
-}
+
+#define SLOT_BEFORE 32  /* bytes that stand before every key; SLOT_V0 to SLOT_V3 have them in */
+#define SLOT_SHIFT 48   /* the hash's upper bits are the cell: SLOTS is 2^16 */
 
 /*
- * `length` bytes as a little-endian number, modulo SLOT_PRIME: Horner from the top, 32 bits at a
- * time. The bytes up to the next whole 4 are zero. Folding at 2^16 keeps the remainder short (below
- * 2^31) without a division, which costs more than all the rest.
+ * A number that tells items apart, by the bytes of their keys that its slot is computed from. Seven
+ * bytes behind KEY_MAX of them may be read, whatever stands there.
  */
+static __always_inline u64 item_hash(const u8 *bytes, u32 length)
+{
+	struct siphash state = { SLOT_V0, SLOT_V1, SLOT_V2, SLOT_V3 };
+
+	return siphash_bytes(&state, SLOT_BEFORE, bytes, length, (KEY_MAX + 7) & ~7u, 1, 3);
+}
+
+static __always_inline u32 item_slot(u64 item)
+{
+	return item >> SLOT_SHIFT;
+}
+
 static __always_inline u32 key_slot(const u8 *bytes, u32 length)
 {
-	u32 at = (length + 3) & ~3u;
-	u64 rest = 0;
-
-	for (u32 n = 0; n < KEY_MAX / 4; n++) {
-		at -= 4;
-		asm volatile("" : "+r"(at));  /* or clang drops the bound for its own reasoning */
-		if (at > KEY_MAX - 4)
-			break;  /* below zero: all done */
-		rest = rest * SLOT_RADIX + little_u32(*(const u32 *)(bytes + at));
-		rest = (rest & 0xffff) + (rest >> 16) * SLOT_CARRY;
-	}
-	return rest % SLOT_PRIME;
+	return item_slot(item_hash(bytes, length));
 }
 
 #endif

@@ -4,6 +4,7 @@
 #define CAROM_STORE_H
 
 #include "abi.h"
+#include "hash.h"
 #include "maps.h"
 #include "token.h"
 
@@ -76,10 +77,10 @@ static __always_inline bool store_entry(struct draft *draft, u64 stamp)
 
 /*
  * Store draft->bytes, of which `length` are the reply, under draft->key, with a miss's token and
- * for `ttl` seconds. False when the cache has no room.
+ * for `ttl` seconds; `slot` is the key's. False when the cache has no room.
  */
-static __always_inline bool store(struct draft *draft, const struct pending *pending, u32 length,
-				  u32 stored, u32 ttl)
+static __always_inline bool store(struct draft *draft, u64 token, u32 slot, u32 length, u32 stored,
+				  u32 ttl)
 {
 	u64 stamp = bpf_ktime_get_ns() << 10 | bpf_get_smp_processor_id();
 	struct meta *meta = &draft->meta;
@@ -88,13 +89,13 @@ static __always_inline bool store(struct draft *draft, const struct pending *pen
 	meta->head = stamp;
 	meta->expires = jiffies + (u64)ttl * TICKS;
 	meta->filled = jiffies;
-	meta->token = pending->token;
-	meta->generation = pending->generation;
+	meta->token = token;
 	meta->body = stored > REPLY_SHORT ? hash_key(&draft->key) : 0;
-	meta->slot = pending->slot;
+	meta->slot = slot;
 	meta->length = length;
 	meta->stored = stored;
 	meta->sum = draft_sum(draft, length);
+	meta->loops = 0;  /* a learned reply is no request of its protocol */
 	/* Entry first: where the reply finds no room, the entry alone is a miss, and expires. */
 	return store_entry(draft, stamp) && store_reply(draft, stored, stamp);
 }

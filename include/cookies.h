@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the fast path and the socket's edge know of a name server's cookies (RFC 7873): the secrets
+ * that the daemon was given, and whether the server gives cookies at all.
+ */
+#ifndef CAROM_COOKIES_H
+#define CAROM_COOKIES_H
+
+#include "abi.h"
+#include "clock.h"
+#include "protocols.h"
+
+/* What becomes of a hit whose request has a cookie. */
+enum cookie {
+	COOKIE_PASSES,    /* the server's to judge */
+	COOKIE_RETURNED,  /* right: the reply has it again */
+	COOKIE_IGNORED,   /* the server gives none, and the client has had none */
+};
+
+#ifdef WITH_DNS
+BPF_ARRAY(cookies, struct cookies, SERVICES_MAX);
+BPF_ARRAY(cookie_sights, struct cookie_sight, SERVICES_MAX);
+BPF_ARRAY(wall, u64, 1);  /* ticks since 1970 less jiffies; 0: not known, and no cookie is fresh */
+
+static __always_inline u32 wall_seconds(void)
+{
+	u32 only = 0;
+	u64 *ahead = wall.lookup(&only);
+
+	return ahead ? (now() + *(volatile u64 *)ahead) / TICKS : 0;
+}
+
+/*
+ * Does the server, as it is since it was last started, give no cookies? It was asked with one and
+ * gave none; and no reply of its has carried one since.
+ */
+static __always_inline bool gives_no_cookies(u32 service, const struct cookies *known)
+{
+	u64 epoch = *(const volatile u64 *)&known->epoch;
+	struct cookie_sight *sight = cookie_sights.lookup(&service);
+
+	return sight && *(const volatile u64 *)&known->none == epoch &&
+	       *(const volatile u64 *)&sight->epoch != epoch;
+}
+
+/* Was the last cookie that the server gave made by another secret? Then ours are out of use. */
+static __always_inline bool has_other_secret(u32 service, const struct cookies *known)
+{
+	struct cookie_sight *sight = cookie_sights.lookup(&service);
+
+	return !sight || *(const volatile u64 *)&sight->wrong ==
+				 *(const volatile u32 *)&known->version;
+}
+
+/*
+ * `option` is a COOKIE in a request: its code, length and data. A cookie with a server's part that
+ * is not right was given to the client by somebody: what it expects, only the server can say.
+ */
+static __always_inline enum cookie judge_cookie(const u8 *option, const struct address *client,
+						u32 service)
+{
+	struct cookies *known = cookies.lookup(&service);
+	u32 length = option[2] << 8 | option[3];
+	const u8 *cookie = option + 4;
+
+	if (!known)
+		return COOKIE_PASSES;
+	if (length == DNS_COOKIE_CLIENT)
+		return gives_no_cookies(service, known) ? COOKIE_IGNORED : COOKIE_PASSES;
+	if (length == DNS_COOKIE_WHOLE && dns_cookie_fresh(cookie, wall_seconds()) &&
+	    dns_cookie_right(cookie, client, known) && !has_other_secret(service, known))
+		return COOKIE_RETURNED;
+	return COOKIE_PASSES;
+}
+#else
+static __always_inline enum cookie judge_cookie(const u8 *option, const struct address *client,
+						u32 service)
+{
+	return COOKIE_PASSES;
+}
+#endif
+
+#endif

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of our descriptors and mappings in a process that is forked: it has none of them.
+
+A link, a socket or a map lives for as long as any process holds it. A child that a handler forks
+would keep programs attached and the port bound after its parent's end, whatever ended that. What
+executes another program holds nothing anyway: all of it is close-on-exec.
+
+Python's forks are seen here (os.fork, multiprocessing), those of C code are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+_descriptors: set[int] = set()
+_mappings: dict[int, int] = {}
+_callbacks: list[Callable[[], object]] = []
+_lock = threading.RLock()
+"""Held over a fork, so that none comes between the end of a descriptor and of our noting it."""
+
+_READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+_MAP_FIXED = 0x10  # asm-generic/mman-common.h
+_FAILED = ctypes.c_void_p(-1).value
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def keep(descriptor: int) -> int:
+    """This descriptor, which no forked process gets from now on."""
+    with _lock:
+        _descriptors.add(descriptor)
+    return descriptor
+
+
+def forget(descriptor: int) -> None:
+    """Somebody else closes this descriptor now."""
+    with _lock:
+        _descriptors.discard(descriptor)
+
+
+def close(descriptor: int) -> None:
+    """Close a descriptor that was kept."""
+    with _lock:
+        _descriptors.discard(descriptor)
+        os.close(descriptor)
+
+
+def shared(descriptor: int, size: int) -> memoryview:
+    """So many bytes of a file as shared memory, in whose place a forked process finds zeros.
+
+    Unmapped when nobody has it any more. Python's own mmap holds one more descriptor, which could
+    not be kept from a child. Raises OSError.
+    """
+    with _lock:
+        address = _libc.mmap(None, size, _READ_WRITE, mmap.MAP_SHARED, descriptor, 0)
+        if address == _FAILED:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        _mappings[address] = size
+    memory = (ctypes.c_char * size).from_address(address)
+    weakref.finalize(memory, _unmap, address, size).atexit = False
+    return memoryview(memory).cast("B")
+
+
+def _unmap(address: int, size: int) -> None:
+    with _lock:
+        _mappings.pop(address, None)
+        _libc.munmap(address, size)
+
+
+@contextlib.contextmanager
+def in_child(callback: Callable[[], object]) -> Iterator[None]:
+    """Meanwhile, have a forked process call this first, when it holds nothing of ours any more."""
+    with _lock:
+        _callbacks.append(callback)
+    try:
+        yield
+    finally:
+        with _lock:
+            _callbacks.remove(callback)
+
+
+def _drop() -> None:
+    """In the child: nothing of the parent's is detached, only let go.
+
+    Every number stays taken, by /dev/null: what closes it later closes nothing of the child's own.
+    """
+    _lock.release()
+    if _descriptors:
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for descriptor in _descriptors:
+            os.dup2(nothing, descriptor, inheritable=False)
+        os.close(nothing)
+    _descriptors.clear()
+    for address, size in _mappings.items():
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+        _libc.mmap(address, size, _READ_WRITE, flags, -1, 0)
+    _mappings.clear()
+    callbacks = list(reversed(_callbacks))
+    _callbacks.clear()
+    for callback in callbacks:
+        callback()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_drop)

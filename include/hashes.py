@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tells keys apart, by secrets that are drawn at each start: hash.h and slot.h in Python.
+
+Who could make two keys share a slot would void a chosen key by writes to another; who could make
+them share a name would throw out its reply. So both are SipHash by a secret that no one outside
+knows, whatever the environment says.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import secrets
+import struct
+from collections.abc import Callable
+
+from carom.include.siphash import absorb, begin, end, siphash
+
+_BEFORE = 32  # SLOT_BEFORE of slot.h
+_SHIFT = 48  # SLOT_SHIFT of slot.h
+_MASK = 0xFFFF  # of the 16 bits above: SLOTS - 1
+_U64 = 2**64 - 1
+
+
+@functools.cache
+def python_secret() -> bytes | None:
+    """The 16 bytes by which this Python's hash() of bytes is SipHash-1-3; None where it is not.
+
+    CPython draws them when it starts, but with PYTHONHASHSEED set they are known to everybody.
+    """
+    try:
+        found = bytes((ctypes.c_char * 16).in_dll(ctypes.pythonapi, "_Py_HashSecret"))
+    except ValueError:
+        return None
+    samples = (secrets.token_bytes(length) for length in range(1, 64))
+    same = all(hash(one) >> _SHIFT & _MASK == siphash(found, one) >> _SHIFT for one in samples)
+    return found if same else None
+
+
+class Hashes:
+    """The secrets of one loaded fast path.
+
+    SipHash takes microseconds in Python, but hash() of bytes is SipHash too. It is used with 32
+    secret bytes of our own before each key, so that its own secret need not be one; programs are
+    given the state behind them. Without `native`, or where python_secret() is None, the same is
+    computed in Python's own numbers.
+    """
+
+    def __init__(self, *, native: bool = True):
+        """Draw secrets."""
+        theirs = python_secret() if native else None
+        self._native = theirs is not None
+        self._secret = theirs or secrets.token_bytes(16)
+        self._name = secrets.token_bytes(_BEFORE)
+        before = secrets.token_bytes(_BEFORE)
+        state = absorb(begin(self._secret), before)
+        self.slot_of: Callable[[bytes], int] = (
+            (lambda key: hash(before + key) >> _SHIFT & _MASK)
+            if self._native
+            else (lambda key: end(state, key, _BEFORE) >> _SHIFT)
+        )
+        """The cell of `versions` that a key hashes to, 0 to SLOTS - 1."""
+        self.defines = {
+            **{f"SLOT_V{n}": f"{word:#x}ull" for n, word in enumerate(state)},
+            **{f"HASH_SECRET{n}": f"{secrets.randbits(64):#x}ull" for n in range(2)},
+        }
+        """What programs are compiled with."""
+
+    def namer(self, service: int) -> Callable[[bytes], int]:
+        """A function from a key of a service to the number that tells it apart from all others.
+
+        1 to 2**64 - 1; the programs name by another secret what they store themselves.
+        """
+        before = self._name + struct.pack("<Q", service)
+        if self._native:
+            return lambda key: hash(before + key) & _U64 or 1
+        state = absorb(begin(self._secret), before)
+        return lambda key: end(state, key, len(before)) or 1

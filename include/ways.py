@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where this host would send a reply: its routes, its neighbours, and how both change."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import select
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pyroute2 import IPRoute
+
+from carom.include.abi import GATEWAYS_MAX
+from carom.include.netlink import Address
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Stations = Mapping[tuple[int, Address], bytes]
+"""MACs of neighbours, by ifindex and address."""
+
+_FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
+_MAIN = 254  # RT_TABLE_MAIN
+_UNICAST = 1  # RTN_UNICAST
+_CLONED = 0x200  # RTM_F_CLONED: what one destination was told, by a redirect say
+_DEAD = 0x01 | 0x10  # RTNH_F_DEAD, RTNH_F_LINKDOWN
+_USUAL_RULES = {4: {(0, 255), (32766, 254), (32767, 253)}, 6: {(0, 255), (32766, 254)}}
+_VALID = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # NUD_VALID, include/net/neighbour.h
+_NTF_PROXY = 0x08
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_NDMSG = struct.Struct("=B3xiHBB")  # struct ndmsg
+_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
+_NDA_DST, _NDA_LLADDR = 1, 2
+_NEWNEIGH, _DELNEIGH = 28, 29  # RTM_*, linux/rtnetlink.h
+
+
+class Hop(NamedTuple):
+    """A route's next hop: by an interface, through a gateway or to the destination itself."""
+
+    link: int
+    gateway: Address | None
+
+
+class Route(NamedTuple):
+    """A route of the main table; without hops one that leads nowhere from here."""
+
+    network: Network
+    metric: int
+    hops: tuple[Hop, ...]
+
+
+class Way(NamedTuple):
+    """How replies to a prefix leave by one interface: to neighbours, through gateways' MACs."""
+
+    direct: bool
+    via: tuple[bytes, ...]
+
+
+class Neighbour(NamedTuple):
+    """A change of the kernel's neighbour table; no MAC where there is none to send to any more."""
+
+    link: int
+    address: Address
+    mac: bytes | None
+
+
+def routes_of(messages: Iterable[Any]) -> Iterator[Route]:
+    """The routes of the main table that a dump holds, but for those of one TOS only."""
+    for one in messages:
+        version = _FAMILIES.get(one["family"])
+        table = one.get_attr("RTA_TABLE") or one["table"]
+        if version is None or table != _MAIN or one["tos"] or one["flags"] & _CLONED:
+            continue
+        anywhere = "0.0.0.0" if version == 4 else "::"
+        network = ipaddress.ip_network(f"{one.get_attr('RTA_DST') or anywhere}/{one['dst_len']}")
+        hops = tuple(_hops(one)) if one["type"] == _UNICAST else ()
+        yield Route(network, one.get_attr("RTA_PRIORITY") or 0, hops)
+
+
+def _hops(route: Any) -> Iterator[Hop]:
+    """Those that are alive and plain. One that encapsulates sends no frame of ours."""
+    for hop in route.get_attr("RTA_MULTIPATH") or (route,):
+        link = hop.get_attr("RTA_OIF") if hop is route else hop["oif"]
+        if hop["flags"] & _DEAD or hop.get_attr("RTA_ENCAP_TYPE") or not link:
+            continue
+        gateway = hop.get_attr("RTA_GATEWAY") or (hop.get_attr("RTA_VIA") or {}).get("addr")
+        yield Hop(link, ipaddress.ip_address(gateway) if gateway else None)
+
+
+def usual_rules(messages: Iterable[Any]) -> set[int]:
+    """The IP versions whose routes are looked up as every host begins: by destination alone."""
+    found: dict[int, set[tuple[int, int]]] = {4: set(), 6: set()}
+    for one in messages:
+        version = _FAMILIES.get(one["family"])
+        if version:
+            rule = one.get_attr("FRA_PRIORITY") or 0, one.get_attr("FRA_TABLE") or one["table"]
+            found[version].add(rule)
+    return {version for version, rules in found.items() if rules <= _USUAL_RULES[version]}
+
+
+def ways_by(
+    link: int, routes: Iterable[Route], wanted: Iterable[Network], stations: Stations
+) -> dict[Network, Way]:
+    """How replies to the sources in `wanted` leave by an interface.
+
+    A prefix with another way, or none, is there too: it lies in one that may have this way.
+    """
+    best: dict[Network, Route] = {}
+    wanted = list(wanted)
+    for route in routes:
+        network = route.network
+        if not any(one.version == network.version and one.overlaps(network) for one in wanted):
+            continue
+        known = best.get(network)
+        if known is None or route.metric < known.metric:
+            best[network] = route
+        elif route.metric == known.metric:  # IPv6 tells some paths of a route one by one
+            best[network] = route._replace(hops=known.hops + route.hops)
+    found = {}
+    for network, route in best.items():
+        mine = [hop.gateway for hop in route.hops if hop.link == link]
+        macs = [stations.get((link, gateway)) for gateway in mine if gateway]
+        via = tuple(dict.fromkeys(mac for mac in macs if mac))
+        found[network] = Way(None in mine, via[:GATEWAYS_MAX])
+    return found
+
+
+def routes() -> tuple[list[Route], set[int]]:
+    """The routes of this network namespace, and the IP versions with other rules than usual.
+
+    Of those there is none: which route a reply takes is not known here.
+    """
+    with IPRoute() as netlink:
+        usual = usual_rules(one for family in _FAMILIES for one in netlink.get_rules(family=family))
+        dump = (one for family in _FAMILIES for one in netlink.get_routes(family=family))
+        found = [one for one in routes_of(dump) if one.network.version in usual]
+        return found, {4, 6} - usual
+
+
+def neighbours() -> list[Neighbour]:
+    """The neighbours that this network namespace has frames sent to."""
+    found = []
+    with IPRoute() as netlink:
+        for family in _FAMILIES:
+            for one in netlink.get_neighbours(family):
+                mac, address = one.get_attr("NDA_LLADDR"), one.get_attr("NDA_DST")
+                if address and mac and one["state"] & _VALID and not one["flags"] & _NTF_PROXY:
+                    packed = bytes.fromhex(mac.replace(":", ""))
+                    found.append(Neighbour(one["ifindex"], ipaddress.ip_address(address), packed))
+    return [one for one in found if one.mac and len(one.mac) == 6]
+
+
+def neighbour_of(kind: int, body: bytes) -> Neighbour | None:
+    """The change that a message tells of, or None: of another family, or of a proxy's entry."""
+    family, link, state, flags, _ = _NDMSG.unpack_from(body)
+    if family not in _FAMILIES or flags & _NTF_PROXY:
+        return None
+    attributes, at = {}, _NDMSG.size
+    while at + _ATTRIBUTE.size <= len(body):
+        length, name = _ATTRIBUTE.unpack_from(body, at)
+        if length < _ATTRIBUTE.size:
+            break
+        attributes[name] = body[at + _ATTRIBUTE.size : at + length]
+        at += (length + 3) & ~3
+    address, mac = attributes.get(_NDA_DST), attributes.get(_NDA_LLADDR)
+    if not address or len(address) not in (4, 16):
+        return None
+    valid = kind == _NEWNEIGH and state & _VALID and mac is not None and len(mac) == 6
+    return Neighbour(link, ipaddress.ip_address(address), mac if valid else None)
+
+
+class WayChanges:
+    """Hears of every change of routes, rules, links and neighbours of this namespace."""
+
+    # RTMGRP_{LINK,NEIGH,IPV4_ROUTE,IPV4_RULE,IPV6_ROUTE} and RTNLGRP_IPV6_RULE, linux/rtnetlink.h
+    _GROUPS = 0x1 | 0x4 | 0x40 | 0x80 | 0x400 | 1 << 18
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.bind((0, self._GROUPS))
+        self._socket.setblocking(False)
+
+    def wait(self, seconds: float) -> tuple[list[Neighbour], bool]:
+        """Wait for at most `seconds`: the neighbours that changed, and whether more did.
+
+        What was lost for want of room counts as more.
+        """
+        changed: list[Neighbour] = []
+        more = False
+        if not select.select([self._socket], [], [], seconds)[0]:
+            return changed, more
+        while True:
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return changed, more
+            except OSError:  # ENOBUFS
+                more = True
+                continue
+            for kind, body in _messages(data):
+                if kind not in (_NEWNEIGH, _DELNEIGH):
+                    more = True
+                    continue
+                with contextlib.suppress(struct.error):
+                    one = neighbour_of(kind, body)
+                    if one:
+                        changed.append(one)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, *_ = _HEADER.unpack_from(data, at)
+        if length < _HEADER.size:
+            return
+        yield kind, data[at + _HEADER.size : at + length]
+        at += (length + 3) & ~3
