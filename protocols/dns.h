@@ -33,13 +33,14 @@
  *   it (RFC 4035 3.1.6). It changes nothing in authoritative data; any other is given only to the
  *   CD that it was learned with. The client always gets its own CD back.
  *
- * A COOKIE (RFC 7873) is not part of the key. It is cut off the reply that is learned, and a hit
- * has none: no client gets the cookie of another. A client that has had one from this server may
- * insist on it and discard the hit (RFC 7873 5.3): the server's cookies are better switched off.
+ * A COOKIE (RFC 7873) is not part of the key. It is cut off the reply that is learned: no client
+ * gets the cookie of another. A client that has had one from this server insists on it (RFC 7873
+ * 5.3), so that a hit returns the request's own, once the hook has found it right (dns_cookie.h).
  */
 #ifndef CAROM_DNS_H
 #define CAROM_DNS_H
 
+#include "dns_cookie.h"
 #include "protocol.h"
 
 #define DNS_HEADER 12
@@ -54,6 +55,7 @@
 #define DNS_COOKIE_MAX 40
 #define DNS_REQUEST_MAX \
 	(DNS_HEADER + DNS_NAME_MAX + DNS_QUESTION_END + DNS_OPT + 4 + DNS_COOKIE_MAX)
+#define DNS_TRUNCATED_ROOM 288 /* header, question and OPT, and zeros */
 #define DNS_UDP_MIN 512      /* what every client takes */
 #define DNS_SOA_MIN 22       /* RDATA of an SOA: two names and five numbers */
 #define DNS_RECORDS_MAX 16   /* records of a reply that is learned, not counting OPT */
@@ -64,7 +66,9 @@
 #define DNS_QR 0x80
 #define DNS_OPCODE 0x78
 #define DNS_AA 0x04
+#define DNS_TC 0x02
 #define DNS_RD 0x01
+#define DNS_RA 0x80
 #define DNS_Z 0x40
 #define DNS_AD 0x20
 #define DNS_CD 0x10
@@ -105,7 +109,8 @@ struct dns_notes {
 	u8 name;        /* bytes of the question's name, which are zero in the reply */
 	u8 flags;       /* AD and CD of the server, which are zero in the reply */
 	u16 count;      /* of `ttls` that are there */
-	u32 zero;
+	u8 opt_ends;    /* the reply ends with its OPT record, which has no option */
+	u8 zero[3];
 	struct dns_note ttls[DNS_RECORDS_MAX];
 };
 
@@ -408,6 +413,66 @@ static __always_inline bool dns_answer(u8 *reply, u32 length, u32 stored, const 
 	return true;
 }
 
+/*
+ * The reply to a request without its records, truncated (RFC 2181 9), so that a client which is
+ * there asks again over TCP: the request itself, with the reply's flags. It has no COOKIE, so that a
+ * client which sent one gets none of these (RFC 7873 5.3). Gives its length, or 0.
+ */
+static __always_inline u32 dns_truncated(u8 *reply, const u8 *text, const struct key *key,
+					 u32 length)
+{
+	u64 name = dns_key_name(key);
+	const u8 *opt = dns_request_opt(text, name);
+	u8 of_server[2] = { reply[2] & DNS_AA, reply[3] & (DNS_RA | DNS_RCODE) };
+
+	if (!name || (text[11] && dns_u16(opt + 8)))
+		return 0;
+#pragma unroll
+	for (u32 at = 0; at < DNS_TRUNCATED_ROOM; at += sizeof(u64))
+		*(u64 *)(reply + at) = *(const u64 *)(text + at);
+	reply[2] = DNS_QR | DNS_TC | of_server[0] | (text[2] & DNS_RD);
+	reply[3] = of_server[1] | (text[3] & DNS_CD);
+	if (text[11]) {
+		reply[DNS_HEADER + name + DNS_QUESTION_END + 3] = REPLY_SAFE >> 8;
+		reply[DNS_HEADER + name + DNS_QUESTION_END + 4] = REPLY_SAFE & 0xff;
+	}
+	return length;
+}
+
+/* The COOKIE of a read: its option's code, length and data. NULL for none. */
+static __always_inline const u8 *dns_cookie(const u8 *text, const struct key *key)
+{
+	const u8 *opt = dns_request_opt(text, dns_key_name(key));
+
+	return text[11] && dns_u16(opt + 8) ? opt + DNS_OPT - 1 : NULL;
+}
+
+/* The request's whole COOKIE once more, behind a reply that ends with its OPT record. */
+static __always_inline bool dns_return_cookie(u8 *reply, u32 *length, const u8 *text,
+					      const struct key *key, u64 *sum)
+{
+	const u8 *opt = dns_request_opt(text, dns_key_name(key));
+	u64 more = 4 + DNS_COOKIE_WHOLE, added = htons(more), at = dns_aligned(*length), word;
+
+	if (!((const struct dns_notes *)(reply + at))->opt_ends)
+		return false;
+	at = *length - 1;
+	if (!dns_inside(&at) || *length + more > dns_room(text, opt))
+		return false;
+	reply[at] = more;  /* the last byte of OPT's RDLENGTH */
+#pragma unroll
+	for (u32 i = 0; i < 3; i++) {
+		word = *(const u64 *)(opt + DNS_OPT - 1 + 8 * i);
+		*(u64 *)(reply + at + 1 + 8 * i) = word;
+		added += (word & 0xffffffff) + (word >> 32);
+	}
+	*(u32 *)(reply + at + 25) = *(const u32 *)(opt + DNS_OPT - 1 + 24);
+	added += *(const u32 *)(opt + DNS_OPT - 1 + 24);
+	*sum += *length & 1 ? added << 8 : added;  /* as in dns_count_down */
+	*length += more;
+	return true;
+}
+
 /* Over the name of a record; a pointer ends it. The caller compares with the reply's length. */
 static __always_inline bool dns_skip_name(const u8 *reply, struct dns_walk *walk)
 {
@@ -637,12 +702,29 @@ static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u
 	if (!dns_inside(&opt) || (opt && !dns_clean_opt(reply, length, opt)))
 		return false;
 	flags = dns_flags(reply, opt, reply[opt + 6]);
+	walk->notes.opt_ends = opt && opt + DNS_OPT - 1 == *length;
 	if (!dns_keep(reply, flags, walk))
 		return false;
 	name = dns_key_name(key);
 	key->bytes[name + 2] = flags;
 	*ttl = walk->least;
 	return dns_store(reply, *length, name, walk, stored);
+}
+
+/*
+ * Where the server says NOERROR, an UPDATE is done (RFC 2136), and after a NOTIFY it may look for a
+ * newer zone (RFC 1996). BIND says so of any stranger's, also where it has the zone from nobody else.
+ */
+static __always_inline enum answer dns_what_answer(const u8 *reply, u32 length)
+{
+	u8 opcode = reply[2] & DNS_OPCODE;
+
+	if (length < DNS_HEADER || !(reply[2] & DNS_QR) ||
+	    (opcode != DNS_NOTIFY && opcode != DNS_UPDATE))
+		return ANSWER_READ;
+	if (reply[3] & DNS_RCODE)
+		return ANSWER_REFUSED;
+	return opcode == DNS_UPDATE ? ANSWER_WRITTEN : ANSWER_HEEDED;
 }
 
 #endif

@@ -29,12 +29,12 @@ _RECORD = struct.Struct("!HHIH")
 _OPTION = struct.Struct("!HH")
 
 _QUERY, _NOTIFY, _UPDATE = 0, 4, 5
-_NOERROR, _NXDOMAIN = 0, 3
+_NOERROR, _NXDOMAIN, _REFUSED = 0, 3, 5
 _IN = 1
-_SOA, _OPT, _RRSIG, _RESERVED = 6, 41, 46, 65535
+_NS, _SOA, _OPT, _RRSIG, _RESERVED = 2, 6, 41, 46, 65535
 _COOKIE = 10
 _OPT_DO = 0x8000
-_UDP_MIN = 512
+_UDP_MIN, _EDNS_SIZE = 512, 1232
 _NAME_MAX, _LABEL_MAX, _OWNER_LABELS_MAX = 255, 63, 40
 _SOA_MIN = 22
 
@@ -348,6 +348,46 @@ def _learn(reply: bytes, ttl: int) -> Learned | None:
     return Learned(_key(question, opt), reply, min(ttl, *(seconds for _, seconds in ttls)), ttls)
 
 
+def cookie_of(message: bytes) -> bytes | None:
+    """The data of a message's COOKIE; empty where its OPT record has none, None without OPT."""
+    try:
+        question = _question(message)
+        records = [one for one in _records(message, question) if one.type == _OPT]
+    except _Malformed:
+        return None
+    if not records:
+        return None
+    data = records[0].data
+    while len(data) >= _OPTION.size:
+        code, size = _OPTION.unpack_from(data)
+        if code == _COOKIE:
+            return data[_OPTION.size : _OPTION.size + size]
+        data = data[_OPTION.size + size :]
+    return b""
+
+
+def cookie_query(ident: int, cookie: bytes) -> bytes:
+    """A query that any name server answers by itself, with a client's cookie: the root's NS."""
+    header = _HEADER.pack(ident, 0, 1, 0, 0, 1)
+    option = _OPTION.pack(_COOKIE, len(cookie)) + cookie
+    opt = b"\0" + _RECORD.pack(_OPT, _EDNS_SIZE, 0, len(option)) + option
+    return header + b"\0" + _QUESTION.pack(_NS, _IN) + opt
+
+
+def answers_cookie(reply: bytes, query: bytes) -> bool | None:
+    """Whether a server's reply to `cookie_query` has a cookie; None where it tells nothing.
+
+    A refusal tells too: servers that give cookies give them there.
+    """
+    if len(reply) < _HEADER.size or reply[:2] != query[:2] or not reply[2] & 0x80:
+        return None
+    cookie = cookie_of(reply)
+    if cookie:
+        return True
+    rcode = reply[3] & 0xF
+    return False if cookie is not None and rcode in (_NOERROR, _NXDOMAIN, _REFUSED) else None
+
+
 def learn(reply: bytes, ttl: int) -> Learned | None:
     """What may be kept of a server's reply under a service's `ttl` in seconds; None: nothing."""
     try:
@@ -372,18 +412,30 @@ def _checks(learned: Learned, request: int, opt: _OptRecord | None) -> int | Non
     return request & _Flag.CD | (flags & _Flag.AD if with_do or request & _Flag.AD else 0)
 
 
-def answer(learned: Learned, request: bytes, age: int) -> bytes | None:
+def _returning(reply: bytes, cookie: bytes) -> bytes | None:
+    """A reply with this cookie, where an OPT record ends it."""
+    question = _question(reply)
+    *_, last = _records(reply, question)
+    if last.type != _OPT or last.end != len(reply):
+        return None
+    option = _OPTION.pack(_COOKIE, len(cookie)) + cookie
+    return reply[: last.at + 8] + len(option).to_bytes(2) + option
+
+
+def answer(learned: Learned, request: bytes, age: int, *, returned: bool = False) -> bytes | None:
     """The reply to a read with the key of what was learned `age` seconds ago.
 
-    None: it cannot be given, for it is longer than the client takes, or AD and CD forbid it.
+    With its cookie, if that is to be `returned`. None: it cannot be given, for it is longer than
+    the client takes, AD and CD forbid it, or it has no place for the cookie.
     """
     question, opt = _read(request)
-    if len(learned.reply) > max(opt.size if opt else 0, _UDP_MIN):
+    whole = _returning(learned.reply, opt.cookie) if opt and returned else learned.reply
+    if whole is None or len(whole) > max(opt.size if opt else 0, _UDP_MIN):
         return None
     checks = _checks(learned, question.flags, opt)
     if checks is None:
         return None
-    reply = bytearray(learned.reply)
+    reply = bytearray(whole)
     reply[:2] = request[:2]
     reply[3] = reply[3] & ~(_Flag.AD | _Flag.CD) | checks
     reply[_HEADER.size : question.rest] = request[_HEADER.size : question.rest]

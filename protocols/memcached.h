@@ -14,6 +14,7 @@
 #ifndef CAROM_MEMCACHED_H
 #define CAROM_MEMCACHED_H
 
+#include "memcached_binary.h"
 #include "memcached_text.h"
 
 /* A datagram whose command was not understood to its end: by its first word, and its lines. */
@@ -25,12 +26,21 @@ static __always_inline enum intent judge_lines(const u8 *text, u32 length,
 	if (!behind && length <= TEXT_ROOM)
 		return INTENT_OTHER;  /* memcached waits for the line's end, and then drops it */
 	if (behind == length) {
-		if (kind == KIND_QUERY || kind == KIND_GET || kind == KIND_GETS)
+		if (kind == KIND_QUERY)
+			return judge_query(text);
+		if (kind == KIND_GET || kind == KIND_GETS)
 			return INTENT_OTHER;
 		if (kind == KIND_LINE && keyed)
-			return INTENT_WRITE | INTENT_QUIET;
+			return INTENT_WRITE | INTENT_QUIET | INTENT_ANSWERS | lasting_line(text);
 	}
 	return INTENT_WRITE_ALL | INTENT_QUIET;
+}
+
+/* 0 where a datagram ends as a line does, which memcached asks of data: else nothing is stored. */
+static __always_inline u32 not_ended(const u8 *text, u32 length)
+{
+	return (length > TEXT_ROOM) | (text_byte(text, length - 2, TEXT_ROOM) ^ '\r') |
+	       (text_byte(text, length - 1, TEXT_ROOM) ^ '\n');
 }
 
 static __always_inline enum intent judge_text(const u8 *text, u32 length, struct key *key)
@@ -45,6 +55,7 @@ static __always_inline enum intent judge_text(const u8 *text, u32 length, struct
 
 		intent = judge_lines(text, length, kind, keyed);
 	}
+	intent = forget(&key->length, endless_without(not_ended(text, length), intent));
 	if (intent == INTENT_READ)
 		key->bytes[0] = kind == KIND_GETS ? MEMCACHED_GETS : MEMCACHED_GET;
 	key->length = MEMCACHED_SLOT_FROM + command.key_length;
@@ -61,7 +72,7 @@ static __always_inline enum intent memcached_request(const u8 *text, u32 length,
 	intent = text[MEMCACHED_HEADER] == MEMCACHED_BINARY ? INTENT_WRITE_ALL | INTENT_QUIET
 							     : judge_text(text, length, key);
 	/* memcached looks at neither number; memcaslap fills the last one, which is reserved. */
-	if (header[1] && intent != INTENT_OTHER)
+	if (header[1] && intent & INTENT_MASK)
 		return intent == INTENT_READ ? INTENT_OTHER : INTENT_WRITE_ALL | INTENT_QUIET;
 	return intent;
 }
@@ -101,36 +112,122 @@ static __always_inline bool read_value(const u8 *reply, u32 *at, u16 *cell, u64 
 	return true;
 }
 
+/*
+ * Where a reply ends, from its header on, that begins with a value and has no other: behind END. 0 for
+ * what begins with none. `key` gets what it names.
+ */
+static __always_inline u64 end_of_value(u8 *reply, struct key *key, bool *cas)
+{
+	u32 at = MEMCACHED_HEADER + 6, key_length;
+	u64 bytes;
+
+	if (!STARTS(text_word(reply, MEMCACHED_HEADER, REPLY_ROOM), 6,
+		    TEXT8('V', 'A', 'L', 'U', 'E', ' ', 0, 0)))
+		return 0;
+	key_length = forget(&key->length, copy_key(reply, at, REPLY_ROOM, key->bytes + 1));
+	if (key_length < 1 || key_length > MEMCACHED_KEY_MAX)
+		return 0;
+	at = forget(&key->length, at + key_length);
+	if (!read_value(reply, &at, &key->length, &bytes, cas))
+		return 0;
+	at = forget(&key->length, at);
+	key->length = MEMCACHED_SLOT_FROM + key_length;
+	if (text_byte(reply, at, REPLY_ROOM) != '\r' ||
+	    text_byte(reply, at + 1, REPLY_ROOM) != '\n')
+		return 0;
+	return at + 2 + bytes + 7;
+}
+
+/* The end of such a reply, in the seven low bytes of a word. */
+#define VALUE_END TEXT8('\r', '\n', 'E', 'N', 'D', '\r', '\n', 0)
+
 /* A whole reply to a get or gets of one key that found it: VALUE, data, END, in one datagram. */
 static __always_inline bool memcached_learn(u8 *reply, u32 *whole, struct key *key, u32 *stored,
 					    u32 *ttl)
 {
 	const __be16 *header = (const __be16 *)reply;
 	u32 length = *whole;
-	u32 at = MEMCACHED_HEADER + 6, key_length;
-	bool cas;
-	u64 bytes;
+	bool cas = false;
 
 	if (length > REPLY_MAX || header[1] || header[2] != htons(1) || header[3] ||
-	    !STARTS(text_word(reply, MEMCACHED_HEADER, REPLY_ROOM), 6,
-		    TEXT8('V', 'A', 'L', 'U', 'E', ' ', 0, 0)))
-		return false;
-	key_length = forget(&key->length, copy_key(reply, at, REPLY_ROOM, key->bytes + 1));
-	if (key_length < 1 || key_length > MEMCACHED_KEY_MAX)
-		return false;
-	at = forget(&key->length, at + key_length);
-	if (!read_value(reply, &at, &key->length, &bytes, &cas))
-		return false;
-	at = forget(&key->length, at);
-	if (text_byte(reply, at, REPLY_ROOM) != '\r' ||
-	    text_byte(reply, at + 1, REPLY_ROOM) != '\n' || at + 2 + bytes + 7 != length ||
-	    (text_word(reply, length - 7, REPLY_ROOM) & ~0ull >> 8) !=
-		    TEXT8('\r', '\n', 'E', 'N', 'D', '\r', '\n', 0))
+	    end_of_value(reply, key, &cas) != length ||
+	    (text_word(reply, length - 7, REPLY_ROOM) & ~0ull >> 8) != VALUE_END)
 		return false;
 	*(u16 *)reply = 0;
 	key->bytes[0] = cas ? MEMCACHED_GETS : MEMCACHED_GET;
-	key->length = MEMCACHED_SLOT_FROM + key_length;
 	return true;
+}
+
+/* Does one line begin that ends the reply, too? */
+static __always_inline bool is_one_line(const u8 *reply, u32 length)
+{
+	return length <= REPLY_MAX && find_line_in(reply, length, REPLY_MAX) == length;
+}
+
+/*
+ * Has a reply that may be a write's or a query's this first word? OK has flush_all, and verbosity; HD
+ * `ms` and `mg` alike. ME is a query's alone, and counts one down that was counted as such.
+ */
+static __always_inline bool is_of_either(u64 word)
+{
+	return is_of_meta(word) || STARTS(word, 2, TEXT4('H', 'D', 0, 0)) ||
+	       STARTS(word, 4, TEXT4('O', 'K', '\r', '\n'));
+}
+
+/* Was a request in binary done, and no read? Its header: magic, opcode, and in byte 6 its status. */
+static __always_inline bool binary_wrote(const u8 *reply)
+{
+	u8 opcode = reply[MEMCACHED_HEADER + 1];
+
+	return !reply[MEMCACHED_HEADER + 6] && !reply[MEMCACHED_HEADER + 7] &&
+	       !(opcode < 64 && OPCODE(opcode) & (OPCODES_GET | OPCODES_QUERY | OPCODES_STAT));
+}
+
+static __always_inline bool memcached_says_stored(const u8 *reply)
+{
+	return text_word(reply, MEMCACHED_HEADER, REPLY_ROOM) ==
+	       TEXT8('S', 'T', 'O', 'R', 'E', 'D', '\r', '\n');
+}
+
+/*
+ * A reply by its first word. Of several datagrams only the first begins with one. Words that are
+ * not known may acknowledge a command that is not known.
+ */
+static __always_inline enum answer memcached_what_answer(const u8 *reply, u32 length)
+{
+	const __be16 *header = (const __be16 *)reply;
+	u64 word = text_word(reply, MEMCACHED_HEADER, REPLY_ROOM);
+
+	if (length <= MEMCACHED_HEADER)
+		return ANSWER_OTHER;
+	if (header[1] || is_of_stats(word))
+		return ANSWER_PART;
+	if (is_of_read(word))
+		return ANSWER_READ;
+	if ((refuses(word) || is_of_query(word)) && header[2] == htons(1) &&
+	    is_one_line(reply, length))
+		return is_of_query(word) ? ANSWER_PART
+					 : is_error(word) ? ANSWER_ERROR : ANSWER_REFUSED;
+	if ((u8)word == BINARY_REPLY)
+		return binary_wrote(reply) ? ANSWER_WRITTEN : ANSWER_OTHER;
+	if (is_of_either(word))
+		return ANSWER_EITHER;
+	return is_of_query(word) || STARTS(word, 8, TEXT8('S', 'E', 'R', 'V', 'E', 'R', '_', 'E'))
+		       ? ANSWER_OTHER
+		       : ANSWER_WRITTEN;
+}
+
+/*
+ * VALUE has a get of any form alone, and END a query for what is empty; a datagram of several commands
+ * is judged by each.
+ */
+static __always_inline bool memcached_may_be_learned(const u8 *text, enum intent intent)
+{
+	u64 word = text_word(text, MEMCACHED_HEADER, TEXT_ROOM) & ~0ull >> 40;
+
+	return (intent & INTENT_MASK) < INTENT_WRITE_ALL &&
+	       (word == TEXT4('g', 'e', 't', 0) || word == TEXT4('g', 'a', 't', 0) ||
+		word == TEXT4('s', 't', 'a', 0));
 }
 
 #endif

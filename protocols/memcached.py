@@ -25,11 +25,14 @@ _HEADER = struct.Struct("!HHHH")
 _BINARY = 0x80  # first byte of a request in the binary protocol
 _FLAGS_BYTES, _FLAGS_COUNT = 64, 16
 _FLAGS_READING = frozenset(b"cfhklOqstuv")
+_FLAGS_LASTING = _FLAGS_READING | frozenset(b"CDEFJMS")
 _KEY = rb"(?P<key>[^\x00-\x0f ]{1,250})"
 
 _GET = re.compile(rb"(?P<command>gets?) %b\r?\n" % _KEY)
 _GAT = re.compile(rb"gats? (?P<exptime>-?[0-9]{1,10}) %b\r?\n" % _KEY)
-_LINE_LOUD = re.compile(rb"(delete|incr|decr|touch) %b( [0-9]{1,19})?\r?\n" % _KEY)
+_LINE_PROPER = re.compile(
+    rb"(delete|incr|decr|touch) %b( -?[0-9]{1,19})?(?P<noreply> noreply)?\r?\n" % _KEY
+)
 _LINE = re.compile(rb"(delete|incr|decr|touch) %b( [^\n]*|\r)?\n" % _KEY)
 _STORE = re.compile(
     rb"((set|add|replace|append|prepend)|cas) %b (?P<flags>[0-9]{1,10}) (?P<exptime>-?[0-9]{1,10}) "
@@ -42,10 +45,11 @@ _VALUE = re.compile(rb"VALUE %b [0-9]{1,10} (?P<bytes>[0-9]{1,9})(?P<cas> [0-9]{
 
 _ANYTHING = Request(Intent.WRITE_ALL, quiet=True)
 _NOTHING = Request(Intent.OTHER)
+_ASKING = Request(Intent.OTHER, either=True)
 
 
-def _write(match: re.Match[bytes], *, quiet: bool = False) -> Request:
-    return Request(Intent.WRITE, bytes(SLOT_FROM) + match["key"], quiet)
+def _write(match: re.Match[bytes], **bits: bool) -> Request:
+    return Request(Intent.WRITE, bytes(SLOT_FROM) + match["key"], **bits)
 
 
 def _data_ends(match: re.Match[bytes], length: int) -> bool:
@@ -78,22 +82,38 @@ def _flags(match: re.Match[bytes]) -> frozenset[int] | None:
     return frozenset(letters)
 
 
-def _meta(text: bytes, length: int) -> Request | None:
+def _proper_meta(text: bytes, length: int) -> tuple[re.Match[bytes], frozenset[int]] | None:
+    """A meta command that is understood to its end, and its flags."""
     match = _MS.match(text)
     if match is not None:
-        whole, only_reads = _data_ends(match, length), False
+        whole = _data_ends(match, length)
     else:
         match = _META.match(text)
-        if match is None:
-            return None
-        whole, only_reads = match.end() == length, match["command"] == b"mg"
-    flags = _flags(match)
-    if flags is None or not whole:
+        whole = match is not None and match.end() == length
+    flags = _flags(match) if match is not None and whole else None
+    return None if match is None or flags is None else (match, flags)
+
+
+def _meta(text: bytes, length: int) -> Request | None:
+    found = _proper_meta(text, length)
+    if found is None:
         return None
-    if only_reads and flags <= _FLAGS_READING:
-        return _NOTHING
+    match, flags = found
+    if match.re is _META and match["command"] == b"mg" and flags <= _FLAGS_READING | {ord("b")}:
+        return _ASKING
     # A key in base64 (b) names another one than it shows.
-    return None if ord("b") in flags else _write(match, quiet=ord("q") in flags)
+    if ord("b") in flags:
+        return None
+    # Of mg, q hides EN alone.
+    quiet = ord("q") in flags
+    told = quiet and match.re is _META and match["command"] == b"mg"
+    return _write(match, quiet=quiet, either=told, answers=told)
+
+
+def names_in_base64(text: bytes) -> bool:
+    """Whether this is a meta command in its proper form that writes another key than it shows."""
+    found = _proper_meta(text, len(text))
+    return found is not None and ord("b") in found[1] and _meta(text, len(text)) is None
 
 
 def _exactly(text: bytes, length: int) -> Request | None:
@@ -103,10 +123,10 @@ def _exactly(text: bytes, length: int) -> Request | None:
         return Request(Intent.READ, (GETS if match["command"] == b"gets" else GET) + match["key"])
     match = _GAT.match(text)
     if match and match.end() == length and abs(int(match["exptime"])) < 2**31:
-        return _write(match)
-    match = _LINE_LOUD.match(text)
+        return _write(match, answers=True)
+    match = _LINE_PROPER.match(text)
     if match and match.end() == length:
-        return _write(match)
+        return _write(match, quiet=match["noreply"] is not None)
     return _store(text, length) or _meta(text, length)
 
 
@@ -116,10 +136,12 @@ def _roughly(text: bytes, length: int) -> Request:
         return _NOTHING if len(text) == length else _ANYTHING
     if text.index(b"\n") + 1 < length:
         return _ANYTHING
+    if text.startswith((b"me ", b"verbosit", b"stats de")) and _QUERY.match(text):
+        return _ASKING
     if _QUERY.match(text):
         return _NOTHING
     match = _LINE.fullmatch(text)
-    return _write(match, quiet=True) if match else _ANYTHING
+    return _write(match, quiet=True, answers=True) if match else _ANYTHING
 
 
 def understand(request: bytes, room: int = TEXT_ROOM) -> Request:
@@ -137,6 +159,18 @@ def understand(request: bytes, room: int = TEXT_ROOM) -> Request:
     if sequence and found.intent is not Intent.OTHER:
         return _NOTHING if found.intent is Intent.READ else _ANYTHING
     return found
+
+
+def lasts(request: bytes, room: int = TEXT_ROOM) -> bool:
+    """Whether a request writes one key, and gives no end to an item that had none."""
+    if understand(request, room).intent is not Intent.WRITE:
+        return False
+    text = request[_HEADER.size : room]
+    if store := _STORE.match(text):
+        return int(store["exptime"]) == 0
+    if meta := _MS.match(text) or _META.match(text):
+        return meta[0][:2] != b"mg" and (_flags(meta) or frozenset()) <= _FLAGS_LASTING
+    return text.startswith((b"delete", b"incr", b"decr"))
 
 
 def intent_of(request: bytes) -> Intent:

@@ -87,13 +87,38 @@ static __always_inline void copy_bytes(const u8 *text, u32 at, u32 length, u8 *t
 		*(u64 *)(to + last) &= little_u64(~0ull >> (64 - 8 * (length & 7)));
 }
 
-static __always_inline enum intent binary_intent(u64 opcode)
+/* The exptime that the extras give, where they may give one; a count without one has all ones. */
+static __always_inline u32 binary_exptime(const u8 *extras, u64 opcode)
 {
+	u32 exptime;
+
+	if (opcode & (OPCODES_STORE | OPCODES_STOREQ))
+		return *(const u32 *)(extras + 4);
+	if (opcode & (OPCODES_COUNT | OPCODES_COUNTQ)) {
+		exptime = *(const u32 *)(extras + 16);
+		return exptime == 0xffffffff ? 0 : exptime;
+	}
+	return (opcode & (OPCODES_TOUCH | OPCODES_TOUCHQ)) != 0;
+}
+
+/* 0 for a set that is done whatever there was before: without a number to compare. */
+static __always_inline u64 binary_condition(const u8 *header, u64 opcode)
+{
+	return *(const u64 *)(header + 16) | header[5] | !(opcode & (OPCODE(0x01) | OPCODE(0x11)));
+}
+
+static __always_inline enum intent binary_intent(const u8 *header, u64 opcode)
+{
+	u32 intent = INTENT_WRITE, exptime = binary_exptime(header + BINARY_HEADER, opcode);
+
 	if (opcode & OPCODES_FLUSH)
 		return INTENT_WRITE_ALL | INTENT_QUIET;
 	if (!(opcode & OPCODES_WRITE))
 		return INTENT_OTHER;
-	return opcode & OPCODES_QUIET ? INTENT_WRITE | INTENT_QUIET : INTENT_WRITE;
+	if (opcode & OPCODES_QUIET)
+		intent |= INTENT_QUIET;
+	intent |= bits_without(exptime | binary_condition(header, opcode), INTENT_ENDLESS);
+	return intent | lasting_without(exptime);
 }
 
 /* Read the request that begins the text, of which the header is there. */
@@ -113,7 +138,7 @@ static __always_inline enum intent read_binary(const u8 *text, struct key *key,
 			 extras == proper_extras(opcode, extras) && proper_key(opcode, key_length);
 	if (!binary->proper)
 		return INTENT_WRITE_ALL | INTENT_QUIET;
-	intent = forget(cell, binary_intent(opcode));
+	intent = forget(cell, binary_intent(header, opcode));
 	at = forget(cell, MEMCACHED_HEADER + BINARY_HEADER + extras);
 	copy_bytes(text, at, forget(cell, key_length), key->bytes + MEMCACHED_SLOT_FROM);
 	binary->key_length = *(volatile u16 *)cell;  /* read anew: its bits are known by now */

@@ -11,10 +11,15 @@
  *       bytes and all that is not read yet, in the room or not. The second returns how much of the
  *       latter it has dealt with, and says what it wants: INTENT_OTHER, or INTENT_WRITE of `key`
  *       (which comes in as zeros), or INTENT_WRITE_ALL, with INTENT_QUIET as in protocol.h.
+ *   memcached_stream_ahead(stream, text, length)
+ *       How long the read is that stands at text + MEMCACHED_HEADER, if it is one for certain and ends
+ *       in the first AHEAD_ROOM bytes there; 0 for what has to be read step by step.
  *   memcached_stream_agrees(stream, first)
  *       Whether the server's payload, by its first byte, is a reply to what was read.
  *   memcached_stream_replies(stream, word)
- *       How many replies to writes are in eight bytes that the server sent, at most.
+ *       How many replies may be in eight bytes that the server sent, at most.
+ *   memcached_stream_row(row)
+ *       Eight bytes of a row of lines that refuse something, behind those in `row`; of the first, for 0.
  *
  * A segment takes as many steps as it has commands, and up to three more for a value that is not
  * all in the room.
@@ -22,6 +27,7 @@
 #ifndef CAROM_MEMCACHED_STREAM_H
 #define CAROM_MEMCACHED_STREAM_H
 
+#include "memcached.h"
 #include "memcached_binary.h"
 #include "memcached_text.h"
 
@@ -119,6 +125,19 @@ static __always_inline bool says_quit(const u8 *text)
 	       STARTS(word, 5, TEXT4('q', 'u', 'i', 't') | (u64)'\n' << 32);
 }
 
+/* With arguments it may have no reply; with another character behind it, it is another command. */
+static __always_inline enum intent judge_flush(const u8 *text)
+{
+	u64 word = text_word(text, MEMCACHED_HEADER, TEXT_ROOM);
+	u32 intent = INTENT_WRITE_ALL | INTENT_QUIET | lasting_flush(text);
+	u8 next = text[MEMCACHED_HEADER + 9];
+
+	if (word == TEXT8('f', 'l', 'u', 's', 'h', '_', 'a', 'l') &&
+	    (next == '\r' || next == '\n' || next == ' '))
+		return intent;
+	return intent | INTENT_UNSURE;
+}
+
 /* A command that was not understood to its end, or has not come to its end yet: `*end` is 0. */
 static __always_inline enum intent judge_line(struct stream *stream, const u8 *text,
 					      u32 length, enum memcached_kind kind, bool keyed,
@@ -139,16 +158,25 @@ static __always_inline enum intent judge_line(struct stream *stream, const u8 *t
 		return INTENT_OTHER;
 	switch (kind) {
 	case KIND_QUERY:
+		return judge_query(text);
 	case KIND_GET:
 	case KIND_GETS:
 		return INTENT_OTHER;
 	case KIND_LINE:
-		return keyed ? INTENT_WRITE | INTENT_QUIET : INTENT_WRITE_ALL | INTENT_QUIET;
+		return keyed ? INTENT_WRITE | INTENT_QUIET | INTENT_ANSWERS | lasting_line(text)
+			     : INTENT_WRITE_ALL | INTENT_QUIET | INTENT_UNSURE;
+	case KIND_FLUSH:
+		return judge_flush(text);
 	case KIND_GAT:
 	case KIND_MG:
 	case KIND_META:
-	case KIND_FLUSH:
-		return INTENT_WRITE_ALL | INTENT_QUIET;  /* of one line, whatever else it may be */
+		/* Of one line, whatever else it may be. */
+		return INTENT_WRITE_ALL | INTENT_QUIET | INTENT_UNSURE;
+	case KIND_UNKNOWN:
+		/* Of spaces before a command memcached takes no notice: any may follow. */
+		if (text[MEMCACHED_HEADER] == ' ')
+			return lose_stream(stream);
+		return INTENT_WRITE_ALL | INTENT_UNSURE;
 	default:
 		return lose_stream(stream);
 	}
@@ -165,12 +193,16 @@ static __always_inline enum intent read_step(struct stream *stream, const u8 *te
 	u32 data;
 
 	*end = forget(cell, command.end);
-	if (intent != INTENT_WRITE_ALL && *end && *end <= length) {
+	if (*end && *end <= length) {
 		intent = forget(cell, intent);
 		data = command.data;
 		key->length = MEMCACHED_SLOT_FROM + command.key_length;
 		take_data(stream, text, length, data, end);
-		return intent == INTENT_READ ? INTENT_OTHER : intent;
+		if (intent == INTENT_READ)
+			return INTENT_OTHER;
+		if (intent == INTENT_WRITE_ALL)
+			return INTENT_WRITE_ALL | INTENT_QUIET;
+		return endless_without(*(volatile u32 *)&stream->skip, intent);
 	}
 	keyed = forget(cell, command.keyed);
 	kind = forget(cell, command.kind);
@@ -200,7 +232,8 @@ static __always_inline enum intent read_binary_step(struct stream *stream, const
 	stream->skip = binary.data - data;
 	*end = binary.end + data;
 	key->length = MEMCACHED_SLOT_FROM + binary.key_length;
-	return intent;
+	/* A server that was told to speak text only does none of it. */
+	return endless_without(stream->skip | (stream->dialect ^ DIALECT_AGREED), intent);
 }
 
 static __always_inline u32 memcached_stream_read(struct stream *stream, const u8 *text,
@@ -236,6 +269,62 @@ static __always_inline u32 memcached_stream_read(struct stream *stream, const u8
 	return (stream->lost ? length : end) - MEMCACHED_HEADER - held;
 }
 
+/*
+ * How long a line is that ends in the first AHEAD_ROOM bytes, of which some may be behind what is there;
+ * or 0. `*capital` is not 0 if it has a capital letter, as all flags of `mg` have that make it write.
+ * The verifier would follow each branch.
+ */
+static __always_inline u32 line_ahead(const u8 *text, u64 *capital)
+{
+	u64 length = 1, live = ~0ull;
+
+	*capital = 0;
+#pragma unroll
+	for (u32 at = 0; at < AHEAD_ROOM; at += sizeof(u64)) {
+		u64 word = little_u64(*(const u64 *)(text + MEMCACHED_HEADER + at)), low = word & ~HIGHS;
+		u64 ends = word ^ ('\n' * ONES), before;
+
+		ends = (ends - ONES) & ~ends & HIGHS;
+		before = ((ends & -ends) - 1) & live & HIGHS;
+		*capital |= (low + (0x80 - 'A') * ONES) & ~(low + (0x7f - 'Z') * ONES) & ~word & before;
+		length += ((before >> 7) * ONES) >> 56;
+		live &= ((ends | -ends) >> 63) - 1;
+		asm volatile("" : "+r"(live), "+r"(length));
+	}
+	return length & ~(u32)live;
+}
+
+/* The length of a get in binary that is whole and proper, or 0. */
+static __always_inline u32 binary_get(const u8 *text, u32 length)
+{
+	const u8 *head = text + MEMCACHED_HEADER;
+	u32 key = head[2] << 8 | head[3], end = BINARY_HEADER + key;
+	u32 body = head[8] << 24 | head[9] << 16 | head[10] << 8 | head[11];
+
+	return head[0] == MEMCACHED_BINARY && head[1] < 64 && OPCODE(head[1]) & OPCODES_GET && key &&
+			       body == key && !head[4] && !head[5] && MEMCACHED_HEADER + end <= length
+		       ? end
+		       : 0;
+}
+
+static __always_inline u32 memcached_stream_ahead(const struct stream *stream, const u8 *text,
+						  u32 length)
+{
+	u64 word = text_word(text, MEMCACHED_HEADER, TEXT_ROOM);
+	u64 capital;
+	u32 line;
+
+	if (stream->dialect != DIALECT_TEXT)
+		return stream->dialect ? binary_get(text, length) : 0;
+	line = line_ahead(text, &capital);
+	if (line > length - MEMCACHED_HEADER)
+		return 0;
+	if (STARTS(word, 4, TEXT4('g', 'e', 't', ' ')) ||
+	    STARTS(word, 5, TEXT8('g', 'e', 't', 's', ' ', 0, 0, 0)))
+		return line;
+	return STARTS(word, 3, TEXT4('m', 'g', ' ', 0)) && !capital ? line : 0;
+}
+
 /* A server that was told to speak text only takes what looks binary for lines, and obeys them. */
 static __always_inline bool memcached_stream_agrees(struct stream *stream, u8 first)
 {
@@ -245,8 +334,8 @@ static __always_inline bool memcached_stream_agrees(struct stream *stream, u8 fi
 }
 
 /*
- * The lines that end there, or in binary the replies that may begin there. To a write that wants an
- * answer memcached sends one of either; those of reads, and of values, are more than there need be.
+ * The lines that end there, or in binary the replies that may begin there. Those of reads, and of
+ * values, are more than there need be.
  */
 static __always_inline u32 memcached_stream_replies(const struct stream *stream, u64 word)
 {
@@ -255,6 +344,112 @@ static __always_inline u32 memcached_stream_replies(const struct stream *stream,
 
 	others = (((others & low) + low) | others) & HIGHS;  /* no byte carries into the next */
 	return (((others ^ HIGHS) >> 7) * ONES) >> 56;
+}
+
+static __always_inline u64 memcached_stream_row(u64 row)
+{
+	return row ? row >> 8 | row << 48 : TEXT8('E', 'R', 'R', 'O', 'R', '\r', '\n', 'E');
+}
+
+/* A status that is neither 0 nor too large (3) nor no memory (0x82): these remove what was there. */
+static __always_inline bool binary_refuses(u64 first)
+{
+	u32 status = (u8)(first >> 48) << 8 | (u8)(first >> 56);
+
+	return status && status != 3 && status != 0x82;
+}
+
+/*
+ * By its first eight bytes: one line of refusal, or a row of ERROR, or one reply in binary; or END,
+ * which a read has that finds nothing. But END also says that the server has read on, past writes
+ * that want no reply: of a stream that is lost it refuses nothing.
+ */
+static __always_inline bool memcached_stream_refuses(const struct stream *stream, u64 word,
+						     u32 length, u32 replies, bool row)
+{
+	u64 first = little_u64(word);
+
+	if (row)
+		return length == 7 * replies;
+	if (replies != 1)
+		return false;
+	if ((u8)first == BINARY_REPLY)
+		return stream->dialect == DIALECT_AGREED && binary_refuses(first);
+	return refuses(first) || (!stream->lost && stream->anew == stream->borne && length == 5 && is_end(first));
+}
+
+/* The last of a payload's bytes, of which `last` has eight, or fewer from the first on. */
+static __always_inline u8 last_byte(u64 last, u32 length)
+{
+	u32 left = length < sizeof(last) ? sizeof(last) - length : 0;
+
+	return little_u64(last) >> (56 - 8 * left);
+}
+
+/*
+ * Is a payload, in text, one whole reply for certain? That is one line, behind which nothing comes.
+ * Of several lines nobody knows: a value may have any, and come in any pieces.
+ */
+static __always_inline bool memcached_stream_is_whole(u64 first, u64 last, u32 length, u32 replies)
+{
+	u64 word = little_u64(first);
+
+	return replies == 1 && last_byte(last, length) == '\n' &&
+	       !STARTS(word, 6, TEXT8('V', 'A', 'L', 'U', 'E', ' ', 0, 0)) && !is_of_stats(word) &&
+	       !STARTS(word, 3, TEXT8('V', 'A', ' ', 0, 0, 0, 0, 0));
+}
+
+/*
+ * Is a payload, in text, the whole reply of one value? Its front stands in `reply` behind as much as a
+ * datagram's header takes.
+ */
+static __always_inline bool memcached_stream_is_value(u8 *reply, u64 last, u32 length,
+						      struct key *key)
+{
+	bool cas = false;
+
+	return little_u64(last) >> 8 == VALUE_END &&
+	       end_of_value(reply, key, &cas) == (u64)length + MEMCACHED_HEADER;
+}
+
+/* Begins a segment as a command does that is known, or as a request in binary? */
+static __always_inline bool memcached_stream_may_begin(u64 word)
+{
+	u64 first = little_u64(word);
+	u32 at = 0;
+
+	/* The last three bytes are of no use yet, and 0. */
+	return ((u8)first == MEMCACHED_BINARY && !(first >> 40)) ||
+	       read_command(first, 0, &at) != KIND_UNKNOWN;
+}
+
+/* Has the server answered in binary what looked like it? */
+static __always_inline bool memcached_stream_in_binary(const struct stream *stream)
+{
+	return stream->dialect == DIALECT_AGREED;
+}
+
+/* Begins a payload with the reply to a read? What is behind, and how much of it, is not counted. */
+static __always_inline bool memcached_stream_reads(const struct stream *stream, u64 word)
+{
+	u64 first = little_u64(word);
+	u8 opcode = first >> 8;
+
+	if (stream->dialect == DIALECT_AGREED)
+		return opcode >= 64 ||
+		       OPCODE(opcode) & (OPCODES_GET | OPCODES_QUERY | OPCODES_STAT);
+	return is_of_read(first) || is_of_stats(first) || is_of_meta(first) || is_of_query(first);
+}
+
+/* In text; in binary the stream agrees with its requests, or it is lost. */
+static __always_inline bool memcached_stream_writes(const struct stream *stream, u64 word)
+{
+	u64 first = little_u64(word);
+
+	return stream->dialect < DIALECT_BINARY &&
+	       (STARTS(first, 8, TEXT8('S', 'T', 'O', 'R', 'E', 'D', '\r', '\n')) ||
+		STARTS(first, 8, TEXT8('D', 'E', 'L', 'E', 'T', 'E', 'D', '\r')) ||
+		STARTS(first, 8, TEXT8('T', 'O', 'U', 'C', 'H', 'E', 'D', '\r')));
 }
 
 #endif

@@ -55,15 +55,6 @@ struct memcached_command {
 #define TEXT8(a, b, c, d, e, f, g, h) (TEXT4(a, b, c, d) | TEXT4(e, f, g, h) << 32)
 #define STARTS(word, bytes, text) (((word) & (~0ull >> (64 - 8 * (bytes)))) == (text))
 
-static __always_inline u64 little_u64(u64 word)
-{
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	return __builtin_bswap64(word);
-#else
-	return word;
-#endif
-}
-
 static __always_inline u8 text_byte(const u8 *text, u32 at, u32 room)
 {
 	asm volatile("" : "+r"(at));
@@ -160,14 +151,44 @@ static __always_inline bool read_argument(const u8 *text, u32 *at, u32 room, u32
 	return read_number(text, at, room, digits, number);
 }
 
-/* Seconds or a date, maybe negative, in what memcached takes for an exptime. */
-static __always_inline bool read_exptime(const u8 *text, u32 *at, u32 room)
+/* Seconds or a date, maybe negative, in what memcached takes for an exptime; 0 is never. */
+static __always_inline bool read_exptime(const u8 *text, u32 *at, u32 room, u64 *exptime)
 {
-	u64 number;
-
 	if (text_byte(text, *at, room) == '-')
 		*at += 1;
-	return read_number(text, at, room, 10, &number) && number <= 0x7fffffff;
+	return read_number(text, at, room, 10, exptime) && *exptime <= 0x7fffffff;
+}
+
+/* These bits where a number is 0, and nothing else; without a branch, for the verifier. */
+static __always_inline u32 bits_without(u64 number, u32 bits)
+{
+	asm volatile("" : "+r"(number));
+	return ((number | -number) >> 63 ^ 1) * bits;
+}
+
+static __always_inline u32 lasting_without(u64 number)
+{
+	return bits_without(number, INTENT_LASTING);
+}
+
+/* The intent of a store that may not be done as it says, where `number` is not 0. */
+static __always_inline u32 endless_without(u64 number, u32 intent)
+{
+	return intent & (~(u32)INTENT_ENDLESS | bits_without(number, INTENT_ENDLESS));
+}
+
+/* Of the commands of KIND_LINE, `touch` alone gives an end. */
+static __always_inline u32 lasting_line(const u8 *text)
+{
+	return lasting_without(text[MEMCACHED_HEADER] == 't');
+}
+
+/* flush_all at once: what comes later is not flushed. */
+static __always_inline u32 lasting_flush(const u8 *text)
+{
+	u64 rest = text_word(text, MEMCACHED_HEADER + 8, TEXT_ROOM) & ~0ull >> 40;
+
+	return lasting_without(rest ^ TEXT4('l', '\r', '\n', 0));
 }
 
 /*
@@ -217,10 +238,10 @@ static __always_inline enum memcached_kind read_command(u64 word, u64 next, u32 
 	return behind == ' ' || behind == '\r' || behind == '\n' ? KIND_QUERY : KIND_UNKNOWN;
 }
 
-/* Where the text goes on behind its first line; 0 where that does not end in it, or in the room. */
-static __always_inline u32 find_line(const u8 *text, u32 length)
+/* Where a text of `length` bytes goes on behind its first line; 0 where that does not end in it. */
+static __always_inline u32 find_line_in(const u8 *text, u32 length, const u32 room)
 {
-	for (u32 at = MEMCACHED_HEADER; at < TEXT_ROOM; at += sizeof(u64)) {
+	for (u32 at = MEMCACHED_HEADER; at < room; at += sizeof(u64)) {
 		u64 ends = *(const u64 *)(text + at);
 
 		if (at >= length)
@@ -236,10 +257,88 @@ static __always_inline u32 find_line(const u8 *text, u32 length)
 	return 0;
 }
 
+/* The same of a request, as far as the room goes. */
+static __always_inline u32 find_line(const u8 *text, u32 length)
+{
+	return find_line_in(text, length, TEXT_ROOM);
+}
+
+/* Does a reply, by its first word, say that the server did not understand? */
+static __always_inline bool is_error(u64 word)
+{
+	u8 behind = word >> 40;
+
+	return (STARTS(word, 5, TEXT8('E', 'R', 'R', 'O', 'R', 0, 0, 0)) &&
+		(behind == '\r' || behind == ' ' || behind == ':')) ||
+	       STARTS(word, 8, TEXT8('C', 'L', 'I', 'E', 'N', 'T', '_', 'E'));
+}
+
+/* Does it say that nothing was written? */
+static __always_inline bool refuses(u64 word)
+{
+	return is_error(word) ||
+	       STARTS(word, 8, TEXT8('N', 'O', 'T', '_', 'F', 'O', 'U', 'N')) ||
+	       STARTS(word, 8, TEXT8('N', 'O', 'T', '_', 'S', 'T', 'O', 'R')) ||
+	       STARTS(word, 6, TEXT8('E', 'X', 'I', 'S', 'T', 'S', 0, 0)) ||
+	       STARTS(word, 2, TEXT4('N', 'F', 0, 0)) || STARTS(word, 2, TEXT4('N', 'S', 0, 0)) ||
+	       STARTS(word, 2, TEXT4('E', 'X', 0, 0));
+}
+
+/* Does it say that a read found nothing? */
+static __always_inline bool is_end(u64 word)
+{
+	return STARTS(word, 5, TEXT8('E', 'N', 'D', '\r', '\n', 0, 0, 0));
+}
+
+/* Is it a read's? */
+static __always_inline bool is_of_read(u64 word)
+{
+	return STARTS(word, 6, TEXT8('V', 'A', 'L', 'U', 'E', ' ', 0, 0)) || is_end(word);
+}
+
+/* Is it the first line of many? */
+static __always_inline bool is_of_stats(u64 word)
+{
+	return STARTS(word, 5, TEXT8('S', 'T', 'A', 'T', ' ', 0, 0, 0));
+}
+
+/* Is it what `mg` or `me` is answered? But `mg` may have written, and `ma` is answered VA as well. */
+static __always_inline bool is_of_meta(u64 word)
+{
+	return STARTS(word, 3, TEXT4('V', 'A', ' ', 0)) ||
+	       STARTS(word, 3, TEXT4('M', 'E', ' ', 0)) ||
+	       STARTS(word, 4, TEXT4('E', 'N', '\r', '\n'));
+}
+
+/* Is it one that acknowledges nothing? A line of another's may stand behind it. */
+static __always_inline bool is_of_query(u64 word)
+{
+	return STARTS(word, 8, TEXT8('V', 'E', 'R', 'S', 'I', 'O', 'N', ' ')) ||
+	       STARTS(word, 3, TEXT4('M', 'N', '\r', 0)) ||
+	       STARTS(word, 5, TEXT8('I', 'T', 'E', 'M', ' ', 0, 0, 0)) ||
+	       STARTS(word, 7, TEXT8('P', 'R', 'E', 'F', 'I', 'X', ' ', 0)) ||
+	       STARTS(word, 7, TEXT8('R', 'E', 'S', 'E', 'T', '\r', '\n', 0));
+}
+
+/* A query. Its reply may look like a write's: OK to verbosity and stats detail, EN to me. */
+static __always_inline enum intent judge_query(const u8 *text)
+{
+	u64 word = text_word(text, MEMCACHED_HEADER, TEXT_ROOM);
+	bool either = STARTS(word, 3, TEXT4('m', 'e', ' ', 0)) ||
+		      STARTS(word, 8, TEXT8('v', 'e', 'r', 'b', 'o', 's', 'i', 't')) ||
+		      STARTS(word, 8, TEXT8('s', 't', 'a', 't', 's', ' ', 'd', 'e'));
+
+	return either ? INTENT_OTHER | INTENT_EITHER : INTENT_OTHER;
+}
+
 /* The first characters of a meta command's flags as bits, `@` being bit 0. */
 #define FLAG(letter) (1ull << ((letter) - '@'))
 #define FLAGS_READING (FLAG('c') | FLAG('f') | FLAG('h') | FLAG('k') | FLAG('l') | FLAG('O') |  \
 		       FLAG('q') | FLAG('s') | FLAG('t') | FLAG('u') | FLAG('v'))
+
+/* With these alone ms, md and ma give no end to an item that had none: T, N and I may. */
+#define FLAGS_LASTING ((FLAGS_READING | FLAG('C') | FLAG('D') | FLAG('E') | FLAG('F') |          \
+			FLAG('J') | FLAG('M') | FLAG('S')))
 
 /*
  * Flags from `*at`, which moves to the line's end, or to what may be one. False where they are too
@@ -269,19 +368,32 @@ static __always_inline bool read_flags(const u8 *text, u32 *at, u64 *flags)
 	return n < MEMCACHED_FLAGS_MAX && __builtin_popcountll(seen) <= MEMCACHED_FLAGS_COUNT;
 }
 
+/* Moves `*at` behind what asks for no reply, if that is there: INTENT_QUIET then. */
+static __always_inline u32 read_noreply(const u8 *text, u32 *at)
+{
+	u64 word = text_word(text, *at, TEXT_ROOM);
+	u64 other = word ^ TEXT8(' ', 'n', 'o', 'r', 'e', 'p', 'l', 'y');
+
+	*at += bits_without(other, sizeof(word));
+	return bits_without(other, INTENT_QUIET);
+}
+
 /* FLAGS EXPTIME BYTES [CAS] [noreply] */
 static __always_inline enum intent read_store(const u8 *text, u16 *cell, u32 at, bool cas,
 					      struct memcached_command *command)
 {
-	enum intent intent = INTENT_WRITE;
-	u64 number, bytes;
+	u32 intent = INTENT_WRITE;
+	u64 number, exptime, bytes;
 
 	if (!read_argument(text, &at, TEXT_ROOM, 10, &number) || number > 0xffffffff)
 		return INTENT_WRITE_ALL;
 	at = forget(cell, at);
-	if (text_byte(text, at++, TEXT_ROOM) != ' ' || !read_exptime(text, &at, TEXT_ROOM))
+	if (text_byte(text, at++, TEXT_ROOM) != ' ' ||
+	    !read_exptime(text, &at, TEXT_ROOM, &exptime))
 		return INTENT_WRITE_ALL;
 	at = forget(cell, at);
+	intent |= lasting_without(exptime);
+	intent |= bits_without(exptime | (text[MEMCACHED_HEADER] ^ 's'), INTENT_ENDLESS);
 	if (!read_argument(text, &at, TEXT_ROOM, 9, &bytes))
 		return INTENT_WRITE_ALL;
 	at = forget(cell, at);
@@ -290,10 +402,7 @@ static __always_inline enum intent read_store(const u8 *text, u16 *cell, u32 at,
 			return INTENT_WRITE_ALL;
 		at = forget(cell, at);
 	}
-	if (text_word(text, at, TEXT_ROOM) == TEXT8(' ', 'n', 'o', 'r', 'e', 'p', 'l', 'y')) {
-		at += sizeof(u64);
-		intent |= INTENT_QUIET;
-	}
+	intent |= read_noreply(text, &at);
 	command->end = behind_line(text, at, TEXT_ROOM);
 	command->data = bytes + 2;
 	return intent;
@@ -303,6 +412,7 @@ static __always_inline enum intent read_store(const u8 *text, u16 *cell, u32 at,
 static __always_inline enum intent read_meta(const u8 *text, u16 *cell, u32 at,
 					     struct memcached_command *command)
 {
+	u32 intent = INTENT_WRITE;
 	u64 bytes, flags;
 
 	if (command->kind == KIND_MS) {
@@ -314,24 +424,34 @@ static __always_inline enum intent read_meta(const u8 *text, u16 *cell, u32 at,
 	if (!read_flags(text, &at, &flags))
 		return INTENT_WRITE_ALL;
 	command->end = behind_line(text, forget(cell, at), TEXT_ROOM);
-	if (command->kind == KIND_MG && !(flags & ~FLAGS_READING))
-		return INTENT_OTHER;
+	if (command->kind == KIND_MG && !(flags & ~(FLAGS_READING | FLAG('b'))))
+		return INTENT_OTHER | INTENT_EITHER;
 	if (flags & FLAG('b'))
 		return INTENT_WRITE_ALL;
-	return flags & FLAG('q') ? INTENT_WRITE | INTENT_QUIET : INTENT_WRITE;
+	if (flags & FLAG('q'))
+		intent |= INTENT_QUIET;
+	if (command->kind == KIND_MG)  /* q hides EN alone */
+		return intent | (flags & FLAG('q') ? INTENT_EITHER | INTENT_ANSWERS : 0);
+	return intent | lasting_without(flags & ~FLAGS_LASTING);
 }
 
-/* [NUMBER]: what else there may be is not looked at, but for its end. */
+/* [NUMBER] [noreply] */
 static __always_inline enum intent read_line(const u8 *text, u16 *cell, u32 at,
 					     struct memcached_command *command)
 {
 	u64 number;
+	u32 quiet;
 
-	if (text_byte(text, at, TEXT_ROOM) == ' ' &&
-	    !read_argument(text, &at, TEXT_ROOM, 19, &number))
-		return INTENT_WRITE_ALL;
+	if (text_byte(text, at, TEXT_ROOM) == ' ' && text_byte(text, at + 1, TEXT_ROOM) != 'n') {
+		if (text_byte(text, ++at, TEXT_ROOM) == '-')
+			at++;
+		if (!read_number(text, &at, TEXT_ROOM, 19, &number))
+			return INTENT_WRITE_ALL;
+	}
+	at = forget(cell, at);
+	quiet = forget(cell, read_noreply(text, &at));
 	command->end = behind_line(text, forget(cell, at), TEXT_ROOM);
-	return INTENT_WRITE;
+	return INTENT_WRITE | quiet | lasting_line(text);
 }
 
 /*
@@ -348,7 +468,7 @@ static __always_inline enum intent read_arguments(const u8 *text, u16 *cell, u32
 		return INTENT_READ;
 	case KIND_GAT:
 		command->end = behind_line(text, at, TEXT_ROOM);
-		return INTENT_WRITE;
+		return INTENT_WRITE | INTENT_ANSWERS;
 	case KIND_LINE:
 		return read_line(text, cell, at, command);
 	case KIND_STORE:
@@ -372,10 +492,11 @@ static __always_inline enum intent read_text(const u8 *text, struct key *key,
 	u32 at = MEMCACHED_HEADER, key_length;
 	enum memcached_kind kind = read_command(text_word(text, at, TEXT_ROOM),
 						text_word(text, at + 8, TEXT_ROOM), &at);
+	u64 exptime;
 
-	if (kind == KIND_GAT && (!read_exptime(text, &at, TEXT_ROOM) ||
+	if (kind == KIND_GAT && (!read_exptime(text, &at, TEXT_ROOM, &exptime) ||
 				 text_byte(text, at++, TEXT_ROOM) != ' '))
-		kind = KIND_UNKNOWN;
+		kind = KIND_FLUSH;  /* memcached takes more spaces for one: it may touch anything */
 	kind = forget(cell, kind);
 	at = forget(cell, at);
 	command->kind = kind;

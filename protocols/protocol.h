@@ -14,12 +14,23 @@
  *       Make the stored reply the reply to this request, in place and without changing its length;
  *       add to `sum` the 16-bit words that this adds to it, in memory order. False: cannot be.
  *       `age` is in seconds since the fill, rounded up.
+ *   enum answer NAME_what_answer(const u8 *reply, u32 length)
+ *       What a reply says of its request. `reply` has the first REPLY_MAX bytes of `length`.
  *   bool NAME_learn(u8 *reply, u32 *length, struct key *key, u32 *stored, u32 *ttl)
  *       The key that a reply names, where it names one and may be kept at all. `length` may only
  *       shrink, by what is for one client alone. Bytes that NAME_answer writes are set to zero;
  *       `stored` (at first `length`) grows by what it appends for NAME_answer's own use, up to
  *       REPLY_MAX, from the next whole 8 bytes on; `ttl` (at first the service's, in seconds) may
  *       only shrink. What is behind REPLY_MAX in the room is free to use.
+ *
+ * A protocol whose clients send cookies (dns alone) has two more, which a hook calls after
+ * NAME_answer:
+ *
+ *   const u8 *NAME_cookie(const u8 *text, const struct key *key)
+ *       Where in a read its cookie's option is, as judge_cookie() of cookies.h reads it; or NULL.
+ *   bool NAME_return_cookie(u8 *reply, u32 *length, const u8 *text, const struct key *key, u64 *sum)
+ *       Put that cookie, of DNS_COOKIE_WHOLE bytes, into the reply, and what this adds into `length`
+ *       and `sum`. False: cannot be.
  *
  * `text` and `reply` are buffers of TEXT_ROOM and REPLY_ROOM bytes in a map, zero from `length` to
  * the next whole 8 bytes; an index below the room is always allowed. `key` lies in a map too.
@@ -32,6 +43,7 @@
 #define CAROM_PROTOCOL_H
 
 #include "abi.h"
+#include "little.h"
 
 /* A power of two. A hook that watches writes takes 2048, and so sees every datagram whole. */
 #ifndef TEXT_ROOM
@@ -46,8 +58,26 @@ enum intent {
 	INTENT_WRITE,      /* changes what is stored under the key */
 	INTENT_WRITE_ALL,  /* may change anything */
 	INTENT_QUIET = 4,  /* a bit beside either write: no acknowledgement need follow */
+	INTENT_UNSURE = 8, /* beside INTENT_WRITE_ALL: what the server refuses has written nothing */
+	INTENT_ANSWERS = 16, /* beside a write: none tells its acknowledgement from other replies */
+	INTENT_LASTING = 32, /* beside a write: it gives no end to what had none */
+	INTENT_ENDLESS = 64, /* beside INTENT_WRITE: once it is done, the item does not end by itself */
+	INTENT_EITHER = 128, /* its reply is ANSWER_EITHER, and no write waits for it */
 };
 
-#define INTENT_MASK 3  /* what is left without INTENT_QUIET */
+/* What a reply says of its request. */
+enum answer {
+	ANSWER_READ,     /* the reply to a read: it acknowledges nothing */
+	ANSWER_WRITTEN,  /* an acknowledgement, or what may be one of a write unknown here */
+	ANSWER_REFUSED,  /* a write's reply: nothing was written */
+	ANSWER_OTHER,    /* a reply to neither, unless to a write that waits for it */
+	ANSWER_ERROR,    /* it acknowledges nothing, whatever it replies to */
+	ANSWER_EITHER,   /* an acknowledgement, or the reply to a query: what waits for it tells */
+	ANSWER_HEEDED,   /* the server may write something in its own time, or nothing */
+	ANSWER_PART,     /* of a query's, or not the first of a read's: it acknowledges nothing */
+};
+
+#define INTENT_MASK 3  /* what is left without the bits */
+#define AHEAD_ROOM 64  /* bytes of a stream in which a short read is looked for */
 
 #endif
