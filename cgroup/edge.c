@@ -1,134 +1,320 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The socket's edge: what a fronted server is asked to write, and what it answers. Here datagrams
- * are whole, whichever interface they came by, and the socket is known. Every packet passes.
+ * The socket's edge: what a fronted server is asked, and what it answers. Here datagrams are whole,
+ * whichever interface they came by, and the socket is known. Every packet passes.
  */
 #include "abi.h"
 #include "admission.h"
 #include "bounded.h"
 #include "edge.h"
+#include "edge_cookies.h"
+#include "flights.h"
+#include "messages.h"
 #include "stream.h"
 #include "store.h"
 #include "token.h"
 
 #define PASS 1
 
-/* Void what a request writes, and remember it until its acknowledgement leaves. */
-static __always_inline void see_request(struct datagram *datagram, const struct watch *watch,
-					struct edge_scratch *scratch)
+static __always_inline u32 find_flight(const struct datagram *datagram, u32 service, u16 id)
 {
-	u32 length = load_text(datagram, scratch);
-	enum intent intent;
-	u32 cell;
-
-	__builtin_memset(&scratch->draft.key, 0, sizeof(scratch->draft.key));
-	intent = understand(watch->protocol, scratch->text, length, &scratch->draft.key);
-	if ((intent & INTENT_MASK) < INTENT_WRITE)
-		return;
-	if ((intent & INTENT_MASK) == INTENT_WRITE) {
-		cell = slot_of(&scratch->draft.key, slot_from(watch->protocol));
-		count_event(WRITE_SEEN);
-	} else {
-		cell = SLOTS + watch->service;
-		count_event(WRITE_ALL_SEEN);
-	}
-	void_cell(cell, intent & INTENT_QUIET);
-	scratch->asked.key_hash = 0;
-	scratch->asked.id = *(u16 *)scratch->text;
-	remember_write(&scratch->asked, cell);
+	return flight_of(&datagram->client, datagram->client_port, service, id);
 }
 
-/* An acknowledgement voids what was written again; a reply that a token waits for fills. */
-static __always_inline void see_reply(struct datagram *datagram, const struct watch *watch,
-				      struct edge_scratch *scratch)
+/* What was asked for is not known: it may be a write, or have any number of replies. */
+static __always_inline void overlook_request(const struct datagram *datagram, u32 service,
+					     u32 protocol, u32 flight)
 {
-	u32 length = load_reply(datagram, scratch), stored = length, ttl = watch->ttl;
-	struct draft *draft = &scratch->draft;
-	struct pending pending;
+	leave_read(flight, true);
+	if (says_what_it_wrote(protocol))
+		return;
+	count_voider(datagram, service);
+	note_ending(SLOTS + service, 0);
+	hold_cell(SLOTS + service, now() + FLIGHT_SECONDS * TICKS);
+	void_unread(service);
+}
 
-	if (!length)
-		return;
-	scratch->asked.id = *(u16 *)draft->bytes;
-	scratch->asked.key_hash = 0;
-	if (take_pending(&scratch->asked, &pending)) {
-		void_cell(pending.slot, false);
-		count_event(WRITE_DONE);
+/*
+ * Before the server sees a request: a token for its reply, and what it writes void and remembered
+ * until it is acknowledged. True where it has to be read command by command.
+ */
+static __always_inline bool see_request(const struct datagram *datagram, u32 service,
+					const struct watch *watch, u32 alone,
+					struct edge_scratch *scratch)
+{
+	u32 protocol = watch->protocol, length = load_text(datagram, scratch), cell;
+	u32 flight = find_flight(datagram, service, *(u16 *)scratch->text);
+	enum intent intent;
+	u64 item;
+
+	__builtin_memset(&scratch->draft.key, 0, sizeof(scratch->draft.key));
+	intent = understand(protocol, scratch->text, length, &scratch->draft.key);
+	if (may_be_learned(protocol, scratch->text, intent))
+		leave_read(flight, answers_more(protocol, intent));
+	else if (intent == INTENT_OTHER)
+		remember_uncounted(flight);
+	if (intent & INTENT_EITHER)
+		remember_query(flight);
+	if ((intent & INTENT_MASK) < INTENT_WRITE || says_what_it_wrote(protocol))
+		return false;
+	if ((intent & INTENT_MASK) == INTENT_WRITE_ALL) {
+		count_voider(datagram, service);
+		begin_datagram(datagram, service, protocol, flight, scratch);
+		return true;
 	}
-	if (!in_namespace(datagram->skb, watch)) {
-		count_event(UNASKED);
-		return;
-	}
+	item = item_of(&scratch->draft.key, slot_from(protocol));
+	cell = item_slot(item);
+	count_event(WRITE_SEEN);
+	note_ending(cell, intent);
+	void_write(flight, cell, intent, endless_item(item, service, intent, alone));
+	return false;
+}
+
+/* Have the daemon ask how long the reply in the draft holds, which is stored as expired. */
+static __always_inline enum event ask_how_long(const struct edge_scratch *scratch, u64 item,
+					       u32 cell)
+{
+	struct waiting *waiting = waitings.ringbuf_reserve(sizeof(*waiting));
+
+	if (!waiting)
+		return NOT_ASKED;
+	waiting->key = scratch->draft.key;
+	waiting->cell = cell;
+	waiting->zero = 0;
+	waiting->item = item;
+	waitings.ringbuf_submit(waiting, 0);
+	return LEARNED;
+}
+
+/* A reply in the draft, and what it is stored with. */
+struct learned {
+	u64 token;
+	u64 item;    /* item_in() */
+	u32 slot;
+	u32 length;
+	u32 stored;
+	u32 ttl;
+};
+
+/*
+ * Store a learned reply. Where the server's items end by themselves it waits for the daemon, unless
+ * this one is known not to end. Of a server that cannot be asked, what is known to end is not stored;
+ * what could not be read counts for nothing there, or any stranger could end all storing. What is
+ * decided lies in a map over the store: the verifier would follow that once for each way to decide.
+ */
+static __always_inline enum event keep(struct edge_scratch *scratch, const struct watch *watch,
+				       u32 service, const struct learned *reply)
+{
+	volatile u32 *waits = &scratch->waits;
+
+	if (watch->ends == ENDS_UNASKED && (may_end(reply->slot) || may_end(unnamed(service))))
+		return ENDING;
+	*waits = watch->ends == ENDS_ASKED && !lasts(reply->item, reply->slot, service);
+	if (!store(&scratch->draft, reply->token, reply->slot, reply->length, reply->stored,
+		   reply->ttl & (*waits - 1)))
+		return FULL;
+	return *waits ? ask_how_long(scratch, reply->item, reply->slot) : LEARNED;
+}
+
+/* A reply to a read, which the server's own socket sends: into the cache, where a token waits. */
+static __always_inline void learn_reply(const struct mark *mark, const struct watch *watch,
+					struct edge_scratch *scratch, u32 length,
+					const struct flight *flight)
+{
+	struct draft *draft = &scratch->draft;
+	struct learned reply = { .token = flight->token };
+	u32 stored = length, ttl = watch->ttl, slot;
+	u64 item;
+
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
 	if (!learn(watch->protocol, draft->bytes, &length, &draft->key, &stored, &ttl)) {
 		count_event(UNLEARNABLE);
 		return;
 	}
-	draft->key.service = watch->service;
-	scratch->asked.key_hash = hash_key(&draft->key);
-	if (!take_pending(&scratch->asked, &pending) ||
-	    pending.slot != slot_of(&draft->key, slot_from(watch->protocol)))
-		count_event(UNASKED);
-	else if (!admit(&draft->key, scratch->asked.key_hash))
+	draft->key.service = key_service(mark->service, mark->view);
+	item = item_of(&draft->key, slot_from(watch->protocol));
+	slot = item_slot(item);
+	reply.item = item_in(item, mark->service);
+	reply.slot = slot;
+	reply.length = length;
+	reply.stored = stored;
+	reply.ttl = ttl;
+	if (held(slot, flight->since) || held(SLOTS + mark->service, flight->since))
+		count_event(HELD);
+	else if (!admit(&draft->key, hash_key(&draft->key)))
 		count_event(NOT_ADMITTED);
 	else
-		count_event(store(draft, &pending, length, stored, ttl) ? LEARNED : FULL);
+		count_event(keep(scratch, watch, mark->service, &reply));
 }
 
-/* Unseen, it may be a write, or the acknowledgement of one. */
-static __always_inline void overlook(const struct watch *watch, bool ingress)
+/* A read's reply, before it leaves: it is learned. */
+static __always_inline void see_read(u32 flight, const struct datagram *datagram, u32 length,
+				     const struct mark *mark, const struct watch *watch,
+				     struct edge_scratch *scratch)
 {
+	struct flight taken;
+
+	if (!take_read(flight, &taken) || mark->kind != MARK_SERVER)
+		count_event(UNASKED);
+	else if (length < datagram->length)
+		count_event(UNLEARNABLE);
+	else
+		learn_reply(mark, watch, scratch, length, &taken);
+}
+
+/* Any other reply, before it leaves: what it may acknowledge is void again. */
+static __always_inline void see_answer(u32 flight, const struct datagram *datagram, u32 service,
+				       u32 protocol, enum answer answer,
+				       struct edge_scratch *scratch)
+{
+	bool stored = says_stored(protocol, scratch->draft.bytes);
+	enum beside beside = acknowledge(flight, service, answer, stored);
+
+	if (beside == BESIDE_ALL)
+		count_voider(datagram, service);
+	if (beside == BESIDE_UNREAD || is_cut(service))
+		void_unread(service);
+}
+
+static __always_inline void see_reply(const struct datagram *datagram, const struct mark *mark,
+				      const struct watch *watch, struct edge_scratch *scratch)
+{
+	u32 length = load_reply(datagram, scratch), service = mark->service;
+	u32 flight = find_flight(datagram, service, *(u16 *)scratch->draft.bytes);
+	enum answer answer = what_answer(watch->protocol, scratch->draft.bytes, datagram->length);
+
+	if (answer == ANSWER_READ)
+		see_read(flight, datagram, length, mark, watch, scratch);
+	else if (says_what_it_wrote(watch->protocol))
+		heed(answer, service);
+	else
+		see_answer(flight, datagram, service, watch->protocol, answer, scratch);
+}
+
+/* The scratch memory is another program's, which this one came upon. */
+static __always_inline void overlook(const struct datagram *datagram, u32 service, u32 protocol,
+				     bool ingress)
+{
+	u16 id = 0;
+
 	count_event(EDGE_BUSY);
-	void_cell(SLOTS + watch->service, ingress);
+	if (!ingress || datagram->stream) {
+		note_ending(SLOTS + service, 0);
+		void_cell(SLOTS + service, ingress);
+		return;
+	}
+	bpf_skb_load_bytes(datagram->skb, datagram->offset, &id, sizeof(id));
+	overlook_request(datagram, service, protocol, find_flight(datagram, service, id));
 }
 
-static __always_inline int look(struct __sk_buff *skb, const bool ingress)
+/* True where edge_stream is to go on. */
+static __always_inline bool look_inside(const struct datagram *datagram, struct bpf_sock *sk,
+					const struct mark *mark, const struct watch *watch,
+					struct edge_scratch *scratch, const bool ingress)
 {
+	u32 alone = watch->alone && mark->kind >= MARK_DOOR;
+
+	if (datagram->stream)
+		return see_segment(datagram, sk, mark->service, watch->protocol, alone, scratch);
+	if (ingress)
+		return see_request(datagram, mark->service, watch, alone, scratch);
+	see_reply(datagram, mark, watch, scratch);
+	return false;
+}
+
+/* A packet of a server's socket, or of one of its connections; false for any other. */
+static __always_inline bool find_server(struct datagram *datagram, struct bpf_sock *sk,
+					struct mark **mark, struct watch **watch)
+{
+	u32 service;
+
+	*mark = mark_of(datagram->skb, sk);
+	if (!*mark)
+		return false;
+	service = (*mark)->service;
+	*watch = watches.lookup(&service);
+	datagram->stream = sk->type == SOCK_STREAM;
+	/* What a listener gets is nobody's yet. */
+	return *watch && (!datagram->stream || sk->state != LISTENING);
+}
+
+/* `summed`: edge_sum has seen it, and left its sum in cb[0], which is the packet's own. */
+static __always_inline int look(struct __sk_buff *skb, const bool ingress, const bool summed)
+{
+	struct bpf_sock *sk = internet_socket(skb);
 	struct datagram datagram = { .skb = skb };
 	struct edge_scratch *scratch;
-	struct watch *watch = watched_socket(skb, &datagram);
+	struct watch *watch = NULL;
+	struct mark *mark = NULL;
+	u32 service;
 
-	if (!watch)
+	if (!sk || !find_server(&datagram, sk, &mark, &watch))
 		return PASS;
+	service = mark->service & (SERVICES_MAX - 1);
 	if (!find_payload(&datagram, ingress)) {
-		overlook(watch, ingress);
+		if (!ingress || !says_what_it_wrote(watch->protocol)) {
+			note_ending(SLOTS + service, 0);
+			void_unread(service);
+		}
 		return PASS;
 	}
 	if (datagram.stream && !ingress) {
-		see_payload(&datagram, watch);
+		edge_programs.call(skb, writes_by_stream(watch->protocol) ? EDGE_PAYLOAD
+									   : EDGE_MESSAGES);
+		void_cell(SLOTS + service, false);
 		return PASS;
 	}
-	if (datagram.stream && !datagram.length && !datagram.begins)
+	if (datagram.stream && !writes_by_stream(watch->protocol))
+		return PASS;
+	if (ingress && !datagram.stream && !summed && payload_length(&datagram) > SUM_SHORT) {
+		edge_programs.call(skb, EDGE_SUM);
+		void_cell(SLOTS + service, true);
+		return PASS;
+	}
+	if (ingress && !datagram.stream &&
+	    !right_sum(&datagram, summed ? skb->cb[0] : sum_steps(&datagram, SUM_SHORT)))
 		return PASS;
 	scratch = enter(ingress);
 	if (!scratch) {
-		overlook(watch, ingress);
-		return PASS;
-	}
-	identify(&datagram, watch, &scratch->asked);
-	if (datagram.stream) {
-		if (see_segment(&datagram, watch, scratch))
+		overlook(&datagram, service, watch->protocol, ingress);
+	} else {
+		if (look_inside(&datagram, sk, mark, watch, scratch, ingress))
 			go_on(skb, scratch);
-	} else if (ingress)
-		see_request(&datagram, watch, scratch);
-	else
-		see_reply(&datagram, watch, scratch);
-	leave(scratch);
+		leave(scratch);
+	}
+	if (!ingress && mark->kind == MARK_SERVER && gives_cookies(watch->protocol))
+		edge_programs.call(skb, EDGE_COOKIE);
 	return PASS;
 }
 
 int edge_ingress(struct __sk_buff *skb)
 {
-	return look(skb, true);
+	return look(skb, true, false);
 }
 
-/* By tail calls only. */
+/* By tail calls only, as those behind it. */
+int edge_sum(struct __sk_buff *skb)
+{
+	struct datagram datagram = { .skb = skb };
+
+	if (find_payload(&datagram, true))
+		skb->cb[0] = fold_long(sum_steps(&datagram, 65536));
+	edge_programs.call(skb, EDGE_SUMMED);
+	return PASS;
+}
+
+int edge_summed(struct __sk_buff *skb)
+{
+	return look(skb, true, true);
+}
+
 int edge_stream(struct __sk_buff *skb)
 {
 	u32 index = 1;
 	struct edge_scratch *scratch = edge_scratches.lookup(&index);
 
 	if (scratch) {
-		read_segment(skb, scratch);
+		read_on(skb, scratch);
 		leave(scratch);
 	}
 	return PASS;
@@ -136,5 +322,65 @@ int edge_stream(struct __sk_buff *skb)
 
 int edge_egress(struct __sk_buff *skb)
 {
-	return look(skb, false);
+	return look(skb, false, false);
+}
+
+/* After edge_egress, of a connection's segment. It, and what follows, are apart for the verifier's sake. */
+int edge_payload(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = internet_socket(skb);
+	struct datagram datagram = { .skb = skb };
+	struct watch *watch = NULL;
+	struct mark *mark = NULL;
+
+	if (sk && find_server(&datagram, sk, &mark, &watch) && find_payload(&datagram, false) &&
+	    see_payload(&datagram, sk, mark->service & (SERVICES_MAX - 1), watch->protocol))
+		edge_programs.call(skb, EDGE_VALUE);
+	return PASS;
+}
+
+int edge_value(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = internet_socket(skb);
+	struct datagram datagram = { .skb = skb };
+	struct watch *watch = NULL;
+	struct mark *mark = NULL;
+
+	if (sk && find_server(&datagram, sk, &mark, &watch) && find_payload(&datagram, false))
+		see_value(&datagram, sk, watch->protocol);
+	return PASS;
+}
+
+/* After edge_egress, of a datagram. */
+int edge_cookie(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = internet_socket(skb);
+	struct datagram datagram = { .skb = skb };
+	struct watch *watch = NULL;
+	struct mark *mark = NULL;
+
+	if (sk && find_server(&datagram, sk, &mark, &watch) && find_payload(&datagram, false))
+		see_cookie(&datagram, mark->service & (SERVICES_MAX - 1));
+	return PASS;
+}
+
+/* The same of a segment of a connection whose replies alone say what was written. */
+int edge_messages(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = internet_socket(skb);
+	struct datagram datagram = { .skb = skb };
+	struct watch *watch = NULL;
+	struct mark *mark = NULL;
+	u32 service;
+
+	if (!sk || !find_server(&datagram, sk, &mark, &watch) || !find_payload(&datagram, false))
+		return PASS;
+	service = mark->service & (SERVICES_MAX - 1);
+	if (!see_messages(&datagram, sk, service, watch->protocol))
+		return PASS;
+	edge_programs.call(skb, EDGE_MESSAGES);
+	/* More than 64 KB of them (BIG TCP), or a call that failed: nobody knows what the rest says. */
+	count_voider(&datagram, service);
+	void_cell(SLOTS + service, false);
+	return PASS;
 }

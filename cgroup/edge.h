@@ -11,35 +11,47 @@
 #include <uapi/linux/udp.h>
 
 #include "bounded.h"
+#include "checksum.h"
+#include "events.h"
+#include "lasting.h"
 #include "maps.h"
+#include "marks.h"
 #include "parse.h"
 #include "protocols.h"
 #include "store.h"
 
-#define SOCK_STREAM 1
-#define SOCK_DGRAM 2
-#define FAMILY_IPV4 2
-#define FAMILY_IPV6 10
+#define SUM_STEP 64       /* bytes that are summed at once */
+#define SUM_SHORT 2048    /* bytes of a payload that edge_ingress sums; edge_sum takes longer ones */
+#define EXTENSIONS_MAX 8  /* of IPv6, before a payload */
+#define WAITING_PAGES 128 /* some 1,900 replies that wait for the daemon */
 
-/* One packet of a watched socket; `length` bytes of payload from `offset` on. */
+/* One packet of a server's socket; `length` bytes of payload from `offset` on. */
 struct datagram {
 	struct __sk_buff *skb;
 	bool stream;
 	u32 offset;
 	u32 length;
 	u32 sequence;  /* of a stream: the number of its first byte */
-	bool begins;   /* its connection does */
+	u32 received;  /* and of the first that its sender has not received */
+	bool ends;     /* its connection does, in this direction */
 	bool urgent;   /* a byte of it is not for the stream, or so it says */
+	u64 addresses; /* their sum */
 	struct address client;
 	__be16 client_port;
 };
 
-/* What of a segment is not read yet: for the programs that go on with it. */
+/* What of a packet is not read yet: for the programs that go on with it. */
 struct unread {
 	u32 offset;
 	u32 left;
+	u32 done;     /* of it, at once */
 	u32 service;
 	u32 protocol;
+	u32 flight;   /* of a datagram */
+	u32 stream;   /* 1 for a segment of a stream */
+	u32 reads;    /* 1 where a command of a datagram may have been a read */
+	u32 cell;     /* of `versions`: what a datagram's last write wrote */
+	u32 alone;    /* 1 where what a stream stores is what the server's replies are made from */
 };
 
 /*
@@ -48,26 +60,30 @@ struct unread {
  */
 struct edge_scratch {
 	u64 busy;
-	struct asked asked;
 	struct draft draft;
 	struct unread unread;
-	struct stream fresh;  /* zeros but for `next` and `lost` */
+	u32 waits;     /* 1: how long the reply holds is to be found out */
+	struct stream datagram;  /* of one datagram: its commands are read as a stream's */
 	u8 text[TEXT_ROOM + 2 * STREAM_LINE_MAX + sizeof(u64)];
 };
 
-BPF_HASH(watched, u32, struct watch, SERVICES_MAX);  /* by port */
-BPF_TABLE("lru_hash", struct asked, struct stream, streams, STREAMS_MAX);
-BPF_PERCPU_ARRAY(events, u64, EVENTS);
+/* Programs that the edge's go on with. */
+enum {
+	EDGE_STREAM = 0,
+	EDGE_SUM = 1,
+	EDGE_SUMMED = 2,
+	EDGE_COOKIE = 3,
+	EDGE_MESSAGES = 4,
+	EDGE_PAYLOAD = 5,
+	EDGE_VALUE = 6,
+};
+
+BPF_PROG_ARRAY(edge_programs, 7);
+BPF_RINGBUF_OUTPUT(waitings, WAITING_PAGES);
 BPF_PERCPU_ARRAY(edge_scratches, struct edge_scratch, 2);
-
-static __always_inline void count_event(enum event event)
-{
-	u32 index = event;
-	u64 *counter = events.lookup(&index);
-
-	if (counter)
-		*counter += 1;
-}
+BPF_TABLE("lru_hash", struct payer, u64, voiders, VOIDERS_MAX);
+BPF_F_TABLE("array", u32, u64, unreads, 2 * SERVICES_MAX, BPF_F_MMAPABLE);
+BPF_ARRAY(cuts, u64, SERVICES_MAX);  /* jiffies until which a cut store may be completed */
 
 static __always_inline struct edge_scratch *enter(bool ingress)
 {
@@ -88,40 +104,91 @@ static __always_inline void leave(struct edge_scratch *scratch)
 	__sync_fetch_and_add(&scratch->busy, -1);
 }
 
-/*
- * The service whose port this packet's socket holds. Raw sockets hold none, whatever they send, and
- * a client's socket holds another.
- */
-static __always_inline struct watch *watched_socket(struct __sk_buff *skb,
-						    struct datagram *datagram)
+/* The socket of a packet, where it is one of those that a server may have. */
+static __always_inline struct bpf_sock *internet_socket(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
-	u32 port;
 
 	if (!sk)
 		return NULL;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk || (sk->family != FAMILY_IPV4 && sk->family != FAMILY_IPV6))
+	if (!sk || (sk->family != FAMILY_IPV4 && sk->family != FAMILY_IPV6) ||
+	    !is_internet(sk->type, sk->protocol))
 		return NULL;
-	if (sk->type == SOCK_STREAM && sk->protocol == IPPROTO_TCP)
-		datagram->stream = true;
-	else if (sk->type != SOCK_DGRAM || sk->protocol != IPPROTO_UDP)
-		return NULL;
-	port = sk->src_port;
-	return watched.lookup(&port);
+	return sk;
+}
+
+/* Who sends what may void a whole service. */
+static __always_inline void count_voider(const struct datagram *datagram, u32 service)
+{
+	struct payer source = prefix_of(datagram->client, service);
+	u64 *count = voiders.lookup(&source), first = 1;
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	else
+		voiders.update(&source, &first);
 }
 
 /*
- * Does the socket's network namespace hold the service? Another may have a server on the same port,
- * and the same addresses. Kernels that cannot tell learn from all.
+ * What nobody can read may write anything. It voids its service at once, but not oftener than
+ * UNREAD_SECONDS tell: any stranger can send such things. In between it leaves a word for
+ * userspace, which voids when they are over. (An acknowledgement voids whenever it leaves.)
  */
-static __always_inline bool in_namespace(struct __sk_buff *skb, const struct watch *watch)
+static __always_inline void void_unread(u32 service)
 {
-#ifdef NETNS_COOKIE
-	return !watch->netns || bpf_get_netns_cookie(skb) == watch->netns;
-#else
-	return true;
-#endif
+	u32 index = 2 * service, waiting = index + 1;
+	u64 *until = unreads.lookup(&index), *word = unreads.lookup(&waiting);
+	u64 jiffies = now();
+
+	if (!until || !word)
+		return;
+	if (jiffies < *(volatile u64 *)until) {
+		*(volatile u64 *)word = 1;
+		count_event(UNREAD);
+		return;
+	}
+	*(volatile u64 *)until = jiffies + UNREAD_SECONDS * TICKS;
+	void_cell(SLOTS + service, true);
+}
+
+static __always_inline void note_cut(u32 service)
+{
+	u64 *until = cuts.lookup(&service);
+
+	if (until)
+		*(volatile u64 *)until = now() + CUT_SECONDS * TICKS;
+}
+
+/* May a reply of the service's be to what stood in the middle of some datagram? */
+static __always_inline bool is_cut(u32 service)
+{
+	u64 *until = cuts.lookup(&service);
+
+	return until && now() < *(volatile u64 *)until;
+}
+
+static __always_inline bool is_extension(u8 protocol)
+{
+	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
+	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH;
+}
+
+/* Behind IPv6's extension headers, of which a sender may put any before its payload. */
+static __always_inline bool skip_extensions(struct datagram *datagram, u8 *protocol)
+{
+	u8 header[2];
+
+	for (u32 n = 0; n < EXTENSIONS_MAX; n++) {
+		if (!is_extension(*protocol))
+			return true;
+		if (bpf_skb_load_bytes(datagram->skb, datagram->offset, header, sizeof(header)))
+			return false;
+		datagram->offset += *protocol == IPPROTO_AH ? (header[1] + 2) * 4
+							    : (header[1] + 1) * 8;
+		*protocol = header[0];
+	}
+	return !is_extension(*protocol);
 }
 
 static __always_inline bool read_addresses(struct datagram *datagram, bool ingress, u8 *protocol)
@@ -129,13 +196,13 @@ static __always_inline bool read_addresses(struct datagram *datagram, bool ingre
 	struct __sk_buff *skb = datagram->skb;
 	struct ipv6hdr ipv6;
 	struct iphdr ip;
-	u8 options[2];
 
 	if (skb->protocol == htons(ETH_P_IP)) {
 		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.ihl < 5)
 			return false;
 		datagram->offset = ip.ihl * 4;
 		datagram->client = mapped_address(ingress ? ip.saddr : ip.daddr);
+		datagram->addresses = (u64)ip.saddr + ip.daddr;
 		*protocol = ip.protocol;
 		return true;
 	}
@@ -144,14 +211,82 @@ static __always_inline bool read_addresses(struct datagram *datagram, bool ingre
 		return false;
 	datagram->offset = sizeof(ipv6);
 	datagram->client = ipv6_address(ingress ? &ipv6.saddr : &ipv6.daddr);
+	datagram->addresses = ipv6_addresses_sum(&ipv6);
 	*protocol = ipv6.nexthdr;
-	if (*protocol != IPPROTO_HOPOPTS)
-		return true;  /* behind another extension header nothing is looked for */
-	if (bpf_skb_load_bytes(skb, datagram->offset, options, sizeof(options)))
-		return false;
-	*protocol = options[0];
-	datagram->offset += 8 + options[1] * 8;  /* as a segment beyond 64 kB has them, for one */
-	return true;
+	return skip_extensions(datagram, protocol);
+}
+
+/* How long a payload is, of which the verifier is to know nothing more. */
+static __always_inline u32 payload_length(const struct datagram *datagram)
+{
+	return *(volatile u32 *)&datagram->skb->len - datagram->offset;
+}
+
+static __always_inline u64 sum_words(const u64 *words)
+{
+	u64 sum = 0;
+
+#pragma unroll
+	for (u32 i = 0; i < SUM_STEP / sizeof(u64); i++)
+		sum += (u32)words[i] + (words[i] >> 32);
+	return sum;
+}
+
+/*
+ * The one's-complement sum of a payload's whole steps, `room` (a constant) at most. It begins with a
+ * number that the verifier does not know: or it would know how large the sum is after each step.
+ * Even so it follows what comes behind once for each.
+ */
+static __always_inline u64 sum_steps(const struct datagram *datagram, const u32 room)
+{
+	u32 steps = payload_length(datagram) / SUM_STEP;
+	u64 words[SUM_STEP / sizeof(u64)], unknown = now(), sum = unknown;
+
+	asm volatile("" : "+r"(sum));
+	for (u32 n = 0; n < room / SUM_STEP; n++) {
+		if (n >= steps ||
+		    bpf_skb_load_bytes(datagram->skb, datagram->offset + n * SUM_STEP, words,
+				       sizeof(words)))
+			break;
+		sum += sum_words(words);
+	}
+	return sum - unknown;
+}
+
+/* The same sum in 32 bits. */
+static __always_inline u32 fold_long(u64 sum)
+{
+	sum = (u32)sum + (sum >> 32);
+	return (u32)sum + (sum >> 32);
+}
+
+/* The sum of what is behind them. */
+static __always_inline u64 sum_rest(const struct datagram *datagram)
+{
+	u32 length = payload_length(datagram), rest = length % SUM_STEP;
+	u64 words[SUM_STEP / sizeof(u64)] = {};
+
+	if (!rest || bpf_skb_load_bytes(datagram->skb, datagram->offset + length - rest, words,
+					bounded(rest, SUM_STEP)))
+		return 0;
+	return sum_words(words);
+}
+
+/*
+ * The kernel sums a datagram of more than 76 bytes behind this hook, when the server takes it. A
+ * checksum that is left half-made is right: that it did not come like this from the wire cannot be
+ * told.
+ */
+static __always_inline bool right_sum(const struct datagram *datagram, u64 steps)
+{
+	struct udphdr udp;
+
+	if (!bpf_skb_load_bytes(datagram->skb, datagram->offset - sizeof(udp), &udp, sizeof(udp)) &&
+	    classify_sum(datagram->addresses, &udp, steps + sum_rest(datagram),
+			 datagram->skb->protocol == htons(ETH_P_IPV6), false) != SUM_WRONG)
+		return true;
+	count_event(WRONG_SUM);
+	return false;
 }
 
 /* Where the payload is. False for what cannot be read: it may be a write. */
@@ -169,7 +304,8 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 			return false;
 		datagram->client_port = ingress ? tcp.source : tcp.dest;
 		datagram->sequence = ntohl(tcp.seq);
-		datagram->begins = tcp.syn;
+		datagram->received = ntohl(tcp.ack_seq);
+		datagram->ends = tcp.fin;
 		datagram->urgent = tcp.urg;
 		datagram->offset += tcp.doff * 4;
 	} else {
@@ -183,14 +319,6 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 		return false;
 	datagram->length = datagram->skb->len - datagram->offset;
 	return true;
-}
-
-static __always_inline void identify(const struct datagram *datagram, const struct watch *watch,
-				     struct asked *asked)
-{
-	asked->client = datagram->client;
-	asked->port = datagram->client_port;
-	asked->service = watch->service;
 }
 
 /* The payload's front, as much as the text has room for, and zeros behind; its whole length. */
@@ -208,16 +336,16 @@ static __always_inline u32 load_text(const struct datagram *datagram, struct edg
 	return datagram->length;
 }
 
-/* The payload as a draft's reply, with zeros behind; its length, 0 where it is too long to keep. */
+/* The payload's front as a draft's reply, with zeros behind; how much of it. */
 static __always_inline u32 load_reply(const struct datagram *datagram,
 				      struct edge_scratch *scratch)
 {
-	u32 length = datagram->length;
+	u32 length = datagram->length < REPLY_MAX ? datagram->length : REPLY_MAX;
 
-	if (length < sizeof(u16) || length > REPLY_MAX)
+	__builtin_memset(scratch->draft.bytes, 0, REPLY_SHORT);
+	if (!length)
 		return 0;
 	length = bounded(length, REPLY_ROOM);
-	__builtin_memset(scratch->draft.bytes, 0, REPLY_SHORT);
 	*(u64 *)(scratch->draft.bytes + (length & ~7u)) = 0;
 	if (bpf_skb_load_bytes(datagram->skb, datagram->offset, scratch->draft.bytes, length))
 		return 0;

@@ -1,15 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attach a cgroup_skb program where every socket of this host is seen: by a link, at the root."""
+"""Attach a program where every socket of this host is seen: by a link, at the root."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-from typing import Literal
+from typing import Literal, get_args
 
 from carom.errors import BPFError, PrivilegeError
-from carom.include import libbpf
+from carom.include import forked, libbpf
+from carom.include.bpf import Hook
 from carom.include.resource import Resource
+
+Edge = Literal["ingress", "egress", "bind4", "bind6", "release"]
+"""Where a program sees sockets: their packets, in and out, and their coming and going."""
+
+EDGES: tuple[Edge, ...] = get_args(Edge)
+
+PROGRAM_KINDS: dict[Edge, Hook] = {
+    "ingress": "cgroup",
+    "egress": "cgroup",
+    "bind4": "bind4",
+    "bind6": "bind6",
+    "release": "release",
+}
 
 # Of linux/unistd.h, the same on every architecture.
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
@@ -43,12 +57,13 @@ def open_root() -> int:
 class EdgeLink(Resource):
     """One attached program; leaving the context detaches it, and so does its owner's end."""
 
-    def __init__(self, program_fd: int, direction: Literal["ingress", "egress"]):
+    def __init__(self, program_fd: int, edge: Edge):
         """Attach, beside whatever is there. Raises BPFError, PrivilegeError."""
         try:
             root = open_root()
             try:
-                self._fd = libbpf.link_cgroup(program_fd, root, libbpf.CGROUP_SKB[direction])
+                link = libbpf.link_cgroup(program_fd, root, libbpf.CGROUP[edge])
+                self._fd = forked.keep(link)
             finally:
                 os.close(root)
         except PermissionError as error:
@@ -58,9 +73,9 @@ class EdgeLink(Resource):
         except OSError as error:
             raise BPFError(
                 f"this host's sockets cannot be watched: {error.strerror}",
-                hint="that needs a kernel with control groups (CONFIG_CGROUP_BPF)",
+                hint="that needs Linux 5.18 or newer with control groups (CONFIG_CGROUP_BPF)",
             ) from error
 
     def close(self) -> None:
         """Detach."""
-        os.close(self._fd)
+        libbpf.close_link(self._fd)

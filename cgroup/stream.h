@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Writes on a TCP connection. A segment is read command by command, and each voids its key; every
- * payload that the server sends on the connection voids the keys of its last writes once more, for
- * it may acknowledge any of them. A connection that is not understood voids the whole service, with
- * whatever passes on it, either way.
+ * Writes on a TCP connection, command by command, each of which voids its key; every payload that the
+ * server sends on the connection voids the keys of its last writes once more, for it may acknowledge
+ * any of them. A datagram of several commands is read in the same way.
+ *
+ * The state hangs on the accepted socket, so nothing that strangers send takes its place. What is
+ * read has to be what TCP takes. That is judged by the socket's own `rcv_nxt`, up to which TCP has
+ * the stream: a segment that begins where reading ended is read; one that ends before `rcv_nxt` is
+ * an old one; one beyond is left to TCP. If TCP has ever got further than was read, or a segment
+ * lies over bytes that were read and not taken, the stream is lost: it may write anything from here
+ * on.
  *
  * Segments come here before the socket is locked, so two CPUs may have one each. `inside` lets one
  * of them read; the other's segment is not read, and so the connection is lost. What the server
@@ -15,19 +21,13 @@
 
 #include "connection.h"
 #include "edge.h"
+#include "flights.h"
 
-#define STREAM_ID 0xffffffff  /* where UDP requests have theirs, of 16 bits */
-#define STREAM_STEPS 6       /* commands that one run of edge_stream reads; it runs 33 times */
+#define STREAM_STEPS 4       /* commands that one run of edge_stream reads; it runs 33 times */
+#define STREAM_READS 64      /* short reads that it passes over before */
 #define REPLIES_ROOM 512      /* bytes of a server's payload that are looked at */
 
-BPF_PROG_ARRAY(stream_programs, 1);  /* edge_stream */
-
-/* What passes may write anything; where that wants no acknowledgement, nothing else will tell. */
-static __always_inline void void_service(u32 service, bool ingress)
-{
-	count_event(STREAM_LOST);
-	void_cell(SLOTS + service, ingress);
-}
+SOCKET_STORAGE(streams, struct stream, 0);
 
 static __always_inline bool enter_stream(struct stream *stream)
 {
@@ -40,79 +40,146 @@ static __always_inline void leave_stream(struct stream *stream)
 	__sync_fetch_and_add(&stream->inside, -1);
 }
 
-/* A port that is used again, or a SYN that came twice: what was written before is to be held. */
-static __always_inline void begin_again(struct stream *stream, const struct datagram *datagram,
-					u32 service)
+/* Is a number of the sequence behind another? */
+static __always_inline bool is_behind(u32 number, u32 other)
 {
-	bool alone = enter_stream(stream);
-	u32 nothing = 0;
-
-	asm volatile("" : "+r"(nothing));  /* clang would not add it */
-	if (stream->lost || !alone)
-		void_cell(SLOTS + service, true);
-	for (u32 n = 0; n < STREAM_CELLS; n++) {
-		u32 cell = stream_cell(stream, n);
-
-		if (cell == NO_CELL)
-			break;
-		void_cell(cell, true);
-	}
-	stream_begin(stream, datagram->sequence + 1);
-	__sync_fetch_and_add(&stream->inside, nothing);  /* begun before we look who came */
-	if (!alone || datagram->length || *(volatile u32 *)&stream->inside != 1)
-		stream->lost = 1;
-	leave_stream(stream);
+	return (s32)(number - other) > 0;
 }
 
-static __always_inline void begin_stream(const struct datagram *datagram, const struct watch *watch,
-					 struct edge_scratch *scratch)
+static __always_inline void lose(u32 service)
 {
-	struct stream *stream = streams.lookup(&scratch->asked);
+	count_event(STREAM_LOST);
+	note_ending(SLOTS + service, 0);
+	void_unread(service);
+}
 
-	if (stream) {
-		begin_again(stream, datagram, watch->service);
-	} else {
-		scratch->fresh.next = datagram->sequence + 1;
-		scratch->fresh.lost = datagram->length != 0;  /* with the SYN: its place is not known */
-		streams.update(&scratch->asked, &scratch->fresh);
+/*
+ * The stream of an accepted socket, `received` TCP's own number. It begins with the first packet that
+ * is seen of it; of one that had bytes before, nobody knows what it is in the middle of.
+ */
+static __always_inline struct stream *find_stream(struct bpf_sock *sk, u32 service, u32 *received)
+{
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+	struct stream *stream;
+
+	if (!tcp)
+		return NULL;
+	*received = tcp->rcv_nxt;
+	stream = streams.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!stream)
+		return NULL;
+	if (!stream->begun) {
+		stream_begin(stream, *received);
+		stream->lost = tcp->bytes_received != 0;
+		if (stream->lost)
+			lose(service);
+	} else if (is_behind(*received, stream->next) && !stream->lost) {
+		stream->lost = 1;
+		lose(service);
 	}
-	if (datagram->length)
-		void_service(watch->service, true);
+	return stream;
+}
+
+/* The payload's first eight bytes. */
+static __always_inline u64 first_word(const struct datagram *datagram)
+{
+	u32 length = datagram->length < sizeof(u64) ? datagram->length : sizeof(u64);
+	u64 word = 0;
+
+	if (length)
+		bpf_skb_load_bytes(datagram->skb, datagram->offset, &word,
+				   bounded(length, sizeof(u64)));
+	return word;
+}
+
+/*
+ * Does a command begin with this segment, as far as can be seen, on a connection that is lost? Its
+ * client has all that the server has sent. Who sends such a thing in the middle of a value hides
+ * nothing but his own write.
+ */
+static __always_inline bool begins_anew(const struct datagram *datagram, struct bpf_sock *sk,
+					u32 protocol, u32 received)
+{
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+
+	return tcp && datagram->sequence == received && datagram->received == tcp->snd_nxt &&
+	       !datagram->urgent && stream_may_begin(protocol, first_word(datagram));
+}
+
+/* What becomes of a segment. */
+enum fate {
+	FATE_READ,
+	FATE_LEFT,  /* to TCP: it was read before, or cannot be read yet */
+	FATE_LOST,
+};
+
+static __always_inline enum fate judge_segment(const struct stream *stream, u32 received,
+					       const struct datagram *datagram, u32 end)
+{
+	if (datagram->sequence == stream->next)
+		return datagram->urgent ? FATE_LOST : FATE_READ;
+	if (!is_behind(end, received) || is_behind(datagram->sequence, stream->next))
+		return FATE_LEFT;
+	return FATE_LOST;
 }
 
 /* A segment of the client's: true where there is something to read in it. Then it is inside. */
-static __always_inline bool see_segment(const struct datagram *datagram, const struct watch *watch,
+static __always_inline bool see_segment(const struct datagram *datagram, struct bpf_sock *sk,
+					u32 service, u32 protocol, u32 alone,
 					struct edge_scratch *scratch)
 {
-	struct stream *stream;
-	bool alone;
+	u32 end = datagram->sequence + datagram->length + datagram->ends, received = 0;
+	struct stream *stream = find_stream(sk, service, &received);
+	enum fate fate;
 
-	if (!writes_by_stream(watch->protocol))
-		return false;
-	scratch->asked.key_hash = 0;
-	scratch->asked.id = STREAM_ID;
-	if (datagram->begins) {
-		begin_stream(datagram, watch, scratch);
-		return false;
-	}
-	stream = streams.lookup(&scratch->asked);
 	if (!stream) {
-		void_service(watch->service, true);
+		lose(service);
 		return false;
 	}
-	alone = enter_stream(stream);
-	if (!alone || datagram->urgent)
+	if (end == datagram->sequence)
+		return false;
+	if (!enter_stream(stream))
 		stream->lost = 1;
-	if (!alone || !stream_arrive(stream, datagram->sequence, datagram->length)) {
+	else if (stream_is_lost(stream) && begins_anew(datagram, sk, protocol, received))
+		stream_begin_anew(stream, received, now());
+	fate = stream->lost ? FATE_LOST : judge_segment(stream, received, datagram, end);
+	if (fate == FATE_LOST)
+		stream->lost = 1;
+	else if (fate == FATE_READ)
+		stream->next = end;
+	if (fate != FATE_LEFT && stream_is_lost(stream) && datagram->length) {
+		count_voider(datagram, service);
+		lose(service);
+	}
+	if (fate != FATE_READ || !datagram->length) {
 		leave_stream(stream);
-		void_service(watch->service, true);
 		return false;
 	}
 	scratch->unread.offset = datagram->offset;
 	scratch->unread.left = datagram->length;
-	scratch->unread.service = watch->service;
-	scratch->unread.protocol = watch->protocol;
+	scratch->unread.service = service;
+	scratch->unread.protocol = protocol;
+	scratch->unread.stream = 1;
+	scratch->unread.alone = alone;
 	return true;
+}
+
+/* A datagram's commands, to be read one by one. */
+static __always_inline void begin_datagram(const struct datagram *datagram, u32 service,
+					   u32 protocol, u32 flight, struct edge_scratch *scratch)
+{
+	u32 front = datagram_front(protocol);
+
+	stream_begin(&scratch->datagram, 0);
+	scratch->datagram.lost = !is_readable(protocol, scratch->text);
+	scratch->unread.offset = datagram->offset + front;
+	scratch->unread.left = datagram->length > front ? datagram->length - front : 0;
+	scratch->unread.service = service;
+	scratch->unread.protocol = protocol;
+	scratch->unread.flight = flight;
+	scratch->unread.stream = 0;
+	scratch->unread.reads = 0;
+	scratch->unread.cell = SLOTS + service;
 }
 
 /* What is held of a line and behind it what is unread, as stream_read() wants it; 0: it cannot. */
@@ -136,17 +203,93 @@ static __always_inline u32 load_unread(struct __sk_buff *skb, const struct strea
 	return held + *(volatile u32 *)&unread->left;
 }
 
-static __always_inline void write_cell(struct stream *stream, u32 service, u32 cell, bool quiet)
+/*
+ * A cell that is no longer among those that each payload of the server's voids. While one may be its
+ * acknowledgement, a key is held, and a service is void with each.
+ */
+static __always_inline void void_displaced(struct stream *stream, u32 cell)
+{
+	u32 written = stream->times[stream->writes & (STREAM_CELLS - 1)];
+	u64 jiffies = now();
+
+	if (stream_waits(stream) && is_awaited(written, jiffies)) {
+		if (cell >= SLOTS)
+			*(volatile u32 *)&stream->all = written | 1;
+		else if (!stream_displaces_quiet(stream))
+			hold_cell(cell, jiffies + FLIGHT_SECONDS * TICKS / 2 - ((u32)jiffies - written));
+	}
+	void_cell(cell, true);
+}
+
+static __always_inline void write_cell(struct stream *stream, u32 cell, bool quiet)
 {
 	u32 displaced = stream_displaces(stream);
 
 	void_cell(cell, quiet);
 	if (displaced != NO_CELL)
-		void_cell(displaced, true);
+		void_displaced(stream, displaced);
 	asm volatile("" ::: "memory");
-	stream_wrote(stream, cell, quiet);
-	if (stream_unanswered(stream) > STREAM_CELLS)
-		void_service(service, true);
+	stream_wrote(stream, cell, quiet, now());
+}
+
+/*
+ * A line that nobody knows: its reply tells, for what the server refuses has written nothing. Where
+ * none need follow, it is as what cannot be read.
+ */
+static __always_inline void doubt(struct stream *stream, const struct unread *unread,
+				  enum intent intent)
+{
+	u32 flight = unread->flight;
+
+	stream_doubts(stream, now());
+	if (intent & INTENT_QUIET)
+		lose(unread->service);
+	if (!unread->stream)
+		remember_doubt(flight);
+}
+
+static __always_inline void take_write(struct stream *stream, struct unread *unread,
+				       const struct key *key, enum intent intent)
+{
+	bool all = (intent & INTENT_MASK) == INTENT_WRITE_ALL;
+	u64 item = all ? 0 : item_of(key, slot_from(unread->protocol));
+	u32 cell = all ? SLOTS + unread->service : item_slot(item);
+
+	if (all && intent & INTENT_UNSURE) {
+		doubt(stream, unread, intent);
+		return;
+	}
+	count_event(all ? WRITE_ALL_SEEN : WRITE_SEEN);
+	unread->cell = cell;
+	note_ending(cell, intent);
+	if (all)
+		note_ending(unnamed(unread->service), intent);
+	if (unread->stream && unread->alone && intent & INTENT_ENDLESS)
+		note_lasting(item_in(item, unread->service), now());
+	if (unread->stream)
+		write_cell(stream, cell, intent & INTENT_QUIET);
+	else
+		void_write(unread->flight, cell, intent, 0);
+	if (!all || unread->stream)
+		return;
+	if (intent & INTENT_LASTING)  /* flush_all alone, which has one acknowledgement */
+		remember_write(unread->flight, cell, 0);
+	else
+		remember_unread(unread->flight);
+}
+
+/*
+ * A store's data has come to its end: the server does it from now on, and did not when its line came.
+ * Nothing else was read meanwhile, so it is the last that wrote.
+ */
+static __always_inline void end_store(struct stream *stream)
+{
+	u32 place = (stream->writes - 1) & (STREAM_CELLS - 1), jiffies = now();
+
+	if (!stream->writes || stream->times[place] == jiffies)
+		return;
+	void_cell(stream->cells[place], true);
+	*(volatile u32 *)&stream->times[place] = jiffies;
 }
 
 /* Read one command, or a part of one. */
@@ -155,24 +298,97 @@ static __always_inline void step(struct __sk_buff *skb, struct stream *stream,
 {
 	struct unread *unread = &scratch->unread;
 	struct key *key = &scratch->draft.key;
-	u32 length = load_unread(skb, stream, scratch), done, cell;
+	u32 length = load_unread(skb, stream, scratch), skip = stream->skip, done;
 	enum intent intent;
-	bool all;
 
 	if (!length) {
 		stream->lost = 1;
 		return;
 	}
 	__builtin_memset(key, 0, sizeof(*key));
+	stream_begins(stream);
 	done = stream_read(unread->protocol, stream, scratch->text, length, key, &intent);
 	unread->offset += done;
 	unread->left -= done;
-	if ((intent & INTENT_MASK) < INTENT_WRITE || stream->lost)
+	if (skip && !stream->skip && unread->stream)
+		end_store(stream);
+	if ((intent & INTENT_MASK) < INTENT_WRITE || intent & INTENT_ANSWERS)
+		unread->reads = 1;
+	if (intent & INTENT_EITHER && !unread->stream) {
+		u32 flight = unread->flight;
+
+		remember_query(flight);
+	}
+	if ((intent & INTENT_MASK) >= INTENT_WRITE && !stream->lost)
+		take_write(stream, unread, key, intent);
+}
+
+/* Pass over a read, if one comes for certain, and is short. Bulk readers send hundreds in a segment. */
+static __always_inline bool pass_read(struct __sk_buff *skb, struct stream *stream,
+				      struct edge_scratch *scratch)
+{
+	struct unread *unread = &scratch->unread;
+	u32 from = datagram_front(unread->protocol), left = unread->left, size, done;
+
+	if (!unread->stream || !left || stream->lost || stream->held || stream->skip ||
+	    stream->in_line)
+		return false;
+	size = bounded(left < AHEAD_ROOM ? left : AHEAD_ROOM, AHEAD_ROOM);
+	*(u64 *)(scratch->text + from + size) = 0;
+	if (bpf_skb_load_bytes(skb, unread->offset, scratch->text + from, size))
+		return false;
+	unread->done = stream_ahead(unread->protocol, stream, scratch->text, from + size);
+	done = *(volatile u32 *)&unread->done;  /* of which the verifier is to know nothing */
+	if (!done)
+		return false;
+	stream_begins(stream);
+	unread->offset += done;
+	unread->left -= done;
+	return true;
+}
+
+static __always_inline struct stream *stream_inside(struct __sk_buff *skb,
+						    struct edge_scratch *scratch)
+{
+	struct bpf_sock *sk;
+
+	if (!scratch->unread.stream)
+		return &scratch->datagram;
+	sk = internet_socket(skb);
+	return sk ? streams.sk_storage_get(sk, 0, 0) : NULL;
+}
+
+/*
+ * A datagram was read to its end. A line that is not ended is dropped by the server; a store whose
+ * data is not all there takes whatever comes next, from whomever, for the rest. Where in that the
+ * server begins to read again, nobody knows.
+ */
+static __always_inline void end_datagram(const struct stream *stream, const struct unread *unread)
+{
+	u32 service = unread->service, flight = unread->flight;
+
+	if (stream->lost) {
+		lose(service);
+		remember_unread(flight);
+	}
+	if (stream->lost || unread->reads)
+		leave_read(flight, true);
+	if (!stream->skip)
 		return;
-	all = (intent & INTENT_MASK) == INTENT_WRITE_ALL;
-	cell = all ? SLOTS + unread->service : slot_of(key, slot_from(unread->protocol));
-	count_event(all ? WRITE_ALL_SEEN : WRITE_SEEN);
-	write_cell(stream, unread->service, cell, intent & INTENT_QUIET);
+	count_event(CUT);
+	hold_cut(unread->cell);
+	note_cut(service);
+}
+
+static __always_inline void end_reading(struct stream *stream, struct edge_scratch *scratch)
+{
+	if (!scratch->unread.stream) {
+		end_datagram(stream, &scratch->unread);
+		return;
+	}
+	if (stream->lost)
+		lose(scratch->unread.service);
+	leave_stream(stream);
 }
 
 /* Have edge_stream read what is unread. Does not come back, unless that cannot be. */
@@ -180,33 +396,31 @@ static __always_inline void go_on(struct __sk_buff *skb, struct edge_scratch *sc
 {
 	struct stream *stream;
 
-	stream_programs.call(skb, 0);
-	stream = streams.lookup(&scratch->asked);
+	edge_programs.call(skb, EDGE_STREAM);
+	stream = stream_inside(skb, scratch);
 	if (stream) {
 		stream->lost = 1;
-		leave_stream(stream);
+		end_reading(stream, scratch);
 	}
-	void_service(scratch->unread.service, true);
 }
 
-/* Read on in a segment. The scratch memory is ours since edge_ingress. */
-static __always_inline void read_segment(struct __sk_buff *skb, struct edge_scratch *scratch)
+/* Read on in a packet. The scratch memory is ours since edge_ingress. */
+static __always_inline void read_on(struct __sk_buff *skb, struct edge_scratch *scratch)
 {
-	struct stream *stream = streams.lookup(&scratch->asked);
+	struct stream *stream = stream_inside(skb, scratch);
 
 	if (!stream) {
-		void_service(scratch->unread.service, true);
+		lose(scratch->unread.service);
 		return;
 	}
+	for (u32 n = 0; n < STREAM_READS && pass_read(skb, stream, scratch); n++)
+		;
 	for (u32 n = 0; n < STREAM_STEPS && scratch->unread.left && !stream->lost; n++)
 		step(skb, stream, scratch);
-	if (scratch->unread.left && !stream->lost) {
+	if (scratch->unread.left && !stream->lost)
 		go_on(skb, scratch);
-		return;
-	}
-	if (stream->lost)
-		void_service(scratch->unread.service, true);
-	leave_stream(stream);
+	else
+		end_reading(stream, scratch);
 }
 
 /* Is a payload of the server's in the language of what was read? */
@@ -219,14 +433,18 @@ static __always_inline bool agrees(const struct datagram *datagram, u32 protocol
 	       stream_agrees(protocol, stream, first);
 }
 
-/* How many replies a payload of the server's may be; of a long one nobody counts them. */
+/*
+ * How many replies a payload of the server's may be, and how it differs from a row of refusals; of a
+ * long one nobody counts them.
+ */
 static __always_inline u32 count_replies(const struct datagram *datagram, u32 protocol,
-					 const struct stream *stream)
+					 const struct stream *stream, u64 *unlike)
 {
+	u64 row = 0;
 	u32 replies = 0;
 
 	if (datagram->length > REPLIES_ROOM)
-		return 0xffffffff;
+		return 0;
 	for (u32 at = 0; at < REPLIES_ROOM; at += sizeof(u64)) {
 		u32 left = datagram->length - at;
 		u64 word = 0;
@@ -238,35 +456,160 @@ static __always_inline u32 count_replies(const struct datagram *datagram, u32 pr
 		if (bpf_skb_load_bytes(datagram->skb, datagram->offset + at, &word, left))
 			break;
 		replies += stream_replies(protocol, stream, word);
+		row = stream_row(protocol, row);
+		*unlike |= (little_u64(word) ^ row) << (64 - 8 * left);
 	}
 	return replies;
 }
 
-/* A payload of the server's. It needs no scratch memory, and so comes upon nobody else's. */
-static __always_inline void see_payload(const struct datagram *datagram, const struct watch *watch)
+/* Its last eight bytes; of fewer, the same as the first. */
+static __always_inline u64 last_word(const struct datagram *datagram)
 {
-	struct asked asked = { .id = STREAM_ID };
-	struct stream *stream;
+	u64 word = 0;
 
-	if (!writes_by_stream(watch->protocol) || !datagram->length)
-		return;
-	identify(datagram, watch, &asked);
-	stream = streams.lookup(&asked);
-	if (stream && !agrees(datagram, watch->protocol, stream))
-		stream->lost = 1;
-	if (!stream || stream->lost || stream_unanswered(stream) > STREAM_CELLS)
-		void_service(watch->service, false);
+	if (datagram->length < sizeof(word))
+		return first_word(datagram);
+	bpf_skb_load_bytes(datagram->skb, datagram->offset + datagram->length - sizeof(word), &word,
+			   sizeof(word));
+	return word;
+}
+
+/* Was a payload of the server's sent before? What is new begins where TCP's numbers have come to. */
+static __always_inline bool is_sent_again(struct bpf_sock *sk, const struct datagram *datagram)
+{
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+
+	return tcp && is_behind(tcp->snd_nxt, datagram->sequence);
+}
+
+/* What a payload of the server's is, by its beginning and its end. */
+struct said {
+	bool again;    /* sent before */
+	bool refusal;  /* of one command, or of several lines */
+	bool whole;    /* one reply, for certain */
+	bool reads;    /* it begins as a read's reply */
+	bool writes;   /* it begins as an acknowledgement */
+	bool bears_out; /* it tells that a command began where one seemed to */
+};
+
+/*
+ * Is a payload one value, whole? Only where the scratch memory is free, which another program may have;
+ * else nobody knows.
+ */
+static __always_inline bool is_one_value(const struct datagram *datagram, u32 protocol)
+{
+	u64 last = last_word(datagram);
+	u32 length = datagram->length < REPLIES_ROOM ? datagram->length : REPLIES_ROOM;
+	struct edge_scratch *scratch = enter(false);
+	u32 front = datagram_front(protocol);
+	bool found = false;
+
+	if (!scratch)
+		return false;
+	length = bounded(length, REPLIES_ROOM);
+	*(u64 *)(scratch->draft.bytes + front + (length & ~7u)) = 0;
+	__builtin_memset(&scratch->draft.key, 0, sizeof(scratch->draft.key));
+	if (!bpf_skb_load_bytes(datagram->skb, datagram->offset, scratch->draft.bytes + front,
+				length))
+		found = stream_is_value(protocol, scratch->draft.bytes, last, datagram->length,
+					&scratch->draft.key);
+	leave(scratch);
+	return found;
+}
+
+static __always_inline void hear(const struct datagram *datagram, struct bpf_sock *sk, u32 protocol,
+				 const struct stream *stream, struct said *said)
+{
+	u64 first = first_word(datagram), last = last_word(datagram), unlike = 0;
+	u32 length = datagram->length, replies = count_replies(datagram, protocol, stream, &unlike);
+
+	said->again = is_sent_again(sk, datagram);
+	said->refusal = stream_refuses(protocol, stream, first, length, replies, !unlike);
+	said->whole = stream_is_whole(protocol, first, last, length, replies);
+	said->reads = stream_reads(protocol, stream, first);
+	said->writes = stream_writes(protocol, stream, first);
+	said->bears_out = stream_in_binary(protocol, stream) ||
+			  (!said->refusal && (said->whole || said->reads));
+}
+
+/*
+ * What a payload tells of those to come: one that is not one whole reply may have a rest. True where it
+ * may be a value, whole, which edge_value finds out.
+ */
+static __always_inline bool note_said(struct stream *stream, const struct said *said)
+{
+	bool value = said->reads && !said->whole;
+
+	if (said->whole)
+		stream_settles(stream, said->refusal);
+	else if (!value)
+		stream->adrift = 1;
+	if (said->bears_out)
+		stream_bears_out(stream, now());
+	return value;
+}
+
+/* A payload of which see_payload() says that it may be a value. */
+static __always_inline void see_value(const struct datagram *datagram, struct bpf_sock *sk,
+				      u32 protocol)
+{
+	struct stream *stream = streams.sk_storage_get(sk, 0, 0);
+
 	if (!stream)
 		return;
+	if (is_one_value(datagram, protocol))
+		stream_settles(stream, false);
+	else
+		stream->adrift = 1;
+}
+
+static __always_inline void void_said(const struct datagram *datagram, u32 service)
+{
+	note_ending(SLOTS + service, 0);
+	count_voider(datagram, service);
+	void_cell(SLOTS + service, false);
+}
+
+/*
+ * A payload of the server's. It needs no scratch memory, and so comes upon nobody else's. A line that
+ * nobody knows may have been a write, unless it was refused, and the refusal can be of no other. True
+ * where it may be one value, whole.
+ */
+static __always_inline bool see_payload(const struct datagram *datagram, struct bpf_sock *sk,
+					u32 service, u32 protocol)
+{
+	struct said said = {};
+	struct stream *stream;
+	u32 received = 0;
+
+	/* An empty one, too: it may be the first that is seen, behind bytes that came unseen. */
+	stream = find_stream(sk, service, &received);
+	if (!stream) {
+		count_event(STREAM_LOST);
+		void_said(datagram, service);
+		return false;
+	}
+	if (!datagram->length)
+		return false;
+	if (!agrees(datagram, protocol, stream))
+		stream->lost = 1;
+	hear(datagram, sk, protocol, stream, &said);
+	if (!said.refusal && (stream_in_doubt(stream, now()) || stream_is_lost(stream))) {
+		count_event(STREAM_LOST);
+		void_said(datagram, service);
+	} else if (!said.again && said.writes && !stream_acknowledges(stream)) {
+		count_event(UNEXPLAINED);
+		void_said(datagram, service);
+	}
 	for (u32 n = 0; n < STREAM_CELLS; n++) {
-		u32 cell = stream_cell(stream, n);
+		u32 cell = stream_cell(stream, n, now());
 
 		if (cell == NO_CELL)
-			break;
+			continue;
 		void_cell(cell, false);
 		count_event(WRITE_DONE);
 	}
-	stream_answered(stream, count_replies(datagram, watch->protocol, stream));
+	return !said.again && note_said(stream, &said);
 }
 
 #endif

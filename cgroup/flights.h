@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Requests on their way through a server. Each finds its cell by a hash of its client, port, id and
+ * service; others may share it. No cell is ever missing or full: who shares one shares the oldest
+ * token, which is good for all of them (include/token.h), and the writes' cells, which are void
+ * once too often.
+ *
+ * No read's reply comes later than half of FLIGHT_SECONDS after its request to a cell that is used
+ * again, and no acknowledgement later than FLIGHT_SECONDS.
+ *
+ * A reply may count a request down only if that was counted up: or another's reply would find
+ * nothing, or a token that is too new. So what may have any number of replies is not counted.
+ */
+#ifndef CAROM_FLIGHTS_H
+#define CAROM_FLIGHTS_H
+
+#include "abi.h"
+#include "events.h"
+#include "hash.h"
+#include "lasting.h"
+#include "parse.h"
+#include "protocol.h"
+#include "token.h"
+#include "typed.h"
+
+#define NO_CELL 0xffffffff
+
+/*
+ * `count` reads have no reply yet; of these `count2` came since the second token was taken. The
+ * second is there so that the first can be let go: every cell has one no older than
+ * FLIGHT_SECONDS.
+ */
+struct reads {
+	struct bpf_spin_lock lock;
+	u32 count;
+	u32 count2;
+	u32 doubts;    /* of `count`: lines that have to be refused, and may be read replies otherwise */
+	u64 token;     /* taken when the first of them came, or earlier */
+	u64 since;     /* jiffies then */
+	u64 token2;
+	u64 since2;
+	u64 several;   /* jiffies until which a reply may be one of several: none is counted */
+	u64 zeros;
+};
+
+/* Writes on their way, and the cells of `versions` that their acknowledgements void. */
+struct writes {
+	struct bpf_spin_lock lock;
+	u32 waiting;   /* writes without a reply */
+	u32 queries;   /* without a reply, which may look like an acknowledgement */
+	u32 doubts;    /* lines without a reply that have to be refused, or they are writes */
+	u64 last;      /* jiffies when the last came */
+	u64 unread;    /* jiffies until which a reply may acknowledge what nobody could read */
+	u64 uncounted; /* jiffies until which a refusal may be of what neither map here counts */
+	u64 endless;   /* item_in() of the one write that waits, if it stores what does not end; or 0 */
+	u32 next;      /* place of the next cell, whoever has it */
+	u32 zero;
+	u32 cells[FLIGHT_WRITES];  /* while any waits; NO_CELL where there is none yet */
+	u32 times[FLIGHT_WRITES];  /* jiffies when each was written last */
+};
+
+/* One of the replies that a cell's reads may get. */
+struct flight {
+	u64 token;
+	u64 since;
+};
+
+LOCKED_ARRAY(reads, struct reads, FLIGHTS);
+LOCKED_ARRAY(writes, struct writes, FLIGHTS);
+
+static __always_inline u32 flight_of(const struct address *client, __be16 port, u32 service,
+				     u16 id)
+{
+	struct siphash hash;
+
+	siphash_begin(&hash, HASH_SECRET0, HASH_SECRET1);
+	siphash_word(&hash, (u64)client->words[0] << 32 | client->words[1], 1);
+	siphash_word(&hash, (u64)client->words[2] << 32 | client->words[3], 1);
+	siphash_word(&hash, (u64)service << 32 | (u32)port << 16 | id, 1);
+	return siphash_end(&hash, 0, 0, 1, 3) % FLIGHTS;
+}
+
+/* Another CPU may have read the clock later and yet been here before: `since` is a tick ahead then. */
+static __always_inline bool passed(u64 jiffies, u64 since, u64 ticks)
+{
+	return (s64)(jiffies - since) >= (s64)ticks;
+}
+
+/*
+ * A read, before the server sees it; `several` where it may have more than one reply, or one that
+ * is not counted; `doubt` where it may be no read. A token from before the lock is only older.
+ */
+static __always_inline void leave_token(u32 flight, bool several, bool doubt)
+{
+	struct reads *cell = reads.lookup(&flight);
+	u64 token = take_token(), jiffies = now();
+
+	if (!cell)
+		return;
+	lock_value(&cell->lock);
+	if (cell->count && passed(jiffies, cell->since, FLIGHT_SECONDS * TICKS)) {
+		/* No reply to the first window's requests comes any more. */
+		cell->count = passed(jiffies, cell->since2, FLIGHT_SECONDS * TICKS) ? 0
+										    : cell->count2;
+		cell->token = cell->token2;
+		cell->since = cell->since2;
+		cell->count2 = 0;
+		cell->doubts = 0;
+	}
+	if (!cell->count) {
+		cell->token = token;
+		cell->since = jiffies;
+		cell->count2 = 0;
+		cell->doubts = 0;
+		cell->several = 0;
+	} else if (!cell->count2 && passed(jiffies, cell->since, FLIGHT_SECONDS * TICKS / 2)) {
+		cell->token2 = token;
+		cell->since2 = jiffies;
+		cell->count2 = 1;
+	} else if (cell->count2) {
+		cell->count2 += 1;
+	}
+	cell->count += 1;
+	cell->doubts += doubt;
+	if (several)
+		cell->several = jiffies + FLIGHT_SECONDS * TICKS;
+	unlock_value(&cell->lock);
+}
+
+static __always_inline void leave_read(u32 flight, bool several)
+{
+	leave_token(flight, several, false);
+}
+
+/* A line was refused: nothing else is its reply. */
+static __always_inline void forget_doubt(u32 flight)
+{
+	struct reads *cell = reads.lookup(&flight);
+
+	if (!cell)
+		return;
+	lock_value(&cell->lock);
+	if (cell->doubts && cell->count) {
+		cell->doubts -= 1;
+		cell->count -= 1;
+	}
+	unlock_value(&cell->lock);
+}
+
+/* A read's reply: the oldest token of its cell. False where none waits. */
+static __always_inline bool take_read(u32 flight, struct flight *taken)
+{
+	struct reads *cell = reads.lookup(&flight);
+	u64 jiffies = now();
+	bool found;
+
+	if (!cell)
+		return false;
+	lock_value(&cell->lock);
+	found = cell->count != 0;
+	taken->token = cell->token;
+	taken->since = cell->since;
+	if (found && jiffies >= cell->several)
+		cell->count -= 1;
+	unlock_value(&cell->lock);
+	return found;
+}
+
+/* All ones where two numbers of 32 bits are the same, or else 0; the verifier would follow a branch. */
+static __always_inline u32 is_same(u64 one, u64 other)
+{
+	u64 difference = one ^ other;
+
+	asm volatile("" : "+r"(difference));
+	return -(u32)((difference - 1) >> 63);
+}
+
+/* Is a cell among those that wait? Then, if it is to be `young`, it is as young as this write. */
+static __always_inline u32 is_among(struct writes *waiting, u32 cell, u32 jiffies,
+				     const bool young)
+{
+	u32 there = 0;
+
+#pragma unroll
+	for (u32 n = 0; n < FLIGHT_WRITES; n++) {
+		u32 same = is_same(*(volatile u32 *)&waiting->cells[n], cell);
+
+		if (young)
+			waiting->times[n] ^= (waiting->times[n] ^ jiffies) & same;
+		there |= same;
+	}
+	return there;
+}
+
+/* Void, and not filled by what was asked before its acknowledgement must have come. */
+static __always_inline void void_held(u32 cell)
+{
+	hold_cell(cell, now() + FLIGHT_SECONDS * TICKS);
+	void_cell(cell, false);
+}
+
+/* What came long ago is waited for no more. A later acknowledgement is explained by nothing. */
+static __always_inline void let_go(struct writes *waiting, u64 jiffies)
+{
+	if (passed(jiffies, waiting->last, FLIGHT_SECONDS * TICKS)) {
+		waiting->waiting = 0;
+		waiting->queries = 0;
+		waiting->doubts = 0;
+	}
+	waiting->last = jiffies;
+}
+
+/* What else may be answered on a flight than reads and writes: noted before the server sees it. */
+static __always_inline void remember(u32 flight, u32 queries, u32 doubts, bool unread,
+				     bool uncounted)
+{
+	struct writes *waiting = writes.lookup(&flight);
+	u64 jiffies = now(), until = jiffies + FLIGHT_SECONDS * TICKS;
+
+	if (!waiting)
+		return;
+	lock_value(&waiting->lock);
+	let_go(waiting, jiffies);
+	waiting->queries += queries;
+	waiting->doubts += doubts;
+	if (unread)
+		waiting->unread = until;
+	if (uncounted)
+		waiting->uncounted = until;
+	unlock_value(&waiting->lock);
+}
+
+/* A query whose reply may look like an acknowledgement: it explains one. */
+static __always_inline void remember_query(u32 flight)
+{
+	remember(flight, 1, 0, false, false);
+}
+
+/* What nobody could read: it may write anything. */
+static __always_inline void remember_unread(u32 flight)
+{
+	remember(flight, 0, 0, true, true);
+}
+
+/* A line that the server has to refuse, or it is a write, or else a read. */
+static __always_inline void remember_doubt(u32 flight)
+{
+	remember(flight, 0, 1, true, false);
+	leave_token(flight, true, true);
+}
+
+/* What is not counted, and may be refused. */
+static __always_inline void remember_uncounted(u32 flight)
+{
+	remember(flight, 0, 0, false, true);
+}
+
+/* May what was written at that time, in jiffies, still be acknowledged? */
+static __always_inline bool may_come(u32 written, u32 jiffies)
+{
+	return (s32)(jiffies - written) < (s32)(FLIGHT_SECONDS * TICKS);
+}
+
+static __always_inline void void_fallen(u32 cell)
+{
+	count_event(FELL_OUT);
+	void_held(cell);
+}
+
+/*
+ * The cell whose place the next write takes, if it may still be acknowledged: void and held before it
+ * is gone, for its acknowledgement may come in between. NO_CELL for none.
+ */
+static __always_inline u32 let_fall(struct writes *waiting, u32 cell)
+{
+	u32 place = *(volatile u32 *)&waiting->next & (FLIGHT_WRITES - 1);
+	u32 fallen = *(volatile u32 *)&waiting->cells[place];
+
+	if (!*(volatile u32 *)&waiting->waiting || fallen == NO_CELL ||
+	    !may_come(*(volatile u32 *)&waiting->times[place], now()) ||
+	    is_among(waiting, cell, 0, false))
+		return NO_CELL;
+	void_fallen(fallen);
+	return fallen;
+}
+
+/*
+ * A write, before the server sees it: what its one acknowledgement voids. Where there are more than
+ * places, the oldest falls out. So what is never acknowledged costs nobody but its own key.
+ */
+static __always_inline void remember_write(u32 flight, u32 cell, u64 endless)
+{
+	struct writes *waiting = writes.lookup(&flight);
+	u32 fallen = NO_CELL, seen, place;
+	u64 jiffies = now();
+
+	if (!waiting)
+		return;
+	seen = let_fall(waiting, cell);
+	lock_value(&waiting->lock);
+	let_go(waiting, jiffies);
+	if (!waiting->waiting)
+		__builtin_memset(waiting->cells, 0xff, sizeof(waiting->cells));
+	waiting->endless = waiting->waiting ? 0 : endless;
+	waiting->waiting += 1;
+	if (!is_among(waiting, cell, jiffies, true)) {
+		place = waiting->next & (FLIGHT_WRITES - 1);
+		if (may_come(waiting->times[place], jiffies))
+			fallen = waiting->cells[place];
+		waiting->cells[place] = cell;
+		waiting->times[place] = jiffies;
+		waiting->next = place + 1;
+	}
+	unlock_value(&waiting->lock);
+	if (fallen != NO_CELL && fallen != seen)  /* another CPU took that place meanwhile */
+		void_fallen(fallen);
+}
+
+/*
+ * A write, before the server sees it. One that has one acknowledgement is remembered until that
+ * comes. Where that looks like a read's reply, nothing is filled for as long as it may take; and of
+ * what may have one, an acknowledgement that nothing explains tells. `endless` is the item that it
+ * stores, if that does not end; or 0.
+ */
+static __always_inline void void_write(u32 flight, u32 cell, enum intent intent, u64 endless)
+{
+	if (intent & INTENT_ANSWERS)
+		void_held(cell);
+	else
+		void_cell(cell, intent & INTENT_QUIET);
+	if (intent & (INTENT_ANSWERS | INTENT_QUIET))
+		remember_uncounted(flight);
+	else
+		remember_write(flight, cell, endless);
+}
+
+/*
+ * A store whose data did not come, for as long as anybody may complete it. What was asked and
+ * answered since the store was void is void with it: it was not held yet.
+ */
+static __always_inline void hold_cut(u32 cell)
+{
+	hold_cell(cell, now() + (cell < SLOTS ? CUT_SECONDS : FLIGHT_SECONDS) * TICKS);
+	void_cell(cell, false);
+}
+
+/* What is known of the writes that a reply may acknowledge. */
+struct acknowledged {
+	u32 cells[FLIGHT_WRITES];  /* void with it; NO_CELL where there is none */
+	bool explained;  /* one waited for it, or a query did */
+	bool unread;     /* it may be of what nobody could read */
+	u64 endless;     /* the item that it stored, if that does not end; or 0 */
+	u64 since;       /* jiffies when it came */
+};
+
+/* The cells that may still be acknowledged, each in its place. */
+static __always_inline void copy_cells(u32 *cells, const struct writes *waiting, u32 jiffies)
+{
+#pragma unroll
+	for (u32 n = 0; n < FLIGHT_WRITES; n++) {
+		s64 left = (s64)(s32)(waiting->times[n] + FLIGHT_SECONDS * TICKS - jiffies);
+
+		asm volatile("" : "+r"(left));
+		cells[n] = waiting->cells[n] | ~(u32)(-left >> 63);
+	}
+}
+
+/*
+ * Count one that waits down, if this is its reply, and of nothing that nobody counts. A query's, or
+ * what may be, leaves the writes: so does a refusal, and an error where a read may have it.
+ */
+static __always_inline void count_down(struct writes *waiting, enum answer answer, u32 reads,
+				       u64 jiffies, struct acknowledged *write)
+{
+	bool refused = !waiting->queries &&
+		       (answer == ANSWER_REFUSED || (answer == ANSWER_ERROR && !reads));
+
+	if (answer == ANSWER_EITHER && waiting->queries) {
+		waiting->queries -= 1;
+	} else if (waiting->waiting && jiffies >= waiting->unread && jiffies >= waiting->uncounted &&
+		   (answer == ANSWER_WRITTEN || answer == ANSWER_EITHER || refused)) {
+		write->endless = waiting->endless;
+		write->since = waiting->last;
+		waiting->endless = 0;
+		waiting->waiting -= 1;
+	}
+}
+
+/*
+ * A refusal, where `others` are reads without a reply: does it end a doubt? It does if it can be of
+ * nothing else. What comes only now, and is counted, is no matter: the server has not seen it.
+ */
+static __always_inline bool ends_doubt(struct writes *waiting, u32 others, u64 jiffies)
+{
+	if (others || waiting->waiting || waiting->queries || jiffies < waiting->uncounted ||
+	    !waiting->doubts)
+		return false;
+	waiting->doubts -= 1;
+	if (!waiting->doubts)
+		waiting->unread = 0;
+	return true;
+}
+
+static __always_inline void take_writes(u32 flight, enum answer answer, struct acknowledged *write)
+{
+	struct writes *waiting = writes.lookup(&flight);
+	struct reads *beside = reads.lookup(&flight);
+	bool ended = false;
+	u64 jiffies = now();
+	u32 others;
+
+	__builtin_memset(write, 0, sizeof(*write));
+	__builtin_memset(write->cells, 0xff, sizeof(write->cells));
+	if (!waiting || !beside)
+		return;
+	lock_value(&beside->lock);
+	others = beside->count - beside->doubts;
+	unlock_value(&beside->lock);
+	lock_value(&waiting->lock);
+	if (waiting->waiting)
+		copy_cells(write->cells, waiting, jiffies);
+	write->unread = jiffies < waiting->unread;
+	write->explained = waiting->waiting || (answer == ANSWER_EITHER && waiting->queries);
+	if (answer == ANSWER_REFUSED || answer == ANSWER_ERROR)
+		ended = ends_doubt(waiting, others, jiffies);
+	if (!ended)
+		count_down(waiting, answer, others, jiffies, write);
+	unlock_value(&waiting->lock);
+	if (ended)
+		forget_doubt(flight);
+}
+
+static __always_inline void void_acknowledged(u32 cell)
+{
+	void_cell(cell, false);
+	count_event(WRITE_DONE);
+}
+
+/* What such a reply may do besides. */
+enum beside {
+	BESIDE_NOTHING,
+	BESIDE_UNREAD,  /* it is neither an acknowledgement nor a refusal, and may be of what nobody read */
+	BESIDE_ALL,     /* it has made the whole service void */
+};
+
+/*
+ * Void what a reply that is no read's may acknowledge, before it leaves. `stored` where it says that
+ * it was done.
+ */
+static __always_inline enum beside acknowledge(u32 flight, u32 service, enum answer answer, bool stored)
+{
+	bool refused = answer == ANSWER_REFUSED || answer == ANSWER_ERROR;
+	bool done = answer == ANSWER_WRITTEN || answer == ANSWER_EITHER;
+	bool nothing = refused || answer == ANSWER_PART;
+	u32 end = nothing ? SLOTS : NO_CELL;  /* a refused flush leaves the service alone */
+	struct acknowledged write;
+
+	take_writes(flight, answer, &write);
+	if (stored && write.endless)
+		note_lasting(write.endless, write.since);
+	if (refused)
+		count_event(REFUSED);
+	for (u32 n = 0; n < FLIGHT_WRITES; n++) {
+		if (write.cells[n] < end)
+			void_acknowledged(write.cells[n]);
+	}
+	if (done && (write.unread || !write.explained)) {
+		note_ending(SLOTS + service, 0);
+		void_cell(SLOTS + service, false);
+		count_event(UNEXPLAINED);
+		return BESIDE_ALL;
+	}
+	return write.unread && !done && !nothing ? BESIDE_UNREAD : BESIDE_NOTHING;
+}
+
+#endif

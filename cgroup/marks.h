@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Who is the server: its sockets carry a mark. Userspace finds them by their cookies, and the first
+ * packet of each brings its mark; sockets that are bound later at the server's doors, or by one of
+ * its processes, are marked as they are bound; accepted ones take their listener's. What has no mark
+ * is not the server's, whatever port and address it sends from.
+ *
+ * A mark of MARK_NEW is a guess until userspace has looked: that socket's writes void, as long as it
+ * belongs to the server's user, and its replies are not learned. A door for datagrams is one too:
+ * whoever looks while sockets are bound may miss that it is the server's.
+ */
+#ifndef CAROM_MARKS_H
+#define CAROM_MARKS_H
+
+#include "abi.h"
+#include "events.h"
+#include "maps.h"
+#include "parse.h"
+#include "token.h"
+#include "typed.h"
+
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+#define FAMILY_IPV4 2
+#define FAMILY_IPV6 10
+#define LISTENING 10  /* TCP_LISTEN, net/tcp_states.h */
+
+SOCKET_STORAGE(marks, struct mark, BPF_F_CLONE);
+BPF_HASH(sockets, u64, struct mark, SOCKETS_MAX);     /* by cookie: what userspace has found */
+BPF_HASH(doors, struct door, struct mark, DOORS_MAX);
+BPF_ARRAY(door_ports, u64, 65536 / 64);               /* a bit a port that a server is bound to */
+BPF_HASH(servers, u32, u32, SOCKETS_MAX);             /* the service of a process, by its pid */
+BPF_ARRAY(watches, struct watch, SERVICES_MAX);
+BPF_F_TABLE("array", u32, u64, changes, SERVICES_MAX, BPF_F_MMAPABLE);  /* of a server's sockets */
+
+static __always_inline void tell_change(u32 service)
+{
+	u64 *count = changes.lookup(&service);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+static __always_inline bool is_door(u32 port)
+{
+	u32 word = port / 64;
+	u64 *ports = door_ports.lookup(&word);
+
+	return ports && *ports >> port % 64 & 1;
+}
+
+static __always_inline bool is_internet(u32 type, u32 protocol)
+{
+	return (type == SOCK_STREAM && protocol == IPPROTO_TCP) ||
+	       (type == SOCK_DGRAM && protocol == IPPROTO_UDP);
+}
+
+/* May userspace know better by now? */
+static __always_inline bool is_guess(const struct mark *mark, const struct bpf_sock *sk)
+{
+	return mark->kind == MARK_NEW || (mark->kind == MARK_DOOR && sk->type == SOCK_DGRAM);
+}
+
+/* The mark of a socket that has none yet, or one that was a guess. */
+static __always_inline struct mark *find_mark(struct __sk_buff *skb, struct bpf_sock *sk,
+					      struct mark *guess)
+{
+	u64 cookie = bpf_get_socket_cookie(skb);
+	struct mark *found = sockets.lookup(&cookie), *mark;
+
+	if (!found) {
+		if (!guess)
+			count_event(STRANGER);
+		return guess;
+	}
+	mark = marks.sk_storage_get(sk, found, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mark) {  /* no memory: void and hold, for what it does is not seen */
+		void_cell(SLOTS + found->service, true);
+		return NULL;
+	}
+	*mark = *found;
+	return mark;
+}
+
+/* What this packet's socket is; NULL for a stranger's. */
+static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	struct mark *mark = marks.sk_storage_get(sk, 0, 0);
+	struct watch *watch;
+	u32 service;
+
+	if (!mark && !is_door(sk->src_port))
+		return NULL;
+	if (!mark || is_guess(mark, sk))
+		mark = find_mark(skb, sk, mark);
+	if (!mark || mark->kind != MARK_NEW)
+		return mark && mark->kind ? mark : NULL;
+	/* Its own namespace is the service's, so the user is told as it is. */
+	service = mark->service;
+	watch = watches.lookup(&service);
+	if (watch && bpf_get_socket_uid(skb) == watch->uid)
+		return mark;
+	count_event(STRANGER);
+	return NULL;
+}
+
+/* A socket is bound: at one of a server's doors, or by one of a server's processes? */
+static __always_inline void see_bind(struct bpf_sock *sk, struct door *door)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct mark fresh = {}, *known;
+	u32 *service;
+
+	if (!is_internet(sk->type, sk->protocol))
+		return;
+	door->port = sk->src_port;
+	door->stream = sk->type == SOCK_STREAM;
+	door->netns = bpf_get_netns_cookie(sk);
+	service = servers.lookup(&pid);
+	known = doors.lookup(door);
+	if (known) {
+		/* Its own process, too, is to be looked at: what replies from here may be learned. */
+		fresh.service = known->service;
+		fresh.view = known->view;
+		fresh.kind = MARK_NEW;
+	} else if (service) {
+		fresh.service = *service;
+		fresh.kind = MARK_DOOR;
+	} else {
+		return;
+	}
+	if (service && *service != fresh.service)
+		tell_change(*service);  /* its process has ended, and the number is another's */
+	marks.sk_storage_get(sk, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
+	count_event(BOUND);
+	tell_change(fresh.service);
+}
+
+/* A socket is gone. The server that had it may have begun anew; what it held may be gone with it. */
+static __always_inline void see_release(struct bpf_sock *sk)
+{
+	u64 cookie = bpf_get_socket_cookie(sk);
+	struct mark *mark = marks.sk_storage_get(sk, 0, 0);
+	struct mark *found = sockets.lookup(&cookie);
+	struct mark gone = {};
+
+	if (found)
+		gone = *found;
+	else if (mark)
+		gone = *mark;
+	if (found)
+		sockets.delete(&cookie);
+	if (gone.kind < MARK_DOOR || (sk->type == SOCK_STREAM && sk->state != LISTENING))
+		return;
+	void_cell(SLOTS + gone.service, false);
+	count_event(RELEASED);
+	tell_change(gone.service);
+}
+
+#endif

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a server sends on a TCP connection whose messages each come behind two bytes of their length (RFC
+ * 1035 4.2.2). They lie in payloads as it happens: several in one, or one in several, cut anywhere.
+ *
+ * The state hangs on the accepted socket, which sends by one CPU at a time. Where the borders are not
+ * known, because the connection is older than carom, they begin with a payload of whole messages: any is
+ * read as such, and its end tells.
+ */
+#ifndef CAROM_MESSAGES_H
+#define CAROM_MESSAGES_H
+
+#include "edge.h"
+#include "stream.h"
+
+/* What one run of edge_messages reads; it runs 33 times, and 64 KB hold 4,681 of the shortest. */
+#define MESSAGES_AT_ONCE 150
+#define MESSAGE_LENGTH 2
+#define MESSAGE_FRONT (MESSAGE_LENGTH + MESSAGE_HEADER)
+
+struct outflow {
+	u32 next;   /* sequence number of the first byte that was not read */
+	u32 left;   /* bytes of a message still to come, behind its front */
+	u32 have;   /* bytes in `front` */
+	u32 begun;  /* `next` is known, or seems to be */
+	u32 sure;   /* it is */
+	u32 said;   /* a bit for each answer (protocol.h) of the messages of a payload */
+	u32 offset; /* where in its packet the payload is that is read */
+	u32 length;
+	u32 first;  /* sequence number of its first byte */
+	u8 front[2 * 16];
+};
+
+SOCKET_STORAGE(outflows, struct outflow, 0);
+BPF_TABLE("lru_hash", struct payer, u64, doubters, VOIDERS_MAX);
+
+/* What a message says that it did. */
+static __always_inline void heed(enum answer answer, u32 service)
+{
+	if (answer == ANSWER_REFUSED)
+		count_event(REFUSED);
+	if (answer == ANSWER_HEEDED)
+		void_unread(service);
+	if (answer != ANSWER_WRITTEN)
+		return;
+	void_cell(SLOTS + service, false);
+	count_event(WRITE_DONE);
+}
+
+static __always_inline void heed_all(u32 said, u32 service)
+{
+	if (said & 1u << ANSWER_REFUSED)
+		heed(ANSWER_REFUSED, service);
+	if (said & 1u << ANSWER_HEEDED)
+		heed(ANSWER_HEEDED, service);
+	if (said & 1u << ANSWER_WRITTEN)
+		heed(ANSWER_WRITTEN, service);
+}
+
+/* The first payload of a connection is sure to begin with a message. Another may. */
+static __always_inline void begin_messages(struct outflow *outflow, const struct datagram *datagram,
+					   struct bpf_sock *sk)
+{
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+
+	outflow->begun = 1;
+	outflow->sure = tcp && !tcp->bytes_acked && tcp->snd_una == datagram->sequence;
+	outflow->next = datagram->sequence;
+	outflow->left = 0;
+	outflow->have = 0;
+	outflow->said = 0;
+}
+
+/* Read of a front what is there, `left` bytes at most. False where that cannot be. */
+static __always_inline bool read_front(struct __sk_buff *skb, struct outflow *outflow, u32 offset,
+				       u32 left, u32 protocol)
+{
+	u32 have = *(volatile u32 *)&outflow->have & 15, wanted = MESSAGE_FRONT - have, message;
+	u32 size = bounded(left < wanted ? left : wanted, 16);
+
+	if (bpf_skb_load_bytes(skb, offset, outflow->front + have, size))
+		return false;
+	*(volatile u32 *)&outflow->have = have + size;
+	*(volatile u32 *)&outflow->next += size;
+	if (*(volatile u32 *)&outflow->have < MESSAGE_FRONT)
+		return true;
+	message = (u32)outflow->front[0] << 8 | outflow->front[1];
+	if (message < MESSAGE_HEADER)
+		return false;
+	*(volatile u32 *)&outflow->have = 0;
+	*(volatile u32 *)&outflow->left = message - MESSAGE_HEADER;
+	*(volatile u32 *)&outflow->said |= 1u << message_answer(protocol, outflow->front +
+								MESSAGE_LENGTH, message);
+	return true;
+}
+
+/*
+ * Read as many messages as one run may, in each step what is left of one, and the next one's front. True
+ * where some are left. Where the payload lies is read from the map each time: the verifier would follow
+ * the loop once for each way that leads here.
+ */
+static __always_inline bool read_messages(struct __sk_buff *skb, struct outflow *outflow,
+					  u32 protocol)
+{
+	for (u32 n = 0; n < MESSAGES_AT_ONCE; n++) {
+		u32 at = *(volatile u32 *)&outflow->next - *(volatile u32 *)&outflow->first;
+		u32 length = *(volatile u32 *)&outflow->length, left;
+
+		if (at >= length)
+			return false;
+		length -= at;
+		left = *(volatile u32 *)&outflow->left;
+		if (left >= length) {
+			*(volatile u32 *)&outflow->left = left - length;
+			*(volatile u32 *)&outflow->next += length;
+			return false;
+		}
+		*(volatile u32 *)&outflow->left = 0;
+		*(volatile u32 *)&outflow->next += left;
+		if (!read_front(skb, outflow, *(volatile u32 *)&outflow->offset + at + left,
+				length - left, protocol)) {
+			*(volatile u32 *)&outflow->begun = 0;
+			return false;
+		}
+	}
+	return true;
+}
+
+/* A payload was read, to its end or as far as could be. False where nobody knows what it says. */
+static __always_inline bool end_payload(struct outflow *outflow, u32 service)
+{
+	u32 said = outflow->said;
+
+	outflow->said = 0;
+	if (!outflow->sure && (outflow->left || outflow->have))
+		outflow->begun = 0;
+	if (outflow->begun)
+		outflow->sure = 1;
+	if (outflow->sure)
+		heed_all(said, service);
+	return outflow->begun;
+}
+
+/*
+ * May a prefix void a service at once by a reply that may, or may not, acknowledge something? So often
+ * in UNREAD_SECONDS: what is counted is kept with the number of those seconds.
+ */
+static __always_inline bool may_void(const struct datagram *datagram, u32 service)
+{
+	struct payer source = prefix_of(datagram->client, service);
+	u64 *spent = doubters.lookup(&source), round = now() / (UNREAD_SECONDS * TICKS) << 32;
+	u64 first = round | 1;
+
+	if (!spent || (*spent ^ round) >> 32) {
+		doubters.update(&source, &first);
+		return true;
+	}
+	if ((u32)*spent >= DOUBTS_MAX)
+		return false;
+	*spent += 1;
+	return true;
+}
+
+/* A payload of which nobody knows where its messages begin: an acknowledgement may be among them. */
+static __always_inline void void_doubtful(const struct datagram *datagram, u32 service)
+{
+	count_voider(datagram, service);
+	if (may_void(datagram, service))
+		void_cell(SLOTS + service, false);
+	else
+		void_unread(service);
+}
+
+/* A payload of the server's, new or sent again. True where some of it is left for another run. */
+static __always_inline bool see_messages(const struct datagram *datagram, struct bpf_sock *sk,
+					 u32 service, u32 protocol)
+{
+	struct outflow *outflow = outflows.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!datagram->length)
+		return false;
+	if (outflow) {
+		if (!outflow->begun || is_behind(datagram->sequence, outflow->next))
+			begin_messages(outflow, datagram, sk);
+		*(volatile u32 *)&outflow->offset = datagram->offset;
+		*(volatile u32 *)&outflow->length = datagram->length;
+		*(volatile u32 *)&outflow->first = datagram->sequence;
+		if (read_messages(datagram->skb, outflow, protocol))
+			return true;
+	}
+	if (!outflow || !end_payload(outflow, service)) {
+		count_event(STREAM_LOST);
+		void_doubtful(datagram, service);
+	}
+	return false;
+}
+
+#endif
