@@ -18,7 +18,7 @@ from carom.filters.capture import Capture, unpack
 from carom.filters.keys import KEYS_MAX, Keys
 from carom.filters.names import NAMES, Name
 from carom.include import libbpf
-from carom.include.abi import packed_endpoint
+from carom.include.abi import ENDPOINTS_MAX, packed_endpoint
 from carom.include.bpf import Module
 from carom.include.netlink import Address, Interface
 from carom.include.resource import Resource
@@ -95,8 +95,18 @@ class _SocketLink:
 class Filter(Resource):
     """One filter at one place: compiled on entry, gone on exit."""
 
-    def __init__(self, name: Name, place: Place, ticks: int, *, test_clock: bool = False):
+    def __init__(
+        self,
+        name: Name,
+        place: Place,
+        ticks: int,
+        *,
+        room: int = ENDPOINTS_MAX,
+        test_clock: bool = False,
+    ):
         """Compile and load all filters, and take this one. `ticks` are jiffies a second.
+
+        `room` is for how many endpoints.
 
         Raises PrivilegeError, CompileError, VerifierError.
         """
@@ -109,6 +119,7 @@ class Filter(Resource):
             defines={
                 "PLACE": PLACES.index(place),
                 "KEYS_MAX": KEYS_MAX,
+                "ENDPOINT_ROOM": room,
                 "TICKS": 1 if test_clock else ticks,
                 **({"TEST_CLOCK": None} if test_clock else {}),
             },
@@ -180,14 +191,17 @@ class Filter(Resource):
         self.follow(link)
 
     def filter(self, endpoints: Iterable[Endpoint]) -> None:
-        """At XDP and TC: filter the requests to these, and to no others from now on."""
+        """At XDP and TC: filter the requests to these, and to no others from now on.
+
+        Raises OSError when there is no room for all.
+        """
         wanted = {
             packed_endpoint(one.address, one.port, one.ifindex, one.outer, one.inner): (
                 _FILTERED.pack(one.mac)
             )
             for one in endpoints
         }
-        self._filtered = libbpf.replace(self._module.map("filtered"), self._filtered, wanted)
+        libbpf.replace(self._module.map("filtered"), self._filtered, wanted)
 
     def settings(self) -> dict[str, int]:
         """What `set` may change, as it is."""

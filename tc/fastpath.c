@@ -10,8 +10,10 @@ static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict)
 	switch (verdict) {
 	case BOUNCE:
 	case HIT:
+	case SLIP:
 		return bpf_redirect(skb->ifindex, 0);
 	case FAULT:
+	case DROP_LOOP:
 		return TC_ACT_SHOT;
 	default:
 		return TC_ACT_UNSPEC;

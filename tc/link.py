@@ -14,14 +14,15 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from carom.errors import BusyError, InterfaceError, PrivilegeError
-from carom.include import libbpf
+from carom.include import forked, libbpf
 from carom.include.netlink import Interface
 from carom.include.resource import Resource
 
 _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MIN_{INGRESS,EGRESS}, linux/pkt_sched.h
 PRIORITY = 51_141
 _HANDLE = 1
-_NAME = "carom:"  # and the owner's process
+NAME = "carom:"
+"""How filters of clsact are called, and then by their owner's process."""
 _NO_LINKS = (errno.EINVAL, errno.EOPNOTSUPP)
 """What a kernel without TCX answers."""
 
@@ -67,7 +68,7 @@ class TCLink(Resource):
 
     def _link(self, program_fd: int) -> int | None:
         try:
-            return libbpf.link_tcx_ingress(program_fd, self.interface.ifindex)
+            return forked.keep(libbpf.link_tcx_ingress(program_fd, self.interface.ifindex))
         except OSError as error:
             if error.errno in _NO_LINKS:
                 return None
@@ -95,7 +96,7 @@ class TCLink(Resource):
             self.interface.ifindex,
             _HANDLE,
             fd=program_fd,
-            name=f"{_NAME}{os.getpid()}",
+            name=f"{NAME}{os.getpid()}",
             parent=_INGRESS,
             prio=self._priority,
             classid=1,
@@ -126,7 +127,7 @@ class TCLink(Resource):
     def close(self) -> None:
         """Detach, and remove the qdisc if it was made for this."""
         if self._fd is not None:
-            os.close(self._fd)
+            libbpf.close_link(self._fd)
             return
         index = self.interface.ifindex
         try:
@@ -143,7 +144,7 @@ class TCLink(Resource):
 
 def _is_left(name: str | None) -> bool:
     """Is this the filter of a carom that is gone?"""
-    pid = (name or "").removeprefix(_NAME)
+    pid = (name or "").removeprefix(NAME)
     return pid != name and pid.isdigit() and not Path(f"/proc/{pid}").exists()
 
 

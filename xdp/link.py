@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import Literal
 
 import structlog
 
 from carom.errors import BusyError, InterfaceError, PrivilegeError
-from carom.include import libbpf
+from carom.include import forked, libbpf
 from carom.include.netlink import Interface
 from carom.include.resource import Resource
 
@@ -72,7 +71,7 @@ class Link(Resource):
     def _attach(self, program_fd: int, mode: Mode) -> int:
         interface = self.interface
         try:
-            return libbpf.link_xdp(program_fd, interface.ifindex, _FLAGS[mode])
+            return forked.keep(libbpf.link_xdp(program_fd, interface.ifindex, _FLAGS[mode]))
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 program_id = libbpf.attached_xdp(interface.ifindex)
@@ -102,4 +101,4 @@ class Link(Resource):
 
     def close(self) -> None:
         """Detach."""
-        os.close(self._fd)
+        libbpf.close_link(self._fd)
