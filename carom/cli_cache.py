@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -55,6 +56,8 @@ def status(pid: Pid = None, json: Json = False) -> None:
         return
     ready = msgspec.convert(result["ready"], Ready)
     print(f"{ready}, up {result['uptime_seconds']:.0f} s")
+    for what, why in result["not_followed"].items():
+        print(f"not followed, and tried again: {what}: {why}")
     table = Table("counter", "value", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for part in ("cache", "userspace_cache", "server"):
@@ -66,7 +69,37 @@ def status(pid: Pid = None, json: Json = False) -> None:
         for name, value in verdicts.items():
             if value:
                 table.add_row(f"{hook} {name.replace('_', ' ')}", f"{value:,}")
+    for service in result["services"]:
+        for name, value in _server_of(service):
+            table.add_row(f"port {service['port']} {name}", value)
     Console().print(table)
+    for service in result["services"]:
+        cookies = service.get("cookies")
+        if cookies:
+            print(_cookies(cookies))
+
+
+def _cookies(cookies: dict[str, Any]) -> str:
+    """What is known of a name server's cookies, and what to do about it."""
+    if cookies["advice"]:
+        return f"cookies: {cookies['advice']}"
+    if cookies["server"] == "none":
+        return "cookies: the name server gives none"
+    if cookies["secret"] == "right":
+        return "cookies: hits return them, by the server's own secret"
+    return (
+        "cookies: queries that have one go up to the name server, for nothing is known of its own"
+    )
+
+
+def _server_of(service: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Who a fronted service's server is, and who sends it what may void all of it."""
+    behind = service.get("behind")
+    if behind:
+        yield "server", f"pid {', '.join(map(str, behind['pids'])) or 'none'}"
+        yield "server sockets", ", ".join(behind["sockets"]) or "none"
+    for prefix, count in service.get("voiders", {}).items():
+        yield f"voids by {prefix}", f"{count:,}"
 
 
 @cache_app.command("ls")

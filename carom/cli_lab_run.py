@@ -46,7 +46,7 @@ def lab_run(
     series: Annotated[
         str | None, typer.Option(help="Sweeps: of userspace,tc,xdp_generic,xdp_native.")
     ] = None,
-    sizes: Annotated[str | None, typer.Option(help="Sizes: bytes, 1 to 1400.")] = None,
+    sizes: Annotated[str | None, typer.Option(help="Sizes: bytes, 1 to 1232.")] = None,
     clients: Annotated[str | None, typer.Option(help="Clients: how many at once.")] = None,
     rates: Annotated[
         str | None, typer.Option(help="Knee, filter-loss: requests or packets a second, rising.")

@@ -69,9 +69,30 @@ Allow = Annotated[
 ]
 PrefixRate = Annotated[
     str | None,
-    typer.Option(help="Bytes of replies a second to one /24 or IPv6 /64: 10M. 0: any."),
+    typer.Option(help="Bytes of replies a second to one /24 or IPv6 /64 (4M). 0: any."),
 ]
-TotalRate = Annotated[str | None, typer.Option(help="The same to all sources: 100M. 0: any.")]
+TotalRate = Annotated[str | None, typer.Option(help="The same to all sources (16M). 0: any.")]
+MaxReply = Annotated[
+    int | None,
+    typer.Option(
+        help="Longest reply of the cache in bytes; those over 1232 only where the route's MTU is "
+        "known to take them (an interface that forwards)."
+    ),
+]
+BypassFirewall = Annotated[
+    bool,
+    typer.Option(
+        "--bypass-firewall",
+        help="Start also where the firewall drops by default what the cache would answer.",
+    ),
+]
+CookieSecretFile = Annotated[
+    str | None,
+    typer.Option(
+        help="File with the secret of a dns server's cookies, 32 hexadecimal digits a line: with "
+        "it, queries that have a cookie are answered too."
+    ),
+]
 FilterName = Annotated[
     str | None,
     typer.Option(
@@ -112,6 +133,15 @@ def serve(
     allow: Allow = None,
     prefix_rate: PrefixRate = None,
     total_rate: TotalRate = None,
+    bypass_firewall: BypassFirewall = False,
+    max_reply: MaxReply = None,
+    echoes: Annotated[
+        int | None,
+        typer.Option(
+            help="Of so many replies to a client that are requests too, and so may go in a loop, "
+            "one is left out (1000). 0: none."
+        ),
+    ] = None,
     work: Annotated[
         str | None, typer.Option(help="CPU time that every miss costs, for experiments: 2ms.")
     ] = None,
@@ -148,6 +178,9 @@ def serve(
         allow=tuple(allow) if allow else None,
         prefix_rate=prefix_rate,
         total_rate=total_rate,
+        bypass_firewall=bypass_firewall or None,
+        max_reply=max_reply,
+        echoes=echoes,
         work=work,
         userspace_cache=userspace_cache,
         wait=wait,
@@ -179,7 +212,17 @@ def front(
             "may be stale up to the TTL."
         ),
     ] = "refuse",
-    bind: Bind = None,
+    exptime: Annotated[
+        str,
+        typer.Option(
+            help="auto | ask | ttl: a memcached is asked how long replies hold (ask: any server, "
+            "or it is refused), or a reply may outlive its item up to the TTL."
+        ),
+    ] = "auto",
+    bind: Annotated[
+        str | None,
+        typer.Option(help="Address; 0.0.0.0 is all of IPv4, :: all that the server has (default)."),
+    ] = None,
     hook: HookName = None,
     mode: ModeName = None,
     policy: PolicyName = None,
@@ -191,6 +234,20 @@ def front(
     allow: Allow = None,
     prefix_rate: PrefixRate = None,
     total_rate: TotalRate = None,
+    bypass_firewall: BypassFirewall = False,
+    max_reply: MaxReply = None,
+    responses_per_second: Annotated[
+        int | None,
+        typer.Option(help="dns: replies a second to one /24 or IPv6 /56. 0: any (default)."),
+    ] = None,
+    slip: Annotated[
+        int | None,
+        typer.Option(
+            help="dns: of those beyond, every so manieth is truncated, the rest is the server's "
+            "(2). 0: none."
+        ),
+    ] = None,
+    cookie_secret_file: CookieSecretFile = None,
     json: Json = False,
 ) -> None:
     """Put the cache before a server that is already there, and learn its replies."""
@@ -201,7 +258,7 @@ def front(
     given = _given(
         port=port or _PORTS.get(protocol),
         protocol=protocol,
-        bind=bind,
+        bind=bind or "::",
         hook=hook,
         mode=mode,
         policy=policy,
@@ -211,9 +268,15 @@ def front(
         ttl=ttl,
         amplify=0 if amplify is None else amplify,
         allow=tuple(allow) if allow else None,
-        prefix_rate=prefix_rate or "10M",
-        total_rate=total_rate or "100M",
+        prefix_rate=prefix_rate,
+        total_rate=total_rate,
+        bypass_firewall=bypass_firewall or None,
+        max_reply=max_reply,
+        responses_per_second=responses_per_second,
+        slip=slip,
+        cookie_secret_file=cookie_secret_file,
     )
     if "port" not in given:
         raise UsageError("no port to front", hint="-p PORT")
-    run([Front(options_of(with_units(given)), writes_elsewhere)], interface or [], json=json)
+    service = Front(options_of(with_units(given)), writes_elsewhere, exptime)
+    run([service], interface or [], json=json)

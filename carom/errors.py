@@ -9,6 +9,7 @@
     │   └── VerifierError   the kernel's verifier refused the program
     ├── InterfaceError      an interface that is not there or cannot take the program
     │   └── BusyError       another program is attached to it
+    ├── FirewallError       the firewall drops by default what would be answered before it
     ├── ServerError         the UDP server cannot start or go on
     ├── ControlError        no running carom, or it refused a request
     └── ExperimentError     a pair or an experiment that cannot run, or whose counts disagree
@@ -65,6 +66,10 @@ class InterfaceError(CaromError):
 
 class BusyError(InterfaceError):
     """Another program is attached to the interface."""
+
+
+class FirewallError(CaromError):
+    """The firewall drops by default what would be answered before it."""
 
 
 class ServerError(CaromError):

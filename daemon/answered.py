@@ -6,14 +6,15 @@ from __future__ import annotations
 import base64
 import ipaddress
 import itertools
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from carom.daemon.cache import Cache, Clock
 from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.options import Options
 from carom.errors import UsageError
-from carom.include.abi import Entry, Fast, Protocol
+from carom.include.abi import REPLY_SAFE, Entry, Fast, Protocol
 from carom.include.netlink import Address, Interface
 from carom.include.resource import Resource
 
@@ -29,6 +30,8 @@ class Answered(Resource):
         self.id = id
         self.protocol = Protocol[options.protocol.upper()]
         self.cache: Cache | None = None
+        self.changed: Callable[[], None] = lambda: None
+        """To be called when its places are others than before."""
 
     def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
         """Make its cache, where there is a fast path to read it."""
@@ -38,18 +41,36 @@ class Answered(Resource):
     def look_again(self) -> None:
         """The network of this host has changed."""
 
+    def notes(self) -> Iterator[str]:
+        """What somebody should know who runs it."""
+        return iter(())
+
+    def stop(self) -> None:
+        """Leave the fast path alone: it goes."""
+
     def close(self) -> None:
         """Take away what belongs to it alone."""
+
+    def processes(self) -> tuple[int, ...]:
+        """The processes that hold its server's sockets."""
+        return (os.getpid(),)
+
+    def leave(self) -> None:
+        """In a process that was forked: it is the parent's."""
+
+    def answered_at(self, addresses: Iterable[Address]) -> list[Address]:
+        """Those of an interface's addresses at which it may be answered."""
+        return list(wanted_of(addresses, self.options.bind))
 
     def places(self, attachment: Attachment) -> Iterator[Place]:
         """Where on an interface it is answered."""
         interface = attachment.interface
-        for address in wanted_of(interface.addresses, self.options.bind):
+        for address in self.answered_at(interface.addresses):
             yield self._place(attachment, address, interface.mac, interface.mtu)
         for vlan in interface.vlans:
-            for address in wanted_of(vlan.addresses, self.options.bind):
+            for address in self.answered_at(vlan.addresses):
                 place = self._place(attachment, address, vlan.mac, vlan.mtu)
-                yield place._replace(outer=vlan.outer, inner=vlan.inner)
+                yield place._replace(outer=vlan.outer, inner=vlan.inner, link=vlan.ifindex)
 
     def _place(self, attachment: Attachment, address: Address, mac: bytes, mtu: int) -> Place:
         options = self.options
@@ -69,6 +90,11 @@ class Answered(Resource):
             learn=self.learns,
             prefix_rate=options.prefix_rate,
             total_rate=options.total_rate,
+            max_reply=options.max_reply,
+            unasked=REPLY_SAFE,
+            echoes=options.echoes,
+            responses=options.responses_per_second,
+            slip=options.slip,
         )
 
     # What the control socket calls.
@@ -137,11 +163,16 @@ def wanted_of(addresses: Iterable[Address], bind: str) -> tuple[Address, ...]:
     return tuple(a for a in addresses if bound.version == 6 or a.version == 4)
 
 
+def reachable(interfaces: Iterable[Interface]) -> list[Address]:
+    """Every address of some interfaces, and of the VLANs on them."""
+    return [a for one in interfaces for a in (*one.addresses, *_on_vlans(one))]
+
+
 def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
     """Raises UsageError when no interface has the address."""
     interfaces = list(interfaces)
     bound = ipaddress.ip_address(bind)
-    has = [a for one in interfaces for a in (*one.addresses, *_on_vlans(one))]
+    has = reachable(interfaces)
     if not bound.is_unspecified and bound not in has:
         names = ", ".join(one.name for one in interfaces)
         raise UsageError(

@@ -13,28 +13,27 @@ from typing import Protocol
 from carom.daemon.fastpath import ENTRY_CLASSES, REPLY_CLASSES, FastPath, LengthClass
 from carom.include import libbpf
 from carom.include.abi import (
-    ASKED,
-    PENDING,
-    PENDING_SECONDS,
     REPLY_MAX,
     REPLY_SHORT,
     SERVICES_MAX,
     SLOTS,
     Entry,
-    slot_of,
     sum_of,
     unpack_entry,
 )
 from carom.include.abi import Protocol as Wire
 from carom.protocols import language
 
-_HEAD = "=8xQ8xQQQI2xH8xH"
-"""expires, token, generation, body, slot, stored and service, at the front of every entry."""
+_HEAD = "=8xQ8xQQI2xH8xH"
+"""expires, token, body, slot, stored and service, at the front of every entry."""
+
+_WORD = struct.Struct("=Q")
+_EXPIRES_AT = 8
+"""Where in an entry the jiffies are when it expires."""
 
 _BATCH = 512
 _EXIST = 2  # BPF_EXIST, linux/bpf.h
 _FULL = (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY)
-_U64 = 2**64 - 1
 
 
 class Clock(Protocol):
@@ -50,8 +49,8 @@ class Clock(Protocol):
         """Seconds in so many jiffies."""
 
 
-Token = tuple[int, int, int]
-"""What a miss takes before its reply is made: a slot, its version, the service's generation."""
+Token = tuple[int, int]
+"""What a miss takes before its reply is made: its key's slot, and how many voids there were."""
 
 
 class _Table:
@@ -79,6 +78,13 @@ class _Table:
     def get(self, *key: object) -> bytes | None:
         """The value of a key, or None."""
         return libbpf.lookup(self.fd, self.key.pack(*key), self.value.size)
+
+    def change(self, key: tuple[object, ...], value: bytes) -> bool:
+        """Put a whole value in the place of one that is there; False when there is none."""
+        result: int = self._update(self.fd, self.key.pack(*key), value, _EXIST)
+        if result and result not in (*_FULL, -errno.ENOENT):
+            raise OSError(-result, os.strerror(-result))
+        return not result
 
     def delete(self, *key: object) -> bool:
         """Remove; False when it was not there."""
@@ -120,14 +126,17 @@ class Cache:
         self._key_of = self._language.key_of
         self._clock = clock
         self._ttl = clock.ticks(ttl)
-        self._service = service
+        self._service = self.service = service
         self._generation_cell = SLOTS + service
         self._versions = fastpath.versions
+        self._voids = fastpath.voids
         self._entries = tuple(_Table(fastpath, one) for one in ENTRY_CLASSES)
         self._replies = tuple(_Table(fastpath, one) for one in REPLY_CLASSES)
-        self._pendings = fastpath.map("pendings")
-        self._raw = protocol == Wire.RAW
-        self.take = self._take_raw() if self._raw else self._take
+        self._hashed_slot_of = fastpath.hashes.slot_of
+        self._name_of = fastpath.hashes.namer(service)
+        self.views = 1
+        """How many addresses its server answers apart."""
+        self.take = self._take_raw() if protocol == Wire.RAW else self._take
         self.fills = 0
         self.refused = 0
         """Fills that the kernel had no room for: the cache is full."""
@@ -147,29 +156,35 @@ class Cache:
         if key is None:
             return None
         slot = self._slot_of(key)
-        token = slot, self._versions[slot], self._versions[self._generation_cell]
-        # The version first: whoever sees a new one sees its hold too.
+        token = slot, self._voids[0]
+        # The count first: whoever sees a void in it sees its hold too.
         now, holds = self._clock.now(), self._fastpath.holds
         return None if now < holds[slot] or now < holds[self._generation_cell] else token
 
     def _slot_of(self, key: bytes) -> int:
-        """The cell of a key's version, as the kernel has it too; only we name those of `raw`."""
-        return hash(key) % SLOTS if self._raw else slot_of(self._language.slot_key_of(key))
+        """The cell of a key's version, as the kernel has it too."""
+        return self._hashed_slot_of(self._language.slot_key_of(key))
 
     def _take_raw(self) -> Callable[[bytes], Token]:
         """`take` where requests are keys and nothing writes: a closure, for every miss pays."""
-        versions, generation_cell = self._versions, self._generation_cell
+        voids, slot_of = self._voids, self._hashed_slot_of
 
         def take(request: bytes) -> Token:
-            slot = hash(request) % SLOTS  # _slot_of, without the call
-            return slot, versions[slot], versions[generation_cell]
+            return slot_of(request), voids[0]
 
         return take
 
     def fill(
-        self, request: bytes, reply: bytes, token: Token | None, ttl: float | None = None
+        self,
+        request: bytes,
+        reply: bytes,
+        token: Token | None,
+        ttl: float | None = None,
+        *,
+        loops: bool = False,
     ) -> None:
-        """Store a reply; it is in the kernel when this returns. `ttl` in seconds."""
+        """Store a reply; it is in the kernel when this returns. `ttl` in seconds; `loops`: it is
+        itself a request with a known reply."""
         key, length = self._key_of(request), len(reply)
         if key is None or length > REPLY_MAX:
             self.unfit += 1
@@ -179,24 +194,24 @@ class Cache:
             return
         entries = self._entries[len(key) > self._entries[0].room]
         stamp = next(self._fastpath.stamps)
-        slot, version, generation = token
+        slot, voids = token
         now = self._clock.now()
         map_key = (self._service, len(key), key)
-        body, inline = (0, reply) if length <= REPLY_SHORT else (hash(map_key) & _U64, b"")
-        admitted = self._admit(map_key)
+        body, inline = (0, reply) if length <= REPLY_SHORT else (self._name_of(key), b"")
+        admitted = self._admit(key)
         stored = entries.put(
             map_key,
             (
                 stamp,
                 now + (self._ttl if ttl is None else self._clock.ticks(ttl)),
                 now,
-                version,
-                generation,
+                voids,
                 body,
                 slot,
                 length,
                 length,
                 sum_of(reply),
+                loops,
                 *map_key,
                 inline,
                 stamp,
@@ -216,7 +231,7 @@ class Cache:
         else:
             self.not_admitted += 1
 
-    def _admit(self, map_key: tuple[int, int, bytes]) -> bool:
+    def _admit(self, key: bytes) -> bool:
         """admit() of include/admission.h, but for entries that are there: those _EXIST takes."""
         seen, room = self._fastpath.seen, self._fastpath.room
         if seen is None or room is None:
@@ -224,7 +239,7 @@ class Cache:
         free = room[0]
         if free:
             room[0] = free - 1
-        hashed = hash(map_key) & _U64
+        hashed = self._name_of(key)
         cell = hashed % len(seen)
         if seen[cell] == hashed:
             return True
@@ -239,10 +254,17 @@ class Cache:
         return next(filter(None, map(self.get, self._language.keys_named(name))), None)
 
     def get(self, key: bytes) -> Entry | None:
-        """The entry under a key, dead or alive, or None."""
+        """The entry under a key, of the first view that has one, dead or alive; or None."""
         table = self._table(key)
-        value = table.get(self._service, len(key), key) if table else None
-        return unpack_entry(table.value, value) if table and value else None
+        if not table:
+            return None
+        found = (table.get(service, len(key), key) for service in self._services())
+        value = next(filter(None, found), None)
+        return unpack_entry(table.value, value) if value else None
+
+    def _services(self) -> list[int]:
+        """What the keys of its views have for their service."""
+        return [view * SERVICES_MAX + self._service for view in range(self.views)]
 
     def reply(self, entry: Entry) -> bytes | None:
         """The reply of an entry; None when it was evicted, or replaced meanwhile."""
@@ -255,12 +277,30 @@ class Cache:
         head, data, tail = table.value.unpack(value)
         return data[: entry.length] if head == tail == entry.head else None
 
+    def let_live(self, service: int, key: bytes, until: int) -> bool:
+        """Give the reply that is stored under a key its life: to `until`, in jiffies, and no longer
+        than the TTL. False where it has none to come, or is not there. `service` as the key has it.
+
+        A reply that was learned of a server whose items end by themselves is stored as expired.
+        Whoever gives it a life has asked the server while neither of its versions changed. A fill
+        that comes between is overwritten: by one whose token is no newer.
+        """
+        table = self._table(key)
+        map_key = (service, len(key), key)
+        value = table.get(*map_key) if table else None
+        entry = unpack_entry(table.value, value) if table and value else None
+        if not table or not value or not entry or entry.key != key:
+            return False
+        expires = min(until, entry.filled + self._ttl)
+        if expires <= self._clock.now():
+            return False
+        behind = value[_EXPIRES_AT + _WORD.size :]
+        return table.change(map_key, value[:_EXPIRES_AT] + _WORD.pack(expires) + behind)
+
     def state(self, entry: Entry) -> str:
         """`live`, `void` (written or flushed since) or `expired`."""
-        if (entry.token, entry.generation) != (
-            self._versions[entry.slot],
-            self._versions[self._generation_cell],
-        ):
+        versions = self._versions
+        if entry.token < max(versions[entry.slot], versions[self._generation_cell]):
             return "void"
         return "live" if self._clock.now() < entry.expires else "expired"
 
@@ -293,10 +333,13 @@ class Cache:
         dropped = False
         for key in self._language.keys_named(name):
             self.void(key)
-            entry, table = self.get(key), self._table(key)
-            if entry and table:
+            table = self._table(key)
+            while table and (entry := self.get(key)):
                 self._remove_reply(entry.body)
-                dropped |= table.delete(self._service, len(key), key)
+                service = entry.view * SERVICES_MAX + self._service
+                if not table.delete(service, len(key), key):
+                    break
+                dropped = True
         return dropped
 
     def flush(self) -> int:
@@ -332,11 +375,11 @@ class Cache:
             dead = []
             for keys, heads in table.heads():
                 for i, head in enumerate(heads):
-                    expires, token, generation, body, slot, stored, service = head
+                    expires, token, body, slot, stored, service = head
                     if (
                         expires > now
-                        and token == versions[slot % SLOTS]
-                        and generation == versions[SLOTS + service % SERVICES_MAX]
+                        and token >= versions[slot % SLOTS]
+                        and token >= versions[SLOTS + service % SERVICES_MAX]
                     ):
                         live += 1
                         referenced.add((body, _fitting(self._replies, stored)))
@@ -350,16 +393,7 @@ class Cache:
         if self._fastpath.orphans:
             self._fastpath.orphans = False
             self._sweep_replies(referenced)
-        self._sweep_pendings(now)
         return removed
-
-    def _sweep_pendings(self, now: int) -> None:
-        """Remove the tokens of requests that have no reply to come."""
-        patience, fd = self._clock.ticks(PENDING_SECONDS), self._pendings
-        for _, keys, values in libbpf.batches(fd, ASKED.size, PENDING.size, _BATCH):
-            for i, (_, _, since, _, _) in enumerate(PENDING.iter_unpack(values)):
-                if now - since >= patience:
-                    libbpf.delete(fd, bytes(keys[i * ASKED.size :][: ASKED.size]))
 
     def _sweep_replies(self, referenced: set[tuple[int, _Table | None]]) -> None:
         """Remove replies that no entry names: those whose key was refilled in another class."""
@@ -376,7 +410,7 @@ class Cache:
     def count(self) -> int:
         """How many entries there are, dead or alive."""
         return sum(
-            service == self._service
+            service % SERVICES_MAX == self._service
             for table in self._entries
             for keys, _ in table.batches()
             for service, *_ in table.key.iter_unpack(keys)

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from carom.errors import CaromError, ControlError
+from carom.include import forked
 
 REQUEST_MAX = 65_536
 
@@ -38,13 +39,23 @@ class Answer(msgspec.Struct):
 def directory() -> Path:
     """Where control sockets are: /run/carom for root, a folder of one's own for others.
 
-    $CAROM_RUN names another.
+    $CAROM_RUN names another. Raises ControlError for one that somebody else has made.
     """
     if "CAROM_RUN" in os.environ:
         return Path(os.environ["CAROM_RUN"])
     if os.geteuid() == 0:
         return Path("/run/carom")
-    return Path(os.environ.get("XDG_RUNTIME_DIR", f"/tmp/carom-{os.geteuid()}")) / "carom"
+    if os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(os.environ["XDG_RUNTIME_DIR"]) / "carom"
+    folder = Path(f"/tmp/carom-{os.geteuid()}")
+    with contextlib.suppress(FileNotFoundError):
+        found = folder.lstat()
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+            raise ControlError(
+                f"{folder} belongs to somebody else, or others may write to it",
+                hint="remove it, or set XDG_RUNTIME_DIR or CAROM_RUN to a folder of this user's",
+            )
+    return folder
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -56,6 +67,14 @@ class _Connection(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
+        # A child that held it, too, would let the other end wait.
+        forked.keep(self.connection.fileno())
+        try:
+            self._serve()
+        finally:
+            forked.forget(self.connection.fileno())
+
+    def _serve(self) -> None:
         with contextlib.suppress(OSError):
             line = self.rfile.readline(REQUEST_MAX)
             self.wfile.write(msgspec.json.encode(self._answer(line)) + b"\n")
@@ -83,6 +102,7 @@ class Control:
             running()  # forgets the sockets that killed ones left
             self.path.unlink(missing_ok=True)
             self._server = _Server(str(self.path), _Connection)
+            forked.keep(self._server.fileno())
             self.path.chmod(stat.S_IRUSR | stat.S_IWUSR)
         except OSError as error:
             raise ControlError(
@@ -103,6 +123,7 @@ class Control:
         self._closing = True
         self._server.socket.shutdown(socket.SHUT_RDWR)  # ends the wait for a connection at once
         self._thread.join()
+        forked.forget(self._server.fileno())
         self._server.server_close()
         self.path.unlink(missing_ok=True)
 

@@ -4,28 +4,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import itertools
-import secrets
 import struct
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from carom import cgroup, protocols, tc, xdp
-from carom.cgroup.link import EdgeLink
+from carom.cgroup.link import EDGES, PROGRAM_KINDS, EdgeLink
 from carom.errors import BPFError, UsageError
 from carom.filters.filter import Filter
 from carom.include import libbpf
 from carom.include.abi import (
+    ENDPOINTS_MAX,
+    GATEWAYS_MAX,
     KEY,
     KEY_MAX,
     KEY_SHORT,
     LONG_ENTRY,
     LONG_REPLY,
     MEDIUM_REPLY,
+    NEIGHBOUR,
+    NEIGHBOURS_MAX,
+    PAYER,
     PREFIX,
     REPLY_MAX,
     REPLY_MEDIUM,
@@ -35,8 +40,13 @@ from carom.include.abi import (
     SHORT_ENTRY,
     SHORT_KEY,
     SLOTS,
+    STATION,
     VERDICTS,
+    WAITING,
     WATCH,
+    WAY,
+    WAY_PREFIX,
+    Ends,
     Event,
     Fast,
     Hook,
@@ -46,8 +56,10 @@ from carom.include.abi import (
     packed_endpoint,
 )
 from carom.include.bpf import Module
+from carom.include.hashes import Hashes
 from carom.include.netlink import Address, Interface
 from carom.include.resource import Resource
+from carom.include.ways import Network, Way
 from carom.tc.link import TCLink
 from carom.xdp.link import Link, Mode, ModeOption
 
@@ -61,10 +73,44 @@ _KEPT_MAX = (
     128  # free places of an LRU map for one CPU: LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c
 )
 _MEMORY_SHARE = 0.8
-_DIRECTIONS: tuple[Literal["ingress", "egress"], ...] = ("ingress", "egress")
 CLOCK_MONOTONIC_COARSE = 6  # linux/time.h
+WAITING_AT_ONCE = 512
+"""Replies that `FastPath.waiting` gives out in one go."""
+
 _WORD = struct.Struct("=Q")
+_FULL = (errno.E2BIG, errno.ENOSPC, errno.ENOMEM)
+"""What maps without room answer."""
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
+OWN_LEAST = 131_072
+"""Room for own addresses where this host has few: a bucket's 16 bytes each, and more once used."""
+
+ROOM_MAX = 1_000_000
+"""The most places that a map of addresses gets, for up to half as many at the start."""
+
+
+class Room(NamedTuple):
+    """How many there are to make room for: endpoints, own addresses, allowed prefixes."""
+
+    endpoints: int = 0
+    own: int = 0
+    prefixes: int = 0
+
+    def defines(self) -> dict[str, int]:
+        """The sizes of their maps: twice as many, for what comes later. Raises UsageError."""
+        return {
+            "ENDPOINT_ROOM": room_for(self.endpoints, ENDPOINTS_MAX, "endpoints to answer at"),
+            "OWN_ROOM": room_for(self.own, OWN_LEAST, "own addresses"),
+            "PREFIX_ROOM": room_for(self.prefixes, ENDPOINTS_MAX, "allowed prefixes"),
+        }
+
+
+def room_for(count: int, least: int, what: str) -> int:
+    """Places for `count` and as many again, at `least` so many. Raises UsageError."""
+    if 2 * count > ROOM_MAX:
+        raise UsageError(
+            f"{count:,} {what} are too many", hint=f"carom has room for {ROOM_MAX // 2:,}"
+        )
+    return max(least, 2 * count)
 
 
 class LengthClass(NamedTuple):
@@ -75,6 +121,9 @@ class LengthClass(NamedTuple):
     key: struct.Struct
     value: struct.Struct
 
+
+EDGE_PROGRAMS = ("stream", "sum", "summed", "cookie", "messages", "payload", "value")
+"""Programs of the socket's edge that others go on with, in cgroup/edge.h's order."""
 
 ENTRY_CLASSES = (
     LengthClass(KEY_SHORT, "short_entries", SHORT_KEY, SHORT_ENTRY),
@@ -93,10 +142,15 @@ ENTRY_BYTES = SEEN_PER_ENTRY * _WORD.size + sum(
 class Place(NamedTuple):
     """Where a service is answered, and how.
 
-    `ifindex`, `mac` and `mtu` are the interface's; `multiple` bounds a reply by its request's
-    length (0: not at all); `learn` leaves tokens for a server's replies; `skb_mode` says that XDP
-    is generic there, `second_tier` that TC ingress takes what XDP has no room for. Rates are bytes
-    of replies a second (0: any), to a source's /24 or IPv6 /64, and to all.
+    `view` tells apart what the server's sockets answer, each at its own address. `ifindex`, `mac`
+    and `mtu` are the interface's; `multiple` bounds a reply by its request's length (0: not at
+    all); `learn` says that the socket's edge watches writes; `skb_mode` that XDP is generic there,
+    `second_tier` that TC ingress takes what XDP has no room for. Rates are bytes of replies a
+    second (0: any), to a source's /24 or IPv6 /64, and to all. `link` is the ifindex
+    of what has the address, where that is a VLAN's interface on top. A reply of more bytes than
+    `max_reply` is never given, one of more than `unasked` only where the route's MTU takes it. Of
+    `echoes` replies that may go in a loop one is left out (0: none). `responses` a second go to a
+    source's /24 or IPv6 /56 (0: any), and of those beyond every `slip`th is truncated (0: none).
     """
 
     address: Address
@@ -107,6 +161,7 @@ class Place(NamedTuple):
     outer: int = 0
     inner: int = 0
     service: int = 0
+    view: int = 0
     fast: Fast = Fast.CACHE
     protocol: Protocol = Protocol.RAW
     skb_mode: bool = False
@@ -116,6 +171,12 @@ class Place(NamedTuple):
     learn: bool = False
     prefix_rate: int = 0
     total_rate: int = 0
+    link: int = 0
+    max_reply: int = REPLY_MAX
+    unasked: int = REPLY_MAX
+    echoes: int = 0
+    responses: int = 0
+    slip: int = 0
 
     def packed(self) -> tuple[bytes, bytes]:
         """Key and value in `services`."""
@@ -123,6 +184,7 @@ class Place(NamedTuple):
             packed_endpoint(self.address, self.port, self.ifindex, self.outer, self.inner),
             SERVICE.pack(
                 self.service,
+                self.view,
                 self.fast,
                 self.protocol,
                 self.skb_mode,
@@ -132,10 +194,32 @@ class Place(NamedTuple):
                 self.multiple,
                 self.allow_list,
                 self.learn,
+                self.link or self.ifindex,
                 self.prefix_rate,
                 self.total_rate,
+                self.max_reply,
+                self.unasked,
+                self.echoes,
+                self.responses,
+                self.slip,
             ),
         )
+
+
+class Watch(NamedTuple):
+    """A fronted service: `ttl` in seconds bounds the life of what is learned.
+
+    Sockets that a process of the user `uid` binds where the server is are taken for the server's
+    until they are looked at.
+    """
+
+    protocol: Protocol
+    ttl: int
+    uid: int
+    ends: Ends = Ends.IGNORED
+    """What is done where the server's items may end by themselves."""
+    alone: bool = False
+    """Whether one process has all that is stored: what is written by any way is read by any."""
 
 
 class Attachment(NamedTuple):
@@ -179,11 +263,13 @@ def _folder(package: object) -> Path:
 class FastPath(Resource):
     """The fast path: loaded on entry, answering where it is attached, gone on exit.
 
-    `versions`, `lease` and `clock` are the maps' own cells: reads and writes need no system call.
-    Versions are read there, but only `bump` adds to them. `seen` and `room` (include/admission.h)
-    are such cells too, with `admit` second, and else None. The caches of its services share
-    `stamps`, of which no two fills have the same, and `orphans`: a full class of replies is to be
-    swept. One sweeps at a time (`sweeping`); `removed` entries is what all sweeps took.
+    `versions`, `voids`, `holds`, `lease` and `clock` are the maps' own cells: reads and writes need
+    no system call. Versions are read there, but only `bump` raises them. So are `changes` and
+    `unreads` with `edge`, and `seen` and `room` (include/admission.h) with `admit` second; else
+    they are None. `hashes` has its secrets. The caches of its services share `stamps`, of which no
+    two fills have the same, and `orphans`: a full class of replies is to be swept. One sweeps at a
+    time (`sweeping`); `removed` entries is what all sweeps took. One service at a time says which
+    processes are its server's (`marking`).
     """
 
     def __init__(
@@ -194,6 +280,7 @@ class FastPath(Resource):
         capacity: int = 10_000,
         languages: Iterable[Protocol] = (),
         edge: bool = False,
+        room: Room | None = None,
         beside: Sequence[Path] = (),
         test_clock: bool = False,
     ):
@@ -201,26 +288,28 @@ class FastPath(Resource):
         are fronted, and with the C files `beside` it, which share its maps. With
         `test_clock` the programs' time, in seconds, is what the `clock` cell says.
 
-        Raises UsageError for a capacity that memory cannot hold, PrivilegeError, CompileError,
-        VerifierError, BPFError.
+        Raises UsageError for a capacity that memory cannot hold or a `room` beyond ROOM_MAX,
+        PrivilegeError, CompileError, VerifierError, BPFError.
         """
         _check_memory(capacity)
+        self._room = (room or Room()).defines()
+        self.hashes = Hashes()
         self._module = Module(
             _folder(xdp) / "fastpath.c",
             _folder(xdp) / "clock.c",
             _folder(tc) / "fastpath.c",
-            *((_folder(cgroup) / "edge.c",) if edge else ()),
+            *((_folder(cgroup) / "edge.c", _folder(cgroup) / "sockets.c") if edge else ()),
             *beside,
             include=(_folder(protocols), _folder(cgroup)),
             defines={
                 "CACHE_TYPE": _MAP_TYPES[policy],
                 "CAPACITY": capacity,
+                **self._room,
                 "TICKS": 1 if test_clock else jiffies_per_second(),
                 **({"SEEN": SEEN_PER_ENTRY * capacity} if admit == "second" else {}),
-                "SEED": f"{secrets.randbits(64):#x}ull",
+                **self.hashes.defines,
                 **{f"WITH_{one.name}": None for one in languages if one != Protocol.RAW},
                 **({"TEST_CLOCK": None} if test_clock else {}),
-                **({"NETNS_COOKIE": None} if libbpf.cgroup_skb_has_netns_cookie() else {}),
             },
         )
         with contextlib.ExitStack() as stack:
@@ -230,23 +319,31 @@ class FastPath(Resource):
             self.second_tier_program = self._module.program("tc_second_tier", "tc")
             self._bump = self._module.program("bump")
             self._read_clock = self._module.program("read_clock")
-            self._edge = (
-                {
-                    direction: self._module.program(f"edge_{direction}", "cgroup")
-                    for direction in _DIRECTIONS
-                }
-                if edge
-                else {}
-            )
+            self._edge = {
+                one: self._module.program(f"edge_{one}", PROGRAM_KINDS[one])
+                for one in (EDGES if edge else ())
+            }
             self._may_call("xdp_next", self._module.program("xdp_second"))
             self._may_call("tc_next", self._module.program("tc_second", "tc"), self.tc_program)
             if edge:
-                self._may_call("stream_programs", self._module.program("edge_stream", "cgroup"))
+                self._may_call(
+                    "edge_programs",
+                    *(self._module.program(f"edge_{one}", "cgroup") for one in EDGE_PROGRAMS),
+                )
             self._maps = {
                 name: self._module.map(name)
-                for name in ("services", "own_addresses", "served_ports", "allowed", "verdicts")
+                for name in (
+                    "services",
+                    "own_addresses",
+                    "served_ports",
+                    "allowed",
+                    "ways",
+                    "neighbours",
+                    "verdicts",
+                )
             }
             self.versions = self._module.cells("versions", SLOTS + SERVICES_MAX)
+            self.voids = self._module.cells("voids", 1)
             self.holds = self._module.cells("holds", SLOTS + SERVICES_MAX)
             self.lease = self._module.cells("lease", 1)
             self.clock = self._module.cells("clock", 1)
@@ -256,20 +353,39 @@ class FastPath(Resource):
                 self.room = self._module.cells("room", 1)
                 stack.callback(self.seen.release)
                 stack.callback(self.room.release)
-            for cells in (self.versions, self.holds, self.lease, self.clock):
+            self.changes = self.unreads = self.ended = self.settled = None
+            if edge:
+                self.changes = self._module.cells("changes", SERVICES_MAX)
+                self.unreads = self._module.cells("unreads", 2 * SERVICES_MAX)
+                stack.callback(self.changes.release)
+                stack.callback(self.unreads.release)
+                self.ended = self._module.cells("ended", SLOTS + 2 * SERVICES_MAX)
+                stack.callback(self.ended.release)
+                self.settled = self._module.cells("settled", SERVICES_MAX)
+                stack.callback(self.settled.release)
+            for cells in (self.versions, self.voids, self.holds, self.lease, self.clock):
                 stack.callback(cells.release)
             self._stack = stack.pop_all()
         self._capacity = capacity
         self.set_room(0)
         self._watching = False
+        self._opening = threading.Lock()
+        self._opened: dict[int, set[int]] = {}
+        self._open_words: set[int] = set()
+        self._waiting: list[tuple[int, bytes, int, int]] = []
+        if edge:
+            self._module.ring("waitings", self._take_waiting)
         self.stamps = itertools.count(time.time_ns())
         self.orphans = False
         self.sweeping = threading.Lock()
+        self.marking = threading.Lock()
         self.removed = 0
         self._places: dict[bytes, bytes] = {}
         self._ports: dict[int, int] = {}
         self._own_addresses: dict[bytes, bytes] = {}
         self._allowed: dict[bytes, bytes] = {}
+        self._ways: dict[bytes, bytes] = {}
+        self._neighbours: dict[bytes, bytes] = {}
 
     def _may_call(self, name: str, *programs: int) -> None:
         """Put programs where others look for them to go on with."""
@@ -312,24 +428,46 @@ class FastPath(Resource):
         self._stack.enter_context(TCLink(self.second_tier_program, interface))
         return Attachment(interface, hook, link.mode, True)
 
-    def watch(self, port: int, service: int, protocol: Protocol, ttl: int, netns: int = 0) -> None:
-        """See what the sockets that hold a port are asked to write, and answer.
+    def program_ids(self) -> list[int]:
+        """The numbers by which the kernel knows what is attached to interfaces."""
+        programs = self.program, self.tc_program, self.second_tier_program
+        return [libbpf.program_id(one) for one in programs]
 
-        `ttl` in seconds bounds the life of what is learned: in the network namespace with the
-        cookie `netns` alone, where the kernel can tell (0: in any). Raises BPFError,
-        PrivilegeError.
+    def watch(self, service: int, watch: Watch) -> None:
+        """Have the socket's edge know a service whose server is fronted.
+
+        From then on sockets are seen as they are bound and released; which of them are the
+        server's, `sockets` says. Raises BPFError, PrivilegeError.
         """
-        watch = WATCH.pack(service, protocol, ttl, 0, netns)
-        libbpf.update(self.map("watched"), struct.pack("=I", port), watch)
+        libbpf.update(self.map("watches"), struct.pack("=I", service), WATCH.pack(*watch))
         if not self._watching:
             self._watching = True
-            for direction in _DIRECTIONS:  # writes first: nothing is learned that none would void
-                self._stack.enter_context(EdgeLink(self._edge[direction], direction))
+            for edge in EDGES:  # writes first: nothing is learned that none would void
+                self._stack.enter_context(EdgeLink(self._edge[edge], edge))
+
+    def open_ports(self, service: int, ports: set[int]) -> None:
+        """The ports that a service's server is bound to: packets of their sockets are looked at."""
+        with self._opening:
+            self._opened[service] = ports
+            bits: dict[int, int] = {}
+            for port in set().union(*self._opened.values()):
+                bits[port // 64] = bits.get(port // 64, 0) | 1 << port % 64
+            for index in self._open_words | bits.keys():
+                word = _WORD.pack(bits.get(index, 0))
+                libbpf.update(self.map("door_ports"), struct.pack("=I", index), word)
+            self._open_words = set(bits)
+
+    def withdraw(self, places: Iterable[Place]) -> None:
+        """Answer no longer at what is not among these places; nothing new is answered."""
+        wanted = dict(place.packed() for place in places)
+        libbpf.withdraw(self._maps["services"], self._places, wanted)
 
     def serve(self, places: Iterable[Place]) -> None:
-        """Answer at these places, and at no others from now on."""
+        """Answer at these places, and at no others from now on.
+
+        Raises BPFError when there is no room for all; what is left out is not answered.
+        """
         places = list(places)
-        wanted = dict(place.packed() for place in places)
         bits: dict[int, int] = {}
         for place in places:
             bits[place.port // 64] = bits.get(place.port // 64, 0) | 1 << place.port % 64
@@ -337,33 +475,76 @@ class FastPath(Resource):
             word = _WORD.pack(bits.get(index, 0))
             libbpf.update(self._maps["served_ports"], struct.pack("=I", index), word)
         self._ports = bits
-        for endpoint in self._places.keys() - wanted.keys():
-            libbpf.delete(self._maps["services"], endpoint)
-        for endpoint, service in wanted.items():
-            libbpf.update(self._maps["services"], endpoint, service)
-        self._places = wanted
+        wanted = dict(place.packed() for place in places)
+        self._fill("services", self._places, wanted, "endpoints to answer at", "ENDPOINT_ROOM")
 
     def refuse(self, addresses: Iterable[Address]) -> None:
-        """Never answer requests from these: this host's own addresses."""
-        self._own_addresses = libbpf.replace(
-            self._maps["own_addresses"],
-            self._own_addresses,
-            dict.fromkeys(map(packed_address, addresses), b"\1"),
-        )
+        """Never answer requests from these: this host's own addresses.
+
+        Raises BPFError when there is no room for all.
+        """
+        wanted = dict.fromkeys(map(packed_address, addresses), b"\1")
+        self._fill("own_addresses", self._own_addresses, wanted, "own addresses", "OWN_ROOM")
 
     def allow(self, prefixes: Iterable[str]) -> None:
         """Where a place has an allow-list: the prefixes whose requests are answered.
 
-        IPv4 addresses stand as ::ffff:a.b.c.d, yet no prefix of IPv6 takes them in.
+        IPv4 addresses stand as ::ffff:a.b.c.d, yet no prefix of IPv6 takes them in. Raises
+        BPFError when there is no room for all.
         """
         wanted = {PREFIX.pack(96, packed_address(_ANY_IPV4)): b"\0"}
         for network in map(ipaddress.ip_network, prefixes):
             length = network.prefixlen + (96 if network.version == 4 else 0)
             wanted[PREFIX.pack(length, packed_address(network.network_address))] = b"\1"
-        self._allowed = libbpf.replace(self._maps["allowed"], self._allowed, wanted)
+        self._fill("allowed", self._allowed, wanted, "allowed prefixes", "PREFIX_ROOM")
+
+    def _fill(
+        self, name: str, now: dict[bytes, bytes], wanted: dict[bytes, bytes], what: str, room: str
+    ) -> None:
+        """Have a map hold `wanted`: what is there no longer has gone, whatever fails."""
+        try:
+            libbpf.replace(self._maps[name], now, wanted)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise BPFError(
+                f"{len(wanted):,} {what} are too many: there is room for {self._room[room]:,}",
+                hint="start carom again: it makes room for twice as many as there are",
+            ) from error
+
+    def reach(self, ways: Mapping[tuple[int, Network], Way]) -> None:
+        """Where a place has an allow-list: how replies leave, by ifindex and the source's prefix.
+
+        Of what is not here, nothing is answered.
+        """
+        wanted = {}
+        for (link, network), way in ways.items():
+            length = 32 + network.prefixlen + (96 if network.version == 4 else 0)
+            key = WAY_PREFIX.pack(length, link, packed_address(network.network_address))
+            macs = (*way.via, *[b""] * GATEWAYS_MAX)[:GATEWAYS_MAX]
+            wanted[key] = WAY.pack(way.direct, len(way.via), *macs)
+        libbpf.replace(self._maps["ways"], self._ways, wanted)
+
+    def know(self, stations: Mapping[tuple[int, Address], bytes]) -> None:
+        """The MACs of neighbours, by ifindex and address; all others are forgotten."""
+        wanted = {
+            NEIGHBOUR.pack(packed_address(address), link): STATION.pack(mac)
+            for (link, address), mac in stations.items()
+        }
+        libbpf.replace(self._maps["neighbours"], self._neighbours, wanted)
+
+    def know_one(self, link: int, address: Address, mac: bytes | None) -> None:
+        """One neighbour's MAC, or that it has none."""
+        key = NEIGHBOUR.pack(packed_address(address), link)
+        if mac is None:
+            if self._neighbours.pop(key, None):
+                libbpf.delete(self._maps["neighbours"], key)
+        elif key in self._neighbours or len(self._neighbours) < NEIGHBOURS_MAX:
+            self._neighbours[key] = STATION.pack(mac)
+            libbpf.update(self._maps["neighbours"], key, self._neighbours[key])
 
     def bump(self, cell: int) -> None:
-        """Add one to a version: entries with the token before are void, on every CPU, from now."""
+        """Void a cell: entries with a token from before are void, on every CPU, from now."""
         frame = struct.pack("=I", cell).ljust(64, b"\0")
         if libbpf.test_run(self._bump, frame).retval != libbpf.XDP_PASS:
             raise BPFError(f"versions has no cell {cell}")
@@ -377,6 +558,25 @@ class FastPath(Resource):
             cpus = libbpf.possible_cpus()
             kept = cpus * min(_KEPT_MAX, max(1, self._capacity // cpus // 2))
             self.room[0] = max(0, self._capacity - kept - entries - taken)
+
+    def waiting(self, patience: float) -> list[tuple[int, bytes, int, int]]:
+        """Learned replies that wait for a life: their keys' service (and view) and bytes, the cell
+        that voids each, its item.
+
+        At once where there are any, else after so many seconds. For one thread alone.
+        """
+        self._waiting.clear()
+        self._module.wait(patience)
+        return list(self._waiting)
+
+    def _take_waiting(self, record: bytes) -> bool:
+        service, length, key, cell, item = WAITING.unpack(record)
+        self._waiting.append((service, key[:length], cell, item))
+        return len(self._waiting) < WAITING_AT_ONCE
+
+    def say_lasting(self, item: int, asked: int) -> None:
+        """The server said, asked at these jiffies, that this item does not end by itself."""
+        libbpf.update(self._module.map("lasting"), _WORD.pack(item), _WORD.pack(asked))
 
     def read_jiffies(self) -> int:
         """The kernel's jiffies now."""
@@ -392,6 +592,20 @@ class FastPath(Resource):
         """What happened at the socket's edge since the start; empty without it."""
         fd = self.map("events") if self._edge else None
         return {} if fd is None else {event: _counter(fd, event) for event in Event}
+
+    def voiders(self, service: int, most: int = 10) -> dict[str, int]:
+        """Who sent what may void a whole service, by prefix: those who did so most often."""
+        found = {}
+        for _, keys, values in libbpf.batches(self.map("voiders"), PAYER.size, _WORD.size):
+            for key, (count,) in zip(
+                PAYER.iter_unpack(keys), _WORD.iter_unpack(values), strict=True
+            ):
+                prefix, of, ipv4 = key
+                if of == service:
+                    packed = prefix[4:8] if ipv4 else prefix + bytes(8)
+                    network = ipaddress.ip_network((packed, 24 if ipv4 else 64))
+                    found[str(network)] = count
+        return dict(sorted(found.items(), key=lambda one: -one[1])[:most])
 
     def close(self) -> None:
         """Detach, and free programs and maps."""

@@ -1,47 +1,290 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The firewall's rules on a UDP port: they do not apply to what is answered before the firewall."""
+"""The host's firewall, which does not see what is answered before it: what it would drop."""
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import itertools
+import os
 import shutil
+import socket
+import struct
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-import structlog
+import pyroute2.netns
 
-_PATIENCE = 5.0  # seconds for a tool to list its rules
-_LEGACY_TABLES = ("net/ip_tables_names", "net/ip6_tables_names")
+from carom.daemon import iptables, nftables, ruleset, xfrm
+from carom.daemon.ruleset import Chain, Requests
+from carom.include import netlink
+from carom.include.netlink import Address
+
+T = TypeVar("T")
+
+_PATIENCE = 20.0  # seconds for a tool to list its rules
 _OF_IPTABLES = {"raw", "mangle", "nat", "filter", "security"}
+_APART = 64
+"""So many addresses of an interface are looked at one by one, more as one."""
 
-log = structlog.get_logger()
+_NETFILTER, _GETCHAIN = 12, 10 << 8 | 4  # NETLINK_NETFILTER; NFT_MSG_GETCHAIN
+_GETTABLE = 10 << 8 | 1  # NFT_MSG_GETTABLE
+_TABLE_NAME, _TABLE_FLAGS, _DORMANT = 1, 2, 1  # NFTA_TABLE_*, NFT_TABLE_F_DORMANT
+_FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
+_GENERIC = struct.Struct("=BBH")  # struct nfgenmsg
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK = 1, 3, 4  # NFTA_CHAIN_*
+_HOOK_DEV, _HOOK_DEVS = 3, 4  # NFTA_HOOK_*
+_KIND = 0x3FFF  # without NLA_F_NESTED
 
 
-def rules_on(port: int) -> list[str]:
-    """Where each rule of nftables or iptables that names this UDP destination port is.
+class Way(NamedTuple):
+    """By which interface requests come to which address; `lower` and `bridged` as in Requests."""
 
-    Of this network namespace; none where `nft` and `iptables-save` are not installed.
+    interface: str
+    address: Address
+    lower: bool = False
+    bridged: bool = False
+
+
+class Findings(NamedTuple):
+    """What the firewall has on a port.
+
+    `certain`: what it drops by default, and by which rule. `rules`: all that may drop, or name the
+    port. `unread`: what could not be looked at.
     """
-    iptables = list(_iptables(port))
-    nft = _output("nft", "-j", "list", "ruleset")
-    found = msgspec.json.decode(nft)["nftables"] if nft else []
-    return [*_nftables(found, port, twice=shutil.which("iptables-save") is not None), *iptables]
+
+    certain: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
-def _output(*command: str) -> str:
-    if not shutil.which(command[0]):
-        return ""
+class Ruleset:
+    """What is in force in a network namespace."""
+
+    def __init__(self) -> None:
+        """Read that of the calling thread."""
+        self.unread: list[str] = []
+        self._saved = dict(self._iptables())
+        by_nft = _iptables_is_nft()
+        self._twice = by_nft
+        text = self._output("nft", "-j", "list", "ruleset")
+        self._objects: list[dict[str, Any]] = msgspec.json.decode(text)["nftables"] if text else []
+        skip = {(f, t) for f in ("ip", "ip6") for t in _OF_IPTABLES} if by_nft else set()
+        skip |= set(_dormant())
+        chains = list(_kernel_chains())
+        devices = {(one.family, one.table, one.name): one.devices for one in chains if one.devices}
+        self._tables = nftables.tables(self._objects, skip, devices)
+        for tool, saved in self._saved.items():
+            self._tables += iptables.tables(tool, saved)
+        with contextlib.suppress(OSError):  # a kernel without IPsec
+            self._tables.append({one.where: one for one in xfrm.policies()})
+        if not shutil.which("nft"):
+            self.unread += _hidden_chains(chains, seen=self._twice)
+
+    def _output(self, *command: str) -> str:
+        if not shutil.which(command[0]):
+            return ""
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_PATIENCE, check=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            self.unread.append(f"`{' '.join(command)}` failed: {error}")
+            return ""
+        return done.stdout
+
+    def _iptables(self) -> Iterator[tuple[str, str]]:
+        """iptables-save(8) by tool. The legacy tools load modules: only where their tables are."""
+        for tool in ("iptables", "ip6tables"):
+            exact = f"{tool}-nft-save"
+            yield tool, self._output(exact if shutil.which(exact) else f"{tool}-save")
+            legacy = f"{tool}-legacy"
+            names = Path("/proc/thread-self/net") / f"{tool.removesuffix('tables')}_tables_names"
+            try:
+                if not names.exists() or not names.read_text():
+                    continue
+            except PermissionError:
+                self.unread.append(f"{names} cannot be read: that needs root")
+                continue
+            if not shutil.which(f"{legacy}-save"):
+                self.unread.append(f"{legacy}-save is not installed, and its tables have rules")
+            yield legacy, self._output(f"{legacy}-save")
+
+    def chains(self) -> Iterator[tuple[Chain, dict[str, Chain]]]:
+        """Those that the kernel begins at, each with its table's."""
+        for table in self._tables:
+            for chain in table.values():
+                if chain.policy:
+                    yield chain, table
+
+    def naming(self, port: int) -> Iterator[str]:
+        """Where each rule that names this UDP destination port is."""
+        yield from _nftables(self._objects, port, twice=self._twice)
+        for tool, saved in self._saved.items():
+            yield from _naming(tool, saved, port)
+
+
+def look(
+    rules: Ruleset, port: int, ways: Iterable[Way], allow: Sequence[str] = (), *, exact: bool = True
+) -> Findings:
+    """What is in force for the requests that are answered on a port.
+
+    With `allow`, for those alone whose source is in these prefixes: what the firewall then still
+    drops by default, an allow-list lets through that it should not. With `exact` False the ways
+    are not known here, so that a rule that may accept is no reason to refuse.
+    """
+    certain: dict[str, None] = {}
+    found: dict[str, None] = {}
+    for requests, name in _requests(port, ways, allow, exact=exact):
+        for chain, table in rules.chains():
+            if not chain.applies(requests):
+                continue
+            fate = ruleset.judge(chain, table, requests, strictly=bool(allow))
+            if fate.why and not (fate.perhaps and (allow or not exact)):
+                certain[f"{name}: {fate.why}"] = None
+            if fate.why:
+                found.setdefault(fate.why)
+            found |= dict.fromkeys(fate.drops)
+    found |= dict.fromkeys(rules.naming(port))
+    return Findings(tuple(certain), tuple(found), tuple(rules.unread))
+
+
+def _requests(
+    port: int, ways: Iterable[Way], allow: Sequence[str], *, exact: bool
+) -> Iterator[tuple[Requests, str]]:
+    """What is answered, way by way and prefix by prefix, with a name for it."""
+    together: dict[tuple[str, bool, bool, int], list[Address]] = {}
+    for way in ways:
+        if not exact:  # there it has another address, and comes by another interface
+            way = Way("", way.address, lower=True)
+        key = way.interface, way.lower, way.bridged, way.address.version
+        together.setdefault(key, []).append(way.address)
+    for (interface, lower, bridged, version), addresses in together.items():
+        apart = exact and len(addresses) <= _APART
+        groups = [[one] for one in addresses] if apart else [addresses]
+        networks = [one for one in map(ipaddress.ip_network, allow) if one.version == version]
+        sources = [(ruleset.spans_of(one), f"from {one} ") for one in networks]
+        for group in groups:
+            to = str(group[0]) if len(group) == 1 else f"{len(group):,} addresses"
+            for source, who in sources if allow else [(ruleset.all_sources(version), "")]:
+                spans = tuple((int(one), int(one)) for one in group)
+                if not exact:
+                    spans = ((0, 2**128),)
+                yield (
+                    Requests(version, source, spans, port, interface, lower, False, bridged),
+                    f"{who}to {to} port {port} on {interface or 'any interface'}",
+                )
+
+
+def inside(pid: int, function: Callable[[], T]) -> T | None:
+    """Call a function in the network namespace of a process; None where that cannot be."""
+    results: list[T] = []
+
+    def enter() -> None:  # in a thread, which alone moves there
+        with contextlib.suppress(OSError):
+            pyroute2.netns.setns(f"/proc/{pid}/ns/net")
+            results.append(function())
+
+    thread = threading.Thread(target=enter, name=f"namespace of {pid}")
+    thread.start()
+    thread.join()
+    return results[0] if results else None
+
+
+def elsewhere(pids: Iterable[int]) -> list[int]:
+    """Of these processes, one for each network namespace that is not ours."""
+    seen = {_namespace(os.getpid())}
+    found = []
+    for pid in pids:
+        namespace = _namespace(pid)
+        if namespace and namespace not in seen:
+            seen.add(namespace)
+            found.append(pid)
+    return found
+
+
+def _namespace(pid: int) -> str:
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("the firewall's rules could not be read", error=str(error))
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
         return ""
-    return done.stdout
+
+
+def _iptables_is_nft() -> bool:
+    """Does iptables-save show the tables that iptables keeps in nftables?"""
+    if shutil.which("iptables-nft-save"):
+        return True
+    if not shutil.which("iptables-save"):
+        return False
+    try:
+        said = subprocess.run(
+            ["iptables-save", "-V"], capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return "nf_tables" in said.stdout
+
+
+class _KernelChain(NamedTuple):
+    family: str
+    table: str
+    name: str
+    devices: tuple[str, ...]
+
+
+def _listed(kind: int) -> Iterator[tuple[str, dict[int, bytes]]]:
+    """Family and attributes of every object of a kind that the kernel's nftables has."""
+    try:
+        messages = netlink.dump(kind, _GENERIC.pack(socket.AF_UNSPEC, 0, 0), _NETFILTER)
+    except OSError:  # a kernel without nftables
+        return
+    for message in messages:
+        family = _FAMILIES.get(_GENERIC.unpack_from(message)[0])
+        if family:
+            yield family, _nested(bytes(message[_GENERIC.size :]))
+
+
+def _nested(data: bytes) -> dict[int, bytes]:
+    return {kind & _KIND: value for kind, value in netlink.attributes(memoryview(data))}
+
+
+def _text(data: bytes) -> str:
+    return data.rstrip(b"\0").decode(errors="replace")
+
+
+def _dormant() -> Iterator[tuple[str, str]]:
+    """Family and name of the tables that are switched off: nft's JSON keeps that back."""
+    for family, found in _listed(_GETTABLE):
+        if int.from_bytes(found.get(_TABLE_FLAGS, b""), "big") & _DORMANT:
+            yield family, _text(found[_TABLE_NAME])
+
+
+def _kernel_chains() -> Iterator[_KernelChain]:
+    """The chains at hooks, with their devices, which old nft's JSON keeps back."""
+    for family, found in _listed(_GETCHAIN):
+        if _CHAIN_HOOK not in found:
+            continue
+        hook = _nested(found[_CHAIN_HOOK])
+        names = [hook[_HOOK_DEV]] if _HOOK_DEV in hook else []
+        if _HOOK_DEVS in hook:
+            names = [value for _, value in netlink.attributes(memoryview(hook[_HOOK_DEVS]))]
+        table, name = (_text(found.get(kind, b"")) for kind in (_CHAIN_TABLE, _CHAIN_NAME))
+        yield _KernelChain(family, table, name, tuple(map(_text, names)))
+
+
+def _hidden_chains(chains: Iterable[_KernelChain], *, seen: bool) -> Iterator[str]:
+    """Chains of nftables that nothing installed here can read; `seen`: iptables' own are."""
+    names = [
+        f"{one.table} {one.name}"
+        for one in chains
+        if not (seen and one.table in _OF_IPTABLES and one.family in ("ip", "ip6"))
+    ]
+    if names:
+        yield f"nft is not installed, and nftables has chains: {', '.join(names[:5])}"
 
 
 def _nftables(objects: list[dict[str, Any]], port: int, *, twice: bool) -> Iterator[str]:
@@ -92,20 +335,14 @@ def _covers(node: Any, port: int) -> bool:
     return type(node) is int and node == port
 
 
-def _iptables(port: int) -> Iterator[str]:
-    """Lines of iptables-save(8). The legacy tools load modules, so only where their tables are."""
-    legacy = any((Path("/proc/thread-self") / name).read_text() for name in _legacy_tables())
-    for tool in ("iptables", "ip6tables", *(("iptables-legacy", "ip6tables-legacy") * legacy)):
-        table = ""
-        for line in _output(f"{tool}-save").splitlines():
-            if line.startswith("*"):
-                table = line[1:]
-            elif line.startswith("-A") and _names(line.split(), port):
-                yield f"{tool} -t {table} {line}"
-
-
-def _legacy_tables() -> list[str]:
-    return [name for name in _LEGACY_TABLES if (Path("/proc/thread-self") / name).exists()]
+def _naming(tool: str, saved: str, port: int) -> Iterator[str]:
+    """Lines of iptables-save(8) that name a port."""
+    table = ""
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith("-A") and _names(line.split(), port):
+            yield f"{tool} -t {table} {line}"
 
 
 def _names(words: list[str], port: int) -> bool:

@@ -4,37 +4,66 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import socket
-import sys
+import ipaddress
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyroute2.netns
 import structlog
 
-from carom.daemon.answered import Answered
+from carom.daemon import identity, sockets
+from carom.daemon.again import Again
+from carom.daemon.answered import Answered, reachable
 from carom.daemon.cache import Clock
-from carom.daemon.fastpath import FastPath
+from carom.daemon.cookies import Cookies, read_secrets
+from carom.daemon.fastpath import Attachment, FastPath, Place, Watch
+from carom.daemon.identity import Server
+from carom.daemon.keeper import Thread
+from carom.daemon.lifetimes import Lifetimes, ask_at
+from carom.daemon.marks import Door, Kind, Marks
 from carom.daemon.options import Options
-from carom.errors import ServerError, UsageError
+from carom.daemon.sockets import Namespace, Socket
+from carom.errors import CaromError, PrivilegeError, ServerError, UsageError
 from carom.include import libbpf
-from carom.include.abi import SLOTS, Event
+from carom.include.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
+from carom.include.netlink import Address, Interface
+from carom.protocols.memcached_life import Unclear
 
 WRITES_ELSEWHERE = ("refuse", "ttl")
 """What to do where a server may be written to unseen: refuse, or accept staleness up to the TTL."""
 
-_SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
-_LISTENS = "0A"  # TCP_LISTEN, in proc's tables
+EXPTIME = ("auto", "ask", "ttl")
+"""Where items end by themselves: ask the server when, if it is a memcached; ask it in any case; or
+accept them up to the TTL."""
+
+WRITTEN_AT_ANY_DOOR = ("memcached",)
+"""Protocols whose servers take writes at every port that they are bound to."""
+
+LOOK = 0.05
+"""Seconds between two looks at whether the server's sockets have changed."""
+
+LOOK_FAILED = 0.5
+"""The same where the last look failed."""
+
+LOOK_ANYWAY = 1.0, 16.0
+"""Seconds until they are looked at though nothing tells: soon after a change, and as long as there
+is no server; then twice as many each time, and the most. For a process that is given its sockets by
+another binds none, and leaves none when it ends."""
+
+LOOK_SHARE = 20
+"""That pause is so many times as long as the look, at least."""
+
+ASK_AGAIN = 1.0, 60.0
+"""Seconds until a server is asked again when its items end, twice as many each time; the most."""
 
 _WHY_NOT = {
     "raw": "its replies do not name the request that they answer",
     "kv": "its replies do not name the key that they are the value of",
 }
 
+_DOOR = Kind(MarkKind.DOOR)
 
 log = structlog.get_logger()
 
@@ -42,7 +71,7 @@ log = structlog.get_logger()
 class Front:
     """A server that is not ours, to put the cache before; `options` as a Service has them."""
 
-    def __init__(self, options: Options, writes_elsewhere: str = "refuse"):
+    def __init__(self, options: Options, writes_elsewhere: str = "refuse", exptime: str = "auto"):
         """Raises UsageError for a protocol that cannot be learned."""
         if options.protocol in _WHY_NOT:
             raise UsageError(
@@ -56,8 +85,22 @@ class Front:
                 f"writes-elsewhere {writes_elsewhere!r} is unknown",
                 hint=" | ".join(WRITES_ELSEWHERE),
             )
+        if options.cookie_secret_file and options.protocol != "dns":
+            raise UsageError(
+                f"{options.protocol} has no cookies", hint="--cookie-secret-file is for dns"
+            )
+        if exptime not in EXPTIME:
+            raise UsageError(f"exptime {exptime!r} is unknown", hint=" | ".join(EXPTIME))
         self.options = options
         self.writes_elsewhere = writes_elsewhere
+        self.exptime = exptime if options.protocol == "memcached" else "ttl"
+
+
+class Found(NamedTuple):
+    """The server, where it was found."""
+
+    server: Server
+    namespace: Namespace
 
 
 class Fronted(Answered):
@@ -65,189 +108,513 @@ class Fronted(Answered):
 
     learns = True
 
-    def __init__(self, front: Front, id: int):
-        """Look for the server. Raises ServerError for none, or one that is written to unseen."""
+    def __init__(self, front: Front, id: int, interfaces: Sequence[Interface]):
+        """Look for the server. Raises ServerError for none, several, or one written to unseen."""
         super().__init__(front.options, id)
         if self.options.ttl != int(self.options.ttl):
             raise UsageError(
                 f"ttl {self.options.ttl:g} is not whole seconds, as front counts them",
                 hint="--ttl 1s, or more",
             )
+        secrets = self.options.cookie_secret_file
+        self._secret_file = Path(secrets).absolute() if secrets else None
+        if self._secret_file:
+            read_secrets(self._secret_file)
+        self._cookies: Cookies | None = None
+        self._addresses = reachable(interfaces)
+        self._own = _own_namespace()
+        self._everywhere = self.options.protocol in WRITTEN_AT_ANY_DOOR
+        self._wants_all_seen = front.writes_elsewhere == "refuse"
+        self._found = self._find()
+        self._first = self._found.server
+        self._check_unix(self._found.server)
+        self._views: dict[Address, int] = {}
+        self._marked: dict[int, Kind] = {}
+        self._seen = 0
+        self._fastpath: FastPath | None = None
+        self._thread: Thread | None = None
+        self._looking = threading.Lock()
+        self._numbering = threading.Lock()
+        self._exptime = front.exptime
+        self._ends = Ends.IGNORED
+        self._why_unasked = ""
+        self._ask_again = Again(*ASK_AGAIN)
+        self._look_anyway = Again(*LOOK_ANYWAY)
+        self._not_learned = ""
+        self.lifetimes: Lifetimes | None = None
+        """Where the server's items end by themselves: what finds out how long replies hold."""
+
+    # Looking for the server.
+
+    def _find(self) -> Found:
+        """The one server on the port: in carom's own network namespace, if there is any."""
+        found = self._servers_in(self._own)
+        if not found:
+            found = [
+                one
+                for namespace in sockets.other_namespaces()
+                if sockets.is_ours(namespace.process)
+                for one in self._servers_in(namespace)
+            ]
         port = self.options.port
-        sockets = _listening(port)
-        if not sockets:
+        if not found:
             raise ServerError(
-                f"no process of this host listens on UDP port {port}",
+                f"no process of this host listens on UDP port {port}{self._at_bind()}",
                 hint="start the server first; one on another host cannot be fronted from here",
             )
-        if self.options.protocol == "memcached" and front.writes_elsewhere == "refuse":
-            _check_unix(port, sockets)
-        self._sockets = sockets
-        self._watched: tuple[set[int], set[int]] | None = None
-        self._fastpath: FastPath | None = None
+        if len(found) > 1:
+            raise ServerError(
+                f"several servers hold UDP port {port}: "
+                + "; ".join(_described(one) for one in found),
+                hint="--bind ADDRESS chooses the one that is bound to it; a server in another "
+                "network namespace is fronted from there",
+            )
+        self._check_held(found[0])
+        self._check_reached(found[0])
+        return found[0]
+
+    def _at_bind(self) -> str:
+        bind = ipaddress.ip_address(self.options.bind)
+        return "" if bind.is_unspecified else f" at {bind}"
+
+    def _servers_in(self, namespace: Namespace) -> list[Found]:
+        at_port, holders = self._held_at_port(namespace)
+        found = identity.servers(at_port, holders, sockets.parent, sockets.program)
+        if found and namespace == self._own:
+            reached = [one for one in found if one.receives(self._addresses)]
+            if not reached:
+                raise ServerError(
+                    f"the server on UDP port {self.options.port} is bound to "
+                    f"{', '.join(map(str, at_port))} alone, which no request from outside reaches",
+                    hint="bind it to an address of the interface: "
+                    + (", ".join(map(str, self._addresses)) or "it has none"),
+                )
+            found = reached
+        return [Found(one, namespace) for one in found]
+
+    def _held_at_port(
+        self, namespace: Namespace, uid: int | None = None, known: Collection[Path] = ()
+    ) -> tuple[list[Socket], dict[int, set[int]]]:
+        """The sockets there (of one user), and who holds each: `known` are looked at first.
+
+        Workers come and go: what nobody holds may have been closed since it was listed, and is
+        looked for again.
+        """
+        lost: set[int] | None = None
+        while True:
+            at_port = [one for one in self._at_port(namespace) if uid in (None, one.uid)]
+            holders = sockets.holders((one.inode for one in at_port), known)
+            if not all(holders.values()):
+                holders = sockets.holders(holders, sockets.processes())
+            before, lost = lost, {one.cookie for one in at_port if not holders[one.inode]}
+            if not lost or (before is not None and lost <= before):
+                return at_port, holders
+
+    def _at_port(self, namespace: Namespace) -> list[Socket]:
+        """The sockets that wait for requests there, at the address that was asked for."""
+        bind = ipaddress.ip_address(self.options.bind)
+        return [
+            one
+            for one in sockets.bound(namespace.process, stream=False)
+            if one.serves
+            and one.port == self.options.port
+            and (bind.is_unspecified or namespace != self._own or one.receives(bind))
+        ]
+
+    def _check_unix(self, server: Server) -> None:
+        """A server that also listens on a Unix socket takes writes that nobody sees."""
+        for pid in sorted(server.pids) if self._everywhere and self._wants_all_seen else ():
+            path = sockets.unix_listener(pid)
+            if path:
+                raise ServerError(
+                    f"the server on port {self.options.port} ({sockets.name(pid)}) also listens "
+                    f"on the Unix socket {path}, where writes cannot be seen",
+                    hint="start it without, or accept staleness up to the TTL: "
+                    "--writes-elsewhere ttl; if this process only keeps the socket for the "
+                    "server, start that first",
+                )
+
+    def _check_held(self, found: Found) -> None:
+        """Without its processes nobody knows by which other sockets the server is written to."""
+        server, namespace = found
+        reached = {
+            one.inode
+            for one in server.sockets
+            if namespace != self._own or any(map(one.receives, self._addresses))
+        }
+        if self._wants_all_seen and reached & server.unheld:
+            raise ServerError(
+                f"no process is seen to hold the socket on UDP port {self.options.port}: what is "
+                "written at the server's other sockets would not be seen either",
+                hint="run carom as root (or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH) where the "
+                "server's processes are seen (of a container: in the host's PID namespace), or "
+                "accept staleness up to the TTL: --writes-elsewhere ttl",
+            )
+
+    def _check_reached(self, found: Found) -> None:
+        """Where addresses are translated, nobody knows which of several a request comes to."""
+        server, namespace = found
+        addresses = {one.address for one in server.sockets}
+        known = namespace == self._own or len(addresses) == 1
+        if not known and not any(one.is_unspecified for one in addresses):
+            raise ServerError(
+                f"the server on UDP port {self.options.port} is in another network namespace, and "
+                f"bound to several addresses there: {', '.join(sorted(map(str, server.sockets)))}",
+                hint="bind it to one of them or to all, or run carom in its namespace",
+            )
+
+    # Following it.
+
+    def notes(self) -> Iterator[str]:
+        """What somebody should know who fronts this server."""
+        advice = self._cookies.advice() if self._cookies else ""
+        if advice:
+            yield advice
+        if self._ends == Ends.UNASKED:
+            yield (
+                f"the server on port {self.options.port} does not say when its items end "
+                f"({self._why_unasked}): keys that a write may have given an end are not kept; "
+                "items from before carom, and of writes that cannot be read, may be given after "
+                "their end, up to the TTL"
+            )
+        redirecting = libbpf.programs_of(libbpf.PROG_TYPE_SK_SKB, libbpf.PROG_TYPE_SK_MSG)
+        if self._everywhere and redirecting:
+            yield (
+                f"{redirecting} sockmap programs (sk_skb, sk_msg) are loaded on this host: what "
+                f"they deliver to the server on port {self.options.port} is not seen, and of "
+                "writes that come so only the acknowledgement voids"
+            )
 
     def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
         """Watch the server's sockets: before anything is answered."""
         super().prepare(fastpath, clock)
-        assert fastpath
-        self._fastpath = fastpath
-        fastpath.bump(SLOTS + self.id)  # nothing from before carom saw writes
-        self._watch(fastpath, self._sockets)
+        assert fastpath and clock and fastpath.changes
+        self._fastpath, self._clock = fastpath, clock
+        self._marks = Marks(fastpath, self.id)
+        if self._exptime != "ttl" and self.cache:
+            self.lifetimes = Lifetimes(fastpath, clock, self.cache)
+            self._ask_server(at_first=True)
+        self._claim(self._found.server)
+        self._watch()
+        self._seen = fastpath.changes[self.id]
+        self._found = self._follow()  # it may have begun anew while the programs were compiled
+        self._mark()
+        if self.lifetimes:
+            self.lifetimes.look_for_flush()
+        self._thread = Thread(f"sockets of port {self.options.port}", self._step)
+        if self.options.protocol == "dns":
+            port, file = self.options.port, self._secret_file
+            self._cookies = Cookies(fastpath, clock, self.id, port, file, self._neighbours)
+
+    def _watch(self) -> None:
+        assert self._fastpath
+        ttl, alone = int(self.options.ttl), len(self._found.server.pids) == 1
+        watch = Watch(self.protocol, ttl, self._first.uid, self._ends, alone)
+        self._fastpath.watch(self.id, watch)
+
+    def _ask_server(self, *, at_first: bool = False) -> None:
+        """Ask the server when its items end. Raises ServerError for one that has to say."""
+        assert self.lifetimes
+        before, self._ends, why = self._ends, Ends.ASKED, ""
+        server = self._found.server
+        self.lifetimes.ask_through(())
+        if self._exptime == "auto" and not (
+            server.pids and all(sockets.runs(pid, "memcached") for pid in server.pids)
+        ):
+            why = "only a memcached is asked, unless --exptime ask says otherwise"
+        else:
+            try:
+                self.lifetimes.ask_through(ask_at(self._found.namespace, server))
+                if before != Ends.ASKED:
+                    self.lifetimes.check()
+            except (OSError, Unclear) as error:
+                why = str(error)
+        if why and self._exptime == "ask" and at_first:
+            raise ServerError(
+                f"the server on port {self.options.port} does not say when its items end: {why}",
+                hint="memcached 1.6 does; or accept that replies outlive their items up to the "
+                "TTL: --exptime ttl",
+            )
+        if why and self._exptime == "auto":
+            self._ends = Ends.UNASKED
+            self.lifetimes.ask_through(())
+        if why and not at_first and server.sockets:
+            port = self.options.port
+            if why != self._why_unasked:
+                log.warning("the server does not say when its items end", port=port, why=why)
+        elif self._why_unasked and not why:
+            log.info("the server says when its items end", port=self.options.port)
+        self._why_unasked = why
+
+    def _ask_server_again(self) -> None:
+        """A server that has just begun may not be ready to say when its items end."""
+        if not self._why_unasked:
+            self._ask_again.reset()
+        elif self._ask_again.due():
+            self._ask_again.later()
+            with self._looking:
+                self._ask_server()
+                self._watch()
+
+    def _neighbours(self) -> list[Path]:
+        """A process in the network namespace that the server has its sockets in."""
+        return [self._found.namespace.process]
+
+    def _step(self) -> float:
+        fastpath = self._fastpath
+        assert fastpath and fastpath.changes
+        self._void_unread()
+        self._ask_server_again()
+        told = fastpath.changes[self.id] != self._seen
+        if not told and not self._look_anyway.due():
+            return LOOK
+        start, before = time.monotonic(), self._found
+        try:
+            self.look_again()
+        except (CaromError, OSError):  # the follower says so, and tries it again, too
+            self.changed()
+            return max(LOOK_FAILED, LOOK_SHARE * (time.monotonic() - start))
+        changed = told or self._found != before
+        if changed:
+            self.changed()
+        if changed or not self._found.server.sockets:
+            self._look_anyway.reset()
+        self._look_anyway.later(LOOK_SHARE * (time.monotonic() - start))
+        return LOOK
+
+    def _void_unread(self) -> None:
+        """What nobody could read came again while the service was not to be void for it yet."""
+        assert self._fastpath and self._fastpath.unreads
+        unreads, holds, generation = self._fastpath.unreads, self._fastpath.holds, SLOTS + self.id
+        now = self._clock.now()
+        if not unreads[2 * self.id + 1] or now < unreads[2 * self.id]:
+            return
+        unreads[2 * self.id + 1] = 0
+        unreads[2 * self.id] = now + self._clock.ticks(UNREAD_SECONDS)
+        hold = now + self._clock.ticks(HOLD_MS / 1000) + 1
+        holds[generation] = max(holds[generation], hold)
+        self._fastpath.bump(generation)
+
+    def processes(self) -> tuple[int, ...]:
+        """The processes that hold the server's sockets."""
+        return tuple(sorted(self._found.server.pids))
 
     def look_again(self) -> None:
-        """The server may have begun anew, in another network namespace."""
-        sockets = _listening(self.options.port)
-        if sockets and self._fastpath:
-            self._watch(self._fastpath, sockets)
-
-    def _watch(self, fastpath: FastPath, sockets: list[_Socket]) -> None:
-        """See what these sockets are asked to write; learn from their network namespace."""
-        ports = {self.options.port}
-        if self.options.protocol == "memcached":
-            ports |= _all_ports(sockets)
-        cookies = {_cookie(one.neighbour) for one in sockets}
-        if self._watched == (ports, cookies):
+        """The server's sockets may have changed: it was begun anew, perhaps elsewhere."""
+        if not self._fastpath or not self._fastpath.changes:
             return
-        self._watched = ports, cookies
-        if len(cookies) > 1:
-            log.warning(
-                "servers of several network namespaces hold the port: all replies are learned",
-                port=self.options.port,
+        with self._looking:
+            seen = self._fastpath.changes[self.id]
+            before = self._found
+            self._found = self._follow()
+            self._mark()
+            self._seen = seen
+            if not self._found.server.sockets and before.server.sockets:
+                log.warning("the server is gone: nothing is answered", port=self.options.port)
+            elif set(self._found.server.sockets) != set(before.server.sockets):
+                log.info(
+                    "the server's sockets have changed",
+                    port=self.options.port,
+                    server=_described(self._found),
+                )
+
+    def _follow(self) -> Found:
+        """The server as it is now: where it was, or else begun anew in another namespace."""
+        found = self._follow_in(self._found.namespace)
+        if found or self._found.namespace == self._own:
+            return found or Found(Server((), frozenset()), self._found.namespace)
+        for namespace in sockets.other_namespaces():
+            if sockets.is_ours(namespace.process):
+                found = self._follow_in(namespace)
+                if found:
+                    return found
+        return Found(Server((), frozenset()), self._found.namespace)
+
+    def _follow_in(self, namespace: Namespace) -> Found | None:
+        """The sockets there of the server's user, who may have begun it anew; None for none."""
+        known = [Path(f"/proc/{pid}") for pid in self._found.server.pids]
+        at_port, holders = self._held_at_port(namespace, self._first.uid, known)
+        for server in identity.servers(at_port, holders, sockets.parent, sockets.program):
+            found = Found(server, namespace)
+            self._check_held(found)
+            try:
+                self._check_unix(server)
+                self._claim(server)
+            except CaromError as error:
+                if str(error) != self._not_learned:  # the same is not said again
+                    log.error("nothing of this server's is learned", error=str(error))
+                self._not_learned = str(error)
+                continue
+            self._not_learned = ""
+            return found
+        return None
+
+    def _view(self, one: Socket) -> int:
+        """The number of a socket's address, among those that the server has ever been bound to."""
+        with self._numbering:  # two threads may meet a new address each
+            view = self._views.setdefault(one.address, len(self._views))
+        if view >= VIEWS_MAX:
+            raise ServerError(
+                f"the server on port {self.options.port} is bound to too many addresses",
+                hint=f"up to {VIEWS_MAX}, one by one; or to all at once (0.0.0.0, ::)",
             )
-        netns = min(cookies) if len(cookies) == 1 else 0
-        for port in ports:
-            fastpath.watch(port, self.id, self.protocol, int(self.options.ttl), netns)
+        if self.cache:
+            self.cache.views = len(self._views)
+        return view
+
+    def _mark(self) -> None:
+        """Have the kernel know the server's sockets; then nothing from before is good any more."""
+        assert self._fastpath
+        server, namespace = self._found
+        doors = self._doors(server, namespace)
+        self._marks.doors(
+            Door(namespace.cookie, one.address, one.port, one.stream, view)
+            for one, view in (
+                *((one, self._view(one)) for one in (*self._first.sockets, *server.sockets)),
+                *((one, 0) for one in doors),
+            )
+        )
+        self._claim(server)
+        kinds = {one.cookie: _DOOR for one in doors}
+        kinds |= {one.cookie: Kind(MarkKind.SERVER, self._view(one)) for one in server.sockets}
+        new = {cookie for cookie, kind in kinds.items() if self._marked.get(cookie) != kind}
+        if self.lifetimes and self._marked and kinds.keys() != self._marked.keys():
+            if self._ends == Ends.ASKED:
+                self.lifetimes.forget()
+            self._ask_server()
+            self._watch()
+        if new:
+            self._marks.sockets({one.cookie: _DOOR for one in doors})
+            # Connections that come from now on have their listener's mark; those before are there.
+            connections = self._connections(doors, server, namespace)
+            self._marks.sockets({one.cookie: _DOOR for one in connections})
+            self._fastpath.bump(SLOTS + self.id)  # nothing from before writes were seen
+            self._marks.sockets(kinds)
+        self._marks.forget(self._marked.keys() - kinds.keys())
+        self._marked = kinds
+
+    def _claim(self, server: Server) -> None:
+        """Its processes are this service's: what they bind is watched for writes.
+
+        Raises ServerError for one that is another service's: what is written through the one has
+        to be void for the other too, and a socket is known as one service's.
+        """
+        taken = self._marks.pids(server.pids if self._everywhere else ())
+        if taken is not None:
+            raise ServerError(
+                f"the server on port {self.options.port} ({sockets.name(taken)}) has a port that "
+                "carom fronts already",
+                hint="front one port of it: what is written at the others is seen there, too",
+            )
+
+    @staticmethod
+    def _inodes(server: Server) -> set[int]:
+        """The sockets that the server's processes hold now."""
+        mine = set[int]()
+        for pid in server.pids:
+            with contextlib.suppress(OSError):  # it has ended
+                mine |= sockets.inodes(Path(f"/proc/{pid}"))
+        return mine
+
+    def _doors(self, server: Server, namespace: Namespace) -> list[Socket]:
+        """The server's other sockets that may be written to, but for connections.
+
+        Where the protocol is not spoken at other ports, that is the service's own over TCP.
+        """
+        mine = self._inodes(server)
+        streams = sockets.bound(namespace.process, stream=True)
+        datagrams = sockets.bound(namespace.process, stream=False)
+        known = {one.cookie for one in server.sockets}
+        return [
+            one
+            for one in (*streams, *datagrams)
+            if one.serves
+            and one.inode in mine
+            and one.cookie not in known
+            and (self._everywhere or (one.stream and one.port == self.options.port))
+        ]
+
+    def _connections(
+        self, doors: Iterable[Socket], server: Server, namespace: Namespace
+    ) -> list[Socket]:
+        """The connections that the server has by its doors, accepted or not."""
+        ports = {one.port for one in doors if one.stream}
+        streams = sockets.bound(namespace.process, stream=True)
+        mine = self._inodes(server)  # then: what is accepted meanwhile had no inode before
+        return [
+            one
+            for one in streams
+            if not one.serves and one.port in ports and (not one.inode or one.inode in mine)
+        ]
+
+    def answered_at(self, addresses: Iterable[Address]) -> list[Address]:
+        """Where the server itself receives; of one in another network namespace nobody knows."""
+        server, namespace = self._found
+        return [
+            one
+            for one in super().answered_at(addresses)
+            if namespace != self._own or identity.receiver(server.sockets, one)
+        ]
+
+    def places(self, attachment: Attachment) -> Iterator[Place]:
+        """Where on an interface it is answered: at the addresses that the server itself has.
+
+        Those of a server in another network namespace are translated to it, nobody knows which.
+        """
+        server, namespace = self._found
+        for place in super().places(attachment):
+            one = identity.receiver(server.sockets, place.address)
+            if one is None and namespace != self._own and len(self._views) == 1:
+                one = next(iter(server.sockets), None)
+            if one:
+                yield place._replace(view=self._view(one))
 
     def status(self) -> dict[str, Any]:
-        """Its counters."""
+        """Its counters, and who the server is."""
         status = super().status()
         events = self._fastpath.events() if self._fastpath else {}
         if status["cache"]:
             status["cache"]["fills"] = events.get(Event.LEARNED, 0)
+            if self.lifetimes:
+                waited = self.lifetimes.waited - self.lifetimes.kept
+                fills = status["cache"]["fills"] - waited  # those were stored, and not given
+                status["cache"]["fills"] = max(0, fills)
+                status["cache"] |= self.lifetimes.status()
             status["cache"]["refused"] = events.get(Event.FULL, 0)
             status["cache"]["not_admitted"] = events.get(Event.NOT_ADMITTED, 0)
+            status["cache"]["held"] = events.get(Event.HELD, 0)
             status["cache"]["unfit"] = events.get(Event.UNLEARNABLE, 0)
+        server = self._found.server
+        status["behind"] = {
+            "pids": sorted(server.pids),
+            "sockets": [str(one) for one in server.sockets],
+            "own_namespace": self._found.namespace == self._own,
+        }
+        status["voiders"] = self._fastpath.voiders(self.id) if self._fastpath else {}
+        status["cookies"] = self._cookies.status() if self._cookies else None
         return status
 
-
-class _Socket(NamedTuple):
-    """A process that holds a socket, its inode, and a process in the socket's network namespace.
-
-    A process may hold a socket of a namespace that it is not in itself.
-    """
-
-    pid: int
-    inode: str
-    neighbour: Path
+    def stop(self) -> None:
+        """Stop following it."""
+        if self._cookies:
+            self._cookies.close()
+        if self._thread:
+            self._thread.close()
 
 
-def _listening(port: int) -> list[_Socket]:
-    """The UDP sockets on a port that may be learned from.
-
-    Those of our own network namespace, if it has any; else, or where the kernel cannot tell one
-    namespace's replies from another's, those of every one of this host.
-    """
-    found = _everywhere(port)
-    ours = _namespace(Path("/proc/self"))
-    own = [one for one in found if _namespace(one.neighbour) == ours]
-    return own if own and libbpf.cgroup_skb_has_netns_cookie() else found
-
-
-def _everywhere(port: int) -> list[_Socket]:
-    """The UDP sockets on a port, in every network namespace of this host."""
-    inodes: dict[str, Path] = {}
-    seen: set[str] = set()
-    processes = list(Path("/proc").glob("[0-9]*"))
-    for process in processes:
-        with contextlib.suppress(OSError):  # it has ended
-            namespace = _namespace(process)
-            if namespace not in seen:
-                inodes |= dict.fromkeys(_udp_inodes(process, port), process)
-                seen.add(namespace)
-    found = []
-    for process in processes if inodes else ():
-        with contextlib.suppress(OSError):
-            for inode in _sockets(process) & inodes.keys():
-                found.append(_Socket(int(process.name), inode, inodes[inode]))
-    return found
-
-
-def _namespace(process: Path) -> str:
-    """The name of a process' network namespace; none once it has ended."""
+def _own_namespace() -> Namespace:
     try:
-        return os.readlink(process / "ns/net")
-    except FileNotFoundError:
-        return ""
+        return sockets.namespace_of(Path("/proc/self"))
+    except PermissionError as error:
+        raise PrivilegeError(
+            "front has to look into network namespaces, and this process may not",
+            hint="run it as root, or with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH "
+            "beside CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+        ) from error
 
 
-def _cookie(process: Path) -> int:
-    """The number that the kernel has for a process' network namespace; 0 where it tells none."""
-    cookies = [0]
-
-    def ask() -> None:  # in a thread, which alone moves there
-        with contextlib.suppress(OSError):
-            pyroute2.netns.setns(str(process / "ns/net"))
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                cookie = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
-                cookies[0] = int.from_bytes(cookie, sys.byteorder)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    thread.join()
-    return cookies[0]
-
-
-def _udp_inodes(process: Path, port: int) -> set[str]:
-    """Inodes of the UDP sockets bound to a port in a process' network namespace."""
-    return {inode for found, inode in _bound(process, "udp", "udp6") if found == port}
-
-
-def _bound(process: Path, *tables: str) -> Iterator[tuple[int, str]]:
-    """Local port and inode of each UDP socket, and of each TCP one that listens (proc(5))."""
-    for name in tables:
-        for line in (process / "net" / name).read_text().splitlines()[1:]:
-            _, local, _, state, *_, inode = line.split()[:10]
-            if name.startswith("udp") or state == _LISTENS:
-                yield int(local.rpartition(":")[2], 16), inode
-
-
-def _all_ports(sockets: Iterable[_Socket]) -> set[int]:
-    """Every port that the server's processes can be written to by: writes are seen at each."""
-    ports = set()
-    for one in sockets:
-        process = Path("/proc") / str(one.pid)
-        with contextlib.suppress(OSError):  # it has ended
-            mine = _sockets(process)
-            tables = _bound(process, "udp", "udp6", "tcp", "tcp6")
-            ports |= {port for port, inode in tables if inode in mine}
-    return ports
-
-
-def _sockets(process: Path) -> set[str]:
-    """Inodes of a process' sockets."""
-    found = set()
-    for descriptor in (process / "fd").iterdir():
-        match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
-        if match:
-            found.add(match[1])
-    return found
-
-
-def _check_unix(port: int, sockets: Iterable[_Socket]) -> None:
-    """A server that also listens on a Unix socket takes writes that nobody sees."""
-    for one in sockets:
-        process = Path("/proc") / str(one.pid)
-        try:
-            mine = _sockets(process)
-            lines = (process / "net/unix").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            _, _, _, flags, _, _, inode, *path = line.split()
-            if int(flags, 16) & 0x10000 and inode in mine:  # __SO_ACCEPTCON: it listens
-                raise ServerError(
-                    f"the server on port {port} (pid {one.pid}) also listens on the Unix socket "
-                    f"{path[0] if path else 'of no name'}, where writes cannot be seen",
-                    hint="start it without, or accept staleness up to the TTL: "
-                    "--writes-elsewhere ttl",
-                )
+def _described(found: Found) -> str:
+    server = found.server
+    who = ", ".join(sockets.name(pid) for pid in sorted(server.pids)) or "no process"
+    where = ", ".join(map(str, server.sockets))
+    return f"{who} at {where} (user {server.uid})" if server.sockets else "none"

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's threads beside the server: one keeps the lease and the addresses, one sweeps."""
+"""Threads beside the server: one keeps the lease, one follows this host, one sweeps."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import structlog
+from pyroute2 import NetlinkError
 
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.fastpath import FastPath
+from carom.errors import CaromError
 from carom.include import netlink
 
 LEASE = 2.0
@@ -19,6 +22,15 @@ LEASE = 2.0
 
 RENEWAL = 0.25
 """Seconds between renewals."""
+
+GATHER = 0.02
+"""Seconds in which events that come together become one look."""
+
+RETRY_SOON, RETRY_LATE = 0.5, 30.0
+"""Seconds until a look that failed is tried again: at first, and at most."""
+
+REST_MAX = 10.0
+"""Seconds between two looks, at most, while changes go on."""
 
 SWEEP_PERIOD = 1.0
 SWEEP_SHARE = 0.05
@@ -57,14 +69,12 @@ class Thread:
 class Keeper:
     """Renews the lease of a fast path, where there is one, and keeps the clock right.
 
-    Calls `changed` when a link or an address of this host changes.
+    Nothing else is done in its thread: what takes long there stops every answer.
     """
 
-    def __init__(self, fastpath: FastPath | None, clock: JiffiesClock, changed: Callable[[], None]):
+    def __init__(self, fastpath: FastPath | None, clock: JiffiesClock):
         self._fastpath = fastpath
         self._clock = clock
-        self._changed = changed
-        self._changes = netlink.Changes()
         self.renew()
         self._thread = Thread("keeper", self._step)
 
@@ -76,15 +86,106 @@ class Keeper:
 
     def _step(self) -> float:
         self.renew()
-        if self._changes.wait(RENEWAL):
-            self._changed()
-        return 0.0
+        return RENEWAL
 
     def close(self) -> None:
         """End the lease."""
         self._thread.close()
         if self._fastpath:
             self._fastpath.lease[0] = 0
+
+
+class Look(NamedTuple):
+    """One thing to look at when this host changes: what it is, and how."""
+
+    what: str
+    step: Callable[[], None]
+
+
+class Follower:
+    """Looks again, in a thread of its own, when a link or an address changes, or it is poked.
+
+    Events that come while it looks are one look more, not one each; and it rests for as long as a
+    look took. A step that fails stops no other. It is tried again, later and later, until it
+    succeeds; `failing` says which do, and why.
+    """
+
+    def __init__(
+        self,
+        looks: Sequence[Look],
+        changes: netlink.Changes,
+        *,
+        name: str = "follower",
+        rest: float = 1.0,
+    ):
+        """Follow what `changes` tells from its making on; closing closes it.
+
+        A `rest` is so many times as long as the look before, and REST_MAX at most.
+        """
+        self._looks = looks
+        self._share = rest
+        self._changes = changes
+        self._stopping = False
+        self._pause = RETRY_SOON
+        self.failing: dict[str, str] = {}
+        changes.poke()  # what changed while all was made
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Look again soon, whatever for. Any thread may call this."""
+        self._changes.poke()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            changed = self._changes.wait(self._pause if self.failing else None)
+            if self._stopping:
+                return
+            if changed:
+                time.sleep(GATHER)
+                self._changes.forget()  # what came meanwhile is seen by the look that follows
+            start = time.monotonic()
+            self._look(all_of_them=changed)
+            self._pause = RETRY_SOON if changed else min(2 * self._pause, RETRY_LATE)
+            self._rest(min(REST_MAX, self._share * (time.monotonic() - start)))
+
+    def _rest(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < end:
+            time.sleep(min(GATHER, seconds))
+
+    def _look(self, *, all_of_them: bool) -> None:
+        for what, step in self._looks:
+            if self._stopping:
+                return
+            if not all_of_them and what not in self.failing:
+                continue
+            try:
+                step()
+            except Exception as error:
+                self._failed(what, error)
+            else:
+                if self.failing.pop(what, None):
+                    log.info("a change of this host is followed now", what=what)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        known = isinstance(error, CaromError | OSError | NetlinkError)
+        hint = getattr(error, "hint", None)
+        text = f"{error or type(error).__name__}{f': {hint}' if hint else ''}"
+        if self.failing.get(what) != text:  # the same is not said again
+            log.warning(
+                "a change of this host could not be followed; it is tried again",
+                what=what,
+                error=text,
+                exc_info=None if known else error,
+            )
+        self.failing[what] = text
+
+    def close(self) -> None:
+        """Stop, and wait for the step under way."""
+        self._stopping = True
+        self._changes.poke()
+        self._thread.join()
         self._changes.close()
 
 

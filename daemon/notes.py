@@ -4,27 +4,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from carom.daemon.fastpath import Attachment
-from carom.daemon.firewall import rules_on
+from carom.daemon.options import Options
+from carom.include.abi import REPLY_SAFE
 
-_NAMED = 3  # rules of a port that are named; the others are counted
+
+def _forwards(interface: str, version: int) -> bool:
+    file = Path(f"/proc/sys/net/ipv{version}/conf/{interface}/forwarding")
+    try:
+        return file.read_text().strip() == "1"
+    except OSError:
+        return False
 
 
-def notes(attachments: Iterable[Attachment], ports: Iterable[int]) -> Iterator[str]:
-    """What it costs others on these interfaces, and whose rules no longer hold for these ports."""
+def notes_on_length(attachments: Iterable[Attachment], all: Iterable[Options]) -> Iterator[str]:
+    """Where longer replies were asked for, and no route can be asked whether it takes them."""
+    if not any(one.max_reply > REPLY_SAFE for one in all):
+        return
+    for attachment in attachments:
+        name = attachment.interface.name
+        versions = {address.version for address in attachment.interface.addresses}
+        plain = [f"IPv{one}" for one in sorted(versions) if not _forwards(name, one)]
+        if plain:
+            yield (
+                f"{name} does not forward {' or '.join(plain)}, so the kernel tells no path's MTU: "
+                f"replies of more than {REPLY_SAFE} bytes are left to the server "
+                f"(sysctl net.ipv4.conf.{name}.forwarding, net.ipv6.conf.{name}.forwarding)"
+            )
+
+
+def notes(attachments: Iterable[Attachment]) -> Iterator[str]:
+    """What it costs others on these interfaces."""
     for attachment in attachments:
         name = attachment.interface.name
         if attachment.mode == "native":
             yield f"native XDP slows other traffic on {name}, bulk TCP most: --hook tc does not"
         elif attachment.mode == "generic":
             yield f"generic XDP slows bulk TCP on {name}: --hook tc does not"
-    for port in ports:
-        rules = rules_on(port)
-        if rules:
-            more = f"; and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""
-            yield (
-                f"the firewall does not see what is answered on port {port}, and has rules on it: "
-                + "; ".join(rules[:_NAMED])
-                + more
-            )

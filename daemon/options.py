@@ -14,12 +14,15 @@ from carom.daemon.fastpath import ENTRY_BYTES, Admit, HookOption, Policy
 from carom.errors import UsageError
 from carom.filters.filter import Place
 from carom.filters.names import Name
-from carom.include.abi import REPLY_MAX
+from carom.include.abi import REPLY_MAX, REPLY_SAFE
 from carom.xdp.link import ModeOption
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 CAPACITY_MAX = 10_000_000
 RATE_MAX = 2**40
+PREFIX_RATE, TOTAL_RATE = 4 * 2**20, 16 * 2**20
+ECHOES = 1000
+RESPONSES_MAX = 1_000_000
 TTL_MAX = 10 * 365 * 86_400.0
 
 
@@ -32,10 +35,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     costs, for experiments; `userspace_cache` the entries of a cache inside the server, the baseline
     that experiments compare with (0: none). `cpu` pins the server. `amplify` bounds a reply of the
     cache, in payloads of its request (0: no bound); `allow` names the prefixes whose requests it
-    answers (none: all); `prefix_rate` and `total_rate` are bytes of its replies a second, to one
-    /24 (IPv6 /64) and to all (0: no bound). These bind the kernel alone: what it does not answer
-    goes up to the server. `filter` stands before a `kv` service: `filter_at` its socket, or TC or
-    XDP before them; `auto` is before the cache.
+    answers (none: all), from the MAC that a reply would be sent to; `prefix_rate` and `total_rate`
+    are bytes of its replies a second, to one /24 (IPv6 /64) and to all (0: no bound). `max_reply`
+    bounds its replies in bytes; longer ones than 1,232 it gives only where the route's MTU is known
+    to take them, which takes an interface that forwards. For `dns`, `responses_per_second` are its
+    replies to one /24 (IPv6 /56; 0: any), and every `slip`th beyond is truncated (0: none). These
+    bind the kernel alone: what it does not answer goes up to the server. With `bypass_firewall` it
+    starts also where the host's firewall drops by default what the cache would answer.
+    `cookie_secret_file` has the secrets of a `dns` server's cookies. Of `echoes` replies to a
+    client that are themselves requests known here, so that an echo of them would go in a loop, the
+    kernel and a server of ours leave one out (0: none). `filter` stands before a `kv` service:
+    `filter_at` its socket, or TC or XDP before them; `auto` is before the cache.
     """
 
     port: int
@@ -55,8 +65,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cpu: int | None = None
     amplify: int = 16
     allow: tuple[str, ...] = ()
-    prefix_rate: int = 0
-    total_rate: int = 0
+    prefix_rate: int = PREFIX_RATE
+    total_rate: int = TOTAL_RATE
+    max_reply: int = REPLY_SAFE
+    responses_per_second: int = 0
+    slip: int = 2
+    echoes: int = ECHOES
+    bypass_firewall: bool = False
+    cookie_secret_file: str = ""
     filter: Name | None = None
     filter_at: Literal["auto"] | Place = "auto"
 
@@ -72,6 +88,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             ("amplify", 0, REPLY_MAX),
             ("prefix_rate", 0, RATE_MAX),
             ("total_rate", 0, RATE_MAX),
+            ("max_reply", 1, REPLY_MAX),
+            ("responses_per_second", 0, RESPONSES_MAX),
+            ("slip", 0, RESPONSES_MAX),
+            ("echoes", 0, RESPONSES_MAX),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -95,6 +115,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                     f"allow {prefix!r} is not a prefix: {error}",
                     hint="for example 192.0.2.0/24 or 2001:db8::/32",
                 ) from error
+        if self.responses_per_second and self.protocol != "dns":
+            raise UsageError(
+                f"responses-per-second is for protocol dns, not {self.protocol}",
+                hint="--prefix-rate bounds the bytes of any protocol",
+            )
         if self.filter and self.protocol != "kv":
             raise UsageError(
                 f"a filter reads the commands of protocol kv, not of {self.protocol}",
@@ -140,6 +165,7 @@ SHARED = (
     "wait",
     "cpu",
     "allow",
+    "bypass_firewall",
     "filter",
     "filter_at",
 )

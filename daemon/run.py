@@ -18,24 +18,37 @@ import structlog
 from carom.daemon.answered import Answered, check_bind
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.control import Control
-from carom.daemon.fastpath import Attachment, FastPath, HookOption, jiffies_per_second
+from carom.daemon.fastpath import (
+    Attachment,
+    FastPath,
+    HookOption,
+    Place,
+    Room,
+    jiffies_per_second,
+)
 from carom.daemon.filtering import Filtering
 from carom.daemon.fronted import Front, Fronted
-from carom.daemon.keeper import Keeper, Sweeper
-from carom.daemon.notes import notes
+from carom.daemon.guard import Guard
+from carom.daemon.keeper import Follower, Keeper, Look, Sweeper
+from carom.daemon.lifetimes import Settler
+from carom.daemon.neighbours import Neighbours
+from carom.daemon.notes import notes, notes_on_length
 from carom.daemon.options import SHARED, Options
 from carom.daemon.served import Served
 from carom.daemon.service import Service
 from carom.daemon.signals import Stop, ending, held
 from carom.errors import InterfaceError, UsageError
 from carom.filters.filter import Endpoint, Filter
-from carom.include import netlink
+from carom.include import forked, netlink
 from carom.include.abi import SERVICES_MAX, TTL_FLOOR, Event, Hook, Verdict
 from carom.include.netlink import Interface
 from carom.xdp.link import Mode
 
 OURS = ("raw", "kv")
 """Protocols of Python services; replies of the others are learned from their servers."""
+
+FIREWALL_REST = 10.0
+"""After a look at the firewall, so many times as long passes before the next."""
 
 _PATIENCE = 1.0  # seconds for a service's thread to end
 
@@ -101,23 +114,32 @@ class Running:
         self._fastpath: FastPath | None = None
         self._filtering: Filtering | None = None
         self._sweeper: Sweeper | None = None
+        self._followers: list[Follower] = []
+        self._guard: Guard | None = None
+        self._neighbours: Neighbours | None = None
         self._attachments: list[Attachment] = []
         self._answered: list[Answered] = []
         with contextlib.ExitStack() as stack:
             self._stack = stack
             # What is found wrong soonest comes first, and compiling last.
+            interfaces = self._interfaces(services, interface_names)
             for id, service in enumerate(services):
                 one: Answered = (
-                    Served(service, id) if isinstance(service, Service) else Fronted(service, id)
+                    Served(service, id)
+                    if isinstance(service, Service)
+                    else Fronted(service, id, interfaces)
                 )
                 stack.callback(one.close)
                 self._answered.append(one)
-            interfaces = self._interfaces(services, interface_names)
             if self._has_fast_path(services):
-                self._load()
-            clock = self._load_filter()
+                self._guard = Guard(self._answered, interfaces)
+                self._load(self._room(interfaces))
+            clock = self._load_filter(self._room(interfaces))
             for one in self._answered:
+                stack.callback(one.stop)
+                one.changed = self._poke
                 one.prepare(self._fastpath, clock)
+            self._settle_replies()
             self._filter_sockets()
             if interfaces and clock:
                 self._attach(interfaces, clock)
@@ -126,8 +148,12 @@ class Running:
             self._start_threads()
             if self.options.cpu is not None:
                 _pin(self.options.cpu)  # this thread; those beside it have started
-            ports = sorted({one.options.port for one in self._answered})
-            self._notes = list(notes(self._attachments, ports if self._attachments else ()))
+            self._stack.enter_context(forked.in_child(self._leave))
+            self._notes = list(notes(self._attachments))
+            self._notes += [note for one in self._answered for note in one.notes()]
+            if self._fastpath:
+                options = [one.options for one in self._answered]
+                self._notes += notes_on_length(self._attachments, options)
             self._stack = stack.pop_all()
 
     @staticmethod
@@ -147,7 +173,16 @@ class Running:
             check_bind(service.options.bind, interfaces)
         return interfaces
 
-    def _load(self) -> None:
+    def _room(self, interfaces: list[Interface]) -> Room:
+        """How much there is to make room for."""
+        endpoints = sum(
+            len(list(one.places(Attachment(interface, "xdp", None, False))))
+            for one in self._answered
+            for interface in interfaces
+        )
+        return Room(endpoints, len(netlink.own_addresses()), len(self.options.allow) + 1)
+
+    def _load(self, room: Room) -> None:
         options = self.options
         fastpath = FastPath(
             policy=options.policy,
@@ -155,16 +190,24 @@ class Running:
             capacity=options.entries(),
             languages={one.protocol for one in self._answered},
             edge=any(one.learns for one in self._answered),
+            room=room,
         )
         self._fastpath = self._stack.enter_context(fastpath)
         fastpath.allow(options.allow)
 
-    def _load_filter(self) -> JiffiesClock | None:
+    def _load_filter(self, room: Room) -> JiffiesClock | None:
         """The filter, where there is to be one; and the clock of whatever is in the kernel."""
         options, place = self.options, self.options.filter_place()
         filter = None
         if options.filter and place:
-            filter = self._stack.enter_context(Filter(options.filter, place, jiffies_per_second()))
+            filter = self._stack.enter_context(
+                Filter(
+                    options.filter,
+                    place,
+                    jiffies_per_second(),
+                    room=room.defines()["ENDPOINT_ROOM"],
+                )
+            )
         either = self._fastpath or filter
         clock = JiffiesClock(either.read_jiffies) if either else None
         if filter and clock:
@@ -178,6 +221,13 @@ class Running:
                 floor = TTL_FLOOR if self._fastpath else 0
                 self._filtering.filter.attach_socket(one.socket, floor)
 
+    def _settle_replies(self) -> None:
+        """Find out how long those hold that wait for it."""
+        waited = (one for one in self._answered if isinstance(one, Fronted))
+        lifetimes = {one.id: one.lifetimes for one in waited if one.lifetimes}
+        if self._fastpath and lifetimes:
+            self._stack.callback(Settler(self._fastpath, lifetimes).close)
+
     def _attach(self, interfaces: list[Interface], clock: JiffiesClock) -> None:
         cache = next((one.cache for one in self._answered if one.cache), None)
         if cache:
@@ -185,9 +235,24 @@ class Running:
             self._stack.callback(self._sweeper.close)
         for interface in interfaces:
             self._attachments.append(self._attach_to(interface))
-        keeper = Keeper(self._fastpath, clock, self._look_again)
-        self._stack.callback(keeper.close)
-        self._publish()
+        changes = netlink.Changes()  # before the first look, so that no change falls between
+        if self._fastpath and self.options.allow:
+            self._neighbours = Neighbours(self._fastpath, self.options.allow, self._links())
+            self._stack.callback(self._neighbours.close)
+        self._publish(self._all_places(warn=True))
+        self._follow(Follower(self._looks(), changes))
+        if self._guard and self._fastpath:
+            rules = netlink.RuleChanges()
+            self._guard.attached(self._attachments, self._fastpath.program_ids())
+            look = Look("the firewall", self._guard.look_again)
+            self._follow(Follower([look], rules, name="firewall", rest=FIREWALL_REST))
+        keeper = Keeper(self._fastpath, clock)
+        self._stack.callback(keeper.close)  # before all else: nothing is answered from then on
+
+    def _follow(self, follower: Follower) -> None:
+        self._followers.append(follower)
+        self._stack.callback(follower.close)
+        self._stack.callback(self._followers.clear)  # it is told nothing from then on
 
     def _attach_to(self, interface: Interface) -> Attachment:
         options, place = self.options, self.options.filter_place()
@@ -205,25 +270,49 @@ class Running:
         assert attachment
         return attachment
 
-    def _look_again(self) -> None:
-        """Interfaces or addresses may have changed."""
-        for one in self._answered:
-            one.look_again()
+    def _poke(self) -> None:
+        """A server has other sockets than before, and so other places."""
+        for follower in self._followers[:1]:
+            follower.poke()
+
+    def _looks(self) -> list[Look]:
+        """What is looked at again when links, addresses or servers may have changed."""
+        servers = [
+            Look(f"the server's sockets on port {one.options.port}", one.look_again)
+            for one in self._answered
+        ]
+        return [*servers, Look("interfaces and addresses", self._follow_addresses)]
+
+    def _follow_addresses(self) -> None:
         now = []
         for attachment in self._attachments:
             name = attachment.interface.name
             try:
                 interface = netlink.interface(name)
             except InterfaceError as error:
-                log.warning("the interface is gone: the server answers alone", error=str(error))
-                interface = attachment.interface._replace(addresses=(), vlans=())
+                if attachment.interface.addresses or attachment.interface.up:
+                    log.warning("the interface is gone: the server answers alone", error=str(error))
+                interface = attachment.interface._replace(addresses=(), vlans=(), up=False)
             now.append(attachment._replace(interface=interface))
         changed = now != self._attachments
         self._attachments = now
-        self._publish(warn=changed)
+        if changed and self._guard:
+            self._guard.interfaces = [one.interface for one in now]
+            for follower in self._followers[1:]:
+                follower.poke()
+        if self._neighbours and changed:
+            self._neighbours.look_again(self._links())
+        self._publish(self._all_places(warn=changed))
 
-    def _publish(self, *, warn: bool = True) -> None:
-        """Answer for the addresses that the interfaces have now."""
+    def _links(self) -> set[int]:
+        """The interfaces that have addresses to answer at: VLANs' among them."""
+        interfaces = [one.interface for one in self._attachments]
+        return {
+            index for one in interfaces for index in (one.ifindex, *(v.ifindex for v in one.vlans))
+        }
+
+    def _all_places(self, *, warn: bool) -> list[Place]:
+        """Where the services are answered on the interfaces as they are now."""
         places = []
         for attachment in self._attachments:
             interface = attachment.interface
@@ -239,14 +328,31 @@ class Running:
                         address=served.options.bind,
                         port=served.options.port,
                     )
-        if self._filtering:
-            self._filtering.filter.filter(
-                Endpoint(one.address, one.port, one.ifindex, one.mac, one.outer, one.inner)
-                for one in places
-            )
-        if self._fastpath:
-            self._fastpath.refuse(netlink.own_addresses())
-            self._fastpath.serve(places)
+        return places
+
+    def _publish(self, places: list[Place]) -> None:
+        """Answer there and nowhere else.
+
+        What is no longer ours goes first, and goes whatever else fails. Called by the thread that
+        starts, then by the follower's alone. Raises CaromError, OSError.
+        """
+        with contextlib.ExitStack() as stack:  # the last one first, each whatever the others do
+            if self._fastpath:
+                stack.callback(self._fastpath.serve, places)
+                stack.callback(self._refuse_own)
+                stack.callback(self._fastpath.withdraw, places)
+            if self._filtering:
+                stack.callback(
+                    self._filtering.filter.filter,
+                    [
+                        Endpoint(one.address, one.port, one.ifindex, one.mac, one.outer, one.inner)
+                        for one in places
+                    ],
+                )
+
+    def _refuse_own(self) -> None:
+        assert self._fastpath
+        self._fastpath.refuse(netlink.own_addresses())
 
     def _start_threads(self) -> None:
         """Every server but the first has a thread of its own; the first runs in the main one."""
@@ -281,7 +387,7 @@ class Running:
                 for one in self._attachments
             ],
             filter=self._ready_filter(),
-            notes=self._notes,
+            notes=[*self._notes, *(self._guard.notes() if self._guard else ())],
             pid=os.getpid(),
         )
 
@@ -302,6 +408,12 @@ class Running:
     def close(self) -> None:
         """Take everything away, last made first."""
         self._stack.close()
+
+    def _leave(self) -> None:
+        """In a process that a handler forked: all this is its parent's, which goes on."""
+        self._left = self._stack.pop_all()  # never called
+        for one in self._answered:
+            one.leave()
 
     # What `carom status` and `carom cache` call.
 
@@ -370,6 +482,9 @@ class Running:
             "hooks": hooks,
             "edge": {event.name.lower(): count for event, count in self._events().items()},
             "services": services,
+            "not_followed": {
+                what: why for one in self._followers for what, why in dict(one.failing).items()
+            },
             "filter": self._filtering and self._filtering.show(),
         }
 
@@ -377,7 +492,10 @@ class Running:
 def _total(services: list[dict[str, Any]], part: str) -> dict[str, int] | None:
     """The sum of a part over the services that have it."""
     parts = [one[part] for one in services if one[part]]
-    return {name: sum(one[name] for one in parts) for name in parts[0]} if parts else None
+    if not parts:
+        return None
+    names = dict.fromkeys(name for one in parts for name in one)
+    return {name: sum(one.get(name, 0) for one in parts) for name in names}
 
 
 def _pin(cpu: int) -> None:

@@ -12,9 +12,19 @@ from carom.daemon.answered import Answered
 from carom.daemon.cache import Clock
 from carom.daemon.fastpath import FastPath
 from carom.daemon.keyvalue import KeyValueStore
+from carom.daemon.loops import Loops
 from carom.daemon.server import Server, UserspaceCache
 from carom.daemon.service import Handler, Reply, Service
+from carom.errors import ServerError
+from carom.include import forked
 from carom.include.abi import TTL_FLOOR
+
+
+def _refuse_in_child(_: bytes) -> None:
+    raise ServerError(
+        "a forked process cannot invalidate: it holds nothing of the service",
+        hint="have it tell its parent, whose handler invalidates; or `carom cache drop`",
+    )
 
 
 class Served(Answered):
@@ -26,6 +36,7 @@ class Served(Answered):
         self.userspace_cache: UserspaceCache | None = None
         self._service = service
         self._udp = transport.bind(self.options.bind, self.options.port)
+        forked.keep(self._udp.fileno())
 
     def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
         """Make its server, behind a cache where there is a fast path to read it."""
@@ -42,7 +53,10 @@ class Served(Answered):
             handler = self.userspace_cache.around(handler)
         if options.protocol == "kv":
             handler = self._voiding(handler)
-        self.server = Server(self._udp, handler, self.cache)
+        # kv's replies are no requests of its own.
+        with_loops = options.echoes and options.protocol == "raw"
+        loops = Loops(options.echoes, self.cache) if with_loops else None
+        self.server = Server(self._udp, handler, self.cache, loops)
         service._invalidate = self._invalidate
 
     @property
@@ -72,7 +86,12 @@ class Served(Answered):
     def close(self) -> None:
         """Stop listening."""
         self._service._invalidate = None
+        forked.forget(self._udp.fileno())
         self._udp.close()
+
+    def leave(self) -> None:
+        """In a process that was forked: it has nothing of the service."""
+        self._service._invalidate = _refuse_in_child
 
     def status(self) -> dict[str, Any]:
         """Its counters."""
@@ -83,6 +102,7 @@ class Served(Answered):
                 "replies": server.replies,
                 "handler_errors": server.handler_errors,
                 "send_errors": server.send_errors,
+                "loops_ended": server.loops.ended if server.loops else 0,
             },
             "userspace_cache": userspace and {"hits": userspace.hits, "misses": userspace.misses},
         }

@@ -13,7 +13,8 @@ from typing import Literal, NoReturn
 
 import structlog
 
-from carom.daemon.cache import Cache
+from carom.daemon.cache import Cache, Token
+from carom.daemon.loops import Loops
 from carom.daemon.service import Handler, Reply
 from carom.daemon.signals import Stop
 from carom.daemon.transport import transport
@@ -25,6 +26,7 @@ SIGNAL_PATIENCE = struct.pack("@ll", 0, 200_000)
 """How long a signal may wait at most, as a struct timeval."""
 
 Respond = Callable[[bytes], bytes | None]
+Fill = Callable[..., None]
 
 log = structlog.get_logger()
 
@@ -53,6 +55,15 @@ def as_reply(reply: object) -> Reply | None:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"a reply's data is bytes, not {type(data).__name__}")
     return Reply(bytes(data), ttl, cache and (ttl is None or ttl > 0))
+
+
+def _marking(fill: Fill, known: Callable[[bytes, bytes], bool]) -> Fill:
+    """A cache's `fill`, that marks replies which are themselves requests that are known."""
+
+    def filled(request: bytes, reply: bytes, token: Token | None, ttl: float | None = None) -> None:
+        fill(request, reply, token, ttl, loops=known(request, reply))
+
+    return filled
 
 
 class UserspaceCache:
@@ -116,10 +127,18 @@ class UserspaceCache:
 class Server:
     """Answers what comes up to its socket, and fills the cache before the reply leaves."""
 
-    def __init__(self, udp: socket.socket, handler: Handler, cache: Cache | None):
+    def __init__(
+        self,
+        udp: socket.socket,
+        handler: Handler,
+        cache: Cache | None,
+        loops: Loops | None = None,
+    ):
+        """With `loops` what may go in one is looked for, and in the end left out."""
         self._udp = udp
         self._handler = handler
         self._cache = cache
+        self.loops = loops
         self.replies = 0
         self.handler_errors = 0
         self.send_errors = 0
@@ -139,6 +158,7 @@ class Server:
         """Serve until Stop is raised in this thread."""
         respond = self._filling(self._cache) if self._cache else self._plain
         receive, send = transport(self._udp)
+        ends = self.loops.ends if self.loops else None
         # One buffer for all: malloc takes its time for 64 KiB where a compiler has used the heap.
         buffer = memoryview(bytearray(DATAGRAM_MAX))
         self._udp.setblocking(wait == "block")
@@ -160,7 +180,7 @@ class Server:
                     "the handler failed; its request goes unanswered", request, exc_info=error
                 )
                 continue
-            if reply is None:
+            if reply is None or (ends and ends(origin, request, reply)):
                 continue
             self.replies += 1  # counted first: whoever has the reply finds it in the status
             try:
@@ -179,7 +199,8 @@ class Server:
         return found.data if found else None
 
     def _filling(self, cache: Cache) -> Respond:
-        handler, take, fill = self._handler, cache.take, cache.fill
+        handler, take = self._handler, cache.take
+        fill = _marking(cache.fill, self.loops.known) if self.loops else cache.fill
 
         def respond(request: bytes) -> bytes | None:
             token = take(request)

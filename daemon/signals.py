@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 
 from carom.errors import UsageError
+from carom.include import forked
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,11 +30,20 @@ def ending() -> Iterator[None]:
         raise Stop
 
     saved = {number: signal.signal(number, stop) for number in _ENDING}
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         for number, handler in saved.items():
             signal.signal(number, handler)
+
+    def in_child() -> None:  # forked by a thread of whatever mask; signals end it as any process
+        restore()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+    try:
+        with forked.in_child(in_child):
+            yield
+    finally:
+        restore()
 
 
 @contextlib.contextmanager

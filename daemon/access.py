@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom name servers answer, as far as their configuration can be read: hits pass it.
+
+That is a stranger's, and its owner may write into it what takes for ever to be understood. So a
+process of its own reads it (`python -m carom.daemon.access NAME PID`), for so long and no longer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from carom.daemon import access_bind, access_lines, access_unbound
+from carom.daemon.configuration import Finding, Tree, Unreadable
+
+PATIENCE = 30
+"""Seconds that reading may take, and of a CPU a third of that."""
+
+_MEMORY = 1 << 30
+_SHOWN = 3
+_LONGEST = 160  # characters of a statement that are shown
+_UNBOUND = ("/etc/unbound/unbound.conf", "/usr/local/etc/unbound/unbound.conf")
+_KRESD = ("/etc/knot-resolver/kresd.conf", "/etc/knot-resolver/config.yaml")
+_RECURSOR = tuple(
+    f"/etc/{folder}/recursor.{suffix}"
+    for folder in ("powerdns", "pdns-recursor")
+    for suffix in ("conf", "yml")
+)
+
+
+class _Server(NamedTuple):
+    """How to read one: its configuration by default, who reads it, what else may name it."""
+
+    files: tuple[str, ...]
+    read: Callable[[Tree, Sequence[str]], list[Finding] | None]
+    options: tuple[str, ...] = ("-c", "--config")
+
+
+_SERVERS = {
+    "named": _Server(
+        ("/etc/bind/named.conf", "/etc/named.conf", "/usr/local/etc/named.conf"), access_bind.read
+    ),
+    "unbound": _Server(_UNBOUND, access_unbound.read),
+    "nsd": _Server(("/etc/nsd/nsd.conf",), access_unbound.read_nsd),
+    "knotd": _Server(("/etc/knot/knot.conf",), access_lines.read_knot),
+    "kresd": _Server(_KRESD, access_lines.read_kresd),
+    "pdns_recursor": _Server(_RECURSOR, access_lines.read_recursor, ("--config-dir",)),
+    "dnsmasq": _Server(("/etc/dnsmasq.conf",), access_lines.read_dnsmasq, ("-C", "--conf-file")),
+}
+
+
+def access_lists(pids: Iterable[int]) -> Iterator[str]:
+    """Whom these servers do not answer as they answer others, one line a server."""
+    said = set()
+    for pid in pids:
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        except OSError:  # it has ended
+            continue
+        name = next((one for one in _SERVERS if name.startswith(one)), name)
+        if name not in _SERVERS or name in said:
+            continue
+        said.add(name)
+        found = _read_apart(name, pid)
+        if found is None:
+            yield (
+                f"the configuration of {name} (pid {pid}) cannot be read, or not all of it: what "
+                "it answers to some clients alone, hits give to all; --allow PREFIX bounds them"
+            )
+        elif found:
+            yield (
+                f"the access list of {name} (pid {pid}) does not see what is answered before it; "
+                f"repeat it with --allow PREFIX: {'; '.join(found)}"
+            )
+
+
+def _read_apart(name: str, pid: int) -> list[str] | None:
+    argv = [sys.executable, "-P", "-m", __name__, name, str(pid)]
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True
+        )
+        found: list[str] | None = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return found
+
+
+def _bound() -> None:
+    """End this process if it takes too long, or too much."""
+    resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE // 3, PATIENCE // 3))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+def _main(name: str, pid: int) -> None:
+    _bound()
+    found = lists_of(name, *_where(pid, _SERVERS[name]))
+    if found and len(found) > _SHOWN:  # of what may be any number, no more is kept
+        found = [*found[:_SHOWN], f"and {len(found) - _SHOWN} more"]
+    print(json.dumps(found))
+
+
+def _where(pid: int, server: _Server) -> tuple[Path, list[str], list[str]]:
+    """The root of a server's files, its configuration's names, and its arguments."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        folder = str(Path(f"/proc/{pid}/cwd").readlink())
+    except OSError:
+        return Path("/"), [], []
+    given = [str(PurePosixPath(folder, one)) for one in _given(words, server.options)]
+    if server.options == ("--config-dir",):
+        names = dict.fromkeys(PurePosixPath(one).name for one in server.files)
+        given = [f"{one}/{name}" for one in given for name in names]
+    return Path(f"/proc/{pid}/root"), given or list(server.files), words[1:]
+
+
+def _given(words: Sequence[str], options: Sequence[str]) -> Iterator[str]:
+    """The values of options, as `-c FILE`, `-cFILE`, `--config FILE` and `--config=FILE`."""
+    for word, value in itertools.pairwise([*words, ""]):
+        for option in options:
+            if word == option:
+                yield value
+            elif word.startswith(f"{option}=" if option.startswith("--") else option):
+                yield word.removeprefix(option).removeprefix("=")
+
+
+def lists_of(
+    name: str, root: Path, files: Iterable[str], arguments: Sequence[str] = ()
+) -> list[str] | None:
+    """What a server treats clients differently by; None where its files cannot be read."""
+    try:
+        found = _SERVERS[name].read(Tree(root, files), arguments)
+    except (Unreadable, RecursionError):
+        return None
+    if found is None:
+        return None
+    return list(dict.fromkeys(f"{_short(one.said)} ({_short(one.file)})" for one in found))
+
+
+def _short(said: str) -> str:
+    """It, for a log: of a stranger's words, nothing that a terminal obeys."""
+    said = "".join(one if one.isprintable() else "?" for one in " ".join(said.split()))
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom BIND answers: its statements as they take effect in each view, and their defaults."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from carom.daemon.configuration import DEEPEST, Finding, Tree, Unreadable
+
+_TOKEN = re.compile(
+    r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|/\*.*?(?:\*/|\Z)|(?:#|//)[^\n]*|[{};]'
+    r'|(?:[^\s{};"/]|/(?![/*]))+',
+    re.DOTALL,
+)
+_WHOLE = {"0.0.0.0/0": 4, "0/0": 4, "::/0": 6, "::0/0": 6}
+_EVERY = frozenset({4, 6})
+_NO = {"no", "false", "0"}
+_UNSERVED = {"hint", "forward", "delegation-only"}
+_BY_CLIENT = ("match-clients", "match-destinations")
+_RECURSION = ("recursion", "recursion-on", "query-cache", "query-cache-on")
+_DIFFER = ("response-policy", "sortlist", "filter-aaaa", "filter-aaaa-on-v4", "filter-aaaa-on-v6")
+
+
+class Statement(NamedTuple):
+    """One, with what is in its braces."""
+
+    file: str
+    words: tuple[str, ...]
+    block: tuple[Statement, ...] | None
+
+    def __str__(self) -> str:
+        inner = "" if self.block is None else f" {{ {''.join(f'{one}; ' for one in self.block)}}}"
+        return " ".join(self.words) + inner
+
+
+class _Lists(NamedTuple):
+    """How to judge lists of addresses: the lists that have names, and the IPs that are served."""
+
+    named: Mapping[str, Sequence[Statement]]
+    families: frozenset[int] = _EVERY
+
+    def alike(self, statement: Statement | None) -> bool:
+        """Whether a list, if there is one, has everybody or nobody."""
+        return statement is None or self.whom(statement.block or ()) is not None
+
+    def whom(self, elements: Iterable[Statement], depth: int = 0) -> bool | None:
+        """True: everybody; False: nobody; None: some. The first element that matches decides."""
+        some, but = False, False
+        whole: set[int] = set()
+        for element in elements:
+            everybody, negated = self._element(element, depth)
+            if everybody is False:
+                continue
+            family = _WHOLE.get(element.words[-1].lstrip("!")) if element.words else None
+            if family and not negated and not but:
+                whole.add(family)
+                everybody = True if whole >= self.families else None
+            if everybody:
+                return None if (some if negated else but) else not negated
+            some, but = some or not negated, but or negated
+        return None if some else False
+
+    def _element(self, element: Statement, depth: int) -> tuple[bool | None, bool]:
+        """Whether it matches everybody, nobody or some; and whether it keeps them out."""
+        text = "".join(element.words)
+        negated, name = text.startswith("!"), text.lstrip("!")
+        if element.block is not None or name in self.named:
+            inner = element.block if element.block is not None else self.named[name]
+            return (self.whom(inner, depth + 1) if depth < DEEPEST else None), negated
+        if name == "none":
+            return True, not negated
+        return (True if name == "any" else None), negated
+
+
+class _View(NamedTuple):
+    """A view, or all where there is none, and the options that hold where it says nothing."""
+
+    name: str
+    own: Sequence[Statement]
+    options: Sequence[Statement]
+    file: str
+
+    def of(self, *names: str) -> Statement | None:
+        """The statement that is in effect: the first of the names that has one."""
+        for name in names:
+            found = _last(self.own, name) or _last(self.options, name)
+            if found:
+                return found
+        return None
+
+    @property
+    def recursive(self) -> bool:
+        return not _says_no(self.of("recursion"))
+
+    def in_effect(self) -> Iterator[Statement | None]:
+        """Its lists, apart from those that only say who may recurse."""
+        yield from (_last(self.own, name) for name in _BY_CLIENT)
+        if self.recursive:  # else there is no cache that anybody could be answered from
+            yield from (self.of(f"allow-{name}") for name in _RECURSION)
+        for name in ("allow-query", "allow-query-on"):
+            if self._inherited(name):
+                yield self.of(name)
+            yield from (_last(zone.block or (), name) for zone in self._zones())
+        for one in self._all("dns64"):
+            yield _last(one.block or (), "clients")
+
+    def differing(self) -> Iterator[Statement]:
+        """Statements that may give different clients different answers."""
+        yield from (found for name in _DIFFER if (found := self.of(name)) and _acts(found))
+        yield from (one for one in self._all("plugin") if "filter-a" in "".join(one.words))
+
+    def by_default(self) -> Iterator[Finding]:
+        """What holds because nothing else is said."""
+        if self.recursive and not self.of("allow-recursion", "allow-query-cache", "allow-query"):
+            where = f" of view {self.name}" if self.name else ""
+            yield Finding(
+                f"without allow-recursion, allow-query-cache and allow-query, the recursion{where} "
+                "is for localnets and localhost alone",
+                self.file,
+            )
+
+    def _all(self, name: str) -> list[Statement]:
+        return [one for one in (*self.own, *self.options) if one.words[:1] == (name,)]
+
+    def _zones(self) -> list[Statement]:
+        zones = [one for one in self.own if one.words[:1] == ("zone",)]
+        return [one for one in zones if _kind(one) not in _UNSERVED]
+
+    def _inherited(self, name: str) -> bool:
+        """Whether a zone has no such statement of its own: so have those that BIND makes."""
+        return (
+            self.recursive
+            or bool(self.of("catalog-zones") or self.of("allow-new-zones"))
+            or any(not _last(zone.block or (), name) for zone in self._zones())
+        )
+
+
+def read(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
+    """What some clients are refused by, or answered otherwise; None: nothing can be read."""
+    texts = list(tree.texts())
+    if not texts:
+        return None
+    # Of several places where it may be by default, the first is the one.
+    top = list(_statements(tree, *texts[0]))
+    options = [one for each in _blocks(top, "options") for one in each.block or ()]
+    lists = _Lists({one.words[1]: one.block or () for one in _blocks(top, "acl")})
+    silent = _last(options, "listen-on-v6")
+    if "-4" in arguments or (silent and lists.whom(silent.block or ()) is False):
+        lists = lists._replace(families=frozenset({4}))
+    blackhole = _last(options, "blackhole")
+    found = [] if lists.alike(blackhole) else [_finding(blackhole)]
+    for view in _views(top, options, texts[0][0]):
+        found += view.by_default()
+        found += [_finding(one) for one in view.in_effect() if not lists.alike(one)]
+        found += [_finding(one) for one in view.differing()]
+    return found
+
+
+def _views(top: list[Statement], options: list[Statement], file: str) -> list[_View]:
+    views = [one for one in _blocks(top, "view") if one.words[2:] in ((), ("IN",), ("in",))]
+    if not views:
+        return [_View("", top, options, file)]
+    return [_View(one.words[1], one.block or (), options, one.file) for one in views]
+
+
+def _finding(statement: Statement | None) -> Finding:
+    return Finding(str(statement), statement.file if statement else "")
+
+
+def _blocks(statements: Iterable[Statement], name: str) -> list[Statement]:
+    least = 1 if name == "options" else 2
+    return [
+        one
+        for one in statements
+        if one.words[:1] == (name,) and one.block is not None and len(one.words) >= least
+    ]
+
+
+def _last(statements: Sequence[Statement], name: str) -> Statement | None:
+    return next((one for one in reversed(statements) if one.words[:1] == (name,)), None)
+
+
+def _kind(zone: Statement) -> str:
+    kind = _last(zone.block or (), "type")
+    return kind.words[-1] if kind else ""
+
+
+def _says_no(statement: Statement | None) -> bool:
+    return statement is not None and statement.words[-1].lower() in _NO
+
+
+def _acts(statement: Statement) -> bool:
+    return not _says_no(statement) and statement.block != ()
+
+
+def _statements(tree: Tree, file: str, text: str, depth: int = 0) -> Iterator[Statement]:
+    tokens = (one for one in _TOKEN.findall(text) if one[0] != "#" and one[:2] not in ("//", "/*"))
+    return _block(tree, file, itertools.chain(tokens, [""]), depth, "")
+
+
+def _block(
+    tree: Tree, file: str, tokens: Iterator[str], depth: int, end: str
+) -> Iterator[Statement]:
+    """What stands before this end, a brace or that of the file; raises Unreadable at the other."""
+    words: list[str] = []
+    block: tuple[Statement, ...] | None = None
+    for token in tokens:
+        if token in ("}", ""):
+            if token != end:
+                raise Unreadable(f"{file}: its braces do not match")
+            break
+        if token == "{":
+            block = tuple(_block(tree, file, tokens, depth, "}"))
+        elif token != ";":
+            words.append(token.strip('"'))
+        elif words[:1] == ["include"] and len(words) > 1:
+            for name, text in tree.included(file, words[1:], depth):
+                yield from _statements(tree, name, text, depth + 1)
+            words = []
+        elif words or block is not None:
+            yield Statement(file, tuple(words), block)
+            words, block = [], None

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom unbound and NSD answer: their configurations are written in the same way."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from carom.daemon.configuration import Finding, Tree
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_TOKEN = re.compile(r'#[^\n]*|"[^"\n]*"|\'[^\'\n]*\'|[^\s"\']+')
+_READ = r"(?:access-control|interface|include|do-ip[46]|allow-query)[a-z-]*"  # `KEY:VALUE`, too
+_KEY = re.compile(rf"([a-z][a-z0-9-]*):$|({_READ}):(.+)$")
+_WHOLE: dict[int, _Network] = {
+    4: ipaddress.IPv4Network("0.0.0.0/0"),
+    6: ipaddress.IPv6Network("::/0"),
+}
+_DIFFER = re.compile(
+    r"(?:access-control|interface)-(?:view|tag(?:-action|-data)?)$|local-zone-override$|rpz$"
+    r"|send-client-subnet$|client-subnet-(?:zone|always-forward)$"
+)
+_ALLOWS = ("allow", "allow_setrd", "allow_snoop")
+
+
+class _Entry(NamedTuple):
+    """A key and its values."""
+
+    key: str
+    values: tuple[str, ...]
+    file: str
+
+    def finding(self) -> Finding:
+        return Finding(" ".join((f"{self.key}:", *self.values)), self.file)
+
+
+def read(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
+    """What some clients of unbound are refused by, or answered otherwise."""
+    del arguments
+    texts = list(tree.texts())
+    if not texts:
+        return None
+    entries = list(_entries(tree, *texts[0]))
+    found = list(_actions(entries, texts[0][0]))
+    return found + [one.finding() for one in entries if _differs(one)]
+
+
+def _differs(entry: _Entry) -> bool:
+    return bool(_DIFFER.match(entry.key)) and entry.values != ("no",)
+
+
+def _actions(entries: list[_Entry], file: str) -> Iterator[Finding]:
+    """Of each IP: what is refused by default, and the blocks that are not treated as the rest."""
+    interfaces = [one.values[0] for one in entries if one.key == "interface" and one.values]
+    by_interface = [one for one in entries if one.key == "interface-action"]
+    common = _common(interfaces, by_interface)
+    served = _families(entries, interfaces)
+    # The last of the same block holds.
+    blocks = {_block(one): one for one in entries if one.key == "access-control" and one.values}
+    rest = {
+        family: blocks[whole].values[-1] if whole in blocks else common
+        for family, whole in _WHOLE.items()
+    }
+    silent = [str(_WHOLE[family]) for family in sorted(served) if rest[family] is None]
+    if silent:
+        others = "all others but localhost" if blocks or by_interface else "all but localhost"
+        where = " and ".join(silent)
+        yield Finding(f"without access-control for {where}, {others} are refused", file)
+    if common is None:
+        yield from (one.finding() for one in by_interface)
+    for block, entry in blocks.items():
+        action = entry.values[-1]
+        if block is None or (
+            block.version in served and (action != rest[block.version] or action not in _ALLOWS)
+        ):
+            yield entry.finding()
+
+
+def _common(interfaces: list[str], actions: list[_Entry]) -> str | None:
+    """The action of all interfaces, where they have one and the same that allows."""
+    said = {one.values[0]: one.values[-1] for one in actions if one.values}
+    common = {said.get(one) for one in interfaces}
+    action = common.pop() if len(common) == 1 else None
+    return action if action in _ALLOWS else None
+
+
+def _block(entry: _Entry) -> _Network | None:
+    """The addresses that an entry is about."""
+    try:
+        return ipaddress.ip_network(entry.values[0], strict=False)
+    except (IndexError, ValueError):
+        return None
+
+
+def _families(entries: list[_Entry], interfaces: list[str]) -> set[int]:
+    """The IPs that are served."""
+    served = {_family(one) for one in interfaces} or {0}
+    if 0 in served:
+        served = set(_WHOLE)
+    return served - {
+        family for family in _WHOLE for one in entries if one[:2] == (f"do-ip{family}", ("no",))
+    }
+
+
+def _family(interface: str) -> int:
+    try:
+        return ipaddress.ip_address(interface.partition("@")[0]).version
+    except ValueError:  # it is an interface's name
+        return 0
+
+
+def read_nsd(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
+    """What keeps clients of NSD from its zones: without a list, each answers everybody."""
+    del arguments
+    texts = list(tree.texts())
+    if not texts:
+        return None
+    found = []
+    zone: list[_Entry] = []
+    for entry in itertools.chain(_entries(tree, *texts[0]), [_Entry("zone", (), "")]):
+        if entry.key == "allow-query":
+            zone.append(entry)
+        elif entry.key in ("zone", "pattern"):
+            found += _unlike(zone)
+            zone = []
+    return found
+
+
+def _unlike(queries: list[_Entry]) -> list[Finding]:
+    """A zone's lists, unless they have everybody."""
+    if {_block(one) for one in queries} >= set(_WHOLE.values()) and all(
+        one.values[1:] == ("NOKEY",) for one in queries
+    ):
+        return []
+    return [one.finding() for one in queries]
+
+
+def _entries(tree: Tree, file: str, text: str, depth: int = 0) -> Iterator[_Entry]:
+    for entry in _own(file, text):
+        if entry.key not in ("include", "include-toplevel"):
+            yield entry
+        else:
+            for name, inner in tree.included(file, entry.values, depth):
+                yield from _entries(tree, name, inner, depth + 1)
+
+
+def _own(file: str, text: str) -> Iterator[_Entry]:
+    key, values = "", []
+    for token in _TOKEN.findall(text):
+        if token[0] == "#":
+            continue
+        match = _KEY.match(token)
+        if not match:
+            values.append(token.strip("\"'"))
+            continue
+        if key:
+            yield _Entry(key, tuple(values), file)
+        key, values = match[1] or match[2], [match[3]] if match[3] else []
+    if key:
+        yield _Entry(key, tuple(values), file)

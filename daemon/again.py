@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When something is tried again."""
+
+from __future__ import annotations
+
+import time
+
+
+class Again:
+    """Due `least` seconds after its making, then after twice as many each time, up to `most`."""
+
+    def __init__(self, least: float, most: float):
+        self._least, self._most = least, most
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with the shortest pause, now."""
+        self._pause = self._least
+        self._at = time.monotonic() + self._pause
+
+    def due(self) -> bool:
+        """Whether the pause is over."""
+        return time.monotonic() >= self._at
+
+    def later(self, at_least: float = 0.0) -> None:
+        """It was tried: begin the next pause, of so many seconds at least."""
+        self._at = time.monotonic() + max(self._pause, at_least)
+        self._pause = min(2 * self._pause, self._most)

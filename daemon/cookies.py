@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DNS cookies (RFC 7873, RFC 9018): what the kernel needs in order to answer queries that have one.
+
+The secrets that the server makes its cookies by, read from a file and read again when it changes;
+the wall clock; and whether the server gives cookies at all, which it is asked itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import select
+import socket
+import stat
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyroute2.netns
+import structlog
+
+from carom.daemon.cache import Clock
+from carom.daemon.fastpath import FastPath
+from carom.daemon.keeper import Thread
+from carom.errors import UsageError
+from carom.include import libbpf
+from carom.include.abi import COOKIE_SECRETS, COOKIE_SIGHT, COOKIES
+from carom.include.resource import Resource
+from carom.protocols import dns
+
+SECRET = 16
+"""Bytes of a secret."""
+
+_FILE_MAX = 65_536
+_LINE = re.compile(r'(?:[a-z-]*secret\s*:?\s+|[a-z-]*secret:)?"?(?:0x)?([0-9a-f]{32})"?\s*;?', re.I)
+_COMMENT = re.compile(r"(#|//|;\s).*|;$")
+
+_STEP = 0.25  # seconds between looks at the wall clock
+_LOOK = 1.0  # and at the file and the server's sockets
+_PATIENCE = 0.5  # seconds for a server's reply
+_PAUSE_MAX = 60.0  # seconds between two questions to a server that does not tell
+_ADDRESSES_MAX = 64  # that are asked
+
+log = structlog.get_logger()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file, but wait for nobody at the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def read_secrets(path: Path) -> tuple[bytes, ...]:
+    """The secrets in a file: 32 hexadecimal digits a line.
+
+    The first is the one that the server makes cookies by; it takes cookies by all of them. A line
+    may be written as name servers have it: `cookie-secret "...";`, `cookie-secret: ...`, `0x...`.
+    Raises UsageError, which tells no secret.
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(_FILE_MAX + 1)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the cookie secrets in {path}: {error.strerror}",
+            hint="a file with the server's secret, 32 hexadecimal digits a line",
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is no file", hint="cookie-secret-file takes a file")
+    if mode & 0o077:
+        raise UsageError(
+            f"others than its owner may use {path} (mode {stat.S_IMODE(mode):04o}), and who has "
+            "the secrets can make cookies",
+            hint=f"chmod 600 {path}",
+        )
+    found: dict[bytes, None] = {}
+    for number, line in enumerate(data.decode("latin-1").splitlines(), 1):
+        text = _COMMENT.sub("", line.strip()).strip()
+        if not text:
+            continue
+        match = _LINE.fullmatch(text)
+        if not match or len(data) > _FILE_MAX:
+            raise UsageError(
+                f"line {number} of {path} is no cookie secret",
+                hint="a secret is 32 hexadecimal digits, and nothing else stands in its line",
+            )
+        found[bytes.fromhex(match[1])] = None
+    if not 0 < len(found) <= COOKIE_SECRETS:
+        raise UsageError(
+            f"{path} has {len(found) or 'no'} cookie secrets",
+            hint=f"1 to {COOKIE_SECRETS}, of 32 hexadecimal digits, a line each",
+        )
+    return tuple(found)
+
+
+class Sight(NamedTuple):
+    """What the kernel saw of the server's cookies: `struct cookie_sight` of abi.h."""
+
+    epoch: int
+    given: int
+    right: int
+    wrong: int
+
+
+class _Known(NamedTuple):
+    """What was found out of a server since it was last started."""
+
+    sockets: frozenset[tuple[str, str, str]]
+    gives: bool | None
+
+
+class Cookies(Resource):
+    """Keeps the kernel informed of one name server's cookies, by a thread of its own.
+
+    `processes` are directories in /proc of processes in whose network namespaces the server has its
+    sockets. The first step is done when this is made.
+    """
+
+    def __init__(
+        self,
+        fastpath: FastPath,
+        clock: Clock,
+        service: int,
+        port: int,
+        file: Path | None,
+        processes: Callable[[], Iterable[Path]],
+    ):
+        """Raises UsageError for a file that does not do."""
+        self._fastpath = fastpath
+        self._clock = clock
+        self._service = service
+        self._port = port
+        self._file = file
+        self._processes = processes
+        self._stamp: object = None
+        self._secrets: tuple[bytes, ...] = ()
+        self._version = 1
+        self._before = Sight(0, 0, 0, 0)  # when the secrets were read
+        self._fault = ""
+        self._epoch = 0
+        self._known = _Known(frozenset(), None)
+        self._look_at = self._ask_at = 0.0
+        self._pause = _LOOK
+        self._wrong = False
+        if file:
+            self._stamp = _stamp(file)
+            self._secrets = read_secrets(file)
+        self._step()
+        self._thread = Thread(f"cookies {port}", self._step)
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._thread.close()
+
+    def _step(self) -> float:
+        ticks = self._clock.ticks(1.0)
+        ahead = int(time.time() * ticks) - self._clock.now()
+        libbpf.update(self._fastpath.map("wall"), bytes(4), struct.pack("=Q", ahead % 2**64))
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK
+            self._read_again()
+            self._look_at_server()
+            self._complain()
+        return _STEP
+
+    def _read_again(self) -> None:
+        """Take the file's secrets where it has changed; what cannot be read changes nothing."""
+        if not self._file or _stamp(self._file) == self._stamp:
+            return
+        self._stamp = _stamp(self._file)
+        try:
+            self._secrets = read_secrets(self._file)
+        except UsageError as error:
+            self._fault = str(error)
+            log.warning("the cookie secrets stay as they were", error=str(error), hint=error.hint)
+            return
+        self._fault = ""
+        self._before = self.sight()
+        self._wrong = False
+        self._version += 1
+        self._tell()
+        _ask(self._processes(), self._port)  # what it gives is seen by the new secrets
+        log.info("new cookie secrets", file=str(self._file), secrets=len(self._secrets))
+
+    def _look_at_server(self) -> None:
+        """A server that was started anew may give other cookies, or give some at last."""
+        processes = list(self._processes())
+        sockets = frozenset(_sockets(processes, self._port))
+        if sockets != self._known.sockets:
+            self._known = _Known(sockets, None)
+            self._epoch += 1
+            self._ask_at, self._pause = 0.0, _LOOK
+            self._tell()
+        if self.gives() is None and sockets and time.monotonic() >= self._ask_at:
+            gives = _ask(processes, self._port)
+            if frozenset(_sockets(processes, self._port)) == sockets:
+                self._known = _Known(sockets, gives)
+                self._tell()
+            self._ask_at = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, _PAUSE_MAX)
+
+    def _tell(self) -> None:
+        """Say it all to the kernel."""
+        unused = COOKIE_SECRETS - len(self._secrets)
+        keys = (*self._secrets, *(secrets.token_bytes(SECRET) for _ in range(unused)))
+        value = COOKIES.pack(
+            self._epoch,
+            self._epoch if self._known.gives is False else 0,
+            len(self._secrets),
+            self._version,
+            b"".join(keys),
+        )
+        service = struct.pack("=I", self._service)
+        libbpf.update(self._fastpath.map("cookies"), service, value)
+
+    def _complain(self) -> None:
+        """Say once, in the log, that the server has another secret."""
+        wrong = self.secret() == "wrong"
+        if wrong and not self._wrong:
+            log.warning(self.advice())
+        self._wrong = wrong
+
+    def sight(self) -> Sight:
+        """What the kernel saw of the server's cookies."""
+        service = struct.pack("=I", self._service)
+        value = libbpf.lookup(self._fastpath.map("cookie_sights"), service, COOKIE_SIGHT.size)
+        return Sight(*COOKIE_SIGHT.unpack(value or bytes(COOKIE_SIGHT.size)))
+
+    def gives(self) -> bool | None:
+        """Whether the server, as it runs now, gives cookies; None: it is not known."""
+        return True if self.sight().epoch == self._epoch else self._known.gives
+
+    def secret(self) -> str:
+        """`right`, `wrong` or `untried`, by the last cookie that the server gave; or `none`."""
+        if not self._secrets:
+            return "none"
+        sight = self.sight()
+        if sight.given == self._before.given:
+            return "untried"
+        return "wrong" if sight.wrong == self._version else "right"
+
+    def advice(self) -> str:
+        """What whoever runs this should know; empty where there is nothing to do."""
+        port = f"the name server on port {self._port}"
+        if self._fault:
+            return f"{self._fault}; the secrets that were read before are used"
+        if self.secret() == "wrong":
+            return (
+                f"{port} makes its cookies by a secret that is not in {self._file}: queries with a "
+                "cookie go up to it; put the server's secret there (docs/dns.md)"
+            )
+        if self.gives() and not self._secrets:
+            return (
+                f"{port} gives cookies (RFC 7873): queries that have one go up to it; for hits to "
+                "return them give it a secret of its own, and --cookie-secret-file FILE that has "
+                "it (docs/dns.md)"
+            )
+        return ""
+
+    def status(self) -> dict[str, Any]:
+        """What is known, for `carom status`."""
+        sight, gives = self.sight(), self.gives()
+        return {
+            "server": {True: "gives", False: "none", None: "unknown"}[gives],
+            "file": str(self._file) if self._file else None,
+            "secrets": len(self._secrets),
+            "secret": self.secret(),
+            "given": sight.given,
+            "right": sight.right,
+            "advice": self.advice(),
+        }
+
+
+def _stamp(path: Path) -> object:
+    """What is another when a file has changed."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        return error.errno
+    return found.st_dev, found.st_ino, found.st_size, found.st_mode, found.st_mtime_ns
+
+
+def _sockets(processes: Iterable[Path], port: int) -> Iterable[tuple[str, str, str]]:
+    """Namespace, address and inode of each UDP socket on a port (proc(5))."""
+    for process in processes:
+        for name in ("udp", "udp6"):
+            try:
+                namespace = os.readlink(process / "ns/net")
+                lines = (process / "net" / name).read_text().splitlines()[1:]
+            except OSError:  # it has ended
+                continue
+            for line in lines:
+                _, local, remote, _, *_, inode = line.split()[:10]
+                address, _, number = local.rpartition(":")
+                if int(number, 16) == port and remote.endswith(":0000"):
+                    yield namespace, address, inode
+
+
+def _address(text: str) -> str:
+    """An address of proc's tables: words in hexadecimal, each as the host has it. The host itself
+    where it is unspecified."""
+    words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
+    packed = b"".join(struct.pack("=I", word) for word in words)
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    if not any(packed):
+        return "127.0.0.1" if family == socket.AF_INET else "::1"
+    return socket.inet_ntop(family, packed)
+
+
+def _ask(processes: Iterable[Path], port: int) -> bool | None:
+    """Ask a server, at each of its addresses, with a cookie: are there any in its replies?
+
+    None unless every one has told.
+    """
+    told: list[bool | None] = []
+    asked: set[tuple[str, str]] = set()
+    for process in processes:
+        for namespace, address, _ in _sockets([process], port):
+            if (namespace, address) not in asked and len(asked) < _ADDRESSES_MAX:
+                asked.add((namespace, address))
+                told.append(_ask_at(process, _address(address), port))
+                if told[-1]:
+                    return True
+    return False if told and all(one is False for one in told) else None
+
+
+def _ask_at(process: Path, address: str, port: int) -> bool | None:
+    """The same of one address, from a process' network namespace."""
+    found: list[bool | None] = [None]
+
+    def ask() -> None:  # in a thread, which alone moves there
+        try:
+            pyroute2.netns.setns(str(process / "ns/net"))
+            found[0] = _exchange(address, port)
+        except OSError:  # nobody is there, or the way is not
+            return
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def _exchange(address: str, port: int) -> bool | None:
+    query = dns.cookie_query(secrets.randbits(16), secrets.token_bytes(8))
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as client:
+        client.connect((address, port))  # so that no one else can reply
+        client.send(query)
+        end = time.monotonic() + _PATIENCE
+        while select.select([client], [], [], max(0.0, end - time.monotonic()))[0]:
+            told = dns.answers_cookie(client.recv(65_536), query)
+            if told is not None:
+                return told
+    return None

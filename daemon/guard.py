@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose rules do not hold for what is answered in the kernel: found, said, and heeded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import structlog
+
+from carom.daemon import firewall
+from carom.daemon.access import access_lists
+from carom.daemon.answered import Answered
+from carom.daemon.fastpath import Attachment
+from carom.daemon.firewall import Findings, Ruleset, Way
+from carom.daemon.passed import cgroup_programs, tc_programs
+from carom.errors import FirewallError
+from carom.include.netlink import Interface
+
+_NAMED = 3  # rules of a port that are named; the others are counted
+
+log = structlog.get_logger()
+
+
+class Guard:
+    """Knows what the firewall, and others, would do to what services answer on interfaces."""
+
+    def __init__(self, services: Iterable[Answered], interfaces: Sequence[Interface]):
+        """Look, and raise FirewallError where the firewall drops by default what is answered."""
+        self._services = [one for one in services if one.options.fast != "off"]
+        self.interfaces = interfaces
+        self._attachments: Sequence[Attachment] = ()
+        self._programs: Sequence[int] = ()
+        self._warned: set[str] = set()
+        self._findings: dict[int, tuple[Findings, Findings]] = {}
+        self._others: list[str] = []
+        self._look()
+        for port, (_, allowed) in self._findings.items():
+            if allowed.certain and not self._bypass:
+                raise FirewallError(
+                    f"the firewall drops by default what would be answered on port {port} before "
+                    f"it: {_some(allowed.certain)}",
+                    hint="--allow PREFIX for those whom it accepts and no others, a rule that "
+                    "accepts the port for all, or --bypass-firewall",
+                )
+            self._warned |= set(allowed.certain)
+
+    @property
+    def _bypass(self) -> bool:
+        return any(one.options.bypass_firewall for one in self._services)
+
+    def attached(self, attachments: Sequence[Attachment], programs: Sequence[int]) -> None:
+        """Where the fast path is now, and the ids of its programs: look behind them, too."""
+        self._attachments, self._programs = attachments, programs
+        self._others = list(self._look_beside())
+
+    def look_again(self) -> None:
+        """Rules may have changed: warn, once each, of what is dropped by default now."""
+        self._look()
+        self._others = list(self._look_beside())
+        for port, (_, allowed) in self._findings.items():
+            new = [one for one in allowed.certain if one not in self._warned]
+            if new:
+                log.warning(
+                    "the firewall drops by default now what is answered before it",
+                    port=port,
+                    rules=_some(new),
+                    do="stop carom, or start it with --allow or --bypass-firewall",
+                )
+            self._warned |= set(new)
+
+    def _look(self) -> None:
+        rules = Ruleset()
+        found: dict[int, tuple[Findings, Findings]] = {}
+        for service in self._services:
+            port, allow = service.options.port, service.options.allow
+            ways = list(self._ways(service))
+            every = firewall.look(rules, port, ways)
+            allowed = firewall.look(rules, port, ways, allow) if allow else every
+            for pid in firewall.elsewhere(service.processes()):
+                theirs = firewall.inside(pid, Ruleset)
+                if theirs is None:
+                    unread = f"the network namespace of pid {pid} could not be entered"
+                    every = every._replace(unread=(*every.unread, unread))
+                    continue
+                every = _both(every, firewall.look(theirs, port, ways, exact=False))
+                there = firewall.look(theirs, port, ways, allow, exact=False)
+                allowed = _both(allowed, there)
+            if port in found:  # at another address
+                every, allowed = _both(found[port][0], every), _both(found[port][1], allowed)
+            found[port] = every, allowed
+        self._findings = found
+
+    def _ways(self, service: Answered) -> Iterator[Way]:
+        for one in self.interfaces:
+            for address in service.answered_at(one.addresses):
+                yield Way(one.name, address, one.enslaved, one.enslaved)
+            for vlan in one.vlans:
+                for address in service.answered_at(vlan.addresses):
+                    yield Way(one.name, address, lower=True, bridged=one.enslaved)
+
+    def notes(self) -> Iterator[str]:
+        """What somebody who runs carom should know."""
+        for port, (every, allowed) in self._findings.items():
+            if allowed.certain:
+                yield (
+                    f"the firewall drops by default what hits on port {port} pass"
+                    f"{' (--bypass-firewall)' if self._bypass else ''}: {_some(allowed.certain)}"
+                )
+            elif every.certain:
+                yield (
+                    f"the firewall drops by default, which hits on port {port} pass: --allow alone "
+                    f"says who is answered: {_some(every.certain)}"
+                )
+            if every.rules:
+                yield (
+                    f"the firewall does not see what is answered on port {port}, and has rules on "
+                    f"it: {_some(every.rules)}"
+                )
+        for unread in dict.fromkeys(
+            one for findings, _ in self._findings.values() for one in findings.unread
+        ):
+            yield f"the firewall could not be looked at wholly: {unread}"
+        yield from self._others
+
+    def _look_beside(self) -> Iterator[str]:
+        for service in self._services:
+            port = service.options.port
+            programs = list(cgroup_programs(service.processes()))
+            if programs:
+                yield (
+                    "programs of control groups (systemd's IPAddressDeny= is one) do not see what "
+                    f"is answered on port {port}; repeat what they say with --allow PREFIX: "
+                    f"{_some(programs)}"
+                )
+            if service.options.protocol == "dns":
+                yield from access_lists(service.processes())
+        for attachment in self._attachments:
+            programs = list(tc_programs(attachment, self._programs))
+            if programs:
+                yield (
+                    f"what is attached to {attachment.interface.name} does not see what is "
+                    f"answered: {_some(programs)}"
+                )
+
+
+def _both(one: Findings, other: Findings) -> Findings:
+    return Findings(*(tuple(dict.fromkeys(a + b)) for a, b in zip(one, other, strict=True)))
+
+
+def _some(rules: Sequence[str]) -> str:
+    more = f"; and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""
+    return "; ".join(rules[:_NAMED]) + more

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who the server is, by its sockets: whose they are, where they are bound, and who holds them.
+
+Policy alone: nothing here asks the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from carom.daemon.sockets import Socket
+from carom.include.netlink import Address
+
+
+class Server(NamedTuple):
+    """One server: its sockets at the service's port, and the processes that hold them."""
+
+    sockets: tuple[Socket, ...]
+    pids: frozenset[int]
+    unheld: frozenset[int] = frozenset()
+    """Inodes of its sockets that no process is seen to hold."""
+
+    @property
+    def uid(self) -> int:
+        """The user that its sockets belong to."""
+        return self.sockets[0].uid
+
+    def receives(self, addresses: Iterable[Address]) -> bool:
+        """Whether it gets what is sent to any of some addresses of its host."""
+        return any(one.receives(address) for one in self.sockets for address in addresses)
+
+
+def servers(
+    sockets: Iterable[Socket],
+    holders: Mapping[int, set[int]],
+    parent: Callable[[int], int],
+    program: Callable[[int], object],
+) -> list[Server]:
+    """The servers that sockets at one port belong to: those of one user are one.
+
+    Each of its addresses answers for itself, so several servers of one user do no harm. A process
+    that holds a socket for a descendant which runs another program is a supervisor, and no part of
+    the server.
+    """
+    groups: dict[int, list[Socket]] = {}
+    for one in sockets:
+        groups.setdefault(one.uid, []).append(one)
+    found = []
+    for group in groups.values():
+        pids = set[int]().union(*(holders.get(one.inode, set()) for one in group))
+        kept = frozenset(_without_supervisors(pids, parent, program))
+        unheld = frozenset(one.inode for one in group if not holders.get(one.inode))
+        found.append(Server(tuple(group), kept, unheld))
+    return found
+
+
+def _without_supervisors(
+    pids: set[int], parent: Callable[[int], int], program: Callable[[int], object]
+) -> set[int]:
+    kept = set(pids)
+    for pid in pids:
+        above = parent(pid)
+        while above > 0:
+            if above in kept and program(above) != program(pid):
+                kept.discard(above)
+            above = parent(above)
+    return kept
+
+
+def receiver(sockets: Iterable[Socket], address: Address) -> Socket | None:
+    """Which of a host's sockets at a port gets what is sent to an address of it."""
+    found = [one for one in sockets if one.receives(address)]
+
+    def nearness(one: Socket) -> tuple[bool, bool]:
+        return not one.address.is_unspecified, one.address.version == address.version
+
+    return max(found, key=nearness, default=None)

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long replies hold that were learned of a server whose items end by themselves.
+
+A memcached forgets an item when its exptime is over, and all of them when a delayed flush_all is
+due. Neither can be seen when it happens. So a reply that is learned waits until the server has said
+how long its item is still to live, whoever stored or touched it, and when: docs/consistency.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import itertools
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from carom.daemon import sockets
+from carom.daemon.cache import Cache, Clock
+from carom.daemon.fastpath import FastPath
+from carom.daemon.identity import Server
+from carom.daemon.keeper import Thread
+from carom.daemon.questions import Questions
+from carom.daemon.sockets import Namespace
+from carom.include.abi import FLIGHT_SECONDS, SERVICES_MAX, SLOTS
+from carom.include.netlink import Address
+from carom.protocols.memcached import KEY_LENGTH_MAX, SLOT_FROM
+from carom.protocols.memcached_life import (
+    NEVER,
+    SETTINGS,
+    SLACK,
+    STATS,
+    Lives,
+    Unclear,
+    second_left,
+    second_question,
+)
+
+WAIT = 0.25
+"""Seconds that the thread waits for replies before it looks whether it is to end."""
+
+_UNSURE = -1.0
+"""In the place of jiffies: an item that never ends, or ends within a second."""
+
+_UNSURE_MAX = 4096
+
+log = structlog.get_logger()
+
+
+class Waiting(NamedTuple):
+    """A reply that was learned, and is not given yet: its key, the cell that voids it, its item.
+
+    `service` is what the key has for it: the view is in it.
+    """
+
+    service: int
+    key: bytes
+    cell: int
+    item: int
+
+
+class _Flush(NamedTuple):
+    """What a server said of its flush_all while the service's generation was this one."""
+
+    generation: int
+    due: float
+    """Jiffies until which it is certainly not due."""
+    lives: Lives
+
+
+class _Asked(NamedTuple):
+    """A reply, the versions before its server was asked, and when; each server's second then."""
+
+    reply: Waiting
+    versions: tuple[int, int]
+    asked: int
+    counts: tuple[int, ...]
+
+
+class Lifetimes:
+    """Asks one service's server how long replies hold, and gives them their life.
+
+    An answer holds for whatever was stored while neither of the versions changed that void it: they
+    are read before the question, and compared with those behind the answer. What is written later
+    voids the entry itself. That an item does not end is told to the kernel, which has nothing wait
+    then while no write may have given it an end (cgroup/lasting.h); and so is that no flush is due.
+    Several servers have to agree: the item that ends first counts.
+    """
+
+    def __init__(self, fastpath: FastPath, clock: Clock, cache: Cache):
+        assert fastpath.ended and fastpath.settled
+        self._lock = threading.Lock()
+        self._ended, self._settled = fastpath.ended, fastpath.settled
+        self._fastpath = fastpath
+        self._versions = fastpath.versions
+        self._clock = clock
+        self._cache = cache
+        self._service = cache.service
+        self._generation = SLOTS + cache.service
+        self._questions: Sequence[Questions] = ()
+        self._flushes: list[_Flush | None] = []
+        self._marks: list[bool] = []
+        """Whether a server has items that are marked stale: a second question takes their token."""
+        self._unsure: list[_Asked] = []
+        self._again = 0
+        self._flush_again = 0
+        self._warned = False
+        self.waited = 0
+        """Replies that waited."""
+        self.asked = 0
+        """Questions that were asked of items, and answered."""
+        self.kept = 0
+        """Replies that were given a life."""
+        self.ended = 0
+        """Replies that are not kept, as their items are gone or end too soon."""
+        self.unanswered = 0
+        """Replies that are not kept, as the server did not say how long they hold."""
+
+    def ask_through(self, questions: Sequence[Questions]) -> None:
+        """Ask these servers from now on, or none. What others said is forgotten."""
+        with self._lock:
+            for one in self._questions:
+                one.close()
+            self._questions = questions
+            self._flushes = [None] * len(questions)
+            self._marks = [False] * len(questions)
+            self._unsure = []
+            self._flush_again = 0
+            self._warned = False
+
+    def forget(self) -> None:
+        """What was known of items that do not end may hold no more: all are asked about."""
+        self._ended[self._generation] = self._clock.now()
+
+    def check(self) -> None:
+        """Raises Unclear for a server that does not say when its items end."""
+        with self._lock:
+            for n in range(len(self._questions)):
+                self._flush(n)
+
+    def look_for_flush(self) -> None:
+        """Tell the kernel when no flush is due, which lets nothing last before."""
+        with self._lock:
+            now = self._clock.now()
+            known, ended = self._settled[self._service], self._ended[self._generation]
+            since = ended + self._clock.ticks(FLIGHT_SECONDS / 2) if ended else 0
+            asked = now - 1  # it may be a tick ahead
+            if not self._questions or now < self._flush_again or known > since or asked <= since:
+                return
+            self._flush_again = now + self._clock.ticks(1)
+            try:
+                flush_in = min(self._read(n).flush_in for n in range(len(self._questions)))
+            except Unclear as error:
+                self._complain(error)
+                return
+            if flush_in == NEVER:
+                self._settled[self._service] = asked
+
+    def settle(self, waiting: Sequence[Waiting]) -> None:
+        """Ask for these replies, and give them their lives."""
+        with self._lock:
+            self.waited += len(waiting)
+            if self._questions:
+                self._settle_now(waiting)
+            else:
+                self.unanswered += len(waiting)
+
+    def _settle_now(self, waiting: Sequence[Waiting]) -> None:
+        asked = self._clock.now() - 1  # it may be a tick ahead
+        replies = {(one.service, one.key): one for one in waiting}.values()
+        asking = [_Asked(one, self._versions_of(one.cell), asked, ()) for one in replies]
+        unsure = self._settle(asking, sure=False)
+        if unsure:
+            with contextlib.suppress(Unclear):
+                counts = self._counts()
+                self._unsure += [one._replace(counts=counts) for one in unsure]
+                del self._unsure[:-_UNSURE_MAX]
+
+    def settle_later(self) -> None:
+        """Ask once more for what was not sure, when the server's next second has begun."""
+        with self._lock:
+            self._settle_later()
+
+    def _settle_later(self) -> None:
+        now = self._clock.now()
+        if not self._unsure or now < self._again:
+            return
+        self._again = now + self._clock.ticks(0.25)
+        try:
+            counts = self._counts()
+        except Unclear as error:
+            self._complain(error)
+            return
+        passed = [all(map(int.__lt__, one.counts, counts)) for one in self._unsure]
+        ready = list(itertools.compress(self._unsure, passed))
+        self._unsure = [one for one, over in zip(self._unsure, passed, strict=True) if not over]
+        self._settle(ready, sure=True)
+
+    def _settle(self, asking: Sequence[_Asked], *, sure: bool) -> list[_Asked]:
+        """Returns those of which it is not sure whether they end; with `sure` they do not."""
+        keys = [one.reply.key for one in asking]
+        ends = [NEVER] * len(asking)
+        for n in range(len(self._questions)):
+            ends = list(map(min, ends, self._ends(n, keys, sure=sure)))
+        for one, end in zip(asking, ends, strict=True):
+            if end == NEVER:
+                self._fastpath.say_lasting(one.reply.item, one.asked)
+            if end == _UNSURE or self._versions_of(one.reply.cell) != one.versions:
+                continue  # or written meanwhile, and so void
+            until = sys.maxsize if end == NEVER else int(end)
+            if self._cache.let_live(one.reply.service, one.reply.key, until):
+                self.kept += 1
+            elif until:
+                self.ended += 1
+        return [one for one, end in zip(asking, ends, strict=True) if end == _UNSURE]
+
+    def _counts(self) -> tuple[int, ...]:
+        """The second that each server has come to. Raises Unclear."""
+        return tuple(self._read(n).now for n in range(len(self._questions)))
+
+    def _read(self, n: int) -> Lives:
+        stats, settings = self._questions[n].ask([STATS, SETTINGS])
+        if stats is None or settings is None:
+            raise Unclear("it does not answer")
+        return Lives.read(stats, settings)
+
+    def _versions_of(self, cell: int) -> tuple[int, int]:
+        return self._versions[cell], self._versions[self._generation]
+
+    def _ends(self, n: int, keys: Sequence[bytes], *, sure: bool) -> list[float]:
+        """Jiffies until which the items are certainly there; 0 where that is not known."""
+        try:
+            flush = self._flush(n)
+            ends = self._left(n, flush.lives, [_name(key) for key in keys], sure)
+        except Unclear as error:
+            self._complain(error)
+            self._flushes[n] = None
+            self.unanswered += len(keys)
+            return [0.0] * len(keys)
+        return [min(end, flush.due) for end in ends]
+
+    def _flush(self, n: int) -> _Flush:
+        """What is known of a server's flush_all, asked anew where it may have changed or come."""
+        flush, generation = self._flushes[n], self._versions[self._generation]
+        now = self._clock.now()
+        if not flush or flush.generation != generation or now >= flush.due:
+            lives = self._read(n)
+            flush = _Flush(generation, self._end(now, lives.flush_in), lives)
+            self._flushes[n] = flush
+        return flush
+
+    def _end(self, asked: int, left: float) -> float:
+        """The jiffies at which what is left for so many of the server's seconds may be over."""
+        if left == NEVER:
+            return NEVER
+        return max(0, asked + self._clock.ticks(1) * (int(left) - SLACK) - 1)
+
+    def _left(self, n: int, lives: Lives, names: Sequence[bytes], sure: bool) -> list[float]:
+        """The jiffies at which items may end, by what the server says. Raises Unclear."""
+        questions, asked = self._questions[n], self._clock.now()
+        ends: list[float] = []
+        answers = questions.ask([lives.question(name) for name in names])
+        for name, answer in zip(names, answers, strict=True):
+            left = lives.left(answer, name) if answer is not None else 0
+            if left is None:
+                ends.append(NEVER if sure else _UNSURE)
+            else:
+                ends.append(0.0 if answer is None else self._end(asked, left))
+            self.asked += answer is not None
+            self.unanswered += answer is None
+        unsure = [i for i, end in enumerate(ends) if end == _UNSURE]
+        if not unsure or self._marks[n]:
+            return ends
+        asked = self._clock.now()
+        answers = questions.ask([second_question(names[i]) for i in unsure])
+        for i, answer in zip(unsure, answers, strict=True):
+            if answer is not None:
+                left, marked = second_left(answer)
+                ends[i] = self._end(asked, left)
+                self._marks[n] |= marked
+        return ends
+
+    def _complain(self, error: Unclear) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning("nothing is learned while the server does not say how long", why=str(error))
+
+    def status(self) -> dict[str, int]:
+        """Its counters."""
+        return {
+            "asked": self.asked,
+            "ended": self.ended,
+            "unanswered": self.unanswered,
+        }
+
+    def close(self) -> None:
+        """Ask no more."""
+        self.ask_through(())
+
+
+def _name(key: bytes) -> bytes:
+    return key[SLOT_FROM : SLOT_FROM + KEY_LENGTH_MAX]
+
+
+class Settler:
+    """A thread that has replies which wait settled, by their service."""
+
+    def __init__(self, fastpath: FastPath, lifetimes: Mapping[int, Lifetimes]):
+        self._fastpath = fastpath
+        self._lifetimes = lifetimes
+        self._thread = Thread("settler", self._step)
+
+    def _step(self) -> float:
+        found: dict[int, list[Waiting]] = {}
+        for one in self._fastpath.waiting(WAIT):
+            reply = Waiting(*one)
+            found.setdefault(reply.service % SERVICES_MAX, []).append(reply)
+        for service, waiting in found.items():
+            if service in self._lifetimes:
+                self._lifetimes[service].settle(waiting)
+        for lifetimes in self._lifetimes.values():
+            lifetimes.settle_later()
+            lifetimes.look_for_flush()
+        return 0.0
+
+    def close(self) -> None:
+        """Settle no more."""
+        self._thread.close()
+        for lifetimes in self._lifetimes.values():
+            lifetimes.close()
+
+
+def ask_at(namespace: Namespace, server: Server) -> list[Questions]:
+    """Ways to ask a server, at each of its own sockets. Raises OSError."""
+    places = {(_reached(one.address), one.port) for one in server.sockets}
+    if len(server.pids) > 1 and len(places) < len(server.sockets):
+        raise OSError("its processes share an address, and nobody chooses which one answers")
+    with contextlib.ExitStack() as stack:
+        questions = []
+        for address, port in sorted(places, key=str):
+            connect = functools.partial(_connected, address, port)
+            questions.append(Questions(sockets.inside(namespace.process, connect)))
+            stack.callback(questions[-1].close)
+        stack.pop_all()
+    return questions
+
+
+def _reached(address: Address) -> Address:
+    """Where a socket is reached from its own host that is bound to an address."""
+    if not address.is_unspecified:
+        return address
+    return ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+
+
+def _connected(address: Address, port: int) -> socket.socket:
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    one = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        one.connect((str(address), port))
+    except OSError:
+        one.close()
+        raise
+    return one

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replies that may go in a loop: one that is itself a request known here, should a host echo it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from carom.daemon.cache import Cache
+from carom.include.abi import RAW_MAX
+
+_REMEMBERED = 65_536
+_KEYS = 1 << 20
+"""Bits, by hash, of what may be a key in the cache."""
+
+
+class Loops:
+    """Ends loops of a server of ours with a host that sends back what it gets.
+
+    In such a loop a reply comes back as a request. So each has a reply that is a request which was
+    asked before: its last to be new. Of `every` such replies to one client's one request one is
+    left out, and the loop is over, for a loop is one packet. What the kernel answers by itself is
+    marked when it is filled (`known`), and counted there (include/loop.h). Belongs to the thread
+    that serves.
+    """
+
+    def __init__(self, every: int, cache: Cache | None = None):
+        self._every = every
+        self._cache = cache
+        self._asked: set[int] = set()
+        self._asked_before: set[int] = set()
+        self._keys = bytearray(_KEYS // 8)
+        self._counts: dict[tuple[Any, bytes], int] = {}
+        self._latest: tuple[bytes, bytes, bool] = b"", b"", False
+        self.ended = 0
+
+    def known(self, request: bytes, reply: bytes) -> bool:
+        """Is the reply a request that was asked lately, or is answered from the cache?
+
+        Remembers the request.
+        """
+        of, latest, known = self._latest
+        if of is request and latest is reply:
+            return known
+        asked = self._asked
+        if len(asked) >= _REMEMBERED:
+            self._asked_before, self._asked = asked, set()
+            asked = self._asked
+        hashed = hash(request)
+        asked.add(hashed)
+        self._keys[hashed % _KEYS >> 3] |= 1 << (hashed & 7)
+        hashed = hash(reply)
+        known = hashed in asked or hashed in self._asked_before or self._cached(reply, hashed)
+        self._latest = request, reply, known
+        return known
+
+    def _cached(self, reply: bytes, hashed: int) -> bool:
+        """Most replies are nobody's request: to know that takes no call to the kernel."""
+        if not self._cache or not self._keys[hashed % _KEYS >> 3] >> (hashed & 7) & 1:
+            return False
+        return 0 < len(reply) <= RAW_MAX and self._cache.get(reply) is not None
+
+    def ends(self, origin: Any, request: bytes, reply: bytes) -> bool:
+        """Leave this reply out? Call it once for each."""
+        if not self.known(request, reply):
+            return False
+        key = origin, request
+        count = self._counts.get(key, 0) + 1
+        if count >= self._every:
+            self._counts.pop(key, None)
+            self.ended += 1
+            return True
+        if len(self._counts) >= _REMEMBERED:
+            self._counts.clear()
+        self._counts[key] = count
+        return False

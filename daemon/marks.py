@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which sockets are a server's, told to the programs at the socket's edge (cgroup/marks.h)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from carom.daemon.fastpath import FastPath
+from carom.include import libbpf
+from carom.include.abi import DOOR, MARK, MarkKind, packed_address
+from carom.include.netlink import Address
+
+_COOKIE = struct.Struct("=Q")
+_PID = struct.Struct("=I")
+_NOWHERE = bytes(16)
+
+
+class Kind(NamedTuple):
+    """What a socket is: a service's `view` is a number for each address that is answered apart."""
+
+    kind: MarkKind
+    view: int = 0
+
+
+class Door(NamedTuple):
+    """What a server is bound to, in the network namespace with that cookie; `stream` for TCP."""
+
+    netns: int
+    address: Address
+    port: int
+    stream: bool
+    view: int = 0
+
+    def packed(self) -> bytes:
+        """A struct door: an unspecified address is zero, of either family."""
+        address = _NOWHERE if self.address.is_unspecified else packed_address(self.address)
+        return DOOR.pack(address, self.netns, self.port, self.stream, 0)
+
+
+class Marks:
+    """The marks of one service's server."""
+
+    def __init__(self, fastpath: FastPath, service: int):
+        self._fastpath = fastpath
+        self._service = service
+        self._doors: dict[bytes, bytes] = {}
+        self._pids: dict[bytes, bytes] = {}
+
+    def sockets(self, kinds: Mapping[int, Kind]) -> None:
+        """Mark sockets by their cookies: their next packet brings the mark to them."""
+        for cookie, (kind, view) in kinds.items():
+            value = MARK.pack(self._service, view, kind)
+            libbpf.update(self._fastpath.map("sockets"), _COOKIE.pack(cookie), value)
+
+    def forget(self, cookies: Iterable[int]) -> None:
+        """Sockets that are gone; the kernel forgets by itself those whose release it saw."""
+        for cookie in cookies:
+            libbpf.delete(self._fastpath.map("sockets"), _COOKIE.pack(cookie))
+
+    def doors(self, doors: Iterable[Door]) -> None:
+        """Where the server is bound, now and from now on: what is bound there later is new."""
+        doors = list(doors)
+        self._fastpath.open_ports(self._service, {door.port for door in doors})
+        wanted = {
+            door.packed(): MARK.pack(self._service, door.view, MarkKind.NEW) for door in doors
+        }
+        libbpf.replace(self._fastpath.map("doors"), self._doors, wanted)
+
+    def pids(self, pids: Iterable[int]) -> int | None:
+        """The server's processes: whatever they bind from now on is watched for writes.
+
+        One that is another service's already stays that; returns it then, and changes nothing.
+        """
+        value = _PID.pack(self._service)
+        wanted = {_PID.pack(pid): value for pid in pids}
+        known = self._fastpath.map("servers")
+        with self._fastpath.marking:  # two services may meet a new process at once
+            for pid in wanted:
+                if libbpf.lookup(known, pid, _PID.size) not in (None, value):
+                    return int(_PID.unpack(pid)[0])
+            libbpf.replace(known, self._pids, wanted)
+        return None

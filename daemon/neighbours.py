@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Beside an allow-list: from which MACs the sources that it names may come."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Iterable
+
+import structlog
+
+from carom.daemon.fastpath import FastPath
+from carom.daemon.keeper import Thread
+from carom.include.abi import NEIGHBOURS_MAX, WAYS_MAX
+from carom.include.netlink import Address
+from carom.include.ways import (
+    Neighbour,
+    Network,
+    Route,
+    Way,
+    WayChanges,
+    neighbours,
+    routes,
+    ways_by,
+)
+
+_WAIT = 0.25
+_SHARE = 0.05
+"""Reading all routes may take this share of one CPU."""
+
+log = structlog.get_logger()
+
+
+class Neighbours:
+    """Keeps the fast path's tables of routes and neighbours as the kernel's own are.
+
+    Only sources in the allowed prefixes are looked up there, and only those are put there. What the
+    tables do not hold passes: the stack answers, and asks for the neighbour.
+    """
+
+    def __init__(self, fastpath: FastPath, allowed: Iterable[str], links: Iterable[int]):
+        self._fastpath = fastpath
+        self._allowed: list[Network] = [ipaddress.ip_network(one) for one in allowed]
+        self._links = set(links)
+        self._routes: list[Route] = []
+        self._stations: dict[tuple[int, Address], bytes] = {}
+        self._gateways: set[tuple[int, Address]] = set()
+        self._changes = WayChanges()
+        self._stale = True
+        self._not_before = 0.0
+        self._full = False
+        self._unknown: set[int] = set()
+        self._step()
+        self._thread = Thread("neighbours", self._step)
+
+    def look_again(self, links: Iterable[int]) -> None:
+        """Other interfaces, perhaps."""
+        self._links = set(links)
+        self._stale = True
+
+    def _step(self) -> float:
+        changed, more = self._changes.wait(0 if self._stale else _WAIT)
+        if more:
+            self._stale = True
+        if not self._stale:
+            for one in changed:
+                self._follow(one)
+            return 0.0
+        if time.monotonic() < self._not_before:
+            self._fastpath.reach({})  # nothing is known until it is read again
+            return _WAIT / 5
+        self._read_all()
+        return 0.0
+
+    def _read_all(self) -> None:
+        begun = time.monotonic()
+        self._stale = False  # before what changes while it is read
+        self._routes, unknown = routes()
+        unknown &= {one.version for one in self._allowed}
+        if unknown - self._unknown:
+            log.warning(
+                "rules choose between tables of routes: whom a reply goes to is not known, and "
+                "the server answers alone",
+                ip=sorted(unknown),
+            )
+        self._unknown = unknown
+        self._stations = {
+            (one.link, one.address): one.mac
+            for one in neighbours()
+            if one.mac and one.link in self._links
+        }
+        self._gateways = {
+            (hop.link, hop.gateway) for one in self._routes for hop in one.hops if hop.gateway
+        }
+        self._fastpath.know(self._stations_wanted())
+        self._reach()
+        taken = time.monotonic() - begun
+        self._not_before = begun + taken / _SHARE
+
+    def _wants(self, address: Address) -> bool:
+        return any(one.version == address.version and address in one for one in self._allowed)
+
+    def _stations_wanted(self) -> dict[tuple[int, Address], bytes]:
+        wanted = {
+            (link, address): mac
+            for (link, address), mac in self._stations.items()
+            if self._wants(address)
+        }
+        return dict(list(wanted.items())[:NEIGHBOURS_MAX])
+
+    def _follow(self, one: Neighbour) -> None:
+        """One neighbour has come, moved or gone."""
+        key = one.link, one.address
+        if one.link not in self._links or self._stations.get(key) == one.mac:
+            return
+        if one.mac:
+            self._stations[key] = one.mac
+        else:
+            self._stations.pop(key, None)
+        if self._wants(one.address):
+            self._fastpath.know_one(one.link, one.address, one.mac)
+        if key in self._gateways:
+            self._reach()
+
+    def _reach(self) -> None:
+        found: dict[tuple[int, Network], Way] = {}
+        for link in self._links:
+            some = ways_by(link, self._routes, self._allowed, self._stations)
+            found |= {(link, network): way for network, way in some.items()}
+        too_many = len(found) > WAYS_MAX
+        if too_many:
+            if not self._full:
+                log.warning(
+                    "too many routes lead to the allowed prefixes: the server answers alone",
+                    routes=len(found),
+                    most=WAYS_MAX,
+                )
+            found = {}
+        self._full = too_many
+        self._fastpath.reach(found)
+
+    def close(self) -> None:
+        """Stop following."""
+        self._thread.close()
+        self._changes.close()

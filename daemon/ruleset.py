@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a firewall does with a service's requests, as far as its rules tell: no I/O here.
+
+A rule matches all requests, none or some, or nobody can tell. From that follows where a request
+may be dropped, and what becomes of those that no rule picks out.
+"""
+
+from __future__ import annotations
+
+import bisect
+import enum
+import ipaddress
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+Spans = tuple[tuple[int, int], ...]
+"""Numbers from a first to a last one, both included."""
+
+UDP = 17
+PORTS: Spans = ((1024, 65_535),)
+"""Source ports that are answered."""
+
+_SOURCES: dict[int, tuple[tuple[str, str], ...]] = {
+    4: (
+        ("0.0.0.1", "126.255.255.255"),
+        ("128.0.0.0", "223.255.255.255"),
+        ("240.0.0.0", "255.255.255.254"),
+    ),
+    6: (("::2", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),),
+}
+"""Sources that are answered: neither loopback, multicast, broadcast nor unspecified."""
+
+_PICKED = 7  # sources that are tried one by one
+_HIGHEST = 2**129
+_DEEPEST = 64  # jumps; the kernel itself ends at 16
+
+
+class Match(enum.IntEnum):
+    """Of the requests in question, a condition holds for none, some, nobody can tell, or all."""
+
+    NONE = 0
+    SOME = 1
+    UNKNOWN = 2
+    ALL = 3
+
+    def inverted(self) -> Match:
+        """The opposite condition."""
+        return {Match.NONE: Match.ALL, Match.ALL: Match.NONE}.get(self, self)
+
+
+class Requests(NamedTuple):
+    """Those in question. `first` are a client's first, which no connection is known of.
+
+    An interface may be the lower one of others (`lower`), whose names rules then see.
+    """
+
+    version: int
+    source: Spans
+    destination: Spans
+    port: int
+    interface: str
+    lower: bool = False
+    first: bool = False
+    bridged: bool = False
+
+
+Kind = Literal["accept", "drop", "elsewhere", "jump", "goto", "return"]
+
+
+class Verdict(NamedTuple):
+    """What a rule does; `elsewhere` hands a request to somebody else, who may do anything."""
+
+    kind: Kind
+    target: str = ""
+
+
+class Rule(NamedTuple):
+    """A rule's name, and for which of the requests it gives which verdicts, in this order."""
+
+    where: str
+    verdicts: Callable[[Requests], Iterable[tuple[Match, Verdict]]]
+
+
+class Chain(NamedTuple):
+    """Rules in order; `policy` where the kernel begins there, with what `applies` says to whom."""
+
+    where: str
+    rules: Sequence[Rule]
+    policy: Literal["accept", "drop"] | None = None
+    applies: Callable[[Requests], bool] = lambda requests: True
+    policy_where: str = ""
+
+
+class Fate(NamedTuple):
+    """What a chain does: where it may drop, and whether it drops what no rule picks out (`why`).
+
+    Then `perhaps` says that a rule may accept them all the same.
+    """
+
+    drops: tuple[str, ...]
+    why: str | None = None
+    perhaps: bool = False
+
+
+def all_sources(version: int) -> Spans:
+    """Every source that is answered."""
+    return tuple(
+        (int(ipaddress.ip_address(first)), int(ipaddress.ip_address(last)))
+        for first, last in _SOURCES[version]
+    )
+
+
+def spans_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Spans:
+    """A prefix."""
+    return ((int(network.network_address), int(network.broadcast_address)),)
+
+
+def merged(spans: Iterable[tuple[int, int]]) -> Spans:
+    """The same numbers in as few spans as can be, in order."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(found[-1][1], last)
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def within(have: Spans, wanted: Spans) -> Match:
+    """How many of those that there are lie in what is wanted, which is merged."""
+    inside = touched = 0
+    for first, last in have:
+        at = bisect.bisect_right(wanted, (first, _HIGHEST))
+        if at and wanted[at - 1][1] >= last:
+            inside += 1
+        elif (at and wanted[at - 1][1] >= first) or (at < len(wanted) and wanted[at][0] <= last):
+            touched += 1
+    if inside == len(have):
+        return Match.ALL
+    return Match.SOME if inside or touched else Match.NONE
+
+
+def interface_match(requests: Requests, names: Iterable[str]) -> Match:
+    """Whether requests come in by one of these interfaces; `eth*` and `eth+` end in anything."""
+    for name in names:
+        if name == requests.interface or (
+            name[-1:] in ("*", "+") and requests.interface.startswith(name[:-1])
+        ):
+            return Match.UNKNOWN if requests.lower else Match.ALL
+    return Match.UNKNOWN if requests.lower and set(names) != {"lo"} else Match.NONE
+
+
+def state_match(requests: Requests, states: Iterable[str]) -> Match:
+    """Whether a request is in one of these states of connection tracking."""
+    if {one.lower() for one in states} & {"new", "untracked"}:
+        return Match.ALL
+    return Match.NONE if requests.first else Match.SOME
+
+
+class _End(NamedTuple):
+    """What becomes of a request that no rule picks out, by which rule; a rule may accept it."""
+
+    kind: Kind
+    where: str = ""
+    perhaps: bool = False
+
+
+class _Walk:
+    """One walk through a table's chains."""
+
+    def __init__(self, chains: Mapping[str, Chain], requests: Requests):
+        self._chains = chains
+        self._requests = requests
+        self._ends: dict[str, _End] = {}
+        self.drops: dict[str, None] = {}
+
+    def end(self, chain: Chain, depth: int = 0) -> _End:
+        """How a chain ends."""
+        if chain.where not in self._ends:
+            self._ends[chain.where] = _End("return")  # a loop, which the kernel refuses
+            self._ends[chain.where] = self._end(chain, depth)
+        return self._ends[chain.where]
+
+    def _end(self, chain: Chain, depth: int) -> _End:
+        perhaps = False
+        for rule in chain.rules:
+            for match, verdict in rule.verdicts(self._requests):
+                if match is Match.NONE:
+                    continue
+                end = self._verdict(rule, verdict, depth)
+                if match is Match.ALL and (end.kind != "return" or verdict.kind != "jump"):
+                    return end._replace(perhaps=perhaps or end.perhaps)
+                if match > Match.SOME:
+                    perhaps |= end.perhaps or end.kind == "accept"
+        return _End("return", "", perhaps)
+
+    def _verdict(self, rule: Rule, verdict: Verdict, depth: int) -> _End:
+        if verdict.kind in ("jump", "goto"):
+            target = self._chains.get(verdict.target)
+            if target is None or depth > _DEEPEST:
+                self.drops[f"{rule.where} (whose chain could not be read)"] = None
+                return _End("return")
+            return self.end(target, depth + 1)
+        if verdict.kind == "elsewhere":
+            self.drops[f"{rule.where} (hands it on)"] = None
+            return _End("accept", rule.where)
+        if verdict.kind == "drop":
+            self.drops[rule.where] = None
+        return _End(verdict.kind, rule.where)
+
+
+def judge(
+    chain: Chain, chains: Mapping[str, Chain], requests: Requests, *, strictly: bool = False
+) -> Fate:
+    """What a chain with a policy does with requests, jumping to others of its table.
+
+    It drops by default where most sources, picked from all over, are dropped; `strictly`, where
+    any may be.
+    """
+    every = _Walk(chains, requests)
+    every.end(chain)
+    first = requests._replace(first=True)
+    ends = [_final(chain, chains, first._replace(source=one)) for one in picked(requests.source)]
+    whole = _final(chain, chains, first)
+    dropped = [one for one in (*ends, *([whole] if strictly else [])) if one.kind == "drop"]
+    certain = bool(dropped) if strictly else 2 * len(dropped) > len(ends)
+    drops = dict(every.drops)
+    for one in (*dropped, whole):
+        if one.kind == "drop":
+            drops[one.where] = None
+    return Fate(tuple(drops), dropped[0].where if certain else None, whole.perhaps)
+
+
+def _final(chain: Chain, chains: Mapping[str, Chain], requests: Requests) -> _End:
+    end = _Walk(chains, requests).end(chain)
+    if end.kind == "return" and chain.policy == "drop":
+        return _End("drop", chain.policy_where, end.perhaps)
+    return end
+
+
+def picked(sources: Spans) -> list[Spans]:
+    """Some sources, each alone: the same ones every time, and ends of spans among them."""
+    draw = random.Random(0)
+    points = [sources[0][0], sources[-1][1]]
+    sizes = [last - first + 1 for first, last in sources]
+    for _ in range(_PICKED - len(points)):
+        first, last = draw.choices(sources, sizes)[0]
+        points.append(draw.randint(first, last))
+    return [((one, one),) for one in points]

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sockets of this host: where each is bound, whose it is, and which processes hold it.
+
+What is bound is asked by sock_diag(7), in the network namespace of a process; who holds it is read
+from proc(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import ipaddress
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import pyroute2.netns
+from pyroute2 import DiagSocket, NetlinkError
+
+from carom.errors import ServerError
+from carom.include.netlink import Address
+
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
+_NS_GET_USERNS = 0xB701  # linux/nsfs.h
+_CLOSE, _LISTEN = 7, 10  # net/tcp_states.h; a UDP socket without a peer is in the first
+_ALL_STATES = 0xFFF
+_ACCEPTS = 0x10000  # __SO_ACCEPTCON, linux/net.h
+
+Result = TypeVar("Result")
+
+
+class Namespace(NamedTuple):
+    """A network namespace: its name as proc has it, a process that is in it, its cookie."""
+
+    name: str
+    process: Path
+    cookie: int
+
+
+class Socket(NamedTuple):
+    """An internet socket; `inode` is 0 for a connection that nobody has accepted yet."""
+
+    cookie: int
+    inode: int
+    uid: int
+    stream: bool
+    serves: bool
+    """Whether it waits for anybody: a UDP socket without a peer, or TCP's that listens."""
+    address: Address
+    port: int
+    ipv6_only: bool
+
+    def receives(self, address: Address) -> bool:
+        """Whether packets to an address of its host reach it."""
+        if not self.address.is_unspecified:
+            return self.address == address
+        return self.address.version == address.version or (
+            self.address.version == 6 and not self.ipv6_only
+        )
+
+    def __str__(self) -> str:
+        shown = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{shown}:{self.port}"
+
+
+def inside(process: Path, function: Callable[[], Result]) -> Result:
+    """Call a function in a process' network namespace, in a thread that alone moves there.
+
+    Raises what the function raises, and OSError where the process has ended.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            pyroute2.netns.setns(str(process / "ns/net"))
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _own_cookie() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        cookie = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return int.from_bytes(cookie, sys.byteorder)
+
+
+def namespace_of(process: Path) -> Namespace:
+    """The network namespace of a process. Raises OSError where it has ended."""
+    return Namespace(os.readlink(process / "ns/net"), process, inside(process, _own_cookie))
+
+
+def _user_namespace(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def is_ours(process: Path) -> bool:
+    """Whether the user namespace that owns a process' network namespace is carom's own.
+
+    Any user can make others, and be root in them. Raises OSError.
+    """
+    with contextlib.ExitStack() as stack:
+        mine = os.open("/proc/self/ns/user", os.O_RDONLY)
+        stack.callback(os.close, mine)
+        netns = os.open(process / "ns/net", os.O_RDONLY)
+        stack.callback(os.close, netns)
+        try:
+            owner = fcntl.ioctl(netns, _NS_GET_USERNS)
+        except PermissionError:
+            return False  # it is not within ours
+        stack.callback(os.close, owner)
+        return _user_namespace(owner) == _user_namespace(mine)
+
+
+def other_namespaces() -> Iterator[Namespace]:
+    """The network namespaces of this host's processes, but for carom's own."""
+    seen = {os.readlink("/proc/self/ns/net")}
+    for process in processes():
+        with contextlib.suppress(OSError):  # it has ended
+            name = os.readlink(process / "ns/net")
+            if name not in seen:
+                seen.add(name)
+                yield namespace_of(process)
+
+
+def processes() -> list[Path]:
+    """This host's processes, as far as proc shows them."""
+    return list(Path("/proc").glob("[0-9]*"))
+
+
+def _dump(stream: bool) -> list[Socket]:
+    found = []
+    with DiagSocket() as diag:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            protocol = socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
+            for one in diag.get_sock_stats(states=_ALL_STATES, family=family, protocol=protocol):
+                found.append(
+                    Socket(
+                        cookie=one["idiag_cookie"],
+                        inode=one["idiag_inode"],
+                        uid=one["idiag_uid"],
+                        stream=stream,
+                        serves=one["idiag_state"] == (_LISTEN if stream else _CLOSE),
+                        address=ipaddress.ip_address(one["idiag_src"]),
+                        port=one["idiag_sport"],
+                        ipv6_only=bool(one.get_attr("INET_DIAG_SKV6ONLY")),
+                    )
+                )
+    return found
+
+
+def bound(process: Path, *, stream: bool) -> list[Socket]:
+    """The UDP or TCP sockets of a process' network namespace that have a port.
+
+    Raises ServerError where the kernel does not tell.
+    """
+    try:
+        return [one for one in inside(process, lambda: _dump(stream)) if one.port]
+    except FileNotFoundError:
+        return []  # the process has ended
+    except (NetlinkError, OSError) as error:
+        raise ServerError(
+            f"this host's sockets cannot be listed: {error}",
+            hint="that needs root, and the kernel's inet_diag, tcp_diag and udp_diag modules",
+        ) from error
+
+
+def inodes(process: Path) -> set[int]:
+    """Inodes of the sockets that a process holds. Raises OSError where it has ended."""
+    found = set()
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+            if match:
+                found.add(int(match[1]))
+    return found
+
+
+def holders(wanted: Iterable[int], among: Iterable[Path]) -> dict[int, set[int]]:
+    """The pids of the processes that hold each of some inodes."""
+    wanted = set(wanted)
+    found: dict[int, set[int]] = {inode: set() for inode in wanted}
+    for process in among:
+        with contextlib.suppress(OSError):  # it has ended
+            for inode in inodes(process) & wanted:
+                found[inode].add(int(process.name))
+    return found
+
+
+def parent(pid: int) -> int:
+    """The pid of a process' parent; 0 for none, and where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return 0
+    return int(status.rpartition(")")[2].split()[1])
+
+
+def program(pid: int) -> tuple[str, bytes]:
+    """What a process runs: its executable, and its command line."""
+    with contextlib.suppress(OSError):
+        process = Path(f"/proc/{pid}")
+        return os.readlink(process / "exe"), (process / "cmdline").read_bytes()
+    return "", b""
+
+
+def name(pid: int) -> str:
+    """A process as a user knows it."""
+    with contextlib.suppress(OSError):
+        return f"pid {pid}, {Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()}"
+    return f"pid {pid}"
+
+
+def runs(pid: int, program: str) -> bool:
+    """Whether a process runs a program of this name."""
+    process = Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError):
+        if (process / "comm").read_text(errors="replace").strip() == program:
+            return True
+    with contextlib.suppress(OSError):
+        return os.path.basename(os.readlink(process / "exe")) == program
+    return False
+
+
+def unix_listener(pid: int) -> str | None:
+    """The path of a Unix socket that a process listens on; None for none."""
+    process = Path(f"/proc/{pid}")
+    try:
+        mine = inodes(process)
+        lines = (process / "net/unix").read_text(errors="replace").splitlines()[1:]
+    except OSError:
+        return None
+    for line in lines:
+        with contextlib.suppress(ValueError):  # the rest of a path with a newline
+            _, _, _, flags, _, _, inode, *path = line.split()
+            if int(flags, 16) & _ACCEPTS and int(inode) in mine:
+                return path[0] if path else "of no name"
+    return None
