@@ -11,15 +11,17 @@ reading and cold caches are in both sides.
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import random
 import statistics
 import struct
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scapy.layers.dns import DNS, DNSQR, DNSRR
+from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT, EDNS0TLV
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
@@ -30,11 +32,16 @@ from carom.errors import ExperimentError, UsageError
 from carom.filters.filter import Endpoint, Filter
 from carom.filters.names import NAMES
 from carom.include import libbpf
-from carom.include.abi import TTL_FLOOR, Fast, Protocol
+from carom.include.abi import COOKIES, TTL_FLOOR, Fast, Protocol
 from carom.include.bpf import Module
+from carom.include.netlink import interface
+from carom.include.ways import Way
 from carom.lab import ports
 from carom.lab.port_grid import Settings
 from carom.protocols import kv
+from carom.protocols.dns_cookie import server_cookie
+from carom.vm.namespace import Namespace
+from carom.xdp.link import Link
 
 _MAC = "02:00:00:00:00:01"
 _ENDS = (("198.18.0.1", 40_000), ("198.18.0.2", 51_141))
@@ -118,6 +125,8 @@ class Bench:
         self.clock = JiffiesClock(self.fastpath.read_jiffies)
         self.fastpath.lease[0] = 2**64 - 1
         self.fastpath.allow(["198.18.0.0/15"])
+        via = Way(False, (bytes.fromhex(_MAC.replace(":", "")),))
+        self.fastpath.reach({(_LOOPBACK, ipaddress.ip_network("198.18.0.0/15")): via})
         places = [(Protocol.RAW, *end) for end in _ENDS]
         places += [(protocol, _ENDS[1][0], port) for protocol, port in _PORTS.items()]
         self.fastpath.serve(
@@ -233,12 +242,34 @@ def _protocols(bench: Bench) -> list[_Case]:
     address = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
     reply = DNS(id=7, qr=1, aa=1, rd=0, qd=DNSQR(qname="www.example.org"), an=address)
     bench.learn(bytes(reply), Protocol.DNS)
+    plain, cookie = _with_edns(bench)
     return [
         *misses,
         bench.case("hit: kv", key, protocol=Protocol.KV),
         bench.case("hit: memcached, 20/32 bytes", get, protocol=Protocol.MEMCACHED),
         bench.case("hit: dns, www.example.org", query, protocol=Protocol.DNS),
+        bench.case("hit: dns, EDNS", plain, protocol=Protocol.DNS),
+        bench.case("hit: dns, EDNS with a cookie", cookie, protocol=Protocol.DNS),
     ]
+
+
+def _with_edns(bench: Bench) -> tuple[bytes, bytes]:
+    """A query with EDNS, and one with a right cookie, to which the cache has the reply."""
+    client, secret = bytes(8), bytes(range(16))
+    question = DNSQR(qname="www.example.org")
+    made = server_cookie(secret, client, _ENDS[0][0], int(time.time()))
+    option = EDNS0TLV(optcode=10, optdata=client + made)
+    requests = [DNS(id=7, rd=0, qd=question, ar=DNSRROPT(rdata=one)) for one in ([], [option])]
+    address = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
+    reply = DNS(id=7, qr=1, aa=1, rd=0, qd=question, an=address, ar=DNSRROPT())
+    bench.learn(bytes(reply), Protocol.DNS)
+    known = COOKIES.pack(1, 0, 1, 1, secret)
+    number = struct.pack("=I", Protocol.DNS)
+    libbpf.update(bench.fastpath.map("cookies"), number, known)
+    ahead = int(time.time()) * jiffies_per_second() - bench.clock.now()
+    libbpf.update(bench.fastpath.map("wall"), bytes(4), struct.pack("=Q", ahead % 2**64))
+    plain, cookie = map(bytes, requests)
+    return plain, cookie
 
 
 def _defences(stack: contextlib.ExitStack) -> list[_Case]:
@@ -249,6 +280,7 @@ def _defences(stack: contextlib.ExitStack) -> list[_Case]:
         "with --amplify": {"multiple": 16},
         "with --allow": {"allow_list": True},
         "with both rates": {"prefix_rate": 2**40, "total_rate": 2**40},
+        "with --echoes": {"echoes": 1000},
     }
     for name, place in bounds.items():
         bench = Bench(stack, **place)
@@ -288,6 +320,18 @@ def _work(stack: contextlib.ExitStack) -> list[_Case]:
     return cases
 
 
+def _attach(stack: contextlib.ExitStack, cases: Sequence[_Case]) -> None:
+    """Attach what is run repeatedly, where no packet comes: for a program that is attached nowhere
+    the kernel waits for all CPUs before and behind each such run (bpf_prog_change_xdp)."""
+    namespace = stack.enter_context(Namespace("bench"))
+    for program in dict.fromkeys(case.program for case in cases if case.repeated):
+        name = f"bench{program}"
+        with namespace.netlink() as netlink:
+            netlink.link("add", ifname=name, kind="veth", peer={"ifname": f"peer{program}"})
+        at = namespace.call(functools.partial(interface, name))
+        stack.enter_context(namespace.call(functools.partial(Link, program, at, "generic")))
+
+
 def _time(case: _Case, runs: int, start: int = 0) -> float:
     """The mean of many short runs, or the median of single ones, from the frame `start` on.
 
@@ -319,6 +363,7 @@ def bench(
     """
     with contextlib.ExitStack() as stack:
         cases = _growth(stack, entries, rounds * runs) if entries else _cases(stack)
+        _attach(stack, cases)
         times: list[list[float]] = [[] for _ in cases]
         for done in range(rounds):
             for case, measured in zip(cases, times, strict=True):

@@ -49,6 +49,11 @@ _BULK = bytes(1 << 20)
 _SWITCHED = {"gro": "generic-receive-offload", "tso": "tcp-segmentation-offload"}
 
 
+_RATES = ("--prefix-rate", "0", "--total-rate", "0")
+_UNBOUND = {"serve": (*_RATES, "--echoes", "0"), "front": _RATES}
+"""An experiment's one client is all of the load, and may ask for the same all the time."""
+
+
 class Hand:
     """One host's: its public methods are the calls."""
 
@@ -146,7 +151,8 @@ class Hand:
 
     def serve(self, arguments: list[str], command: str = "serve") -> dict[str, Any]:
         """Start `carom serve`, or `front`, and return its ready line."""
-        argv = [sys.executable, "-P", "-m", "carom", command, "--json", *arguments]
+        argv = [sys.executable, "-P", "-m", "carom", command, "--json"]
+        argv += [*_UNBOUND[command], *arguments]
         server = _start(argv, said=subprocess.PIPE)
         assert server.stdout and server.stderr
         line = server.stdout.readline()

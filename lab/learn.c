@@ -12,7 +12,7 @@ int learn_frame(struct xdp_md *context)
 {
 	u32 length = (u32)(context->data_end - context->data), only = 0, ttl = 3600, protocol, stored;
 	struct draft *draft = drafts.lookup(&only);
-	struct pending pending = {};
+	u32 slot;
 
 	length -= sizeof(protocol);
 	if (!draft || !length || length > REPLY_MAX ||
@@ -28,8 +28,6 @@ int learn_frame(struct xdp_md *context)
 	if (!learn(protocol, draft->bytes, &length, &draft->key, &stored, &ttl))
 		return XDP_DROP;
 	draft->key.service = protocol;
-	pending.slot = slot_of(&draft->key, slot_from(protocol));
-	pending.token = version(pending.slot);
-	pending.generation = version(SLOTS + protocol);
-	return store(draft, &pending, length, stored, ttl) ? XDP_PASS : XDP_ABORTED;
+	slot = slot_of(&draft->key, slot_from(protocol));
+	return store(draft, take_token(), slot, length, stored, ttl) ? XDP_PASS : XDP_ABORTED;
 }

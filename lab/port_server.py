@@ -74,7 +74,10 @@ class Serving(Resource):
     def _queue(self) -> None:
         module = self._module("demux.c", QUEUE=self._settings.queue)
         sockets = [self._socket(which) for which in PORTS]
-        queues = [module.map(f"jobs_{which}") for which in PORTS]
+        # A forked process holds nothing of a module's: these are copies, which it does.
+        queues = [os.dup(module.map(f"jobs_{which}")) for which in PORTS]
+        for queue in queues:
+            self._stack.callback(os.close, queue)
         sleeps = self._settings.sleeps
         self._start(lambda: port_worker.poll(queues, sockets, sleeps, self._requests))
         self._attach(module, "demux")

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from carom.errors import UsageError
+from carom.include.abi import REPLY_SAFE
 from carom.lab import limits
 from carom.lab.grid import WAITS, Counter, Trial
 from carom.lab.model import Cell, Task, Wait
@@ -22,7 +23,7 @@ Series = Literal["userspace", "tc", "xdp_generic", "xdp_native"]
 SERIES: tuple[Series, ...] = get_args(Series)
 Name = Literal["hooks", "sizes", "clients", "knee", "minutes"]
 
-SIZES = (1, 16, 64, 128, 256, 512, 1024, 1400)
+SIZES = (1, 16, 64, 128, 256, 512, 1024, REPLY_SAFE)
 CLIENTS = (1, 2, 4, 8, 16)
 RATES = (10e3, 20e3, 40e3, 60e3, 80e3, 120e3, 160e3, 240e3, 320e3, 480e3, 640e3, 960e3, 1.28e6)
 
@@ -71,8 +72,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             values = getattr(self, name)
             if list(values) != sorted(set(values)):
                 raise UsageError(f"{name} must rise", hint="from the smallest on, each once")
-        if not all(1 <= one <= 1400 for one in self.sizes):
-            raise UsageError("sizes must lie from 1 to 1400 bytes", hint="--sizes 1,64,1400")
+        if not all(1 <= one <= REPLY_SAFE for one in self.sizes):
+            raise UsageError(
+                f"sizes must lie from 1 to {REPLY_SAFE} bytes",
+                hint="--sizes 1,64,1200; the kernel gives no longer replies to any host",
+            )
         if not all(1 <= one <= 64 for one in self.clients):
             raise UsageError("clients must be from 1 to 64", hint="--clients 1,4,16")
         if not all(1 <= one <= 1e8 for one in self.rates):
@@ -109,7 +113,7 @@ _OPTIONS: dict[Name, tuple[str, ...]] = {
 
 _SHORT: dict[Name, dict[str, Any]] = {
     "hooks": {},
-    "sizes": {"sizes": (1, 128, 512, 1400)},
+    "sizes": {"sizes": (1, 128, 512, REPLY_SAFE)},
     "clients": {"clients": (1, 4, 16)},
     "knee": {"rates": (20e3, 80e3, 160e3, 480e3, 960e3)},
     "minutes": {"windows": 6},
