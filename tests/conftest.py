@@ -38,6 +38,30 @@ EXPERIMENTS = tuple(
 )
 """Tests between namespaces that measure as the lab does."""
 
+FRONTED = tuple(
+    f"test_{name}.py"
+    for name in (
+        "clients_dns",
+        "clients_memcached",
+        "collisions",
+        "cookies",
+        "edge",
+        "exptime",
+        "front",
+        "front_differential",
+        "front_dns",
+        "front_hostile",
+        "names",
+        "pending",
+        "responses",
+        "server",
+        "streams",
+        "torture_dns",
+        "torture_memcached",
+    )
+)
+"""Those of servers that are fronted, some of which look for servers in all namespaces."""
+
 _watch = pytest.StashKey["Watch"]()
 
 # No deadline: a busy machine is no bug. No database: tests leave nothing behind.
@@ -46,7 +70,8 @@ hypothesis.settings.load_profile("carom")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A shell ignores Ctrl-C for what it runs in the background; programs started here must not."""
+    """A shell ignores Ctrl-C for what it runs in the background, and nohup a terminal that is gone;
+    programs started here must not."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:  # its caroms know nothing of the other's
         os.environ["CAROM_RUN"] = f"/run/carom-test-{worker}"
@@ -54,6 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(config.stash[_watch])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # a program that is started forgets a handler
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,8 +125,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Of several processes (pytest -n 2), which one runs what.
 
-    Privileged tests are in three parts, each in one process: programs, the lab's experiments, of
-    which one machine takes one at a time, and all others between namespaces.
+    Privileged tests are in four parts, each in one process: programs, the lab's experiments, of
+    which one machine takes one at a time, fronted servers, and all others between namespaces.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -109,6 +136,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = rest.split("::")[0]
             if folder not in PRIVILEGED:
                 return file
+            if file in FRONTED:
+                return "fronted"
             return "lab" if file in EXPERIMENTS else folder
 
     return ByPart(config, log)

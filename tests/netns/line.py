@@ -116,3 +116,18 @@ def routed() -> Iterator[Line]:
         stack.callback(os.close, attach_pass(router, "far"))
         _verify_all(client)
         yield Line(client, server, ROUTED_SERVER, ROUTED_CLIENT, ROUTED_SERVER6, ROUTED_CLIENT6)
+
+
+@contextlib.contextmanager
+def forwarding(namespace: Namespace, interface: str = INTERFACE) -> Iterator[None]:
+    """An interface that forwards: there a route can be asked for its MTU."""
+
+    def write(value: str) -> None:
+        for version in (4, 6):
+            Path(f"/proc/sys/net/ipv{version}/conf/{interface}/forwarding").write_text(value)
+
+    namespace.call(functools.partial(write, "1"))
+    try:
+        yield
+    finally:
+        namespace.call(functools.partial(write, "0"))

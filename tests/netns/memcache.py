@@ -26,6 +26,11 @@ _HEADER = struct.Struct("!HHHH")
 _HOP_OPTIONS = bytes((0, 0, 1, 4, 0, 0, 0, 0))  # next header and length (set on sending); PadN
 
 
+def set_of(key: bytes, value: bytes) -> bytes:
+    """The command that stores a value."""
+    return b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value)
+
+
 class Memcached(Resource):
     """memcached with one thread; skips the test where it is not installed."""
 
@@ -37,14 +42,16 @@ class Memcached(Resource):
         threads: int = 1,
         addresses: str = "::,0.0.0.0",
         options: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
     ):
+        """`prefix` is what starts it."""
         binary = shutil.which("memcached")
         if not binary:
             pytest.skip("memcached is not installed")
         where = ("-l", addresses, "-p", str(port), "-U", str(port))
         # Not through Namespace.popen: its process is the one to stop and to continue.
         self.process = subprocess.Popen(
-            namespace.argv([binary, "-u", "nobody", *where, "-t", str(threads), *options]),
+            namespace.argv([*prefix, binary, "-u", "nobody", *where, "-t", str(threads), *options]),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -154,8 +161,14 @@ class TCPClient(Resource):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, _HOP_OPTIONS)
         if source:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind(("", source))
+            until(lambda: self._is_bound(source), f"port {source} to be free again")
         self.socket.connect((address, port))
+
+    def _is_bound(self, port: int) -> bool:
+        """The kernel may take a moment to let go of what had it before."""
+        with contextlib.suppress(OSError):
+            self.socket.bind(("", port))
+        return bool(self.socket.getsockname()[1])
 
     def ask(self, text: bytes) -> bytes:
         """Send a command and return what comes back, which has to be one line or come at once."""
@@ -169,7 +182,7 @@ class TCPClient(Resource):
 
     def set(self, key: bytes, value: bytes) -> None:
         """Store a value; returns when the server has said so."""
-        assert self.ask(b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value)) == b"STORED\r\n"
+        assert self.ask(set_of(key, value)) == b"STORED\r\n"
 
     def close(self) -> None:
         """Close the connection."""

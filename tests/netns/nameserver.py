@@ -17,6 +17,7 @@ from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, until
 
 PORT = 53
+SERVFAIL = 2
 
 CONFIGURATION = """
 server:
@@ -95,12 +96,12 @@ class Resolver(Resource):
         self._id = 0
 
     def tries(self, name: str) -> bool:
-        """Whether there is an answer within a moment."""
+        """Whether there is an answer within a moment; SERVFAIL is none: zones are still read."""
         try:
-            self.ask(name, patience=0.2)
-        except (OSError, AssertionError):  # nothing, or what an earlier try was late for
+            reply = self.ask(name, patience=0.2)
+        except OSError:
             return False
-        return True
+        return bool(reply.rcode != SERVFAIL)
 
     def ask(self, name: str, kind: str = "A", *, patience: float = DEADLINE, **fields: int) -> DNS:
         """Ask, and return the reply, which answers just this question."""
@@ -108,7 +109,8 @@ class Resolver(Resource):
         self._socket.settimeout(patience)
         query = DNS(**{"id": self._id, "rd": 0} | fields, qd=DNSQR(qname=name, qtype=kind))
         self._socket.send(bytes(query))
-        reply = DNS(self._socket.recv(65_536))
+        while (reply := DNS(self._socket.recv(65_536))).id != query.id:
+            pass  # to an earlier try, which it was late for
         assert (reply.id, reply.rd, reply.qr) == (query.id, query.rd, 1)
         assert bytes(reply.qd[0].qname).decode() == name + "."
         return reply

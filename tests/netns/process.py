@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -80,13 +81,14 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def map_of(pid: int, key_size: int, value_size: int) -> int:
-    """A descriptor of the one BPF map of a process whose keys and values are so long."""
-    wanted = f"key_size:\t{key_size}\nvalue_size:\t{value_size}\n"
-    found = {
-        int(re.search(r"map_id:\t(\d+)", text)[1])  # type: ignore[index]
-        for text in (info.read_text() for info in Path(f"/proc/{pid}/fdinfo").iterdir())
-        if wanted in text
-    }
+    """A descriptor of the one BPF hash map of a process whose keys and values are so long."""
+    wanted = f"map_type:\t1\nkey_size:\t{key_size}\nvalue_size:\t{value_size}\n"
+    found = set()
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since then
+            text = info.read_text()
+            if wanted in text:
+                found.add(int(re.search(r"map_id:\t(\d+)", text)[1]))  # type: ignore[index]
     (map_id,) = found
     descriptor: int = libbpf.library().bpf_map_get_fd_by_id(map_id)
     assert descriptor >= 0
@@ -112,11 +114,12 @@ def start(
     stderr: Any = subprocess.PIPE,
     cwd: Path = HERE,
     prefix: tuple[str, ...] = (),
+    program: Sequence[str] = CAROM,
     **variables: str,
 ) -> subprocess.Popen[str]:
-    """Start `carom ARGUMENT...` in a namespace, behind `prefix`."""
+    """Start `carom ARGUMENT...` in a namespace, behind `prefix`, or another `program` so."""
     return subprocess.Popen(
-        namespace.argv([*prefix, *CAROM, *arguments]),
+        namespace.argv([*prefix, *program, *arguments]),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -163,6 +166,7 @@ class Carom:
         interface: str | None = INTERFACE,
         handlers_fail: bool = False,
         command: str = "serve",
+        program: Sequence[str] = CAROM,
     ):
         self.namespace = namespace
         self.interface = interface
@@ -170,7 +174,8 @@ class Carom:
         self._strangers = at_tc(namespace, interface) if interface else []
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in _end
         where = ("-i", interface) if interface else ()
-        self.process = start(namespace, command, *where, *arguments, "--json", stderr=self._stderr)
+        words = (command, *where, *arguments, "--json")
+        self.process = start(namespace, *words, stderr=self._stderr, program=program)
         self.pid = self.process.pid
         self.ended: Ended | None = None
         self.ready: dict[str, Any] = json.loads(self._first_line())

@@ -17,6 +17,9 @@ sized = Service(PORT)
 told = Service(PORT)
 """Does as the request's first word says; most replies tell how often its handler was asked."""
 
+backwards = Service(PORT)
+"""Replies with the request backwards: what is sent back to it turns back again."""
+
 _asked: collections.Counter[bytes] = collections.Counter()
 
 
@@ -31,6 +34,7 @@ def sized_reply(request: bytes) -> bytes:
 
 
 sized.reply(sized_reply)
+backwards.reply(lambda request: request[::-1])
 
 
 @told.reply

@@ -10,6 +10,7 @@ import pytest
 
 import carom
 from netns.line import Line
+from netns.memcache import Memcached
 from netns.process import INTERFACE, Carom, Ended, attached, control_socket, run
 from netns.services import PORT
 
@@ -37,7 +38,9 @@ def check_refused(line: Line, ended: Ended, code: int, *said: str) -> None:
         pytest.param(("-i", "nope0"), 1, ("no interface 'nope0'", INTERFACE), id="interface"),
         pytest.param(("-i", "lo"), 1, ("lo is not an Ethernet interface",), id="lo"),
         pytest.param((), 2, ("no interface", "-i"), id="no-interface"),
-        pytest.param((*ON, "--bind", "198.18.9.9"), 1, ("198.18.9.9", "bind"), id="bind-foreign"),
+        pytest.param(
+            (*ON, "--bind", "198.18.9.9"), 2, ("198.18.9.9", INTERFACE), id="bind-foreign"
+        ),
         pytest.param(
             (*ON, "--bind", "127.0.0.1"), 2, (INTERFACE, "127.0.0.1"), id="bind-elsewhere"
         ),
@@ -155,3 +158,20 @@ def test_broken_program(straight: Line, broken: Path, said: str, log: str) -> No
     assert long.stderr.count("\n") > short.stderr.count("\n")
     assert "Traceback" not in long.stderr
     assert attached(straight.server) is None
+
+
+NOT_SEEN = {
+    "namespaces": (("setpriv", "--bounding-set=-sys_admin"), "network namespaces"),
+    "processes of others": (("setpriv", "--bounding-set=-sys_ptrace"), "no process is seen"),
+    "processes": (("unshare", "--pid", "--fork", "--mount-proc"), "no process is seen"),
+}
+"""What carom has to see of a server, what keeps it from that, and what it says then."""
+
+
+@pytest.mark.parametrize("what", NOT_SEEN)
+def test_front_that_does_not_see_the_server(straight: Line, what: str) -> None:
+    """It would not see all that is written."""
+    prefix, said = NOT_SEEN[what]
+    with Memcached(straight.server):
+        ended = run(straight.server, "front", *ON, prefix=prefix)
+    check_refused(straight, ended, 1, said)

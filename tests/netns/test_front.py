@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import socket
@@ -16,7 +17,6 @@ from contextlib import ExitStack
 import pytest
 from scapy.layers.inet import IP, UDP
 
-from carom.include import libbpf
 from carom.vm.netns import SERVER_IPV6
 from netns import line as lines
 from netns.line import Line
@@ -55,7 +55,7 @@ def until_hit(carom: Carom, udp: UDPClient, key: bytes, value: bytes) -> None:
     until(lambda: hits_of(carom, udp, key, value, 2) == 2, f"hits of {key!r}")
 
 
-@pytest.mark.parametrize("size", [0, 1, 20, 64, 400, 600, 1100])
+@pytest.mark.parametrize("size", [0, 1, 20, 64, 400, 600, 940])
 @pytest.mark.parametrize("length", [1, 30, 59, 60, 61, 250])
 def test_learned(front: Carom, udp: UDPClient, tcp: TCPClient, size: int, length: int) -> None:
     """The second get is answered by the kernel, with the bytes of the first."""
@@ -110,14 +110,15 @@ WRITES = {
 def test_nothing_is_older_than_an_acknowledged_write(
     front: Carom, straight: Line, udp: UDPClient, tcp: TCPClient, name: str, over: str
 ) -> None:
-    command, expected = WRITES[name]
-    tcp.set(b"w", b"100")
-    until_hit(front, udp, b"w", b"100")
+    key = f"w-{name}-{over}".encode()  # of its own: gat's is not filled for a minute
+    command, expected = WRITES[name][0].replace(b" w", b" " + key), WRITES[name][1]
+    tcp.set(key, b"100")
+    until_hit(front, udp, key, b"100")
     asked = (udp if over == "udp" else tcp).ask(command)
     assert not asked.startswith((b"ERROR", b"CLIENT_ERROR")), asked
     before = front.counters()
     with UDPClient(straight.client, straight.address) as other:
-        assert other.get(b"w") == expected
+        assert other.get(key) == expected
     assert front.since(before).get("hit", 0) == 0
 
 
@@ -176,14 +177,14 @@ class TestStream:
         """The test changes the one key, and sees that; the other stays a hit."""
         seen = edge(front)
         yield
-        if fresh.sent_again():
-            return  # a segment was dropped on its way: the connection is lost, as it should be
         after = edge(front)
         voids = ("write_all_seen", "stream_lost", "edge_busy")
         assert {name: after[name] - seen[name] for name in voids} == dict.fromkeys(voids, 0)
         before = front.counters()
         assert udp.get(b"other") == b"old"
-        assert front.since(before) == {"hit": 1}
+        changed = front.since(before)  # a fill of before may be counted only now
+        assert changed.get("hit") == 1
+        assert not changed.keys() - {"hit", "fills"}
 
     @pytest.mark.usefixtures("one_key")
     @pytest.mark.parametrize("size", [1, 100, 600])
@@ -267,8 +268,8 @@ class TestStream:
     def test_many_at_once(
         self, front: Carom, udp: UDPClient, fresh: TCPClient, count: int, sends: int
     ) -> None:
-        """More than a connection has cells for: everything is void, until they are answered."""
-        keys = [b"written", *(b"many%d" % n for n in range(count - 1))]
+        """More than a connection has cells for: what falls out is held, and no other key."""
+        keys = [*(b"many%d" % n for n in range(count - 1)), b"written"]
         commands = [b"set %b 0 0 3\r\nnew\r\n" % key for key in keys]
         lost = edge(front)["stream_lost"]
         for send in [b"".join(commands)] if sends == 1 else commands:
@@ -276,8 +277,7 @@ class TestStream:
         assert answers_to(fresh, b"\r\n", count) == b"STORED\r\n" * count
         for key in keys:
             assert udp.get(key) == b"new"
-        if sends == 1:
-            assert edge(front)["stream_lost"] > lost
+        assert edge(front)["stream_lost"] == lost
         until_hit(front, udp, b"other", b"old")
         lost = edge(front)["stream_lost"]
         fresh.set(b"written", b"newer")
@@ -325,15 +325,15 @@ class TestStream:
         assert edge(front)["stream_lost"] == lost
 
     def test_many_in_binary(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
-        """As many as a connection has cells for, and more: all is void until those are answered."""
+        """As many as a connection has cells for, and more: no other key is void."""
         for count in (16, 16, 40):
             lost = edge(front)["stream_lost"]
-            value, keys = b"%d" % count, [b"written", *(b"many%d" % n for n in range(count - 1))]
+            value, keys = b"%d" % count, [*(b"many%d" % n for n in range(count - 1)), b"written"]
             fresh.socket.sendall(b"".join(binary(0x01, key, value) for key in keys))
             assert {reply[1] for reply in binary_replies(fresh, count)} == {0x01}
             for key in keys:
                 assert udp.get(key) == value
-            assert (edge(front)["stream_lost"] > lost) == (count > 16)
+            assert edge(front)["stream_lost"] == lost
         until_hit(front, udp, b"other", b"old")
 
     def test_quiet_in_binary(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> None:
@@ -473,7 +473,7 @@ def test_acknowledgements_one_by_one(straight: Line, dialect: str) -> None:
         acknowledge(1)
         assert asks_the_server(keys[0]) and asks_the_server(keys[15])
         write(sets[16:])
-        until(lambda: not asks_the_server(keys[1]), "an old value to be learned, behind the hold")
+        assert all(asks_the_server(keys[1]) for _ in range(3)), "it fell out, and is held"
         acknowledge(30)
         assert asks_the_server(keys[1])
         acknowledge(1)
@@ -528,17 +528,43 @@ def test_a_reply_from_another_socket_is_not_learned(
     assert edge(front)["learned"] == before["learned"]
 
 
-def test_a_reply_that_nobody_asked_for_is_not_learned(
-    front: Carom, straight: Line, tcp: TCPClient
+def test_a_get_by_another_way_is_learned_from(
+    front: Carom, straight: Line, udp: UDPClient, tcp: TCPClient
 ) -> None:
-    """A get that did not come by the fast path leaves no token."""
-    tcp.set(b"local", b"x")
-    before = edge(front)
-    with UDPClient(straight.server, "127.0.0.1") as local:
-        for _ in range(3):
-            assert local.get(b"local") == b"x"
-    until(lambda: edge(front)["unasked"] - before["unasked"] >= 3, "three replies unasked for")
-    assert edge(front)["learned"] == before["learned"]
+    """Tokens are taken at the server's socket, whichever way a request came to it."""
+    keys = (b"local-%d" % n for n in itertools.count())
+
+    def first_is_a_hit() -> bool:
+        """What is learned may have to wait until the server has said how long it lives."""
+        key = next(keys)
+        tcp.set(key, b"x")
+        with UDPClient(straight.server, "127.0.0.1") as local:
+            assert local.get(key) == b"x"
+        return hits_of(front, udp, key, b"x", 1) == 1
+
+    until(first_is_a_hit, "a hit without a miss before it")
+
+
+def test_a_reply_that_nobody_asked_for_is_not_learned(straight: Line) -> None:
+    """The server itself sends it, to one who has asked for nothing, or whom it has answered."""
+    port, reply = 4004, b"VALUE k 0 1\r\nx\r\nEND\r\n"
+    with (
+        straight.server.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server,
+        UDPClient(straight.client, straight.address, port) as udp,
+    ):
+        server.settimeout(DEADLINE)
+        server.bind(("0.0.0.0", port))
+        with Carom(straight.server, "-p", str(port), "--hook", "tc", command="front") as front:
+            number = udp.send(b"get absent\r\n")
+            request, origin = server.recvfrom(100)
+            server.sendto(request[:8] + b"END\r\n", origin)
+            assert udp.receive(number) == b"END\r\n"
+            before = edge(front)
+            for head in (request[:8], bytes((255, 255, 0, 0, 0, 1, 0, 0))):
+                server.sendto(head + reply, origin)
+                udp.socket.recv(100)
+            after = edge(front)
+            assert (after["learned"], after["unasked"]) == (0, before["unasked"] + 2)
 
 
 def test_a_full_cache_learns_what_was_missed_before(straight: Line) -> None:
@@ -631,7 +657,7 @@ def test_torture(front: Carom, straight: Line, memcached: Memcached) -> None:
                 tcp.socket.sendall(b"".join(sets))
                 answers_to(tcp, b"\r\n", len(keys))
                 acknowledged.update(dict.fromkeys(keys, number))
-                time.sleep(0.002)
+                time.sleep(0.01)  # or no value lives long enough to be learned
 
     def read(index: int) -> None:
         with UDPClient(straight.client, straight.address) as udp:
@@ -686,6 +712,54 @@ def test_a_second_port_of_the_server(own_line: Line) -> None:
         until_hit(carom, udp, b"k", b"by udp")
 
 
+ON_ITS_WAY = """
+import socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind((sys.argv[1], int(sys.argv[2])))
+there, here = socket.socketpair()
+socket.send_fds(there, [b"x"], [udp.fileno()])
+udp.close()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+WORKERS = """
+import os, socket, sys, time
+def bound():
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    udp.bind(("0.0.0.0", int(sys.argv[1])))
+    return udp
+first, parent = bound(), os.getpid()
+if not os.fork():
+    print("ready", flush=True)
+    while os.getppid() == parent:
+        worker = os.fork()
+        if not worker:
+            own = bound()
+            time.sleep(0.003)
+            os._exit(0)
+        os.waitpid(worker, 0)
+    os._exit(0)
+sys.stdin.read()
+"""
+
+
+def test_workers_that_come_and_go(straight: Line) -> None:
+    """Sockets are closed while they are looked at: the server is found, and followed."""
+    with straight.server.popen([sys.executable, "-c", WORKERS, "4007"]) as server:
+        assert server.stdin
+        assert server.stdout
+        assert server.stdout.readline() == "ready\n"
+        try:
+            arguments = ("-p", "4007", "--protocol", "dns", "--hook", "tc")
+            with Carom(straight.server, *arguments, command="front") as front:
+                until(lambda: edge(front)["bound"] > 200, "many workers")
+                assert "could not be followed" not in front.stderr()
+        finally:
+            server.stdin.close()
+
+
 STRANGER = """
 import socket, sys
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -701,8 +775,6 @@ for line in sys.stdin:
 def test_a_server_of_another_namespace(own_line: Line) -> None:
     """One with the same addresses and port, that replies to what it was not asked, is not learned
     from: its namespace does not hold the service."""
-    if not libbpf.cgroup_skb_has_netns_cookie():
-        pytest.skip("this kernel cannot tell namespaces apart at the socket's edge")
     line = own_line
     with (
         Memcached(line.server) as memcached,
@@ -752,6 +824,32 @@ class TestRefused:
         assert ended.code == 1
         assert "no process of this host listens on UDP port 4000" in ended.stderr
 
+    @pytest.mark.parametrize("address", ["", "127.0.0.9"])
+    def test_a_socket_that_nobody_holds(self, straight: Line, address: str) -> None:
+        """Of the server, or of a stranger, where nothing from outside reaches it."""
+        with ExitStack() as stack:
+            if address:
+                addresses = f"127.0.0.1,{straight.address}"
+                stack.enter_context(Memcached(straight.server, 4008, addresses=addresses))
+            server = stack.enter_context(
+                straight.server.popen(
+                    [sys.executable, "-c", ON_ITS_WAY, address or straight.address, "4008"]
+                )
+            )
+            assert server.stdout
+            assert server.stdin
+            stack.callback(server.stdin.close)
+            assert server.stdout.readline() == "ready\n"
+            where = ("-p", "4008", "--hook", "tc")
+            if not address:
+                ended = run(straight.server, "front", "-i", INTERFACE, *where)
+                assert ended.code == 1
+                assert "no process is seen to hold the socket on UDP port 4008" in ended.stderr
+                assert "--writes-elsewhere ttl" in ended.stderr
+                where = (*where, "--writes-elsewhere", "ttl")
+            with Carom(straight.server, *where, command="front"):
+                pass
+
     def test_a_server_that_is_written_to_unseen(self, straight: Line) -> None:
         server = straight.server.popen([sys.executable, "-c", UNSEEN, "4001"])
         assert server.stdout
@@ -765,13 +863,12 @@ class TestRefused:
             assert "--writes-elsewhere ttl" in ended.stderr
             with Carom(straight.server, *where, "--writes-elsewhere", "ttl", command="front"):
                 pass
-            if libbpf.cgroup_skb_has_netns_cookie():  # its namespace has no part in our service
-                with (
-                    lines.straight() as other,
-                    Memcached(other.server, 4001),
-                    Carom(other.server, *where, command="front"),
-                ):
-                    pass
+            with (  # its namespace has no part in our service
+                lines.straight() as other,
+                Memcached(other.server, 4001),
+                Carom(other.server, *where, command="front"),
+            ):
+                pass
         finally:
             server.stdin.close()
             server.wait()

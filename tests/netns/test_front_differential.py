@@ -234,10 +234,10 @@ def test_answers_as_the_server_does(
                 yield ask(exchange, server, made, warm)
 
     where = ("--protocol", protocol, "-p", str(PORT), "--bind", "::", *HOOKS[hook], *UNBOUND)
-    # Other tests' servers may hold the port as well, and not every kernel tells namespaces apart.
-    where = (*where, "--writes-elsewhere", "ttl")
     with server.run(host, tmp_path), Carom(host, *where, command="front") as carom:
         warmer = Warmer(carom, client)
+        if protocol == "dns":
+            list(asked(cold))  # it is learned from; a slow server may answer behind all of them
         fronted = list(asked(warmer.warm if protocol == "memcached" else cold))
         counted = carom.counters()
     with server.run(host, tmp_path):

@@ -24,6 +24,7 @@ from netns.process import INTERFACE, Carom, Ended, attached, run, start, until
 from netns.services import PORT
 
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+ANY_RATE = ("--prefix-rate", "0", "--total-rate", "0")
 PATIENT = ("--timeout", "20s", "--source-ports", "20")
 """Nothing that is answered at all comes too late, and a server's socket always has room."""
 
@@ -101,9 +102,9 @@ def server(line: Line, behave: Callable[[int, bytes], list[bytes]]) -> Iterator[
 def test_bounces(line: Line, hook: str, meet: str) -> None:
     """On a veth, native XDP sends only to a peer with a native program."""
     lossless = hook == "generic" or meet == "native"
-    with Carom(line.server, "--fast", "bounce", "--mode", hook) as carom:
+    with Carom(line.server, "--fast", "bounce", "--mode", hook, *ANY_RATE) as carom:
         result = loaded(
-            line, "--count", "3000", "--rate", "20k", "--size", "1-1400", "--keys", "50",
+            line, "--count", "3000", "--rate", "20k", "--size", "1-1232", "--keys", "50",
             "--mode", meet, "--app", "echo", code=0 if lossless else 1,
         )  # fmt: skip
         assert (result["sent"], result["mode"], result["complete"]) == (3000, meet, True)
@@ -131,7 +132,7 @@ def test_hits_and_misses(line: Line) -> None:
 
 def test_flat_out(line: Line) -> None:
     """As many as can be: some may be lost, none may be counted twice or not at all."""
-    with Carom(line.server, "--mode", "native", "--fast", "bounce") as carom:
+    with Carom(line.server, "--mode", "native", "--fast", "bounce", *ANY_RATE) as carom:
         result = loaded(line, "--count", "200000", "--rate", "max", "--app", "echo")
         assert result["sent"] == 200_000
         assert result["asked"] is None

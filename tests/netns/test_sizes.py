@@ -11,10 +11,13 @@ import pytest
 from carom import apps
 from carom.daemon import control
 from carom.include.abi import RAW_MAX, REPLY_MAX
-from netns.line import Line
+from netns.line import Line, forwarding
 from netns.process import INTERFACE, Carom
 from netns.services import sized_reply, sized_request
 from netns.wire import Client, Tap, check_sums, checksum_errors
+
+OWN_PORT = 40_000
+"""Of clients whose requests are counted: with any port, one sum in 65,536 looks half made."""
 
 AROUND_THE_SHORTEST_FRAME = (17, 18, 19)
 REPLIES = (
@@ -30,7 +33,8 @@ ROUNDS = 5
 LONGEST6 = REPLY_MAX - 20
 """What an MTU of 1500 takes after IPv6 and UDP."""
 
-ANY = ("--amplify", "0")
+ANY = ("--amplify", "0", "--max-reply", str(REPLY_MAX), "--prefix-rate", "0", "--total-rate", "0")
+"""Of any length, as often as wanted."""
 
 
 HOW = {
@@ -50,7 +54,11 @@ def how(request: pytest.FixtureRequest) -> str:
 def carom(straight: Line, how: str) -> Iterator[Carom]:
     """A carom whose clients choose the lengths of replies."""
     sized = ("--app", "services:sized", "--bind", "::")
-    with Carom(straight.server, *HOW[how], *sized, *ANY) as carom:
+    with (
+        forwarding(straight.server),
+        Carom(straight.server, *HOW[how], *sized, *ANY) as carom,
+    ):
+        assert not any("forward" in note for note in carom.ready["notes"])
         yield carom
 
 
@@ -72,7 +80,8 @@ def test_every_length_is_answered(
     longest = REPLY_MAX if ":" not in line.address else LONGEST6
     sizes = [n for n in REPLIES if n <= longest] + ([longest] if longest < REPLY_MAX else [])
     at_tc = {}
-    with Client(line.client, line.address) as client, Tap(line.client) as tap:
+    client = Client(line.client, line.address, own=OWN_PORT)
+    with client, Tap(line.client) as tap:
         for reply_bytes in sizes:
             request = sized_request(reply_bytes, length)
             reply = sized_reply(request)
@@ -171,6 +180,7 @@ def test_mixed_sizes(own_line: Line, how: str) -> None:
     assert len(replies) == len(set(replies.values())) > 390
     wrong = 0
     with (
+        forwarding(own_line.server),
         Carom(own_line.server, *HOW[how], "--app", "carom.apps:mixed", *ANY) as carom,
         Client(own_line.client, own_line.address) as client,
     ):

@@ -18,7 +18,7 @@ DEADLINE = 200
 TWO = ("--series", "userspace,xdp_native")
 OWN: dict[Name, tuple[str, ...]] = {
     "hooks": ("--waits", "blocking"),
-    "sizes": ("--sizes", "1,1400", *TWO),
+    "sizes": ("--sizes", "1,1232", *TWO),
     "clients": ("--clients", "1,5", *TWO),
     "knee": ("--rates", "2000,1e8"),
     "minutes": ("--windows", "3", *TWO),

@@ -79,9 +79,18 @@ class Asker:
         udp.settimeout(ANSWER)
         return udp
 
+    @property
+    def address(self) -> str:
+        """Its own."""
+        return str(self._udp.getsockname()[0])
+
     def ask(self, request: bytes) -> bytes | None:
         """The reply, or None for a loss."""
         self._udp.send(request)
+        return self.receive()
+
+    def receive(self) -> bytes | None:
+        """What comes next, or None for a loss."""
         try:
             return self._udp.recv(65_536)
         except (TimeoutError, ConnectionRefusedError):

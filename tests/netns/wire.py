@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -152,9 +153,11 @@ class Tap(Resource):
 class Client(Resource):
     """A connected UDP socket inside a namespace."""
 
-    def __init__(self, namespace: Namespace, address: str, port: int = PORT):
+    def __init__(self, namespace: Namespace, address: str, port: int = PORT, own: int = 0):
+        """Its own port is any, or `own`: then the same requests have the same sums each time."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._socket = namespace.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
+        self._socket.bind(("", own))
         self._socket.connect((address, port))
         self._socket.settimeout(DEADLINE)
         self.port: int = self._socket.getsockname()[1]
@@ -179,7 +182,10 @@ class Client(Resource):
         return self._socket.recv(65_536)
 
     def answered(self, request: bytes, seconds: float = 0.2) -> bool:
-        """Send a request; is there a reply within so many seconds? Whatever comes is taken."""
+        """Send a request; is there a reply within so many seconds? Late ones to others are none."""
+        with contextlib.suppress(ConnectionRefusedError):
+            while not self.nothing_more():
+                pass
         self._socket.send(request)
         self._socket.settimeout(seconds)
         try:
@@ -200,7 +206,7 @@ class Client(Resource):
     def until_unanswered(self, request: bytes) -> None:
         """Ask until there is no reply. Fails after DEADLINE."""
         end = time.monotonic() + DEADLINE
-        while self.answered(request):
+        while self.answered(request) or self.answered(request, 1):
             assert time.monotonic() < end, f"{request!r} is answered on and on"
 
     def nothing_more(self) -> bool:

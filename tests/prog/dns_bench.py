@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import random
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import carom
 from carom.include import libbpf
-from carom.include.abi import KEY, sum_of
+from carom.include.abi import COOKIE_SECRETS, COOKIES, KEY, packed_address, sum_of
 from carom.include.bpf import Module
 from carom.include.resource import Resource
 from carom.protocols.protocol import Intent
@@ -19,7 +21,7 @@ from carom.protocols.protocol import Intent
 TEXT_ROOM = 512
 REPLY_ROOM = 2048
 
-_BENCH = struct.Struct(f"=6IQ{TEXT_ROOM}s{REPLY_ROOM}s{KEY.size}s")
+_BENCH = struct.Struct(f"=6IQ{TEXT_ROOM}s{REPLY_ROOM}s{KEY.size}s16s{COOKIES.size}s")
 _BENCH_SIZE = (_BENCH.size + 7) // 8 * 8
 _FRAME = bytes(64)
 _ONLY = struct.pack("=I", 0)
@@ -57,7 +59,7 @@ class DNSBench(Resource):
         self._module = Module(
             Path(__file__).resolve().with_name("dns_harness.c"), include=(protocols,)
         )
-        names = ("run_request", "run_answer", "run_learn")
+        names = ("run_request", "run_answer", "run_learn", "run_cookie", "run_return")
         self.programs = {name: self._module.program(name) for name in names}
         self._map = self._module.map("benches")
 
@@ -66,7 +68,15 @@ class DNSBench(Resource):
         self._module.close()
 
     def _run(
-        self, program: str, text: bytes, reply: bytes, *numbers: int, text_length: int | None = None
+        self,
+        program: str,
+        text: bytes,
+        reply: bytes,
+        *numbers: int,
+        text_length: int | None = None,
+        key: bytes = b"",
+        client: bytes = b"",
+        cookies: bytes = b"",
     ) -> tuple[Any, ...]:
         """Numbers (length, stored, ttl, age) in, all fields out."""
         value = _BENCH.pack(
@@ -76,7 +86,9 @@ class DNSBench(Resource):
             0,
             _room(text, TEXT_ROOM),
             _room(reply, REPLY_ROOM),
-            b"",
+            KEY.pack(0, len(key), key),
+            client,
+            cookies,
         )
         libbpf.update(self._map, _ONLY, value.ljust(_BENCH_SIZE, b"\0"))
         libbpf.test_run(self.programs[program], _FRAME)
@@ -91,7 +103,7 @@ class DNSBench(Resource):
 
     def request(self, text: bytes, *, length: int | None = None) -> tuple[Intent, bytes | None]:
         """dns_request: the intent, and the key of a read. `length` where it is not `text`'s."""
-        *_, verdict, _, room, _, key = self._run(
+        *_, verdict, _, room, _, key, _, _ = self._run(
             "run_request", text, b"", 0, 0, 0, 0, text_length=length
         )
         assert room == _room(text, TEXT_ROOM)
@@ -101,7 +113,7 @@ class DNSBench(Resource):
     def learn(self, reply: bytes, ttl: int = 1000, *, length: int | None = None) -> Stored | None:
         """dns_learn. `length` where it is not `reply`'s."""
         length = len(reply) if length is None else length
-        _, length, stored, ttl, _, verdict, _, _, room, key = self._run(
+        _, length, stored, ttl, _, verdict, _, _, room, key, _, _ = self._run(
             "run_learn", b"", reply, length, length, ttl, 0
         )
         assert verdict in (0, 1)
@@ -119,7 +131,7 @@ class DNSBench(Resource):
         `size` where it is not that of what is stored.
         """
         size = len(stored.stored) if size is None else size
-        _, length, size, _, _, verdict, added, _, room, _ = self._run(
+        _, length, size, _, _, verdict, added, _, room, _, _, _ = self._run(
             "run_answer", text, stored.stored, stored.length, size, 0, age
         )
         assert verdict in (0, 1)
@@ -132,6 +144,36 @@ class DNSBench(Resource):
         assert (before + added) % 0xFFFF == sum_of(reply), "the sum"
         return reply
 
+    def cookie(
+        self, text: bytes, client: str, secrets: Sequence[bytes], seconds: int
+    ) -> tuple[bool, bool]:
+        """dns_cookie_right and dns_cookie_fresh, of a request's COOKIE."""
+        packed = packed_address(ipaddress.ip_address(client))
+        known = packed_cookies(secrets)
+        *_, verdict, _, _, _, _, _, _ = self._run(
+            "run_cookie", text, b"", 0, 0, 0, seconds, client=packed, cookies=known
+        )
+        return bool(verdict & 1), bool(verdict & 2)
+
+    def answer_returning(self, stored: Stored, text: bytes, age: int) -> bytes | None:
+        """dns_answer and then dns_return_cookie; the sum as above."""
+        plain = self.answer(stored, text, age)
+        if plain is None:
+            return None
+        _, length, _, _, _, verdict, added, _, room, _, _, _ = self._run(
+            "run_return",
+            text,
+            plain + stored.stored[stored.length :],
+            *(stored.length, 0, 0, 0),
+            key=stored.key,
+        )
+        if not verdict:
+            assert room[: stored.length] == plain
+            return None
+        reply: bytes = room[:length]
+        assert (sum_of(plain) + added) % 0xFFFF == sum_of(reply), "the sum"
+        return reply
+
     def verified(self, program: str) -> int:
         """Instructions that the verifier followed (bpf_prog_info.verified_insns)."""
         info = ctypes.create_string_buffer(256)
@@ -142,6 +184,14 @@ class DNSBench(Resource):
         assert result == 0
         (count,) = struct.unpack_from("=I", info.raw, 216)
         return int(count)
+
+
+def packed_cookies(
+    secrets: Sequence[bytes], *, epoch: int = 1, none: int = 0, version: int = 1
+) -> bytes:
+    """What the daemon tells the kernel of a server's cookies."""
+    keys = [*secrets, *[bytes(16)] * (COOKIE_SECRETS - len(secrets))]
+    return COOKIES.pack(epoch, none, len(secrets), version, b"".join(keys))
 
 
 def name(text: str | bytes) -> bytes:

@@ -16,6 +16,8 @@ struct bench {
 	u8 text[TEXT_ROOM];
 	u8 reply[REPLY_ROOM];
 	struct key key;
+	struct address client;
+	struct cookies cookies;
 };
 
 BPF_ARRAY(benches, struct bench, 1);
@@ -46,6 +48,43 @@ int run_answer(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	bench->verdict = dns_answer(bench->reply, bench->length, bench->stored, bench->text,
 				    bench->text_length, bench->age, &sum);
+	bench->sum = sum;
+	return XDP_PASS;
+}
+
+/* The COOKIE that ends `text`: 1 for one that is right, 2 for one that is fresh, 3 for both. */
+int run_cookie(struct xdp_md *ctx)
+{
+	struct bench *bench = only();
+	const u8 *option;
+
+	if (!bench)
+		return XDP_ABORTED;
+	bench->verdict = 0;
+	if (dns_request(bench->text, bench->text_length, &bench->key) != INTENT_READ)
+		return XDP_PASS;
+	option = dns_cookie(bench->text, &bench->key);
+	if (!option)
+		return XDP_PASS;
+	bench->verdict = dns_cookie_right(option + 4, &bench->client, &bench->cookies) |
+			 dns_cookie_fresh(option + 4, bench->age) << 1;
+	return XDP_PASS;
+}
+
+/* dns_return_cookie behind dns_answer, with the key in the bench. */
+int run_return(struct xdp_md *ctx)
+{
+	struct bench *bench = only();
+	u64 sum = 0;
+	u32 length;
+
+	if (!bench)
+		return XDP_ABORTED;
+	length = bench->length;
+	if (length < DNS_HEADER || length > REPLY_MAX)
+		return XDP_ABORTED;
+	bench->verdict = dns_return_cookie(bench->reply, &length, bench->text, &bench->key, &sum);
+	bench->length = length;
 	bench->sum = sum;
 	return XDP_PASS;
 }

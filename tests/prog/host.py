@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import ENTRY_CLASSES, FastPath, LengthClass, Place
 from carom.include import libbpf
-from carom.include.abi import SLOTS, Fast, Hook, Verdict
-from prog.packets import HOST_MAC, PLAIN, PORT, Fields, Wire
+from carom.include.abi import Fast, Hook, Verdict
+from carom.include.ways import Way
+from prog.packets import CLIENT_MAC, HOST_MAC, PLAIN, PORT, Fields, Wire
 
 IFINDEX = 1
 """Of the interface that frames of PROG_TEST_RUN come in by: the namespace's loopback."""
@@ -35,6 +37,7 @@ _ACTIONS = {
         libbpf.XDP_PASS: Action.PASS,
         libbpf.XDP_TX: Action.ANSWER,
         libbpf.XDP_ABORTED: Action.DROP,
+        libbpf.XDP_DROP: Action.DROP,
     },
     Hook.TC: {
         _TC_ACT_UNSPEC: Action.PASS,
@@ -122,6 +125,8 @@ class Host:
         address = ipaddress.ip_address(wire.host)
         fastpath.refuse([address])
         fastpath.allow(())
+        via = Way(False, (mac_of(CLIENT_MAC),))
+        fastpath.reach({(IFINDEX, ipaddress.ip_network(one)): via for one in ("0.0.0.0/0", "::/0")})
         outer, inner = (*wire.tags, 0, 0)[:2]
         mac = mac_of(HOST_MAC)
         self.place = Place(address, PORT, IFINDEX, mac, wire.mtu, outer=outer, inner=inner)
@@ -199,10 +204,10 @@ def entry_class(key: bytes) -> LengthClass:
     return next(one for one in ENTRY_CLASSES if len(key) <= one.room)
 
 
-def of_one_slot(key: bytes) -> bytes:
-    """Another key for `raw` whose version is in the same cell."""
+def of_one_slot(key: bytes, slot_of: Callable[[bytes], int]) -> bytes:
+    """Another key whose version is in the same cell."""
     others = (b"%d" % n for n in itertools.count())
-    return next(other for other in others if hash(other) % SLOTS == hash(key) % SLOTS)
+    return next(other for other in others if slot_of(other) == slot_of(key))
 
 
 def mac_of(text: str) -> bytes:

@@ -96,20 +96,39 @@ class BinaryRequest(NamedTuple):
         """Where its key ends, in bytes from its beginning."""
         return HEADER.size + self.extras_length + self.key_length
 
+    def lasts(self, payload: bytes) -> bool:
+        """Whether it writes its key, and gives no end to an item that had none."""
+        if self.opcode.intent is not Intent.WRITE:
+            return False
+        extras = payload[HEADER.size : HEADER.size + self.extras_length]
+        if len(extras) == 20:  # delta, initial value, exptime: all ones for none
+            return extras[-4:] in (bytes(4), b"\xff" * 4)
+        return len(extras) != 4 and not any(extras[-4:])
+
     def key(self, payload: bytes) -> bytes:
         """Its key, of a payload that begins with it."""
         return payload[self.key_end - self.key_length : self.key_end]
 
 
 def binary(
-    opcode: int, key: bytes = b"", value: bytes = b"", extras: int | None = None, **fields: int
+    opcode: int,
+    key: bytes = b"",
+    value: bytes = b"",
+    extras: int | None = None,
+    exptime: int = 0,
+    **fields: int,
 ) -> bytes:
-    """One request, with as many extras as are its opcode's, and fields of the header as told."""
+    """One request, with as many extras as are its opcode's, and fields of the header as told.
+
+    The extras are zeros but for their end, where `exptime` stands, unless it is 0.
+    """
     extras = OPCODES.get(opcode, _UNKNOWN).extras[0] if extras is None else extras
     size = extras + len(key) + len(value)
     told = {"key_length": len(key), "extras_length": extras, "data_type": 0, "vbucket": 0}
     told |= {"body_length": size, "opaque": 0, "cas": 0} | fields
-    return HEADER.pack(MAGIC, opcode, *told.values()) + bytes(extras) + key + value
+    last = (exptime % 2**32).to_bytes(4, "big") if exptime else b""
+    head = HEADER.pack(MAGIC, opcode, *told.values())
+    return head + bytes(extras - len(last)) + last + key + value
 
 
 def binary_request(rng: random.Random) -> bytes:
@@ -128,4 +147,5 @@ def binary_request(rng: random.Random) -> bytes:
     extras = rng.choice((0, 4, 8, 20)) if rng.random() < 0.02 else None
     values = (b"", b"flush_all\r\n", HEADER.pack(MAGIC, 8, *[0] * 7), b"y" * rng.randrange(900))
     value = rng.choice(values) if kind.value or rng.random() < 0.02 else b""
-    return binary(opcode, key, value, extras, **fields)
+    exptime = rng.choice((0, 0, 1, -1, 2**31)) if kind.extras[0] and extras is None else 0
+    return binary(opcode, key, value, extras, exptime, **fields)

@@ -2,8 +2,10 @@
 /* memcached_stream.h on one connection, fed by Python; a run makes some steps, as a call would. */
 #include <uapi/linux/bpf.h>
 
+#define TICKS 1
 #include "abi.h"
 #include "connection.h"
+#include "copy.h"
 #include "memcached_stream.h"
 #include "slot.h"
 
@@ -18,7 +20,7 @@ struct found {
 };
 
 struct state {
-	u32 sequence;
+	u32 ahead;     /* reads that were passed over */
 	u32 length;    /* of the segment */
 	u32 offset;    /* what of it was dealt with */
 	u32 steps;
@@ -44,9 +46,23 @@ static __always_inline u32 load(struct state *state)
 	held &= 2 * STREAM_LINE_MAX - 1;
 	size &= TEXT_ROOM - 1;
 	asm volatile("" : "+r"(size));
-	bpf_probe_read_kernel(state->text + MEMCACHED_HEADER + held, size, state->segment + from);
+	copy_kernel(state->text + MEMCACHED_HEADER + held, size, state->segment + from);
 	*(u64 *)(state->text + MEMCACHED_HEADER + held + size) = 0;
 	return MEMCACHED_HEADER + held + left;
+}
+
+/* As the edge does. */
+static __always_inline bool pass_read(struct state *state, u32 length)
+{
+	struct stream *stream = &state->stream;
+	u32 end = MEMCACHED_HEADER + AHEAD_ROOM, done;
+
+	if (stream->held || stream->skip || stream->in_line || stream->lost)
+		return false;
+	done = memcached_stream_ahead(stream, state->text, length < end ? length : end);
+	state->offset += done;
+	state->ahead += done != 0;
+	return done;
 }
 
 static __always_inline void step(struct state *state, u32 n)
@@ -55,6 +71,9 @@ static __always_inline void step(struct state *state, u32 n)
 	u32 length = load(state);
 	enum intent intent;
 
+	found->intent = INTENT_OTHER;
+	if (pass_read(state, length))
+		return;
 	__builtin_memset(&state->key, 0, sizeof(state->key));
 	state->offset += memcached_stream_read(&state->stream, state->text, length, &state->key,
 					       &intent);
@@ -65,7 +84,7 @@ static __always_inline void step(struct state *state, u32 n)
 	found->slot = key_slot(state->key.bytes + MEMCACHED_SLOT_FROM,
 			       state->key.length - MEMCACHED_SLOT_FROM);
 	found->displaced = stream_displaces(&state->stream);
-	stream_wrote(&state->stream, found->slot, intent & INTENT_QUIET);
+	stream_wrote(&state->stream, found->slot, intent & INTENT_QUIET, 0);
 }
 
 int begin(struct xdp_md *ctx)
@@ -75,18 +94,7 @@ int begin(struct xdp_md *ctx)
 
 	if (!state)
 		return XDP_ABORTED;
-	stream_begin(&state->stream, state->sequence);
-	return XDP_PASS;
-}
-
-int arrive(struct xdp_md *ctx)
-{
-	u32 only = 0;
-	struct state *state = states.lookup(&only);
-
-	if (!state)
-		return XDP_ABORTED;
-	stream_arrive(&state->stream, state->sequence, state->length);
+	stream_begin(&state->stream, 0);
 	return XDP_PASS;
 }
 
@@ -114,6 +122,6 @@ int answered(struct xdp_md *ctx)
 	if (!state)
 		return XDP_ABORTED;
 	for (u32 n = 0; n < STREAM_CELLS; n++)
-		state->again[n] = stream_cell(&state->stream, n);
+		state->again[n] = stream_cell(&state->stream, n, 0);
 	return XDP_PASS;
 }

@@ -13,11 +13,18 @@ from typing import NamedTuple
 
 import carom.protocols
 from carom.include import libbpf
-from carom.include.abi import KEY, slot_of
+from carom.include.abi import KEY
 from carom.include.bpf import Module
+from carom.include.hashes import Hashes
 from carom.include.resource import Resource
-from carom.protocols.memcached import SLOT_FROM, slot_key_of, understand
-from carom.protocols.protocol import QUIET, TEXT_ROOM, Intent, Request
+from carom.protocols.memcached import (
+    SLOT_FROM,
+    lasts,
+    names_in_base64,
+    slot_key_of,
+    understand,
+)
+from carom.protocols.protocol import LASTING, TEXT_ROOM, Intent, Request
 from prog import memcached_binary
 from prog.memcached_binary import BinaryRequest, binary_request
 from prog.memcached_commands import command, datagram
@@ -32,12 +39,21 @@ SEGMENT_MAX = 4096
 _SIZED = re.compile(
     rb"(?:(?:set|add|replace|append|prepend|cas)(?: [^ ]+){3}|ms [^ ]+) ([0-9]{1,9})\b"
 )
-_ONE_LINE = re.compile(
-    rb"(delete|incr|decr|touch|mg|md|ma) |flush_all|gats? (-?0*([0-9]{1,9}|1[0-9]{9}|2147483647)) "
-)
+_ONE_LINE = re.compile(rb"(delete|incr|decr|touch|gats?|mg|md|ma) |flush_all")
+_MORE_LINES = re.compile(rb" |(set|add|replace|append|prepend|cas|ms) ")
+"""Commands whose data would be taken for more commands, if the line is not understood."""
+
+_AHEAD = re.compile(rb"mg [^A-Z\n]*\n")
+"""What is passed over if it comes whole, behind another command, and is short."""
+AHEAD_MAX = 64
+
 _READS = re.compile(rb"(mn|stats|version|verbosity)[ \r\n]|(me|gets?) ")
 
 LOST = Request(Intent.WRITE_ALL, quiet=True)
+DOUBT = Request(Intent.WRITE_ALL, unsure=True)
+"""A line that the server has to refuse, or it may have written anything."""
+QUIET_DOUBT = DOUBT._replace(quiet=True)
+"""The same, if its acknowledgement need not follow."""
 
 
 class Model:
@@ -45,24 +61,34 @@ class Model:
 
     def __init__(self, room: int = TEXT_ROOM):
         self.lost = False
+        self.lasting: list[bool] = []
+        """Of each write, whether it gives no end to an item that had none."""
         self._binary: bool | None = None
         self._room = room
         self._skip = 0
         self._in_line = False
+        self._begun = False
+        self._whole = False
         self._rest = b""
 
     def feed(self, segment: bytes) -> list[Request]:
         """The writes that a segment completes."""
+        self._whole = self._begun and not self._rest
         self._rest += segment
         if self._binary is None:
             self._binary = self._rest.startswith(bytes((memcached_binary.MAGIC,)))
         writes: list[Request] = []
+        told = len(self.lasting)
         while self._rest and not self.lost:
             before = self._rest, self._skip
+            self._begun = True
             if found := self._step_binary() if self._binary else self._step():
                 writes.append(found)
+                if len(self.lasting) < len(writes) + told:
+                    self.lasting.append(False)
             if before == (self._rest, self._skip) and not self._in_line:
                 break  # held
+            self._whole = True
         return writes
 
     def _lose(self) -> Request:
@@ -101,11 +127,13 @@ class Model:
             return self._lose()
         if len(self._rest) < request.key_end:
             return self._hold()
+        lasting = request.lasts(self._rest)
         key, self._rest = request.key(self._rest), self._rest[request.key_end :]
         self._skip = request.value_length
         intent, quiet = request.opcode.intent, request.opcode.quiet
         if intent is Intent.OTHER:
             return None
+        self.lasting.append(lasting)
         return Request(intent, bytes(SLOT_FROM) + key if intent is Intent.WRITE else b"", quiet)
 
     def _value(self) -> Request | None:
@@ -118,33 +146,37 @@ class Model:
     def _line(self, line: bytes) -> Request | None:
         if line in (b"quit\r\n", b"quit\n"):
             return None
+        if self._whole and len(line) <= AHEAD_MAX and _AHEAD.fullmatch(line):
+            return None
         if line[0] == memcached_binary.MAGIC:
-            return self._lose()  # what a datagram may be, within a connection in text it is not
+            return DOUBT  # what a datagram may be, within a connection in text it is not
         sized = _SIZED.match(line)
         size = int(sized[1]) if sized else None
         value = b"" if size is None else bytes(size) + b"\r\n"
         found = understand(datagram(line + value), self._room)
         if found.intent in (Intent.OTHER, Intent.READ):
             return None
-        if found.intent is Intent.WRITE_ALL and not _ONE_LINE.match(line):
+        if names_in_base64(line + value):
+            self._skip = len(value)
+            return LOST
+        if found.intent is Intent.WRITE_ALL and _MORE_LINES.match(line):
             return self._lose()
+        if found.intent is Intent.WRITE_ALL:
+            self.lasting.append(line == b"flush_all\r\n")
+            if line.startswith((b"flush_all\r", b"flush_all\n", b"flush_all ")):
+                return LOST
+            return QUIET_DOUBT if _ONE_LINE.match(line) else DOUBT
         self._skip = len(value)
+        self.lasting.append(lasts(datagram(line + value), self._room))
         return found
 
 
 class Outcome(NamedTuple):
     """What a segment came to."""
 
-    writes: list[tuple[Intent, bool, int]]
+    writes: list[tuple[Request, int]]
     displaced: list[int]
-
-
-def in_slots(writes: list[Request]) -> list[tuple[Intent, bool, int]]:
-    """Writes as the C tells them: intent, quiet, and the slot of their key."""
-    return [
-        (w.intent, w.quiet, slot_of(slot_key_of(w.key)) if w.intent is Intent.WRITE else 0)
-        for w in writes
-    ]
+    lasting: list[bool]
 
 
 class Connection(Resource):
@@ -152,16 +184,17 @@ class Connection(Resource):
 
     _HEAD = struct.Struct("=4I")
     _FOUND = struct.Struct("=4I")
-    _STREAM = struct.Struct(f"=3IHBB3I{CELLS}I4x{HELD_MAX}s")
+    _STREAM = struct.Struct(f"=3IHBB10I{CELLS}I{CELLS}I4B3I{HELD_MAX}s")
     _SEGMENT = _HEAD.size + STEPS * _FOUND.size + CELLS * 4 + _STREAM.size
 
     def __init__(self, room: int = TEXT_ROOM):
+        self.slot_of = (hashes := Hashes()).slot_of
         self._module = Module(
             Path(__file__).with_suffix(".c"),
             include=(Path(carom.protocols.__file__).parent,),
-            defines={"TEXT_ROOM": room},
+            defines={"TEXT_ROOM": room, **hashes.defines},
         )
-        names = ("begin", "arrive", "proceed", "answered")
+        names = ("begin", "proceed", "answered")
         self._programs = {name: self._module.program(name) for name in names}
         self._states = self._module.map("states")
         key_end = self._SEGMENT + KEY.size
@@ -192,11 +225,20 @@ class Connection(Resource):
     def _store(self, cell: bytearray) -> None:
         libbpf.update(self._states, bytes(4), bytes(cell))
 
-    def begin(self, sequence: int = 0) -> None:
+    def begin(self) -> None:
         """A new connection."""
-        self._store(bytearray(self._HEAD.pack(sequence, 0, 0, 0).ljust(self._size, b"\xaa")))
+        self._store(bytearray(bytes(self._HEAD.size).ljust(self._size, b"\xaa")))
         self._run("begin")
-        self._next = sequence
+
+    def in_slots(self, writes: list[Request]) -> list[tuple[Request, int]]:
+        """Writes as the C tells them: the slot of their key instead of it."""
+        return [
+            (
+                w._replace(key=b""),
+                self.slot_of(slot_key_of(w.key)) if w.intent is Intent.WRITE else 0,
+            )
+            for w in writes
+        ]
 
     @property
     def lost(self) -> bool:
@@ -204,18 +246,20 @@ class Connection(Resource):
         at = self._SEGMENT - self._STREAM.size
         return bool(self._STREAM.unpack_from(self._load(), at)[4])
 
-    def feed(self, segment: bytes, sequence: int | None = None, stale: bytes = b"\r\n") -> Outcome:
-        """A segment in its turn, or out of it; `stale` is all over the buffer that it comes to."""
-        sequence = self._next if sequence is None else sequence
-        self._next = (sequence + len(segment)) % 2**32
+    @property
+    def ahead(self) -> int:
+        """Reads of the last segment that were passed over."""
+        return int(self._HEAD.unpack_from(self._load())[0])
+
+    def feed(self, segment: bytes, stale: bytes = b"\r\n") -> Outcome:
+        """A segment in its turn; `stale` is all over the buffer that it comes to."""
         cell = self._load()
-        self._HEAD.pack_into(cell, 0, sequence, len(segment), 0, 0)
+        self._HEAD.pack_into(cell, 0, 0, len(segment), 0, 0)
         room = self._front - self._text
         cell[self._text : self._front] = (stale * room)[:room]
         cell[self._front : self._front + len(segment)] = segment
         self._store(cell)
-        self._run("arrive")
-        outcome = Outcome([], [])
+        outcome = Outcome([], [], [])
         while not self.lost and self._proceed(outcome):
             pass
         return outcome
@@ -229,12 +273,13 @@ class Connection(Resource):
         for n in range(steps):
             at = self._HEAD.size + n * self._FOUND.size
             told, slot, displaced, _ = self._FOUND.unpack_from(cell, at)
-            intent = Intent(told & ~QUIET)
-            assert intent is not Intent.READ
-            if intent is Intent.OTHER:
+            request = Request.of(told)
+            assert request.intent is not Intent.READ
+            if request.intent is Intent.OTHER:
                 continue
-            named = intent is Intent.WRITE
-            outcome.writes.append((intent, bool(told & QUIET), slot if named else 0))
+            named = request.intent is Intent.WRITE
+            outcome.writes.append((request, slot if named else 0))
+            outcome.lasting.append(bool(told & LASTING))
             if named and displaced != NO_CELL:
                 outcome.displaced.append(displaced)
         struct.pack_into("=I", cell, 12, 0)

@@ -13,8 +13,10 @@ import carom.protocols
 from carom.include import libbpf
 from carom.include.abi import KEY
 from carom.include.bpf import Module
+from carom.include.hashes import Hashes
 from carom.include.resource import Resource
-from carom.protocols.protocol import QUIET, TEXT_ROOM, Intent, Request
+from carom.protocols.protocol import LASTING, TEXT_ROOM, Request
+from reference.flights import Answer
 
 REPLY_ROOM = 2048
 TTL = 60
@@ -47,6 +49,7 @@ class Protocol(Resource):
     def __init__(self, name: str, *, room: int = TEXT_ROOM):
         self.room = room
         self._layout = struct.Struct(f"@8IQ{KEY.size}s0Q8x{room}s{REPLY_ROOM}s")
+        self.hashes = Hashes()
         self._module = Module(
             Path(__file__).with_name("protocols.c"),
             include=(Path(carom.protocols.__file__).parent,),
@@ -54,13 +57,16 @@ class Protocol(Resource):
                 "PROTOCOL": name,
                 "PROTOCOL_UPPER": name.upper(),
                 "TEXT_ROOM": room,
+                **self.hashes.defines,
             },
         )
         self.programs = {
             program: self._module.program(program)
-            for program in ("request", "answer", "learn", "slot")
+            for program in ("request", "answer", "what_answer", "learn", "slot")
         }
         self._states = self._module.map("states")
+        self.lasts = False
+        """Whether the last request that was understood had INTENT_LASTING."""
 
     def close(self) -> None:
         """Free programs and maps."""
@@ -94,9 +100,8 @@ class Protocol(Resource):
         text = buffer(request, self.room, stale)
         state = self.run("request", State(length=len(request), text=text))
         assert state.text == text, "a request was written to"
-        intent = Intent(state.returned & ~QUIET)
-        keyed = intent in (Intent.READ, Intent.WRITE)
-        return Request(intent, state.key if keyed else b"", bool(state.returned & QUIET))
+        self.lasts = bool(state.returned & LASTING)
+        return Request.of(state.returned, state.key)
 
     def answer(self, stored: bytes, request: bytes, age: int = 0) -> tuple[bytes, int] | None:
         """NAME_answer: the reply, and what it added to the sum."""
@@ -112,6 +117,13 @@ class Protocol(Resource):
             ),
         )
         return (state.reply[: len(stored)], state.sum) if state.returned else None
+
+    def what_answer(self, reply: bytes, stale: Stale = bytes) -> Answer:
+        """NAME_what_answer."""
+        before = State(length=len(reply), reply=buffer(reply, REPLY_ROOM, stale))
+        state = self.run("what_answer", before)
+        assert state.reply == before.reply, "a reply was written to"
+        return Answer(state.returned)
 
     def learn(self, reply: bytes, stale: Stale = bytes) -> tuple[bytes, bytes] | None:
         """NAME_learn: the key and what is stored."""

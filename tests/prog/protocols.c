@@ -61,6 +61,16 @@ int answer(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
+int what_answer(struct xdp_md *ctx)
+{
+	struct state *state = only_state();
+
+	if (!state)
+		return XDP_ABORTED;
+	state->returned = OF(PROTOCOL, _what_answer)(state->reply, state->length);
+	return XDP_PASS;
+}
+
 int learn(struct xdp_md *ctx)
 {
 	struct state *state = only_state();

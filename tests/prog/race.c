@@ -2,7 +2,7 @@
 /*
  * A server, a learner and their clients as BPF programs, so that two CPUs can race at full speed
  * through the fast path's own look_up(): a state that is written, voided and acknowledged, replies
- * made from it and filled, and readers that know what was acknowledged before they asked.
+ * made from it and filled, and readers that know what was acknowledged before they asked. Two may void at once, too.
  *
  * Each of the orders that the argument rests on can be broken, one a build: see test_race.py.
  */
@@ -16,6 +16,7 @@ static __always_inline void linger(void)
 }
 
 #include "fastpath.h"
+#include "tally.h"
 
 #ifndef WRITE_EVERY
 #define WRITE_EVERY 16  /* one round in so many writes a key */
@@ -35,22 +36,6 @@ static __always_inline void linger(void)
 #define SHORT_LENGTH 8
 #define LONG_LENGTH 100
 #define MULTIPLIER 0x9e3779b97f4a7c15ull
-
-/* What was done and found; test_race.py has the same names. */
-enum tally {
-	WRITES,
-	FLUSHES,
-	FILLS,
-	REFUSED,   /* by the map, or in the build that decides at the fill */
-	HITS,
-	ABSENT,    /* MISS */
-	VOID,      /* MISS_VOID */
-	REPLACED,  /* MISS_TORN: a torn copy, and found to be */
-	OTHER,     /* any other verdict: there is none */
-	STALE,     /* hits with a value older than the last acknowledged write */
-	TORN,      /* hits with bytes of more than one fill, or of another key */
-	TALLIES,
-};
 
 /* What a fill is made in; too large for the stack. */
 struct race_draft {
@@ -72,15 +57,6 @@ BPF_ARRAY(acknowledged, u64, KEYS);  /* what the last acknowledged write left th
 BPF_PERCPU_ARRAY(fills, u64, 1);
 BPF_PERCPU_ARRAY(drafts, struct race_draft, 1);
 BPF_ARRAY(prepared, struct race_draft, PREPARED);
-BPF_PERCPU_ARRAY(tallies, u64, TALLIES);
-
-static __always_inline void note(u32 tally)
-{
-	u64 *counter = tallies.lookup(&tally);
-
-	if (counter)
-		*counter += 1;
-}
 
 static __always_inline u32 any_key(void)
 {
@@ -137,14 +113,6 @@ static __always_inline void change(u32 k)
 		__sync_fetch_and_add(state, 1);
 }
 
-static __always_inline void write_cell(u32 cell)
-{
-	u64 *counter = versions.lookup(&cell);
-
-	if (counter)
-		__sync_fetch_and_add(counter, 1);
-}
-
 /* One CPU writes, so that the state is what its last write left. */
 static __always_inline void acknowledge(u32 k)
 {
@@ -175,11 +143,11 @@ static __always_inline void write_one(u32 k)
 {
 #if defined(DECIDE_AT_FILL)
 	change(k);
-	write_cell(key_cell(k));
+	void_now(key_cell(k));
 	remove_entry(k);
 	acknowledge(k);
 #elif defined(VOID_BEFORE_CHANGE)
-	write_cell(key_cell(k));
+	void_now(key_cell(k));
 	linger();
 	change(k);
 	acknowledge(k);
@@ -187,14 +155,14 @@ static __always_inline void write_one(u32 k)
 	change(k);
 	acknowledge(k);
 	linger();
-	write_cell(key_cell(k));
+	void_now(key_cell(k));
 #elif defined(NEVER_VOID)
 	change(k);
 	acknowledge(k);
 #else
 	change(k);
 	linger();
-	write_cell(key_cell(k));
+	void_now(key_cell(k));
 	acknowledge(k);
 #endif
 	note(WRITES);
@@ -204,7 +172,7 @@ static __always_inline void write_all(void)
 {
 	for (u32 k = 0; k < KEYS; k++)
 		change(k);
-	write_cell(SLOTS + SERVICE);
+	void_now(SLOTS + SERVICE);
 	for (u32 k = 0; k < KEYS; k++)
 		acknowledge(k);
 	note(FLUSHES);
@@ -298,34 +266,31 @@ static __always_inline void fill(u32 k)
 	u32 only = 0;
 	u64 *state = states.lookup(&k);
 	struct race_draft *draft = drafts.lookup(&only);
-	u64 token, generation, value;
+	u64 token, value;
 
 	if (!state || !draft)
 		return;
 #ifdef TOKEN_AFTER_STATE
 	value = *(volatile u64 *)state;
 	linger();
-	token = version(key_cell(k));
-	generation = version(SLOTS + SERVICE);
+	token = take_token();
 #else
-	token = version(key_cell(k));
-	generation = version(SLOTS + SERVICE);
+	token = take_token();
 	value = *(volatile u64 *)state;
 #endif
 	make_draft(draft, k);
 	stamp_draft(draft, k, value, next_stamp());
 	draft->meta.token = token;
-	draft->meta.generation = generation;
 #ifdef DECIDE_AT_FILL
 	/* The reader compares with a cell that nothing changes, as if it did not compare. */
 	draft->meta.slot = NEVER_WRITTEN;
-	draft->meta.token = version(NEVER_WRITTEN);
-	if (token != version(key_cell(k)) || generation != version(SLOTS + SERVICE)) {
-		note(REFUSED);
+	draft->meta.token = take_token();
+	if (token < version(key_cell(k)) || token < version(SLOTS + SERVICE)) {
+		note(DENIED);
 		return;
 	}
 #endif
-	note(store_draft(draft, k) ? REFUSED : FILLS);
+	note(store_draft(draft, k) ? DENIED : FILLS);
 }
 
 /* The part of the client */
@@ -355,13 +320,14 @@ static __always_inline void ask(u32 k)
 	u32 only = 0;
 	u64 *cell = acknowledged.lookup(&k);
 	struct scratch *scratch = scratches.lookup(&only);
+	const struct service service = { .id = SERVICE };
 	u64 floor;
 
 	if (!cell || !scratch)
 		return;
 	floor = *(volatile u64 *)cell;
 	make_key(&scratch->key, k);
-	switch (look_up(scratch)) {
+	switch (look_up(&service, scratch)) {
 	case HIT:
 		note(HITS);
 		if (!whole(scratch, k))
@@ -381,6 +347,24 @@ static __always_inline void ask(u32 k)
 	default:
 		note(OTHER);
 	}
+}
+
+/*
+ * Two CPUs void the same cells. What was made with a token from before a void is void behind it, and
+ * whoever counts from then on has counted it.
+ */
+int void_and_compare(struct xdp_md *context)
+{
+	u32 cell = FIRST_SLOT + bpf_get_prandom_u32() % 2;
+	u64 token = take_token();
+
+	void_now(cell);
+	note(WRITES);
+	if (token >= version(cell))
+		note(STALE);
+	if (token >= take_token())
+		note(OTHER);
+	return XDP_PASS;
 }
 
 int write_and_ask(struct xdp_md *context)
@@ -421,8 +405,7 @@ int prepare(struct xdp_md *context)
 		if (!draft)
 			return XDP_ABORTED;
 		make_draft(draft, prepared_key(i));
-		draft->meta.token = version(key_cell(prepared_key(i)));
-		draft->meta.generation = version(SLOTS + SERVICE);
+		draft->meta.token = take_token();
 	}
 	return XDP_PASS;
 }
@@ -436,7 +419,7 @@ int refill(struct xdp_md *context)
 		if (!draft)
 			return XDP_ABORTED;
 		stamp_draft(draft, prepared_key(i), i, next_stamp());
-		note(store_draft(draft, prepared_key(i)) ? REFUSED : FILLS);
+		note(store_draft(draft, prepared_key(i)) ? DENIED : FILLS);
 	}
 	return XDP_PASS;
 }

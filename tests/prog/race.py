@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two CPUs at once in race.c, built as it is or with one thing broken."""
+"""Two CPUs at once in race.c or flights.c, built as it is or with one thing broken."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum, auto
 from pathlib import Path
 
-from carom import protocols, xdp
+from carom import cgroup, protocols, xdp
 from carom.include import libbpf
 from carom.include.bpf import INCLUDE, Module, expand
+from carom.include.hashes import Hashes
 from carom.include.resource import Resource
 
-SOURCE = Path(__file__).resolve().with_name("race.c")
+HERE = Path(__file__).resolve().parent
 CHUNK = 250_000
 """Rounds of one system call. Between two the kernel waits for its readers, and no race is run."""
+
+PATIENCE = 10_000_000
+"""Rounds after which a broken build counts as not found out."""
 
 
 def folder(package: object) -> Path:
@@ -26,12 +30,12 @@ def folder(package: object) -> Path:
 
 
 class Tally(IntEnum):
-    """race.c's enum tally."""
+    """tally.h's enum tally."""
 
     WRITES = 0
     FLUSHES = auto()
     FILLS = auto()
-    REFUSED = auto()
+    DENIED = auto()
     HITS = auto()
     ABSENT = auto()
     VOID = auto()
@@ -39,9 +43,15 @@ class Tally(IntEnum):
     OTHER = auto()
     STALE = auto()
     TORN = auto()
+    LEFT = auto()
 
 
 Tallies = Mapping[Tally, int]
+
+
+def found(tally: Tally) -> Callable[[Tallies], bool]:
+    """Has any been counted?"""
+    return lambda tallies: tallies[tally] > 0
 
 
 def broken(text: str, changes: Mapping[str, str]) -> str:
@@ -53,13 +63,20 @@ def broken(text: str, changes: Mapping[str, str]) -> str:
 
 
 class Race(Resource):
-    """race.c, loaded with empty maps; `changes` are made to its text and to the headers' in it."""
+    """A C file, loaded with empty maps; `changes` are made to its text, the headers' in it too."""
 
-    def __init__(self, where: Path, changes: Mapping[str, str], defines: Mapping[str, str | int]):
-        text = expand(SOURCE, (INCLUDE, folder(protocols), folder(xdp)))
-        source = where / "race.c"
+    def __init__(
+        self,
+        where: Path,
+        changes: Mapping[str, str],
+        defines: Mapping[str, str | int],
+        name: str = "race.c",
+    ):
+        rooms = map(folder, (protocols, xdp, cgroup))
+        text = expand(HERE / name, (INCLUDE, *rooms, HERE))
+        source = where / name
         source.write_text(broken(text, changes))
-        self._module = Module(source, defines=defines)
+        self._module = Module(source, defines={**Hashes().defines, **defines})
         self._tallies = self._module.map("tallies")
 
     def tallies(self) -> Tallies:

@@ -13,27 +13,39 @@ import pytest
 
 from carom.daemon.fastpath import FastPath
 from carom.include.abi import (
+    BUDGET_CELLS,
+    COOKIE_SIGHT,
+    COOKIES,
+    DOOR,
     ENDPOINT,
     ENDPOINTS_MAX,
     ENTRY_KEY,
     KEY,
     LONG_ENTRY,
     LONG_REPLY,
+    MARK,
     MEDIUM_REPLY,
+    NEIGHBOUR,
+    NEIGHBOURS_MAX,
     PREFIX,
     SERVICE,
     SERVICES_MAX,
     SHORT_ENTRY,
     SHORT_KEY,
     SLOTS,
+    STATION,
     VERDICTS,
+    WATCH,
+    WAY_PREFIX,
+    WAYS_MAX,
     Hook,
+    Protocol,
 )
 
 KEY_FIELDS = "service length bytes"
 ENTRY_FIELDS = (
-    "meta.head meta.expires meta.filled meta.token meta.generation meta.body meta.slot meta.length "
-    "meta.stored meta.sum key.service key.length key.bytes reply tail"
+    "meta.head meta.expires meta.filled meta.token meta.body meta.slot meta.length "
+    "meta.stored meta.sum meta.loops key.service key.length key.bytes reply tail"
 )
 REPLY_FIELDS = "head bytes tail"
 
@@ -41,7 +53,14 @@ REPLY_FIELDS = "head bytes tail"
 @pytest.fixture
 def tables(load_fastpath: Callable[..., FastPath]) -> Any:
     """BCC's tables by name; their Key and Leaf are made of clang's own record layouts."""
-    return load_fastpath(policy="lru", test_clock=True)._module._module
+    return load_fastpath(policy="lru", test_clock=True, languages=(Protocol.DNS,))._module._module
+
+
+@pytest.fixture
+def edge_tables(load_fastpath: Callable[..., FastPath]) -> Any:
+    """The same with those of the socket's edge."""
+    fastpath = load_fastpath(policy="lru", edge=True, languages=(Protocol.DNS,), test_clock=True)
+    return fastpath._module._module
 
 
 def clangs(layout: type[ctypes.Structure], path: str) -> tuple[int, int]:
@@ -83,13 +102,42 @@ def _single(code: str) -> list[str]:
             "services",
             "Leaf",
             SERVICE,
-            "id fast protocol skb_mode second_tier mac mtu multiple allow_list learn "
-            "prefix_rate total_rate",
+            "id view fast protocol skb_mode second_tier mac mtu multiple allow_list learn link "
+            "prefix_rate total_rate max_reply unasked echoes responses slip",
         ),
         ("allowed", "Key", PREFIX, "length address"),
+        ("ways", "Key", WAY_PREFIX, "length link address"),
+        ("neighbours", "Key", NEIGHBOUR, "address link"),
+        ("neighbours", "Leaf", STATION, "mac"),
+        (
+            "cookies",
+            "Leaf",
+            COOKIES,
+            "epoch none count version secrets",
+        ),
+        ("cookie_sights", "Leaf", COOKIE_SIGHT, "epoch given right wrong"),
     ],
 )
 def test_layouts(tables: Any, table: str, side: str, packed: struct.Struct, fields: str) -> None:
+    check_layout(tables, table, side, packed, fields)
+
+
+@pytest.mark.parametrize(
+    ("table", "side", "packed", "fields"),
+    [
+        ("watches", "Leaf", WATCH, "protocol ttl uid ends alone"),
+        ("sockets", "Leaf", MARK, "service view kind"),
+        ("doors", "Key", DOOR, "address netns port stream zero"),
+        ("doors", "Leaf", MARK, "service view kind"),
+    ],
+)
+def test_layouts_at_the_edge(
+    edge_tables: Any, table: str, side: str, packed: struct.Struct, fields: str
+) -> None:
+    check_layout(edge_tables, table, side, packed, fields)
+
+
+def check_layout(tables: Any, table: str, side: str, packed: struct.Struct, fields: str) -> None:
     layout = getattr(tables[table.encode()], side)
     assert ctypes.sizeof(layout) == packed.size
     assert [clangs(layout, path) for path in fields.split()] == pythons(packed)
@@ -105,8 +153,14 @@ def test_the_key_of_an_entry(tables: Any, table: str) -> None:
     ("table", "size"),
     [
         ("versions", SLOTS + SERVICES_MAX),
+        ("holds", SLOTS + SERVICES_MAX),
+        ("voids", 1),
+        ("gates", 1),
         ("services", ENDPOINTS_MAX),
         ("verdicts", len(Hook) * VERDICTS),
+        ("ways", 2 * WAYS_MAX),
+        ("neighbours", 2 * NEIGHBOURS_MAX),
+        ("budgets", BUDGET_CELLS),
     ],
 )
 def test_sizes_of_maps(tables: Any, table: str, size: int) -> None:

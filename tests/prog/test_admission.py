@@ -18,6 +18,7 @@ from carom.daemon.fastpath import ENTRY_CLASSES, FastPath
 from carom.include import libbpf
 from carom.include.abi import KEY, KEY_SHORT, SEEN_PER_ENTRY, Verdict
 from carom.include.bpf import Module
+from carom.include.hashes import Hashes
 from carom.include.resource import Resource
 from carom.lab.admission import ONE_PASS, Scan, measure
 from prog.host import Host
@@ -77,7 +78,11 @@ class Learner(Resource):
         self._module = Module(
             Path(__file__).with_name("admission.c"),
             include=(folder,),
-            defines={"CAPACITY": CAPACITY, "SEEN": SEEN_PER_ENTRY * CAPACITY, "SEED": "7ull"},
+            defines={
+                "CAPACITY": CAPACITY,
+                "SEEN": SEEN_PER_ENTRY * CAPACITY,
+                **Hashes().defines,
+            },
         )
         self._program = self._module.program("may_store")
         self._asked = self._module.map("asked_keys")

@@ -239,7 +239,7 @@ class TestMiss:
 
     def test_a_key_of_the_same_slot_goes_with_it(self, host: Host) -> None:
         """A collision costs a miss; it never keeps what was written."""
-        same = of_one_slot(b"a")
+        same = of_one_slot(b"a", host.fastpath.hashes.slot_of)
         host.fill(b"a", ANSWER)
         host.fill(same, b"of its own")
         assert asks(host, same) == hit(b"of its own")
@@ -281,7 +281,7 @@ class TestMiss:
 def torn(value: bytes, **changes: object) -> bytes:
     """An entry's bytes with some of its fields replaced."""
     names = (
-        "head expires filled token generation body slot length stored sum "
+        "head expires filled token body slot length stored sum loops "
         "service key_length key reply tail"
     )
     packed = SHORT_ENTRY if len(value) == SHORT_ENTRY.size else LONG_ENTRY
@@ -346,10 +346,32 @@ class TestTorn:
         assert asks(host, QUESTION) == missed(Verdict.MISS_TORN, QUESTION)
 
     @pytest.mark.parametrize("slot", [SLOTS + 256, 0xFFFFFFFF])
-    def test_a_slot_out_of_bounds_reads_as_version_0(self, host: Host, slot: int) -> None:
+    def test_a_slot_out_of_bounds_is_always_void(self, host: Host, slot: int) -> None:
         host.fill(QUESTION, ANSWER)
-        host.store(QUESTION, torn(host.stored(QUESTION), slot=slot, token=1))
-        assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
+        for token in (0, 1, host.fastpath.voids[0], 2**63, 2**64 - 2):
+            host.store(QUESTION, torn(host.stored(QUESTION), slot=slot, token=token))
+            assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
+
+    def test_the_last_void_decides(self, host: Host) -> None:
+        """A token is good that is no lower than the key's last void, and the service's."""
+        host.fill(QUESTION, ANSWER)
+        value = host.stored(QUESTION)
+        slot = host.cache.take(QUESTION)[0]
+        for cell, other in ((slot, SLOTS), (SLOTS, slot)):
+            host.fastpath.bump(other)
+            host.fastpath.bump(cell)
+            last = host.fastpath.versions[cell]
+            for token, good in ((last - 1, False), (last, True), (last + 1, True)):
+                host.store(QUESTION, torn(value, token=token))
+                expected = hit(ANSWER) if good else missed(Verdict.MISS_VOID, QUESTION)
+                assert asks(host, QUESTION) == expected
+
+    def test_voids_of_other_keys_leave_it(self, host: Host) -> None:
+        host.fill(QUESTION, ANSWER)
+        for n in range(100):
+            if hash(b"%d" % n) % SLOTS != hash(QUESTION) % SLOTS:
+                host.cache.invalidate(b"%d" % n)
+        assert asks(host, QUESTION) == hit(ANSWER)
 
 
 class TestPass:
@@ -405,11 +427,12 @@ class TestHands:
         host.cache.invalidate(QUESTION)
         token = host.cache.take(QUESTION)
         host.cache.fill(QUESTION, ANSWER, token, 7)
-        slot, version, generation = token
+        slot, voids = token
         assert 0 <= slot < SLOTS
         entry = host.cache.get(QUESTION)
         assert entry == Entry(
             service=0,
+            view=0,
             key=QUESTION,
             head=entry.head if entry else 0,
             reply=ANSWER,
@@ -418,8 +441,7 @@ class TestHands:
             body=0,
             expires=START + 7,
             filled=START,
-            token=version,
-            generation=generation,
+            token=voids,
             slot=slot,
         )
         assert host.cache.get(QUESTION + b"\0") is None
@@ -520,9 +542,12 @@ class TestHands:
         assert (cache.unfit, cache.fills, cache.refused, cache.count()) == (3, 0, 0, 0)
 
     def test_bump_knows_its_cells(self, host: Host) -> None:
-        before = host.fastpath.versions[SLOTS - 1]
+        before = host.fastpath.voids[0]
         host.fastpath.bump(SLOTS - 1)
+        assert host.fastpath.versions[SLOTS - 1] == host.fastpath.voids[0] == before + 1
+        host.fastpath.bump(0)
         assert host.fastpath.versions[SLOTS - 1] == before + 1
+        assert host.fastpath.versions[0] == host.fastpath.voids[0] == before + 2
         with pytest.raises(Exception, match="no cell"):
             host.fastpath.bump(SLOTS + 256)
 

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from carom.daemon.cache import Cache
+from carom.daemon.cache import Cache, Token
 from carom.daemon.fastpath import REPLY_CLASSES
 from carom.include import libbpf
 from carom.include.abi import REPLY_SHORT, SLOTS, Hook, Verdict
@@ -34,13 +34,11 @@ KEYS = (
     b"\0",
     b"a",
     b"a\0",
-    of_one_slot(b"a"),
     b"a key of eighteen.",
     b"k" * 60,
     b"k" * 61,
     b"k" * 256,
 )
-SLOT = {key: hash(key) % SLOTS for key in KEYS}
 SIZES = (0, 20, 64, 65, 300, 512, 513, 1472)
 """Bytes of a reply, around the bounds of its classes."""
 
@@ -78,19 +76,18 @@ class Value(NamedTuple):
         return random.Random(f"{name} {self.n}").randbytes(self.size)
 
 
-class Token(NamedTuple):
-    """A miss on its way: its token in the cache's words and in the model's."""
+class Miss(NamedTuple):
+    """One on its way: its token in the cache's words, and how many voids there were."""
 
     name: Name
-    real: tuple[int, int, int]
-    version: int
-    generation: int
+    token: Token
+    voids: int
 
 
 class Made(NamedTuple):
     """The same, once the handler has looked at its state."""
 
-    token: Token
+    miss: Miss
     value: Value
 
 
@@ -99,8 +96,7 @@ class Stored(NamedTuple):
 
     value: Value
     expires: int
-    version: int
-    generation: int
+    voids: int
     body: bool = True
 
 
@@ -108,9 +104,11 @@ class Model(RuleBasedStateMachine):
     """The model beside the cache."""
 
     host: Host
-    tokens = Bundle("tokens")
+    misses = Bundle("misses")
     made = Bundle("made")
-    names = st.builds(Name, st.sampled_from(SERVICES), st.sampled_from(KEYS))
+    names = st.runner().flatmap(
+        lambda self: st.builds(Name, st.sampled_from(SERVICES), st.sampled_from(list(self.slot)))
+    )
     ttls = st.integers(1, 8)
 
     def __init__(self) -> None:
@@ -123,19 +121,27 @@ class Model(RuleBasedStateMachine):
         self.caches = [Cache(host.fastpath, host.clock, ttl=100, service=s) for s in SERVICES]
         for cache in self.caches:
             cache.flush()
-        every = [Name(service, key) for service in SERVICES for key in KEYS]
+        slot_of = host.fastpath.hashes.slot_of
+        self.slot = {key: slot_of(key) for key in (*KEYS, of_one_slot(b"a", slot_of))}
+        every = [Name(service, key) for service in SERVICES for key in self.slot]
         self.states = dict.fromkeys(every, Value(0, 20))
         self.floors = dict.fromkeys(every, 0)
         self.entries: dict[Name, Stored] = {}
-        self.versions = dict.fromkeys(SLOT.values(), 0)
+        self.before = host.fastpath.voids[0]
+        self.voids = 0
+        self.versions = dict.fromkeys(self.slot.values(), 0)
         self.generations = dict.fromkeys(SERVICES, 0)
         self.now = START
         self.lease = FOREVER
 
     def void(self, name: Name) -> bool:
-        stored = self.entries[name]
-        now = self.versions[SLOT[name.key]], self.generations[name.service]
-        return (stored.version, stored.generation) != now
+        last = max(self.versions[self.slot[name.key]], self.generations[name.service])
+        return self.entries[name].voids < last
+
+    def count_void(self) -> int:
+        """The number of the void that is made now."""
+        self.voids += 1
+        return self.voids
 
     def dead(self) -> list[Name]:
         return [n for n, e in self.entries.items() if self.void(n) or self.now >= e.expires]
@@ -156,21 +162,21 @@ class Model(RuleBasedStateMachine):
 
     # What the server does
 
-    @rule(target=tokens, name=names)
-    def miss(self, name: Name) -> Token:
-        real = self.caches[name.service].take(name.key)
-        version = self.versions[SLOT[name.key]]
-        return Token(name, real, version, self.generations[name.service])
+    @rule(target=misses, name=names)
+    def miss(self, name: Name) -> Miss:
+        token = self.caches[name.service].take(name.key)
+        assert token == (self.slot[name.key], self.before + self.voids)
+        return Miss(name, token, self.voids)
 
-    @rule(target=made, token=tokens)
-    def handle(self, token: Token) -> Made:
-        return Made(token, self.states[token.name])
+    @rule(target=made, miss=misses)
+    def handle(self, miss: Miss) -> Made:
+        return Made(miss, self.states[miss.name])
 
     @rule(made=made, ttl=ttls)
     def fill(self, made: Made, ttl: int) -> None:
-        (name, real, version, generation), value = made
-        self.caches[name.service].fill(name.key, value.reply(name), real, ttl)
-        self.entries[name] = Stored(value, self.now + ttl, version, generation)
+        (name, token, voids), value = made
+        self.caches[name.service].fill(name.key, value.reply(name), token, ttl)
+        self.entries[name] = Stored(value, self.now + ttl, voids)
 
     @rule(name=names, ttl=ttls)
     def miss_and_fill(self, name: Name, ttl: int) -> None:
@@ -183,7 +189,7 @@ class Model(RuleBasedStateMachine):
     @rule(name=names)
     def invalidate(self, name: Name) -> None:
         self.caches[name.service].invalidate(name.key)
-        self.versions[SLOT[name.key]] += 1
+        self.versions[self.slot[name.key]] = self.count_void()
         self.floors[name] = self.states[name].n
 
     @rule(name=names, size=st.sampled_from(SIZES))
@@ -195,12 +201,12 @@ class Model(RuleBasedStateMachine):
     def drop(self, name: Name) -> None:
         held = self.entries.pop(name, None) is not None
         assert self.caches[name.service].drop(name.key) == held
-        self.versions[SLOT[name.key]] += 1
+        self.versions[self.slot[name.key]] = self.count_void()
         self.floors[name] = self.states[name].n
 
     @rule(service=st.sampled_from(SERVICES))
     def flush(self, service: int) -> None:
-        self.generations[service] += 1
+        self.generations[service] = self.count_void()
         dead = self.dead()
         assert self.caches[service].flush() == len(dead)
         for name in dead:
@@ -259,6 +265,14 @@ class Model(RuleBasedStateMachine):
         value = self.entries[name].value
         assert outcome == sent(verdict, name.answer(value.reply(name)))
         assert self.floors[name] <= value.n <= self.states[name].n, "older than what was taken back"
+
+    @invariant()
+    def same_voids(self) -> None:
+        fastpath = self.host.fastpath
+        assert fastpath.voids[0] == self.before + self.voids
+        cells = {**self.versions, **{SLOTS + s: n for s, n in self.generations.items()}}
+        for cell, number in cells.items():
+            assert fastpath.versions[cell] == self.before + number or not number
 
     @invariant()
     def same_entries(self) -> None:

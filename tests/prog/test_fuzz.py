@@ -84,14 +84,28 @@ def read(wire: Wire, frame: bytes, skb_mode: bool) -> Asked | None:
     return Asked(frame[:network], client, source, hops, kept, partial, udp[8:], padding)
 
 
-def reply_to(host: Host, asked: Asked, payload: bytes) -> bytes:
+WHOLE = 68
+"""Bytes of an IPv4 packet that no router fragments."""
+
+
+def kept(host: Host, asked: Asked, payload: bytes, came: bytes) -> Fields:
+    """What a reply keeps of its request, or has for itself: a drawn id, read from `came`."""
+    if host.wire.version == 6 or 28 + len(payload) <= WHOLE:
+        return asked.kept
+    if asked.kept == {"id": asked.kept["id"], "flags": 0} and asked.kept["id"]:
+        return asked.kept
+    at = len(asked.start) + 4
+    return {"id": int.from_bytes(came[at : at + 2]), "flags": 0}
+
+
+def reply_to(host: Host, asked: Asked, payload: bytes, came: bytes) -> bytes:
     """The reply in full, behind the request's own tags."""
     wire = Wire(host.wire.version)
     client = str(ipaddress.ip_address(asked.client))
     half = wire.pseudo_sum(len(payload), src=wire.host, dst=client)
     made = wire.reply(
         payload,
-        ip={"dst": client} | wire.ttl(asked.hops - 1) | asked.kept,
+        ip={"dst": client} | wire.ttl(asked.hops - 1) | kept(host, asked, payload, came),
         udp={"dport": asked.port} | ({"chksum": half} if host.sees_skbs and asked.partial else {}),
     )
     return MAC.join((asked.start[6:12], b"")) + asked.start[12:] + made[14:]
@@ -111,15 +125,17 @@ REASONS = [
 """What mutations alone can lead to."""
 
 
-def wanted(host: Host, frame: bytes) -> bytes | None:
-    """The reply that must come of a frame, or None."""
+def wanted(host: Host, frame: bytes, came: bytes) -> bytes | None:
+    """The reply that must come of a frame, or None; `came` did."""
     asked = read(host.wire, frame, host.sees_skbs)
     if asked is None:
         return None
     if host.fast is Fast.BOUNCE:
-        return reply_to(host, asked, asked.payload) + asked.padding
+        return reply_to(host, asked, asked.payload, came) + asked.padding
     stored = REPLIES.get(asked.payload)
-    return None if stored is None else reply_to(host, asked, stored).ljust(FRAME_MIN, b"\0")
+    if stored is None:
+        return None
+    return reply_to(host, asked, stored, came).ljust(FRAME_MIN, b"\0")
 
 
 def refused_by_the_kernel(host: Host, frame: bytes) -> bool:
@@ -138,8 +154,8 @@ def test_answers_only_what_it_should(any_summer: Host, long_form: bool, fast: Fa
     for frame in frames(host.wire, ASKED[fast], count):
         if refused_by_the_kernel(host, frame):
             continue
-        out = wanted(host, frame)
         outcome = host.run(frame)
+        out = wanted(host, frame, outcome.frame)
         seen[outcome.verdict] += 1
         expected = passed(outcome.verdict, frame) if out is None else sent(outcome.verdict, out)
         assert outcome == expected, f"{outcome.verdict!r} on {frame.hex()}"

@@ -11,7 +11,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw, raw
 
-from carom.include.abi import KEY_MAX, slot_of, sum_of
+from carom.include.abi import KEY_MAX, sum_of
 from carom.protocols import memcached
 from carom.protocols.layers import MemcachedUDP
 from carom.protocols.memcached import understand
@@ -19,8 +19,9 @@ from carom.protocols.protocol import Intent, Request
 from prog.memcached_binary import OPCODES, binary
 from prog.memcached_commands import SEED, commands, datagram, replies, stale_bytes
 from prog.protocol import Protocol
+from reference.flights import Answer
 
-VERIFIED_MAX = 50_000
+VERIFIED_MAX = 65_000
 """Instructions that the verifier may go through, of the million that it allows a program."""
 
 
@@ -31,6 +32,7 @@ def protocol(request: pytest.FixtureRequest) -> Iterator[Protocol]:
 
 
 OTHER, ALL = Request(Intent.OTHER), Request(Intent.WRITE_ALL, quiet=True)
+ASKING = Request(Intent.OTHER, either=True)
 
 
 def get(key: bytes) -> Request:
@@ -41,8 +43,13 @@ def gets(key: bytes) -> Request:
     return Request(Intent.READ, b"s" + key)
 
 
-def write(key: bytes, *, quiet: bool = False) -> Request:
-    return Request(Intent.WRITE, b"\0" + key, quiet)
+def write(key: bytes, **bits: bool) -> Request:
+    return Request(Intent.WRITE, b"\0" + key, **bits)
+
+
+def line(key: bytes) -> Request:
+    """One line that is not taken apart: acknowledged, or not."""
+    return write(key, quiet=True, answers=True)
 
 
 LONGEST = b"x" * 250
@@ -112,13 +119,19 @@ WRITES = {
     b"delete k 0\r\n": write(b"k"),
     b"delete k noreply\r\n": write(b"k", quiet=True),
     b"delete k 0 noreply\r\n": write(b"k", quiet=True),
+    b"delete k 0 \r\n": line(b"k"),
+    b"delete k norepl\r\n": line(b"k"),
+    b"delete k noreply \r\n": line(b"k"),
     b"incr k 12\r\n": write(b"k"),
     b"decr k 1 noreply\r\n": write(b"k", quiet=True),
     b"touch k 100\r\n": write(b"k"),
-    b"touch k -1\r\n": write(b"k", quiet=True),  # not taken apart
+    b"incr k 1 \r\n": line(b"k"),
+    b"touch k -1\r\n": write(b"k"),
     b"touch k 100 noreply\r\n": write(b"k", quiet=True),
-    b"gat 10 k\r\n": write(b"k"),
-    b"gats -1 k\r\n": write(b"k"),
+    b"touch k -1 noreply\n": write(b"k", quiet=True),
+    b"touch k --1\r\n": line(b"k"),
+    b"gat 10 k\r\n": write(b"k", answers=True),
+    b"gats -1 k\r\n": write(b"k", answers=True),
     b"ms k 1\r\nx\r\n": write(b"k"),
     b"ms k 1 q\r\nx\r\n": write(b"k", quiet=True),
     b"ms k 1 T90 F5 MA c\r\nx\r\n": write(b"k"),
@@ -128,7 +141,7 @@ WRITES = {
     b"md k \r\n": write(b"k"),
     b"ma k N0 J13 D7 v\r\n": write(b"k"),
     b"mg k N30 v\r\n": write(b"k"),
-    b"mg k v T30 q\r\n": write(b"k", quiet=True),
+    b"mg k v T30 q\r\n": write(b"k", either=True, quiet=True, answers=True),
     b"mg k E99\r\n": write(b"k"),
     b"mg k P\r\n": write(b"k"),
 }
@@ -200,11 +213,13 @@ OTHERS = {
     b"version\r\n": OTHER,
     b"stats\r\n": OTHER,
     b"stats reset\r\n": OTHER,
-    b"verbosity 1\r\n": OTHER,
+    b"verbosity 1\r\n": ASKING,
+    b"stats detail on\r\n": ASKING,
+    b"mg aw== b v\r\n": ASKING,
     b"mn\r\n": OTHER,
-    b"me k\r\n": OTHER,
-    b"mg k\r\n": OTHER,
-    b"mg k s v t f c q k O123 h l u\r\n": OTHER,
+    b"me k\r\n": ASKING,
+    b"mg k\r\n": ASKING,
+    b"mg k s v t f c q k O123 h l u\r\n": ASKING,
     b"unknown": OTHER,
 }
 BINARY = {
@@ -221,6 +236,54 @@ TABLE = [*(READS | NO_READS | WRITES | ALL_OR_NONE | OTHERS | BINARY).items()]
 def test_commands(protocol: Protocol, text: bytes, expected: Request) -> None:
     assert understand(datagram(text), protocol.room) == expected
     assert protocol.understand(datagram(text)) == expected
+
+
+LASTING = {
+    **{
+        b"%b k 0 %b 1\r\nx\r\n" % (word, exptime): not int(exptime)
+        for word in (b"set", b"add", b"replace", b"append", b"prepend")
+        for exptime in (b"0", b"-0", b"00", b"1", b"-1", b"2592001", b"2147483647")
+    },
+    b"cas k 0 0 1 7\r\nx\r\n": True,
+    b"cas k 7 10 1 0\r\nx\r\n": False,
+    b"set k 7 0 1 noreply\r\nx\r\n": True,
+    b"delete k\r\n": True,
+    b"delete k 0 noreply\r\n": True,
+    b"incr k 12\r\n": True,
+    b"decr k 1 noreply\r\n": True,
+    b"touch k 0\r\n": False,
+    b"touch k 100\r\n": False,
+    b"touch k -1\r\n": False,
+    b"gat 0 k\r\n": False,
+    b"gats 10 k\r\n": False,
+    b"ms k 1\r\nx\r\n": True,
+    b"ms k 1 c C7 F5 MA q S1\r\nx\r\n": True,
+    b"ms k 1 T0\r\nx\r\n": False,
+    b"ms k 1 MA N30\r\nx\r\n": False,
+    b"ms k 1 I\r\nx\r\n": False,
+    b"md k q\r\n": True,
+    b"md k I\r\n": False,
+    b"md k I T30\r\n": False,
+    b"md k x\r\n": False,
+    b"ma k MD D7 v\r\n": True,
+    b"ma k N0 J13\r\n": False,
+    b"ma k T30\r\n": False,
+    b"mg k N30 v\r\n": False,
+    b"mg k T30\r\n": False,
+    b"mg k R30\r\n": False,
+    b"mg k E99\r\n": False,
+    b"get k\r\n": False,
+    b"flush_all\r\n": False,
+    b"flush_all 10\r\n": False,
+    b"set k 0 0 1\r\nx\r\nset l 0 9 1\r\nx\r\n": False,
+}
+
+
+@pytest.mark.parametrize(("text", "lasting"), LASTING.items(), ids=map(repr, LASTING))
+def test_writes_that_give_no_end(protocol: Protocol, text: bytes, lasting: bool) -> None:
+    assert memcached.lasts(datagram(text), protocol.room) == lasting
+    protocol.understand(datagram(text))
+    assert protocol.lasts == lasting
 
 
 HEADERS = [
@@ -260,15 +323,113 @@ def test_long_gets_are_seen_as_far_as_there_is_room(protocol: Protocol) -> None:
 
 def test_requests_as_the_model_has_them(protocol: Protocol) -> None:
     rng = random.Random(SEED)
-    seen: Counter[tuple[Intent, bool]] = Counter()
+    seen: Counter[str] = Counter()
+    endings: Counter[tuple[Intent, bool]] = Counter()
     for request in commands(rng, 12_000):
         expected = understand(request, protocol.room)
         found = protocol.understand(request, stale_bytes(rng))
         assert found == expected, request
-        seen[expected.intent, expected.quiet] += 1
-    kinds = [(intent, False) for intent in (Intent.OTHER, Intent.READ, Intent.WRITE)]
-    kinds += [(Intent.WRITE, True), (Intent.WRITE_ALL, True)]
+        bits = ("quiet", "unsure", "answers")
+        told = [bit for bit in bits if getattr(expected, bit)]
+        seen[" ".join([expected.intent.name, *told])] += 1
+        lasting = memcached.lasts(request, protocol.room)
+        assert protocol.lasts == lasting, request
+        endings[expected.intent, lasting] += 1
+    assert min(endings[Intent.WRITE, lasting] for lasting in (False, True)) > 300, endings
+    kinds = [
+        "OTHER",
+        "READ",
+        "WRITE",
+        "WRITE quiet",
+        "WRITE quiet answers",
+        "WRITE answers",
+        "WRITE_ALL quiet",
+    ]
     assert all(seen[kind] > 300 for kind in kinds), seen
+    assert all(seen[kind] > 50 for kind in ("WRITE quiet",)), seen
+
+
+ACKNOWLEDGE = {
+    Answer.READ: [
+        b"END\r\n",
+        b"VALUE k 0 1\r\nx\r\nEND\r\n",
+        b"VALUE STORED 0 0\r\n\r\nEND\r\n",
+    ],
+    Answer.WRITTEN: [
+        b"STORED\r\n",
+        b"DELETED\r\n",
+        b"TOUCHED\r\n",
+        b"0\r\n",
+        b"18446744073709551615\r\n",
+        b"STORED\r\nEND\r\n",
+        b"ERROR\r\nSTORED\r\n",
+        b"NOT_FOUND\r\nDELETED\r\n",
+        b"CLIENT_ERROR without an end",
+        b"CLIENT_ERROR " + b"x" * 1460 + b"\r\n",
+        b"\x81\1" + bytes(22),
+        b"a word of a later version\r\n",
+        b"ERRORS\r\n",
+        b"\0",
+    ],
+    Answer.REFUSED: [
+        b"NOT_FOUND\r\n",
+        b"NOT_STORED\r\n",
+        b"EXISTS\r\n",
+        b"NF\r\n",
+        b"NS\r\n",
+        b"EX\r\n",
+    ],
+    Answer.ERROR: [
+        b"ERROR\r\n",
+        b"CLIENT_ERROR bad command line format\r\n",
+        b"ERROR: shutdown not enabled\r\n",
+        b"ERROR hot and warm pcts must not exceed 80\r\n",
+    ],
+    Answer.PART: [
+        b"VERSION 1.6.18\r\n",
+        b"STAT pid 1\r\n",
+        b"MN\r\n",
+        b"ITEM k [1 b; 0 s]\r\n",
+        b"PREFIX k get 1 hit 1 set 0 del 0\r\n",
+    ],
+    Answer.OTHER: [
+        b"",
+        b"SERVER_ERROR out of memory storing object\r\n",
+        b"VERSION 1.6.18\r\nSTORED\r\n",
+        b"ITEM k [1 b; 0 s]\r\nEND\r\n",
+        b"\x81\0" + bytes(22),
+        b"\x81\1" + bytes(4) + b"\0\1" + bytes(16),
+    ],
+    Answer.EITHER: [
+        b"VA 1 k\r\nx\r\n",
+        b"EN\r\n",
+        b"HD\r\n",
+        b"HD c5\r\n",
+        b"OK\r\n",
+        b"ME k exp=-1 la=1 cas=1 fetch=no cls=1 size=63\r\n",
+    ],
+}
+"""What a server's texts say of writes."""
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [(answer, text) for answer, texts in ACKNOWLEDGE.items() for text in texts],
+    ids=lambda value: repr(value)[:40],
+)
+def test_acknowledges(protocol: Protocol, answer: Answer, text: bytes) -> None:
+    assert protocol.what_answer(datagram(text)) is answer
+    assert protocol.what_answer(datagram(text), lambda n: b"\r\n".ljust(n, b"\n")) is answer
+
+
+@pytest.mark.parametrize(
+    ("fields", "refusal"),
+    [({"sequence": 1}, Answer.PART), ({"total": 2}, Answer.WRITTEN), ({}, Answer.REFUSED)],
+)
+def test_a_part_of_a_reply_refuses_nothing(
+    protocol: Protocol, fields: dict[str, int], refusal: Answer
+) -> None:
+    assert protocol.what_answer(datagram(b"NOT_FOUND\r\n", **fields)) is refusal
 
 
 LEARNED = {
@@ -361,7 +522,7 @@ def test_answers_with_the_requests_id(protocol: Protocol, request_id: int) -> No
 def test_slots(protocol: Protocol, length: int) -> None:
     rng = random.Random(length)
     for key in (rng.randbytes(length), b"\xff" * length, bytes(length - 1) + b"\1", bytes(length)):
-        assert protocol.slot(key) == slot_of(key)
+        assert protocol.slot(key) == protocol.hashes.slot_of(key)
 
 
 def test_a_write_names_the_slot_of_both_reads(protocol: Protocol) -> None:
@@ -381,6 +542,6 @@ def test_the_frame_header_on_memcacheds_port() -> None:
     assert IP(frame)[MemcachedUDP].request_id == 0x1234
 
 
-@pytest.mark.parametrize("program", ["request", "answer", "learn", "slot"])
+@pytest.mark.parametrize("program", ["request", "answer", "what_answer", "learn", "slot"])
 def test_cost_of_verifying(protocol: Protocol, program: str) -> None:
     assert protocol.verified(program) < VERIFIED_MAX

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from carom.include.abi import slot_of
 from carom.protocols.protocol import Intent, Request
 from prog.memcached_binary import binary
 from prog.memcached_commands import SEED
-from prog.memcached_stream import CELLS, LOST, STEPS, Connection, Model, in_slots, streams
+from prog.memcached_stream import CELLS, DOUBT, LOST, QUIET_DOUBT, STEPS, Connection, Model, streams
 
-VERIFIED_MAX = 60_000
+VERIFIED_MAX = 70_000
 """Instructions that the verifier may go through for one step."""
 
 
@@ -32,12 +31,12 @@ def loaded(room: int) -> Iterator[Connection]:
 
 @pytest.fixture
 def connection(loaded: Connection) -> Connection:
-    loaded.begin(0xFFFFFF00)  # numbers wrap around soon
+    loaded.begin()
     return loaded
 
 
-def write(key: bytes, *, quiet: bool = False) -> Request:
-    return Request(Intent.WRITE, b"\0" + key, quiet)
+def write(key: bytes, **bits: bool) -> Request:
+    return Request(Intent.WRITE, b"\0" + key, **bits)
 
 
 SET = b"set k 0 0 5\r\nhello\r\n"
@@ -75,15 +74,35 @@ TABLE: dict[str, tuple[list[bytes], list[Request], bool]] = {
     ),
     "word cut": ([b"dele", b"te ", b"k\r\n"], [write(b"k")], False),
     "long get": ([LINE_OF_READS[:900], LINE_OF_READS[900:] + SET], [write(b"k")], False),
-    "get without an end": ([b"get k", b" flush_all", b"\r\nmd l\n"], [write(b"l")], False),
-    "gat of several": ([b"gat 0 k l\r\nmd m\r\n"], [LOST, write(b"m")], False),
+    "get without an end": (
+        [b"get k", b" flush_all", b"\r\nmd l\n"],
+        [write(b"l")],
+        False,
+    ),
+    "gat of several": ([b"gat 0 k l\r\nmd m\r\n"], [QUIET_DOUBT, write(b"m")], False),
+    "a key in base64": ([b"ms aw== 3 b\r\nabc\r\nmd m\r\n"], [LOST, write(b"m")], False),
+    "a key in base64, its flags wrong": ([b"md aw== b b\r\n"], [QUIET_DOUBT], False),
+    "almost a flush": ([b"flush_allx\r\n"], [QUIET_DOUBT], False),
     "flush": ([b"flush_all\r\nmd m\r\n"], [LOST, write(b"m")], False),
     "several of a kind": ([b"mg k v\r\nmn\r\nversion\r\nget k l\r\n"], [], False),
     "no value": ([b"set k 0 0 0\r\n\r\nmd l\r\n"], [write(b"k"), write(b"l")], False),
     "quit": ([SET + b"qu", b"it\r\n", b"quit\n"], [write(b"k")], False),
-    "more than quit": ([b"quits\r\n"], [LOST], True),
-    "unknown": ([b"unheard of\r\nmd l\r\n"], [LOST], True),
-    "binary behind text": ([SET, binary(0x0A) + b"\n"], [write(b"k"), LOST], True),
+    "more than quit": ([b"quits\r\n"], [DOUBT], False),
+    "unknown": ([b"unheard of\r\nmd l\r\n"], [DOUBT, write(b"l")], False),
+    "not a key": (
+        [b"delete  k noreply\r\ndelete \r\ngat 10\r\ngat  0 k\r\nset\r\nmd l\r\n"],
+        [QUIET_DOUBT] * 4 + [DOUBT, write(b"l")],
+        False,
+    ),
+    "a space before": ([SET, b" set k 0 0 14\r\nset l 0 0 99\r\n\r\n"], [write(b"k"), LOST], True),
+    "not taken apart": (
+        [b"touch k - 1\r\ndelete k no\r\n"],
+        [write(b"k", quiet=True, answers=True)] * 2,
+        False,
+    ),
+    # The opcode is a line's end: two lines.
+    "a reply": ([b"\x81" + binary(0x0A)[1:] + b"\n"], [DOUBT, DOUBT], False),
+    "binary behind text": ([SET, binary(0x0A) + b"\n"], [write(b"k"), DOUBT, DOUBT], False),
     "text behind binary": ([binary(0x0A), SET], [LOST], True),
     "refused store": ([b"set k x 0 5\r\nhello\r\n"], [LOST], True),
     "value too long": ([b"set k 0 0 5\r\nhello!\r\nmd l\r\n"], [write(b"k"), LOST], True),
@@ -180,7 +199,6 @@ TABLE: dict[str, tuple[list[bytes], list[Request], bool]] = {
             "verbosity": binary(0x1B, extras=4),
             "unknown": binary(0x25),
             "unknown by 64": binary(0x41, b"k", b"v", extras=8),
-            "reply": b"\x81" + binary(0x0A)[1:],
         }.items()
     },
     "binary key cut too late to hold": (
@@ -189,7 +207,7 @@ TABLE: dict[str, tuple[list[bytes], list[Request], bool]] = {
         True,
     ),
     "line too long to hold": ([b"set " + b"k" * 260], [LOST], True),
-    "line just held": ([b"md k" + b" " * 252, b"\r\n"], [LOST], False),
+    "line just held": ([b"md k" + b" " * 252, b"\r\n"], [QUIET_DOUBT], False),
     "line too long": ([b"md k" + b" " * 3000 + b"\r\n"], [LOST], True),
 }
 
@@ -202,7 +220,7 @@ def test_streams(
     assert [write for segment in segments for write in model.feed(segment)] == writes
     assert model.lost == lost
     found = [write for segment in segments for write in connection.feed(segment).writes]
-    assert found == in_slots(writes)
+    assert found == connection.in_slots(writes)
     assert connection.lost == lost
 
 
@@ -210,38 +228,31 @@ def test_streams_as_the_model_has_them(loaded: Connection, room: int) -> None:
     rng = random.Random(SEED)
     seen: Counter[str] = Counter()
     for segments in streams(rng, 1_500):
-        loaded.begin(rng.getrandbits(32))
+        loaded.begin()
         model = Model(room)
         for segment in segments:
             stale = rng.choice((b"\r\n", b"\n\r", b"0 1\r\n", b" ", b"k"))
-            expected = in_slots(model.feed(segment))
-            found = loaded.feed(segment, stale=stale).writes
+            told = len(model.lasting)
+            expected = loaded.in_slots(model.feed(segment))
+            found, _, lasting = loaded.feed(segment, stale=stale)
             assert found == expected, segments
+            assert lasting == model.lasting[told:], segments
+            seen["lasting"] += sum(lasting)
+            seen["ending"] += len(lasting) - sum(lasting)
             assert loaded.lost == model.lost, segments
             seen["writes"] += len(found)
+            seen["ahead"] += loaded.ahead
             if model.lost:
                 break
         seen["lost" if model.lost else "whole"] += 1
     assert seen["writes"] > 1_000 and seen["whole"] > 300 and seen["lost"] > 100, seen
-
-
-@pytest.mark.parametrize("gap", [1, -1, 1000, -len(SET), 2**31])
-def test_out_of_sequence_is_lost(connection: Connection, gap: int) -> None:
-    connection.feed(SET)
-    assert not connection.lost
-    assert connection.feed(SET, (0xFFFFFF00 + len(SET) + gap) % 2**32).writes == []
-    assert connection.lost
-
-
-def test_numbers_wrap_around(connection: Connection) -> None:
-    for _ in range(30):
-        assert connection.feed(SET).writes == in_slots([write(b"k")])
-    assert not connection.lost
+    assert min(seen["lasting"], seen["ending"]) > 500, seen
+    assert seen["ahead"] > 100, seen
 
 
 def test_last_writes_are_remembered(connection: Connection) -> None:
     keys = [b"key-%d" % n for n in range(CELLS + 5)]
-    slots = [slot_of(key) for key in keys]
+    slots = [connection.slot_of(key) for key in keys]
     assert connection.answered() == []
     for n, key in enumerate(keys):
         outcome = connection.feed(b"md " + key + b"\r\n")
@@ -249,6 +260,6 @@ def test_last_writes_are_remembered(connection: Connection) -> None:
         assert sorted(connection.answered()) == sorted(slots[max(0, n + 1 - CELLS) : n + 1])
 
 
-@pytest.mark.parametrize("program", ["begin", "arrive", "proceed", "answered"])
+@pytest.mark.parametrize("program", ["begin", "proceed", "answered"])
 def test_cost_of_verifying(loaded: Connection, program: str) -> None:
     assert loaded.verified(program) < VERIFIED_MAX * (STEPS if program == "proceed" else 1)

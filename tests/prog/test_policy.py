@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,6 +18,9 @@ from prog.packets import PLAIN, WIRES, Wire
 from prog.test_cache import answer, question
 
 PAYLOAD, ANSWER = b"a question", b"and what there is to say"
+_seconds = itertools.count(30_000, 10)
+"""In which no other test has spent anything."""
+
 LONG = 100
 """Bytes that a frame may grow by in the driver of these tests."""
 
@@ -198,6 +202,27 @@ class TestSecondTier:
         host.fill(PAYLOAD, answer(500))
         host.describe(mtu=500)
         assert host.asks(PAYLOAD) == host.missed(Verdict.PASS_ROOM, PAYLOAD)
+
+    def test_what_is_left_to_tc_is_paid_there(self, host: Host) -> None:
+        """Once: what XDP looks at costs nothing, however often."""
+        size = len(PAYLOAD) + LONG + 1
+        bytes_ = host.wire.headers + size
+        host.clock.advance(next(_seconds))
+        host.fill(PAYLOAD, answer(size))
+        host.describe(prefix_rate=3 * bytes_, total_rate=3 * bytes_ + 1)
+        frame = host.wire.request(PAYLOAD)
+        for _ in range(10):
+            assert host.run(frame).verdict is Verdict.PASS_TO_TC
+        second = host.clock.now()
+        at_tc = Host(host.fastpath, Setting(Hook.TC, host.wire))
+        at_tc.fastpath.clock[0] = second
+        at_tc.fill(PAYLOAD, answer(size))
+        at_tc.describe(prefix_rate=3 * bytes_, total_rate=3 * bytes_ + 1, second_tier=True)
+        found = []
+        for _ in range(4):
+            found.append(host.run(frame).verdict)
+            found.append(at_tc.run(frame).verdict)
+        assert found == [*[Verdict.PASS_TO_TC, Verdict.HIT] * 3, *[Verdict.PASS_RATE] * 2]
 
     def test_too_large_a_multiple_goes_to_the_server(self, host: Host) -> None:
         host.fill(PAYLOAD, answer(500))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from prog.race import Race, Tallies, Tally
+from prog.race import PATIENCE, Race, Tallies, Tally, found
 
 pytestmark = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="a race needs two CPUs to run on"
@@ -24,10 +24,7 @@ pytestmark = pytest.mark.skipif(
 SHORT, LONG = 1_000_000, 10_000_000
 """Rounds on each CPU, in the ordinary suite and in `./run race`."""
 
-PATIENCE = 10_000_000
-"""Rounds after which a broken build counts as not found out."""
-
-CACHES = {
+CACHES: Mapping[str, Mapping[str, str | int]] = {
     "fcfs": {"CACHE_TYPE": '"hash"', "CAPACITY": 64},
     "lru": {"CACHE_TYPE": '"lru_hash"', "CAPACITY": 1024},
     "evicting": {"CACHE_TYPE": '"lru_hash"', "CAPACITY": 8},
@@ -38,8 +35,14 @@ Changes = Mapping[str, str]
 
 # What the programs do, taken out of their text.
 
-NO_VERSION = {"meta->token != version(meta->slot)": "false"}
-NO_GENERATION = {"meta->generation != version(SLOTS + scratch->key.service)": "false"}
+NO_VERSION = {"meta->token < version(meta->slot) ||": ""}
+NO_GENERATION = {" ||\n\t    meta->token < version(SLOTS + service->id)": ""}
+NO_LOCK = {
+    "lock_value(&gate->lock);  /* or": "/* or",
+    "*(volatile u64 *)last = number;\n\tunlock_value(&gate->lock);": (
+        "*(volatile u64 *)last = number;"
+    ),
+}
 NO_KEY = {"!same_key(": "false && !same_key("}
 NO_STAMP_OF_THE_REPLY = {
     "head == tail && again == tail && scratch->reply_head == tail &&\n"
@@ -98,11 +101,6 @@ def rounds(long_form: bool) -> int:
     return LONG if long_form else SHORT
 
 
-def found(tally: Tally) -> Callable[[Tallies], bool]:
-    """Has any been counted?"""
-    return lambda tallies: tallies[tally] > 0
-
-
 def show(tallies: Tallies) -> None:
     """For whoever runs the long form with -rP, or reads of a failure."""
     print(", ".join(f"{n:,} {tally.name.lower()}" for tally, n in tallies.items()))
@@ -151,6 +149,25 @@ class TestStale:
         tallies = broken.run("write_and_ask", "fill_and_ask", rounds=PATIENCE, until=until)
         show(tallies)
         assert tallies[Tally.STALE]
+
+
+class TestVoids:
+    """Two CPUs void the same cells: a token from before a void is no good behind it."""
+
+    def test_nothing(self, race: Callable[..., Race], rounds: int) -> None:
+        tallies = self.run(race(), rounds)
+        show(tallies)
+        assert tallies[Tally.WRITES] >= 2 * rounds
+        assert (tallies[Tally.STALE], tallies[Tally.OTHER]) == (0, 0)
+
+    def test_two_at_once_are_found_out(self, race: Callable[..., Race]) -> None:
+        tallies = self.run(race(NO_LOCK), PATIENCE, found(Tally.STALE))
+        show(tallies)
+        assert tallies[Tally.STALE]
+
+    @staticmethod
+    def run(race: Race, rounds: int, until: Callable[[Tallies], bool] | None = None) -> Tallies:
+        return race.run("void_and_compare", "void_and_compare", rounds=rounds, until=until)
 
 
 class TestTorn:

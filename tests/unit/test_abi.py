@@ -7,7 +7,6 @@ import ipaddress
 import re
 import struct
 import sys
-from collections.abc import Callable
 from importlib.resources import files
 
 import pytest
@@ -23,10 +22,11 @@ from carom.include.abi import (
     REPLY_MAX,
     REPLY_SHORT,
     SHORT_ENTRY,
-    SLOTS,
     Entry,
+    Event,
     Fast,
     Hook,
+    MarkKind,
     Protocol,
     Verdict,
 )
@@ -70,37 +70,15 @@ def test_hooks_and_protocols() -> None:
     assert enumerators("protocol") == {one.name: one.value for one in Protocol}
 
 
-@given(st.binary(max_size=KEY_MAX), st.integers(0, 8))
-def test_slot_of(key: bytes, zeros: int) -> None:
-    assert 0 <= abi.slot_of(key) < SLOTS
-    assert abi.slot_of(key + b"\0" * zeros) == abi.slot_of(key)
+def test_events() -> None:
+    theirs = enumerators("event")
+    assert theirs.pop("EVENTS") == len(Event)
+    assert theirs == {event.name: event.value for event in Event}
 
 
-@given(st.binary(min_size=1, max_size=KEY_MAX), st.data())
-def test_each_byte_of_a_key_counts_for_its_slot(key: bytes, data: st.DataObject) -> None:
-    at = data.draw(st.integers(0, len(key) - 1))
-    other = data.draw(st.integers(0, 255).filter(lambda byte: byte != key[at]))
-    assert abi.slot_of(key[:at] + bytes([other]) + key[at + 1 :]) != abi.slot_of(key)
-
-
-FORMS: dict[str, Callable[[int], bytes]] = {
-    "decimal": lambda n: b"%d" % n,
-    "key": lambda n: b"key %d" % n,
-    "user": lambda n: b"user:%08d:name" % n,
-    "padded": lambda n: (b"%d" % n).ljust(32, b"."),
-    "le32": lambda n: struct.pack("<I", n),
-    "le32-high": lambda n: struct.pack("<I", n << 16),
-    "be32": lambda n: struct.pack(">I", n),
-    "be64": lambda n: struct.pack(">Q", n),
-    "be64-high": lambda n: struct.pack(">Q", n << 16),
-    "at-the-end": lambda n: struct.pack(">Q", n).rjust(32, b"\1"),
-}
-
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_numbered_keys_spread_over_the_slots(form: Callable[[int], bytes]) -> None:
-    """As random ones would: 10,000 of them share 65,536 slots so that about 9,270 are taken."""
-    assert len({abi.slot_of(form(n)) for n in range(10_000)}) > 9_000
+def test_mark_kinds() -> None:
+    theirs = enumerators("mark_kind")
+    assert theirs == {f"MARK_{kind.name}": kind.value for kind in MarkKind}
 
 
 def plain_sum(data: bytes) -> int:
@@ -128,9 +106,9 @@ def test_sum_of(data: bytes) -> None:
 
 def packed(kind: struct.Struct, entry: Entry, tail: int) -> bytes:
     return kind.pack(
-        *(entry.head, entry.expires, entry.filled, entry.token, entry.generation, entry.body),
-        *(entry.slot, entry.length, entry.stored, abi.sum_of(entry.reply)),
-        *(entry.service, len(entry.key), entry.key, entry.reply, tail),
+        *(entry.head, entry.expires, entry.filled, entry.token, entry.body),
+        *(entry.slot, entry.length, entry.stored, abi.sum_of(entry.reply), 0),
+        *(entry.view << 8 | entry.service, len(entry.key), entry.key, entry.reply, tail),
     )
 
 
@@ -142,13 +120,13 @@ def entries(key_room: int) -> st.SearchStrategy[Entry]:
     return replies.flatmap(
         lambda reply: st.builds(
             Entry,
-            service=st.integers(0, 255),
+            service=st.integers(0, abi.SERVICES_MAX - 1),
+            view=st.integers(0, abi.VIEWS_MAX - 1),
             key=st.binary(min_size=1, max_size=key_room),
             head=u64,
             expires=u64,
             filled=u64,
             token=u64,
-            generation=u64,
             body=u64,
             slot=st.integers(0, 2**32 - 1),
             length=st.integers(0, len(reply)),

@@ -50,7 +50,7 @@ def test_none() -> None:
 def test_one_tag_with_facts_of_its_own() -> None:
     one = vlan(10, ETH0, 7, mac=9, IFLA_MTU=1400)
     mac = bytes.fromhex("020000000009")
-    assert found(link(ETH0), one) == [Vlan(7, 0, mac, 1400, ADDRESSES[10])]
+    assert found(link(ETH0), one) == [Vlan(7, 0, mac, 1400, ADDRESSES[10], 10)]
 
 
 def test_several_and_none_without_addresses() -> None:
