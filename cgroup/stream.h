@@ -204,15 +204,17 @@ static __always_inline u32 load_unread(struct __sk_buff *skb, const struct strea
 }
 
 /*
- * A cell that is no longer among those that each payload of the server's voids. While one may be its
- * acknowledgement, a key is held, and a service is void with each.
+ * A cell that may be acknowledged, and is no longer among those that each payload of the server's voids.
+ * While one may be its acknowledgement, a key is held, and a service is void with each.
  */
 static __always_inline void void_displaced(struct stream *stream, u32 cell)
 {
 	u32 written = stream->times[stream->writes & (STREAM_CELLS - 1)];
 	u64 jiffies = now();
 
-	if (stream_waits(stream) && is_awaited(written, jiffies)) {
+	if (!stream_waits(stream))
+		return;
+	if (is_awaited(written, jiffies)) {
 		if (cell >= SLOTS)
 			*(volatile u32 *)&stream->all = written | 1;
 		else if (!stream_displaces_quiet(stream))
@@ -248,6 +250,16 @@ static __always_inline void doubt(struct stream *stream, const struct unread *un
 		remember_doubt(flight);
 }
 
+/* What writes all, in a datagram: flush_all alone has one acknowledgement, of others nobody knows. */
+static __always_inline void void_all(u32 flight, u32 cell, enum intent intent)
+{
+	void_cell(cell, true);
+	if (intent & INTENT_LASTING)
+		remember_write(flight, cell, 0);
+	else
+		remember_unread(flight);
+}
+
 static __always_inline void take_write(struct stream *stream, struct unread *unread,
 				       const struct key *key, enum intent intent)
 {
@@ -268,14 +280,10 @@ static __always_inline void take_write(struct stream *stream, struct unread *unr
 		note_lasting(item_in(item, unread->service), now());
 	if (unread->stream)
 		write_cell(stream, cell, intent & INTENT_QUIET);
-	else
+	else if (!all)
 		void_write(unread->flight, cell, intent, 0);
-	if (!all || unread->stream)
-		return;
-	if (intent & INTENT_LASTING)  /* flush_all alone, which has one acknowledgement */
-		remember_write(unread->flight, cell, 0);
 	else
-		remember_unread(unread->flight);
+		void_all(unread->flight, cell, intent);
 }
 
 /*
@@ -462,6 +470,17 @@ static __always_inline u32 count_replies(const struct datagram *datagram, u32 pr
 	return replies;
 }
 
+/* The eight behind them, or 0 where there are fewer. */
+static __always_inline u64 second_word(const struct datagram *datagram)
+{
+	u64 word = 0;
+
+	if (datagram->length >= 2 * sizeof(word))
+		bpf_skb_load_bytes(datagram->skb, datagram->offset + sizeof(word), &word,
+				   sizeof(word));
+	return word;
+}
+
 /* Its last eight bytes; of fewer, the same as the first. */
 static __always_inline u64 last_word(const struct datagram *datagram)
 {
@@ -525,7 +544,8 @@ static __always_inline void hear(const struct datagram *datagram, struct bpf_soc
 
 	said->again = is_sent_again(sk, datagram);
 	said->refusal = stream_refuses(protocol, stream, first, length, replies, !unlike);
-	said->whole = stream_is_whole(protocol, first, last, length, replies);
+	said->whole = stream_is_whole(protocol, stream, first, second_word(datagram), last, length,
+				      replies);
 	said->reads = stream_reads(protocol, stream, first);
 	said->writes = stream_writes(protocol, stream, first);
 	said->bears_out = stream_in_binary(protocol, stream) ||

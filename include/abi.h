@@ -198,7 +198,7 @@ struct stream {
 	u8 lost;       /* not understood: it may write anything from here on */
 	u8 in_line;    /* within a line that writes nothing, however it ends */
 	u32 asked;     /* writes that are to be acknowledged */
-	u32 answered;  /* how many of them are, by what the server sent */
+	u32 answered;  /* of `writes`: of the first so many none waits for an answer any more */
 	u32 writes;    /* of all kinds; the cells of the last are in `cells` */
 	u32 acked;     /* payloads that begin with an acknowledgement; no more than `asked` */
 	u32 lines;     /* commands */
@@ -206,7 +206,7 @@ struct stream {
 	u32 doubts;    /* lines that the server has to refuse, or they were writes */
 	u32 doubt;     /* jiffies of the last of them */
 	u32 doubted;   /* its number among `lines` */
-	u32 quiets;    /* a bit for each of the last writes, 1 where none is asked for; bit 0 the last */
+	u32 quiets;    /* a bit for each of the last writes, 1 where no answer is asked for; bit 0 the last */
 	u32 cells[STREAM_CELLS];
 	u32 times[STREAM_CELLS];  /* jiffies when they were written */
 	u8 dialect;    /* of its protocol's own, 0 until something was read */

@@ -4,8 +4,8 @@
  * protocol's affair.
  *
  * One program at a time reads a connection's segments; another may see the server's payloads at the
- * same moment. It reads `cells` and `writes`, which the first writes, and alone writes `answered`;
- * either may find that the stream is lost.
+ * same moment. It reads `cells` and `writes`, which the first writes. Both write `answered`: each only what
+ * leaves no write out that may wait, whichever comes last. Either may find that the stream is lost.
  */
 #ifndef CAROM_CONNECTION_H
 #define CAROM_CONNECTION_H
@@ -88,16 +88,24 @@ static __always_inline void stream_bears_out(struct stream *stream, u32 jiffies)
 		*(volatile u32 *)&stream->borne = anew;
 }
 
+/* How many of the last writes may still be answered; more than STREAM_CELLS: all that are in `cells`. */
+static __always_inline u32 stream_unanswered(const struct stream *stream)
+{
+	u32 answered = *(volatile u32 *)&stream->answered;  /* before the other, which only grows */
+
+	return *(volatile u32 *)&stream->writes - answered;
+}
+
 /*
  * The n-th of the cells to void again when the server has sent a payload, any payload, or NO_CELL; `n`
- * is below STREAM_CELLS.
+ * is below STREAM_CELLS, and 0 is the last write's.
  */
 static __always_inline u32 stream_cell(const struct stream *stream, u32 n, u32 jiffies)
 {
-	u32 place = n & (STREAM_CELLS - 1);
+	u32 unanswered = stream_unanswered(stream);
+	u32 place = (*(volatile u32 *)&stream->writes - 1 - n) & (STREAM_CELLS - 1);
 
-	return n < *(volatile u32 *)&stream->writes &&
-			       is_awaited(*(volatile u32 *)&stream->times[place], jiffies)
+	return n < unanswered && is_awaited(*(volatile u32 *)&stream->times[place], jiffies)
 		       ? *(volatile u32 *)&stream->cells[place]
 		       : NO_CELL;
 }
@@ -118,18 +126,19 @@ static __always_inline void stream_doubts(struct stream *stream, u32 jiffies)
 }
 
 /*
- * The server has sent a whole reply: if one command alone waited, that one's. With more on their
- * way nobody knows which are answered, and that stays so. A refused one acknowledges nothing.
+ * The server has sent a whole reply: if one command alone waited, that one's, and what came before it
+ * is done. With more on their way nobody knows which are answered, and that stays so. A refused one
+ * acknowledges nothing.
  */
 static __always_inline void stream_settles(struct stream *stream, bool refused)
 {
-	u32 asked = *(volatile u32 *)&stream->asked;  /* before the other: what comes now counts not */
+	u32 writes = *(volatile u32 *)&stream->writes;  /* before the other: what comes now counts not */
 	u32 lines = *(volatile u32 *)&stream->lines;
 
 	if (stream->adrift || lines - stream->settled != 1)
 		return;
 	stream->settled = lines;
-	stream->answered = asked;
+	*(volatile u32 *)&stream->answered = writes;
 	if (refused && *(volatile u32 *)&stream->doubted == lines)
 		stream->acked += 1;
 }
@@ -161,24 +170,17 @@ static __always_inline void stream_wrote(struct stream *stream, u32 cell, bool q
 	*(volatile u32 *)&stream->times[writes & (STREAM_CELLS - 1)] = jiffies;
 	*(volatile u32 *)&stream->cells[writes & (STREAM_CELLS - 1)] = cell;
 	stream->quiets = stream->quiets << 1 | quiet;
+	if (writes - *(volatile u32 *)&stream->answered > STREAM_CELLS)
+		*(volatile u32 *)&stream->answered = writes - STREAM_CELLS;  /* so that it is never far behind */
 	*(volatile u32 *)&stream->writes = writes + 1 ? writes + 1 : STREAM_CELLS;
 	if (!quiet)
 		stream->asked += 1;
 }
 
-/*
- * May the write that the next one displaces be without its acknowledgement? Those that are come last, and
- * of the STREAM_CELLS some ask for none.
- */
+/* May the write that the next one displaces be without its acknowledgement? */
 static __always_inline bool stream_waits(const struct stream *stream)
 {
-	u32 unanswered = *(volatile u32 *)&stream->asked - *(volatile u32 *)&stream->answered;
-	u32 quiet = stream->quiets & 0xffff;
-
-	quiet -= quiet >> 1 & 0x5555;
-	quiet = (quiet & 0x3333) + (quiet >> 2 & 0x3333);
-	quiet = (quiet + (quiet >> 4)) & 0x0f0f;
-	return unanswered + ((quiet + (quiet >> 8)) & 0x1f) >= STREAM_CELLS;
+	return stream_unanswered(stream) >= STREAM_CELLS;
 }
 
 /* Does it ask for none? */

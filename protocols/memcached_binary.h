@@ -42,6 +42,10 @@
 		       OPCODES_TOUCH | OPCODES_QUIET)
 #define OPCODES_KEYED (OPCODES_GET | OPCODES_WRITE | OPCODES_SASL)
 #define OPCODES_VALUED (OPCODES_STORE | OPCODES_STOREQ | OPCODES_JOIN | OPCODES_JOINQ | OPCODES_SASL)
+/* Whose replies are one, come for certain, and are of no quiet command. */
+#define OPCODES_ANSWERED_ONCE (OPCODE(0x00) | OPCODE(0x0c) | OPCODES_STORE | OPCODES_JOIN |          \
+			       OPCODES_DELETE | OPCODES_COUNT | OPCODES_TOUCH | OPCODE(0x08) |       \
+			       OPCODE(0x0a) | OPCODE(0x0b))
 #define OPCODES_KNOWN (OPCODES_KEYED | OPCODES_FLUSH | OPCODES_QUERY | OPCODES_STAT)
 
 /* What was found out about a request. */

@@ -386,17 +386,58 @@ static __always_inline u8 last_byte(u64 last, u32 length)
 	return little_u64(last) >> (56 - 8 * left);
 }
 
-/*
- * Is a payload, in text, one whole reply for certain? That is one line, behind which nothing comes.
- * Of several lines nobody knows: a value may have any, and come in any pieces.
- */
-static __always_inline bool memcached_stream_is_whole(u64 first, u64 last, u32 length, u32 replies)
+/* One reply in binary, to a command that has one and no more: as long as its header says. */
+static __always_inline bool is_whole_binary(u64 first, u64 second, u32 length)
 {
-	u64 word = little_u64(first);
+	u64 head = little_u64(first), body = little_u64(second);
+	u8 opcode = head >> 8;
 
+	return (u8)head == BINARY_REPLY && opcode < 64 &&
+	       OPCODE(opcode) & OPCODES_ANSWERED_ONCE &&
+	       length == (u64)BINARY_HEADER + ((u32)(u8)body << 24 | (u8)(body >> 8) << 16 |
+					       (u8)(body >> 16) << 8 | (u8)(body >> 24));
+}
+
+/* Begins a line so that other lines of the same reply may follow? Some begin with a small letter. */
+static __always_inline bool has_more_lines(u64 word)
+{
+	u8 first = word;
+
+	return STARTS(word, 6, TEXT8('V', 'A', 'L', 'U', 'E', ' ', 0, 0)) || is_of_stats(word) ||
+	       STARTS(word, 3, TEXT4('V', 'A', ' ', 0)) ||
+	       STARTS(word, 5, TEXT8('I', 'T', 'E', 'M', ' ', 0, 0, 0)) ||
+	       STARTS(word, 7, TEXT8('P', 'R', 'E', 'F', 'I', 'X', ' ', 0)) ||
+	       ((u8)(first - 'A') > 'Z' - 'A' && (u8)(first - '0') > 9);
+}
+
+/*
+ * Is a payload one whole reply for certain? In text that is one line, behind which nothing comes. Of
+ * several lines nobody knows: a value may have any, and come in any pieces.
+ */
+static __always_inline bool memcached_stream_is_whole(const struct stream *stream, u64 first,
+						      u64 second, u64 last, u32 length, u32 replies)
+{
+	if (stream->dialect == DIALECT_AGREED)
+		return is_whole_binary(first, second, length);
 	return replies == 1 && last_byte(last, length) == '\n' &&
-	       !STARTS(word, 6, TEXT8('V', 'A', 'L', 'U', 'E', ' ', 0, 0)) && !is_of_stats(word) &&
-	       !STARTS(word, 3, TEXT8('V', 'A', ' ', 0, 0, 0, 0, 0));
+	       !has_more_lines(little_u64(first));
+}
+
+/* Where the reply to a meta command ends that has a value, by its line; 0 where that is not there. */
+static __always_inline u64 end_of_meta_value(const u8 *reply)
+{
+	u32 at = MEMCACHED_HEADER + 3, line;
+	u64 bytes = 0;
+
+	for (u32 n = 0; n < 8; n++, at++) {
+		u8 digit = text_byte(reply, at, REPLY_ROOM);
+
+		if (digit < '0' || digit > '9')
+			break;
+		bytes = 10 * bytes + digit - '0';
+	}
+	line = find_line(reply, TEXT_ROOM);
+	return line > at ? line + bytes + 2 : 0;
 }
 
 /*
@@ -408,6 +449,9 @@ static __always_inline bool memcached_stream_is_value(u8 *reply, u64 last, u32 l
 {
 	bool cas = false;
 
+	if (STARTS(text_word(reply, MEMCACHED_HEADER, REPLY_ROOM), 3, TEXT4('V', 'A', ' ', 0)))
+		return last_byte(last, length) == '\n' &&
+		       end_of_meta_value(reply) == (u64)length + MEMCACHED_HEADER;
 	return little_u64(last) >> 8 == VALUE_END &&
 	       end_of_value(reply, key, &cas) == (u64)length + MEMCACHED_HEADER;
 }

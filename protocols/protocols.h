@@ -285,12 +285,12 @@ static __always_inline bool stream_refuses(u32 protocol, const struct stream *st
 #endif
 }
 
-/* By a payload's first and last eight bytes, and its replies: is it the whole reply to one command? */
-static __always_inline bool stream_is_whole(u32 protocol, u64 first, u64 last, u32 length,
-					    u32 replies)
+/* By a payload's first 16 and last eight bytes, and its replies: is it the whole reply to one command? */
+static __always_inline bool stream_is_whole(u32 protocol, const struct stream *stream, u64 first,
+					    u64 second, u64 last, u32 length, u32 replies)
 {
 #ifdef WITH_MEMCACHED
-	return memcached_stream_is_whole(first, last, length, replies);
+	return memcached_stream_is_whole(stream, first, second, last, length, replies);
 #else
 	return false;
 #endif

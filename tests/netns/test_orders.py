@@ -261,6 +261,74 @@ def test_a_piece_of_a_real_reply_settles_nothing(
             assert real_reader.get(b"rk") == b"6"
 
 
+@pytest.mark.parametrize("first", [b"key=a exp=-1\r\n", b"ITEM a [1 b; 0 s]\r\n", b"VA 9 t1\r\n"])
+def test_a_line_of_a_longer_reply_settles_nothing(
+    fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient, first: bytes
+) -> None:
+    """The line that ends it, then, is not taken for a write's acknowledgement."""
+    key = b"behind-%d" % len(first)
+    with TCPClient(straight.client, straight.address, PORT) as writer:
+        server, _ = listener.accept()
+        with server:
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+            def say(text: bytes) -> None:
+                server.sendall(text)
+                assert writer.socket.recv(65_536) == text
+
+            writer.socket.sendall(b"lru_crawler metadump all\r\n")
+            server.recv(100)
+            say(first)
+            writer.socket.sendall(set_of(key, b"new"))
+            server.recv(100)
+            say(b"END\r\n")
+            fake.learned(reader, key, b"old")
+            say(b"STORED\r\n")
+            assert fake.is_asked(reader, key, b"new")
+
+
+ANSWERED = {
+    "text": (set_of(b"KEY", b"v"), b"get KEY\r\n"),
+    "meta": (b"ms KEY 1\r\nv\r\n", b"mg KEY t v\r\n"),
+    "binary": (binary(0x01, b"KEY", b"v"), binary(0x00, b"KEY")),
+}
+"""A write and a read of the same key, each of which has one reply."""
+
+
+@pytest.mark.parametrize("way", ANSWERED)
+def test_what_is_answered_is_void_once(
+    carom: Carom, before: Before, straight: Line, real_reader: UDPClient, way: str
+) -> None:
+    """A client that waits for each reply keeps nobody else's hits away, however much it writes."""
+    name = b"%b" % way.encode()[:3]
+    with TCPClient(straight.client, straight.address, REAL) as tcp:
+        done = edge(carom)["write_done"]
+        for _ in range(2):
+            for n in range(20):
+                for command in ANSWERED[way]:
+                    tcp.ask(command.replace(b"KEY", bytes((name[0], name[1], 65 + n))))
+        assert edge(carom)["write_done"] == done + 40
+        until_hit(carom, real_reader, name[:2] + b"A", b"v")
+        tcp.ask(ANSWERED[way][1].replace(b"KEY", name[:2] + b"B"))
+        before_that = carom.counters()
+        assert real_reader.get(name[:2] + b"A") == b"v"
+        assert carom.since(before_that)["hit"] == 1
+
+
+def test_a_flush_by_one_id_is_over_when_it_is_answered(
+    carom: Carom, before: Before, straight: Line, real_reader: UDPClient
+) -> None:
+    """It holds nothing when other keys take its place among those that wait."""
+    with UDPClient(straight.client, straight.address, REAL) as writer:
+        fallen = edge(carom)["fell_out"]
+        for text in (b"flush_all\r\n", *(set_of(b"f%d" % n, b"x") for n in range(12))):
+            writer.socket.send(_HEADER.pack(9, 0, 1, 0) + text)
+            assert writer.socket.recv(100)[_HEADER.size :] in (b"OK\r\n", b"STORED\r\n")
+        for n in range(12):
+            until_hit(carom, real_reader, b"f%d" % n, b"x")
+        assert edge(carom)["fell_out"] == fallen
+
+
 @pytest.fixture(scope="module")
 def known(carom: Carom, before: Before) -> None:
     """They have begun anew, each with a command that was answered, half a minute ago."""
