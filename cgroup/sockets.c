@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Programs that see sockets come and go: bound (5.7), and released (5.9). They refuse nothing. */
 #include "marks.h"
+#include "stream.h"
 
 #define GRANTED 1
 
@@ -28,6 +29,7 @@ int edge_bind6(struct bpf_sock *sk)
 
 int edge_release(struct bpf_sock *sk)
 {
+	see_end(sk);
 	see_release(sk);
 	return GRANTED;
 }

@@ -320,6 +320,8 @@ static __always_inline void step(struct __sk_buff *skb, struct stream *stream,
 	unread->left -= done;
 	if (skip && !stream->skip && unread->stream)
 		end_store(stream);
+	if ((intent & (INTENT_MASK | INTENT_QUIET | INTENT_ANSWERS)) == (INTENT_WRITE | INTENT_QUIET))
+		stream_hushes(stream);
 	if ((intent & INTENT_MASK) < INTENT_WRITE || intent & INTENT_ANSWERS)
 		unread->reads = 1;
 	if (intent & INTENT_EITHER && !unread->stream) {
@@ -508,6 +510,7 @@ struct said {
 	bool whole;    /* one reply, for certain */
 	bool reads;    /* it begins as a read's reply */
 	bool writes;   /* it begins as an acknowledgement */
+	bool of_quiet; /* it may be the reply to a write that asked for none */
 	bool bears_out; /* it tells that a command began where one seemed to */
 };
 
@@ -536,18 +539,18 @@ static __always_inline bool is_one_value(const struct datagram *datagram, u32 pr
 	return found;
 }
 
-static __always_inline void hear(const struct datagram *datagram, struct bpf_sock *sk, u32 protocol,
+static __always_inline void hear(const struct datagram *datagram, u32 protocol,
 				 const struct stream *stream, struct said *said)
 {
 	u64 first = first_word(datagram), last = last_word(datagram), unlike = 0;
 	u32 length = datagram->length, replies = count_replies(datagram, protocol, stream, &unlike);
 
-	said->again = is_sent_again(sk, datagram);
 	said->refusal = stream_refuses(protocol, stream, first, length, replies, !unlike);
 	said->whole = stream_is_whole(protocol, stream, first, second_word(datagram), last, length,
 				      replies);
 	said->reads = stream_reads(protocol, stream, first);
 	said->writes = stream_writes(protocol, stream, first);
+	said->of_quiet = stream_is_of_quiet(protocol, stream, first);
 	said->bears_out = stream_in_binary(protocol, stream) ||
 			  (!said->refusal && (said->whole || said->reads));
 }
@@ -561,7 +564,7 @@ static __always_inline bool note_said(struct stream *stream, const struct said *
 	bool value = said->reads && !said->whole;
 
 	if (said->whole)
-		stream_settles(stream, said->refusal);
+		stream_settles(stream, said->refusal, said->of_quiet);
 	else if (!value)
 		stream->adrift = 1;
 	if (said->bears_out)
@@ -578,7 +581,7 @@ static __always_inline void see_value(const struct datagram *datagram, struct bp
 	if (!stream)
 		return;
 	if (is_one_value(datagram, protocol))
-		stream_settles(stream, false);
+		stream_settles(stream, false, stream_is_of_quiet(protocol, stream, first_word(datagram)));
 	else
 		stream->adrift = 1;
 }
@@ -611,9 +614,10 @@ static __always_inline bool see_payload(const struct datagram *datagram, struct 
 	}
 	if (!datagram->length)
 		return false;
-	if (!agrees(datagram, protocol, stream))
+	said.again = is_sent_again(sk, datagram);
+	if (!said.again && !agrees(datagram, protocol, stream))
 		stream->lost = 1;
-	hear(datagram, sk, protocol, stream, &said);
+	hear(datagram, protocol, stream, &said);
 	if (!said.refusal && (stream_in_doubt(stream, now()) || stream_is_lost(stream))) {
 		count_event(STREAM_LOST);
 		void_said(datagram, service);
@@ -630,6 +634,29 @@ static __always_inline bool see_payload(const struct datagram *datagram, struct 
 		count_event(WRITE_DONE);
 	}
 	return !said.again && note_said(stream, &said);
+}
+
+/*
+ * A connection is closed by the server, which has done by now whatever it will do of it: also what it
+ * could acknowledge to nobody, since its client is gone.
+ */
+static __always_inline void see_end(struct bpf_sock *sk)
+{
+	struct mark *mark = marks.sk_storage_get(sk, 0, 0);
+	struct stream *stream = streams.sk_storage_get(sk, 0, 0);
+	u32 service, jiffies = now();
+
+	if (!mark || !stream)
+		return;
+	service = mark->service & (SERVICES_MAX - 1);
+	if (stream_is_lost(stream) || stream_in_doubt(stream, jiffies))
+		void_unread(service);
+	for (u32 n = 0; n < STREAM_CELLS; n++) {
+		u32 cell = stream_cell(stream, n, jiffies);
+
+		if (cell != NO_CELL)
+			void_cell(cell, false);
+	}
 }
 
 #endif

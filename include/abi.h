@@ -201,12 +201,13 @@ struct stream {
 	u32 answered;  /* of `writes`: of the first so many none waits for an answer any more */
 	u32 writes;    /* of all kinds; the cells of the last are in `cells` */
 	u32 acked;     /* payloads that begin with an acknowledgement; no more than `asked` */
-	u32 lines;     /* commands */
+	u32 lines;     /* commands, but for writes that ask for no answer */
 	u32 settled;   /* of the first so many each has its whole reply */
 	u32 doubts;    /* lines that the server has to refuse, or they were writes */
 	u32 doubt;     /* jiffies of the last of them */
 	u32 doubted;   /* its number among `lines` */
 	u32 quiets;    /* a bit for each of the last writes, 1 where no answer is asked for; bit 0 the last */
+	u32 hushed;    /* `lines` when the last write came that asks for none, and 1; or 0 */
 	u32 cells[STREAM_CELLS];
 	u32 times[STREAM_CELLS];  /* jiffies when they were written */
 	u8 dialect;    /* of its protocol's own, 0 until something was read */

@@ -32,6 +32,7 @@ static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 	stream->doubt = 0;
 	stream->doubted = 0;
 	stream->quiets = 0;
+	stream->hushed = 0;
 	stream->dialect = 0;
 	stream->adrift = 0;
 	stream->anew = 0;
@@ -117,6 +118,15 @@ static __always_inline void stream_begins(struct stream *stream)
 		*(volatile u32 *)&stream->lines = stream->lines + 1;
 }
 
+/* The command that is read asks for no answer, so none is waited for. */
+static __always_inline void stream_hushes(struct stream *stream)
+{
+	u32 lines = stream->lines;
+
+	*(volatile u32 *)&stream->hushed = lines;  /* before the other, and before its cell */
+	*(volatile u32 *)&stream->lines = lines - 1;
+}
+
 /* The command that is read is a line that the server has to refuse, or it is a write. */
 static __always_inline void stream_doubts(struct stream *stream, u32 jiffies)
 {
@@ -127,18 +137,23 @@ static __always_inline void stream_doubts(struct stream *stream, u32 jiffies)
 
 /*
  * The server has sent a whole reply: if one command alone waited, that one's, and what came before it
- * is done. With more on their way nobody knows which are answered, and that stays so. A refused one
- * acknowledges nothing.
+ * is done. With more on their way nobody knows which are answered, and that stays so; likewise behind a
+ * reply that may be one to a write that asked for none (`of_quiet`). A refused one acknowledges nothing.
  */
-static __always_inline void stream_settles(struct stream *stream, bool refused)
+static __always_inline void stream_settles(struct stream *stream, bool refused, bool of_quiet)
 {
 	u32 writes = *(volatile u32 *)&stream->writes;  /* before the other: what comes now counts not */
 	u32 lines = *(volatile u32 *)&stream->lines;
 
+	u32 hushed = *(volatile u32 *)&stream->hushed;
+
+	if (of_quiet && hushed && (s32)(hushed - stream->settled) > 0)
+		stream->adrift = 1;
 	if (stream->adrift || lines - stream->settled != 1)
 		return;
 	stream->settled = lines;
-	*(volatile u32 *)&stream->answered = writes;
+	if (!hushed || (s32)(hushed - lines) <= 0)  /* or such a write came behind it */
+		*(volatile u32 *)&stream->answered = writes;
 	if (refused && *(volatile u32 *)&stream->doubted == lines)
 		stream->acked += 1;
 }

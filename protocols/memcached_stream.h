@@ -325,12 +325,17 @@ static __always_inline u32 memcached_stream_ahead(const struct stream *stream, c
 	return STARTS(word, 3, TEXT4('m', 'g', ' ', 0)) && !capital ? line : 0;
 }
 
-/* A server that was told to speak text only takes what looks binary for lines, and obeys them. */
+/*
+ * A server that was told to speak text only takes what looks binary for lines, and obeys them. In text
+ * all replies begin with a letter or a digit; where none does, as with TLS, this is another language.
+ */
 static __always_inline bool memcached_stream_agrees(struct stream *stream, u8 first)
 {
 	if (stream->dialect == DIALECT_BINARY && first == BINARY_REPLY)
 		stream->dialect = DIALECT_AGREED;
-	return stream->dialect != DIALECT_BINARY;
+	if (stream->dialect >= DIALECT_BINARY)
+		return stream->dialect == DIALECT_AGREED;
+	return stream->adrift || (u8)((first | 0x20) - 'a') <= 'z' - 'a' || (u8)(first - '0') <= 9;
 }
 
 /*
@@ -421,6 +426,18 @@ static __always_inline bool memcached_stream_is_whole(const struct stream *strea
 		return is_whole_binary(first, second, length);
 	return replies == 1 && last_byte(last, length) == '\n' &&
 	       !has_more_lines(little_u64(first));
+}
+
+/* In text such a write is answered when it fails, and a meta command where it did not do what it should. */
+static __always_inline bool memcached_stream_is_of_quiet(const struct stream *stream, u64 word)
+{
+	u64 first = little_u64(word);
+
+	return stream->dialect < DIALECT_BINARY &&
+	       (is_error(first) || STARTS(first, 8, TEXT8('S', 'E', 'R', 'V', 'E', 'R', '_', 'E')) ||
+		STARTS(first, 2, TEXT4('N', 'F', 0, 0)) || STARTS(first, 2, TEXT4('N', 'S', 0, 0)) ||
+		STARTS(first, 2, TEXT4('E', 'X', 0, 0)) || STARTS(first, 2, TEXT4('H', 'D', 0, 0)) ||
+		STARTS(first, 3, TEXT4('V', 'A', ' ', 0)));
 }
 
 /* Where the reply to a meta command ends that has a value, by its line; 0 where that is not there. */

@@ -296,6 +296,16 @@ static __always_inline bool stream_is_whole(u32 protocol, const struct stream *s
 #endif
 }
 
+/* May a payload be the reply to a write that asked for none? */
+static __always_inline bool stream_is_of_quiet(u32 protocol, const struct stream *stream, u64 first)
+{
+#ifdef WITH_MEMCACHED
+	return memcached_stream_is_of_quiet(stream, first);
+#else
+	return false;
+#endif
+}
+
 /* Is it one value, whole? Its front is to be loaded to datagram_front() bytes behind `reply`. */
 static __always_inline bool stream_is_value(u32 protocol, u8 *reply, u64 last, u32 length,
 					    struct key *key)

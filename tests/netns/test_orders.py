@@ -287,12 +287,99 @@ def test_a_line_of_a_longer_reply_settles_nothing(
             assert fake.is_asked(reader, key, b"new")
 
 
+@contextlib.contextmanager
+def both_ends(line: Line, listener: socket.socket) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection: the client's end, and the fake server's."""
+    with TCPClient(line.client, line.address, PORT) as client:
+        server, _ = listener.accept()
+        server.settimeout(DEADLINE)
+        with server:
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield client.socket, server
+
+
+@pytest.mark.parametrize("refusal", [b"SERVER_ERROR out of memory\r\n", b"NS\r\n", b"EX\r\n"])
+def test_the_refusal_of_a_quiet_one_settles_nothing(
+    fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient, refusal: bytes
+) -> None:
+    key = b"not-%d" % len(refusal)
+    with both_ends(straight, listener) as (writer, server):
+        writer.sendall(b"ms quiet 1 q ME\r\nx\r\n")
+        server.recv(100)
+        writer.sendall(set_of(key, b"new"))
+        server.recv(100)
+        server.sendall(refusal)
+        assert writer.recv(100) == refusal
+        fake.learned(reader, key, b"old")
+        server.sendall(b"STORED\r\n")
+        assert writer.recv(100) == b"STORED\r\n"
+        assert fake.is_asked(reader, key, b"new")
+
+
+def test_a_quiet_one_behind_what_is_answered(
+    fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient
+) -> None:
+    """It is not done yet when that has its reply."""
+    with both_ends(straight, listener) as (writer, server):
+        writer.sendall(b"get any\r\n")
+        server.recv(100)
+        writer.sendall(b"set late 0 0 3 noreply\r\nnew\r\n")
+        server.recv(100)
+        server.sendall(b"END\r\n")
+        assert writer.recv(100) == b"END\r\n"
+        time.sleep(0.6)
+        fake.learned(reader, b"late", b"old")
+        writer.sendall(b"mn\r\n")
+        server.recv(100)
+        server.sendall(b"MN\r\n")
+        assert writer.recv(100) == b"MN\r\n"
+        assert fake.is_asked(reader, b"late", b"new")
+
+
+@pytest.mark.parametrize("how", ["by the client", "in good order"])
+def test_a_connection_that_ends_before_its_acknowledgement(
+    fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient, how: str
+) -> None:
+    """The server has done what it was told when it closes its end."""
+    key = b"ended-%d" % len(how)
+    with both_ends(straight, listener) as (writer, server):
+        writer.sendall(set_of(key, b"new"))
+        assert server.recv(100) == set_of(key, b"new")
+        fake.learned(reader, key, b"old")
+        if how == "by the client":
+            writer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.close()
+            with contextlib.suppress(ConnectionResetError):
+                server.recv(100)
+        server.close()
+        assert fake.is_asked(reader, key, b"new")
+
+
+def test_another_language(
+    fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient
+) -> None:
+    """As TLS: no line ever ends, and any payload may acknowledge a write."""
+    with both_ends(straight, listener) as (writer, server):
+        for record in (b"\x16\x03\x01\0\x20", b"\x17\x03\x03\0\x20"):
+            key = b"hidden-%d" % record[0]
+            writer.sendall(record + b"q" * 32)
+            server.recv(100)
+            time.sleep(0.6)
+            fake.learned(reader, key, b"old")
+            server.sendall(record + b"a" * 32)
+            writer.recv(100)
+            assert fake.is_asked(reader, key, b"new")
+
+
 ANSWERED = {
     "text": (set_of(b"KEY", b"v"), b"get KEY\r\n"),
     "meta": (b"ms KEY 1\r\nv\r\n", b"mg KEY t v\r\n"),
     "binary": (binary(0x01, b"KEY", b"v"), binary(0x00, b"KEY")),
+    "noreply": (b"set KEY 0 0 1 noreply\r\nv\r\nget KEY\r\n",),
+    "a quiet one": (b"ms KEY 1 q\r\nv\r\nmn\r\n",),
+    "quiet in binary": (binary(0x11, b"KEY", b"v") + binary(0x0A),),
 }
-"""A write and a read of the same key, each of which has one reply."""
+"""A write and a read of the same key, each of which has one reply, or one that is for both."""
 
 
 @pytest.mark.parametrize("way", ANSWERED)
@@ -300,33 +387,19 @@ def test_what_is_answered_is_void_once(
     carom: Carom, before: Before, straight: Line, real_reader: UDPClient, way: str
 ) -> None:
     """A client that waits for each reply keeps nobody else's hits away, however much it writes."""
-    name = b"%b" % way.encode()[:3]
+    name = bytes((65 + list(ANSWERED).index(way), 95))
     with TCPClient(straight.client, straight.address, REAL) as tcp:
         done = edge(carom)["write_done"]
         for _ in range(2):
             for n in range(20):
                 for command in ANSWERED[way]:
-                    tcp.ask(command.replace(b"KEY", bytes((name[0], name[1], 65 + n))))
+                    tcp.ask(command.replace(b"KEY", name + b"%c" % (65 + n)))
         assert edge(carom)["write_done"] == done + 40
-        until_hit(carom, real_reader, name[:2] + b"A", b"v")
-        tcp.ask(ANSWERED[way][1].replace(b"KEY", name[:2] + b"B"))
+        until_hit(carom, real_reader, name + b"A", b"v")
+        tcp.ask(ANSWERED[way][-1].replace(b"KEY", name + b"B"))
         before_that = carom.counters()
-        assert real_reader.get(name[:2] + b"A") == b"v"
+        assert real_reader.get(name + b"A") == b"v"
         assert carom.since(before_that)["hit"] == 1
-
-
-def test_a_flush_by_one_id_is_over_when_it_is_answered(
-    carom: Carom, before: Before, straight: Line, real_reader: UDPClient
-) -> None:
-    """It holds nothing when other keys take its place among those that wait."""
-    with UDPClient(straight.client, straight.address, REAL) as writer:
-        fallen = edge(carom)["fell_out"]
-        for text in (b"flush_all\r\n", *(set_of(b"f%d" % n, b"x") for n in range(12))):
-            writer.socket.send(_HEADER.pack(9, 0, 1, 0) + text)
-            assert writer.socket.recv(100)[_HEADER.size :] in (b"OK\r\n", b"STORED\r\n")
-        for n in range(12):
-            until_hit(carom, real_reader, b"f%d" % n, b"x")
-        assert edge(carom)["fell_out"] == fallen
 
 
 @pytest.fixture(scope="module")
@@ -396,3 +469,17 @@ def test_values_of_the_fake(fake: Fake, reader: UDPClient) -> None:
     fake.learned(reader, b"control", b"v")
     assert not fake.is_asked(reader, b"control", b"v")
     assert value_reply(b"control", b"v")
+
+
+def test_a_flush_by_one_id_is_over_when_it_is_answered(
+    carom: Carom, before: Before, straight: Line, real_reader: UDPClient
+) -> None:
+    """It holds nothing when other keys take its place among those that wait."""
+    with UDPClient(straight.client, straight.address, REAL) as writer:
+        fallen = edge(carom)["fell_out"]
+        for text in (b"flush_all\r\n", *(set_of(b"f%d" % n, b"x") for n in range(12))):
+            writer.socket.send(_HEADER.pack(9, 0, 1, 0) + text)
+            assert writer.socket.recv(100)[_HEADER.size :] in (b"OK\r\n", b"STORED\r\n")
+        for n in range(12):
+            until_hit(carom, real_reader, b"f%d" % n, b"x")
+        assert edge(carom)["fell_out"] == fallen
