@@ -277,13 +277,14 @@ class Cache:
         head, data, tail = table.value.unpack(value)
         return data[: entry.length] if head == tail == entry.head else None
 
-    def let_live(self, service: int, key: bytes, until: int) -> bool:
+    def let_live(self, service: int, key: bytes, until: int, unchanged: Callable[[], bool]) -> bool:
         """Give the reply that is stored under a key its life: to `until`, in jiffies, and no longer
         than the TTL. False where it has none to come, or is not there. `service` as the key has it.
 
         A reply that was learned of a server whose items end by themselves is stored as expired.
-        Whoever gives it a life has asked the server while neither of its versions changed. A fill
-        that comes between is overwritten: by one whose token is no newer.
+        Whoever gives it a life has asked the server, and `unchanged()` tells whether its versions
+        are what they were before. That is asked when the reply was looked up, so that it is none
+        of a later item. A fill that comes between is overwritten: by one whose token is no newer.
         """
         table = self._table(key)
         map_key = (service, len(key), key)
@@ -292,7 +293,7 @@ class Cache:
         if not table or not value or not entry or entry.key != key:
             return False
         expires = min(until, entry.filled + self._ttl)
-        if expires <= self._clock.now():
+        if expires <= self._clock.now() or not unchanged():
             return False
         behind = value[_EXPIRES_AT + _WORD.size :]
         return table.change(map_key, value[:_EXPIRES_AT] + _WORD.pack(expires) + behind)

@@ -210,14 +210,18 @@ class Lifetimes:
         for one, end in zip(asking, ends, strict=True):
             if end == NEVER:
                 self._fastpath.say_lasting(one.reply.item, one.asked)
-            if end == _UNSURE or self._versions_of(one.reply.cell) != one.versions:
+            unchanged = functools.partial(self._is_unchanged, one)
+            if end == _UNSURE or not unchanged():
                 continue  # or written meanwhile, and so void
             until = sys.maxsize if end == NEVER else int(end)
-            if self._cache.let_live(one.reply.service, one.reply.key, until):
+            if self._cache.let_live(one.reply.service, one.reply.key, until, unchanged):
                 self.kept += 1
             elif until:
                 self.ended += 1
         return [one for one, end in zip(asking, ends, strict=True) if end == _UNSURE]
+
+    def _is_unchanged(self, one: _Asked) -> bool:
+        return self._versions_of(one.reply.cell) == one.versions
 
     def _counts(self) -> tuple[int, ...]:
         """The second that each server has come to. Raises Unclear."""

@@ -7,7 +7,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
@@ -138,6 +138,7 @@ class World:
         self.oldest = 0
         self.questions: list[bytes] = []
         self.while_asked: Any = lambda: None
+        self.while_looked_up: Any = lambda: None
         clock = SimpleNamespace(now=lambda: self.time, ticks=lambda seconds: max(1, int(seconds)))
         cache = SimpleNamespace(service=0, let_live=self._let_live)
         fastpath = SimpleNamespace(
@@ -150,10 +151,14 @@ class World:
         self.lifetimes = Lifetimes(fastpath, clock, cache)  # type: ignore[arg-type]
         self.lifetimes.ask_through([asking])  # type: ignore[list-item]
 
-    def _let_live(self, _service: int, key: bytes, until: int) -> bool:
-        if until > self.time:
-            self.lives[key] = until
-        return until > self.time
+    def _let_live(
+        self, _service: int, key: bytes, until: int, unchanged: Callable[[], bool]
+    ) -> bool:
+        self.while_looked_up()
+        if until <= self.time or not unchanged():
+            return False
+        self.lives[key] = until
+        return True
 
     def _ask(self, texts: Sequence[bytes]) -> list[bytes | None]:
         self.questions += texts
@@ -210,6 +215,15 @@ def test_an_item_in_its_last_second(world: World) -> None:
     world.left |= {ME: me(-1), MG: b"VA 1 t1\r\n5\r\n"}
     world.settle(b"k")
     assert (world.lives, world.lasting) == ({}, {})
+
+
+@pytest.mark.parametrize("cell", [7, SLOTS])
+def test_what_is_learned_anew_before_it_is_looked_up(world: World, cell: int) -> None:
+    """It is another item's, which was not asked about."""
+    world.left[ME] = me(-30)
+    world.while_looked_up = lambda: world.versions.__setitem__(cell, 1)
+    world.settle(b"k")
+    assert world.lives == {}
 
 
 @pytest.mark.parametrize("cell", [7, SLOTS])
