@@ -204,8 +204,9 @@ static __always_inline u32 load_unread(struct __sk_buff *skb, const struct strea
 }
 
 /*
- * A cell that may be acknowledged, and is no longer among those that each payload of the server's voids.
- * While one may be its acknowledgement, a key is held, and a service is void with each.
+ * A cell that is no longer among those that each payload of the server's voids. While one may tell that it
+ * was written, as its acknowledgement or as one of what stood behind it, a key is held, and a service is
+ * void with each.
  */
 static __always_inline void void_displaced(struct stream *stream, u32 cell)
 {
@@ -217,7 +218,7 @@ static __always_inline void void_displaced(struct stream *stream, u32 cell)
 	if (is_awaited(written, jiffies)) {
 		if (cell >= SLOTS)
 			*(volatile u32 *)&stream->all = written | 1;
-		else if (!stream_displaces_quiet(stream))
+		else
 			hold_cell(cell, jiffies + FLIGHT_SECONDS * TICKS / 2 - ((u32)jiffies - written));
 	}
 	void_cell(cell, true);

@@ -206,7 +206,6 @@ struct stream {
 	u32 doubts;    /* lines that the server has to refuse, or they were writes */
 	u32 doubt;     /* jiffies of the last of them */
 	u32 doubted;   /* its number among `lines` */
-	u32 quiets;    /* a bit for each of the last writes, 1 where no answer is asked for; bit 0 the last */
 	u32 hushed;    /* `lines` when the last write came that asks for none, and 1; or 0 */
 	u32 cells[STREAM_CELLS];
 	u32 times[STREAM_CELLS];  /* jiffies when they were written */

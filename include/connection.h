@@ -31,7 +31,6 @@ static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 	stream->doubts = 0;
 	stream->doubt = 0;
 	stream->doubted = 0;
-	stream->quiets = 0;
 	stream->hushed = 0;
 	stream->dialect = 0;
 	stream->adrift = 0;
@@ -184,7 +183,6 @@ static __always_inline void stream_wrote(struct stream *stream, u32 cell, bool q
 
 	*(volatile u32 *)&stream->times[writes & (STREAM_CELLS - 1)] = jiffies;
 	*(volatile u32 *)&stream->cells[writes & (STREAM_CELLS - 1)] = cell;
-	stream->quiets = stream->quiets << 1 | quiet;
 	if (writes - *(volatile u32 *)&stream->answered > STREAM_CELLS)
 		*(volatile u32 *)&stream->answered = writes - STREAM_CELLS;  /* so that it is never far behind */
 	*(volatile u32 *)&stream->writes = writes + 1 ? writes + 1 : STREAM_CELLS;
@@ -196,12 +194,6 @@ static __always_inline void stream_wrote(struct stream *stream, u32 cell, bool q
 static __always_inline bool stream_waits(const struct stream *stream)
 {
 	return stream_unanswered(stream) >= STREAM_CELLS;
-}
-
-/* Does it ask for none? */
-static __always_inline bool stream_displaces_quiet(const struct stream *stream)
-{
-	return stream->quiets >> (STREAM_CELLS - 1) & 1;
 }
 
 /*

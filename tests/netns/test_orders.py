@@ -316,6 +316,24 @@ def test_the_refusal_of_a_quiet_one_settles_nothing(
         assert fake.is_asked(reader, key, b"new")
 
 
+@pytest.mark.parametrize("more", [3, 30])
+def test_many_quiet_ones_before_one_that_is_answered(
+    fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient, more: int
+) -> None:
+    """Its reply tells that they are done, however long that took."""
+    key = b"bulk-%d" % more
+    names = [key, *(b"%b-%d" % (key, n) for n in range(more))]
+    with both_ends(straight, listener) as (writer, server):
+        writer.sendall(b"".join(b"ms %b 3 q\r\nnew\r\n" % name for name in names) + b"mn\r\n")
+        server.recv(10_000)
+        time.sleep(0.6)
+        assert fake.is_asked(reader, key, b"old")
+        fake.is_asked(reader, key, b"old")  # learned, or not
+        server.sendall(b"MN\r\n")
+        assert writer.recv(100) == b"MN\r\n"
+        assert fake.is_asked(reader, key, b"new")
+
+
 def test_a_quiet_one_behind_what_is_answered(
     fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient
 ) -> None:
