@@ -210,7 +210,7 @@ NOTHING = {
 
 @pytest.mark.parametrize("name", NOTHING)
 def test_what_writes_nothing_takes_no_hits(
-    fake: Fake, forge: Forge, reader: UDPClient, key: bytes, name: str
+    carom: Carom, fake: Fake, forge: Forge, reader: UDPClient, key: bytes, name: str
 ) -> None:
     """From anybody, a hundred times: what others have cached stays.
 
@@ -219,6 +219,7 @@ def test_what_writes_nothing_takes_no_hits(
     text, *replies = NOTHING[name]
     fake.learned(reader, key, b"old")
     asked, sport = 0, 41_000 + list(NOTHING).index(name)
+    before, seen = carom.counters(), edge(carom)
     for n in range(100):
         begun = head(n) if name != "a part of more" else struct.pack("!HHHH", n, 0, 2, 0)
         forge.udp(begun + text, source=STRANGER, sport=sport, dport=FAKE)
@@ -226,7 +227,8 @@ def test_what_writes_nothing_takes_no_hits(
         for reply in replies:
             fake.answer(request, reply)
         asked += fake.is_asked(reader, key, b"old")
-    assert asked == 0, "they voided what they could not have written"
+    others = {event: n - seen[event] for event, n in edge(carom).items() if n != seen[event]}
+    assert asked == 0, (carom.since(before), others, carom.stderr())
 
 
 def test_writes_that_were_lost_take_no_others_hits(
