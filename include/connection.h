@@ -143,7 +143,6 @@ static __always_inline void stream_settles(struct stream *stream, bool refused, 
 {
 	u32 writes = *(volatile u32 *)&stream->writes;  /* before the other: what comes now counts not */
 	u32 lines = *(volatile u32 *)&stream->lines;
-
 	u32 hushed = *(volatile u32 *)&stream->hushed;
 
 	if (of_quiet && hushed && (s32)(hushed - stream->settled) > 0)

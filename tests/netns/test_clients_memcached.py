@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from netns.fronted import edge, until_hit
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import Carom, until
-from netns.test_front import edge, until_hit
 from netns.tools import number, tell, tool
 
 SETS = 100

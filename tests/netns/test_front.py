@@ -19,6 +19,7 @@ from scapy.layers.inet import IP, UDP
 
 from carom.vm.netns import SERVER_IPV6
 from netns import line as lines
+from netns.fronted import edge, hits_of, until_hit
 from netns.line import Line
 from netns.memcache import PORT, Memcached, TCPClient, UDPClient, value_of
 from netns.process import DEADLINE, INTERFACE, Carom, run, until
@@ -35,24 +36,6 @@ def front(request: pytest.FixtureRequest, straight: Line, memcached: Memcached) 
     arguments = ("--hook", request.param, "--bind", "::", "--ttl", "1h")
     with Carom(straight.server, *arguments, command="front") as carom:
         yield carom
-
-
-def edge(carom: Carom) -> dict[str, int]:
-    counters: dict[str, int] = carom.status()["edge"]
-    return counters
-
-
-def hits_of(carom: Carom, udp: UDPClient, key: bytes, value: bytes, times: int = 3) -> int:
-    """How many of so many gets the kernel answered; each had the value."""
-    before = carom.counters()["hit"]
-    for _ in range(times):
-        assert udp.get(key) == value
-    return carom.counters()["hit"] - before
-
-
-def until_hit(carom: Carom, udp: UDPClient, key: bytes, value: bytes) -> None:
-    """Ask for a key until the kernel answers: at once but for holds and voids on their way."""
-    until(lambda: hits_of(carom, udp, key, value, 2) == 2, f"hits of {key!r}")
 
 
 @pytest.mark.parametrize("size", [0, 1, 20, 64, 400, 600, 940])
