@@ -26,6 +26,9 @@
 #define STREAM_STEPS 4       /* commands that one run of edge_stream reads; it runs 33 times */
 #define STREAM_READS 64      /* short reads that it passes over before */
 #define REPLIES_ROOM 512      /* bytes of a server's payload that are looked at */
+#define WINDOW_MAX (1 << 26)  /* what a client may send unacknowledged: twice the most of tcp_rmem */
+#define ACKS_BEHIND (1 << 30) /* how far an acknowledgement may lie behind others: the largest window */
+#define ACKS_AHEAD (1 << 18)  /* and before what is sent: that may be on its way meanwhile */
 
 SOCKET_STORAGE(streams, struct stream, 0);
 
@@ -103,7 +106,27 @@ static __always_inline bool begins_anew(const struct datagram *datagram, struct 
 	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
 
 	return tcp && datagram->sequence == received && datagram->received == tcp->snd_nxt &&
-	       !datagram->urgent && stream_may_begin(protocol, first_word(datagram));
+	       stream_may_begin(protocol, first_word(datagram));
+}
+
+/*
+ * May TCP heed a segment's urgent pointer? The byte there, up to 64 KiB further on, is then left out of
+ * what the server reads. The segment need not be new, nor have data; but TCP looks at both its numbers
+ * first, and so strangers have to know both.
+ */
+static __always_inline bool tears(const struct datagram *datagram, struct bpf_sock *sk, u32 received)
+{
+	struct bpf_tcp_sock *tcp;
+	u64 acks;
+
+	if (!datagram->urgent || datagram->sequence - received + WINDOW_MAX > 2 * WINDOW_MAX)
+		return false;
+	tcp = bpf_tcp_sock(sk);
+	if (!tcp)
+		return true;
+	acks = tcp->bytes_acked < ACKS_BEHIND ? tcp->bytes_acked : ACKS_BEHIND;
+	return tcp->snd_nxt + ACKS_AHEAD - datagram->received <=
+	       tcp->snd_nxt + ACKS_AHEAD - tcp->snd_una + acks;
 }
 
 /* What becomes of a segment. */
@@ -117,7 +140,7 @@ static __always_inline enum fate judge_segment(const struct stream *stream, u32 
 					       const struct datagram *datagram, u32 end)
 {
 	if (datagram->sequence == stream->next)
-		return datagram->urgent ? FATE_LOST : FATE_READ;
+		return FATE_READ;
 	if (!is_behind(end, received) || is_behind(datagram->sequence, stream->next))
 		return FATE_LEFT;
 	return FATE_LOST;
@@ -136,9 +159,11 @@ static __always_inline bool see_segment(const struct datagram *datagram, struct 
 		lose(service);
 		return false;
 	}
-	if (end == datagram->sequence)
+	if (tears(datagram, sk, received))
+		stream->torn = 1;
+	else if (end == datagram->sequence)
 		return false;
-	if (!enter_stream(stream))
+	if (!enter_stream(stream) || stream->torn)
 		stream->lost = 1;
 	else if (stream_is_lost(stream) && begins_anew(datagram, sk, protocol, received))
 		stream_begin_anew(stream, received, now());

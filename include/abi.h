@@ -212,7 +212,7 @@ struct stream {
 	u8 dialect;    /* of its protocol's own, 0 until something was read */
 	u8 begun;      /* `next` is known */
 	u8 adrift;     /* the server may be in the middle of a reply: none ends a doubt any more */
-	u8 zero;
+	u8 torn;       /* TCP may leave out bytes of it: it is lost for good */
 	u32 anew;      /* jiffies when it began anew, having been lost */
 	u32 borne;     /* the same, once that is borne out */
 	u32 all;       /* jiffies when all was written, if that is no longer in `cells`; or 0 */

@@ -34,6 +34,7 @@ static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 	stream->hushed = 0;
 	stream->dialect = 0;
 	stream->adrift = 0;
+	stream->torn = 0;
 	stream->anew = 0;
 	stream->borne = 0;
 	stream->all = 0;
