@@ -105,12 +105,13 @@ class Forge(Resource):
         sequence: int,
         acknowledged: int = 0,
         flags: int = PSH | ACK,
+        urgent: int = 0,
         wrong: bool = False,
     ) -> None:
-        """Send a segment over IPv4."""
+        """Send a segment over IPv4; `urgent` is where its urgent data ends, from `sequence`."""
         addresses = _packed(source or self.line.client_address) + _packed(self.line.address)
         ports = struct.pack("!HHII", sport, dport, sequence % 2**32, acknowledged % 2**32)
-        segment = ports + struct.pack("!BBHHH", 5 << 4, flags, 65_535, 0, 0) + payload
+        segment = ports + struct.pack("!BBHHH", 5 << 4, flags, 65_535, 0, urgent) + payload
         found = 0xFFFF ^ ones_sum(addresses + struct.pack("!HH", 6, len(segment)) + segment)
         found ^= 0x5555 * wrong
         segment = segment[:16] + struct.pack("!H", found) + segment[18:]

@@ -65,6 +65,13 @@ def drain(tcp: TCPClient, end: bytes) -> bytes:
     return tail
 
 
+@pytest.fixture
+def one_cpu(memcached: Memcached) -> Iterator[None]:
+    with memcached.on_one_cpu():
+        yield
+
+
+@pytest.mark.usefixtures("one_cpu")
 @pytest.mark.parametrize(
     "reads",
     [
@@ -89,9 +96,7 @@ def test_who_only_reads(
             tail = (tail + tcp.socket.recv(1 << 20))[-100:]
         assert reader.get(b"shared") == b"v"
     assert edge(carom)["stream_lost"] == lost
-    changed = carom.since(counters)
-    half_made = changed.get("pass_checksum", 0)  # as one sum in 65,536 looks
-    assert changed["hit"] + half_made == 20
+    assert carom.since(counters)["hit"] == 20
 
 
 @pytest.mark.parametrize(

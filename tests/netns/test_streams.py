@@ -104,18 +104,17 @@ class ByHand(Resource):
             self.segment(b"", flags=ACK)
 
     def segment(
-        self, data: bytes, number: int | None = None, flags: int = ACK | PSH, **fields: bool
+        self, data: bytes, number: int | None = None, flags: int = ACK | PSH, **fields: int
     ) -> None:
-        """Send one, in its turn or with another number; with `acknowledged` off wrong, if told."""
+        """Send one, in its turn or with another number; `fields` are the forge's."""
         number = self.next if number is None else number
         self._forge.tcp(
             data,
             source=RAW,
             sport=self.port,
             sequence=number,
-            acknowledged=self.theirs,
             flags=flags,
-            wrong=fields.get("wrong", False),
+            **{"acknowledged": self.theirs, **fields},
         )
 
     def say(self, data: bytes) -> None:
@@ -442,6 +441,51 @@ def test_what_comes_with_the_handshake(
             hand.next += len(text)
             hand.hear(b"STORED\r\n")
             assert udp.get(b"hand") == value
+
+
+URGENT: dict[str, Callable[[ByHand, int], None]] = {
+    "alone": lambda hand, at: hand.segment(b"", flags=URG | ACK, urgent=at),
+    "with a byte that came before": lambda hand, at: hand.segment(
+        b"\0", hand.next - 1, URG | ACK, urgent=at + 1
+    ),
+    "with one that comes too early": lambda hand, at: hand.segment(
+        b"e", hand.next + 1, URG | ACK, urgent=at - 1
+    ),
+    "acknowledging nothing new": lambda hand, at: hand.segment(
+        b"", flags=URG | ACK, urgent=at, acknowledged=hand.theirs - 8
+    ),
+}
+"""How TCP is told that a byte is not for the stream, which comes only later."""
+
+
+@pytest.mark.parametrize("name", URGENT)
+@pytest.mark.parametrize("wait", [0, 35], ids=["at once", "later"])
+def test_urgent_bytes_that_come_later(
+    long_form: bool,
+    front: Carom,
+    udp: UDPClient,
+    tcp: TCPClient,
+    hand: ByHand,
+    name: str,
+    wait: int,
+) -> None:
+    """The server reads a length without its last digit, and so what is no value is a command."""
+    if wait and not long_form:
+        pytest.skip("with --long")
+    tcp.set(b"hidden", b"old")
+    hand.say(set_of(b"a", b"x"))
+    hand.hear(b"STORED\r\n")
+    value = b"xx\r\n" + set_of(b"hidden", b"new")
+    line = b"set b 0 0 %d" % (len(value) - 2)
+    before = b"get a\r\n"
+    URGENT[name](hand, wait * len(before) + len(line))
+    for _ in range(wait):
+        hand.say(before)
+        time.sleep(1)
+    until_hit(front, udp, b"hidden", b"old")
+    hand.say(line + b"\r\n" + value)
+    hand.hear(b"STORED\r\nSTORED\r\n")
+    assert udp.get(b"hidden") == b"new"
 
 
 GARBAGE: dict[str, bytes] = {
