@@ -302,8 +302,9 @@ static __always_inline void take_write(struct stream *stream, struct unread *unr
 	note_ending(cell, intent);
 	if (all)
 		note_ending(unnamed(unread->service), intent);
-	if (unread->stream && unread->alone && intent & INTENT_ENDLESS)
-		note_lasting(item_in(item, unread->service), now());
+	if (unread->stream && unread->alone &&
+	    (intent & (INTENT_ENDLESS | INTENT_QUIET)) == INTENT_ENDLESS)
+		stream_stores(stream, item_in(item, unread->service), now());
 	if (unread->stream)
 		write_cell(stream, cell, intent & INTENT_QUIET);
 	else if (!all)
@@ -536,6 +537,7 @@ struct said {
 	bool whole;    /* one reply, for certain */
 	bool reads;    /* it begins as a read's reply */
 	bool writes;   /* it begins as an acknowledgement */
+	bool stored;   /* it begins as that of a store */
 	bool of_quiet; /* it may be the reply to a write that asked for none */
 	bool bears_out; /* it tells that a command began where one seemed to */
 };
@@ -576,9 +578,20 @@ static __always_inline void hear(const struct datagram *datagram, u32 protocol,
 				      replies);
 	said->reads = stream_reads(protocol, stream, first);
 	said->writes = stream_writes(protocol, stream, first);
+	said->stored = stream_says_stored(protocol, stream, first);
 	said->of_quiet = stream_is_of_quiet(protocol, stream, first);
 	said->bears_out = stream_in_binary(protocol, stream) ||
 			  (!said->refusal && (said->whole || said->reads));
+}
+
+/* A store was acknowledged, and nothing else can have been. */
+static __always_inline void note_stored(const struct stream *stream)
+{
+	u32 since;
+	u64 item = stream_stored(stream, &since), jiffies = now();
+
+	if (item)
+		note_lasting(item, jiffies - (u32)((u32)jiffies - since));
 }
 
 /*
@@ -589,9 +602,9 @@ static __always_inline bool note_said(struct stream *stream, const struct said *
 {
 	bool value = said->reads && !said->whole;
 
-	if (said->whole)
-		stream_settles(stream, said->refusal, said->of_quiet);
-	else if (!value)
+	if (said->whole && stream_settles(stream, said->refusal, said->of_quiet) && said->stored)
+		note_stored(stream);
+	else if (!said->whole && !value)
 		stream->adrift = 1;
 	if (said->bears_out)
 		stream_bears_out(stream, now());

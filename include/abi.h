@@ -207,6 +207,9 @@ struct stream {
 	u32 doubt;     /* jiffies of the last of them */
 	u32 doubted;   /* its number among `lines` */
 	u32 hushed;    /* `lines` when the last write came that asks for none, and 1; or 0 */
+	u64 endless;   /* the item that a command stores so that it does not end by itself */
+	u32 stores;    /* that command's number among `lines`; or 0 */
+	u32 since;     /* jiffies when it came */
 	u32 cells[STREAM_CELLS];
 	u32 times[STREAM_CELLS];  /* jiffies when they were written */
 	u8 dialect;    /* of its protocol's own, 0 until something was read */

@@ -32,6 +32,7 @@ static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 	stream->doubt = 0;
 	stream->doubted = 0;
 	stream->hushed = 0;
+	stream->stores = 0;
 	stream->dialect = 0;
 	stream->adrift = 0;
 	stream->torn = 0;
@@ -127,6 +128,25 @@ static __always_inline void stream_hushes(struct stream *stream)
 	*(volatile u32 *)&stream->lines = lines - 1;
 }
 
+/* The command that is read stores an item that does not end by itself, once that is acknowledged. */
+static __always_inline void stream_stores(struct stream *stream, u64 item, u32 jiffies)
+{
+	*(volatile u32 *)&stream->stores = 0;
+	*(volatile u64 *)&stream->endless = item;
+	*(volatile u32 *)&stream->since = jiffies;
+	*(volatile u32 *)&stream->stores = stream->lines;
+}
+
+/* The item that the command which was settled last stored so, with when that came in `*since`; or 0. */
+static __always_inline u64 stream_stored(const struct stream *stream, u32 *since)
+{
+	u32 settled = stream->settled, stores = *(volatile u32 *)&stream->stores;
+	u64 item = *(volatile u64 *)&stream->endless;
+
+	*since = *(volatile u32 *)&stream->since;
+	return stores == settled && *(volatile u32 *)&stream->stores == settled ? item : 0;
+}
+
 /* The command that is read is a line that the server has to refuse, or it is a write. */
 static __always_inline void stream_doubts(struct stream *stream, u32 jiffies)
 {
@@ -137,10 +157,11 @@ static __always_inline void stream_doubts(struct stream *stream, u32 jiffies)
 
 /*
  * The server has sent a whole reply: if one command alone waited, that one's, and what came before it
- * is done. With more on their way nobody knows which are answered, and that stays so; likewise behind a
- * reply that may be one to a write that asked for none (`of_quiet`). A refused one acknowledges nothing.
+ * is done, and it is true. With more on their way nobody knows which are answered, and that stays so;
+ * likewise behind a reply that may be one to a write that asked for none (`of_quiet`). A refused one
+ * acknowledges nothing.
  */
-static __always_inline void stream_settles(struct stream *stream, bool refused, bool of_quiet)
+static __always_inline bool stream_settles(struct stream *stream, bool refused, bool of_quiet)
 {
 	u32 writes = *(volatile u32 *)&stream->writes;  /* before the other: what comes now counts not */
 	u32 lines = *(volatile u32 *)&stream->lines;
@@ -149,12 +170,13 @@ static __always_inline void stream_settles(struct stream *stream, bool refused, 
 	if (of_quiet && hushed && (s32)(hushed - stream->settled) > 0)
 		stream->adrift = 1;
 	if (stream->adrift || lines - stream->settled != 1)
-		return;
+		return false;
 	stream->settled = lines;
 	if (!hushed || (s32)(hushed - lines) <= 0)  /* or such a write came behind it */
 		*(volatile u32 *)&stream->answered = writes;
 	if (refused && *(volatile u32 *)&stream->doubted == lines)
 		stream->acked += 1;
+	return true;
 }
 
 /* May a payload, if it refuses nothing, acknowledge such a line, or what wrote all? */

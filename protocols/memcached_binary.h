@@ -19,6 +19,7 @@
 #define BINARY_VALUE_MAX (1 << 30)  /* no server keeps as much */
 
 /* Opcodes as bits: what a request is, and what it may have. */
+#define BINARY_SET 0x01
 #define OPCODE(number) (1ull << (number))
 #define OPCODES_GET (OPCODE(0x00) | OPCODE(0x09) | OPCODE(0x0c) | OPCODE(0x0d))
 #define OPCODES_STORE (OPCODE(0x01) | OPCODE(0x02) | OPCODE(0x03))     /* set, add, replace */

@@ -232,8 +232,7 @@ static __always_inline enum intent read_binary_step(struct stream *stream, const
 	stream->skip = binary.data - data;
 	*end = binary.end + data;
 	key->length = MEMCACHED_SLOT_FROM + binary.key_length;
-	/* A server that was told to speak text only does none of it. */
-	return endless_without(stream->skip | (stream->dialect ^ DIALECT_AGREED), intent);
+	return endless_without(stream->skip, intent);
 }
 
 static __always_inline u32 memcached_stream_read(struct stream *stream, const u8 *text,
@@ -500,6 +499,16 @@ static __always_inline bool memcached_stream_reads(const struct stream *stream, 
 		return opcode >= 64 ||
 		       OPCODE(opcode) & (OPCODES_GET | OPCODES_QUERY | OPCODES_STAT);
 	return is_of_read(first) || is_of_stats(first) || is_of_meta(first) || is_of_query(first);
+}
+
+/* Begins a payload as the reply to a `set` that was done? */
+static __always_inline bool memcached_stream_says_stored(const struct stream *stream, u64 word)
+{
+	u64 first = little_u64(word);
+
+	if (stream->dialect == DIALECT_AGREED)
+		return (u8)first == BINARY_REPLY && (u8)(first >> 8) == BINARY_SET && !(first >> 48);
+	return first == TEXT8('S', 'T', 'O', 'R', 'E', 'D', '\r', '\n');
 }
 
 /* In text; in binary the stream agrees with its requests, or it is lost. */

@@ -296,6 +296,16 @@ static __always_inline bool stream_is_whole(u32 protocol, const struct stream *s
 #endif
 }
 
+/* Begins a payload as the acknowledgement of a store? */
+static __always_inline bool stream_says_stored(u32 protocol, const struct stream *stream, u64 first)
+{
+#ifdef WITH_MEMCACHED
+	return memcached_stream_says_stored(stream, first);
+#else
+	return false;
+#endif
+}
+
 /* May a payload be the reply to a write that asked for none? */
 static __always_inline bool stream_is_of_quiet(u32 protocol, const struct stream *stream, u64 first)
 {

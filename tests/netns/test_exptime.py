@@ -7,6 +7,7 @@ gone, whoever asks carom behind that is told the same.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -322,18 +323,18 @@ def test_a_mark_keeps_its_token(front: Carom, udp: UDPClient, itself: TCPClient)
 
 
 SETS = {
-    "udp": b"set %b 0 0 1\r\n5\r\n",
-    "tcp": b"set %b 0 0 1\r\n5\r\n",
-    "behind another": b"set %b 0 100 1\r\n7\r\ndelete %b\r\nset %b 0 0 1\r\n5\r\n",
-    "add": b"add %b 0 0 1\r\n5\r\n",
-    "cut": b"set %b 0 0 1\r\n",
+    "udp": (b"set known 0 0 1\r\n5\r\n", False),
+    "tcp": (b"set known 0 0 1\r\n5\r\n", False),
+    "binary": (binary(0x01, b"known", b"5"), False),
+    "behind another": (b"set known 0 100 1\r\n7\r\ndelete known\r\nset known 0 0 1\r\n5\r\n", True),
+    "add": (b"add known 0 0 1\r\n5\r\n", True),
+    "cut": (b"set known 0 0 1\r\n", True),
+    "without an answer": (b"set known 0 0 1 noreply\r\n5\r\n", True),
 }
 
 
-@pytest.mark.parametrize(
-    ("over", "asked"), [*zip(SETS, (False, False, True, True, True), strict=True)]
-)
-def test_whether_it_is_asked_about(straight: Line, over: str, asked: bool) -> None:
+@pytest.mark.parametrize("over", SETS)
+def test_whether_it_is_asked_about(straight: Line, over: str) -> None:
     """A set that was seen to give no end is enough, unless it may not be the last that is done."""
     port, key = 4007, b"known"
     with (
@@ -342,7 +343,7 @@ def test_whether_it_is_asked_about(straight: Line, over: str, asked: bool) -> No
         UDPClient(straight.client, straight.address, port) as udp,
         TCPClient(straight.client, straight.address, port) as tcp,
     ):
-        text = SETS[over].replace(b"%b", key)
+        text, asked = SETS[over]
         if over == "cut":
             tcp.socket.sendall(text)
             assert udp.get(key) is None
@@ -355,6 +356,35 @@ def test_whether_it_is_asked_about(straight: Line, over: str, asked: bool) -> No
         until_hit(front, udp, key)
         assert (front.status()["cache"]["asked"] > 0) == asked
         assert front.status()["cache"]["fills"] >= 1
+
+
+UNDONE = {
+    "behind quit": b"quit\r\nset known 0 0 1\r\n7\r\n",
+    "behind quit in binary": binary(0x07) + binary(0x01, b"known", b"7"),
+    "by who watches": b"watch fetchers\r\nset known 0 0 1\r\n7\r\n",
+}
+"""What a client says, of which the server leaves the set undone."""
+
+
+@pytest.mark.parametrize("name", UNDONE)
+def test_a_set_that_is_not_done(straight: Line, name: str) -> None:
+    """It says nothing of the item that was stored before carom came, and that ends."""
+    port, key = 4011, b"known"
+    with Memcached(straight.server, port), TCPClient(straight.server, "127.0.0.1", port) as itself:
+        assert itself.ask(b"set known 0 %d 1\r\n5\r\n" % LONG) == b"STORED\r\n"
+        with (
+            Carom(straight.server, "-p", str(port), "--hook", "tc", command="front") as front,
+            UDPClient(straight.client, straight.address, port) as udp,
+            TCPClient(straight.client, straight.address, port) as tcp,
+        ):
+            seen = front.status()["edge"]["write_seen"]
+            with contextlib.suppress(ConnectionError):
+                tcp.ask(UNDONE[name])
+            time.sleep(0.2)
+            assert udp.get(key) == b"5", "it was done: this tests nothing"
+            until_hit(front, udp, key)
+            assert front.status()["cache"]["asked"] > 0
+            assert front.status()["edge"]["write_seen"] > seen
 
 
 class TestRefused:
