@@ -22,6 +22,7 @@ from carom.include.resource import Resource
 from carom.protocols import dns as messages
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, until
+from netns.sums import looks_half_made
 
 PORT = 53
 COOKIE = 10
@@ -232,9 +233,12 @@ class Stub(Resource):
     def query(self, name: str, kind: str = "A", *options: bytes, flags: int = 0) -> bytes:
         """A query with EDNS and these COOKIEs."""
         edns = [dns.edns.GenericOption(COOKIE, one) for one in options]
-        return dns.message.make_query(
-            name, kind, use_edns=0, payload=1400, options=edns, flags=flags
-        ).to_wire()
+        while True:
+            query = dns.message.make_query(
+                name, kind, use_edns=0, payload=1400, options=edns, flags=flags
+            ).to_wire()
+            if not looks_half_made(self._socket, query):
+                return query
 
     def exchange(
         self,

@@ -15,6 +15,7 @@ from scapy.layers.dns import DNS, DNSQR
 from carom.include.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, until
+from netns.sums import looks_half_made
 
 PORT = 53
 SERVFAIL = 2
@@ -103,11 +104,16 @@ class Resolver(Resource):
             return False
         return bool(reply.rcode != SERVFAIL)
 
+    def _next(self, name: str, kind: str, **fields: int) -> DNS:
+        self._id = self._id % 65_535 + 1
+        return DNS(**{"id": self._id, "rd": 0} | fields, qd=DNSQR(qname=name, qtype=kind))
+
     def ask(self, name: str, kind: str = "A", *, patience: float = DEADLINE, **fields: int) -> DNS:
         """Ask, and return the reply, which answers just this question."""
-        self._id = self._id % 65_535 + 1
         self._socket.settimeout(patience)
-        query = DNS(**{"id": self._id, "rd": 0} | fields, qd=DNSQR(qname=name, qtype=kind))
+        query = self._next(name, kind, **fields)
+        while looks_half_made(self._socket, bytes(query)):
+            query = self._next(name, kind, **fields)
         self._socket.send(bytes(query))
         while (reply := DNS(self._socket.recv(65_536))).id != query.id:
             pass  # to an earlier try, which it was late for

@@ -19,6 +19,7 @@ from carom.include.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, INTERFACE
 from netns.services import PORT
+from netns.sums import looks_half_made
 
 ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
@@ -154,16 +155,26 @@ class Client(Resource):
     """A connected UDP socket inside a namespace."""
 
     def __init__(self, namespace: Namespace, address: str, port: int = PORT, own: int = 0):
-        """Its own port is any, or `own`: then the same requests have the same sums each time."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._socket = namespace.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
-        self._socket.bind(("", own))
-        self._socket.connect((address, port))
+        """Its own port is any, or `own`: then the same requests have the same sums each time.
+
+        If any, no request's sum looks half-made (netns/sums.py).
+        """
+        self._namespace, self._own, self._server = namespace, own, (address, port)
+        self._open()
+
+    def _open(self) -> None:
+        family = socket.AF_INET6 if ":" in self._server[0] else socket.AF_INET
+        self._socket = self._namespace.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
+        self._socket.bind(("", self._own))
+        self._socket.connect(self._server)
         self._socket.settimeout(DEADLINE)
         self.port: int = self._socket.getsockname()[1]
 
     def send(self, request: bytes) -> None:
-        """Send a request."""
+        """Send a request; from a new port, if that may be, where its sum would look half-made."""
+        while not self._own and looks_half_made(self._socket, request):
+            self._socket.close()
+            self._open()
         self._socket.send(request)
 
     def send_segments(self, requests: bytes, size: int) -> None:
@@ -178,7 +189,7 @@ class Client(Resource):
 
     def ask(self, request: bytes) -> bytes:
         """Send a request and return the next reply."""
-        self._socket.send(request)
+        self.send(request)
         return self._socket.recv(65_536)
 
     def answered(self, request: bytes, seconds: float = 0.2) -> bool:
@@ -186,7 +197,7 @@ class Client(Resource):
         with contextlib.suppress(ConnectionRefusedError):
             while not self.nothing_more():
                 pass
-        self._socket.send(request)
+        self.send(request)
         self._socket.settimeout(seconds)
         try:
             self._socket.recv(65_536)
