@@ -147,6 +147,13 @@ static __always_inline void learn_reply(const struct mark *mark, const struct wa
 		count_event(keep(scratch, watch, mark->service, &reply));
 }
 
+/* May a reply be to a request that could not be read? Over IPv4 there is none. */
+static __always_inline bool may_be_hidden(const struct datagram *datagram, const struct mark *mark)
+{
+	return datagram->skb->protocol == htons(ETH_P_IPV6) &&
+	       is_hidden(&datagram->client, mark->service);
+}
+
 /* A read's reply, before it leaves: it is learned. */
 static __always_inline void see_read(u32 flight, const struct datagram *datagram, u32 length,
 				     const struct mark *mark, const struct watch *watch,
@@ -154,7 +161,7 @@ static __always_inline void see_read(u32 flight, const struct datagram *datagram
 {
 	struct flight taken;
 
-	if (!take_read(flight, &taken) || mark->kind != MARK_SERVER)
+	if (!take_read(flight, &taken) || mark->kind != MARK_SERVER || may_be_hidden(datagram, mark))
 		count_event(UNASKED);
 	else if (length < datagram->length)
 		count_event(UNLEARNABLE);
@@ -222,6 +229,19 @@ static __always_inline bool look_inside(const struct datagram *datagram, struct 
 	return false;
 }
 
+/*
+ * A datagram with a wrong checksum: no token of its own, and nothing void. But a sender on this host may
+ * have marked it as half-made, whatever stands there, and then the server has it. So replies that may be
+ * to it take no newer token.
+ */
+static __always_inline void hide_request(const struct datagram *datagram, u32 service)
+{
+	u16 id = 0;
+
+	bpf_skb_load_bytes(datagram->skb, datagram->offset, &id, sizeof(id));
+	leave_hidden(find_flight(datagram, service, id));
+}
+
 /* A packet of a server's socket, or of one of its connections; false for any other. */
 static __always_inline bool find_server(struct datagram *datagram, struct bpf_sock *sk,
 					struct mark **mark, struct watch **watch)
@@ -252,6 +272,8 @@ static __always_inline int look(struct __sk_buff *skb, const bool ingress, const
 		return PASS;
 	service = mark->service & (SERVICES_MAX - 1);
 	if (!find_payload(&datagram, ingress)) {
+		if (ingress)
+			hide_client(&datagram.client, service);
 		if (!ingress || !says_what_it_wrote(watch->protocol)) {
 			note_ending(SLOTS + service, 0);
 			void_unread(service);
@@ -272,8 +294,10 @@ static __always_inline int look(struct __sk_buff *skb, const bool ingress, const
 		return PASS;
 	}
 	if (ingress && !datagram.stream &&
-	    !right_sum(&datagram, summed ? skb->cb[0] : sum_steps(&datagram, SUM_SHORT)))
+	    !right_sum(&datagram, summed ? skb->cb[0] : sum_steps(&datagram, SUM_SHORT))) {
+		hide_request(&datagram, service);
 		return PASS;
+	}
 	scratch = enter(ingress);
 	if (!scratch) {
 		overlook(&datagram, service, watch->protocol, ingress);

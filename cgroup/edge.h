@@ -171,7 +171,16 @@ static __always_inline bool is_cut(u32 service)
 static __always_inline bool is_extension(u8 protocol)
 {
 	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
-	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH;
+	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH ||
+	       protocol == IPPROTO_FRAGMENT;
+}
+
+/* How long one is, by its first two bytes. A fragment's is left where it is the only one of its datagram. */
+static __always_inline u32 extension_length(u8 protocol, const u8 *header)
+{
+	if (protocol == IPPROTO_FRAGMENT)
+		return 8;
+	return protocol == IPPROTO_AH ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
 }
 
 /* Behind IPv6's extension headers, of which a sender may put any before its payload. */
@@ -184,8 +193,7 @@ static __always_inline bool skip_extensions(struct datagram *datagram, u8 *proto
 			return true;
 		if (bpf_skb_load_bytes(datagram->skb, datagram->offset, header, sizeof(header)))
 			return false;
-		datagram->offset += *protocol == IPPROTO_AH ? (header[1] + 2) * 4
-							    : (header[1] + 1) * 8;
+		datagram->offset += extension_length(*protocol, header);
 		*protocol = header[0];
 	}
 	return !is_extension(*protocol);

@@ -40,7 +40,8 @@ struct reads {
 	u64 token2;
 	u64 since2;
 	u64 several;   /* jiffies until which a reply may be one of several: none is counted */
-	u64 zeros;
+	u32 hidden;    /* of `count`: requests that the server may never have got */
+	u32 unread;    /* a client's cell: jiffies when a request of it came that could not be read; or 0 */
 };
 
 /* Writes on their way, and the cells of `versions` that their acknowledgements void. */
@@ -88,9 +89,10 @@ static __always_inline bool passed(u64 jiffies, u64 since, u64 ticks)
 
 /*
  * A read, before the server sees it; `several` where it may have more than one reply, or one that
- * is not counted; `doubt` where it may be no read. A token from before the lock is only older.
+ * is not counted; `doubt` where it may be no read; `hidden` where the server may never see it, and so
+ * the token is for others' replies alone. A token from before the lock is only older.
  */
-static __always_inline void leave_token(u32 flight, bool several, bool doubt)
+static __always_inline void leave_token(u32 flight, bool several, bool doubt, bool hidden)
 {
 	struct reads *cell = reads.lookup(&flight);
 	u64 token = take_token(), jiffies = now();
@@ -106,12 +108,14 @@ static __always_inline void leave_token(u32 flight, bool several, bool doubt)
 		cell->since = cell->since2;
 		cell->count2 = 0;
 		cell->doubts = 0;
+		cell->hidden = 0;
 	}
 	if (!cell->count) {
 		cell->token = token;
 		cell->since = jiffies;
 		cell->count2 = 0;
 		cell->doubts = 0;
+		cell->hidden = 0;
 		cell->several = 0;
 	} else if (!cell->count2 && passed(jiffies, cell->since, FLIGHT_SECONDS * TICKS / 2)) {
 		cell->token2 = token;
@@ -122,6 +126,7 @@ static __always_inline void leave_token(u32 flight, bool several, bool doubt)
 	}
 	cell->count += 1;
 	cell->doubts += doubt;
+	cell->hidden += hidden;
 	if (several)
 		cell->several = jiffies + FLIGHT_SECONDS * TICKS;
 	unlock_value(&cell->lock);
@@ -129,7 +134,32 @@ static __always_inline void leave_token(u32 flight, bool several, bool doubt)
 
 static __always_inline void leave_read(u32 flight, bool several)
 {
-	leave_token(flight, several, false);
+	leave_token(flight, several, false, false);
+}
+
+/* What has a wrong checksum, as far as can be seen: a sender on this host may have left it to be made. */
+static __always_inline void leave_hidden(u32 flight)
+{
+	leave_token(flight, true, false, true);
+}
+
+/* A request came of which not even the port could be read: any reply to this client may be its. */
+static __always_inline void hide_client(const struct address *client, u32 service)
+{
+	u32 flight = flight_of(client, 0, service, 0), jiffies = now();
+	struct reads *cell = reads.lookup(&flight);
+
+	if (cell)
+		*(volatile u32 *)&cell->unread = jiffies ? jiffies : 1;
+}
+
+static __always_inline bool is_hidden(const struct address *client, u32 service)
+{
+	u32 flight = flight_of(client, 0, service, 0);
+	struct reads *cell = reads.lookup(&flight);
+	u32 unread = cell ? *(volatile u32 *)&cell->unread : 0;
+
+	return unread && (s32)((u32)now() - unread) < (s32)(FLIGHT_SECONDS * TICKS);
 }
 
 /* A line was refused: nothing else is its reply. */
@@ -157,7 +187,7 @@ static __always_inline bool take_read(u32 flight, struct flight *taken)
 	if (!cell)
 		return false;
 	lock_value(&cell->lock);
-	found = cell->count != 0;
+	found = cell->count > cell->hidden;
 	taken->token = cell->token;
 	taken->since = cell->since;
 	if (found && jiffies >= cell->several)
@@ -246,7 +276,7 @@ static __always_inline void remember_unread(u32 flight)
 static __always_inline void remember_doubt(u32 flight)
 {
 	remember(flight, 0, 1, true, false);
-	leave_token(flight, true, true);
+	leave_token(flight, true, true, false);
 }
 
 /* What is not counted, and may be refused. */

@@ -43,7 +43,7 @@ static __always_inline void heed(enum answer answer, u32 service)
 		void_unread(service);
 	if (answer != ANSWER_WRITTEN)
 		return;
-	void_cell(SLOTS + service, false);
+	void_cell(SLOTS + service, true);  /* held: a server may say so a moment before it answers by it */
 	count_event(WRITE_DONE);
 }
 

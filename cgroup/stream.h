@@ -43,12 +43,6 @@ static __always_inline void leave_stream(struct stream *stream)
 	__sync_fetch_and_add(&stream->inside, -1);
 }
 
-/* Is a number of the sequence behind another? */
-static __always_inline bool is_behind(u32 number, u32 other)
-{
-	return (s32)(number - other) > 0;
-}
-
 static __always_inline void lose(u32 service)
 {
 	count_event(STREAM_LOST);
@@ -73,6 +67,7 @@ static __always_inline struct stream *find_stream(struct bpf_sock *sk, u32 servi
 		return NULL;
 	if (!stream->begun) {
 		stream_begin(stream, *received);
+		stream->heard = tcp->snd_nxt;
 		stream->lost = tcp->bytes_received != 0;
 		if (stream->lost)
 			lose(service);
@@ -110,23 +105,21 @@ static __always_inline bool begins_anew(const struct datagram *datagram, struct 
 }
 
 /*
- * May TCP heed a segment's urgent pointer? The byte there, up to 64 KiB further on, is then left out of
- * what the server reads. The segment need not be new, nor have data; but TCP looks at both its numbers
- * first, and so strangers have to know both.
+ * May TCP take a segment, by both its numbers? What it refuses by them is a stranger's, who has seen
+ * neither. It may have moved on before it looks.
  */
-static __always_inline bool tears(const struct datagram *datagram, struct bpf_sock *sk, u32 received)
+static __always_inline bool may_be_taken(const struct datagram *datagram, struct bpf_sock *sk,
+					 u32 received)
 {
-	struct bpf_tcp_sock *tcp;
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
 	u64 acks;
 
-	if (!datagram->urgent || datagram->sequence - received + WINDOW_MAX > 2 * WINDOW_MAX)
-		return false;
-	tcp = bpf_tcp_sock(sk);
 	if (!tcp)
 		return true;
 	acks = tcp->bytes_acked < ACKS_BEHIND ? tcp->bytes_acked : ACKS_BEHIND;
-	return tcp->snd_nxt + ACKS_AHEAD - datagram->received <=
-	       tcp->snd_nxt + ACKS_AHEAD - tcp->snd_una + acks;
+	return datagram->sequence - received + WINDOW_MAX <= 2 * WINDOW_MAX &&
+	       tcp->snd_nxt + ACKS_AHEAD - datagram->received <=
+		       tcp->snd_nxt + ACKS_AHEAD - tcp->snd_una + acks;
 }
 
 /* What becomes of a segment. */
@@ -140,7 +133,7 @@ static __always_inline enum fate judge_segment(const struct stream *stream, u32 
 					       const struct datagram *datagram, u32 end)
 {
 	if (datagram->sequence == stream->next)
-		return FATE_READ;
+		return stream_has_left(stream, end) ? FATE_LOST : FATE_READ;
 	if (!is_behind(end, received) || is_behind(datagram->sequence, stream->next))
 		return FATE_LEFT;
 	return FATE_LOST;
@@ -159,10 +152,11 @@ static __always_inline bool see_segment(const struct datagram *datagram, struct 
 		lose(service);
 		return false;
 	}
-	if (tears(datagram, sk, received))
-		stream->torn = 1;
-	else if (end == datagram->sequence)
+	if ((end == datagram->sequence && !datagram->urgent) || !may_be_taken(datagram, sk, received))
 		return false;
+	/* The byte that the pointer tells is left out of what the server reads, wherever that is. */
+	if (datagram->urgent)
+		stream->torn = 1;
 	if (!enter_stream(stream) || stream->torn)
 		stream->lost = 1;
 	else if (stream_is_lost(stream) && begins_anew(datagram, sk, protocol, received))
@@ -172,6 +166,8 @@ static __always_inline bool see_segment(const struct datagram *datagram, struct 
 		stream->lost = 1;
 	else if (fate == FATE_READ)
 		stream->next = end;
+	else if (is_behind(datagram->sequence, stream->next))
+		stream_leaves(stream, datagram->sequence);
 	if (fate != FATE_LEFT && stream_is_lost(stream) && datagram->length) {
 		count_voider(datagram, service);
 		lose(service);
@@ -460,14 +456,17 @@ static __always_inline void read_on(struct __sk_buff *skb, struct edge_scratch *
 		end_reading(stream, scratch);
 }
 
-/* Is a payload of the server's in the language of what was read? */
-static __always_inline bool agrees(const struct datagram *datagram, u32 protocol,
-				   struct stream *stream)
+/*
+ * Is a payload of the server's in another language than what was read, or does it tell that the server
+ * may have taken a store's data for commands? It does so where it does not know the store.
+ */
+static __always_inline bool disagrees(const struct datagram *datagram, u32 protocol,
+				      struct stream *stream)
 {
-	u8 first;
+	u64 first = first_word(datagram);
 
-	return !bpf_skb_load_bytes(datagram->skb, datagram->offset, &first, sizeof(first)) &&
-	       stream_agrees(protocol, stream, first);
+	return !stream_agrees(protocol, stream, little_u64(first)) ||
+	       stream_spills(protocol, stream, first);
 }
 
 /*
@@ -522,12 +521,18 @@ static __always_inline u64 last_word(const struct datagram *datagram)
 	return word;
 }
 
-/* Was a payload of the server's sent before? What is new begins where TCP's numbers have come to. */
-static __always_inline bool is_sent_again(struct bpf_sock *sk, const struct datagram *datagram)
+/*
+ * Was a payload of the server's looked at before, or its beginning? `snd_nxt` does not tell: what the
+ * host's own queue has dropped is new to TCP once more.
+ */
+static __always_inline bool is_sent_again(struct stream *stream, const struct datagram *datagram)
 {
-	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+	u32 end = datagram->sequence + datagram->length;
+	bool again = is_behind(stream->heard, datagram->sequence);
 
-	return tcp && is_behind(tcp->snd_nxt, datagram->sequence);
+	if (is_behind(end, stream->heard))
+		stream->heard = end;
+	return again;
 }
 
 /* What a payload of the server's is, by its beginning and its end. */
@@ -653,9 +658,12 @@ static __always_inline bool see_payload(const struct datagram *datagram, struct 
 	}
 	if (!datagram->length)
 		return false;
-	said.again = is_sent_again(sk, datagram);
-	if (!said.again && !agrees(datagram, protocol, stream))
+	said.again = is_sent_again(stream, datagram);
+	if (!said.again && disagrees(datagram, protocol, stream) && !stream->lost) {
 		stream->lost = 1;
+		count_voider(datagram, service);
+		lose(service);
+	}
 	hear(datagram, protocol, stream, &said);
 	if (!said.refusal && (stream_in_doubt(stream, now()) || stream_is_lost(stream))) {
 		count_event(STREAM_LOST);

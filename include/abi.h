@@ -210,6 +210,10 @@ struct stream {
 	u64 endless;   /* the item that a command stores so that it does not end by itself */
 	u32 stores;    /* that command's number among `lines`; or 0 */
 	u32 since;     /* jiffies when it came */
+	u32 data;      /* number among `lines` of the last command that has data behind its line */
+	u32 early;     /* where the first segment begins that came too early, if any did */
+	u32 any_early;
+	u32 heard;     /* sequence number behind all that the server's payloads were looked at for */
 	u32 cells[STREAM_CELLS];
 	u32 times[STREAM_CELLS];  /* jiffies when they were written */
 	u8 dialect;    /* of its protocol's own, 0 until something was read */

@@ -33,6 +33,8 @@ static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 	stream->doubted = 0;
 	stream->hushed = 0;
 	stream->stores = 0;
+	stream->data = 0;
+	stream->any_early = 0;
 	stream->dialect = 0;
 	stream->adrift = 0;
 	stream->torn = 0;
@@ -53,6 +55,7 @@ static __always_inline void stream_begin_anew(struct stream *stream, u32 sequenc
 		return;
 	*(volatile u32 *)&stream->anew = jiffies ? jiffies : 1;
 	stream->next = sequence;
+	stream->any_early = 0;
 	stream->skip = 0;
 	stream->held = 0;
 	stream->in_line = 0;
@@ -60,6 +63,26 @@ static __always_inline void stream_begin_anew(struct stream *stream, u32 sequenc
 	stream->acked = stream->asked + stream->doubts;
 	stream->adrift = 1;
 	stream->lost = 0;
+}
+
+/* Is a number of the sequence behind another? */
+static __always_inline bool is_behind(u32 number, u32 other)
+{
+	return (s32)(number - other) > 0;
+}
+
+/* A segment is left to TCP, for it begins further on than reading has come. */
+static __always_inline void stream_leaves(struct stream *stream, u32 sequence)
+{
+	if (!stream->any_early || is_behind(stream->early, sequence))
+		stream->early = sequence;
+	stream->any_early = 1;
+}
+
+/* May TCP have bytes before this one that came too early, and now come again, maybe others? */
+static __always_inline bool stream_has_left(const struct stream *stream, u32 end)
+{
+	return stream->any_early && is_behind(end, stream->early);
 }
 
 /* Is it not known what the client says on it? */

@@ -108,6 +108,7 @@ static __always_inline void take_data(struct stream *stream, const u8 *text, u32
 
 	if (!data)
 		return;
+	stream->data = stream->lines;
 	if (behind <= length && behind <= TEXT_ROOM &&
 	    text_byte(text, behind - 2, TEXT_ROOM) == '\r' &&
 	    text_byte(text, behind - 1, TEXT_ROOM) == '\n')
@@ -499,6 +500,13 @@ static __always_inline bool memcached_stream_reads(const struct stream *stream, 
 		return opcode >= 64 ||
 		       OPCODE(opcode) & (OPCODES_GET | OPCODES_QUERY | OPCODES_STAT);
 	return is_of_read(first) || is_of_stats(first) || is_of_meta(first) || is_of_query(first);
+}
+
+/* Begins a payload as a line's refusal, while a store waits for its reply? */
+static __always_inline bool memcached_stream_spills(const struct stream *stream, u64 word)
+{
+	return stream->dialect == DIALECT_TEXT && is_error(little_u64(word)) &&
+	       (s32)(*(volatile const u32 *)&stream->data - stream->settled) > 0;
 }
 
 /* Begins a payload as the reply to a `set` that was done? */

@@ -296,6 +296,16 @@ static __always_inline bool stream_is_whole(u32 protocol, const struct stream *s
 #endif
 }
 
+/* Tells a payload that the server may have taken what it should have stored for commands? */
+static __always_inline bool stream_spills(u32 protocol, const struct stream *stream, u64 first)
+{
+#ifdef WITH_MEMCACHED
+	return memcached_stream_spills(stream, first);
+#else
+	return false;
+#endif
+}
+
 /* Begins a payload as the acknowledgement of a store? */
 static __always_inline bool stream_says_stored(u32 protocol, const struct stream *stream, u64 first)
 {
