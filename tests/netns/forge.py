@@ -18,7 +18,10 @@ from netns.line import Line
 from netns.memcache import PORT
 from netns.process import INTERFACE
 
-Sum = Literal["right", "wrong", "none"]
+Sum = Literal["right", "wrong", "none", "left"]
+"""`left`: wrong, and the kernel is told that it is still to be made, so that it does not look."""
+
+_VNET_HEADER, _NEEDS_SUM = 15, 1  # PACKET_VNET_HDR (linux/if_packet.h); linux/virtio_net.h
 
 SYN, ACK, PSH, FIN, RST, URG = 0x02, 0x10, 0x08, 0x01, 0x04, 0x20
 MTU = 1500
@@ -26,6 +29,7 @@ HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION, AUTHENTICATION = 0, 43, 44, 60, 51
 PADDING = bytes((1, 4, 0, 0, 0, 0))
 """An option of six bytes that says nothing, as hop-by-hop and destination headers have it."""
 
+_SOL_PACKET = 263
 _numbers = itertools.count(1)
 
 
@@ -52,6 +56,7 @@ class Forge(Resource):
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
             raw.bind((INTERFACE, 0))
+            raw.setsockopt(_SOL_PACKET, _VNET_HEADER, 1)
             return raw
 
         self.line = line
@@ -63,11 +68,14 @@ class Forge(Resource):
         """Stop."""
         self._socket.close()
 
-    def send(self, packets: Iterable[bytes]) -> None:
-        """Send IP packets as they are."""
+    def send(self, packets: Iterable[bytes], sum_at: int = 0) -> None:
+        """Send IP packets as they are; with `sum_at`, a UDP header whose sum is to be made."""
+        before = struct.pack(
+            "=BBHHHH", *(_NEEDS_SUM, 0, 0, 0, 14 + sum_at, 6) if sum_at else [0] * 6
+        )
         for packet in packets:
             kind = b"\x08\x00" if packet[0] >> 4 == 4 else b"\x86\xdd"
-            self._socket.send(self._ethernet + kind + packet)
+            self._socket.send(before + self._ethernet + kind + packet)
 
     def udp(
         self,
@@ -88,12 +96,14 @@ class Forge(Resource):
         datagram = struct.pack("!HHHH", sport, dport, 8 + len(payload), 0) + payload
         addresses = _packed(source) + _packed(line.address)
         found = 0xFFFF ^ ones_sum(addresses + struct.pack("!HH", 17, len(datagram)) + datagram)
-        told = {"right": found or 0xFFFF, "wrong": (found ^ 0x5555) or 1, "none": 0}[checksum]
+        wrong = (found ^ 0x5555) or 1
+        told = {"right": found or 0xFFFF, "wrong": wrong, "none": 0, "left": wrong}[checksum]
         datagram = datagram[:6] + struct.pack("!H", told) + datagram[8:]
         if version == 4:
-            self.send(_ipv4(addresses, datagram, 17, ttl, options))
+            packets, sum_at = _ipv4(addresses, datagram, 17, ttl, options), 20 + len(options)
         else:
-            self.send(_ipv6(addresses, datagram, ttl, extensions))
+            packets, sum_at = _ipv6(addresses, datagram, ttl, extensions), 40 + 8 * len(extensions)
+        self.send(packets, sum_at if checksum == "left" else 0)
 
     def tcp(
         self,
@@ -147,6 +157,8 @@ def _ipv4(addresses: bytes, data: bytes, protocol: int, ttl: int, options: bytes
 
 
 def _extension(kind: int, following: int) -> bytes:
+    if kind == FRAGMENT:  # the only one of its datagram (RFC 6946)
+        return struct.pack("!BBHI", following, 0, 0, next(_numbers))
     if kind == ROUTING:  # of type 0 with no address left, which a host ignores (RFC 5095)
         return bytes((following, 0, 0, 0, 0, 0, 0, 0))
     return bytes((following, 0)) + PADDING

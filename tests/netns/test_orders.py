@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from carom.include.abi import FLIGHT_SECONDS
+from carom.include.abi import FLIGHT_SECONDS, UNREAD_SECONDS
 from netns.fronted import Fake, edge, until_hit, value_reply
 from netns.fronts import fronts
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient, set_of
-from netns.process import DEADLINE, Carom
+from netns.process import DEADLINE, INTERFACE, Carom
 from prog.memcached_binary import binary
 
 PORT, REAL = 4180, 4181
@@ -298,6 +298,15 @@ def both_ends(line: Line, listener: socket.socket) -> Iterator[tuple[socket.sock
             yield client.socket, server
 
 
+@contextlib.contextmanager
+def dropping(line: Line) -> Iterator[None]:
+    """The server's host sends nothing, and TCP is told so."""
+    queue = ("tc", "qdisc", "replace", "dev", INTERFACE, "root", "handle", "7:", "pfifo")
+    line.server.run(*queue, "limit", "0")
+    yield
+    line.server.run("tc", "qdisc", "del", "dev", INTERFACE, "root")
+
+
 @pytest.mark.parametrize("refusal", [b"SERVER_ERROR out of memory\r\n", b"NS\r\n", b"EX\r\n"])
 def test_the_refusal_of_a_quiet_one_settles_nothing(
     fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient, refusal: bytes
@@ -387,6 +396,80 @@ def test_another_language(
             server.sendall(record + b"a" * 32)
             writer.recv(100)
             assert fake.is_asked(reader, key, b"new")
+
+
+REFUSED = {
+    "a store that it does not know": (b"ms k %d T0\r\n%b", b"ERROR\r\n"),
+    "a store that it may not do": (b"add k 0 0 %d\r\n%b", b"CLIENT_ERROR unauthenticated\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("together", [True, False])
+def test_data_that_is_taken_for_a_command(
+    fake: Fake,
+    listener: socket.socket,
+    straight: Line,
+    reader: UDPClient,
+    name: str,
+    together: bool,
+) -> None:
+    """A server that refuses a store by its line alone reads on behind that."""
+    text, refusal = REFUSED[name]
+    key = b"spilt-%d-%d" % (len(refusal), together)
+    hidden = b"delete %b\r\n" % key
+    with both_ends(straight, listener) as (writer, server):
+        writer.sendall(text % (len(hidden) - 2, hidden))
+        server.recv(100)
+        fake.learned(reader, key, b"old")
+        said = refusal + b"DELETED\r\n"
+        for part in (said,) if together else (refusal, b"DELETED\r\n"):
+            server.sendall(part)
+            writer.recv(100)
+        assert fake.is_asked(reader, key, b"new")
+
+
+HIDDEN = {
+    "in data": (b"ms k 21 T0\r\ndelete hid-0 noreply\r\n", b"ERROR\r\n"),
+    "in binary": (binary(0x01, b"k", b"\ndelete hid-1 noreply\r\n"), b"ERROR\r\n"),
+}
+"""Quiet writes where a server that does not know what is around them finds them."""
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_hidden_quiet_one(
+    fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient, name: str
+) -> None:
+    text, refusal = HIDDEN[name]
+    key = b"hid-%d" % list(HIDDEN).index(name)
+    with both_ends(straight, listener) as (writer, server):
+        writer.sendall(text)
+        server.recv(100)
+        fake.learned(reader, key, b"old")
+        server.sendall(refusal)
+        writer.recv(100)
+        time.sleep(UNREAD_SECONDS + 1)
+        assert fake.is_asked(reader, key, b"new")
+
+
+def test_a_reply_that_the_servers_own_queue_drops(
+    fake: Fake, listener: socket.socket, straight: Line, reader: UDPClient
+) -> None:
+    """TCP sends it again as if it were new; but a write that has come meanwhile is not answered."""
+    key = b"dropped"
+    with both_ends(straight, listener) as (writer, server):
+        writer.sendall(b"get absent\r\n")
+        server.recv(100)
+        with dropping(straight):
+            server.sendall(b"END\r\n")
+            writer.sendall(set_of(key, b"new"))
+            server.recv(100)
+            time.sleep(1)
+        assert writer.recv(100) == b"END\r\n"
+        fake.learned(reader, key, b"old")
+        server.sendall(b"STORED\r\n")
+        assert writer.recv(100) == b"STORED\r\n"
+        assert fake.is_asked(reader, key, b"new")
 
 
 ANSWERED = {

@@ -215,7 +215,7 @@ def test_a_live_connection_with_any_number(
 
 
 def test_old_and_early_segments(front: Carom, udp: UDPClient, hand: ByHand, kept: bytes) -> None:
-    """Duplicates of all kinds, keepalives, and what is far ahead."""
+    """Duplicates of all kinds, keepalives, what is far ahead, and impossible acknowledgements."""
     lost = edge(front)["stream_lost"]
     text = set_of(b"mine", b"x")
     begun = hand.next
@@ -229,6 +229,10 @@ def test_old_and_early_segments(front: Carom, udp: UDPClient, hand: ByHand, kept
     hand.segment(b"", hand.next - 1)
     hand.segment(b"evil", begun - 20_000)
     hand.segment(set_of(b"kept", b"evil"), hand.next + 200_000)
+    for theirs in (hand.theirs + 5_000_000, hand.theirs - 5_000_000):
+        hand.segment(b"set kept", acknowledged=theirs)
+        hand.segment(b"evil", hand.next - 2, acknowledged=theirs)
+        hand.segment(b"", flags=URG | ACK, urgent=3, acknowledged=theirs)
     undisturbed(front, udp, kept, lost)
     hand.say(set_of(b"mine", b"y"))
     hand.hear(b"STORED\r\n")

@@ -40,6 +40,16 @@ int read_asked(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
+int hidden_asked(struct xdp_md *ctx)
+{
+	struct call *call = only_call();
+
+	if (!call)
+		return XDP_ABORTED;
+	leave_hidden(call->flight);
+	return XDP_PASS;
+}
+
 int read_answered(struct xdp_md *ctx)
 {
 	struct call *call = only_call();

@@ -49,7 +49,7 @@ class Call(NamedTuple):
 
 PROGRAMS = (
     *("read_asked", "read_answered", "write_asked", "unread_asked", "query_asked", "answered"),
-    *("doubt_asked", "uncounted_asked", "cut", "is_held"),
+    *("doubt_asked", "uncounted_asked", "cut", "is_held", "hidden_asked"),
 )
 
 
@@ -122,9 +122,12 @@ class Both:
         self.steps += 1
         if self.steps // 100 % 3 == 1:  # many writes, and few replies
             chance = 0.55 + chance / 3 if chance < 0.9 else chance
-        if chance < 0.3:
+        if chance < 0.28:
             self.programs.call("read_asked", self._at(now, Call(flight, word=several)))
             model.leave_read(flight, several, model.voids, now)
+        elif chance < 0.3:
+            self.programs.call("hidden_asked", self._at(now, Call(flight)))
+            model.leave_read(flight, True, model.voids, now, hidden=True)
         elif chance < 0.6:
             call = self.programs.call("read_answered", self._at(now, Call(flight)))
             taken = model.take_read(flight, now)

@@ -85,6 +85,7 @@ class Reads:
     count: int = 0
     count2: int = 0
     doubts: int = 0
+    hidden: int = 0
     token: int = 0
     since: int = 0
     token2: int = 0
@@ -179,25 +180,33 @@ class Edge:
     # cgroup/flights.h
 
     def leave_read(
-        self, flight: int, several: bool, token: int, now: int, *, doubt: bool = False
+        self,
+        flight: int,
+        several: bool,
+        token: int,
+        now: int,
+        *,
+        doubt: bool = False,
+        hidden: bool = False,
     ) -> None:
-        """leave_read(), and leave_token()"""
+        """leave_read(), leave_hidden(), and leave_token()"""
         cell = self.reads[flight]
         if cell.count and self.passed(now, cell.since, self.long):
             gone = self.passed(now, cell.since2, self.long) or not self._has(Rule.WINDOWS)
             left = cell.count2 if self._has(Rule.SECOND_COUNT) else min(cell.count2, 1)
             cell.count = 0 if gone else left
             cell.token, cell.since, cell.count2 = cell.token2, cell.since2, 0
-            cell.doubts = 0
+            cell.doubts = cell.hidden = 0
         if not cell.count or not self._has(Rule.OLDEST):
             cell.token, cell.since, cell.count2, cell.several = token, now, 0, 0
-            cell.doubts = 0
+            cell.doubts = cell.hidden = 0
         elif not cell.count2 and self.passed(now, cell.since, self.long // 2):
             cell.token2, cell.since2, cell.count2 = token, now, 1
         elif cell.count2:
             cell.count2 += 1
         cell.count += 1
         cell.doubts += doubt
+        cell.hidden += hidden
         if several and self._has(Rule.SEVERAL):
             cell.several = now + self.long
 
@@ -211,7 +220,7 @@ class Edge:
     def take_read(self, flight: int, now: int) -> Flight | None:
         """take_read()"""
         cell = self.reads[flight]
-        found = Flight(cell.token, cell.since) if cell.count else None
+        found = Flight(cell.token, cell.since) if cell.count > cell.hidden else None
         if found and now >= cell.several:
             cell.count -= 1
         return found
