@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import socket
 import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from carom.include.abi import FLIGHT_SECONDS, UNREAD_SECONDS
+from netns.byhand import RAW, ByHand
+from netns.forge import ACK, PSH, Forge
 from netns.fronted import Fake, edge, until_hit, value_reply
 from netns.fronts import fronts
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient, set_of
 from netns.process import DEADLINE, INTERFACE, Carom
+from netns.stuck import Stuck
 from prog.memcached_binary import binary
 
 PORT, REAL = 4180, 4181
@@ -470,6 +475,47 @@ def test_a_reply_that_the_servers_own_queue_drops(
         server.sendall(b"STORED\r\n")
         assert writer.recv(100) == b"STORED\r\n"
         assert fake.is_asked(reader, key, b"new")
+
+
+CWR = 0x80
+
+
+@pytest.fixture
+def forge(straight: Line) -> Iterator[Forge]:
+    straight.server.neighbour(INTERFACE, RAW, straight.client.mac(INTERFACE))
+    with Forge(straight) as forge:
+        yield forge
+
+
+def test_a_far_side_that_comes_twice_while_the_server_sends(
+    fake: Fake, listener: socket.socket, forge: Forge, reader: UDPClient
+) -> None:
+    """TCP takes the first; but what comes meanwhile waits, and its numbers say nothing of it."""
+    key, first = b"far-one", b"get filler\r\n"
+    value = b"v" * (mmap.PAGESIZE - len(b"VALUE big 0 4000\r\n\r\nEND\r\n"))
+    reply = b"VALUE big 0 %d\r\n%b\r\nEND\r\n" % (len(value), value)
+    with ByHand(forge, server=PORT) as hand, Stuck() as page:
+        server, _ = listener.accept()
+        server.settimeout(DEADLINE)
+        with server, ThreadPoolExecutor() as threads:
+            hand.say(b"get big\r\n")
+            server.recv(100)
+            hand.segment(b"delete far-one\r\n", hand.next + len(first))
+            sending = threads.submit(server.sendall, page.memory)
+            time.sleep(0.2)
+            hand.segment(first)
+            hand.segment(b"delete far-two\r\n", hand.next + len(first), ACK | PSH | CWR)
+            time.sleep(0.2)
+            page.release(reply)
+            sending.result()
+            hand.next += len(first) + len(b"delete far-one\r\n")
+            hand.hear(b"END\r\n")
+            assert server.recv(100) == first + b"delete far-one\r\n"
+            fake.learned(reader, key, b"old")
+            for said in (b"END\r\n", b"DELETED\r\n"):
+                server.sendall(said)
+                hand.hear(said)
+            assert fake.is_asked(reader, key, b"new")
 
 
 ANSWERED = {
