@@ -147,21 +147,17 @@ static __always_inline void learn_reply(const struct mark *mark, const struct wa
 		count_event(keep(scratch, watch, mark->service, &reply));
 }
 
-/* May a reply be to a request that could not be read? Over IPv4 there is none. */
-static __always_inline bool may_be_hidden(const struct datagram *datagram, const struct mark *mark)
-{
-	return datagram->skb->protocol == htons(ETH_P_IPV6) &&
-	       is_hidden(&datagram->client, mark->service);
-}
-
 /* A read's reply, before it leaves: it is learned. */
 static __always_inline void see_read(u32 flight, const struct datagram *datagram, u32 length,
 				     const struct mark *mark, const struct watch *watch,
 				     struct edge_scratch *scratch)
 {
 	struct flight taken;
+	bool found = take_read(flight, &taken);
 
-	if (!take_read(flight, &taken) || mark->kind != MARK_SERVER || may_be_hidden(datagram, mark))
+	if (datagram->skb->protocol == htons(ETH_P_IPV6))
+		heed_hidden(&datagram->client, mark->service, &taken);
+	if (!found || mark->kind != MARK_SERVER)
 		count_event(UNASKED);
 	else if (length < datagram->length)
 		count_event(UNLEARNABLE);

@@ -41,7 +41,7 @@ struct reads {
 	u64 since2;
 	u64 several;   /* jiffies until which a reply may be one of several: none is counted */
 	u32 hidden;    /* of `count`: requests that the server may never have got */
-	u32 unread;    /* a client's cell: jiffies when a request of it came that could not be read; or 0 */
+	u32 unread;    /* jiffies when the last of these came; or 0 */
 };
 
 /* Writes on their way, and the cells of `versions` that their acknowledgements void. */
@@ -127,6 +127,8 @@ static __always_inline void leave_token(u32 flight, bool several, bool doubt, bo
 	cell->count += 1;
 	cell->doubts += doubt;
 	cell->hidden += hidden;
+	if (hidden)
+		cell->unread = (u32)jiffies ? jiffies : 1;
 	if (several)
 		cell->several = jiffies + FLIGHT_SECONDS * TICKS;
 	unlock_value(&cell->lock);
@@ -146,20 +148,25 @@ static __always_inline void leave_hidden(u32 flight)
 /* A request came of which not even the port could be read: any reply to this client may be its. */
 static __always_inline void hide_client(const struct address *client, u32 service)
 {
+	leave_hidden(flight_of(client, 0, service, 0));
+}
+
+/* A reply to this client, which takes no newer token than such a request of the last minute has. */
+static __always_inline void heed_hidden(const struct address *client, u32 service,
+					struct flight *taken)
+{
 	u32 flight = flight_of(client, 0, service, 0), jiffies = now();
 	struct reads *cell = reads.lookup(&flight);
 
-	if (cell)
-		*(volatile u32 *)&cell->unread = jiffies ? jiffies : 1;
-}
-
-static __always_inline bool is_hidden(const struct address *client, u32 service)
-{
-	u32 flight = flight_of(client, 0, service, 0);
-	struct reads *cell = reads.lookup(&flight);
-	u32 unread = cell ? *(volatile u32 *)&cell->unread : 0;
-
-	return unread && (s32)((u32)now() - unread) < (s32)(FLIGHT_SECONDS * TICKS);
+	if (!cell)
+		return;
+	lock_value(&cell->lock);
+	if (cell->unread && jiffies - cell->unread + TICKS < (FLIGHT_SECONDS + 1) * TICKS &&
+	    cell->token < taken->token) {
+		taken->token = cell->token;
+		taken->since = cell->since;
+	}
+	unlock_value(&cell->lock);
 }
 
 /* A line was refused: nothing else is its reply. */
