@@ -29,6 +29,8 @@
 #define WINDOW_MAX (1 << 26)  /* what a client may send unacknowledged: twice the most of tcp_rmem */
 #define ACKS_BEHIND (1 << 30) /* how far an acknowledgement may lie behind others: the largest window */
 #define ACKS_AHEAD (1 << 18)  /* and before what is sent: that may be on its way meanwhile */
+#define ACKS_LATER (1 << 24)  /* before what is sent until TCP looks, where its socket is owned for long */
+#define LATER_REACH (1 << 18) /* how far from where reading is such a segment counts */
 
 SOCKET_STORAGE(streams, struct stream, 0);
 
@@ -105,11 +107,11 @@ static __always_inline bool begins_anew(const struct datagram *datagram, struct 
 }
 
 /*
- * May TCP take a segment, by both its numbers? What it refuses by them is a stranger's, who has seen
- * neither. It may have moved on before it looks.
+ * May TCP take a segment, by both its numbers, if it has sent so much more by then? What it refuses by
+ * them is a stranger's, who has seen neither.
  */
 static __always_inline bool may_be_taken(const struct datagram *datagram, struct bpf_sock *sk,
-					 u32 received)
+					 u32 received, u32 ahead)
 {
 	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
 	u64 acks;
@@ -118,8 +120,22 @@ static __always_inline bool may_be_taken(const struct datagram *datagram, struct
 		return true;
 	acks = tcp->bytes_acked < ACKS_BEHIND ? tcp->bytes_acked : ACKS_BEHIND;
 	return datagram->sequence - received + WINDOW_MAX <= 2 * WINDOW_MAX &&
-	       tcp->snd_nxt + ACKS_AHEAD - datagram->received <=
-		       tcp->snd_nxt + ACKS_AHEAD - tcp->snd_una + acks;
+	       tcp->snd_nxt + ahead - datagram->received <=
+		       tcp->snd_nxt + ahead - tcp->snd_una + acks;
+}
+
+/*
+ * One that TCP may take only later counts where it may come before another that is read; an urgent
+ * pointer, of whatever segment, counts everywhere: the byte there is left out of what the server reads.
+ */
+static __always_inline bool counts(const struct datagram *datagram, struct bpf_sock *sk, u32 received)
+{
+	if (datagram->urgent)
+		return may_be_taken(datagram, sk, received, ACKS_LATER);
+	return (datagram->length || datagram->ends) &&
+	       (may_be_taken(datagram, sk, received, ACKS_AHEAD) ||
+		(datagram->sequence - received + LATER_REACH <= 2 * LATER_REACH &&
+		 may_be_taken(datagram, sk, received, ACKS_LATER)));
 }
 
 /* What becomes of a segment. */
@@ -133,7 +149,7 @@ static __always_inline enum fate judge_segment(const struct stream *stream, u32 
 					       const struct datagram *datagram, u32 end)
 {
 	if (datagram->sequence == stream->next)
-		return stream_has_left(stream, end) ? FATE_LOST : FATE_READ;
+		return stream_has_left(stream, datagram->sequence, end) ? FATE_LOST : FATE_READ;
 	if (!is_behind(end, received) || is_behind(datagram->sequence, stream->next))
 		return FATE_LEFT;
 	return FATE_LOST;
@@ -146,28 +162,32 @@ static __always_inline bool see_segment(const struct datagram *datagram, struct 
 {
 	u32 end = datagram->sequence + datagram->length + datagram->ends, received = 0;
 	struct stream *stream = find_stream(sk, service, &received);
+	bool alone_inside;
 	enum fate fate;
 
 	if (!stream) {
 		lose(service);
 		return false;
 	}
-	if ((end == datagram->sequence && !datagram->urgent) || !may_be_taken(datagram, sk, received))
+	if (!counts(datagram, sk, received))
 		return false;
-	/* The byte that the pointer tells is left out of what the server reads, wherever that is. */
+	alone_inside = enter_stream(stream);
+	stream_passes(stream, received);
 	if (datagram->urgent)
-		stream->torn = 1;
-	if (!enter_stream(stream) || stream->torn)
+		stream_tears(stream, datagram->sequence);
+	if (!alone_inside || stream->torn)
 		stream->lost = 1;
 	else if (stream_is_lost(stream) && begins_anew(datagram, sk, protocol, received))
 		stream_begin_anew(stream, received, now());
 	fate = stream->lost ? FATE_LOST : judge_segment(stream, received, datagram, end);
+	if (fate == FATE_READ && !may_be_taken(datagram, sk, received, ACKS_AHEAD))
+		fate = FATE_LEFT;
 	if (fate == FATE_LOST)
 		stream->lost = 1;
-	else if (fate == FATE_READ)
+	if (fate == FATE_READ)
 		stream->next = end;
-	else if (is_behind(datagram->sequence, stream->next))
-		stream_leaves(stream, datagram->sequence);
+	else if (is_behind(end, received))
+		stream_leaves(stream, datagram->sequence, end);
 	if (fate != FATE_LEFT && stream_is_lost(stream) && datagram->length) {
 		count_voider(datagram, service);
 		lose(service);
@@ -341,6 +361,8 @@ static __always_inline void step(struct __sk_buff *skb, struct stream *stream,
 	done = stream_read(unread->protocol, stream, scratch->text, length, key, &intent);
 	unread->offset += done;
 	unread->left -= done;
+	if (stream->data == stream->lines)
+		*(volatile u32 *)&stream->data_at = now();
 	if (skip && !stream->skip && unread->stream)
 		end_store(stream);
 	if ((intent & (INTENT_MASK | INTENT_QUIET | INTENT_ANSWERS)) == (INTENT_WRITE | INTENT_QUIET))
@@ -466,7 +488,7 @@ static __always_inline bool disagrees(const struct datagram *datagram, u32 proto
 	u64 first = first_word(datagram);
 
 	return !stream_agrees(protocol, stream, little_u64(first)) ||
-	       stream_spills(protocol, stream, first);
+	       (stream_refuses_line(protocol, stream, first) && stream_may_spill(stream, now()));
 }
 
 /*

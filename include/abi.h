@@ -210,8 +210,11 @@ struct stream {
 	u64 endless;   /* the item that a command stores so that it does not end by itself */
 	u32 stores;    /* that command's number among `lines`; or 0 */
 	u32 since;     /* jiffies when it came */
-	u32 data;      /* number among `lines` of the last command that has data behind its line */
-	u32 early;     /* where the first segment begins that came too early, if any did */
+	u32 data;      /* number among `lines` of the last store that not every server knows */
+	u32 data_at;   /* jiffies when the last of it came */
+	u32 early;     /* where the first segment begins that was left to TCP, if `any_early` */
+	u32 early_end; /* and where the last of them ends */
+	u32 torn_to;   /* behind the bytes that TCP may leave out, if `torn` */
 	u32 any_early;
 	u32 heard;     /* sequence number behind all that the server's payloads were looked at for */
 	u32 cells[STREAM_CELLS];
@@ -219,7 +222,7 @@ struct stream {
 	u8 dialect;    /* of its protocol's own, 0 until something was read */
 	u8 begun;      /* `next` is known */
 	u8 adrift;     /* the server may be in the middle of a reply: none ends a doubt any more */
-	u8 torn;       /* TCP may leave out bytes of it: it is lost for good */
+	u8 torn;       /* TCP may leave out bytes of it */
 	u32 anew;      /* jiffies when it began anew, having been lost */
 	u32 borne;     /* the same, once that is borne out */
 	u32 all;       /* jiffies when all was written, if that is no longer in `cells`; or 0 */

@@ -14,6 +14,12 @@
 
 #define NO_CELL 0xffffffff
 
+/* Is a number of the sequence behind another? */
+static __always_inline bool is_behind(u32 number, u32 other)
+{
+	return (s32)(number - other) > 0;
+}
+
 /* A connection of which the byte with this number is the next to be read. */
 static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 {
@@ -55,7 +61,6 @@ static __always_inline void stream_begin_anew(struct stream *stream, u32 sequenc
 		return;
 	*(volatile u32 *)&stream->anew = jiffies ? jiffies : 1;
 	stream->next = sequence;
-	stream->any_early = 0;
 	stream->skip = 0;
 	stream->held = 0;
 	stream->in_line = 0;
@@ -65,33 +70,6 @@ static __always_inline void stream_begin_anew(struct stream *stream, u32 sequenc
 	stream->lost = 0;
 }
 
-/* Is a number of the sequence behind another? */
-static __always_inline bool is_behind(u32 number, u32 other)
-{
-	return (s32)(number - other) > 0;
-}
-
-/* A segment is left to TCP, for it begins further on than reading has come. */
-static __always_inline void stream_leaves(struct stream *stream, u32 sequence)
-{
-	if (!stream->any_early || is_behind(stream->early, sequence))
-		stream->early = sequence;
-	stream->any_early = 1;
-}
-
-/* May TCP have bytes before this one that came too early, and now come again, maybe others? */
-static __always_inline bool stream_has_left(const struct stream *stream, u32 end)
-{
-	return stream->any_early && is_behind(end, stream->early);
-}
-
-/* Is it not known what the client says on it? */
-static __always_inline bool stream_is_lost(const struct stream *stream)
-{
-	return *(volatile u8 *)&stream->lost ||
-	       *(volatile u32 *)&stream->anew != *(volatile u32 *)&stream->borne;
-}
-
 /*
  * May what was sent at that time, in jiffies, still be answered? As in flights.h. It may have been sent
  * since this program read the clock.
@@ -99,6 +77,56 @@ static __always_inline bool stream_is_lost(const struct stream *stream)
 static __always_inline bool is_awaited(u32 sent, u32 jiffies)
 {
 	return jiffies - sent + TICKS < FLIGHT_SECONDS * TICKS / 2 + TICKS;
+}
+
+/* A segment is left to TCP, which may take it, and is not read. */
+static __always_inline void stream_leaves(struct stream *stream, u32 sequence, u32 end)
+{
+	if (!stream->any_early || is_behind(stream->early, sequence))
+		stream->early = sequence;
+	if (!stream->any_early || is_behind(end, stream->early_end))
+		stream->early_end = end;
+	stream->any_early = 1;
+}
+
+/* May TCP have such bytes of a segment that came before, and may be others? */
+static __always_inline bool stream_has_left(const struct stream *stream, u32 sequence, u32 end)
+{
+	return stream->any_early && is_behind(end, stream->early) &&
+	       is_behind(stream->early_end, sequence);
+}
+
+/* Some byte up to 64 KiB behind this number may be left out of what the server reads. */
+static __always_inline void stream_tears(struct stream *stream, u32 sequence)
+{
+	u32 end = sequence + 65536;
+
+	if (!stream->torn || is_behind(end, stream->torn_to))
+		stream->torn_to = end;
+	stream->torn = 1;
+}
+
+/* TCP has come so far: what is behind that matters no more. */
+static __always_inline void stream_passes(struct stream *stream, u32 received)
+{
+	if (!is_behind(stream->torn_to, received))
+		stream->torn = 0;
+	if (!is_behind(stream->early_end, received))
+		stream->any_early = 0;
+}
+
+/* May the server still refuse a store that it does not know, and take its data for commands? */
+static __always_inline bool stream_may_spill(const struct stream *stream, u32 jiffies)
+{
+	return (s32)(*(volatile u32 *)&stream->data - stream->settled) > 0 &&
+	       is_awaited(*(volatile u32 *)&stream->data_at, jiffies);
+}
+
+/* Is it not known what the client says on it? */
+static __always_inline bool stream_is_lost(const struct stream *stream)
+{
+	return *(volatile u8 *)&stream->lost ||
+	       *(volatile u32 *)&stream->anew != *(volatile u32 *)&stream->borne;
 }
 
 /*

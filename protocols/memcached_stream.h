@@ -108,7 +108,6 @@ static __always_inline void take_data(struct stream *stream, const u8 *text, u32
 
 	if (!data)
 		return;
-	stream->data = stream->lines;
 	if (behind <= length && behind <= TEXT_ROOM &&
 	    text_byte(text, behind - 2, TEXT_ROOM) == '\r' &&
 	    text_byte(text, behind - 1, TEXT_ROOM) == '\n')
@@ -196,9 +195,12 @@ static __always_inline enum intent read_step(struct stream *stream, const u8 *te
 	*end = forget(cell, command.end);
 	if (*end && *end <= length) {
 		intent = forget(cell, intent);
+		kind = forget(cell, command.kind);
 		data = command.data;
 		key->length = MEMCACHED_SLOT_FROM + command.key_length;
 		take_data(stream, text, length, data, end);
+		if (kind == KIND_MS)
+			stream->data = stream->lines;
 		if (intent == INTENT_READ)
 			return INTENT_OTHER;
 		if (intent == INTENT_WRITE_ALL)
@@ -502,11 +504,10 @@ static __always_inline bool memcached_stream_reads(const struct stream *stream, 
 	return is_of_read(first) || is_of_stats(first) || is_of_meta(first) || is_of_query(first);
 }
 
-/* Begins a payload as a line's refusal, while a store waits for its reply? */
-static __always_inline bool memcached_stream_spills(const struct stream *stream, u64 word)
+/* Begins a payload as the refusal of a line, as it stands? */
+static __always_inline bool memcached_stream_refuses_line(const struct stream *stream, u64 word)
 {
-	return stream->dialect == DIALECT_TEXT && is_error(little_u64(word)) &&
-	       (s32)(*(volatile const u32 *)&stream->data - stream->settled) > 0;
+	return stream->dialect == DIALECT_TEXT && is_error(little_u64(word));
 }
 
 /* Begins a payload as the reply to a `set` that was done? */

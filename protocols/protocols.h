@@ -296,11 +296,11 @@ static __always_inline bool stream_is_whole(u32 protocol, const struct stream *s
 #endif
 }
 
-/* Tells a payload that the server may have taken what it should have stored for commands? */
-static __always_inline bool stream_spills(u32 protocol, const struct stream *stream, u64 first)
+/* Begins a payload as the refusal of a line for what it is? Its data may be taken for commands then. */
+static __always_inline bool stream_refuses_line(u32 protocol, const struct stream *stream, u64 first)
 {
 #ifdef WITH_MEMCACHED
-	return memcached_stream_spills(stream, first);
+	return memcached_stream_refuses_line(stream, first);
 #else
 	return false;
 #endif

@@ -184,7 +184,7 @@ class Connection(Resource):
 
     _HEAD = struct.Struct("=4I")
     _FOUND = struct.Struct("=4I")
-    _STREAM = struct.Struct(f"=3IHBB10IQ6I{CELLS}I{CELLS}I4B3I{HELD_MAX}s")
+    _STREAM = struct.Struct(f"=3IHBB10IQ9I{CELLS}I{CELLS}I4B3I{HELD_MAX}s")
     _SEGMENT = _HEAD.size + STEPS * _FOUND.size + CELLS * 4 + _STREAM.size
 
     def __init__(self, room: int = TEXT_ROOM):
