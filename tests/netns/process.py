@@ -76,8 +76,11 @@ def control_socket(pid: int) -> Path:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process' environment with some variables of one's own, and no colours."""
-    return {**os.environ, "NO_COLOR": "1", **variables}
+    """This process' environment with some variables of one's own, and no colours.
+
+    A Python that is aborted says where each of its threads is.
+    """
+    return {**os.environ, "NO_COLOR": "1", "PYTHONFAULTHANDLER": "1", **variables}
 
 
 def map_of(pid: int, key_size: int, value_size: int) -> int:
@@ -242,6 +245,9 @@ class Carom:
         try:
             self.process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(DEADLINE)
             self.process.kill()
             raise AssertionError(f"it does not end: {self._end()}") from None
         return self._end()
