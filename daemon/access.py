@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from carom.daemon import access_bind, access_lines, access_unbound
 from carom.daemon.configuration import Finding, Tree, Unreadable
+from carom.include import forked
 
 PATIENCE = 30
 """Seconds that reading may take, and of a CPU a third of that."""
@@ -83,10 +84,7 @@ def access_lists(pids: Iterable[int]) -> Iterator[str]:
 def _read_apart(name: str, pid: int) -> list[str] | None:
     argv = [sys.executable, "-P", "-m", __name__, name, str(pid)]
     try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True
-        )
-        found: list[str] | None = json.loads(done.stdout)
+        found: list[str] | None = json.loads(forked.run(argv, timeout=PATIENCE))
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     return found

@@ -21,7 +21,7 @@ import pyroute2.netns
 
 from carom.daemon import iptables, nftables, ruleset, xfrm
 from carom.daemon.ruleset import Chain, Requests
-from carom.include import netlink
+from carom.include import forked, netlink
 from carom.include.netlink import Address
 
 T = TypeVar("T")
@@ -89,13 +89,10 @@ class Ruleset:
         if not shutil.which(command[0]):
             return ""
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_PATIENCE, check=True
-            )
-        except (OSError, subprocess.SubprocessError) as error:
+            return forked.run(command, timeout=_PATIENCE).decode()
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             self.unread.append(f"`{' '.join(command)}` failed: {error}")
             return ""
-        return done.stdout
 
     def _iptables(self) -> Iterator[tuple[str, str]]:
         """iptables-save(8) by tool. The legacy tools load modules: only where their tables are."""
@@ -221,12 +218,10 @@ def _iptables_is_nft() -> bool:
     if not shutil.which("iptables-save"):
         return False
     try:
-        said = subprocess.run(
-            ["iptables-save", "-V"], capture_output=True, text=True, timeout=_PATIENCE, check=False
-        )
+        said = forked.run(["iptables-save", "-V"], timeout=_PATIENCE)
     except (OSError, subprocess.SubprocessError):
         return False
-    return "nf_tables" in said.stdout
+    return b"nf_tables" in said
 
 
 class _KernelChain(NamedTuple):

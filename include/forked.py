@@ -14,9 +14,10 @@ import contextlib
 import ctypes
 import mmap
 import os
+import subprocess
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 _descriptors: set[int] = set()
 _mappings: dict[int, int] = {}
@@ -80,6 +81,28 @@ def _unmap(address: int, size: int) -> None:
     with _lock:
         _mappings.pop(address, None)
         _libc.munmap(address, size)
+
+
+def run(command: Sequence[str], *, timeout: float) -> bytes:
+    """What a command puts out; its standard input is empty. In so many seconds, or it is killed.
+
+    No forked process gets the command's ends of its pipes. One that lives on would keep them open,
+    and they would be read for as long. Raises OSError, and subprocess.SubprocessError where the
+    command fails or takes too long.
+    """
+    with _lock:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    with process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args, output, errors)
+    return output
 
 
 @contextlib.contextmanager
