@@ -125,15 +125,17 @@ static __always_inline bool may_be_taken(const struct datagram *datagram, struct
 }
 
 /*
- * One that TCP may take only later counts where it may come before another that is read; an urgent
- * pointer, of whatever segment, counts everywhere: the byte there is left out of what the server reads.
+ * One that TCP may not take `soon`, but later, counts where it may come before another that is read; an
+ * urgent pointer, of whatever segment, counts everywhere: the byte there is left out of what the server
+ * reads.
  */
-static __always_inline bool counts(const struct datagram *datagram, struct bpf_sock *sk, u32 received)
+static __always_inline bool counts(const struct datagram *datagram, struct bpf_sock *sk, u32 received,
+				   bool soon)
 {
 	if (datagram->urgent)
 		return may_be_taken(datagram, sk, received, ACKS_LATER);
 	return (datagram->length || datagram->ends) &&
-	       (may_be_taken(datagram, sk, received, ACKS_AHEAD) ||
+	       (soon ||
 		(datagram->sequence - received + LATER_REACH <= 2 * LATER_REACH &&
 		 may_be_taken(datagram, sk, received, ACKS_LATER)));
 }
@@ -162,14 +164,15 @@ static __always_inline bool see_segment(const struct datagram *datagram, struct 
 {
 	u32 end = datagram->sequence + datagram->length + datagram->ends, received = 0;
 	struct stream *stream = find_stream(sk, service, &received);
-	bool alone_inside;
+	bool alone_inside, soon;
 	enum fate fate;
 
 	if (!stream) {
 		lose(service);
 		return false;
 	}
-	if (!counts(datagram, sk, received))
+	soon = may_be_taken(datagram, sk, received, ACKS_AHEAD);
+	if (!counts(datagram, sk, received, soon))
 		return false;
 	alone_inside = enter_stream(stream);
 	stream_passes(stream, received);
@@ -180,7 +183,7 @@ static __always_inline bool see_segment(const struct datagram *datagram, struct 
 	else if (stream_is_lost(stream) && begins_anew(datagram, sk, protocol, received))
 		stream_begin_anew(stream, received, now());
 	fate = stream->lost ? FATE_LOST : judge_segment(stream, received, datagram, end);
-	if (fate == FATE_READ && !may_be_taken(datagram, sk, received, ACKS_AHEAD))
+	if (fate == FATE_READ && !soon)
 		fate = FATE_LEFT;
 	if (fate == FATE_LOST)
 		stream->lost = 1;

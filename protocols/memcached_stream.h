@@ -18,6 +18,9 @@
  *       Whether the server's payload, by its first byte, is a reply to what was read.
  *   memcached_stream_replies(stream, word)
  *       How many replies may be in eight bytes that the server sent, at most.
+ *   memcached_stream_refuses_line(stream, word), memcached_stream_says_stored(stream, word)
+ *       What a payload is by its first eight bytes: the refusal of a line as it stands; the reply to a
+ *       `set` that was done.
  *   memcached_stream_row(row)
  *       Eight bytes of a row of lines that refuse something, behind those in `row`; of the first, for 0.
  *
