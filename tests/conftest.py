@@ -19,6 +19,8 @@ from carom.errors import PrivilegeError
 from carom.include.bpf import check_privileges
 from carom.vm import namespace
 
+pytest.register_assert_rewrite("netns", "prog")  # what helpers assert says its values too
+
 TESTS = Path(__file__).resolve().parent
 PRIVILEGED = ("prog", "netns")
 """Folders whose tests load BPF programs, and the marks that they get."""

@@ -60,6 +60,15 @@ def of_pair(pair: NamespacePair) -> Line:
     )
 
 
+_CHOSEN = "52000 60999"
+"""Ports that a client's kernel chooses from: none of them is one that tests forge requests from."""
+
+
+def _choose_apart(client: Namespace) -> None:
+    file = Path("/proc/sys/net/ipv4/ip_local_port_range")  # IPv6's too
+    client.call(functools.partial(file.write_text, _CHOSEN))
+
+
 def _verify_all(client: Namespace) -> None:
     """Let the client's kernel verify checksums that a veth would vouch for."""
     client.run("ethtool", "-K", INTERFACE, "rx", "off")
@@ -69,6 +78,7 @@ def _verify_all(client: Namespace) -> None:
 def straight() -> Iterator[Line]:
     """A pair as experiments use it."""
     with NamespacePair() as pair:
+        _choose_apart(pair.client.namespace)
         _verify_all(pair.client.namespace)
         yield of_pair(pair)
 
@@ -77,6 +87,7 @@ def straight() -> Iterator[Line]:
 def bare() -> Iterator[Line]:
     """A pair whose ends carry no XDP program, and take raw frames."""
     with NamespacePair(bare=True) as pair:
+        _choose_apart(pair.client.namespace)
         yield of_pair(pair)
 
 
@@ -114,6 +125,7 @@ def routed() -> Iterator[Line]:
             router.call(functools.partial(file.write_text, "1"))
         # A veth sends what native XDP answers only to a peer that has a program too.
         stack.callback(os.close, attach_pass(router, "far"))
+        _choose_apart(client)
         _verify_all(client)
         yield Line(client, server, ROUTED_SERVER, ROUTED_CLIENT, ROUTED_SERVER6, ROUTED_CLIENT6)
 
