@@ -244,6 +244,12 @@ static __always_inline void let_go(struct writes *waiting, u64 jiffies)
 		waiting->queries = 0;
 		waiting->doubts = 0;
 	}
+}
+
+/* One more came. */
+static __always_inline void note_last(struct writes *waiting, u64 jiffies)
+{
+	let_go(waiting, jiffies);
 	waiting->last = jiffies;
 }
 
@@ -257,7 +263,7 @@ static __always_inline void remember(u32 flight, u32 queries, u32 doubts, bool u
 	if (!waiting)
 		return;
 	lock_value(&waiting->lock);
-	let_go(waiting, jiffies);
+	note_last(waiting, jiffies);
 	waiting->queries += queries;
 	waiting->doubts += doubts;
 	if (unread)
@@ -335,7 +341,7 @@ static __always_inline void remember_write(u32 flight, u32 cell, u64 endless)
 		return;
 	seen = let_fall(waiting, cell);
 	lock_value(&waiting->lock);
-	let_go(waiting, jiffies);
+	note_last(waiting, jiffies);
 	if (!waiting->waiting)
 		__builtin_memset(waiting->cells, 0xff, sizeof(waiting->cells));
 	waiting->endless = waiting->waiting ? 0 : endless;
@@ -454,6 +460,7 @@ static __always_inline void take_writes(u32 flight, enum answer answer, struct a
 	others = beside->count - beside->doubts;
 	unlock_value(&beside->lock);
 	lock_value(&waiting->lock);
+	let_go(waiting, jiffies);
 	if (waiting->waiting)
 		copy_cells(write->cells, waiting, jiffies);
 	write->unread = jiffies < waiting->unread;

@@ -66,6 +66,8 @@ class Rule(Enum):
     """What may be the reply to what nobody could read voids the service."""
     UNEXPLAINED = auto()
     """An acknowledgement that no write waits for voids the service."""
+    LATE = auto()
+    """What has waited for long explains no acknowledgement."""
     NO_OTHER = auto()
     """A refusal ends a doubt only where it can be of nothing else."""
     CUTS = auto()
@@ -234,18 +236,22 @@ class Edge:
         """let_go()"""
         if self.passed(now, waiting.last, self.long):
             waiting.waiting = waiting.queries = waiting.doubts = 0
+
+    def note_last(self, waiting: Writes, now: int) -> None:
+        """note_last()"""
+        self.let_go(waiting, now)
         waiting.last = now
 
     def remember_query(self, flight: int, now: int) -> None:
         """remember_query()"""
         waiting = self.writes[flight]
-        self.let_go(waiting, now)
+        self.note_last(waiting, now)
         waiting.queries += 1
 
     def remember_write(self, flight: int, cell: int, now: int) -> None:
         """remember_write()"""
         waiting = self.writes[flight]
-        self.let_go(waiting, now)
+        self.note_last(waiting, now)
         if not waiting.waiting:
             waiting.cells.clear()
         waiting.waiting += 1
@@ -269,13 +275,13 @@ class Edge:
     def remember_unread(self, flight: int, now: int) -> None:
         """remember_unread()"""
         waiting = self.writes[flight]
-        self.let_go(waiting, now)
+        self.note_last(waiting, now)
         waiting.unread = waiting.uncounted = now + self.long
 
     def remember_doubt(self, flight: int, token: int, now: int) -> None:
         """remember_doubt(): two locks, one after the other, which the model takes as one step."""
         waiting = self.writes[flight]
-        self.let_go(waiting, now)
+        self.note_last(waiting, now)
         waiting.unread = now + self.long
         waiting.doubts += 1
         self.leave_read(flight, True, token, now, doubt=True)
@@ -283,7 +289,7 @@ class Edge:
     def remember_uncounted(self, flight: int, now: int) -> None:
         """remember_uncounted()"""
         waiting = self.writes[flight]
-        self.let_go(waiting, now)
+        self.note_last(waiting, now)
         waiting.uncounted = now + self.long
 
     def void_write(self, flight: int, cell: int, now: int, *, told: bool, quiet: bool) -> None:
@@ -300,6 +306,8 @@ class Edge:
     def take_writes(self, flight: int, answer: Answer, now: int) -> Acknowledged:
         """take_writes(), of a reply that is no read's."""
         waiting = self.writes[flight]
+        if self._has(Rule.LATE):
+            self.let_go(waiting, now)
         cells: list[int] = []
         if waiting.waiting:
             cells = [

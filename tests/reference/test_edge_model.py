@@ -111,6 +111,7 @@ def test_nothing_is_stale(name: str, long_form: bool) -> None:
         pytest.param(DEFAULT, [Rule.SECOND_VOID], id="second-void"),
         pytest.param(CROWDED, [Rule.FALLEN], id="fallen"),
         pytest.param(LATE, [Rule.UNEXPLAINED], id="unexplained"),
+        pytest.param(LATE, [Rule.LATE], id="late"),
         pytest.param(UNKNOWN, [Rule.UNREAD], id="unread"),
         pytest.param(ERRORS, [Rule.NO_OTHER], id="no-other"),
         pytest.param(REFUSALS, [Rule.COUNTED], id="counted"),
@@ -169,16 +170,19 @@ class TestOrders:
     def test_a_late_acknowledgement(self) -> None:
         """Its write is forgotten, so nothing explains it, unless another waits there."""
 
-        def first_is_void(*without: Rule, another: bool = False) -> bool:
+        def first_is_void(*without: Rule, another: bool = False, alone: bool = False) -> bool:
             edge = Edge(without=without)
             self.write(edge, self.FIRST, 1000)
-            self.write(edge, self.SECOND, 1100)
-            if not another:
-                self.answer(edge, Answer.WRITTEN, 1101)
+            if not alone:
+                self.write(edge, self.SECOND, 1100)
+                if not another:
+                    self.answer(edge, Answer.WRITTEN, 1101)
             token = edge.voids
             self.answer(edge, Answer.WRITTEN, 1102)  # of the first
             return not edge.good(token, self.FIRST, self.SERVICE)
 
         assert first_is_void()
         assert not first_is_void(Rule.UNEXPLAINED)
+        assert first_is_void(alone=True)
+        assert not first_is_void(Rule.LATE, alone=True)
         assert not first_is_void(another=True), "docs/consistency.md need not exclude it any more"
