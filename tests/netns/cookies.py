@@ -26,7 +26,7 @@ from netns.sums import looks_half_made
 
 PORT = 53
 COOKIE = 10
-PLAIN = 0.5
+PLAIN = 5.0
 """Seconds that a client waits before it gives a reply up that it would discard."""
 
 ZONE = """

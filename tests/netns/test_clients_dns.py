@@ -76,10 +76,16 @@ def test_dig_shows_the_same(
             shown, ttls = ask(straight.client, server, question)
             assert shown == expected
             assert all(ttl <= most for ttl, most in zip(ttls, longest, strict=True))
-    count = len(ASKED)
-    assert front.since(before) == {"miss": count, "fills": count, "hit": count}
+    count, changed = len(ASKED), front.since(before)
+    half_made = changed.pop("pass_checksum", 0)  # one sum in 65,536 looks so: the server answers
+    assert half_made <= 2
+    assert changed["hit"] >= count - half_made
+    assert changed["hit"] + changed["miss"] + half_made == 2 * count
+    assert half_made or changed == {"miss": count, "fills": count, "hit": count}
+    before = front.counters()
     ask(straight.client, server, "wWw.eXample.ORG A")
-    assert front.since(before)["hit"] == count + 1
+    changed = front.since(before)
+    assert changed.get("hit", 0) + changed.get("pass_checksum", 0) == 1
 
 
 @pytest.mark.parametrize("options", [(), ("-e",), ("-D",)], ids=["plain", "edns", "dnssec"])

@@ -137,6 +137,9 @@ def binary_replies(tcp: TCPClient, count: int) -> list[bytes]:
 class TestStream:
     """TCP connections: the keys that they write are void, and others are not."""
 
+    OTHERS = (b"other", b"another")
+    """One of them might share its slot with a key that a test writes."""
+
     @pytest.fixture(autouse=True)
     def one_cpu(self, memcached: Memcached) -> Iterator[None]:
         with memcached.on_one_cpu():
@@ -146,10 +149,10 @@ class TestStream:
     def fresh(
         self, front: Carom, straight: Line, udp: UDPClient, tcp: TCPClient
     ) -> Iterator[TCPClient]:
-        """A connection that began under carom's eyes, beside two keys that another one wrote."""
-        for key in (b"written", b"other"):
+        """A connection that began under carom's eyes, beside keys that another one wrote."""
+        for key in (b"written", *self.OTHERS):
             tcp.set(key, b"old")
-        for key in (b"written", b"other"):
+        for key in (b"written", *self.OTHERS):
             until_hit(front, udp, key, b"old")
         with TCPClient(straight.client, straight.address) as client:
             client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -157,17 +160,18 @@ class TestStream:
 
     @pytest.fixture
     def one_key(self, front: Carom, udp: UDPClient, fresh: TCPClient) -> Iterator[None]:
-        """The test changes the one key, and sees that; the other stays a hit."""
+        """The test changes the one key, and sees that; another stays a hit."""
         seen = edge(front)
         yield
         after = edge(front)
         voids = ("write_all_seen", "stream_lost", "edge_busy")
         assert {name: after[name] - seen[name] for name in voids} == dict.fromkeys(voids, 0)
         before = front.counters()
-        assert udp.get(b"other") == b"old"
+        for key in self.OTHERS:
+            assert udp.get(key) == b"old"
         changed = front.since(before)  # a fill of before may be counted only now
-        assert changed.get("hit") == 1
-        assert not changed.keys() - {"hit", "fills"}
+        assert changed.get("hit", 0) >= 1
+        assert not changed.keys() - {"hit", "miss", "miss_void", "fills"}
 
     @pytest.mark.usefixtures("one_key")
     @pytest.mark.parametrize("size", [1, 100, 600])
@@ -261,13 +265,12 @@ class TestStream:
         for key in keys:
             assert udp.get(key) == b"new"
         assert edge(front)["stream_lost"] == lost
-        until_hit(front, udp, b"other", b"old")
+        for key in self.OTHERS:
+            until_hit(front, udp, key, b"old")
         lost = edge(front)["stream_lost"]
         fresh.set(b"written", b"newer")
-        before = front.counters()
         assert udp.get(b"written") == b"newer"
-        assert udp.get(b"other") == b"old"
-        assert front.since(before).get("hit") == 1
+        assert any(hits_of(front, udp, key, b"old", 1) for key in self.OTHERS)
         assert edge(front)["stream_lost"] == lost
 
     def test_too_many_for_one_segment(

@@ -154,9 +154,14 @@ def test_end_while_it_starts(straight: Line, moment: str, number: int) -> None:
     assert not control_socket(ended.pid).exists()
 
 
-def test_stopped_daemon(serve: Callable[..., Carom], client: Client) -> None:
+def test_stopped_daemon(straight: Line, serve: Callable[..., Carom]) -> None:
     """The lease of a daemon that does nothing runs out: its requests wait for it, unanswered."""
-    carom = serve("--fast", "bounce")
+    with Client(straight.client, straight.address, own=40_001) as client:  # of one port alone
+        check_lease(serve("--fast", "bounce"), client)
+
+
+def check_lease(carom: Carom, client: Client) -> None:
+    """Stop it, ask, and have it go on."""
     assert client.ask(b"before") == b"before"
     before = carom.counters()
     asked = answered = 0

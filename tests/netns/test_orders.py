@@ -199,16 +199,21 @@ def test_an_error_ends_its_write(
     straight: Line, carom: Carom, before: Before, real_reader: UDPClient
 ) -> None:
     """What is written after it, by the same id, can be kept."""
-    with UDPClient(straight.client, straight.address, REAL) as writer:
-        writer.ask(set_of(b"text", b"x"))
-        fallen = edge(carom)["fell_out"]
-        for key in (b"text", *(b"u%d" % n for n in range(12))):
-            text = b"incr text 1\r\n" if key == b"text" else set_of(key, b"x")
-            writer.socket.send(_HEADER.pack(7, 0, 1, 0) + text)
-            writer.socket.recv(100)
-        for n in range(12):
-            until_hit(carom, real_reader, b"u%d" % n, b"x")
-        assert edge(carom)["fell_out"] == fallen
+
+    def falls_out(number: int) -> bool:
+        with UDPClient(straight.client, straight.address, REAL) as writer:
+            writer.ask(set_of(b"text", b"x"))
+            fallen = edge(carom)["fell_out"]
+            for key in (b"text", *(b"u%d" % n for n in range(12))):
+                text = b"incr text 1\r\n" if key == b"text" else set_of(key, b"x")
+                writer.socket.send(_HEADER.pack(number, 0, 1, 0) + text)
+                writer.socket.recv(100)
+            for n in range(12):
+                until_hit(carom, real_reader, b"u%d" % n, b"x")
+            return edge(carom)["fell_out"] > fallen
+
+    # A flight may share its cell with one of before.
+    assert not all(falls_out(number) for number in (7, 8, 9))
 
 
 @pytest.mark.parametrize("piece", [b"y\nzzz", b"yyzzz", b"END\r\n", b"yyyy\n", b"ERROR\r\n"])
@@ -448,7 +453,7 @@ def test_a_hidden_quiet_one(
         fake.learned(reader, key, b"old")
         server.sendall(refusal)
         writer.recv(100)
-        time.sleep(UNREAD_SECONDS + 1)
+        time.sleep(UNREAD_SECONDS + 5)
         assert fake.is_asked(reader, key, b"new")
 
 

@@ -118,7 +118,8 @@ def test_hit_rates_several_clients_and_a_rate(
     assert len({one.cell.series for one in found.repetitions}) == series
     for one in found.repetitions:
         assert one.due == one.round_trips.count > 0
-        assert one.planned_hits == one.counted_hits
+        half_made = one.verdicts.get("pass_checksum", 0)  # one sum in 65,536 looks so
+        assert one.planned_hits - half_made <= one.counted_hits <= one.planned_hits
     hosts.check_nothing_left()
 
 
@@ -297,7 +298,7 @@ def test_the_way_is_cut(hosts: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is told that it ended; either side finds out by itself."""
     monkeypatch.setattr(SSHHost, "silence", 2.0)
     monkeypatch.setattr(
-        "carom.vm.ssh._OPTIONS", ("BatchMode=yes", "ServerAliveInterval=1", "ServerAliveCountMax=1")
+        "carom.vm.ssh._OPTIONS", ("BatchMode=yes", "ServerAliveInterval=1", "ServerAliveCountMax=3")
     )
 
     def names_there() -> list[str]:

@@ -62,18 +62,21 @@ def test_off(any_host: Host) -> None:
 
 
 def test_clients_and_requests_are_counted_apart(host: Host) -> None:
-    """Those that share a cell by chance, one in thousands, but for luck."""
+    """But for those that share a cell by chance, one in thousands."""
     texts = [b"one", b"another"]
     for text in texts:
         fill(host, text, text, loops=True)
     host.describe(echoes=EVERY)
-    ports = [next(_ports) for _ in range(3)]
-    for _ in range(EVERY - 1):
-        for port, text in itertools.product(ports, texts):
-            assert verdicts(host, text, port, 1) == [Verdict.HIT]
-    assert verdicts(host, texts[0], ports[0], 1) == [Verdict.DROP_LOOP]
-    other = PLAIN.request(texts[0], ip={"src": "198.18.0.77"}, udp={"sport": ports[1]})
-    assert host.run(other).verdict is Verdict.HIT
+
+    def apart() -> bool:
+        ports = [next(_ports) for _ in range(3)]
+        asked = list(itertools.product(ports, texts)) * (EVERY - 1)
+        hits = [verdicts(host, text, port, 1) == [Verdict.HIT] for port, text in asked]
+        last = verdicts(host, texts[0], ports[0], 1) == [Verdict.DROP_LOOP]
+        other = PLAIN.request(texts[0], ip={"src": "198.18.0.77"}, udp={"sport": ports[1]})
+        return all(hits) and last and host.run(other).verdict is Verdict.HIT
+
+    assert any(apart() for _ in range(3))
 
 
 def test_what_is_left_out_costs_nothing(host: Host) -> None:
