@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import structlog
 import typer
+from pyroute2 import NetlinkError
 
-from carom import __version__
+from carom import __version__, streams
 from carom.cli_cache import cache_app, status
 from carom.cli_client import client
 from carom.cli_filter import filter_app
@@ -79,16 +82,42 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; every CaromError becomes one message and an exit code."""
+    """Run the command line; what a user can mend becomes one message and an exit code."""
+    output = streams.prepare()
+    refused: OSError | NetlinkError | None = None
+    code: int | str | None = 1
     try:
         app()
+    except SystemExit as exit:  # click's own end
+        code = exit.code
     except CaromError as error:
-        print(f"carom: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        if error.details and _verbose:
-            print(error.details, file=sys.stderr)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stdout = None
-        sys.exit(1)
+        _say(error)
+        code = error.exit_code
+    except (OSError, NetlinkError) as error:
+        refused = error
+    unwritten = output.finish()
+    if unwritten:
+        code = 1
+        if unwritten.errno != errno.EPIPE:  # `carom ... | head` needs no words
+            _say(CaromError(f"cannot write to standard output: {unwritten.strerror}"))
+    elif refused:
+        _say(_explained(refused))
+    sys.exit(code)
+
+
+def _explained(error: OSError | NetlinkError) -> CaromError:
+    """What the system refused, where nothing nearer to it has better words."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "raise `ulimit -n`, or LimitNOFILE= of its unit"
+    else:
+        hint = "-v shows where"
+    where = "".join(traceback.format_exception(error))
+    return CaromError(f"the system refused: {error}", hint=hint, details=where)
+
+
+def _say(error: CaromError) -> None:
+    print(f"carom: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)
+    if error.details and _verbose:
+        print(error.details, file=sys.stderr)

@@ -58,6 +58,10 @@ def status(pid: Pid = None, json: Json = False) -> None:
     print(f"{ready}, up {result['uptime_seconds']:.0f} s")
     for what, why in result["not_followed"].items():
         print(f"not followed, and tried again: {what}: {why}")
+    for service in result["services"]:
+        for one in service["reach"]:
+            if not one["answered"]:
+                print(f"port {service['port']} is not answered on {one['interface']}: {one['why']}")
     table = Table("counter", "value", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for part in ("cache", "userspace_cache", "server"):

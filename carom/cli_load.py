@@ -12,7 +12,7 @@ import typer
 
 from carom.cli_options import Json, missing, sizes
 from carom.cli_ping import show_times
-from carom.errors import UsageError
+from carom.converted import converted
 
 
 def load(
@@ -76,33 +76,30 @@ def load(
 
     if count is None and seconds is None:
         seconds = 5.0
-    try:
-        choice = msgspec.convert(
-            {
-                "draw": draw or ("sequential" if file else "uniform"),
-                "exponent": exponent,
-                "writes": writes,
-                "seed": seed,
-            },
-            mix.Choice,
-        )
-        plan = msgspec.convert({"size": sizes(size), "keys": keys, "seed": seed}, Plan)
-        options = msgspec.convert(
-            {
-                "count": count,
-                "seconds": seconds,
-                "rate": mix.rate(rate),
-                "timeout": duration(timeout),
-                "source_ports": source_ports,
-                "first_port": first_port,
-                "burst": burst,
-                "cpu": cpu,
-                "mode": mode,
-            },
-            Options,
-        ).checked()
-    except msgspec.ValidationError as error:
-        raise UsageError(f"wrong option: {error}") from error
+    choice = converted(
+        {
+            "draw": draw or ("sequential" if file else "uniform"),
+            "exponent": exponent,
+            "writes": writes,
+            "seed": seed,
+        },
+        mix.Choice,
+    )
+    plan = converted({"size": sizes(size), "keys": keys, "seed": seed}, Plan)
+    options = converted(
+        {
+            "count": count,
+            "seconds": seconds,
+            "rate": mix.rate(rate),
+            "timeout": duration(timeout),
+            "source_ports": source_ports,
+            "first_port": first_port,
+            "burst": burst,
+            "cpu": cpu,
+            "mode": mode,
+        },
+        Options,
+    ).checked()
     reads = mix.read(file) if file else mix.planned(plan)
     requests = mix.Mix(reads, mix.read(write_file) if write_file else [], choice)
     expect = apps.expectation(app) if app else None

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from carom.cli_options import Json, missing, sizes
+from carom.converted import converted
 from carom.errors import UsageError
 
 
 def ping(
-    address: Annotated[str, typer.Argument(help="IPv4 address of the service.")],
+    address: Annotated[str, typer.Argument(help="Address of the service.")],
     port: Annotated[int, typer.Argument(min=1, max=65_535, help="Its UDP port.")],
     count: Annotated[
         int | None, typer.Option("--count", "-c", help="Requests; default 1000.")
@@ -41,7 +42,7 @@ def ping(
 ) -> None:
     """Measure a service's round-trip times: one request at a time, every reply accounted for."""
     try:
-        from carom.lab.ping import Options
+        from carom.lab.ping import Broken, Options
         from carom.lab.ping import ping as measure
         from carom.lab.requests import Plan
     except ImportError as error:
@@ -55,41 +56,43 @@ def ping(
         rate = 1 / max(duration(interval), 1e-9)
     if count is None and seconds is None:
         count = 1000
+    plan = converted(
+        {
+            "size": sizes(size),
+            "keys": keys,
+            "draw": draw,
+            "hot": hot,
+            "hot_share": hot_share,
+            "seed": seed,
+        },
+        Plan,
+    )
+    options = converted(
+        {
+            "count": count,
+            "seconds": seconds,
+            "rate": rate or 0.0,
+            "timeout": duration(timeout),
+            "wait": wait,
+            "cpu": cpu,
+        },
+        Options,
+    )
+    expect = apps.expectation(app) if app else None
     try:
-        plan = msgspec.convert(
-            {
-                "size": sizes(size),
-                "keys": keys,
-                "draw": draw,
-                "hot": hot,
-                "hot_share": hot_share,
-                "seed": seed,
-            },
-            Plan,
-        )
-        options = msgspec.convert(
-            {
-                "count": count,
-                "seconds": seconds,
-                "rate": rate or 0.0,
-                "timeout": duration(timeout),
-                "wait": wait,
-                "cpu": cpu,
-            },
-            Options,
-        )
-    except msgspec.ValidationError as error:
-        raise UsageError(f"wrong option: {error}") from error
-    result = measure(address, port, plan, options, apps.expectation(app) if app else None)
-    if json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        _show_ping(result)
+        result = measure(address, port, plan, options, expect)
+    except Broken as broken:
+        _show(broken.result, json)
+        raise
+    _show(result, json)
     if not result.round_trips.count or not result.complete:
         raise typer.Exit(1)
 
 
-def _show_ping(result: Any) -> None:
+def _show(result: Any, json: bool) -> None:
+    if json:
+        print(msgspec.json.encode(result).decode())
+        return
     trips = result.round_trips
     print(
         f"{result.sent} sent, {trips.count} answered, {trips.lost} lost, "

@@ -251,12 +251,14 @@ def front(
     json: Json = False,
 ) -> None:
     """Put the cache before a server that is already there, and learn its replies."""
-    from carom.daemon.fronted import Front
+    from carom.daemon.fronted import Front, check_learned
     from carom.daemon.options import options_of, with_units
     from carom.daemon.run import serve as run
 
+    protocol = protocol.lower()
+    check_learned(protocol)
     given = _given(
-        port=port or _PORTS.get(protocol),
+        port=_PORTS[protocol] if port is None else port,
         protocol=protocol,
         bind=bind or "::",
         hook=hook,
@@ -276,7 +278,5 @@ def front(
         slip=slip,
         cookie_secret_file=cookie_secret_file,
     )
-    if "port" not in given:
-        raise UsageError("no port to front", hint="-p PORT")
     service = Front(options_of(with_units(given)), writes_elsewhere, exptime)
     run([service], interface or [], json=json)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from carom.converted import converted
 from carom.daemon.fastpath import ENTRY_BYTES, Admit, HookOption, Policy
 from carom.errors import UsageError
 from carom.filters.filter import Place
@@ -185,10 +186,7 @@ def options_of(values: dict[str, object]) -> Options:
             f"unknown option {sorted(unknown)[0]!r}",
             hint="there are " + ", ".join(Options.__struct_fields__),
         )
-    try:
-        return msgspec.convert(values, Options).checked()
-    except msgspec.ValidationError as error:
-        raise UsageError(f"wrong option: {error}") from error
+    return converted(values, Options).checked()
 
 
 def seconds(text: str) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
+import resource
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,9 @@ MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
 
 Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lookup"]
 """Where a program runs."""
+
+FILES = 1024
+"""Files that may be open at once, where there may be: far more than programs and maps are."""
 
 _PROVISION = "run vm/provision.sh as root (sudo ./run setup does)"
 
@@ -50,7 +54,7 @@ def _find_headers() -> None:
 def _import_bcc() -> Any:
     try:
         import bcc
-    except ImportError as error:
+    except (ImportError, OSError, AttributeError) as error:  # the latter: of its library
         raise CompileError(
             f"BCC's Python package cannot be imported: {error}",
             hint=f"it is Debian's python3-bpfcc (bcc on PyPI is another package): {_PROVISION}",
@@ -63,12 +67,28 @@ def _import_bcc() -> Any:
     return bcc
 
 
+def _stand_somewhere() -> None:
+    """clang refuses to work in a folder that is gone."""
+    try:
+        os.getcwd()
+    except OSError:
+        os.chdir("/")
+
+
+def _raise_file_limit() -> None:
+    """Some shells and supervisors allow few open files, where the limit may be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 @contextlib.contextmanager
 def _captured() -> Iterator[list[str]]:
     """Collect what clang and the verifier write to descriptors 1 and 2, for an error's details."""
     lines: list[str] = []
     sys.stdout.flush()
-    with tempfile.TemporaryFile() as capture:
+    with open(os.memfd_create("said"), "w+b") as capture:  # there may be no folder to write in
         saved = [(fd, os.dup(fd)) for fd in (1, 2)]
         for fd, _ in saved:
             os.dup2(capture.fileno(), fd)
@@ -127,6 +147,22 @@ _FLAGS = ("-fno-unroll-loops", "-Werror=implicit-function-declaration")
 function that is not declared is one of the kernel's to BCC, which does not show the warning."""
 
 
+_OLDEST = (5, 18)
+"""The first kernel that has all that is called."""
+
+_TOO_LARGE = "insns), at most"
+
+
+def _version(release: str) -> tuple[int, ...]:
+    """The numbers of `6.1.0-18-amd64` that order kernels: (6, 1)."""
+    return tuple(int(one) for one in re.findall(r"\d+", release)[:2])
+
+
+def _too_few_files(error: Exception, details: str) -> bool:
+    why = os.strerror(errno.EMFILE)
+    return why in details or why in str(error)
+
+
 _STATISTICS = re.compile(r"processed \d+ insns|verification time|stack depth").match
 """What the verifier says behind its reason."""
 
@@ -145,6 +181,8 @@ class Module(Resource):
     ):
         check_privileges()
         _find_headers()
+        _stand_somewhere()
+        _raise_file_limit()
         self._bcc = _import_bcc()
         self._name = ", ".join("/".join(source.parts[-2:]) for source in sources)
         seen: set[Path] = set()
@@ -175,6 +213,8 @@ class Module(Resource):
                 "BCC found no kernel headers for this kernel", hint=_PROVISION, details=details
             )
         first = next((line for line in said if "error:" in line), str(error))
+        if _too_few_files(error, details):
+            return self._need_files(details)
         if "could not open bpf map" in details:
             return BPFError(
                 f"the kernel refused a map of {self._name}: {first.strip()}",
@@ -184,6 +224,35 @@ class Module(Resource):
         return CompileError(
             f"clang refused {self._name}: {first.strip()}",
             hint="-v shows all that it said",
+            details=details,
+        )
+
+    def _need_files(self, details: str) -> BPFError:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return BPFError(
+            f"this process may have {limit} files open, too few for the programs and maps of "
+            f"{self._name}",
+            hint=f"ulimit -n {FILES}, or LimitNOFILE={FILES} in its unit",
+            details=details,
+        )
+
+    def _refused(self, name: str, error: Exception, said: list[str]) -> BPFError:
+        details = "\n".join(said)
+        if _too_few_files(error, details):
+            return self._need_files(details)
+        release = os.uname().release
+        if _version(release) < _OLDEST:
+            hint = f"this kernel is {release}, and {_OLDEST[0]}.{_OLDEST[1]} or newer is needed"
+        else:
+            hint = f"-v shows all that was said; kernel {release}"
+        if _TOO_LARGE in details:  # what BCC says of it is another limit, of old kernels
+            reason = "it takes the verifier more than the 1,000,000 instructions it looks at"
+        else:
+            lines = (line for line in reversed(said) if line.strip() and not _STATISTICS(line))
+            reason = next(lines, str(error))
+        return VerifierError(
+            f"the kernel's verifier refused {name} of {self._name}: {reason}",
+            hint=hint,
             details=details,
         )
 
@@ -205,12 +274,7 @@ class Module(Resource):
             with _captured() as said:
                 loaded = self._module.load_func(name.encode(), kind, attach_type=expected)
         except Exception as error:  # BCC raises bare Exceptions
-            last = (line for line in reversed(said) if line.strip() and not _STATISTICS(line))
-            raise VerifierError(
-                f"the kernel's verifier refused {name} of {self._name}: {next(last, error)}",
-                hint=f"kernel {os.uname().release}; 5.18 or newer is needed; -v shows the log",
-                details="\n".join(said),
-            ) from error
+            raise self._refused(name, error, said) from error
         descriptor = forked.keep(int(loaded.fd))
         self._descriptors.add(descriptor)
         return descriptor

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
+from carom.errors import BPFError
 from carom.include import forked
 
 BPF_XDP = 37  # enum bpf_attach_type
@@ -87,8 +88,17 @@ class TestRun:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """libbpf, loaded; OSError when it is not installed."""
-    libbpf = ctypes.CDLL("libbpf.so.1")
+    """libbpf, loaded. Raises BPFError where it is not installed, or lacks a function."""
+    try:
+        return _typed(ctypes.CDLL("libbpf.so.1"))
+    except (OSError, AttributeError) as error:
+        raise BPFError(
+            f"libbpf cannot be loaded: {error}",
+            hint="it comes with Debian's python3-bpfcc: run vm/provision.sh as root",
+        ) from error
+
+
+def _typed(libbpf: ctypes.CDLL) -> ctypes.CDLL:
     pointer, fd, u64, u32 = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32
     for name, arguments in {
         "bpf_map_update_elem": [fd, pointer, pointer, u64],
@@ -233,9 +243,21 @@ def link_sk_lookup(program_fd: int, netns_fd: int) -> int:
     return _check(library().bpf_link_create(program_fd, netns_fd, BPF_SK_LOOKUP, None))
 
 
+_LINK_INFO_BYTES, _LINK_IFINDEX = 64, 16  # struct bpf_link_info, linux/bpf.h
+
+
 def update_link(link_fd: int, program_fd: int) -> None:
     """Put another program in a link's place, between two packets."""
     _check(library().bpf_link_update(link_fd, program_fd, None))
+
+
+def link_ifindex(link_fd: int) -> int:
+    """The interface that a link of XDP or TCX is on; 0 where that is gone, or it was detached."""
+    info = ctypes.create_string_buffer(_LINK_INFO_BYTES)
+    size = ctypes.c_uint32(_LINK_INFO_BYTES)
+    _check(library().bpf_obj_get_info_by_fd(link_fd, info, ctypes.byref(size)))
+    (ifindex,) = struct.unpack_from("=I", info.raw, _LINK_IFINDEX)
+    return int(ifindex)
 
 
 def close_link(link_fd: int) -> None:
@@ -415,8 +437,14 @@ def enable_stats() -> int:
 
 
 def possible_cpus() -> int:
-    """How many values a per-CPU map holds."""
-    return _check(library().libbpf_num_possible_cpus())
+    """How many values a per-CPU map holds. Raises BPFError where sysfs does not say."""
+    count: int = library().libbpf_num_possible_cpus()
+    if count < 0:
+        raise BPFError(
+            f"how many CPUs there may be cannot be read: {os.strerror(-count)}",
+            hint="mount sysfs: /sys/devices/system/cpu/possible says it",
+        )
+    return count
 
 
 def _load(kind: int, name: bytes, result: int) -> int:

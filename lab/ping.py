@@ -73,6 +73,14 @@ class Ping(msgspec.Struct, kw_only=True):
     wall: float = 0.0
 
 
+class Broken(ExperimentError):
+    """It could not go on, after replies had come: `result` is what was measured until then."""
+
+    def __init__(self, error: ExperimentError, result: Ping):
+        super().__init__(str(error), hint=error.hint)
+        self.result = result
+
+
 class _Counts:
     """Tallies of one run; times in nanoseconds."""
 
@@ -106,9 +114,10 @@ class Client:
 
     def _open(self) -> None:
         options = self._options
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in self._target[0] else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
-            self._socket.connect(self._target)
+            self._connect()
         except OSError as error:
             self._socket.close()
             raise UsageError(
@@ -123,6 +132,19 @@ class Client:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
+
+    def _connect(self) -> None:
+        """From another port than the service's, which may be of those that the kernel chooses from.
+
+        A request from there is answered by nobody's kernel: replies would be asked in turn.
+        """
+        while True:
+            self._socket.connect(self._target)
+            if self._socket.getsockname()[1] != self._target[1]:
+                return
+            same = self._socket
+            self._socket = socket.socket(same.family, socket.SOCK_DGRAM)
+            self._abandoned.append(same)  # keeps the port taken meanwhile
 
     def _receive(self) -> Callable[[], bytes]:
         """What waits for a reply; raises BlockingIOError when it does not come in time."""
@@ -145,24 +167,33 @@ class Client:
     def run(self, plan: Plan, expect: Expect | None) -> Ping:
         """Ask as planned; Ctrl-C ends it early and keeps what was done.
 
-        Raises UsageError, or ExperimentError when nothing listens on the port.
+        Raises UsageError, or ExperimentError when nothing listens on the port: Broken where
+        something did.
         """
-        options, counts = self._options, self._counts
         complete = False
-        with contextlib.suppress(KeyboardInterrupt), pinned(options.cpu), _without_gc():
-            end = time.monotonic() + options.seconds if options.seconds else None
-            for block in plan.checked().blocks():
-                payloads = block.payloads
-                if options.count is not None and plan.hot_share is None:
-                    payloads = payloads[: options.count - counts.sent]
-                self._ask(payloads, expect)
-                counts.hot += block.hot
-                self._collect_late()
-                done = options.count is not None and counts.sent >= options.count
-                if done or (end and time.monotonic() >= end):
-                    break
-            complete = True
+        try:
+            with contextlib.suppress(KeyboardInterrupt), pinned(self._options.cpu), _without_gc():
+                self._ask_all(plan.checked(), expect)
+                complete = True
+        except ExperimentError as error:
+            if not self._counts.samples:
+                raise
+            raise Broken(error, self._result(complete)) from error
         return self._result(complete)
+
+    def _ask_all(self, plan: Plan, expect: Expect | None) -> None:
+        options, counts = self._options, self._counts
+        end = time.monotonic() + options.seconds if options.seconds else None
+        for block in plan.blocks():
+            payloads = block.payloads
+            if options.count is not None and plan.hot_share is None:
+                payloads = payloads[: options.count - counts.sent]
+            self._ask(payloads, expect)
+            counts.hot += block.hot
+            self._collect_late()
+            done = options.count is not None and counts.sent >= options.count
+            if done or (end and time.monotonic() >= end):
+                break
 
     def _ask(self, payloads: list[bytes], expect: Expect | None) -> None:
         expected = [expect(payload) for payload in payloads] if expect else payloads
@@ -196,8 +227,9 @@ class Client:
                 due += period
         except ConnectionRefusedError as error:
             raise ExperimentError(
-                f"nothing listens on {self._target[0]} port {self._target[1]}",
-                hint="start it first: `carom serve`",
+                f"nothing listens on {self._target[0]} port {self._target[1]}"
+                + (" any more" if samples else ""),
+                hint="see why it ended" if samples else "start it first: `carom serve`",
             ) from error
         except OSError as error:
             raise ExperimentError(f"cannot send: {error.strerror}") from error
@@ -264,7 +296,8 @@ def ping(
     """Ask a service as planned and measure every round trip.
 
     `expect` says what the right reply to a request is; without it none is compared. Raises
-    UsageError for a plan or address that cannot be, ExperimentError when nothing listens.
+    UsageError for a plan or address that cannot be, ExperimentError when nothing listens, and
+    Broken with what was measured when nothing listens any more.
     """
     with contextlib.closing(Client(address, port, options.checked())) as client:
         return client.run(plan, expect)

@@ -303,8 +303,8 @@ def test_both_are_one_run() -> None:
         ({"percents": (101.0,)}, "percents"),
         ({"repetitions": 0}, "repetition"),
         ({"filter": "reject"}, "reject PUTs"),
-        ({"filter": "nonsense"}, "wrong option"),
-        ({"behaviour": "thor"}, "wrong option"),
+        ({"filter": "nonsense"}, "filter 'nonsense' is unknown"),
+        ({"behaviour": "thor"}, "behaviour 'thor' is unknown"),
         ({"hit_rates": (1.0,)}, "has no --hit-rates"),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab.ping import Options, Ping, ping
+from carom.lab.ping import Broken, Options, Ping, ping
 from carom.lab.requests import Plan
 
 LOOPBACK = "127.0.0.1"
@@ -37,6 +37,8 @@ def server(behave: Behave) -> Iterator[int]:
                     request, client = udp.recvfrom(65_535)
                 except TimeoutError:
                     continue
+                except OSError:  # `behave` closed it
+                    return
                 behave(udp, count, request, client)
                 count += 1
 
@@ -117,12 +119,12 @@ def test_other_bytes_are_wrong_and_no_sample() -> None:
 def test_a_stall_shows_in_the_corrected_times_of_a_paced_run() -> None:
     def stall_once(udp: socket.socket, n: int, request: bytes, client: tuple[str, int]) -> None:
         if n == 10:
-            time.sleep(0.1)
+            time.sleep(1)
         echo(udp, n, request, client)
 
     trips = ask(stall_once, rate=1000.0).round_trips
     assert trips.corrected
-    slow = 20e6  # the requests that were due during the stall waited for it too
+    slow = 200e6  # the requests that were due during the stall waited for it too
     assert trips.p90 < slow < trips.corrected.p90
 
 
@@ -138,6 +140,34 @@ def test_nobody_listens() -> None:
         port = udp.getsockname()[1]
     with pytest.raises(ExperimentError, match=f"nothing listens on {LOOPBACK} port {port}"):
         ping(LOOPBACK, port, Plan(), Options(count=3))
+
+
+def test_a_server_that_ends() -> None:
+    """What was measured until then is there, and nothing is called complete."""
+
+    def behave(udp: socket.socket, count: int, request: bytes, client: tuple[str, int]) -> None:
+        udp.sendto(request, client)
+        if count == 9:
+            udp.close()
+
+    with pytest.raises(Broken, match="any more") as raised:
+        ask(behave, count=50)
+    result = raised.value.result
+    # The end is told by the answer to the first request that comes after it, or to the next.
+    assert (result.round_trips.count, result.complete) == (10, False)
+    assert result.sent in (11, 12)
+
+
+def test_ipv6() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp:
+        udp.bind(("::1", 0))
+        udp.settimeout(5)
+        thread = threading.Thread(target=lambda: udp.sendto(*udp.recvfrom(100)))
+        thread.start()
+        port = udp.getsockname()[1]
+        result = ping("::1", port, Plan(), Options(count=1), lambda request: request)
+        thread.join()
+    assert result.round_trips.count == 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from carom import Service
 from carom.daemon.fastpath import Attachment, Place
 from carom.daemon.served import Served
-from carom.include.netlink import Interface, Vlan
+from carom.include.links import Interface, Upper
 
 FOUR, SIX, FOUR7, SIX78 = map(
     ipaddress.ip_address, ("198.18.0.1", "2001:db8::1", "198.18.7.1", "2001:db8:78::1")
@@ -26,9 +26,9 @@ INTERFACE = Interface(
     up=True,
     driver="veth",
     addresses=(FOUR, SIX),
-    vlans=(
-        Vlan(7, 0, b"\2\0\0\0\0\7", 1496, (FOUR7,)),
-        Vlan(7, 8, b"\2\0\0\0\0\x08", 1492, (SIX78,)),
+    uppers=(
+        Upper(7, 0, b"\2\0\0\0\0\7", 1496, (FOUR7,)),
+        Upper(7, 8, b"\2\0\0\0\0\x08", 1492, (SIX78,)),
     ),
 )
 XDP = Attachment(INTERFACE, "xdp", "generic", True)

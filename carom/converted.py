@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options from untyped values, and in words what is wrong with one."""
+
+from __future__ import annotations
+
+import enum
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from carom.errors import UsageError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def converted(values: Mapping[str, Any], to: type[T]) -> T:
+    """A struct with these values. One word of several may be in capitals too.
+
+    Raises UsageError that names the option, and what it takes.
+    """
+    kinds = typing.get_type_hints(to)
+    small = {name: _small(value, kinds.get(name)) for name, value in values.items()}
+    try:
+        return msgspec.convert(small, to)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), kinds) from error
+
+
+def _small(value: Any, kind: Any) -> Any:
+    if isinstance(value, str) and value not in (words := choices(kind)) and value.lower() in words:
+        return value.lower()
+    return value
+
+
+def choices(kind: Any) -> tuple[str, ...]:
+    """The words that a type takes: those of its Literals and enumerations, without repetition."""
+    return tuple(dict.fromkeys(_words(kind)))
+
+
+def _words(kind: Any) -> Iterator[str]:
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        yield from (str(one.value) for one in kind)
+    elif typing.get_origin(kind) is Literal:
+        yield from map(str, typing.get_args(kind))
+    else:
+        for part in typing.get_args(kind):
+            yield from _words(part)
+
+
+def _explained(error: str, kinds: Mapping[str, Any]) -> UsageError:
+    """The same as msgspec says: `Invalid enum value 'x' - at `$.field[...]``."""
+    what, _, where = error.partition(" - at `$.")
+    field = re.split(r"[.\[`]", where)[0]
+    name = field.replace("_", "-")
+    hint = " | ".join(choices(kinds.get(field))) or None
+    _, found, value = what.partition("Invalid enum value ")
+    if found:
+        return UsageError(f"{name} {value} is unknown", hint=hint)
+    return UsageError(f"wrong option: {name}: {what}", hint=hint)

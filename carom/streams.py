@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Standard input, output and errors: there, though the caller closed one, or it is full or gone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import Any, TextIO
+
+
+class Output(io.TextIOWrapper):
+    """Standard output, which knows why it could not be written."""
+
+    failed: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write, or raise the OSError that is `failed` then."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.failed = error
+            raise
+
+    def flush(self) -> None:
+        """Flush, likewise."""
+        try:
+            super().flush()
+        except OSError as error:
+            self.failed = error
+            raise
+
+    def finish(self) -> OSError | None:
+        """Write what is left. Why anything was not written, if so; then it is /dev/null."""
+        with contextlib.suppress(OSError):
+            self.flush()
+        if self.failed:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.fileno())  # Python flushes it once more at its end
+            os.close(nothing)
+        return self.failed
+
+
+class _Errors(io.TextIOWrapper):
+    """Standard error: what cannot be written is lost, and ends no service."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+def prepare() -> Output:
+    """Have the three of them, /dev/null where the caller closed one; gives the output.
+
+    Call it before anything is opened: else the next file or map has the number of a closed one.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free: this one
+    sys.stderr = _Errors(**_of(sys.stderr, 2), line_buffering=True)
+    sys.stdout = output = Output(**_of(sys.stdout, 1), line_buffering=os.isatty(1))
+    return output
+
+
+def _of(stream: TextIO | None, descriptor: int) -> dict[str, Any]:
+    """What a stream of the same is made of."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return {"buffer": open(descriptor, "wb", closefd=False)}
+    encoding, errors = stream.encoding, stream.errors
+    return {"buffer": stream.detach(), "encoding": encoding, "errors": errors}

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is on top of interfaces, in made-up link messages: not every kernel makes such devices."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+
+from carom.include.links import Upper, hosts_own, uppers_on
+
+ETH0, UP = 2, 1
+ADDRESSES = {
+    10: (ipaddress.ip_address("198.18.7.1"), ipaddress.ip_address("2001:db8:7::1")),
+    20: (ipaddress.ip_address("198.18.78.1"),),
+}
+
+
+class Message(dict[str, Any]):
+    """A netlink message as pyroute2 has it: header fields by name, attributes by `get_attr`."""
+
+    def get_attr(self, name: str) -> Any:
+        return self.get(name)
+
+
+def link(index: int, *, flags: int = UP, **attributes: object) -> Message:
+    return Message({"index": index, "flags": flags, "IFLA_MTU": 1500} | attributes)
+
+
+def vlan(index: int, on: int, tag: int, *, mac: int = 1, **more: Any) -> Message:
+    data = Message(IFLA_VLAN_ID=tag)
+    info = Message(IFLA_INFO_KIND="vlan", IFLA_INFO_DATA=data)
+    fields: dict[str, Any] = {
+        "IFLA_LINK": on,
+        "IFLA_ADDRESS": f"02:00:00:00:00:{mac:02x}",
+        "IFLA_LINKINFO": info,
+    }
+    return link(index, **fields | more)
+
+
+def found(*links: Message) -> list[Upper]:
+    return list(uppers_on(ETH0, list(links), ADDRESSES))
+
+
+def macvlan(index: int, on: int, mode: str = "bridge", *, mac: int = 1) -> Message:
+    data = Message(IFLA_MACVLAN_MODE=mode)
+    fields: dict[str, Any] = {
+        "IFLA_LINK": on,
+        "IFLA_ADDRESS": f"02:00:00:00:00:{mac:02x}",
+        "IFLA_LINKINFO": Message(IFLA_INFO_KIND="macvlan", IFLA_INFO_DATA=data),
+    }
+    return link(index, **fields)
+
+
+def test_none() -> None:
+    assert found() == []
+    assert found(link(ETH0), macvlan(3, ETH0, "source"), macvlan(4, 9)) == []
+
+
+@pytest.mark.parametrize("mode", ["private", "vepa", "bridge", "passthru"])
+def test_a_macvlan(mode: str) -> None:
+    mac = bytes.fromhex("020000000009")
+    assert found(macvlan(10, ETH0, mode, mac=9)) == [Upper(0, 0, mac, 1500, ADDRESSES[10], 10)]
+
+
+def test_a_macvlan_of_a_vlan_and_the_other_way_round() -> None:
+    both = found(vlan(10, ETH0, 7), macvlan(20, 10), macvlan(30, ETH0), vlan(31, 30, 8))
+    assert [(one.ifindex, one.outer, one.inner) for one in both] == [
+        (10, 7, 0),
+        (20, 7, 0),
+        (30, 0, 0),
+        (31, 8, 0),
+    ]
+
+
+def test_the_hosts_own_addresses() -> None:
+    """Behind each tag, and not at a macvlan's address: there they are the interface's own."""
+    host = (ipaddress.ip_address("198.18.77.1"),)
+    links = [vlan(10, ETH0, 7), macvlan(11, ETH0), macvlan(12, 10)]
+    some = {one.ifindex: one.addresses for one in uppers_on(ETH0, links, ADDRESSES, host)}
+    assert some == {10: ADDRESSES[10] + host, 11: (), 12: ()}
+
+
+def device(index: int, name: str, kind: str = "", **more: Any) -> Message:
+    info = {"IFLA_LINKINFO": Message(IFLA_INFO_KIND=kind)} if kind else {}
+    return link(index, IFLA_IFNAME=name, **info, **more)
+
+
+LO, ETH, VRF, IN_VRF, DUMMY, VRFS, IPVS, DOWN = range(1, 9)
+
+
+def test_which_addresses_are_the_hosts_own() -> None:
+    """Those of the loopback and of dummies that are up, each VRF by itself."""
+    links = [
+        device(LO, "lo"),
+        device(ETH, "eth0"),
+        device(VRF, "red", "vrf"),
+        device(IN_VRF, "eth1", IFLA_MASTER=VRF),
+        device(DUMMY, "anycast0", "dummy"),
+        device(VRFS, "anycast1", "dummy", IFLA_MASTER=VRF),
+        device(IPVS, "kube-ipvs0", "dummy"),
+        device(DOWN, "anycast2", "dummy", flags=0),
+    ]
+    of = {one: (ipaddress.ip_address(f"198.18.0.{one}"),) for one in range(1, 9)}
+    of[LO] += (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"))
+    of[DUMMY] += (ipaddress.ip_address("fe80::1"),)
+    by = {one["index"]: hosts_own(one, links, of) for one in links}
+    assert by[ETH] == (of[LO][0], of[DUMMY][0])
+    assert by[IN_VRF] == of[VRF] + of[VRFS]
+
+
+def test_one_tag_with_facts_of_its_own() -> None:
+    one = vlan(10, ETH0, 7, mac=9, IFLA_MTU=1400)
+    mac = bytes.fromhex("020000000009")
+    assert found(link(ETH0), one) == [Upper(7, 0, mac, 1400, ADDRESSES[10], 10)]
+
+
+def test_several_and_none_without_addresses() -> None:
+    both = found(vlan(10, ETH0, 7), vlan(11, ETH0, 4094))
+    tags = [(one.outer, one.inner, one.addresses) for one in both]
+    assert tags == [(7, 0, ADDRESSES[10]), (4094, 0, ())]
+
+
+def test_on_another_interface() -> None:
+    assert found(vlan(10, 3, 7)) == []
+
+
+def test_two_tags_and_no_more() -> None:
+    links = (vlan(30, 20, 9), vlan(20, 10, 8, mac=2), vlan(10, ETH0, 7), vlan(21, 10, 7))
+    assert {(one.outer, one.inner) for one in found(*links)} == {(7, 0), (7, 8), (7, 7)}
+    (inner,) = [one for one in found(*links) if one.inner == 8]
+    assert (inner.mac[5], inner.addresses) == (2, ADDRESSES[20])
+
+
+def test_one_that_is_down_is_not_answered_for() -> None:
+    """Nor what is on top of it: the kernel takes nothing in there."""
+    down = vlan(10, ETH0, 7, flags=0)
+    assert found(down, vlan(20, 10, 8), vlan(11, ETH0, 9)) == found(vlan(11, ETH0, 9))
+
+
+def test_one_of_another_namespace() -> None:
+    """Its number for the interface below is that namespace's, and means none of ours."""
+    moved = vlan(10, ETH0, 7, IFLA_LINK_NETNSID=0)
+    assert found(moved, vlan(20, 10, 8)) == []
