@@ -13,9 +13,11 @@ from typing import Any
 from carom.daemon.cache import Cache, Clock
 from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.options import Options
+from carom.daemon.reach import Reach, reach
 from carom.errors import UsageError
 from carom.include.abi import REPLY_SAFE, Entry, Fast, Protocol
-from carom.include.netlink import Address, Interface
+from carom.include.links import Interface
+from carom.include.netlink import Address
 from carom.include.resource import Resource
 
 
@@ -65,12 +67,23 @@ class Answered(Resource):
     def places(self, attachment: Attachment) -> Iterator[Place]:
         """Where on an interface it is answered."""
         interface = attachment.interface
+        if interface.port:  # its bridge, or bond, takes everything in
+            return
         for address in self.answered_at(interface.addresses):
             yield self._place(attachment, address, interface.mac, interface.mtu)
-        for vlan in interface.vlans:
-            for address in self.answered_at(vlan.addresses):
-                place = self._place(attachment, address, vlan.mac, vlan.mtu)
-                yield place._replace(outer=vlan.outer, inner=vlan.inner, link=vlan.ifindex)
+        for upper in interface.uppers:
+            for address in self.answered_at(upper.addresses):
+                place = self._place(attachment, address, upper.mac, upper.mtu)
+                yield place._replace(outer=upper.outer, inner=upper.inner, link=upper.ifindex)
+
+    def server_words(self) -> str:
+        """Where its server receives, for when that is not where requests come in."""
+        return ""
+
+    def reach(self, attachment: Attachment) -> Reach:
+        """Whether requests can come in by an interface and be answered."""
+        places = sum(1 for _ in self.places(attachment))
+        return reach(attachment.interface, self.options.bind, places, self.server_words())
 
     def _place(self, attachment: Attachment, address: Address, mac: bytes, mtu: int) -> Place:
         options = self.options
@@ -119,7 +132,9 @@ class Answered(Resource):
 
     def _need_cache(self) -> Cache:
         if not self.cache:
-            raise UsageError("this service has no cache in the kernel", hint="--fast cache has one")
+            raise UsageError(
+                "this service has no cache in the kernel", hint="it starts with --fast cache"
+            )
         return self.cache
 
     def _describe(self, entry: Entry) -> dict[str, Any]:
@@ -164,8 +179,8 @@ def wanted_of(addresses: Iterable[Address], bind: str) -> tuple[Address, ...]:
 
 
 def reachable(interfaces: Iterable[Interface]) -> list[Address]:
-    """Every address of some interfaces, and of the VLANs on them."""
-    return [a for one in interfaces for a in (*one.addresses, *_on_vlans(one))]
+    """Every address of some interfaces, and of what is on top of them."""
+    return [a for one in interfaces for a in (*one.addresses, *_on_top(one))]
 
 
 def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
@@ -181,5 +196,5 @@ def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
         )
 
 
-def _on_vlans(interface: Interface) -> tuple[Address, ...]:
-    return tuple(address for vlan in interface.vlans for address in vlan.addresses)
+def _on_top(interface: Interface) -> tuple[Address, ...]:
+    return tuple(address for upper in interface.uppers for address in upper.addresses)

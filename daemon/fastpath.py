@@ -55,9 +55,11 @@ from carom.include.abi import (
     packed_address,
     packed_endpoint,
 )
+from carom.include.attached import Attached
 from carom.include.bpf import Module
 from carom.include.hashes import Hashes
-from carom.include.netlink import Address, Interface
+from carom.include.links import Interface
+from carom.include.netlink import Address
 from carom.include.resource import Resource
 from carom.include.ways import Network, Way
 from carom.tc.link import TCLink
@@ -235,12 +237,12 @@ def _check_memory(capacity: int) -> None:
     """The kernel allocates all entries at once, and would take every page that there is."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     (available,) = (int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
-    needed = capacity * ENTRY_BYTES
-    if needed > _MEMORY_SHARE * available:
+    needed, most = capacity * ENTRY_BYTES, int(_MEMORY_SHARE * available)
+    if needed > most:
         raise UsageError(
             f"a capacity of {capacity} needs {needed / 2**30:.1f} GiB of memory, and "
             f"{available / 2**30:.1f} are available",
-            hint=f"at most --capacity {int(_MEMORY_SHARE * available) // ENTRY_BYTES} here",
+            hint=f"at most --capacity {most // ENTRY_BYTES} here, or --memory {most >> 20}M",
         )
 
 
@@ -269,7 +271,7 @@ class FastPath(Resource):
     they are None. `hashes` has its secrets. The caches of its services share `stamps`, of which no
     two fills have the same, and `orphans`: a full class of replies is to be swept. One sweeps at a
     time (`sweeping`); `removed` entries is what all sweeps took. One service at a time says which
-    processes are its server's (`marking`).
+    processes are its server's (`marking`). `attached` is what is on interfaces.
     """
 
     def __init__(
@@ -366,6 +368,7 @@ class FastPath(Resource):
             for cells in (self.versions, self.voids, self.holds, self.lease, self.clock):
                 stack.callback(cells.release)
             self._stack = stack.pop_all()
+        self.attached = Attached()
         self._capacity = capacity
         self.set_room(0)
         self._watching = False
@@ -417,16 +420,18 @@ class FastPath(Resource):
         first = behind.program if behind else own
         if behind:
             behind.go_on(own)
-        if hook == "tc":
-            tc_link = self._stack.enter_context(TCLink(first, interface))
+        links, index = self.attached, interface.ifindex
+        with links.attaching(index):
+            if hook == "tc":
+                tc_link = links.add(index, TCLink(first, interface))
+                if behind:
+                    behind.follow(tc_link)
+                return Attachment(interface, hook, None, False)
+            link = links.add(index, Link(first, interface, mode))
             if behind:
-                behind.follow(tc_link)
-            return Attachment(interface, hook, None, False)
-        link = self._stack.enter_context(Link(first, interface, mode))
-        if behind:
-            behind.follow(link)
-        self._stack.enter_context(TCLink(self.second_tier_program, interface))
-        return Attachment(interface, hook, link.mode, True)
+                behind.follow(link)
+            links.add(index, TCLink(self.second_tier_program, interface))
+            return Attachment(interface, hook, link.mode, True)
 
     def program_ids(self) -> list[int]:
         """The numbers by which the kernel knows what is attached to interfaces."""
@@ -609,4 +614,7 @@ class FastPath(Resource):
 
     def close(self) -> None:
         """Detach, and free programs and maps."""
-        self._stack.close()
+        try:
+            self.attached.close()
+        finally:
+            self._stack.close()

@@ -28,7 +28,8 @@ from carom.daemon.sockets import Namespace, Socket
 from carom.errors import CaromError, PrivilegeError, ServerError, UsageError
 from carom.include import libbpf
 from carom.include.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
-from carom.include.netlink import Address, Interface
+from carom.include.links import Interface
+from carom.include.netlink import Address
 from carom.protocols.memcached_life import Unclear
 
 WRITES_ELSEWHERE = ("refuse", "ttl")
@@ -63,9 +64,23 @@ _WHY_NOT = {
     "kv": "its replies do not name the key that they are the value of",
 }
 
+LEARNED = ("memcached", "dns")
+"""Protocols whose servers can be fronted."""
+
 _DOOR = Kind(MarkKind.DOOR)
 
 log = structlog.get_logger()
+
+
+def check_learned(protocol: str) -> None:
+    """Raises UsageError for a protocol whose servers cannot be fronted."""
+    if protocol in _WHY_NOT:
+        raise UsageError(
+            f"front cannot learn {protocol}: {_WHY_NOT[protocol]}",
+            hint="--protocol memcached | dns; a Python service of yours runs by `carom serve`",
+        )
+    if protocol not in LEARNED:
+        raise UsageError(f"protocol {protocol!r} is unknown", hint=" | ".join(LEARNED))
 
 
 class Front:
@@ -73,13 +88,9 @@ class Front:
 
     def __init__(self, options: Options, writes_elsewhere: str = "refuse", exptime: str = "auto"):
         """Raises UsageError for a protocol that cannot be learned."""
-        if options.protocol in _WHY_NOT:
-            raise UsageError(
-                f"front cannot learn {options.protocol}: {_WHY_NOT[options.protocol]}",
-                hint="--protocol memcached | dns; a Python service of yours runs by `carom serve`",
-            )
+        check_learned(options.protocol)
         if options.fast != "cache" or options.hook == "none":
-            raise UsageError("front is a cache in the kernel", hint="--fast cache, --hook xdp | tc")
+            raise UsageError("front is a cache in the kernel", hint="--hook xdp | tc")
         if writes_elsewhere not in WRITES_ELSEWHERE:
             raise UsageError(
                 f"writes-elsewhere {writes_elsewhere!r} is unknown",
@@ -568,6 +579,13 @@ class Fronted(Answered):
                 one = next(iter(server.sockets), None)
             if one:
                 yield place._replace(view=self._view(one))
+
+    def server_words(self) -> str:
+        """Who the server is, and where it receives."""
+        server = self._found.server
+        if not server.sockets:
+            return f"no server is there: none holds UDP port {self.options.port}"
+        return f"the server receives elsewhere alone: {_described(self._found)}"
 
     def status(self) -> dict[str, Any]:
         """Its counters, and who the server is."""

@@ -14,7 +14,7 @@ from carom.daemon.fastpath import Attachment
 from carom.daemon.firewall import Findings, Ruleset, Way
 from carom.daemon.passed import cgroup_programs, tc_programs
 from carom.errors import FirewallError
-from carom.include.netlink import Interface
+from carom.include.links import Interface
 
 _NAMED = 3  # rules of a port that are named; the others are counted
 
@@ -52,6 +52,11 @@ class Guard:
         """Where the fast path is now, and the ids of its programs: look behind them, too."""
         self._attachments, self._programs = attachments, programs
         self._others = list(self._look_beside())
+
+    def moved(self, attachments: Sequence[Attachment]) -> None:
+        """What it is on has changed: the next look is at these."""
+        self._attachments = attachments
+        self.interfaces = [one.interface for one in attachments]
 
     def look_again(self) -> None:
         """Rules may have changed: warn, once each, of what is dropped by default now."""
@@ -94,8 +99,8 @@ class Guard:
         for one in self.interfaces:
             for address in service.answered_at(one.addresses):
                 yield Way(one.name, address, one.enslaved, one.enslaved)
-            for vlan in one.vlans:
-                for address in service.answered_at(vlan.addresses):
+            for upper in one.uppers:
+                for address in service.answered_at(upper.addresses):
                     yield Way(one.name, address, lower=True, bridged=one.enslaved)
 
     def notes(self) -> Iterator[str]:

@@ -32,6 +32,9 @@ RETRY_SOON, RETRY_LATE = 0.5, 30.0
 REST_MAX = 10.0
 """Seconds between two looks, at most, while changes go on."""
 
+LOOK_SHARE = 20
+"""Without a change, a look comes after so many times as long as the last took, at least."""
+
 SWEEP_PERIOD = 1.0
 SWEEP_SHARE = 0.05
 """A sweep may take this share of one CPU: it comes less often where it takes long."""
@@ -117,14 +120,17 @@ class Follower:
         *,
         name: str = "follower",
         rest: float = 1.0,
+        anyway: float | None = None,
     ):
         """Follow what `changes` tells from its making on; closing closes it.
 
-        A `rest` is so many times as long as the look before, and REST_MAX at most.
+        After `anyway` seconds it looks though nothing tells, later where a look takes long. A
+        `rest` is so many times as long as the look before, and REST_MAX at most.
         """
         self._looks = looks
         self._share = rest
         self._changes = changes
+        self._anyway = anyway
         self._stopping = False
         self._pause = RETRY_SOON
         self.failing: dict[str, str] = {}
@@ -137,8 +143,11 @@ class Follower:
         self._changes.poke()
 
     def _run(self) -> None:
+        took = 0.0
         while not self._stopping:
-            changed = self._changes.wait(self._pause if self.failing else None)
+            anyway = self._anyway and max(self._anyway, LOOK_SHARE * took)
+            waited = self._pause if self.failing else anyway
+            changed = self._changes.wait(waited) or not self.failing
             if self._stopping:
                 return
             if changed:
@@ -147,7 +156,8 @@ class Follower:
             start = time.monotonic()
             self._look(all_of_them=changed)
             self._pause = RETRY_SOON if changed else min(2 * self._pause, RETRY_LATE)
-            self._rest(min(REST_MAX, self._share * (time.monotonic() - start)))
+            took = time.monotonic() - start
+            self._rest(min(REST_MAX, self._share * took))
 
     def _rest(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -21,7 +21,6 @@ from carom.daemon.control import Control
 from carom.daemon.fastpath import (
     Attachment,
     FastPath,
-    HookOption,
     Place,
     Room,
     jiffies_per_second,
@@ -34,14 +33,16 @@ from carom.daemon.lifetimes import Settler
 from carom.daemon.neighbours import Neighbours
 from carom.daemon.notes import notes, notes_on_length
 from carom.daemon.options import SHARED, Options
+from carom.daemon.reach import port_words
 from carom.daemon.served import Served
 from carom.daemon.service import Service
 from carom.daemon.signals import Stop, ending, held
+from carom.daemon.standing import Attacher, Standing
 from carom.errors import InterfaceError, UsageError
 from carom.filters.filter import Endpoint, Filter
-from carom.include import forked, netlink
+from carom.include import forked, links, netlink
 from carom.include.abi import SERVICES_MAX, TTL_FLOOR, Event, Hook, Verdict
-from carom.include.netlink import Interface
+from carom.include.links import Interface
 from carom.xdp.link import Mode
 
 OURS = ("raw", "kv")
@@ -49,6 +50,9 @@ OURS = ("raw", "kv")
 
 FIREWALL_REST = 10.0
 """After a look at the firewall, so many times as long passes before the next."""
+
+LOOK_ANYWAY = 10.0
+"""Seconds until interfaces and servers are looked at though nothing tells of a change."""
 
 _PATIENCE = 1.0  # seconds for a service's thread to end
 
@@ -117,7 +121,8 @@ class Running:
         self._followers: list[Follower] = []
         self._guard: Guard | None = None
         self._neighbours: Neighbours | None = None
-        self._attachments: list[Attachment] = []
+        self._standing: Standing | None = None
+        self._unreached: dict[tuple[int, int], str] = {}
         self._answered: list[Answered] = []
         with contextlib.ExitStack() as stack:
             self._stack = stack
@@ -149,7 +154,11 @@ class Running:
             if self.options.cpu is not None:
                 _pin(self.options.cpu)  # this thread; those beside it have started
             self._stack.enter_context(forked.in_child(self._leave))
-            self._notes = list(notes(self._attachments))
+            self._notes = [
+                f"requests to port {self._answered[id].options.port} cannot be answered: {why}"
+                for (id, _), why in self._unreached.items()
+            ]
+            self._notes += notes(self._attachments)
             self._notes += [note for one in self._answered for note in one.notes()]
             if self._fastpath:
                 options = [one.options for one in self._answered]
@@ -168,7 +177,10 @@ class Running:
         filtered = services[0].options.filter_place() in ("xdp", "tc")
         if not filtered and not cls._has_fast_path(services):
             return []
-        interfaces = [netlink.interface(name) for name in names]
+        interfaces = links.interfaces(names)
+        for interface in interfaces:
+            if interface.port:
+                raise InterfaceError(port_words(interface))
         for service in services:
             check_bind(service.options.bind, interfaces)
         return interfaces
@@ -233,14 +245,15 @@ class Running:
         if cache:
             self._sweeper = Sweeper(cache)
             self._stack.callback(self._sweeper.close)
-        for interface in interfaces:
-            self._attachments.append(self._attach_to(interface))
+        filter = self._filtering.filter if self._filtering else None
         changes = netlink.Changes()  # before the first look, so that no change falls between
+        self._standing = Standing(Attacher(self.options, self._fastpath, filter), interfaces)
         if self._fastpath and self.options.allow:
             self._neighbours = Neighbours(self._fastpath, self.options.allow, self._links())
             self._stack.callback(self._neighbours.close)
-        self._publish(self._all_places(warn=True))
-        self._follow(Follower(self._looks(), changes))
+        self._unreached = self._why_not()  # the notes have these
+        self._stand(self._attachments)
+        self._follow(Follower(self._looks(), changes, anyway=LOOK_ANYWAY))
         if self._guard and self._fastpath:
             rules = netlink.RuleChanges()
             self._guard.attached(self._attachments, self._fastpath.program_ids())
@@ -254,21 +267,9 @@ class Running:
         self._stack.callback(follower.close)
         self._stack.callback(self._followers.clear)  # it is told nothing from then on
 
-    def _attach_to(self, interface: Interface) -> Attachment:
-        options, place = self.options, self.options.filter_place()
-        filter = self._filtering.filter if self._filtering and place != "socket" else None
-        attachment = None
-        if self._fastpath:
-            behind = filter if place == options.hook else None
-            attachment = self._fastpath.attach(interface, options.hook, options.mode, behind)
-            if behind:
-                return attachment
-        if filter:
-            mode = filter.attach(interface, options.mode)
-            hook: HookOption = "tc" if place == "tc" else "xdp"
-            attachment = attachment or Attachment(interface, hook, mode, False)
-        assert attachment
-        return attachment
+    @property
+    def _attachments(self) -> list[Attachment]:
+        return self._standing.attachments if self._standing else []
 
     def _poke(self) -> None:
         """A server has other sockets than before, and so other places."""
@@ -281,54 +282,60 @@ class Running:
             Look(f"the server's sockets on port {one.options.port}", one.look_again)
             for one in self._answered
         ]
-        return [*servers, Look("interfaces and addresses", self._follow_addresses)]
+        return [*servers, Look("interfaces and addresses", self._follow_interfaces)]
 
-    def _follow_addresses(self) -> None:
-        now = []
-        for attachment in self._attachments:
-            name = attachment.interface.name
-            try:
-                interface = netlink.interface(name)
-            except InterfaceError as error:
-                if attachment.interface.addresses or attachment.interface.up:
-                    log.warning("the interface is gone: the server answers alone", error=str(error))
-                interface = attachment.interface._replace(addresses=(), vlans=(), up=False)
-            now.append(attachment._replace(interface=interface))
-        changed = now != self._attachments
-        self._attachments = now
-        if changed and self._guard:
-            self._guard.interfaces = [one.interface for one in now]
+    def _follow_interfaces(self) -> None:
+        assert self._standing
+        before = self._attachments
+        try:
+            self._standing.look_again()
+        finally:
+            self._stand(before)
+
+    def _stand(self, before: list[Attachment]) -> None:
+        """Answer where the services are now, and nowhere else."""
+        now = self._attachments
+        if now != before and self._guard:
+            self._guard.moved(now)
             for follower in self._followers[1:]:
                 follower.poke()
-        if self._neighbours and changed:
+        if now != before and self._neighbours:
             self._neighbours.look_again(self._links())
-        self._publish(self._all_places(warn=changed))
+        self._publish(
+            [place for one in now for each in self._answered for place in each.places(one)]
+        )
+        self._say_reach()
+
+    def _say_reach(self) -> None:
+        """What can be answered now and could not be before, and the other way round."""
+        now = self._why_not()
+        for id, number in now.keys() | self._unreached.keys():
+            port = self._answered[id].options.port
+            why, before = now.get((id, number)), self._unreached.get((id, number))
+            if why and why != before:
+                log.warning("requests cannot be answered", port=port, why=why)
+            elif before and not why:
+                interface = self._attachments[number].interface.name
+                log.info("requests are answered again", port=port, interface=interface)
+        self._unreached = now
+
+    def _why_not(self) -> dict[tuple[int, int], str]:
+        """Of services that are not answered on an interface, why: by the numbers of both."""
+        reaches = {
+            (one.id, number): one.reach(attachment)
+            for one in self._answered
+            for number, attachment in enumerate(self._attachments)
+        }
+        return {of: one.why for of, one in reaches.items() if not one.answered}
 
     def _links(self) -> set[int]:
-        """The interfaces that have addresses to answer at: VLANs' among them."""
+        """The interfaces that have addresses to answer at: those on top of them too."""
         interfaces = [one.interface for one in self._attachments]
         return {
-            index for one in interfaces for index in (one.ifindex, *(v.ifindex for v in one.vlans))
+            index
+            for one in interfaces
+            for index in (one.ifindex, *(each.ifindex for each in one.uppers))
         }
-
-    def _all_places(self, *, warn: bool) -> list[Place]:
-        """Where the services are answered on the interfaces as they are now."""
-        places = []
-        for attachment in self._attachments:
-            interface = attachment.interface
-            if warn and not interface.up:
-                log.warning("no requests can come in: it is down", interface=interface.name)
-            for served in self._answered:
-                found = list(served.places(attachment))
-                places += found
-                if warn and not found:
-                    log.warning(
-                        "no requests can come in: the interface lacks the address",
-                        interface=interface.name,
-                        address=served.options.bind,
-                        port=served.options.port,
-                    )
-        return places
 
     def _publish(self, places: list[Place]) -> None:
         """Answer there and nowhere else.
@@ -451,7 +458,10 @@ class Running:
 
     def status(self) -> dict[str, Any]:
         """Everything that `carom status` shows: totals, and each service's own."""
-        services = [one.status() for one in self._answered]
+        services = [
+            {**one.status(), "reach": [one.reach(each) for each in self._attachments]}
+            for one in self._answered
+        ]
         hooks = (
             {
                 hook.name.lower(): {
@@ -538,7 +548,11 @@ def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> No
                 )
     fast = first.hook != "none" and any(one.options.fast != "off" for one in services)
     if fast and not interfaces:
-        raise UsageError("no interface to answer on", hint="name one with -i, or say --hook none")
+        ours = all(isinstance(one, Service) for one in services)
+        raise UsageError(
+            "no interface to answer on",
+            hint="name one with -i" + (", or say --hook none" if ours else ""),
+        )
     if first.filter_place() in ("xdp", "tc") and not interfaces:
         raise UsageError(
             "no interface to filter on", hint="name one with -i, or say --filter-at socket"

@@ -19,8 +19,10 @@ from carom.filters.keys import KEYS_MAX, Keys
 from carom.filters.names import NAMES, Name
 from carom.include import libbpf
 from carom.include.abi import ENDPOINTS_MAX, packed_endpoint
+from carom.include.attached import Attached
 from carom.include.bpf import Module
-from carom.include.netlink import Address, Interface
+from carom.include.links import Interface
+from carom.include.netlink import Address
 from carom.include.resource import Resource
 from carom.tc.link import PRIORITY, TCLink
 from carom.xdp.link import Link, Mode, ModeOption
@@ -67,6 +69,9 @@ class Clock(Protocol):
 class Swappable(Protocol):
     """Where a program is attached, and another can take its place between two packets."""
 
+    def attached(self) -> bool:
+        """Whether it is there still."""
+
     def replace(self, program_fd: int) -> None:
         """Put another program there."""
 
@@ -88,12 +93,19 @@ class _SocketLink:
     def __init__(self, udp: socket.socket):
         self._udp = udp
 
+    def attached(self) -> bool:
+        return True
+
     def replace(self, program_fd: int) -> None:
         self._udp.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, program_fd)
 
 
 class Filter(Resource):
-    """One filter at one place: compiled on entry, gone on exit."""
+    """One filter at one place: compiled on entry, gone on exit.
+
+    `attached` is what it attached to interfaces. While it is `swapping` nothing may be attached or
+    detached.
+    """
 
     def __init__(
         self,
@@ -135,6 +147,8 @@ class Filter(Resource):
             self._module.map("arrived_puts"), self._module.map("stored_keys"), self._overflow
         )
         self._stack = contextlib.ExitStack()
+        self.attached = self._stack.enter_context(Attached())
+        self.swapping = threading.RLock()
         self._settings[ACCEPT] = 1
         # All at once: a swap can then fail no more, and asks for no privilege.
         self._programs = {one: self._module.program(_function(one), place) for one in NAMES}
@@ -148,9 +162,11 @@ class Filter(Resource):
     def load(self, name: Name) -> None:
         """Take this filter from now on; where one is attached, swap it between two packets."""
         program = self._programs[name]
-        for link in self._links:
-            link.replace(program)
-        self.name, self.program = name, program
+        with self.swapping:
+            self._links = [one for one in self._links if one.attached()]
+            for link in self._links:
+                link.replace(program)
+            self.name, self.program = name, program
 
     def learn(self, keys: Iterable[int], clock: Clock) -> None:
         """Before existing-key is loaded: these keys exist, and others may, for LEARN_SECONDS."""
@@ -166,12 +182,12 @@ class Filter(Resource):
 
         Raises BusyError, InterfaceError, PrivilegeError.
         """
+        index = interface.ifindex
         if self.place == "tc":
-            self.follow(
-                self._stack.enter_context(TCLink(self.program, interface, priority=PRIORITY - 1))
-            )
+            own = self.attached.add(index, TCLink(self.program, interface, priority=PRIORITY - 1))
+            self.follow(own)
             return None
-        link = self._stack.enter_context(Link(self.program, interface, mode))
+        link = self.attached.add(index, Link(self.program, interface, mode))
         self.follow(link)
         return link.mode
 

@@ -34,7 +34,7 @@ from carom.filters.names import NAMES
 from carom.include import libbpf
 from carom.include.abi import COOKIES, TTL_FLOOR, Fast, Protocol
 from carom.include.bpf import Module
-from carom.include.netlink import interface
+from carom.include.links import interface
 from carom.include.ways import Way
 from carom.lab import ports
 from carom.lab.port_grid import Settings

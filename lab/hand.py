@@ -22,7 +22,7 @@ import structlog
 from carom import apps
 from carom.daemon import control
 from carom.errors import ExperimentError
-from carom.include import libbpf, netlink
+from carom.include import libbpf, links
 from carom.include.bpf import Module
 from carom.lab import cpu_time, filter_client, load, memcached, udp_counts
 from carom.lab.behaviours import Choice as Behaviour
@@ -188,7 +188,7 @@ class Hand:
         else:
             descriptor = libbpf.load_xdp_pass()
             self._attached.callback(os.close, descriptor)
-        self._attached.enter_context(Link(descriptor, netlink.interface(interface), mode))
+        self._attached.enter_context(Link(descriptor, links.interface(interface), mode))
 
     def detach(self) -> None:
         """End that."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from rich.console import Console
 
+from carom.converted import converted
 from carom.errors import UsageError
 from carom.lab import (
     conclusion,
@@ -211,11 +212,7 @@ def _settings(name: str, given: dict[str, Any], short: bool) -> Any:
                     hint=f"{_option(field)} {value[0]:g}",
                 )
             given = {**given, field: value[0]}
-    try:
-        values = {**msgspec.to_builtins(standing), **given}
-        return msgspec.convert(values, type(standing)).checked()
-    except msgspec.ValidationError as error:
-        raise UsageError(f"wrong option: {error}") from error
+    return converted({**msgspec.to_builtins(standing), **given}, type(standing)).checked()
 
 
 def _several(kinds: Any) -> bool:

@@ -34,11 +34,12 @@ from carom.errors import (
 )
 from carom.include import libbpf
 from carom.include.bpf import Module, check_privileges
-from carom.include.netlink import Interface, interface, neighbour, on_link
+from carom.include.links import Interface, interface
 from carom.include.resource import Resource
 from carom.lab.buckets import BUCKETS, Tally
 from carom.lab.mix import Mix
 from carom.lab.model import RoundTrips
+from carom.lab.neighbour import neighbour, on_link
 from carom.lab.ping import Expect, pinned
 
 PAYLOAD_MAX = 1472

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from carom.errors import ExperimentError, InterfaceError
-from carom.include import libbpf, netlink
+from carom.include import libbpf, links
 from carom.include.bpf import Module
 from carom.include.resource import Resource
 from carom.lab import port_worker
@@ -117,7 +117,7 @@ class Serving(Resource):
         return self._stack.enter_context(Module(_HERE / source, include=(_HERE,), defines=defines))
 
     def _attach(self, module: Module, name: str) -> None:
-        interface = netlink.interface(self._interface)
+        interface = links.interface(self._interface)
         mode = self._settings.mode
         # `auto` is generic there, which Link would warn of each time. A native redirect to a CPU
         # forgets that a checksum was left half-made, and the stack drops what looks wrong.

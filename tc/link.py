@@ -15,7 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from carom.errors import BusyError, InterfaceError, PrivilegeError
 from carom.include import forked, libbpf
-from carom.include.netlink import Interface
+from carom.include.links import Interface
 from carom.include.resource import Resource
 
 _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MIN_{INGRESS,EGRESS}, linux/pkt_sched.h
@@ -124,10 +124,22 @@ class TCLink(Resource):
                 )
             netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=self._priority)
 
+    def attached(self) -> bool:
+        """Whether it is there still: an interface takes what was attached to it along."""
+        index = self.interface.ifindex
+        if self._fd is not None:
+            return self._fd >= 0 and libbpf.link_ifindex(self._fd) == index
+        try:
+            with IPRoute() as netlink:
+                return any(one == self._priority for one, _ in _filters(netlink, index, _INGRESS))
+        except NetlinkError:
+            return False
+
     def close(self) -> None:
         """Detach, and remove the qdisc if it was made for this."""
         if self._fd is not None:
-            libbpf.close_link(self._fd)
+            descriptor, self._fd = self._fd, -1
+            libbpf.close_link(descriptor)
             return
         index = self.interface.ifindex
         try:

@@ -72,18 +72,9 @@ class NamespacePair(Resource):
         with contextlib.ExitStack() as stack:
             client = stack.enter_context(Namespace("client"))
             server = stack.enter_context(Namespace("server"))
-            join(client, INTERFACE, server, INTERFACE)
-            ends = (
-                (client, (CLIENT, CLIENT_IPV6), server, (SERVER, SERVER_IPV6)),
-                (server, (SERVER, SERVER_IPV6), client, (CLIENT, CLIENT_IPV6)),
-            )
-            for one, addresses, other, other_addresses in ends:
+            wire(client, server)
+            for one in (client, server):
                 one.up("lo")
-                lengths = (PREFIX_LENGTH, PREFIX_LENGTH_IPV6)
-                for address, length in zip(addresses, lengths, strict=True):
-                    one.address(INTERFACE, address, length)
-                for address in other_addresses:
-                    one.neighbour(INTERFACE, address, other.mac(INTERFACE))
                 if not tx_checksum:
                     one.run("ethtool", "-K", INTERFACE, "tx", "off")
             if bare:
@@ -97,6 +88,21 @@ class NamespacePair(Resource):
     def close(self) -> None:
         """Remove the pair and end what runs in it."""
         self._stack.close()
+
+
+def wire(client: Namespace, server: Namespace) -> None:
+    """Join two namespaces by a veth, with addresses that know each other's MAC."""
+    join(client, INTERFACE, server, INTERFACE)
+    ends = (
+        (client, (CLIENT, CLIENT_IPV6), server, (SERVER, SERVER_IPV6)),
+        (server, (SERVER, SERVER_IPV6), client, (CLIENT, CLIENT_IPV6)),
+    )
+    for one, addresses, other, other_addresses in ends:
+        lengths = (PREFIX_LENGTH, PREFIX_LENGTH_IPV6)
+        for address, length in zip(addresses, lengths, strict=True):
+            one.address(INTERFACE, address, length)
+        for address in other_addresses:
+            one.neighbour(INTERFACE, address, other.mac(INTERFACE))
 
 
 def attach_pass(namespace: Namespace, interface: str) -> int:

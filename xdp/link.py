@@ -10,7 +10,7 @@ import structlog
 
 from carom.errors import BusyError, InterfaceError, PrivilegeError
 from carom.include import forked, libbpf
-from carom.include.netlink import Interface
+from carom.include.links import Interface
 from carom.include.resource import Resource
 
 Mode = Literal["native", "generic"]
@@ -99,6 +99,11 @@ class Link(Resource):
         """Put another program there, between two packets."""
         libbpf.update_link(self._fd, program_fd)
 
+    def attached(self) -> bool:
+        """Whether it is there still: an interface takes what was attached to it along."""
+        return self._fd >= 0 and libbpf.link_ifindex(self._fd) == self.interface.ifindex
+
     def close(self) -> None:
         """Detach."""
-        libbpf.close_link(self._fd)
+        descriptor, self._fd = self._fd, -1
+        libbpf.close_link(descriptor)

@@ -95,7 +95,7 @@ def attached(ends: Ends, hook: str, wire: Wire, fast: Fast) -> Iterator[None]:
     fastpath = ends.fastpath
 
     def links() -> list[Resource]:
-        interface = netlink.interface(INTERFACE)
+        interface = links.interface(INTERFACE)
         if hook == "tc":
             return [TCLink(fastpath.tc_program, interface)]
         return [
@@ -103,7 +103,7 @@ def attached(ends: Ends, hook: str, wire: Wire, fast: Fast) -> Iterator[None]:
             TCLink(fastpath.second_tier_program, interface),
         ]
 
-    interface = ends.host.call(lambda: netlink.interface(INTERFACE))
+    interface = ends.host.call(lambda: links.interface(INTERFACE))
     outer, inner = (*wire.tags, 0, 0)[:2]
     place = Place(
         ipaddress.ip_address(wire.host),

@@ -14,7 +14,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from carom.daemon.fastpath import FastPath, Place
-from carom.include import netlink
+from carom.include import links
 from carom.include.abi import TTL_FLOOR, Fast, Hook, Verdict
 from carom.tc.link import TCLink
 from carom.vm.namespace import Namespace
@@ -27,7 +27,7 @@ PORTS = 51141, 51142
 
 def bouncer(fastpath: FastPath, namespace: Namespace, address: str, port: int) -> TCLink:
     """Bounce at an address of a namespace, knowing no other port than its own."""
-    interface = namespace.call(lambda: netlink.interface(INTERFACE))
+    interface = namespace.call(lambda: links.interface(INTERFACE))
     ours = ipaddress.ip_address(address)
     fastpath.clock[0], fastpath.lease[0] = 1, 2**63
     fastpath.refuse([ours])

@@ -18,10 +18,10 @@ from scapy.layers.l2 import Ether
 
 from carom.daemon.fastpath import FastPath, Place
 from carom.errors import BusyError, ExperimentError
-from carom.include import libbpf, netlink
+from carom.include import libbpf, links
 from carom.include.abi import HANDED_OVER, Fast, Hook
 from carom.include.bpf import Module
-from carom.include.netlink import Interface
+from carom.include.links import Interface
 from carom.tc.link import TCLink
 from carom.vm.namespace import Namespace, join
 from carom.xdp.link import Link
@@ -137,7 +137,7 @@ def test_another_programs_word(
     source = tmp_path / "word.c"
     source.write_text(_LEAVES_A_WORD)
     fastpath = load_fastpath(policy="lru", test_clock=True)
-    interface = straight.server.call(lambda: netlink.interface(INTERFACE))
+    interface = straight.server.call(lambda: links.interface(INTERFACE))
     ours = ipaddress.ip_address(straight.address)
     fastpath.clock[0], fastpath.lease[0] = 1, 2**63
     fastpath.refuse([ours])
@@ -171,7 +171,7 @@ def test_another_programs_word(
 def own(own_line: Line, load_fastpath: object) -> Iterator[tuple[Line, FastPath, Interface]]:
     """A pair, a fast path that is not attached, and the server's interface."""
     fastpath = load_fastpath(policy="lru", test_clock=True)  # type: ignore[operator]
-    yield own_line, fastpath, own_line.server.call(lambda: netlink.interface(INTERFACE))
+    yield own_line, fastpath, own_line.server.call(lambda: links.interface(INTERFACE))
 
 
 @contextlib.contextmanager

@@ -14,9 +14,8 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath, Place
-from carom.include import netlink
 from carom.include.abi import Hook
-from carom.include.netlink import Interface
+from carom.include.links import Interface
 from carom.include.resource import Resource
 from carom.tc.link import TCLink
 from carom.xdp.link import Link
@@ -39,7 +38,7 @@ def attached(
     fastpath = load_fastpath(policy="lru", test_clock=True)
 
     def links() -> list[Resource]:
-        interface = netlink.interface(INTERFACE)
+        interface = links.interface(INTERFACE)
         if request.param == "tc":
             return [TCLink(fastpath.tc_program, interface)]
         link = Link(fastpath.program, interface, request.param)
@@ -48,7 +47,7 @@ def attached(
     with contextlib.ExitStack() as stack:
         for one in straight.server.call(links):
             stack.enter_context(one)
-        yield request.param, fastpath, straight.server.call(lambda: netlink.interface(INTERFACE))
+        yield request.param, fastpath, straight.server.call(lambda: links.interface(INTERFACE))
 
 
 def asked_and_answered(line: Line, wire: Wire, frame: bytes) -> bytes:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from carom.errors import UsageError
 from carom.include import libbpf
-from carom.include.netlink import Interface
+from carom.include.links import Interface
 from carom.lab.buckets import bucket
 from carom.lab.load import PAYLOAD_MAX, Generator, Options, Target
 from carom.lab.mix import Choice, Mix

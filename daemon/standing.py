@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What services stand on: the interfaces that requests come in by, followed as they change."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+
+from carom.daemon.fastpath import Attachment, FastPath, HookOption
+from carom.daemon.options import Options
+from carom.errors import InterfaceError
+from carom.filters.filter import Filter
+from carom.include import links
+from carom.include.attached import Attached
+from carom.include.links import Interface
+
+log = structlog.get_logger()
+
+
+class Attacher:
+    """Attaches what there is to an interface: the fast path, a filter, or one behind the other."""
+
+    def __init__(self, options: Options, fastpath: FastPath | None, filter: Filter | None):
+        self._options = options
+        self._fastpath = fastpath
+        self._filter = filter if options.filter_place() != "socket" else None
+
+    def attach(self, interface: Interface) -> Attachment:
+        """Raises BusyError, InterfaceError, PrivilegeError, and then nothing is attached."""
+        try:
+            with self._swapping():
+                return self._attach(interface)
+        except BaseException:
+            self.detach(interface)
+            raise
+
+    def _attach(self, interface: Interface) -> Attachment:
+        options, place = self._options, self._options.filter_place()
+        attachment = None
+        if self._fastpath:
+            behind = self._filter if place == options.hook else None
+            attachment = self._fastpath.attach(interface, options.hook, options.mode, behind)
+            if behind:
+                return attachment
+        if self._filter:
+            mode = self._filter.attach(interface, options.mode)
+            hook: HookOption = "tc" if place == "tc" else "xdp"
+            attachment = attachment or Attachment(interface, hook, mode, False)
+        assert attachment
+        return attachment
+
+    def _swapping(self) -> contextlib.AbstractContextManager[object]:
+        return self._filter.swapping if self._filter else contextlib.nullcontext()
+
+    def _all(self) -> list[Attached]:
+        return [one.attached for one in (self._fastpath, self._filter) if one]
+
+    def detach(self, interface: Interface) -> None:
+        """Detach what is there of it."""
+        with self._swapping():
+            for attached in self._all():
+                attached.detach(interface.ifindex)
+
+    def is_on(self, interface: Interface) -> bool:
+        """Whether all that was attached is there still."""
+        kept = [one for one in self._all() if not one.empty]
+        return bool(kept) and all(one.on(interface.ifindex) for one in kept)
+
+
+class Standing:
+    """The interfaces, each with what is attached to it; `attachments` has them as they are.
+
+    One is known by its number, whatever it is called meanwhile. When it is gone, one of its name is
+    taken for it: made anew, or put in its place.
+    """
+
+    def __init__(self, attacher: Attacher, interfaces: Sequence[Interface]):
+        """Attach to all. Raises BusyError, InterfaceError, PrivilegeError."""
+        self._attacher = attacher
+        self.attachments = [attacher.attach(one) for one in interfaces]
+
+    def look_again(self) -> None:
+        """They may have changed. Raises InterfaceError, PrivilegeError, OSError.
+
+        What cannot be attached to is as if it were gone: nothing is answered there.
+        """
+        found: list[Attachment] = []
+        failed: list[InterfaceError] = []
+        for attachment in self.attachments:
+            try:
+                found.append(self._looked_at(attachment))
+            except InterfaceError as error:
+                found.append(self._gone(attachment))
+                failed.append(error)
+        self.attachments = found
+        if failed:
+            raise failed[0]
+
+    @staticmethod
+    def _gone(attachment: Attachment) -> Attachment:
+        interface = attachment.interface._replace(addresses=(), uppers=(), up=False, there=False)
+        return attachment._replace(interface=interface)
+
+    def _looked_at(self, attachment: Attachment) -> Attachment:
+        before = attachment.interface
+        now = links.numbered(before.ifindex) or self._named(before)
+        if now is None:
+            if before.there:
+                log.warning(
+                    "the interface is gone: the server answers alone", interface=before.name
+                )
+            return self._gone(attachment)
+        if now.name != before.name:
+            log.info("the interface has another name now", interface=now.name, before=before.name)
+        if now.ifindex == before.ifindex and self._attacher.is_on(now):
+            return attachment._replace(interface=now)
+        self._attacher.detach(before)
+        attached = self._attacher.attach(now)
+        log.info("attached to the interface anew", interface=now.name, mode=attached.mode)
+        return attached
+
+    def _named(self, before: Interface) -> Interface | None:
+        """Another of the same name, unless it is among these already."""
+        with contextlib.suppress(InterfaceError):
+            found = links.interface(before.name)
+            if all(found.ifindex != one.interface.ifindex for one in self.attachments):
+                return found
+        return None

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is attached to each interface: all of one comes together, and goes together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
+
+from carom.include.resource import Resource
+
+
+class Link(Protocol):
+    """A program on an interface, as xdp/link.py and tc/link.py attach it."""
+
+    def attached(self) -> bool:
+        """Whether it is there still."""
+
+    def close(self) -> None:
+        """Detach."""
+
+
+L = TypeVar("L", bound=Link)
+
+
+class Attached(Resource):
+    """Links, by the number of their interface. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._links: dict[int, list[Link]] = {}
+
+    @contextlib.contextmanager
+    def attaching(self, ifindex: int) -> Iterator[None]:
+        """What is added meanwhile for an interface is detached again when the rest fails."""
+        try:
+            yield
+        except BaseException:
+            self.detach(ifindex)
+            raise
+
+    def add(self, ifindex: int, link: L) -> L:
+        """Keep one more."""
+        self._links.setdefault(ifindex, []).append(link)
+        return link
+
+    def on(self, ifindex: int) -> bool:
+        """Whether all that was attached to an interface is there still, and something was."""
+        links = self._links.get(ifindex, [])
+        return bool(links) and all(one.attached() for one in links)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is attached to any interface."""
+        return not self._links
+
+    def detach(self, ifindex: int) -> None:
+        """Detach what is on an interface, last first; what was never attached is no error."""
+        with contextlib.ExitStack() as stack:
+            for one in self._links.pop(ifindex, []):
+                stack.callback(one.close)
+
+    def close(self) -> None:
+        """Detach everything."""
+        with contextlib.ExitStack() as stack:
+            for ifindex in self._links:
+                stack.callback(self.detach, ifindex)

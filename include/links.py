@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces of this network namespace: by any of their names or by number, and what they carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyroute2 import IPRoute
+
+from carom.errors import InterfaceError
+from carom.include.netlink import Address, addresses
+
+_UP = 1  # IFF_UP, linux/if.h
+
+_MACVLAN_MODES = ("private", "vepa", "bridge", "passthru")
+"""Those that take in what is sent to the macvlan's own address."""
+
+_IPVS = "kube-ipvs0"
+"""A dummy of Kubernetes: IPVS takes what comes to its addresses, and no server of this host."""
+
+PORT_OF = ("bridge", "bond", "team", "openvswitch", "hsr")
+"""Kinds of interfaces that take in what comes to their ports, which have no addresses then."""
+
+
+class Upper(NamedTuple):
+    """A VLAN or a macvlan on top of another interface: its tags, and its own facts.
+
+    `outer` is the tag that comes first; 0 where there is none, or no second one (`inner`).
+    """
+
+    outer: int
+    inner: int
+    mac: bytes
+    mtu: int
+    addresses: tuple[Address, ...]
+    ifindex: int = 0
+
+
+class Interface(NamedTuple):
+    """Facts of one interface.
+
+    `addresses` are its own, and those of the host itself (anycast), which its VLANs have too.
+    `mtu` is the longest IP packet in bytes; `driver` the kernel driver's name, or the kind of a
+    virtual link (`veth`). `there` is False of one that is gone; `carrier` says that there is
+    somebody at the other end. `master` is the name of the bridge, bond or VRF that it is part of,
+    and `kind` of which kind that is; "" for none.
+    """
+
+    ifindex: int
+    name: str
+    mac: bytes
+    mtu: int
+    up: bool
+    driver: str
+    addresses: tuple[Address, ...]
+    uppers: tuple[Upper, ...] = ()
+    there: bool = True
+    carrier: bool = True
+    master: str = ""
+    kind: str = ""
+
+    @property
+    def enslaved(self) -> bool:
+        """Whether it is part of another interface."""
+        return bool(self.master)
+
+    @property
+    def port(self) -> bool:
+        """Whether what comes to it is taken in by another interface."""
+        return self.kind in PORT_OF
+
+
+def interface(name: str) -> Interface:
+    """Look up an interface, by its name or an alternative one, also as `ip link` shows it (a@b).
+
+    Raises InterfaceError when there is none of that name, or it is no Ethernet interface.
+    """
+    with IPRoute() as netlink:
+        links = netlink.get_links()
+    known = {one: link for link in links for one in reversed(_names(link))}
+    link = known.get(name) or known.get(name.partition("@")[0])
+    if link is None:
+        raise InterfaceError(
+            f"there is no interface {name!r} here",
+            hint="this host has: " + ", ".join(sorted(_name(link) for link in links)),
+        )
+    if len(_mac(link)) != 6 or _name(link) == "lo":
+        raise InterfaceError(
+            f"{name} is not an Ethernet interface",
+            hint="carom answers Ethernet frames; give the interface that requests come in by",
+        )
+    return _facts(link, links)
+
+
+def interfaces(names: Iterable[str]) -> list[Interface]:
+    """The same for several, each once however often and by which names it is there."""
+    found = {one.ifindex: one for one in map(interface, names)}
+    return list(found.values())
+
+
+def numbered(ifindex: int) -> Interface | None:
+    """The interface of this number, whatever its name is now; None where there is none."""
+    with IPRoute() as netlink:
+        links = netlink.get_links()
+    for link in links:
+        if link["index"] == ifindex:
+            return _facts(link, links)
+    return None
+
+
+def _facts(link: Any, links: Sequence[Any]) -> Interface:
+    own = addresses()
+    numbers = {one["index"]: one for one in links}
+    master = numbers.get(link.get_attr("IFLA_MASTER"))
+    hosts = hosts_own(link, links, own)
+    return Interface(
+        ifindex=link["index"],
+        name=_name(link),
+        mac=_mac(link),
+        mtu=link.get_attr("IFLA_MTU"),
+        up=bool(link["flags"] & _UP),
+        driver=_driver(link),
+        addresses=own.get(link["index"], ()) + hosts,
+        uppers=tuple(uppers_on(link["index"], links, own, hosts)),
+        carrier=link.get_attr("IFLA_CARRIER") != 0,
+        master=_name(master) if master else "",
+        kind=(_kind(master) or "") if master else "",
+    )
+
+
+def hosts_own(
+    link: Any, links: Iterable[Any], of: Mapping[int, tuple[Address, ...]]
+) -> tuple[Address, ...]:
+    """Addresses of the host itself, which any of its interfaces takes in: those of anycast.
+
+    They are on the loopback interface, on dummies, and in a VRF on its own device.
+    """
+    links = list(links)
+    vrfs = {one["index"] for one in links if _kind(one) == "vrf"}
+    mine = {link.get_attr("IFLA_MASTER")} & vrfs
+    found: list[Address] = []
+    for one in links:
+        theirs = {one["index"], one.get_attr("IFLA_MASTER")} & vrfs
+        virtual = _name(one) == "lo" or _kind(one) in ("dummy", "vrf")
+        if virtual and theirs == mine and one["flags"] & _UP and _name(one) != _IPVS:
+            found += of.get(one["index"], ())
+    return tuple(one for one in found if not one.is_loopback and not one.is_link_local)
+
+
+def _name(link: Any) -> str:
+    return str(link.get_attr("IFLA_IFNAME"))
+
+
+def _names(link: Any) -> list[str]:
+    """Its name first, then the alternative ones."""
+    more = link.get_attr("IFLA_PROP_LIST")
+    return [_name(link), *(more.get_attrs("IFLA_ALT_IFNAME") if more else ())]
+
+
+def _kind(link: Any) -> str | None:
+    info = link.get_attr("IFLA_LINKINFO")
+    return info.get_attr("IFLA_INFO_KIND") if info else None
+
+
+def _driver(link: Any) -> str:
+    kind = _kind(link)
+    if kind:
+        return kind
+    driver = Path("/sys/class/net") / _name(link) / "device" / "driver"
+    return driver.resolve().name if driver.exists() else "unknown"
+
+
+def _mac(link: Any) -> bytes:
+    return bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
+
+
+def uppers_on(
+    index: int,
+    links: Sequence[Any],
+    of: Mapping[int, tuple[Address, ...]],
+    hosts: tuple[Address, ...] = (),
+    tags: tuple[int, ...] = (),
+) -> Iterator[Upper]:
+    """The VLANs and macvlans on top of an interface, and those on top of them: two tags at most.
+
+    Those that are down take nothing in. One that came from another namespace knows its interface
+    by that namespace's number. Behind a tag the `hosts` own addresses are there, too; a macvlan
+    shares its interface's tags, and has its own addresses alone.
+    """
+    for link in links:
+        here = link.get_attr("IFLA_LINK") == index and link.get_attr("IFLA_LINK_NETNSID") is None
+        theirs = _tags(link, tags) if here and link["flags"] & _UP else None
+        if theirs is None:
+            continue
+        outer, inner = (*theirs, 0, 0)[:2]
+        yield Upper(
+            outer=outer,
+            inner=inner,
+            mac=_mac(link),
+            mtu=link.get_attr("IFLA_MTU"),
+            addresses=of.get(link["index"], ()) + (hosts if theirs > tags else ()),
+            ifindex=link["index"],
+        )
+        yield from uppers_on(link["index"], links, of, hosts, theirs)
+
+
+def _tags(link: Any, tags: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The tags of what comes to a VLAN or macvlan on top of these; None for anything else."""
+    kind = _kind(link)
+    if kind not in ("vlan", "macvlan"):
+        return None
+    data = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
+    if kind == "macvlan":
+        return tags if data.get_attr("IFLA_MACVLAN_MODE") in _MACVLAN_MODES else None
+    return (*tags, data.get_attr("IFLA_VLAN_ID")) if len(tags) < 2 else None
