@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from carom.daemon import identity, sockets
+from carom.daemon.absent import none_listens
 from carom.daemon.again import Again
 from carom.daemon.answered import Answered, reachable
 from carom.daemon.cache import Clock
@@ -161,18 +162,11 @@ class Fronted(Answered):
         """The one server on the port: in carom's own network namespace, if there is any."""
         found = self._servers_in(self._own)
         if not found:
-            found = [
-                one
-                for namespace in sockets.other_namespaces()
-                if sockets.is_ours(namespace.process)
-                for one in self._servers_in(namespace)
-            ]
+            others = [one for one in sockets.other_namespaces() if sockets.is_ours(one.process)]
+            found = [one for namespace in others for one in self._servers_in(namespace)]
+            if not found:
+                raise none_listens(self.options, self._at_bind(), (self._own, *others))
         port = self.options.port
-        if not found:
-            raise ServerError(
-                f"no process of this host listens on UDP port {port}{self._at_bind()}",
-                hint="start the server first; one on another host cannot be fronted from here",
-            )
         if len(found) > 1:
             raise ServerError(
                 f"several servers hold UDP port {port}: "
@@ -266,6 +260,13 @@ class Fronted(Answered):
         """Where addresses are translated, nobody knows which of several a request comes to."""
         server, namespace = found
         addresses = {one.address for one in server.sockets}
+        if namespace != self._own and all(one.is_loopback for one in addresses):
+            raise ServerError(
+                f"the server on UDP port {self.options.port} is in another network namespace, and "
+                f"bound to {', '.join(sorted(map(str, server.sockets)))} there, which nothing from "
+                "outside reaches",
+                hint="bind it to an address of that namespace, or to all",
+            )
         known = namespace == self._own or len(addresses) == 1
         if not known and not any(one.is_unspecified for one in addresses):
             raise ServerError(

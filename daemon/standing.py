@@ -10,7 +10,7 @@ import structlog
 
 from carom.daemon.fastpath import Attachment, FastPath, HookOption
 from carom.daemon.options import Options
-from carom.errors import InterfaceError
+from carom.errors import BusyError, InterfaceError
 from carom.filters.filter import Filter
 from carom.include import links
 from carom.include.attached import Attached
@@ -32,6 +32,11 @@ class Attacher:
         try:
             with self._swapping():
                 return self._attach(interface)
+        except BusyError as error:
+            self.detach(interface)
+            if self._options.hook == "xdp":
+                error.hint = f"--hook tc stands beside it; or {error.hint}"
+            raise
         except BaseException:
             self.detach(interface)
             raise

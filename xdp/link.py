@@ -11,6 +11,7 @@ import structlog
 from carom.errors import BusyError, InterfaceError, PrivilegeError
 from carom.include import forked, libbpf
 from carom.include.links import Interface
+from carom.include.owner import owners
 from carom.include.resource import Resource
 
 Mode = Literal["native", "generic"]
@@ -74,13 +75,7 @@ class Link(Resource):
             return forked.keep(libbpf.link_xdp(program_fd, interface.ifindex, _FLAGS[mode]))
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
-                program_id = libbpf.attached_xdp(interface.ifindex)
-                raise BusyError(
-                    f"{interface.name} already has an XDP program"
-                    + (f" (id {program_id})" if program_id else ""),
-                    hint=f"see `ip link show {interface.name}`; stop its owner, or take another "
-                    "interface: carom never replaces a program",
-                ) from error
+                raise self._busy() from error
             if error.errno == errno.EPERM:
                 raise PrivilegeError(
                     f"not allowed to attach XDP to {interface.name}", hint="run it as root"
@@ -94,6 +89,18 @@ class Link(Resource):
                 if mode == "native"
                 else "is the interface still there?",
             ) from error
+
+    def _busy(self) -> BusyError:
+        name = self.interface.name
+        program_id = libbpf.attached_xdp(self.interface.ifindex)
+        whose = ", ".join(owners(program_id)) if program_id else ""
+        return BusyError(
+            f"{name} already has an XDP program"
+            + (f" (id {program_id})" if program_id else "")
+            + (f" of {whose}" if whose else ""),
+            hint=f"see `ip link show {name}`; stop its owner, or take another interface: carom "
+            "never replaces a program",
+        )
 
     def replace(self, program_fd: int) -> None:
         """Put another program there, between two packets."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import carom
+from carom.vm.namespace import Namespace
 from netns.line import Line
 from netns.memcache import Memcached
 from netns.process import INTERFACE, Carom, Ended, attached, control_socket, run
@@ -166,6 +167,14 @@ NOT_SEEN = {
     "processes": (("unshare", "--pid", "--fork", "--mount-proc"), "no process is seen"),
 }
 """What carom has to see of a server, what keeps it from that, and what it says then."""
+
+
+def test_front_of_a_server_that_is_hidden(straight: Line) -> None:
+    """In another network namespace and PID namespace: it may be there, and is not seen."""
+    prefix = ("unshare", "--pid", "--fork", "--mount-proc")
+    with Namespace("apart") as apart, Memcached(apart):
+        ended = run(straight.server, "front", *ON, prefix=prefix)
+    check_refused(straight, ended, 1, "no process of this host listens", "PID namespace")
 
 
 @pytest.mark.parametrize("what", NOT_SEEN)

@@ -206,6 +206,8 @@ def test_second_carom(
     refused = run(straight.server, "serve", "-i", INTERFACE, "-p", "51142", "--mode", second)
     assert refused.code == 1, refused
     assert f"carom: {INTERFACE} already has an XDP program" in refused.stderr
+    assert f"(pid {carom.pid})" in refused.stderr
+    assert "--hook tc" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert refused.stdout == ""
     assert not control_socket(refused.pid).exists()

@@ -611,6 +611,25 @@ class TestRefused:
         assert code == 1
         assert "127.0.0.1:4283" in said
 
+    def test_where_none_comes_in_another_namespace(self, house: House) -> None:
+        with Namespace("apart") as apart:
+            apart.up("lo")
+            house.puppet(apart).udp("127.0.0.1", 4288)
+            code, said = self.front(house.line, 4288)
+            assert code == 1
+            assert "127.0.0.1:4288" in said
+            assert "nothing from outside reaches" in said
+
+    @pytest.mark.parametrize("elsewhere", [False, True])
+    def test_over_tcp_alone(self, house: House, elsewhere: bool) -> None:
+        """As memcached is without -U, here and in a container."""
+        with Namespace("apart") as apart:
+            house.puppet(apart if elsewhere else None).tcp("0.0.0.0", 4289)
+            code, said = self.front(house.line, 4289)
+            assert code == 1
+            assert "no process of this host listens on UDP port 4289, and over TCP alone" in said
+            assert "-U 4289" in said
+
     def test_one_that_only_keeps_a_socket(self, house: House) -> None:
         """A supervisor whose server has not begun: what it has is not known for the server's."""
         keeper = house.puppet(name="supervisor")
