@@ -248,11 +248,18 @@ def front(
         ),
     ] = None,
     cookie_secret_file: CookieSecretFile = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(
+            help="Wait so long for the server, its interface and address, if they are not there "
+            "yet: 60s."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Put the cache before a server that is already there, and learn its replies."""
     from carom.daemon.fronted import Front, check_learned
-    from carom.daemon.options import options_of, with_units
+    from carom.daemon.options import options_of, seconds, with_units
     from carom.daemon.run import serve as run
 
     protocol = protocol.lower()
@@ -279,4 +286,4 @@ def front(
         cookie_secret_file=cookie_secret_file,
     )
     service = Front(options_of(with_units(given)), writes_elsewhere, exptime)
-    run([service], interface or [], json=json)
+    run([service], interface or [], json=json, patience=seconds(wait) if wait else 0)

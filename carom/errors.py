@@ -28,14 +28,23 @@ class CaromError(Exception):
     """Something that the user can understand and act on.
 
     `hint` says what to do about it; `details` holds what only `-v` shows (a verifier log).
+    `passing` says that something is not there yet, and may come: `carom front --wait` waits for it.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, details: str | None = None):
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        details: str | None = None,
+        passing: bool = False,
+    ):
         super().__init__(message)
         self.hint = hint
         self.details = details
+        self.passing = passing
 
 
 class UsageError(CaromError):

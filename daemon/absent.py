@@ -25,9 +25,10 @@ def none_listens(options: Options, at: str, namespaces: Iterable[Namespace]) -> 
         return ServerError(
             f"{message}, and over TCP alone {', '.join(others)} does",
             hint=f"carom answers over UDP: start the server with {more}",
+            passing=True,
         )
     hint = "start the server first; one on another host cannot be fronted from here"
-    return ServerError(message, hint="; ".join((hint, *_unseen())))
+    return ServerError(message, hint="; ".join((hint, *_unseen())), passing=True)
 
 
 def _over_tcp(port: int, namespaces: Iterable[Namespace]) -> list[str]:

@@ -193,6 +193,7 @@ def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
         raise UsageError(
             f"{names} does not have the address {bound}",
             hint=f"it has {', '.join(map(str, has)) or 'none'}",
+            passing=True,
         )
 
 

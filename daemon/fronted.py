@@ -193,6 +193,7 @@ class Fronted(Answered):
                     f"{', '.join(map(str, at_port))} alone, which no request from outside reaches",
                     hint="bind it to an address of the interface: "
                     + (", ".join(map(str, self._addresses)) or "it has none"),
+                    passing=True,
                 )
             found = reached
         return [Found(one, namespace) for one in found]

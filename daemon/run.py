@@ -38,7 +38,7 @@ from carom.daemon.served import Served
 from carom.daemon.service import Service
 from carom.daemon.signals import Stop, ending, held
 from carom.daemon.standing import Attacher, Standing
-from carom.errors import InterfaceError, UsageError
+from carom.errors import CaromError, InterfaceError, UsageError
 from carom.filters.filter import Endpoint, Filter
 from carom.include import forked, links, netlink
 from carom.include.abi import SERVICES_MAX, TTL_FLOOR, Event, Hook, Verdict
@@ -53,6 +53,9 @@ FIREWALL_REST = 10.0
 
 LOOK_ANYWAY = 10.0
 """Seconds until interfaces and servers are looked at though nothing tells of a change."""
+
+WAIT_STEP = 0.25
+"""Seconds between two looks for what is waited for at the start."""
 
 _PATIENCE = 1.0  # seconds for a service's thread to end
 
@@ -559,14 +562,42 @@ def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> No
         )
 
 
+def _start(
+    stack: contextlib.ExitStack,
+    services: Sequence[Service | Front],
+    interfaces: Sequence[str],
+    patience: float,
+) -> Running:
+    """Running, closed with the stack: now, or when what is not there yet has come."""
+    end, said = time.monotonic() + patience, ""
+    while True:
+        try:
+            with held():
+                running = contextlib.closing(Running(services, interfaces))
+                return stack.enter_context(running)
+        except CaromError as error:
+            if not error.passing or time.monotonic() >= end:
+                raise
+            if str(error) != said:
+                log.info("waiting", why=str(error))
+            said = str(error)
+        time.sleep(WAIT_STEP)
+
+
 def serve(
-    services: Sequence[Service | Front], interfaces: Sequence[str], *, json: bool = False
+    services: Sequence[Service | Front],
+    interfaces: Sequence[str],
+    *,
+    json: bool = False,
+    patience: float = 0,
 ) -> None:
-    """Run services until SIGINT or SIGTERM; print one `ready` line once packets are answered."""
+    """Run services until SIGINT or SIGTERM; print one `ready` line once packets are answered.
+
+    For so many seconds it waits for a server, an interface or an address that is not there yet.
+    """
     _check(services, interfaces)
     with contextlib.suppress(Stop), ending(), contextlib.ExitStack() as stack:
-        with held():
-            running = stack.enter_context(contextlib.closing(Running(services, interfaces)))
+        running = _start(stack, services, interfaces, patience)
         ready = running.ready()
         for note in ready.notes:
             log.warning(note)

@@ -85,6 +85,7 @@ def interface(name: str) -> Interface:
         raise InterfaceError(
             f"there is no interface {name!r} here",
             hint="this host has: " + ", ".join(sorted(_name(link) for link in links)),
+            passing=True,
         )
     if len(_mac(link)) != 6 or _name(link) == "lo":
         raise InterfaceError(

@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from netns.line import Line
+from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import CAROM, INTERFACE, Carom, attached, run, start, until
 from netns.test_errors import ON, check_refused
 from netns.test_standing import reach
@@ -73,6 +75,62 @@ def test_no_output(straight: Line, client: Client) -> None:
             assert os.readlink(f"/proc/{process.pid}/fd/1") == "/dev/null"
         finally:
             process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def waiting(line: Line, *arguments: str) -> subprocess.Popen[str]:
+    """A `carom front` that waits until it is told, or there is what it waits for."""
+    return start(line.server, "front", *arguments, "--mode", "generic", "--wait", "60s")
+
+
+def until_ready(process: subprocess.Popen[str], address: str, line: Line) -> None:
+    """It says so; then it answers. It ends by a signal."""
+    try:
+        assert process.stdout
+        assert process.stdout.readline().startswith("ready ")
+        with TCPClient(line.client, address) as tcp, UDPClient(line.client, address) as udp:
+            tcp.set(b"key", b"value")
+            assert udp.get(b"key") == b"value"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "waiting" in stderr
+
+
+def test_waits_for_the_server(straight: Line) -> None:
+    with waiting(straight, "-i", INTERFACE) as process:
+        time.sleep(1)
+        with Memcached(straight.server):
+            until_ready(process, straight.address, straight)
+
+
+def test_waits_for_the_interface_and_its_address(own_line: Line) -> None:
+    with Memcached(own_line.server), waiting(own_line, "-i", "late0") as process:
+        time.sleep(0.5)
+        server = own_line.server
+        server.run("ip", "address", "flush", "dev", INTERFACE)
+        server.run("ip", "link", "set", INTERFACE, "down")
+        server.run("ip", "link", "set", INTERFACE, "name", "late0")
+        time.sleep(0.5)
+        server.run("ip", "link", "set", "late0", "up")
+        server.address("late0", own_line.address, 30)
+        mac = own_line.client.mac(INTERFACE)
+        server.neighbour("late0", own_line.client_address, mac)
+        until_ready(process, own_line.address, own_line)
+
+
+def test_waits_in_vain(straight: Line) -> None:
+    ended = run(straight.server, "front", "-i", INTERFACE, "--wait", "500ms")
+    assert ended.code == 1
+    assert "no process of this host listens on UDP port 11211" in ended.stderr
+    assert ended.stderr.count("waiting") == 1
+
+
+def test_waits_no_longer_when_told(straight: Line) -> None:
+    with waiting(straight, "-i", INTERFACE) as process:
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 
 
