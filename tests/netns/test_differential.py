@@ -94,7 +94,7 @@ def attached(ends: Ends, hook: str, wire: Wire, fast: Fast) -> Iterator[None]:
     """Carom on the host's interface, its cache filled with what the server would answer."""
     fastpath = ends.fastpath
 
-    def links() -> list[Resource]:
+    def attach() -> list[Resource]:
         interface = links.interface(INTERFACE)
         if hook == "tc":
             return [TCLink(fastpath.tc_program, interface)]
@@ -126,7 +126,7 @@ def attached(ends: Ends, hook: str, wire: Wire, fast: Fast) -> Iterator[None]:
     for request in REQUESTS:
         cache.fill(request, stored(request), cache.take(request))
     with contextlib.ExitStack() as stack:
-        for link in ends.host.call(links):
+        for link in ends.host.call(attach):
             stack.enter_context(link)
         yield
 

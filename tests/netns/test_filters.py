@@ -237,7 +237,7 @@ def test_wrong_calls(
     [
         (("--app", "echo", "--filter", "simple"), "--app kv"),
         (("--app", "kv", "--filter", "strict"), "filter"),
-        (("--app", "kv", "--filter", "simple", "--filter-at", "nic"), "filter_at"),
+        (("--app", "kv", "--filter", "simple", "--filter-at", "nic"), "filter-at"),
         (
             ("--app", "kv", "--hook", "none", "--filter", "simple", "--filter-at", "xdp"),
             "no interface to filter on",

@@ -37,7 +37,7 @@ def attached(
     """A fast path on the pair, at XDP with TC behind it, or at TC alone."""
     fastpath = load_fastpath(policy="lru", test_clock=True)
 
-    def links() -> list[Resource]:
+    def attach() -> list[Resource]:
         interface = links.interface(INTERFACE)
         if request.param == "tc":
             return [TCLink(fastpath.tc_program, interface)]
@@ -45,7 +45,7 @@ def attached(
         return [link, TCLink(fastpath.second_tier_program, interface)]
 
     with contextlib.ExitStack() as stack:
-        for one in straight.server.call(links):
+        for one in straight.server.call(attach):
             stack.enter_context(one)
         yield request.param, fastpath, straight.server.call(lambda: links.interface(INTERFACE))
 
