@@ -19,7 +19,7 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath, Place
-from carom.include import netlink
+from carom.include import links, netlink
 from carom.include.abi import Fast, Hook, Verdict
 from carom.include.resource import Resource
 from carom.tc.link import TCLink

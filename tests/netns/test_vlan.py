@@ -14,6 +14,7 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath, Place
+from carom.include import links
 from carom.include.abi import Hook
 from carom.include.links import Interface
 from carom.include.resource import Resource
