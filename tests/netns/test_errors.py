@@ -172,8 +172,10 @@ NOT_SEEN = {
 def test_front_of_a_server_that_is_hidden(straight: Line) -> None:
     """In another network namespace and PID namespace: it may be there, and is not seen."""
     prefix = ("unshare", "--pid", "--fork", "--mount-proc")
-    with Namespace("apart") as apart, Memcached(apart):
-        ended = run(straight.server, "front", *ON, prefix=prefix)
+    with Namespace("apart") as apart:
+        apart.up("lo")
+        with Memcached(apart):
+            ended = run(straight.server, "front", *ON, prefix=prefix)
     check_refused(straight, ended, 1, "no process of this host listens", "PID namespace")
 
 
