@@ -111,7 +111,6 @@ def test_nothing_is_stale(name: str, long_form: bool) -> None:
         pytest.param(DEFAULT, [Rule.SECOND_VOID], id="second-void"),
         pytest.param(CROWDED, [Rule.FALLEN], id="fallen"),
         pytest.param(LATE, [Rule.UNEXPLAINED], id="unexplained"),
-        pytest.param(LATE, [Rule.LATE], id="late"),
         pytest.param(UNKNOWN, [Rule.UNREAD], id="unread"),
         pytest.param(ERRORS, [Rule.NO_OTHER], id="no-other"),
         pytest.param(REFUSALS, [Rule.COUNTED], id="counted"),
