@@ -390,7 +390,7 @@ static __always_inline void hold_cut(u32 cell)
 /* What is known of the writes that a reply may acknowledge. */
 struct acknowledged {
 	u32 cells[FLIGHT_WRITES];  /* void with it; NO_CELL where there is none */
-	bool explained;  /* one waited for it, or a query did */
+	bool explained;  /* one of the last minute waited for it, or a query did */
 	bool unread;     /* it may be of what nobody could read */
 	u64 endless;     /* the item that it stored, if that does not end; or 0 */
 	u64 since;       /* jiffies when it came */
@@ -406,6 +406,17 @@ static __always_inline void copy_cells(u32 *cells, const struct writes *waiting,
 		asm volatile("" : "+r"(left));
 		cells[n] = waiting->cells[n] | ~(u32)(-left >> 63);
 	}
+}
+
+/* Is there any: a write of the last minute? Those that wait longer explain nothing. */
+static __always_inline bool has_cells(const u32 *cells)
+{
+	u32 some = 0;
+
+#pragma unroll
+	for (u32 n = 0; n < FLIGHT_WRITES; n++)
+		some |= ~cells[n];
+	return some;
 }
 
 /*
@@ -464,7 +475,8 @@ static __always_inline void take_writes(u32 flight, enum answer answer, struct a
 	if (waiting->waiting)
 		copy_cells(write->cells, waiting, jiffies);
 	write->unread = jiffies < waiting->unread;
-	write->explained = waiting->waiting || (answer == ANSWER_EITHER && waiting->queries);
+	write->explained = has_cells(write->cells) ||
+			   (answer == ANSWER_EITHER && waiting->queries);
 	if (answer == ANSWER_REFUSED || answer == ANSWER_ERROR)
 		ended = ends_doubt(waiting, others, jiffies);
 	if (!ended)

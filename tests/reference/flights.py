@@ -316,7 +316,7 @@ class Edge:
                 if self.may_come(waiting, place, now)
             ]
         asked = answer is Answer.EITHER and waiting.queries > 0
-        explained = asked or waiting.waiting > 0
+        explained = asked or bool(cells if self._has(Rule.LATE) else waiting.waiting)
         unread = now < waiting.unread
         beside = self.reads[flight]
         others = beside.count - beside.doubts

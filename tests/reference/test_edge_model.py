@@ -169,9 +169,13 @@ class TestOrders:
     def test_a_late_acknowledgement(self) -> None:
         """Its write is forgotten, so nothing explains it, unless another waits there."""
 
-        def first_is_void(*without: Rule, another: bool = False, alone: bool = False) -> bool:
+        def first_is_void(
+            *without: Rule, another: bool = False, alone: bool = False, quiet: bool = False
+        ) -> bool:
             edge = Edge(without=without)
             self.write(edge, self.FIRST, 1000)
+            if quiet:  # a write that nobody acknowledges
+                edge.remember_uncounted(self.FLIGHT, 1050)
             if not alone:
                 self.write(edge, self.SECOND, 1100)
                 if not another:
@@ -184,4 +188,6 @@ class TestOrders:
         assert not first_is_void(Rule.UNEXPLAINED)
         assert first_is_void(alone=True)
         assert not first_is_void(Rule.LATE, alone=True)
+        assert first_is_void(alone=True, quiet=True)
+        assert not first_is_void(Rule.LATE, alone=True, quiet=True)
         assert not first_is_void(another=True), "docs/consistency.md need not exclude it any more"
