@@ -76,4 +76,6 @@ def _of(stream: TextIO | None, descriptor: int) -> dict[str, Any]:
     if not isinstance(stream, io.TextIOWrapper):
         return {"buffer": open(descriptor, "wb", closefd=False)}
     encoding, errors = stream.encoding, stream.errors
-    return {"buffer": stream.detach(), "encoding": encoding, "errors": errors}
+    through = stream.write_through  # as `python -u` asks for
+    made = {"encoding": encoding, "errors": errors, "write_through": through}
+    return {"buffer": stream.detach(), **made}

@@ -69,12 +69,12 @@ class Answered(Resource):
         interface = attachment.interface
         if interface.port:  # its bridge, or bond, takes everything in
             return
-        for address in self.answered_at(interface.addresses):
-            yield self._place(attachment, address, interface.mac, interface.mtu)
         for upper in interface.uppers:
             for address in self.answered_at(upper.addresses):
                 place = self._place(attachment, address, upper.mac, upper.mtu)
                 yield place._replace(outer=upper.outer, inner=upper.inner, link=upper.ifindex)
+        for address in self.answered_at(interface.addresses):  # after a macvlan's: its own hold
+            yield self._place(attachment, address, interface.mac, interface.mtu)
 
     def server_words(self) -> str:
         """Where its server receives, for when that is not where requests come in."""

@@ -193,7 +193,7 @@ def holders(wanted: Iterable[int], among: Iterable[Path]) -> dict[int, set[int]]
     """The pids of the processes that hold each of some inodes."""
     wanted = set(wanted)
     found: dict[int, set[int]] = {inode: set() for inode in wanted}
-    for process in among:
+    for process in among if wanted else ():
         with contextlib.suppress(OSError):  # it has ended
             for inode in inodes(process) & wanted:
                 found[inode].add(int(process.name))

@@ -65,7 +65,7 @@ class Attacher:
     def detach(self, interface: Interface) -> None:
         """Detach what is there of it."""
         with self._swapping():
-            for attached in self._all():
+            for attached in reversed(self._all()):
                 attached.detach(interface.ifindex)
 
     def is_on(self, interface: Interface) -> bool:
@@ -84,6 +84,7 @@ class Standing:
     def __init__(self, attacher: Attacher, interfaces: Sequence[Interface]):
         """Attach to all. Raises BusyError, InterfaceError, PrivilegeError."""
         self._attacher = attacher
+        self._asked = [one.name for one in interfaces]
         self.attachments = [attacher.attach(one) for one in interfaces]
 
     def look_again(self) -> None:
@@ -92,11 +93,11 @@ class Standing:
         What cannot be attached to is as if it were gone: nothing is answered there.
         """
         found: list[Attachment] = []
-        failed: list[InterfaceError] = []
-        for attachment in self.attachments:
+        failed: list[Exception] = []
+        for number, attachment in enumerate(self.attachments):
             try:
-                found.append(self._looked_at(attachment))
-            except InterfaceError as error:
+                found.append(self._looked_at(number, attachment))
+            except Exception as error:  # raised when the others have been looked at
                 found.append(self._gone(attachment))
                 failed.append(error)
         self.attachments = found
@@ -108,10 +109,14 @@ class Standing:
         interface = attachment.interface._replace(addresses=(), uppers=(), up=False, there=False)
         return attachment._replace(interface=interface)
 
-    def _looked_at(self, attachment: Attachment) -> Attachment:
+    def _looked_at(self, number: int, attachment: Attachment) -> Attachment:
         before = attachment.interface
-        now = links.numbered(before.ifindex) or self._named(before)
+        now = links.numbered(before.ifindex)
+        if now and now.name != before.name and not self._attacher.is_on(now):
+            now = None  # another one, which has its number
+        now = now or self._named(number, before.name) or self._named(number, self._asked[number])
         if now is None:
+            self._attacher.detach(before)
             if before.there:
                 log.warning(
                     "the interface is gone: the server answers alone", interface=before.name
@@ -126,10 +131,11 @@ class Standing:
         log.info("attached to the interface anew", interface=now.name, mode=attached.mode)
         return attached
 
-    def _named(self, before: Interface) -> Interface | None:
-        """Another of the same name, unless it is among these already."""
+    def _named(self, number: int, name: str) -> Interface | None:
+        """The one of this name, unless it is another's of these already."""
+        others = [one for at, one in enumerate(self.attachments) if at != number]
         with contextlib.suppress(InterfaceError):
-            found = links.interface(before.name)
-            if all(found.ifindex != one.interface.ifindex for one in self.attachments):
+            found = links.interface(name)
+            if all(found.ifindex != one.interface.ifindex for one in others):
                 return found
         return None

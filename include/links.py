@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+import ipaddress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +18,6 @@ _UP = 1  # IFF_UP, linux/if.h
 
 _MACVLAN_MODES = ("private", "vepa", "bridge", "passthru")
 """Those that take in what is sent to the macvlan's own address."""
-
-_IPVS = "kube-ipvs0"
-"""A dummy of Kubernetes: IPVS takes what comes to its addresses, and no server of this host."""
 
 PORT_OF = ("bridge", "bond", "team", "openvswitch", "hsr")
 """Kinds of interfaces that take in what comes to their ports, which have no addresses then."""
@@ -41,7 +40,7 @@ class Upper(NamedTuple):
 class Interface(NamedTuple):
     """Facts of one interface.
 
-    `addresses` are its own, and those of the host itself (anycast), which its VLANs have too.
+    `addresses` are its own, and those of the host itself (anycast).
     `mtu` is the longest IP packet in bytes; `driver` the kernel driver's name, or the kind of a
     virtual link (`veth`). `there` is False of one that is gone; `carrier` says that there is
     somebody at the other end. `master` is the name of the bridge, bond or VRF that it is part of,
@@ -115,7 +114,7 @@ def _facts(link: Any, links: Sequence[Any]) -> Interface:
     own = addresses()
     numbers = {one["index"]: one for one in links}
     master = numbers.get(link.get_attr("IFLA_MASTER"))
-    hosts = hosts_own(link, links, own)
+    hosts = hosts_own(links, own, _virtual()) if master is None else ()
     return Interface(
         ifindex=link["index"],
         name=_name(link),
@@ -124,7 +123,7 @@ def _facts(link: Any, links: Sequence[Any]) -> Interface:
         up=bool(link["flags"] & _UP),
         driver=_driver(link),
         addresses=own.get(link["index"], ()) + hosts,
-        uppers=tuple(uppers_on(link["index"], links, own, hosts)),
+        uppers=tuple(uppers_on(link["index"], links, own)),
         carrier=link.get_attr("IFLA_CARRIER") != 0,
         master=_name(master) if master else "",
         kind=(_kind(master) or "") if master else "",
@@ -132,22 +131,39 @@ def _facts(link: Any, links: Sequence[Any]) -> Interface:
 
 
 def hosts_own(
-    link: Any, links: Iterable[Any], of: Mapping[int, tuple[Address, ...]]
+    links: Iterable[Any], of: Mapping[int, tuple[Address, ...]], virtual: Collection[Address] = ()
 ) -> tuple[Address, ...]:
     """Addresses of the host itself, which any of its interfaces takes in: those of anycast.
 
-    They are on the loopback interface, on dummies, and in a VRF on its own device.
+    They are on the loopback interface and on dummies, but for what IPVS takes (`virtual`).
     """
-    links = list(links)
-    vrfs = {one["index"] for one in links if _kind(one) == "vrf"}
-    mine = {link.get_attr("IFLA_MASTER")} & vrfs
     found: list[Address] = []
     for one in links:
-        theirs = {one["index"], one.get_attr("IFLA_MASTER")} & vrfs
-        virtual = _name(one) == "lo" or _kind(one) in ("dummy", "vrf")
-        if virtual and theirs == mine and one["flags"] & _UP and _name(one) != _IPVS:
+        kind = _name(one) == "lo" or _kind(one) == "dummy"
+        if kind and one.get_attr("IFLA_MASTER") is None and one["flags"] & _UP:
             found += of.get(one["index"], ())
-    return tuple(one for one in found if not one.is_loopback and not one.is_link_local)
+    return tuple(
+        one for one in found if not one.is_loopback and not one.is_link_local and one not in virtual
+    )
+
+
+def virtual_of(lines: Iterable[str]) -> set[Address]:
+    """The addresses at which IPVS takes UDP, from the lines of /proc/net/ip_vs."""
+    found: set[Address] = set()
+    for line in lines:
+        word, _, rest = line.strip().partition(" ")
+        at = rest.split()[0].rpartition(":")[0] if word == "UDP" and rest.split() else ""
+        if at.startswith("["):
+            found.add(ipaddress.ip_address(at.strip("[]")))
+        elif at:
+            found.add(ipaddress.IPv4Address(int(at, 16)))
+    return found
+
+
+def _virtual() -> set[Address]:
+    with contextlib.suppress(OSError):  # there is no IPVS
+        return virtual_of(Path("/proc/thread-self/net/ip_vs").read_text().splitlines())
+    return set()
 
 
 def _name(link: Any) -> str:
@@ -181,16 +197,18 @@ def uppers_on(
     index: int,
     links: Sequence[Any],
     of: Mapping[int, tuple[Address, ...]],
-    hosts: tuple[Address, ...] = (),
     tags: tuple[int, ...] = (),
 ) -> Iterator[Upper]:
     """The VLANs and macvlans on top of an interface, and those on top of them: two tags at most.
 
     Those that are down take nothing in. One that came from another namespace knows its interface
-    by that namespace's number. Behind a tag the `hosts` own addresses are there, too; a macvlan
-    shares its interface's tags, and has its own addresses alone.
+    by that namespace's number. A macvlan shares its interface's tags. A bridge's or bond's port
+    hands on what comes to it.
     """
+    kinds = {one["index"]: _kind(one) for one in links}
     for link in links:
+        if kinds.get(link.get_attr("IFLA_MASTER")) in PORT_OF:
+            continue
         here = link.get_attr("IFLA_LINK") == index and link.get_attr("IFLA_LINK_NETNSID") is None
         theirs = _tags(link, tags) if here and link["flags"] & _UP else None
         if theirs is None:
@@ -201,10 +219,10 @@ def uppers_on(
             inner=inner,
             mac=_mac(link),
             mtu=link.get_attr("IFLA_MTU"),
-            addresses=of.get(link["index"], ()) + (hosts if theirs > tags else ()),
+            addresses=of.get(link["index"], ()),
             ifindex=link["index"],
         )
-        yield from uppers_on(link["index"], links, of, hosts, theirs)
+        yield from uppers_on(link["index"], links, of, theirs)
 
 
 def _tags(link: Any, tags: tuple[int, ...]) -> tuple[int, ...] | None:

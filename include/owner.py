@@ -21,5 +21,5 @@ def owners(program_id: int) -> list[str]:
 
 def _text(info: Path) -> str:
     with contextlib.suppress(OSError):  # closed meanwhile
-        return info.read_text()
+        return info.read_text(errors="replace")
     return ""

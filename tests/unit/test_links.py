@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from carom.include.links import Upper, hosts_own, uppers_on
+from carom.include.links import Upper, hosts_own, uppers_on, virtual_of
 
 ETH0, UP = 2, 1
 ADDRESSES = {
@@ -74,12 +74,12 @@ def test_a_macvlan_of_a_vlan_and_the_other_way_round() -> None:
     ]
 
 
-def test_the_hosts_own_addresses() -> None:
-    """Behind each tag, and not at a macvlan's address: there they are the interface's own."""
-    host = (ipaddress.ip_address("198.18.77.1"),)
-    links = [vlan(10, ETH0, 7), macvlan(11, ETH0), macvlan(12, 10)]
-    some = {one.ifindex: one.addresses for one in uppers_on(ETH0, links, ADDRESSES, host)}
-    assert some == {10: ADDRESSES[10] + host, 11: (), 12: ()}
+@pytest.mark.parametrize(("kind", "count"), [("bridge", 0), ("bond", 0), ("vrf", 2)])
+def test_part_of_another(kind: str, count: int) -> None:
+    """A bridge's port hands on what comes to it, and what is on top of it has nothing."""
+    master = link(9, IFLA_LINKINFO=Message(IFLA_INFO_KIND=kind))
+    links = (vlan(10, ETH0, 7, IFLA_MASTER=9), vlan(20, 10, 8), master)
+    assert len(found(*links)) == count
 
 
 def device(index: int, name: str, kind: str = "", **more: Any) -> Message:
@@ -87,27 +87,42 @@ def device(index: int, name: str, kind: str = "", **more: Any) -> Message:
     return link(index, IFLA_IFNAME=name, **info, **more)
 
 
-LO, ETH, VRF, IN_VRF, DUMMY, VRFS, IPVS, DOWN = range(1, 9)
+LO, ETH, VRF, DUMMY, VRFS, DOWN = range(1, 7)
 
 
 def test_which_addresses_are_the_hosts_own() -> None:
-    """Those of the loopback and of dummies that are up, each VRF by itself."""
+    """Those of the loopback and of dummies that are up, and of no VRF."""
     links = [
         device(LO, "lo"),
         device(ETH, "eth0"),
         device(VRF, "red", "vrf"),
-        device(IN_VRF, "eth1", IFLA_MASTER=VRF),
         device(DUMMY, "anycast0", "dummy"),
         device(VRFS, "anycast1", "dummy", IFLA_MASTER=VRF),
-        device(IPVS, "kube-ipvs0", "dummy"),
         device(DOWN, "anycast2", "dummy", flags=0),
     ]
-    of = {one: (ipaddress.ip_address(f"198.18.0.{one}"),) for one in range(1, 9)}
+    of = {one: (ipaddress.ip_address(f"198.18.0.{one}"),) for one in range(1, 7)}
     of[LO] += (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"))
     of[DUMMY] += (ipaddress.ip_address("fe80::1"),)
-    by = {one["index"]: hosts_own(one, links, of) for one in links}
-    assert by[ETH] == (of[LO][0], of[DUMMY][0])
-    assert by[IN_VRF] == of[VRF] + of[VRFS]
+    assert hosts_own(links, of) == (of[LO][0], of[DUMMY][0])
+    assert hosts_own(links, of, {of[LO][0]}) == (of[DUMMY][0],)
+
+
+IPVS = """\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+TCP  C6120003:0050 rr
+  -> C6120105:0050      Masq    1      0          0
+UDP  C6120001:0035 rr
+  -> C6120105:0035      Masq    1      0          0
+UDP  [2001:0db8:0000:0000:0000:0000:0000:0007]:0035 rr
+FWM  00000001 rr
+"""
+
+
+def test_what_ipvs_takes() -> None:
+    wanted = {ipaddress.ip_address(one) for one in ("198.18.0.1", "2001:db8::7")}
+    assert virtual_of(IPVS.splitlines()) == wanted
 
 
 def test_one_tag_with_facts_of_its_own() -> None:

@@ -53,16 +53,16 @@ def test_all_of_both(places: Callable[..., list[Place]]) -> None:
     found = places(bind="::")
     where = [(one.address, one.outer, one.inner, one.mac[5], one.mtu) for one in found]
     assert where == [
-        (FOUR, 0, 0, 1, 1500),
-        (SIX, 0, 0, 1, 1500),
         (FOUR7, 7, 0, 7, 1496),
         (SIX78, 7, 8, 8, 1492),
+        (FOUR, 0, 0, 1, 1500),
+        (SIX, 0, 0, 1, 1500),
     ]
     assert {(one.ifindex, one.service) for one in found} == {(3, 5)}
 
 
 @pytest.mark.parametrize(
-    ("bind", "addresses"), [("0.0.0.0", [FOUR, FOUR7]), ("127.0.0.1", []), ("::1", [])]
+    ("bind", "addresses"), [("0.0.0.0", [FOUR7, FOUR]), ("127.0.0.1", []), ("::1", [])]
 )
 def test_what_it_is_bound_to(
     places: Callable[..., list[Place]], bind: str, addresses: list[object]
