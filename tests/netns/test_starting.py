@@ -19,6 +19,9 @@ from netns.test_standing import reach
 from netns.wire import Client
 
 SHELL = ("sh", "-c")
+WAITED = 4777
+"""A port of no other test's servers, which would be found in their namespaces."""
+
 BOUNCE = ("--fast", "bounce", "--mode", "generic")
 
 
@@ -80,7 +83,8 @@ def test_no_output(straight: Line, client: Client) -> None:
 
 def waiting(line: Line, *arguments: str) -> subprocess.Popen[str]:
     """A `carom front` that waits until it is told, or there is what it waits for."""
-    return start(line.server, "front", *arguments, "--mode", "generic", "--wait", "60s")
+    port = ("-p", str(WAITED), "--mode", "generic")
+    return start(line.server, "front", *arguments, *port, "--wait", "60s")
 
 
 def until_waiting(process: subprocess.Popen[str]) -> None:
@@ -95,7 +99,10 @@ def until_ready(process: subprocess.Popen[str], address: str, line: Line) -> Non
     try:
         assert process.stdout
         assert process.stdout.readline().startswith("ready ")
-        with TCPClient(line.client, address) as tcp, UDPClient(line.client, address) as udp:
+        with (
+            TCPClient(line.client, address, WAITED) as tcp,
+            UDPClient(line.client, address, WAITED) as udp,
+        ):
             tcp.set(b"key", b"value")
             assert udp.get(b"key") == b"value"
     finally:
@@ -107,12 +114,12 @@ def until_ready(process: subprocess.Popen[str], address: str, line: Line) -> Non
 def test_waits_for_the_server(straight: Line) -> None:
     with waiting(straight, "-i", INTERFACE) as process:
         until_waiting(process)
-        with Memcached(straight.server):
+        with Memcached(straight.server, WAITED):
             until_ready(process, straight.address, straight)
 
 
 def test_waits_for_the_interface_and_its_address(own_line: Line) -> None:
-    with Memcached(own_line.server), waiting(own_line, "-i", "late0") as process:
+    with Memcached(own_line.server, WAITED), waiting(own_line, "-i", "late0") as process:
         until_waiting(process)
         server = own_line.server
         server.run("ip", "address", "flush", "dev", INTERFACE)
@@ -127,9 +134,9 @@ def test_waits_for_the_interface_and_its_address(own_line: Line) -> None:
 
 
 def test_waits_in_vain(straight: Line) -> None:
-    ended = run(straight.server, "front", "-i", INTERFACE, "--wait", "3s")
+    ended = run(straight.server, "front", "-i", INTERFACE, "-p", str(WAITED), "--wait", "3s")
     assert ended.code == 1
-    assert "no process of this host listens on UDP port 11211" in ended.stderr
+    assert f"no process of this host listens on UDP port {WAITED}" in ended.stderr
     assert ended.stderr.count("waiting") <= 1
 
 
