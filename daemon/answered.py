@@ -180,7 +180,7 @@ def wanted_of(addresses: Iterable[Address], bind: str) -> tuple[Address, ...]:
 
 def reachable(interfaces: Iterable[Interface]) -> list[Address]:
     """Every address of some interfaces, and of what is on top of them."""
-    return [a for one in interfaces for a in (*one.addresses, *_on_top(one))]
+    return [address for one in interfaces for address in one.reachable]
 
 
 def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
@@ -195,7 +195,3 @@ def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
             hint=f"it has {', '.join(map(str, has)) or 'none'}",
             passing=True,
         )
-
-
-def _on_top(interface: Interface) -> tuple[Address, ...]:
-    return tuple(address for upper in interface.uppers for address in upper.addresses)

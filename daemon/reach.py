@@ -50,7 +50,7 @@ def port_words(interface: Interface) -> str:
 
 def _no_address(interface: Interface, bind: str) -> str:
     name, bound = interface.name, ipaddress.ip_address(bind)
-    has = [*interface.addresses, *(a for upper in interface.uppers for a in upper.addresses)]
+    has = interface.reachable
     if not has:
         return f"{name} has no address"
     if not bound.is_unspecified:

@@ -32,13 +32,10 @@ class Attacher:
         try:
             with self._swapping():
                 return self._attach(interface)
-        except BusyError as error:
+        except BaseException as error:
             self.detach(interface)
-            if self._options.hook == "xdp":
+            if isinstance(error, BusyError) and self._options.hook == "xdp":
                 error.hint = f"--hook tc stands beside it; or {error.hint}"
-            raise
-        except BaseException:
-            self.detach(interface)
             raise
 
     def _attach(self, interface: Interface) -> Attachment:

@@ -66,6 +66,11 @@ class Interface(NamedTuple):
         return bool(self.master)
 
     @property
+    def reachable(self) -> tuple[Address, ...]:
+        """Its addresses, and those of what is on top of it."""
+        return (*self.addresses, *(one for upper in self.uppers for one in upper.addresses))
+
+    @property
     def port(self) -> bool:
         """Whether what comes to it is taken in by another interface."""
         return self.kind in PORT_OF

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from carom.include.resource import Resource
 from carom.vm.namespace import Namespace
-from netns.memcache import PORT, UDPClient, value_of
+from netns.memcache import PORT, TCPClient, UDPClient, value_of
 from netns.process import DEADLINE, Carom, until
 
 FORCE = 33  # SO_RCVBUFFORCE, asm-generic/socket.h
@@ -32,6 +32,13 @@ def hits_of(carom: Carom, udp: UDPClient, key: bytes, value: bytes, times: int =
 def until_hit(carom: Carom, udp: UDPClient, key: bytes, value: bytes) -> None:
     """Ask for a key until the kernel answers: at once but for holds and voids on their way."""
     until(lambda: hits_of(carom, udp, key, value, 2) == 2, f"hits of {key!r}")
+
+
+def check_writes_are_seen(carom: Carom, tcp: TCPClient, udp: UDPClient) -> None:
+    """What is set over TCP is what the kernel answers over UDP, before long."""
+    for value in (b"old", b"new"):
+        tcp.set(b"key", value)
+        until_hit(carom, udp, b"key", value)
 
 
 class Request(NamedTuple):

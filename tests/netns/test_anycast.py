@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from netns.fronted import until_hit
+from netns.fronted import check_writes_are_seen
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import INTERFACE, Carom, run, until
@@ -51,9 +51,7 @@ def test_front(straight: Line, anycast: str) -> None:
         TCPClient(straight.client, anycast) as tcp,
         UDPClient(straight.client, anycast) as udp,
     ):
-        for value in (b"old", b"new"):
-            tcp.set(b"key", value)
-            until_hit(carom, udp, b"key", value)
+        check_writes_are_seen(carom, tcp, udp)
 
 
 def test_it_comes_and_goes(straight: Line, anycast: str) -> None:

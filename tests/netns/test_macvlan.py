@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from netns.fronted import until_hit
+from netns.fronted import check_writes_are_seen
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import INTERFACE, Carom, until
@@ -66,9 +66,7 @@ def test_front(straight: Line, upper: str) -> None:
         TCPClient(straight.client, upper) as tcp,
         UDPClient(straight.client, upper) as udp,
     ):
-        for value in (b"old", b"new"):
-            tcp.set(b"key", value)
-            until_hit(carom, udp, b"key", value)
+        check_writes_are_seen(carom, tcp, udp)
 
 
 def test_it_comes_and_goes(straight: Line, upper: str) -> None:

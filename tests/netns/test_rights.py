@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from netns.fronted import until_hit
+from netns.fronted import check_writes_are_seen
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import CAROM, INTERFACE, Carom, run
@@ -61,9 +61,7 @@ def test_front(straight: Line, user: int, prefix: tuple[str, ...]) -> None:
         TCPClient(straight.client, straight.address) as tcp,
         UDPClient(straight.client, straight.address) as udp,
     ):
-        for value in (b"old", b"new"):
-            tcp.set(b"key", value)
-            until_hit(carom, udp, b"key", value)
+        check_writes_are_seen(carom, tcp, udp)
 
 
 @pytest.mark.parametrize(
