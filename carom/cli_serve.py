@@ -12,8 +12,6 @@ import typer
 from carom.daemon.service import Service
 from carom.errors import UsageError
 
-_PORTS = {"memcached": 11211, "dns": 53}
-
 
 def _read(path: Path) -> dict[str, Any]:
     try:
@@ -33,7 +31,7 @@ def _from_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
         raise UsageError(f"{path}: interfaces is a list of names", hint='interfaces = ["eth0"]')
     tables = isinstance(services, list) and all(isinstance(one, dict) for one in services)
     if not tables or not services:
-        raise UsageError(f"{path} names no service", hint="a [[service]] table has a port, an app")
+        raise UsageError(f"{path} names no service", hint="each has a [[service]] table")
     return interfaces, [{**common, **one} for one in services]
 
 
@@ -204,21 +202,29 @@ def serve(
 def front(
     interface: Interfaces = None,
     port: Port = None,
-    protocol: Annotated[str, typer.Option(help="memcached | dns")] = "memcached",
+    protocol: Annotated[str | None, typer.Option(help="memcached (default) | dns")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with several services; options here override it."),
+    ] = None,
+    server_port: Annotated[
+        int | None,
+        typer.Option(help="The server's own port, where the host translates requests to another."),
+    ] = None,
     writes_elsewhere: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="refuse | ttl: a server that can be written to unseen is refused, or its cache "
-            "may be stale up to the TTL."
+            help="refuse (default) | ttl: a server that can be written to unseen is refused, or "
+            "its cache may be stale up to the TTL."
         ),
-    ] = "refuse",
+    ] = None,
     exptime: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="auto | ask | ttl: a memcached is asked how long replies hold (ask: any server, "
-            "or it is refused), or a reply may outlive its item up to the TTL."
+            help="auto (default) | ask | ttl: a memcached is asked how long replies hold (ask: any "
+            "server, or it is refused), or a reply may outlive its item up to the TTL."
         ),
-    ] = "auto",
+    ] = None,
     bind: Annotated[
         str | None,
         typer.Option(help="Address; 0.0.0.0 is all of IPv4, :: all that the server has (default)."),
@@ -257,17 +263,18 @@ def front(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Put the cache before a server that is already there, and learn its replies."""
-    from carom.daemon.fronted import Front, check_learned
-    from carom.daemon.options import options_of, seconds, with_units
+    """Put the cache before servers that are already there, and learn their replies."""
+    from carom.daemon.front import front_of
+    from carom.daemon.options import seconds
     from carom.daemon.run import serve as run
 
-    protocol = protocol.lower()
-    check_learned(protocol)
     given = _given(
-        port=_PORTS[protocol] if port is None else port,
+        port=port,
         protocol=protocol,
-        bind=bind or "::",
+        server_port=server_port,
+        writes_elsewhere=writes_elsewhere,
+        exptime=exptime,
+        bind=bind,
         hook=hook,
         mode=mode,
         policy=policy,
@@ -275,7 +282,7 @@ def front(
         capacity=capacity,
         memory=memory,
         ttl=ttl,
-        amplify=0 if amplify is None else amplify,
+        amplify=amplify,
         allow=tuple(allow) if allow else None,
         prefix_rate=prefix_rate,
         total_rate=total_rate,
@@ -285,5 +292,7 @@ def front(
         slip=slip,
         cookie_secret_file=cookie_secret_file,
     )
-    service = Front(options_of(with_units(given)), writes_elsewhere, exptime)
-    run([service], interface or [], json=json, patience=seconds(wait) if wait else 0)
+    interfaces, tables = _from_file(config) if config else ([], [{}])
+    services = [front_of({**table, **given}) for table in tables]
+    patience = seconds(wait) if wait else 0
+    run(services, interface or interfaces, json=json, patience=patience)

@@ -9,16 +9,26 @@ from pathlib import Path
 
 from carom.daemon import sockets
 from carom.daemon.options import Options
-from carom.daemon.sockets import Namespace
+from carom.daemon.sockets import Namespace, Socket
 from carom.errors import ServerError
 
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, linux/proc_ns.h
 
 
-def none_listens(options: Options, at: str, namespaces: Iterable[Namespace]) -> ServerError:
-    """Nobody listens on the UDP port, `at` the address that was asked for, in these namespaces."""
-    port = options.port
+def none_listens(
+    options: Options,
+    port: int,
+    at: str,
+    namespaces: Iterable[Namespace],
+    keepers: Iterable[Socket] = (),
+) -> ServerError:
+    """Nobody listens on the UDP port, `at` the address that was asked for, in these namespaces.
+
+    `keepers` are held for a container, whose server may have another port.
+    """
     message = f"no process of this host listens on UDP port {port}{at}"
+    if port != options.port:
+        message += f", which requests to port {options.port} are translated to"
     others = _over_tcp(port, namespaces)
     if others:
         more = f"-U {port}" if options.protocol == "memcached" else "UDP"
@@ -27,8 +37,13 @@ def none_listens(options: Options, at: str, namespaces: Iterable[Namespace]) -> 
             hint=f"carom answers over UDP: start the server with {more}",
             passing=True,
         )
-    hint = "start the server first; one on another host cannot be fronted from here"
-    return ServerError(message, hint="; ".join((hint, *_unseen())), passing=True)
+    if any(keepers):
+        message += f"; port {options.port} itself is only held for a container"
+    hints = [
+        "start the server first; one on another host cannot be fronted from here",
+        "--server-port PORT for one that has another port, which this host translates requests to",
+    ]
+    return ServerError(message, hint="; ".join((*hints, *_unseen())), passing=True)
 
 
 def _over_tcp(port: int, namespaces: Iterable[Namespace]) -> list[str]:

@@ -14,6 +14,7 @@ from carom.daemon.cache import Cache, Clock
 from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.options import Options
 from carom.daemon.reach import Reach, reach
+from carom.daemon.translated import Translations
 from carom.errors import UsageError
 from carom.include.abi import REPLY_SAFE, Entry, Fast, Protocol
 from carom.include.links import Interface
@@ -34,6 +35,8 @@ class Answered(Resource):
         self.cache: Cache | None = None
         self.changed: Callable[[], None] = lambda: None
         """To be called when its places are others than before."""
+        self.translations: Translations = {}
+        """Whose requests this host sends on elsewhere before any socket has them."""
 
     def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
         """Make its cache, where there is a fast path to read it."""
@@ -60,9 +63,28 @@ class Answered(Resource):
     def leave(self) -> None:
         """In a process that was forked: it is the parent's."""
 
-    def answered_at(self, addresses: Iterable[Address]) -> list[Address]:
-        """Those of an interface's addresses at which it may be answered."""
+    @property
+    def server_port(self) -> int:
+        """The port that its server has itself."""
+        return self.options.port
+
+    def wanted(self, _: str, addresses: Iterable[Address]) -> list[Address]:
+        """Those of an interface's addresses that it is asked for at."""
         return list(wanted_of(addresses, self.options.bind))
+
+    def answered_at(self, interface: str, addresses: Iterable[Address]) -> list[Address]:
+        """Those at which it may be answered: what is sent there gets to its server."""
+        return [one for one in self.wanted(interface, addresses) if self._comes(interface, one)]
+
+    def _comes(self, interface: str, address: Address) -> bool:
+        """Whether a request to the address, by that interface, gets to its server."""
+        to = self.translations.get((interface, address))
+        bind = ipaddress.ip_address(self.options.bind)
+        return to is None or (
+            to.local
+            and to.port == self.options.port
+            and (bind.is_unspecified or to.address == bind)
+        )
 
     def places(self, attachment: Attachment) -> Iterator[Place]:
         """Where on an interface it is answered."""
@@ -70,10 +92,12 @@ class Answered(Resource):
         if interface.port:  # its bridge, or bond, takes everything in
             return
         for upper in interface.uppers:
-            for address in self.answered_at(upper.addresses):
+            for address in self.answered_at(interface.name, upper.addresses):
                 place = self._place(attachment, address, upper.mac, upper.mtu)
                 yield place._replace(outer=upper.outer, inner=upper.inner, link=upper.ifindex)
-        for address in self.answered_at(interface.addresses):  # after a macvlan's: its own hold
+        for address in self.answered_at(
+            interface.name, interface.addresses
+        ):  # after a macvlan's: its own hold
             yield self._place(attachment, address, interface.mac, interface.mtu)
 
     def server_words(self) -> str:
@@ -82,8 +106,16 @@ class Answered(Resource):
 
     def reach(self, attachment: Attachment) -> Reach:
         """Whether requests can come in by an interface and be answered."""
-        places = sum(1 for _ in self.places(attachment))
-        return reach(attachment.interface, self.options.bind, places, self.server_words())
+        interface, places = attachment.interface, sum(1 for _ in self.places(attachment))
+        server = next(self.goes_elsewhere(interface), "") or self.server_words()
+        return reach(interface, self.options.bind, places, server)
+
+    def goes_elsewhere(self, interface: Interface) -> Iterator[str]:
+        """Where requests by an interface are sent on to, if that is not to its server."""
+        for address in self.wanted(interface.name, interface.reachable):
+            to = self.translations.get((interface.name, address))
+            if to and not self._comes(interface.name, address):
+                yield f"to {address} port {self.options.port} go on to {to}"
 
     def _place(self, attachment: Attachment, address: Address, mac: bytes, mtu: int) -> Place:
         options = self.options

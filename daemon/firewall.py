@@ -22,6 +22,7 @@ import pyroute2.netns
 from carom.daemon import iptables, nftables, ruleset, xfrm
 from carom.daemon.ruleset import Chain, Requests
 from carom.include import forked, netlink
+from carom.include.links import Interface
 from carom.include.netlink import Address
 
 T = TypeVar("T")
@@ -48,6 +49,18 @@ class Way(NamedTuple):
     address: Address
     lower: bool = False
     bridged: bool = False
+
+
+def ways(
+    interfaces: Iterable[Interface], answered_at: Callable[[str, Iterable[Address]], list[Address]]
+) -> Iterator[Way]:
+    """The ways by some interfaces to those of their addresses that something is answered at."""
+    for one in interfaces:
+        for address in answered_at(one.name, one.addresses):
+            yield Way(one.name, address, one.enslaved, one.enslaved)
+        for upper in one.uppers:
+            for address in answered_at(one.name, upper.addresses):
+                yield Way(one.name, address, lower=True, bridged=one.enslaved)
 
 
 class Findings(NamedTuple):

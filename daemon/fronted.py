@@ -13,32 +13,28 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from carom.daemon import identity, sockets
+from carom.daemon import firewall, identity, sockets
 from carom.daemon.absent import none_listens
 from carom.daemon.again import Again
 from carom.daemon.answered import Answered, reachable
 from carom.daemon.cache import Clock
 from carom.daemon.cookies import Cookies, read_secrets
 from carom.daemon.fastpath import Attachment, FastPath, Place, Watch
+from carom.daemon.firewall import Ruleset
+from carom.daemon.front import Front
 from carom.daemon.identity import Server
 from carom.daemon.keeper import Thread
 from carom.daemon.lifetimes import Lifetimes, ask_at
 from carom.daemon.marks import Door, Kind, Marks
-from carom.daemon.options import Options
 from carom.daemon.sockets import Namespace, Socket
-from carom.errors import CaromError, PrivilegeError, ServerError, UsageError
-from carom.include import libbpf
+from carom.daemon.targets import targets
+from carom.daemon.translated import Translation, is_keeper, kept_for, translations
+from carom.errors import CaromError, PrivilegeError, ServerError
+from carom.include import libbpf, netlink
 from carom.include.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
 from carom.include.links import Interface
 from carom.include.netlink import Address
 from carom.protocols.memcached_life import Unclear
-
-WRITES_ELSEWHERE = ("refuse", "ttl")
-"""What to do where a server may be written to unseen: refuse, or accept staleness up to the TTL."""
-
-EXPTIME = ("auto", "ask", "ttl")
-"""Where items end by themselves: ask the server when, if it is a memcached; ask it in any case; or
-accept them up to the TTL."""
 
 WRITTEN_AT_ANY_DOOR = ("memcached",)
 """Protocols whose servers take writes at every port that they are bound to."""
@@ -60,52 +56,9 @@ LOOK_SHARE = 20
 ASK_AGAIN = 1.0, 60.0
 """Seconds until a server is asked again when its items end, twice as many each time; the most."""
 
-_WHY_NOT = {
-    "raw": "its replies do not name the request that they answer",
-    "kv": "its replies do not name the key that they are the value of",
-}
-
-LEARNED = ("memcached", "dns")
-"""Protocols whose servers can be fronted."""
-
 _DOOR = Kind(MarkKind.DOOR)
 
 log = structlog.get_logger()
-
-
-def check_learned(protocol: str) -> None:
-    """Raises UsageError for a protocol whose servers cannot be fronted."""
-    if protocol in _WHY_NOT:
-        raise UsageError(
-            f"front cannot learn {protocol}: {_WHY_NOT[protocol]}",
-            hint="--protocol memcached | dns; a Python service of yours runs by `carom serve`",
-        )
-    if protocol not in LEARNED:
-        raise UsageError(f"protocol {protocol!r} is unknown", hint=" | ".join(LEARNED))
-
-
-class Front:
-    """A server that is not ours, to put the cache before; `options` as a Service has them."""
-
-    def __init__(self, options: Options, writes_elsewhere: str = "refuse", exptime: str = "auto"):
-        """Raises UsageError for a protocol that cannot be learned."""
-        check_learned(options.protocol)
-        if options.fast != "cache" or options.hook == "none":
-            raise UsageError("front is a cache in the kernel", hint="--hook xdp | tc")
-        if writes_elsewhere not in WRITES_ELSEWHERE:
-            raise UsageError(
-                f"writes-elsewhere {writes_elsewhere!r} is unknown",
-                hint=" | ".join(WRITES_ELSEWHERE),
-            )
-        if options.cookie_secret_file and options.protocol != "dns":
-            raise UsageError(
-                f"{options.protocol} has no cookies", hint="--cookie-secret-file is for dns"
-            )
-        if exptime not in EXPTIME:
-            raise UsageError(f"exptime {exptime!r} is unknown", hint=" | ".join(EXPTIME))
-        self.options = options
-        self.writes_elsewhere = writes_elsewhere
-        self.exptime = exptime if options.protocol == "memcached" else "ttl"
 
 
 class Found(NamedTuple):
@@ -120,14 +73,14 @@ class Fronted(Answered):
 
     learns = True
 
-    def __init__(self, front: Front, id: int, interfaces: Sequence[Interface]):
-        """Look for the server. Raises ServerError for none, several, or one written to unseen."""
+    def __init__(
+        self, front: Front, id: int, interfaces: Sequence[Interface], rules: Ruleset | None
+    ):
+        """Look for the server, by the `rules` that translate requests to it.
+
+        Raises ServerError for none, several, or one written to unseen.
+        """
         super().__init__(front.options, id)
-        if self.options.ttl != int(self.options.ttl):
-            raise UsageError(
-                f"ttl {self.options.ttl:g} is not whole seconds, as front counts them",
-                hint="--ttl 1s, or more",
-            )
         secrets = self.options.cookie_secret_file
         self._secret_file = Path(secrets).absolute() if secrets else None
         if self._secret_file:
@@ -135,9 +88,17 @@ class Fronted(Answered):
         self._cookies: Cookies | None = None
         self._addresses = reachable(interfaces)
         self._own = _own_namespace()
+        self._port = front.server_port or self.options.port
+        self._port_is_said = bool(front.server_port)
+        self._keepers: dict[Socket, Translation | None] = {}
+        if rules:
+            ways = firewall.ways(interfaces, self.wanted)
+            own = netlink.own_addresses()
+            self.translations = translations(rules, self.options.port, ways, own)
         self._everywhere = self.options.protocol in WRITTEN_AT_ANY_DOOR
         self._wants_all_seen = front.writes_elsewhere == "refuse"
-        self._found = self._find()
+        self._found = self._find(interfaces)
+        self._there = self._addresses_of(self._found.namespace)
         self._first = self._found.server
         self._check_unix(self._found.server)
         self._views: dict[Address, int] = {}
@@ -158,18 +119,38 @@ class Fronted(Answered):
 
     # Looking for the server.
 
-    def _find(self) -> Found:
-        """The one server on the port: in carom's own network namespace, if there is any."""
-        found = self._servers_in(self._own)
-        if not found:
-            others = [one for one in sockets.other_namespaces() if sockets.is_ours(one.process)]
-            found = [one for namespace in others for one in self._servers_in(namespace)]
-            if not found:
-                raise none_listens(self.options, self._at_bind(), (self._own, *others))
-        port = self.options.port
+    @property
+    def server_port(self) -> int:
+        """The port that its server has itself, which requests may be translated to."""
+        return self._port
+
+    def _find(self, interfaces: Sequence[Interface]) -> Found:
+        """The one server that requests get to: in carom's own network namespace, if any is."""
+        self._keepers = self._look_for_keepers()
+        ways = firewall.ways(interfaces, self.wanted)
+        asked = [(way.address, self._translation(way.interface, way.address)) for way in ways]
+        looked_in: list[Namespace] = []
+        for target in targets(asked, self._port, said=self._port_is_said):
+            self._port = target.port
+            self._addresses = list(target.addresses) or self._addresses
+            among = [self._own] if target.here else list(self._others())
+            looked_in += among
+            found = [one for namespace in among for one in self._servers_in(namespace)]
+            if found:
+                return self._only(found)
+        raise none_listens(self.options, self._port, self._at_bind(), looked_in, self._keepers)
+
+    def _others(self) -> Iterator[Namespace]:
+        """The other network namespaces that the server may be in."""
+        for namespace in sockets.other_namespaces():
+            with contextlib.suppress(OSError):  # its process has ended
+                if sockets.is_ours(namespace.process) and self._is_reached(namespace):
+                    yield namespace
+
+    def _only(self, found: list[Found]) -> Found:
         if len(found) > 1:
             raise ServerError(
-                f"several servers hold UDP port {port}: "
+                f"several servers hold UDP port {self._port}: "
                 + "; ".join(_described(one) for one in found),
                 hint="--bind ADDRESS chooses the one that is bound to it; a server in another "
                 "network namespace is fronted from there",
@@ -177,6 +158,40 @@ class Fronted(Answered):
         self._check_held(found[0])
         self._check_reached(found[0])
         return found[0]
+
+    def _look_for_keepers(self) -> dict[Socket, Translation | None]:
+        """Sockets that are held for a container alone, and where what comes to them is relayed."""
+        at_port = [
+            one
+            for one in sockets.bound(self._own.process, stream=False)
+            if one.serves and one.port == self.options.port
+        ]
+        holders = sockets.holders((one.inode for one in at_port), sockets.processes())
+        found = {one: sorted(holders[one.inode]) for one in at_port}
+        return {
+            one: kept_for(pids[0])
+            for one, pids in found.items()
+            if pids and all(map(is_keeper, pids))
+        }
+
+    def _translation(self, interface: str, address: Address) -> Translation | None:
+        """Where a request to an address, by an interface, is sent on to; None for nowhere else."""
+        to = self.translations.get((interface, address))
+        kept = (to for one, to in self._keepers.items() if one.receives(address))
+        return to or next(kept, None)
+
+    def _is_reached(self, namespace: Namespace) -> bool:
+        """Whether requests may be translated to another namespace, as far as is known."""
+        known = (*self.translations.values(), *self._keepers.values())
+        to = {one.address for one in known if one and not one.local and one.port == self._port}
+        return not to or not to.isdisjoint(self._addresses_of(namespace))
+
+    @staticmethod
+    def _addresses_of(namespace: Namespace) -> frozenset[Address]:
+        try:
+            return sockets.inside(namespace.process, netlink.own_addresses)
+        except OSError:  # its process has ended
+            return frozenset()
 
     def _at_bind(self) -> str:
         bind = ipaddress.ip_address(self.options.bind)
@@ -189,7 +204,7 @@ class Fronted(Answered):
             reached = [one for one in found if one.receives(self._addresses)]
             if not reached:
                 raise ServerError(
-                    f"the server on UDP port {self.options.port} is bound to "
+                    f"the server on UDP port {self._port} is bound to "
                     f"{', '.join(map(str, at_port))} alone, which no request from outside reaches",
                     hint="bind it to an address of the interface: "
                     + (", ".join(map(str, self._addresses)) or "it has none"),
@@ -219,12 +234,14 @@ class Fronted(Answered):
     def _at_port(self, namespace: Namespace) -> list[Socket]:
         """The sockets that wait for requests there, at the address that was asked for."""
         bind = ipaddress.ip_address(self.options.bind)
+        everywhere = bind.is_unspecified or namespace != self._own
         return [
             one
             for one in sockets.bound(namespace.process, stream=False)
             if one.serves
-            and one.port == self.options.port
-            and (bind.is_unspecified or namespace != self._own or one.receives(bind))
+            and one.port == self._port
+            and one not in self._keepers
+            and (everywhere or any(map(one.receives, self._addresses)))
         ]
 
     def _check_unix(self, server: Server) -> None:
@@ -250,7 +267,7 @@ class Fronted(Answered):
         }
         if self._wants_all_seen and reached & server.unheld:
             raise ServerError(
-                f"no process is seen to hold the socket on UDP port {self.options.port}: what is "
+                f"no process is seen to hold the socket on UDP port {self._port}: what is "
                 "written at the server's other sockets would not be seen either",
                 hint="run carom as root (or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH) where the "
                 "server's processes are seen (of a container: in the host's PID namespace), or "
@@ -263,7 +280,7 @@ class Fronted(Answered):
         addresses = {one.address for one in server.sockets}
         if namespace != self._own and all(one.is_loopback for one in addresses):
             raise ServerError(
-                f"the server on UDP port {self.options.port} is in another network namespace, and "
+                f"the server on UDP port {self._port} is in another network namespace, and "
                 f"bound to {', '.join(sorted(map(str, server.sockets)))} there, which nothing from "
                 "outside reaches",
                 hint="bind it to an address of that namespace, or to all",
@@ -271,7 +288,7 @@ class Fronted(Answered):
         known = namespace == self._own or len(addresses) == 1
         if not known and not any(one.is_unspecified for one in addresses):
             raise ServerError(
-                f"the server on UDP port {self.options.port} is in another network namespace, and "
+                f"the server on UDP port {self._port} is in another network namespace, and "
                 f"bound to several addresses there: {', '.join(sorted(map(str, server.sockets)))}",
                 hint="bind it to one of them or to all, or run carom in its namespace",
             )
@@ -316,7 +333,7 @@ class Fronted(Answered):
             self.lifetimes.look_for_flush()
         self._thread = Thread(f"sockets of port {self.options.port}", self._step)
         if self.options.protocol == "dns":
-            port, file = self.options.port, self._secret_file
+            port, file = self._port, self._secret_file
             self._cookies = Cookies(fastpath, clock, self.id, port, file, self._neighbours)
 
     def _watch(self) -> None:
@@ -420,6 +437,7 @@ class Fronted(Answered):
             seen = self._fastpath.changes[self.id]
             before = self._found
             self._found = self._follow()
+            self._there = self._addresses_of(self._found.namespace)
             self._mark()
             self._seen = seen
             if not self._found.server.sockets and before.server.sockets:
@@ -436,11 +454,11 @@ class Fronted(Answered):
         found = self._follow_in(self._found.namespace)
         if found or self._found.namespace == self._own:
             return found or Found(Server((), frozenset()), self._found.namespace)
-        for namespace in sockets.other_namespaces():
-            if sockets.is_ours(namespace.process):
-                found = self._follow_in(namespace)
-                if found:
-                    return found
+        self._keepers = self._look_for_keepers()
+        for namespace in self._others():
+            found = self._follow_in(namespace)
+            if found:
+                return found
         return Found(Server((), frozenset()), self._found.namespace)
 
     def _follow_in(self, namespace: Namespace) -> Found | None:
@@ -544,7 +562,7 @@ class Fronted(Answered):
             if one.serves
             and one.inode in mine
             and one.cookie not in known
-            and (self._everywhere or (one.stream and one.port == self.options.port))
+            and (self._everywhere or (one.stream and one.port == self._port))
         ]
 
     def _connections(
@@ -560,25 +578,33 @@ class Fronted(Answered):
             if not one.serves and one.port in ports and (not one.inode or one.inode in mine)
         ]
 
-    def answered_at(self, addresses: Iterable[Address]) -> list[Address]:
-        """Where the server itself receives; of one in another network namespace nobody knows."""
-        server, namespace = self._found
-        return [
-            one
-            for one in super().answered_at(addresses)
-            if namespace != self._own or identity.receiver(server.sockets, one)
-        ]
+    def _comes(self, interface: str, address: Address) -> bool:
+        """Whether a request to the address, by that interface, gets to its server."""
+        return self._receiver(interface, address) is not None
 
-    def places(self, attachment: Attachment) -> Iterator[Place]:
-        """Where on an interface it is answered: at the addresses that the server itself has.
+    def _receiver(self, interface: str, address: Address) -> Socket | None:
+        """The socket that gets what is sent to an address by an interface.
 
-        Those of a server in another network namespace are translated to it, nobody knows which.
+        Where nothing is known of translations, a server in another network namespace gets it all.
         """
         server, namespace = self._found
+        to, here = self._translation(interface, address), namespace == self._own
+        if to and to.port == self._port and to.local == here:
+            mine = here or to.address in self._there
+            return identity.receiver(server.sockets, to.address or address) if mine else None
+        if to or (here and self._port != self.options.port and not self._port_is_said):
+            return None
+        if not here and (self.translations or any(self._keepers.values())):
+            return None
+        found = identity.receiver(server.sockets, address)
+        if found is None and not here and len(self._views) == 1:
+            return next(iter(server.sockets), None)
+        return found
+
+    def places(self, attachment: Attachment) -> Iterator[Place]:
+        """Where on an interface it is answered: at the addresses that the server itself has."""
         for place in super().places(attachment):
-            one = identity.receiver(server.sockets, place.address)
-            if one is None and namespace != self._own and len(self._views) == 1:
-                one = next(iter(server.sockets), None)
+            one = self._receiver(attachment.interface.name, place.address)
             if one:
                 yield place._replace(view=self._view(one))
 
@@ -586,7 +612,7 @@ class Fronted(Answered):
         """Who the server is, and where it receives."""
         server = self._found.server
         if not server.sockets:
-            return f"no server is there: none holds UDP port {self.options.port}"
+            return f"no server is there: none holds UDP port {self._port}"
         return f"the server receives elsewhere alone: {_described(self._found)}"
 
     def status(self) -> dict[str, Any]:

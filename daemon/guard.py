@@ -11,9 +11,11 @@ from carom.daemon import firewall
 from carom.daemon.access import access_lists
 from carom.daemon.answered import Answered
 from carom.daemon.fastpath import Attachment
-from carom.daemon.firewall import Findings, Ruleset, Way
+from carom.daemon.firewall import Findings, Ruleset
 from carom.daemon.passed import cgroup_programs, tc_programs
+from carom.daemon.translated import translations
 from carom.errors import FirewallError
+from carom.include import netlink
 from carom.include.links import Interface
 
 _NAMED = 3  # rules of a port that are named; the others are counted
@@ -24,8 +26,13 @@ log = structlog.get_logger()
 class Guard:
     """Knows what the firewall, and others, would do to what services answer on interfaces."""
 
-    def __init__(self, services: Iterable[Answered], interfaces: Sequence[Interface]):
-        """Look, and raise FirewallError where the firewall drops by default what is answered."""
+    def __init__(
+        self, services: Iterable[Answered], interfaces: Sequence[Interface], rules: Ruleset
+    ):
+        """Look, and raise FirewallError where the firewall drops by default what is answered.
+
+        `rules` are those of a moment ago.
+        """
         self._services = [one for one in services if one.options.fast != "off"]
         self.interfaces = interfaces
         self._attachments: Sequence[Attachment] = ()
@@ -33,7 +40,8 @@ class Guard:
         self._warned: set[str] = set()
         self._findings: dict[int, tuple[Findings, Findings]] = {}
         self._others: list[str] = []
-        self._look()
+        self._elsewhere: list[str] = []
+        self._look(rules)
         for port, (_, allowed) in self._findings.items():
             if allowed.certain and not self._bypass:
                 raise FirewallError(
@@ -43,6 +51,7 @@ class Guard:
                     "accepts the port for all, or --bypass-firewall",
                 )
             self._warned |= set(allowed.certain)
+        self._warned |= set(self._elsewhere)
 
     @property
     def _bypass(self) -> bool:
@@ -72,13 +81,18 @@ class Guard:
                     do="stop carom, or start it with --allow or --bypass-firewall",
                 )
             self._warned |= set(new)
+        for one in self._elsewhere:
+            if one not in self._warned:
+                log.warning(one)
+        self._warned |= set(self._elsewhere)
 
-    def _look(self) -> None:
-        rules = Ruleset()
+    def _look(self, rules: Ruleset | None = None) -> None:
+        rules = rules or Ruleset()
+        self._heed_translations(rules)
         found: dict[int, tuple[Findings, Findings]] = {}
         for service in self._services:
             port, allow = service.options.port, service.options.allow
-            ways = list(self._ways(service))
+            ways = list(firewall.ways(self.interfaces, service.answered_at))
             every = firewall.look(rules, port, ways)
             allowed = firewall.look(rules, port, ways, allow) if allow else every
             for pid in firewall.elsewhere(service.processes()):
@@ -87,21 +101,30 @@ class Guard:
                     unread = f"the network namespace of pid {pid} could not be entered"
                     every = every._replace(unread=(*every.unread, unread))
                     continue
-                every = _both(every, firewall.look(theirs, port, ways, exact=False))
-                there = firewall.look(theirs, port, ways, allow, exact=False)
+                at = service.server_port
+                every = _both(every, firewall.look(theirs, at, ways, exact=False))
+                there = firewall.look(theirs, at, ways, allow, exact=False)
                 allowed = _both(allowed, there)
             if port in found:  # at another address
                 every, allowed = _both(found[port][0], every), _both(found[port][1], allowed)
             found[port] = every, allowed
         self._findings = found
 
-    def _ways(self, service: Answered) -> Iterator[Way]:
-        for one in self.interfaces:
-            for address in service.answered_at(one.addresses):
-                yield Way(one.name, address, one.enslaved, one.enslaved)
-            for upper in one.uppers:
-                for address in service.answered_at(upper.addresses):
-                    yield Way(one.name, address, lower=True, bridged=one.enslaved)
+    def _heed_translations(self, rules: Ruleset) -> None:
+        """Where requests are sent on to others, nothing is answered."""
+        own = netlink.own_addresses()
+        for service in self._services:
+            before = service.translations
+            ways = firewall.ways(self.interfaces, service.wanted)
+            service.translations = translations(rules, service.options.port, ways, own)
+            if service.translations != before:
+                service.changed()
+        self._elsewhere = [
+            f"requests {words}: nothing is answered there"
+            for service in self._services
+            for interface in self.interfaces
+            for words in service.goes_elsewhere(interface)
+        ]
 
     def notes(self) -> Iterator[str]:
         """What somebody who runs carom should know."""
@@ -125,6 +148,7 @@ class Guard:
             one for findings, _ in self._findings.values() for one in findings.unread
         ):
             yield f"the firewall could not be looked at wholly: {unread}"
+        yield from self._elsewhere
         yield from self._others
 
     def _look_beside(self) -> Iterator[str]:

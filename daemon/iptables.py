@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
+import itertools
 import shlex
 from collections.abc import Iterator
 
 from carom.daemon.ruleset import (
     PORTS,
     Chain,
+    Destination,
     Match,
     Requests,
     Rule,
@@ -34,7 +37,7 @@ _VERDICTS = {
     "REJECT": Verdict("drop"),
     "TARPIT": Verdict("drop"),
     "RETURN": Verdict("return"),
-    **dict.fromkeys(("NFQUEUE", "QUEUE", "DNAT", "REDIRECT", "TPROXY"), Verdict("elsewhere")),
+    **dict.fromkeys(("NFQUEUE", "QUEUE", "TPROXY"), Verdict("elsewhere")),
 }
 _GO_ON = {
     *("LOG", "NFLOG", "MARK", "CONNMARK", "CT", "NOTRACK", "TRACE", "SET", "TOS", "DSCP", "TTL"),
@@ -87,7 +90,7 @@ def _verdicts(words: list[str], requests: Requests) -> Iterator[tuple[Match, Ver
             inverted = True
             continue
         if word in ("-j", "-g"):
-            verdict = _verdict(word, next(rest, ""))
+            verdict = _verdict(word, next(rest, ""), list(rest))
             break  # what follows are the target's options
         if word == "-f":
             held = Match.NONE
@@ -104,12 +107,32 @@ def _verdicts(words: list[str], requests: Requests) -> Iterator[tuple[Match, Ver
 _FLAGS = {"--syn", "--physdev-is-in", "--physdev-is-bridged", "--rcheck", "--update", "--set"}
 
 
-def _verdict(word: str, target: str) -> Verdict | None:
+def _verdict(word: str, target: str, options: list[str]) -> Verdict | None:
     if target in _VERDICTS:
         return _VERDICTS[target]
+    if target in ("DNAT", "REDIRECT"):
+        return Verdict("elsewhere", to=_destination(options))
     if target in _GO_ON:
         return None
     return Verdict("goto" if word == "-g" else "jump", target)
+
+
+def _destination(options: list[str]) -> Destination | None:
+    """`--to-destination 192.0.2.1:53`, `--to-ports 53`; None where that is no one place."""
+    said = dict(itertools.pairwise(options))
+    try:
+        if "--to-destination" not in said:
+            port = said.get("--to-ports")
+            return Destination(None, int(port) if port else None, local=True)
+        to = said["--to-destination"]
+        with contextlib.suppress(ValueError):
+            return Destination(ipaddress.ip_address(to))
+        address, _, port = to.rpartition(":")
+        return Destination(
+            ipaddress.ip_address(address.strip("[]")) if address else None, int(port)
+        )
+    except ValueError:  # a range
+        return None
 
 
 def _held(option: str, value: str, requests: Requests) -> Match:

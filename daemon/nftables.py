@@ -13,6 +13,7 @@ from carom.daemon.ruleset import (
     PORTS,
     UDP,
     Chain,
+    Destination,
     Match,
     Requests,
     Rule,
@@ -33,7 +34,7 @@ _TERMINAL: dict[str, Verdict] = {
     "drop": Verdict("drop"),
     "reject": Verdict("drop"),
     "return": Verdict("return"),
-    **dict.fromkeys(("queue", "dnat", "redirect", "tproxy", "fwd"), Verdict("elsewhere")),
+    **dict.fromkeys(("queue", "tproxy", "fwd"), Verdict("elsewhere")),
 }
 _UNTOLD = {"limit", "quota", "ct count", "connlimit", "meter", "last"}
 """Statements that let some through."""
@@ -168,7 +169,7 @@ def _verdicts(
             for key, verdict in _pairs(what["data"], table):
                 held = _in(what["key"], [key], table, requests)
                 yield min(match, held), _verdict(verdict)
-        elif kind in _TERMINAL or kind in ("jump", "goto"):
+        elif kind in _TERMINAL or kind in ("jump", "goto", "dnat", "redirect"):
             yield match, _verdict(statement)
         elif kind not in _SIDE_EFFECTS and kind != "continue":
             match = min(match, Match.UNKNOWN)
@@ -184,7 +185,22 @@ def _verdict(statement: Any) -> Verdict:
         return Verdict("jump", what["target"])
     if kind == "goto":
         return Verdict("goto", what["target"])
+    if kind in ("dnat", "redirect"):
+        return Verdict("elsewhere", to=_destination(kind, what or {}))
     return _TERMINAL.get(kind, Verdict("elsewhere"))
+
+
+def _destination(kind: str, what: dict[str, Any]) -> Destination | None:
+    """Where a rule translates to; None where that is no one address and port."""
+    address, port = what.get("addr"), what.get("port")
+    try:
+        return Destination(
+            None if address is None else ipaddress.ip_address(address),
+            None if port is None else int(port),
+            kind == "redirect",
+        )
+    except (TypeError, ValueError):  # a range, a map
+        return None
 
 
 def _pairs(data: Any, table: _Table) -> Iterator[tuple[Any, Any]]:

@@ -12,6 +12,7 @@ import enum
 import ipaddress
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, NamedTuple
 
 Spans = tuple[tuple[int, int], ...]
@@ -68,11 +69,26 @@ class Requests(NamedTuple):
 Kind = Literal["accept", "drop", "elsewhere", "jump", "goto", "return"]
 
 
+class Destination(NamedTuple):
+    """Where a rule sends requests on to: None for an address, or a port, that stays what it is.
+
+    With `local` it is this host's, at an address of the interface.
+    """
+
+    address: IPv4Address | IPv6Address | None = None
+    port: int | None = None
+    local: bool = False
+
+
 class Verdict(NamedTuple):
-    """What a rule does; `elsewhere` hands a request to somebody else, who may do anything."""
+    """What a rule does; `elsewhere` hands a request to somebody else, who may do anything.
+
+    `to` is where, of one who changes the destination alone.
+    """
 
     kind: Kind
     target: str = ""
+    to: Destination | None = None
 
 
 class Rule(NamedTuple):
@@ -164,6 +180,7 @@ class _End(NamedTuple):
     kind: Kind
     where: str = ""
     perhaps: bool = False
+    to: Destination | None = None
 
 
 class _Walk:
@@ -204,7 +221,7 @@ class _Walk:
             return self.end(target, depth + 1)
         if verdict.kind == "elsewhere":
             self.drops[f"{rule.where} (hands it on)"] = None
-            return _End("accept", rule.where)
+            return _End("accept", rule.where, to=verdict.to)
         if verdict.kind == "drop":
             self.drops[rule.where] = None
         return _End(verdict.kind, rule.where)
@@ -230,6 +247,20 @@ def judge(
         if one.kind == "drop":
             drops[one.where] = None
     return Fate(tuple(drops), dropped[0].where if certain else None, whole.perhaps)
+
+
+def destination(
+    chain: Chain, chains: Mapping[str, Chain], requests: Requests
+) -> tuple[Destination, str] | None:
+    """Where a chain sends most sources' requests on to, and by which rule; None for nowhere else.
+
+    Those of a chain that drops them, or hands them to who knows whom, stay too.
+    """
+    first = requests._replace(first=True)
+    ends = [_final(chain, chains, first._replace(source=one)) for one in picked(requests.source)]
+    found = [(one.to, one.where) for one in ends if one.to and not one.perhaps]
+    most = max(found, key=found.count, default=None)
+    return most if most and 2 * found.count(most) > len(ends) else None
 
 
 def _final(chain: Chain, chains: Mapping[str, Chain], requests: Requests) -> _End:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import signal
 import sys
@@ -26,7 +27,9 @@ from carom.daemon.fastpath import (
     jiffies_per_second,
 )
 from carom.daemon.filtering import Filtering
-from carom.daemon.fronted import Front, Fronted
+from carom.daemon.firewall import Ruleset
+from carom.daemon.front import Front
+from carom.daemon.fronted import Fronted
 from carom.daemon.guard import Guard
 from carom.daemon.keeper import Follower, Keeper, Look, Sweeper
 from carom.daemon.lifetimes import Settler
@@ -50,6 +53,9 @@ OURS = ("raw", "kv")
 
 FIREWALL_REST = 10.0
 """After a look at the firewall, so many times as long passes before the next."""
+
+FIREWALL_ANYWAY = 60.0
+"""Seconds until it is looked at though nothing tells of a change, as of iptables' legacy rules."""
 
 LOOK_ANYWAY = 10.0
 """Seconds until interfaces and servers are looked at though nothing tells of a change."""
@@ -131,16 +137,17 @@ class Running:
             self._stack = stack
             # What is found wrong soonest comes first, and compiling last.
             interfaces = self._interfaces(services, interface_names)
+            rules = Ruleset() if self._has_fast_path(services) else None
             for id, service in enumerate(services):
                 one: Answered = (
                     Served(service, id)
                     if isinstance(service, Service)
-                    else Fronted(service, id, interfaces)
+                    else Fronted(service, id, interfaces, rules)
                 )
                 stack.callback(one.close)
                 self._answered.append(one)
-            if self._has_fast_path(services):
-                self._guard = Guard(self._answered, interfaces)
+            if rules:
+                self._guard = Guard(self._answered, interfaces, rules)
                 self._load(self._room(interfaces))
             clock = self._load_filter(self._room(interfaces))
             for one in self._answered:
@@ -261,7 +268,10 @@ class Running:
             rules = netlink.RuleChanges()
             self._guard.attached(self._attachments, self._fastpath.program_ids())
             look = Look("the firewall", self._guard.look_again)
-            self._follow(Follower([look], rules, name="firewall", rest=FIREWALL_REST))
+            follower = Follower(
+                [look], rules, name="firewall", rest=FIREWALL_REST, anyway=FIREWALL_ANYWAY
+            )
+            self._follow(follower)
         keeper = Keeper(self._fastpath, clock)
         self._stack.callback(keeper.close)  # before all else: nothing is answered from then on
 
@@ -549,6 +559,7 @@ def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> No
                     f"services that run together share {name}: {mine!r} is not {theirs!r}",
                     hint="give it to all of them, or run them apart",
                 )
+    _check_apart([one.options for one in services if isinstance(one, Front)])
     fast = first.hook != "none" and any(one.options.fast != "off" for one in services)
     if fast and not interfaces:
         ours = all(isinstance(one, Service) for one in services)
@@ -560,6 +571,20 @@ def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> No
         raise UsageError(
             "no interface to filter on", hint="name one with -i, or say --filter-at socket"
         )
+
+
+def _check_apart(fronts: Sequence[Options]) -> None:
+    """Sockets of ours cannot have one port and address twice, and fronts may not."""
+    for number, one in enumerate(fronts):
+        for other in fronts[:number]:
+            alike = one.bind == other.bind or any(
+                ipaddress.ip_address(each.bind).is_unspecified for each in (one, other)
+            )
+            if one.port == other.port and alike:
+                raise UsageError(
+                    f"two services are to answer on port {one.port} at one address",
+                    hint="give each an address of its own to bind, or leave one out",
+                )
 
 
 def _start(

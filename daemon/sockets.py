@@ -217,6 +217,14 @@ def program(pid: int) -> tuple[str, bytes]:
     return "", b""
 
 
+def words(pid: int) -> list[str]:
+    """A process' command line; none where it has ended."""
+    with contextlib.suppress(OSError):
+        said = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        return said.rstrip("\0").split("\0")
+    return []
+
+
 def name(pid: int) -> str:
     """A process as a user knows it."""
     with contextlib.suppress(OSError):

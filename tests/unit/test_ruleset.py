@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from carom.daemon import iptables, nftables, ruleset
-from carom.daemon.ruleset import Fate, Match, Requests
+from carom.daemon.ruleset import Destination, Fate, Match, Requests
 
 PORT = 51141
 OURS = int(ipaddress.ip_address("198.18.0.2"))
@@ -115,3 +115,66 @@ def test_saved(target: str, certain: bool) -> None:
     found = ruleset.judge(table["INPUT"], table, REQUESTS)
     assert bool(found.why) == certain
     assert found.drops
+
+
+def to(address: str | None, port: int | None, *, local: bool = False) -> Destination:
+    """Where requests are sent on to."""
+    return Destination(ipaddress.ip_address(address) if address else None, port, local)
+
+
+ON = {"match": {"op": "==", "left": _DPORT, "right": PORT}}
+FROM = {"payload": {"protocol": "ip", "field": "saddr"}}
+SOME = {"match": {"op": "==", "left": FROM, "right": {"prefix": {"addr": "10.0.0.0", "len": 8}}}}
+OTHERS = {"match": {"op": "!=", "left": FROM, "right": {"prefix": {"addr": "10.0.0.0", "len": 8}}}}
+THERE = {"dnat": {"addr": "198.18.3.2", "port": 53}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "wanted"),
+    [
+        ([[ON, THERE]], to("198.18.3.2", 53)),
+        ([[ON, {"dnat": {"addr": "198.18.3.2"}}]], to("198.18.3.2", None)),
+        ([[ON, {"dnat": {"port": 53}}]], to(None, 53)),
+        ([[ON, {"redirect": {"port": 5353}}]], to(None, 5353, local=True)),
+        ([[ON, {"redirect": None}]], to(None, None, local=True)),
+        ([[SOME, {"dnat": {"addr": "198.18.3.9"}}], [ON, THERE]], to("198.18.3.2", 53)),
+        ([[OTHERS, THERE]], to("198.18.3.2", 53)),
+        ([[SOME, THERE]], None),
+        ([[ON, {"accept": None}], [ON, THERE]], None),
+        ([[ON, {"dnat": {"addr": "198.18.3.2", "port": {"range": [53, 55]}}}]], None),
+        ([[ON, {"dnat": {"addr": {"map": {}}, "port": 53}}]], None),
+        ([[{"match": {"op": "==", "left": _DPORT, "right": 1}}, THERE]], None),
+    ],
+)
+def test_destination(rules: list[Any], wanted: Destination | None) -> None:
+    family = {"family": "ip", "table": "t"}
+    objects: list[dict[str, Any]] = [
+        {"chain": {**family, "name": "c", "hook": "prerouting", "policy": "accept"}},
+        *({"rule": {**family, "chain": "c", "handle": 7, "expr": rule}} for rule in rules),
+    ]
+    (table,) = nftables.tables(objects)
+    found = ruleset.destination(table["c"], table, REQUESTS)
+    assert (found and found[0]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("DNAT --to-destination 198.18.3.2:53", to("198.18.3.2", 53)),
+        ("DNAT --to-destination 198.18.3.2", to("198.18.3.2", None)),
+        ("DNAT --to-destination :53 --random", to(None, 53)),
+        ("DNAT --to-destination [2001:db8::2]:53", to("2001:db8::2", 53)),
+        ("DNAT --to-destination 2001:db8::2", to("2001:db8::2", None)),
+        ("DNAT --to-destination 198.18.3.2-198.18.3.9:53", None),
+        ("DNAT --to-destination 198.18.3.2:53-55", None),
+        ("REDIRECT --to-ports 5353", to(None, 5353, local=True)),
+        ("REDIRECT --to-ports 5353-5360", None),
+        ("REDIRECT", to(None, None, local=True)),
+        ("ACCEPT", None),
+    ],
+)
+def test_saved_destination(words: str, wanted: Destination | None) -> None:
+    text = f"*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp --dport {PORT} -j {words}\n"
+    (table,) = iptables.tables("iptables", text)
+    found = ruleset.destination(table["PREROUTING"], table, REQUESTS)
+    assert (found and found[0]) == wanted

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What somebody says of a server that is to be fronted, checked before anything is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from carom.converted import converted
+from carom.daemon.options import Options, options_of, with_units
+from carom.errors import UsageError
+
+LEARNED = {"memcached": 11211, "dns": 53}
+"""Protocols whose servers can be fronted, and the port that each has unless another is said."""
+
+_WHY_NOT = {
+    "raw": "its replies do not name the request that they answer",
+    "kv": "its replies do not name the key that they are the value of",
+}
+
+_OF_SERVICES_OF_OURS = {"fast", "work", "userspace_cache", "wait", "cpu", "echoes"} | {
+    "filter",
+    "filter_at",
+}
+"""Options that a server of others has no use for."""
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What `front` takes beyond a service's options.
+
+    `writes_elsewhere` says what to do where a server may be written to unseen: refuse it, or accept
+    replies as old as the TTL. Where items end by themselves, `exptime` has the server asked when,
+    if it is a memcached (`auto`) or in any case (`ask`), or accepts them up to the TTL.
+    `server_port` is the server's own, where requests reach it at another than clients send them to
+    (0: what translates them says which, or it is the same).
+    """
+
+    writes_elsewhere: Literal["refuse", "ttl"] = "refuse"
+    exptime: Literal["auto", "ask", "ttl"] = "auto"
+    server_port: int = 0
+
+
+class Front:
+    """A server that is not ours, to put the cache before; `options` as a Service has them."""
+
+    def __init__(self, options: Options, wishes: Wishes | None = None):
+        """Raises UsageError for a protocol that cannot be learned, and for a wrong wish."""
+        _check_learned(options.protocol)
+        if options.fast != "cache" or options.hook == "none":
+            raise UsageError("front is a cache in the kernel", hint="--hook xdp | tc")
+        if options.cookie_secret_file and options.protocol != "dns":
+            raise UsageError(
+                f"{options.protocol} has no cookies", hint="--cookie-secret-file is for dns"
+            )
+        if options.ttl != int(options.ttl):
+            raise UsageError(
+                f"ttl {options.ttl:g} is not whole seconds, as front counts them",
+                hint="--ttl 1s, or more",
+            )
+        wishes = wishes or Wishes()
+        if not 0 <= wishes.server_port <= 65_535:
+            raise UsageError(f"server-port {wishes.server_port} is out of range", hint="1 to 65535")
+        self.options = options
+        self.writes_elsewhere = wishes.writes_elsewhere
+        self.exptime = wishes.exptime if options.protocol == "memcached" else "ttl"
+        self.server_port = wishes.server_port
+
+
+def front_of(values: Mapping[str, object]) -> Front:
+    """A front from untyped values, with durations and sizes as text. Raises UsageError."""
+    own = {name: values[name] for name in Wishes.__struct_fields__ if name in values}
+    rest = {"bind": "::", "amplify": 0, "protocol": "memcached"}
+    rest |= {name: value for name, value in values.items() if name not in own}
+    useless = sorted(rest.keys() & _OF_SERVICES_OF_OURS)
+    if useless:
+        raise UsageError(
+            f"front has no option {useless[0]!r}",
+            hint="it is for services that run in `carom serve`",
+        )
+    protocol = rest["protocol"] = str(rest["protocol"]).lower()
+    _check_learned(protocol)
+    rest.setdefault("port", LEARNED[protocol])
+    return Front(options_of(with_units(rest)), converted(own, Wishes))
+
+
+def _check_learned(protocol: str) -> None:
+    if protocol in _WHY_NOT:
+        raise UsageError(
+            f"front cannot learn {protocol}: {_WHY_NOT[protocol]}",
+            hint="--protocol memcached | dns; a Python service of yours runs by `carom serve`",
+        )
+    if protocol not in LEARNED:
+        raise UsageError(f"protocol {protocol!r} is unknown", hint=" | ".join(LEARNED))

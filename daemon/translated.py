@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How this host translates requests before any socket has them: by rules, or by a process."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from carom.daemon import ruleset, sockets
+from carom.daemon.firewall import Ruleset, Way
+from carom.daemon.ruleset import Requests
+from carom.include.netlink import Address
+
+KEEPERS = ("docker-proxy", "conmon", "rootlessport")
+"""Programs that hold a container's published port on the host, whatever takes requests there."""
+
+
+class Translation(NamedTuple):
+    """Where requests go that are translated, and what does it.
+
+    With `local` that is this network namespace, and `address` is None where a rule leaves it to the
+    interface. Otherwise it is another namespace's, or another host's.
+    """
+
+    address: Address | None
+    port: int
+    local: bool
+    by: str
+
+    def __str__(self) -> str:
+        address = self.address or "this host's own address"
+        shown = f"[{address}]" if self.address and self.address.version == 6 else str(address)
+        return f"{shown}, port {self.port} ({self.by})"
+
+
+Translations = Mapping[tuple[str, Address], Translation]
+"""By an interface's name and the address that clients send to."""
+
+
+def translations(
+    rules: Ruleset, port: int, ways: Iterable[Way], own: Collection[Address]
+) -> Translations:
+    """What rules do to requests to a port of this host, whose addresses are `own`."""
+    found = {}
+    chains = list(rules.chains())
+    for way in ways:
+        version, number = way.address.version, int(way.address)
+        requests = Requests(
+            version,
+            ruleset.all_sources(version),
+            ((number, number),),
+            port,
+            way.interface,
+            way.lower,
+            bridged=way.bridged,
+        )
+        for chain, table in chains:
+            to = chain.applies(requests) and ruleset.destination(chain, table, requests)
+            if to:
+                (address, at, local), by = to
+                local = local or address is None or address in own
+                found[way.interface, way.address] = Translation(address, at or port, local, by)
+                break
+    return found
+
+
+def is_keeper(pid: int) -> bool:
+    """Whether a process holds its port for a container's server."""
+    return any(sockets.runs(pid, one) for one in KEEPERS)
+
+
+def kept_for(pid: int) -> Translation | None:
+    """Where such a process relays to, as docker-proxy's command line says; None where none does."""
+    words = sockets.words(pid)
+    said = dict(itertools.pairwise(words))
+    try:
+        address = ipaddress.ip_address(said["-container-ip"])
+        return Translation(address, int(said["-container-port"]), False, sockets.name(pid))
+    except (KeyError, ValueError):
+        return None
