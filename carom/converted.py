@@ -51,8 +51,8 @@ def _words(kind: Any) -> Iterator[str]:
 
 
 def _explained(error: str, kinds: Mapping[str, Any]) -> UsageError:
-    """The same as msgspec says: `Invalid enum value 'x' - at `$.field[...]``."""
-    what, _, where = error.partition(" - at `$.")
+    """The same as msgspec says: `Invalid enum value 'x' - at `$.field[...]``; x may be any text."""
+    what, _, where = error.rpartition(" - at `$.") if " - at `$." in error else (error, "", "")
     field = re.split(r"[.\[`]", where)[0]
     name = field.replace("_", "-")
     hint = " | ".join(choices(kinds.get(field))) or None

@@ -62,8 +62,9 @@ class EdgeLink(Resource):
         try:
             root = open_root()
             try:
-                link = libbpf.link_cgroup(program_fd, root, libbpf.CGROUP[edge])
-                self._fd = forked.keep(link)
+                self._fd = forked.made(
+                    lambda: libbpf.link_cgroup(program_fd, root, libbpf.CGROUP[edge])
+                )
             finally:
                 os.close(root)
         except PermissionError as error:

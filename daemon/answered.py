@@ -108,7 +108,7 @@ class Answered(Resource):
         """Whether requests can come in by an interface and be answered."""
         interface, places = attachment.interface, sum(1 for _ in self.places(attachment))
         server = next(self.goes_elsewhere(interface), "") or self.server_words()
-        return reach(interface, self.options.bind, places, server)
+        return reach(attachment, self.options.bind, places, server)
 
     def goes_elsewhere(self, interface: Interface) -> Iterator[str]:
         """Where requests by an interface are sent on to, if that is not to its server."""

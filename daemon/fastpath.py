@@ -225,12 +225,16 @@ class Watch(NamedTuple):
 
 
 class Attachment(NamedTuple):
-    """How the fast path came on an interface: `mode` is XDP's, None with `hook` tc."""
+    """How the fast path came on an interface: `mode` is XDP's, None with `hook` tc.
+
+    `failed` says why it is not there, where it could not be attached again.
+    """
 
     interface: Interface
     hook: HookOption
     mode: Mode | None
     second_tier: bool
+    failed: str = ""
 
 
 def _check_memory(capacity: int) -> None:
@@ -414,24 +418,23 @@ class FastPath(Resource):
         """Attach to an interface: at TC, or at XDP with TC for what XDP has no room for.
 
         `behind` a filter of that hook only what it accepts is looked at. Raises BusyError,
-        InterfaceError, PrivilegeError.
+        InterfaceError, PrivilegeError; part of it may be `attached` then.
         """
         own = self.tc_program if hook == "tc" else self.program
         first = behind.program if behind else own
         if behind:
             behind.go_on(own)
         links, index = self.attached, interface.ifindex
-        with links.attaching(index):
-            if hook == "tc":
-                tc_link = links.add(index, TCLink(first, interface))
-                if behind:
-                    behind.follow(tc_link)
-                return Attachment(interface, hook, None, False)
-            link = links.add(index, Link(first, interface, mode))
+        if hook == "tc":
+            tc_link = links.add(index, TCLink(first, interface))
             if behind:
-                behind.follow(link)
-            links.add(index, TCLink(self.second_tier_program, interface))
-            return Attachment(interface, hook, link.mode, True)
+                behind.follow(tc_link)
+            return Attachment(interface, hook, None, False)
+        link = links.add(index, Link(first, interface, mode))
+        if behind:
+            behind.follow(link)
+        links.add(index, TCLink(self.second_tier_program, interface))
+        return Attachment(interface, hook, link.mode, True)
 
     def program_ids(self) -> list[int]:
         """The numbers by which the kernel knows what is attached to interfaces."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -144,20 +145,30 @@ class Follower:
 
     def _run(self) -> None:
         took = 0.0
+        next_look = self._next_look(took)
         while not self._stopping:
-            anyway = self._anyway and max(self._anyway, LOOK_SHARE * took)
-            waited = self._pause if self.failing else anyway
-            changed = self._changes.wait(waited) or not self.failing
+            left = next_look - time.monotonic()
+            waited = max(0.0, min(left, self._pause if self.failing else left))
+            changed = self._changes.wait(None if waited == math.inf else waited)
             if self._stopping:
                 return
             if changed:
                 time.sleep(GATHER)
                 self._changes.forget()  # what came meanwhile is seen by the look that follows
             start = time.monotonic()
-            self._look(all_of_them=changed)
-            self._pause = RETRY_SOON if changed else min(2 * self._pause, RETRY_LATE)
+            all_of_them = changed or start >= next_look
+            self._look(all_of_them=all_of_them)
             took = time.monotonic() - start
+            if all_of_them:
+                next_look = self._next_look(took)
+            self._pause = RETRY_SOON if changed else min(2 * self._pause, RETRY_LATE)
             self._rest(min(REST_MAX, self._share * took))
+
+    def _next_look(self, took: float) -> float:
+        """When all is looked at though nothing tells of a change; of what fails, sooner."""
+        if self._anyway is None:
+            return math.inf
+        return time.monotonic() + max(self._anyway, LOOK_SHARE * took)
 
     def _rest(self, seconds: float) -> None:
         end = time.monotonic() + seconds

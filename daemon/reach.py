@@ -7,6 +7,7 @@ import ipaddress
 
 import msgspec
 
+from carom.daemon.fastpath import Attachment
 from carom.include.links import Interface
 
 
@@ -18,12 +19,13 @@ class Reach(msgspec.Struct, kw_only=True, frozen=True):
     why: str
 
 
-def reach(interface: Interface, bind: str, places: int, server: str) -> Reach:
+def reach(attachment: Attachment, bind: str, places: int, server: str) -> Reach:
     """A service that is bound so, and answered at so many places of an interface.
 
     `server` says where its server receives, for when it does not here.
     """
-    why = _why(interface, bind, places, server)
+    interface = attachment.interface
+    why = attachment.failed or _why(interface, bind, places, server)
     return Reach(interface=interface.name, answered=not why, why=why)
 
 

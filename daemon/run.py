@@ -257,6 +257,7 @@ class Running:
             self._stack.callback(self._sweeper.close)
         filter = self._filtering.filter if self._filtering else None
         changes = netlink.Changes()  # before the first look, so that no change falls between
+        self._stack.callback(changes.close)
         self._standing = Standing(Attacher(self.options, self._fastpath, filter), interfaces)
         if self._fastpath and self.options.allow:
             self._neighbours = Neighbours(self._fastpath, self.options.allow, self._links())
@@ -266,6 +267,7 @@ class Running:
         self._follow(Follower(self._looks(), changes, anyway=LOOK_ANYWAY))
         if self._guard and self._fastpath:
             rules = netlink.RuleChanges()
+            self._stack.callback(rules.close)
             self._guard.attached(self._attachments, self._fastpath.program_ids())
             look = Look("the firewall", self._guard.look_again)
             follower = Follower(

@@ -87,7 +87,7 @@ class Standing:
     def look_again(self) -> None:
         """They may have changed. Raises InterfaceError, PrivilegeError, OSError.
 
-        What cannot be attached to is as if it were gone: nothing is answered there.
+        Where that cannot be followed nothing is answered, and `failed` says why.
         """
         found: list[Attachment] = []
         failed: list[Exception] = []
@@ -95,15 +95,16 @@ class Standing:
             try:
                 found.append(self._looked_at(number, attachment))
             except Exception as error:  # raised when the others have been looked at
-                found.append(self._gone(attachment))
+                attachment = attachment._replace(failed=str(error) or type(error).__name__)
+                found.append(self._unanswered(attachment, there=True))
                 failed.append(error)
         self.attachments = found
         if failed:
             raise failed[0]
 
     @staticmethod
-    def _gone(attachment: Attachment) -> Attachment:
-        interface = attachment.interface._replace(addresses=(), uppers=(), up=False, there=False)
+    def _unanswered(attachment: Attachment, *, there: bool) -> Attachment:
+        interface = attachment.interface._replace(addresses=(), uppers=(), there=there)
         return attachment._replace(interface=interface)
 
     def _looked_at(self, number: int, attachment: Attachment) -> Attachment:
@@ -118,11 +119,11 @@ class Standing:
                 log.warning(
                     "the interface is gone: the server answers alone", interface=before.name
                 )
-            return self._gone(attachment)
+            return self._unanswered(attachment._replace(failed=""), there=False)
         if now.name != before.name:
             log.info("the interface has another name now", interface=now.name, before=before.name)
         if now.ifindex == before.ifindex and self._attacher.is_on(now):
-            return attachment._replace(interface=now)
+            return attachment._replace(interface=now, failed="")
         self._attacher.detach(before)
         attached = self._attacher.attach(now)
         log.info("attached to the interface anew", interface=now.name, mode=attached.mode)

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
+from pyroute2 import NetlinkError
+
 from carom import protocols, xdp
 from carom.errors import UsageError
 from carom.filters.capture import Capture, unpack
@@ -100,6 +102,21 @@ class _SocketLink:
         self._udp.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, program_fd)
 
 
+def _replaced(link: Swappable, program_fd: int) -> bool:
+    """Put another program there; False where an interface has taken what was there along.
+
+    It may go at any moment, also between a look and the swap. Raises OSError.
+    """
+    try:
+        if link.attached():
+            link.replace(program_fd)
+            return True
+    except (OSError, NetlinkError):
+        if link.attached():
+            raise
+    return False
+
+
 class Filter(Resource):
     """One filter at one place: compiled on entry, gone on exit.
 
@@ -163,9 +180,7 @@ class Filter(Resource):
         """Take this filter from now on; where one is attached, swap it between two packets."""
         program = self._programs[name]
         with self.swapping:
-            self._links = [one for one in self._links if one.attached()]
-            for link in self._links:
-                link.replace(program)
+            self._links = [one for one in self._links if _replaced(one, program)]
             self.name, self.program = name, program
 
     def learn(self, keys: Iterable[int], clock: Clock) -> None:

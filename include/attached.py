@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Protocol, TypeVar
 
 from carom.include.resource import Resource
@@ -28,15 +27,6 @@ class Attached(Resource):
 
     def __init__(self) -> None:
         self._links: dict[int, list[Link]] = {}
-
-    @contextlib.contextmanager
-    def attaching(self, ifindex: int) -> Iterator[None]:
-        """What is added meanwhile for an interface is detached again when the rest fails."""
-        try:
-            yield
-        except BaseException:
-            self.detach(ifindex)
-            raise
 
     def add(self, ifindex: int, link: L) -> L:
         """Keep one more."""

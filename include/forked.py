@@ -48,6 +48,12 @@ def keep(descriptor: int) -> int:
     return descriptor
 
 
+def made(make: Callable[[], int]) -> int:
+    """The descriptor that `make` makes, which no forked process ever has. Raises what it raises."""
+    with _lock:
+        return keep(make())
+
+
 def forget(descriptor: int) -> None:
     """Somebody else closes this descriptor now."""
     with _lock:

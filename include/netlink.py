@@ -137,7 +137,7 @@ class Changes:
     _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_{LINK,IPV4_IFADDR,IPV6_IFADDR}, linux/rtnetlink.h
 
     def __init__(self) -> None:
-        self._poked = forked.keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self._poked = forked.made(lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._sockets: list[socket.socket] = []
         self._listen()
 
@@ -176,11 +176,14 @@ class Changes:
         os.eventfd_write(self._poked, 1)
 
     def close(self) -> None:
-        """Stop listening."""
-        for heard in self._sockets:
+        """Stop listening; once more does no harm."""
+        while self._sockets:
+            heard = self._sockets.pop()
             forked.forget(heard.fileno())
             heard.close()
-        forked.close(self._poked)
+        poked, self._poked = self._poked, -1
+        if poked >= 0:
+            forked.close(poked)
 
 
 class RuleChanges(Changes):

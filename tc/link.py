@@ -68,7 +68,8 @@ class TCLink(Resource):
 
     def _link(self, program_fd: int) -> int | None:
         try:
-            return forked.keep(libbpf.link_tcx_ingress(program_fd, self.interface.ifindex))
+            index = self.interface.ifindex
+            return forked.made(lambda: libbpf.link_tcx_ingress(program_fd, index))
         except OSError as error:
             if error.errno in _NO_LINKS:
                 return None

@@ -72,7 +72,7 @@ class Link(Resource):
     def _attach(self, program_fd: int, mode: Mode) -> int:
         interface = self.interface
         try:
-            return forked.keep(libbpf.link_xdp(program_fd, interface.ifindex, _FLAGS[mode]))
+            return forked.made(lambda: libbpf.link_xdp(program_fd, interface.ifindex, _FLAGS[mode]))
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 raise self._busy() from error

@@ -575,7 +575,7 @@ def test_an_acknowledgement_that_no_write_explains(
 
     # By other ids: a flight may share its cell with one of before that waits, or a void be put off.
     tries = (is_void(writer.send(b"get %b-absent\r\n" % key)) for _ in range(3))
-    assert any(found == voids for found in tries)
+    assert sum(found == voids for found in tries) >= 2
 
 
 def test_replies_of_several_datagrams(

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from carom.daemon import control
+from carom.filters.filter import Filter
+from carom.include import libbpf, links
+from carom.vm.namespace import Namespace
 from carom.vm.netns import wire
+from carom.xdp.link import Link
 from netns.line import Line
 from netns.memcache import Memcached
-from netns.process import INTERFACE, Carom, run, until
+from netns.process import INTERFACE, Carom, attached, run, until
 from netns.test_errors import check_refused
 from netns.wire import Client
 
@@ -128,7 +134,10 @@ def test_taken_when_it_comes_back(own_line: Line) -> None:
             rename(own_line, OTHER, INTERFACE)
             stranger.interface = INTERFACE
             until(lambda: "already has" in str(carom.status()["not_followed"]), "a reason")
-            assert not reach(carom)[0]["answered"]
+            (found,) = reach(carom)
+            assert not found["answered"]
+            assert "already has" in found["why"]
+            assert "gone" not in found["why"]
         make_anew(own_line)
         until_answered(own_line, carom)
         until(lambda: not carom.status()["not_followed"], "nothing to be left")
@@ -213,3 +222,38 @@ def test_a_server_that_is_gone(straight: Line) -> None:
             until(lambda: "no server" in reach(carom)[0]["why"], "it to be said")
             shown = run(straight.server, "status", "--pid", str(carom.pid))
             assert "no server is there" in shown.stdout
+
+
+class _Leaving(Link):
+    """One whose interface goes right after it was looked at."""
+
+    leave: Callable[[], object]
+
+    def attached(self) -> bool:
+        found = super().attached()
+        self.leave()
+        return found
+
+
+def test_an_interface_goes_while_a_filter_is_swapped() -> None:
+    """It takes what was there along; where the others are, there is the new one."""
+    with Namespace("alone") as alone, contextlib.ExitStack() as stack:
+        for name in ("one", "two"):
+            alone.run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-peer")
+        filter = stack.enter_context(Filter("simple", "xdp", 250))
+
+        def attach(name: str) -> None:
+            interface = links.interface(name)
+            link = filter.attached.add(
+                interface.ifindex, _Leaving(filter.program, interface, "generic")
+            )
+            gone = functools.partial(alone.run, *f"ip link del {name}".split())
+            link.leave = functools.cache(gone) if name == "one" else str
+            filter.follow(link)
+
+        alone.call(lambda: attach("one"))
+        alone.call(lambda: attach("two"))
+        filter.load("reject")
+        assert filter.name == "reject"
+        assert attached(alone, "two")["id"] == libbpf.program_id(filter.program)
+        filter.load("simple")

@@ -148,3 +148,20 @@ def test_a_failing_step(fastpath: FastPath) -> None:
         assert 1 < len(others) < 50, "events that come together are one look"
     finally:
         follower.close()
+
+
+def test_one_that_fails_keeps_no_other_from_being_looked_at() -> None:
+    """Also where nothing tells of a change."""
+    looked = threading.Semaphore(0)
+
+    def fail() -> None:
+        raise OSError(5, "no luck")
+
+    looks = [Look("no luck", fail), Look("other", looked.release)]
+    follower = Follower(looks, netlink.Changes(), anyway=0.1)
+    try:
+        for _ in range(5):
+            assert looked.acquire(timeout=60)
+        assert follower.failing
+    finally:
+        follower.close()

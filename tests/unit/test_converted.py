@@ -44,6 +44,7 @@ def test_words_in_any_case(word: str) -> None:
     ("values", "said", "hint"),
     [
         ({"word": "three"}, "word 'three' is unknown", "one | two"),
+        ({"word": "x - at `$.y"}, "word 'x - at `$.y' is unknown", "one | two"),
         ({"perhaps": ""}, "perhaps '' is unknown", "auto | one | two"),
         ({"colour": "green"}, "colour 'green' is unknown", "red | blue"),
         ({"several": ["one", "six"]}, "several 'six' is unknown", "one | two"),

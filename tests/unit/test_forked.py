@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -34,6 +35,38 @@ def test_one_that_takes_too_long() -> None:
 def test_one_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
         forked.run(["no-such-command"], timeout=60)
+
+
+def test_a_fork_while_a_descriptor_is_made() -> None:
+    """The forked process does not have it, however close they come together."""
+    making, (reads, writes) = threading.Event(), os.pipe()
+
+    def make() -> int:
+        made = os.dup(writes)
+        making.set()
+        time.sleep(0.3)
+        return made
+
+    made: list[int] = []
+    thread = threading.Thread(target=lambda: made.append(forked.made(make)))
+    thread.start()
+    making.wait()
+    child = os.fork()
+    if not child:
+        os.close(writes)
+        time.sleep(600)
+        os._exit(0)
+    try:
+        thread.join()
+        forked.close(made[0])
+        os.close(writes)
+        readable, _, _ = select.select([reads], [], [], 60)
+        assert readable, "the child has its other end"
+        assert os.read(reads, 1) == b""
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reads)
 
 
 def test_a_fork_while_one_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
