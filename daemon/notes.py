@@ -35,6 +35,30 @@ def notes_on_length(attachments: Iterable[Attachment], all: Iterable[Options]) -
             )
 
 
+def _is_strict(interface: str) -> bool:
+    """Whether the kernel drops what comes by an interface that its source is not routed back by."""
+    values = []
+    for one in ("all", interface):
+        try:
+            values.append(int(Path(f"/proc/sys/net/ipv4/conf/{one}/rp_filter").read_text()))
+        except (OSError, ValueError):
+            return False
+    return max(values) == 1
+
+
+def notes_on_sources(attachments: Iterable[Attachment], all: Iterable[Options]) -> Iterator[str]:
+    """Where the kernel looks for the way back to a source, and what is answered before it does."""
+    if not any(one.fast != "off" and not one.allow for one in all):
+        return
+    for attachment in attachments:
+        name = attachment.interface.name
+        if _is_strict(name) and any(one.version == 4 for one in attachment.interface.reachable):
+            yield (
+                f"{name} drops IPv4 requests whose source is not routed back by it (rp_filter=1), "
+                "and carom answers them: --allow PREFIX makes it look at routes, too"
+            )
+
+
 def notes(attachments: Iterable[Attachment]) -> Iterator[str]:
     """What it costs others on these interfaces."""
     for attachment in attachments:

@@ -34,7 +34,7 @@ from carom.daemon.guard import Guard
 from carom.daemon.keeper import Follower, Keeper, Look, Sweeper
 from carom.daemon.lifetimes import Settler
 from carom.daemon.neighbours import Neighbours
-from carom.daemon.notes import notes, notes_on_length
+from carom.daemon.notes import notes, notes_on_length, notes_on_sources
 from carom.daemon.options import SHARED, Options
 from carom.daemon.reach import port_words
 from carom.daemon.served import Served
@@ -173,6 +173,7 @@ class Running:
             if self._fastpath:
                 options = [one.options for one in self._answered]
                 self._notes += notes_on_length(self._attachments, options)
+                self._notes += notes_on_sources(self._attachments, options)
             self._stack = stack.pop_all()
 
     @staticmethod

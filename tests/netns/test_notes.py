@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import select
 import shutil
+import socket
+from pathlib import Path
 
 import pytest
 
 from netns.line import Line
 from netns.process import INTERFACE, Carom
 from netns.services import PORT
+from netns.wire import Client
 
 NFT = "nft add table inet carom\nnft add chain inet carom input"
 SETS = (
@@ -116,3 +120,25 @@ def test_without_a_fast_path_nothing_is_noted(own_line: Line) -> None:
     needs("nft")
     rule = f"nft add rule inet carom input udp dport {PORT} drop"
     assert notes_of(own_line, f"{NFT}\n{rule}", "--hook", "none")[0] == []
+
+
+@pytest.mark.parametrize("allow", [False, True])
+def test_a_source_that_is_not_routed_back(own_line: Line, allow: bool) -> None:
+    """The kernel drops its requests: answered they are without an allow-list, which is said."""
+    source = "198.19.5.1"
+    strict = Path(f"/proc/sys/net/ipv4/conf/{INTERFACE}/rp_filter")
+    own_line.server.call(lambda: strict.write_text("1"))
+    own_line.client.run("ip", "address", "add", f"{source}/32", "dev", INTERFACE)
+    arguments = ("--allow", "198.18.0.0/15") if allow else ()
+    with (
+        Carom(own_line.server, "--fast", "bounce", *arguments) as carom,
+        Client(own_line.client, own_line.address) as near,
+        own_line.client.call(lambda: socket.socket(type=socket.SOCK_DGRAM)) as far,
+    ):
+        assert near.answered(b"routed")
+        before = carom.counters()
+        far.bind((source, 0))
+        far.sendto(b"not routed", (own_line.address, PORT))
+        carom.expect(before, **{"pass_neighbour" if allow else "bounce": 1})
+        assert bool(select.select([far], [], [], 0.5)[0]) == (not allow)
+        assert any("rp_filter" in note for note in carom.ready["notes"]) == (not allow)
