@@ -104,6 +104,21 @@ static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_so
 	return NULL;
 }
 
+/*
+ * A socket is bound at a port of a server that is in another namespace than the daemon. Begun anew,
+ * the server may be in one that nobody knows yet.
+ */
+static __always_inline void tell_elsewhere(struct door *door)
+{
+	struct mark *known;
+
+	__builtin_memset(&door->address, 0, sizeof(door->address));
+	door->netns = 0;
+	known = doors.lookup(door);
+	if (known)
+		tell_change(known->service);
+}
+
 /* A socket is bound: at one of a server's doors, or by one of a server's processes? */
 static __always_inline void see_bind(struct bpf_sock *sk, struct door *door)
 {
@@ -127,6 +142,7 @@ static __always_inline void see_bind(struct bpf_sock *sk, struct door *door)
 		fresh.service = *service;
 		fresh.kind = MARK_DOOR;
 	} else {
+		tell_elsewhere(door);
 		return;
 	}
 	if (service && *service != fresh.service)

@@ -16,7 +16,7 @@ import structlog
 from carom.daemon import firewall, identity, sockets
 from carom.daemon.absent import none_listens
 from carom.daemon.again import Again
-from carom.daemon.answered import Answered, reachable
+from carom.daemon.answered import Answered, reachable, wanted_of
 from carom.daemon.cache import Clock
 from carom.daemon.cookies import Cookies, read_secrets
 from carom.daemon.fastpath import Attachment, FastPath, Place, Watch
@@ -25,10 +25,11 @@ from carom.daemon.front import Front
 from carom.daemon.identity import Server
 from carom.daemon.keeper import Thread
 from carom.daemon.lifetimes import Lifetimes, ask_at
-from carom.daemon.marks import Door, Kind, Marks
+from carom.daemon.marks import ANYWHERE, Door, Kind, Marks
 from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.targets import targets
 from carom.daemon.translated import Translation, is_keeper, kept_for, translations
+from carom.daemon.views import Views
 from carom.errors import CaromError, PrivilegeError, ServerError
 from carom.include import libbpf, netlink
 from carom.include.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
@@ -41,6 +42,9 @@ WRITTEN_AT_ANY_DOOR = ("memcached",)
 
 LOOK = 0.05
 """Seconds between two looks at whether the server's sockets have changed."""
+
+LOOK_REST = 4
+"""After a look, so many times as long passes before the next: anybody may bind a port."""
 
 LOOK_FAILED = 0.5
 """The same where the last look failed."""
@@ -57,6 +61,7 @@ ASK_AGAIN = 1.0, 60.0
 """Seconds until a server is asked again when its items end, twice as many each time; the most."""
 
 _DOOR = Kind(MarkKind.DOOR)
+_ANY = ipaddress.ip_address("0.0.0.0")
 
 log = structlog.get_logger()
 
@@ -101,19 +106,23 @@ class Fronted(Answered):
         self._there = self._addresses_of(self._found.namespace)
         self._first = self._found.server
         self._check_unix(self._found.server)
-        self._views: dict[Address, int] = {}
+        self._views = Views()
+        self._beside: set[int] = set()
+        self._why_gone = ""
         self._marked: dict[int, Kind] = {}
         self._seen = 0
         self._fastpath: FastPath | None = None
         self._thread: Thread | None = None
         self._looking = threading.Lock()
-        self._numbering = threading.Lock()
         self._exptime = front.exptime
         self._ends = Ends.IGNORED
         self._why_unasked = ""
         self._ask_again = Again(*ASK_AGAIN)
         self._look_anyway = Again(*LOOK_ANYWAY)
+        self._rest_until = 0.0
         self._not_learned = ""
+        self._not_numbered = ""
+        self._number(self._found.server)
         self.lifetimes: Lifetimes | None = None
         """Where the server's items end by themselves: what finds out how long replies hold."""
 
@@ -182,9 +191,13 @@ class Fronted(Answered):
 
     def _is_reached(self, namespace: Namespace) -> bool:
         """Whether requests may be translated to another namespace, as far as is known."""
-        known = (*self.translations.values(), *self._keepers.values())
-        to = {one.address for one in known if one and not one.local and one.port == self._port}
+        to = self._destinations()
         return not to or not to.isdisjoint(self._addresses_of(namespace))
+
+    def _destinations(self) -> set[Address | None]:
+        """Where requests are translated to, at the server's port in other namespaces."""
+        known = (*self.translations.values(), *self._keepers.values())
+        return {one.address for one in known if one and not one.local and one.port == self._port}
 
     @staticmethod
     def _addresses_of(namespace: Namespace) -> frozenset[Address]:
@@ -277,16 +290,17 @@ class Fronted(Answered):
     def _check_reached(self, found: Found) -> None:
         """Where addresses are translated, nobody knows which of several a request comes to."""
         server, namespace = found
-        addresses = {one.address for one in server.sockets}
-        if namespace != self._own and all(one.is_loopback for one in addresses):
+        if namespace == self._own:
+            return
+        if all(one.address.is_loopback for one in server.sockets):
             raise ServerError(
                 f"the server on UDP port {self._port} is in another network namespace, and "
                 f"bound to {', '.join(sorted(map(str, server.sockets)))} there, which nothing from "
                 "outside reaches",
                 hint="bind it to an address of that namespace, or to all",
             )
-        known = namespace == self._own or len(addresses) == 1
-        if not known and not any(one.is_unspecified for one in addresses):
+        versions = {one.version for one in wanted_of(self._addresses, self.options.bind)}
+        if not all(identity.translated(server.sockets, one) for one in versions or {4}):
             raise ServerError(
                 f"the server on UDP port {self._port} is in another network namespace, and "
                 f"bound to several addresses there: {', '.join(sorted(map(str, server.sockets)))}",
@@ -396,21 +410,28 @@ class Fronted(Answered):
         self._void_unread()
         self._ask_server_again()
         told = fastpath.changes[self.id] != self._seen
-        if not told and not self._look_anyway.due():
-            return LOOK
-        start, before = time.monotonic(), self._found
+        start = time.monotonic()
+        if start >= self._rest_until and (told or self._look_anyway.due()):
+            rest = LOOK if self._looked(told=told) else LOOK_FAILED
+            took = time.monotonic() - start
+            self._look_anyway.later(LOOK_SHARE * took)
+            self._rest_until = start + took + max(rest, LOOK_REST * took)
+        return LOOK
+
+    def _looked(self, *, told: bool) -> bool:
+        """Look again; False where that fails."""
+        before = self._found
         try:
             self.look_again()
         except (CaromError, OSError):  # the follower says so, and tries it again, too
             self.changed()
-            return max(LOOK_FAILED, LOOK_SHARE * (time.monotonic() - start))
+            return False
         changed = told or self._found != before
         if changed:
             self.changed()
         if changed or not self._found.server.sockets:
             self._look_anyway.reset()
-        self._look_anyway.later(LOOK_SHARE * (time.monotonic() - start))
-        return LOOK
+        return True
 
     def _void_unread(self) -> None:
         """What nobody could read came again while the service was not to be void for it yet."""
@@ -451,15 +472,41 @@ class Fronted(Answered):
 
     def _follow(self) -> Found:
         """The server as it is now: where it was, or else begun anew in another namespace."""
-        found = self._follow_in(self._found.namespace)
-        if found or self._found.namespace == self._own:
-            return found or Found(Server((), frozenset()), self._found.namespace)
+        before = self._found.namespace
+        none = Found(Server((), frozenset()), before)
+        if before == self._own:
+            return self._follow_in(before) or none
         self._keepers = self._look_for_keepers()
-        for namespace in self._others():
-            found = self._follow_in(namespace)
-            if found:
-                return found
-        return Found(Server((), frozenset()), self._found.namespace)
+        at_port = [one for one in sockets.namespaces_at(self._port) if self._is_reached(one)]
+        for namespace in at_port:
+            if namespace.cookie == before.cookie:
+                found = self._follow_in(namespace)
+                if found:
+                    self._beside |= {one.cookie for one in at_port} - {before.cookie}
+                    return found
+        return self._follow_elsewhere(at_port) or none
+
+    def _follow_elsewhere(self, at_port: list[Namespace]) -> Found | None:
+        """The server begun anew in another namespace; None where several may be it.
+
+        Where nobody knows how requests are translated, one that was there beside the server is
+        another one: they were not translated to it.
+        """
+        beside = set() if self._destinations() else self._beside
+        anew = [one for one in at_port if one.cookie not in beside]
+        mine = [one for one in anew if any(s.uid == self._first.uid for s in self._at_port(one))]
+        self._why_gone = ""
+        if len(mine) == 1:
+            return self._follow_in(mine[0])
+        port = self._port
+        if mine:
+            self._why_gone = f"several hold UDP port {port} in other network namespaces"
+        elif at_port and not anew:
+            self._why_gone = (
+                f"those that hold UDP port {port} in other network namespaces were there beside it "
+                "(start carom anew for one of them)"
+            )
+        return None
 
     def _follow_in(self, namespace: Namespace) -> Found | None:
         """The sockets there of the server's user, who may have begun it anew; None for none."""
@@ -480,34 +527,52 @@ class Fronted(Answered):
             return found
         return None
 
-    def _view(self, one: Socket) -> int:
-        """The number of a socket's address, among those that the server has ever been bound to."""
-        with self._numbering:  # two threads may meet a new address each
-            view = self._views.setdefault(one.address, len(self._views))
-        if view >= VIEWS_MAX:
+    def _number(self, server: Server) -> None:
+        """Number the addresses of its sockets. Raises ServerError for too many.
+
+        Those without a number are not answered, and what is said there is not learned.
+        """
+        left = self._views.take(one.address for one in server.sockets)
+        if self.cache:
+            self.cache.views = self._views.used
+        if left:
             raise ServerError(
-                f"the server on port {self.options.port} is bound to too many addresses",
+                f"the server on port {self.options.port} is bound to too many addresses, of which "
+                f"{len(left)} are not answered: {', '.join(map(str, left[:3]))}...",
                 hint=f"up to {VIEWS_MAX}, one by one; or to all at once (0.0.0.0, ::)",
             )
-        if self.cache:
-            self.cache.views = len(self._views)
-        return view
+
+    def _number_again(self, server: Server) -> None:
+        said = ""
+        try:
+            self._number(server)
+        except ServerError as error:
+            said = str(error)
+            if said != self._not_numbered:
+                log.error("some of the server's addresses are not answered", error=said)
+        self._not_numbered = said
+
+    def _kind(self, one: Socket) -> Kind:
+        """What one of the server's own sockets is."""
+        view = self._views.of(one.address)
+        return _DOOR if view is None else Kind(MarkKind.SERVER, view)
 
     def _mark(self) -> None:
         """Have the kernel know the server's sockets; then nothing from before is good any more."""
         assert self._fastpath
         server, namespace = self._found
+        self._number_again(server)
         doors = self._doors(server, namespace)
-        self._marks.doors(
-            Door(namespace.cookie, one.address, one.port, one.stream, view)
-            for one, view in (
-                *((one, self._view(one)) for one in (*self._first.sockets, *server.sockets)),
-                *((one, 0) for one in doors),
-            )
-        )
+        known = [
+            Door(namespace.cookie, one.address, one.port, one.stream)
+            for one in (*self._first.sockets, *server.sockets, *doors)
+        ]
+        if namespace != self._own:
+            known.append(Door(ANYWHERE, _ANY, self.options.port, stream=False))
+        self._marks.doors(known)
         self._claim(server)
         kinds = {one.cookie: _DOOR for one in doors}
-        kinds |= {one.cookie: Kind(MarkKind.SERVER, self._view(one)) for one in server.sockets}
+        kinds |= {one.cookie: self._kind(one) for one in server.sockets}
         new = {cookie for cookie, kind in kinds.items() if self._marked.get(cookie) != kind}
         if self.lifetimes and self._marked and kinds.keys() != self._marked.keys():
             if self._ends == Ends.ASKED:
@@ -595,24 +660,30 @@ class Fronted(Answered):
         if to or (here and self._port != self.options.port and not self._port_is_said):
             return None
         if not here and (self.translations or any(self._keepers.values())):
-            return None
-        found = identity.receiver(server.sockets, address)
-        if found is None and not here and len(self._views) == 1:
-            return next(iter(server.sockets), None)
-        return found
+            return None  # this one's are not translated
+        if here:
+            return identity.receiver(server.sockets, address)
+        return identity.translated(server.sockets, address.version)
 
     def places(self, attachment: Attachment) -> Iterator[Place]:
         """Where on an interface it is answered: at the addresses that the server itself has."""
         for place in super().places(attachment):
             one = self._receiver(attachment.interface.name, place.address)
-            if one:
-                yield place._replace(view=self._view(one))
+            view = self._views.of(one.address) if one else None
+            if view is not None:
+                yield place._replace(view=view)
 
     def server_words(self) -> str:
         """Who the server is, and where it receives."""
-        server = self._found.server
+        server, namespace = self._found
         if not server.sockets:
-            return f"no server is there: none holds UDP port {self._port}"
+            why = self._why_gone or f"none holds UDP port {self._port}"
+            return f"no server is there: {why}"
+        if namespace != self._own:
+            return (
+                "the server is in another network namespace, and bound to several addresses there: "
+                f"{_described(self._found)}"
+            )
         return f"the server receives elsewhere alone: {_described(self._found)}"
 
     def status(self) -> dict[str, Any]:

@@ -6,11 +6,15 @@ Policy alone: nothing here asks the kernel.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from carom.daemon.sockets import Socket
 from carom.include.netlink import Address
+
+_ANY = {4: ipaddress.ip_address("0.0.0.1"), 6: ipaddress.ip_address("::2")}
+"""An address of each IP that no socket is bound to."""
 
 
 class Server(NamedTuple):
@@ -66,6 +70,23 @@ def _without_supervisors(
                 kept.discard(above)
             above = parent(above)
     return kept
+
+
+def translated(sockets: Iterable[Socket], version: int) -> Socket | None:
+    """Which of a host's sockets at a port gets what is translated to that host, of this IP.
+
+    None where it depends on the address that it is translated to. From outside, none is translated
+    to a loopback or link-local address. A host without sockets of this IP may be reached by the
+    other one.
+    """
+    far = [one for one in sockets if not (one.address.is_loopback or one.address.is_link_local)]
+    mine = [one for one in far if one.address.version == version or one.receives(_ANY[version])]
+    found = mine or far
+    if len({one.address for one in found}) > 1 and not all(
+        one.address.is_unspecified for one in found
+    ):
+        return None
+    return max(found, key=lambda one: one.address.version == version, default=None)
 
 
 def receiver(sockets: Iterable[Socket], address: Address) -> Socket | None:

@@ -31,12 +31,15 @@ class Door(NamedTuple):
     address: Address
     port: int
     stream: bool
-    view: int = 0
 
     def packed(self) -> bytes:
         """A struct door: an unspecified address is zero, of either family."""
         address = _NOWHERE if self.address.is_unspecified else packed_address(self.address)
         return DOOR.pack(address, self.netns, self.port, self.stream, 0)
+
+
+ANYWHERE = 0
+"""No namespace's cookie: a door there is none, but tells of what is bound at a port in any."""
 
 
 class Marks:
@@ -63,9 +66,8 @@ class Marks:
         """Where the server is bound, now and from now on: what is bound there later is new."""
         doors = list(doors)
         self._fastpath.open_ports(self._service, {door.port for door in doors})
-        wanted = {
-            door.packed(): MARK.pack(self._service, door.view, MarkKind.NEW) for door in doors
-        }
+        new = MARK.pack(self._service, 0, MarkKind.NEW)
+        wanted = {door.packed(): new for door in doors}
         libbpf.replace(self._fastpath.map("doors"), self._doors, wanted)
 
     def pids(self, pids: Iterable[int]) -> int | None:

@@ -127,13 +127,38 @@ def is_ours(process: Path) -> bool:
 
 def other_namespaces() -> Iterator[Namespace]:
     """The network namespaces of this host's processes, but for carom's own."""
+    for process in _elsewhere():
+        with contextlib.suppress(OSError):  # it has ended
+            yield namespace_of(process)
+
+
+def namespaces_at(port: int) -> Iterator[Namespace]:
+    """Those of the others, of carom's own user namespace, where a UDP socket holds a port."""
+    for process in _elsewhere():
+        with contextlib.suppress(OSError):  # it has ended
+            if _is_held(process, port) and is_ours(process):
+                yield namespace_of(process)
+
+
+def _elsewhere() -> Iterator[Path]:
+    """A process of each other network namespace."""
     seen = {os.readlink("/proc/self/ns/net")}
     for process in processes():
         with contextlib.suppress(OSError):  # it has ended
             name = os.readlink(process / "ns/net")
             if name not in seen:
                 seen.add(name)
-                yield namespace_of(process)
+                yield process
+
+
+def _is_held(process: Path, port: int) -> bool:
+    """Whether a process' network namespace has a UDP socket at a port, as proc tells, and soon."""
+    end = b":%04X" % port
+    for name in ("udp", "udp6"):
+        lines = (process / "net" / name).read_bytes().splitlines()[1:]
+        if any(line.split(None, 2)[1].endswith(end) for line in lines):
+            return True
+    return False
 
 
 def processes() -> list[Path]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import subprocess
 
+from carom.include.abi import VIEWS_MAX
 from carom.vm.namespace import Namespace
 from netns.line import Line
-from netns.process import INTERFACE, Carom, until
+from netns.memcache import UDPClient
+from netns.process import INTERFACE, Carom, run, until
+from netns.puppet import Puppet
 from netns.wire import Client
 
 SECOND = "198.18.0.3"
@@ -88,3 +91,30 @@ def test_many_at_the_start(own_line: Line) -> None:
         assert client.ask(b"there") == b"there"
         assert carom.counters()["bounce"] == 1
         assert followed(carom)
+
+
+def test_a_server_of_more_addresses_than_are_told_apart(own_line: Line) -> None:
+    """Later than at the start, where it is refused: some are not answered, which is said."""
+    server, port = own_line.server, 4300
+    batch(server, "add", INTERFACE, 1, VIEWS_MAX + 1)
+    with Puppet(server) as puppet:
+        first = puppet.udp(own_line.address, port)
+        with (
+            Carom(server, "-p", str(port), "--hook", "tc", command="front") as carom,
+            UDPClient(own_line.client, own_line.address, port) as client,
+        ):
+            first.learned(client, b"key", b"value")
+            more = [puppet.udp(f"198.19.{n >> 8}.{n & 255}", port) for n in range(1, VIEWS_MAX + 2)]
+            until(lambda: "2 are not answered" in carom.stderr(), "it to be said")
+            assert carom.status()["services"][0]["reach"][0]["answered"]
+            first.learned(client, b"key", b"value")
+            for one in more[:2]:
+                one.close()
+            own_line.client.run("ip", "route", "add", "198.19.1.1/32", "via", own_line.address)
+            with UDPClient(own_line.client, "198.19.1.1", port) as last:
+                more[-1].learned(last, b"key", b"another")
+            first.learned(client, b"key", b"value")
+        more += [puppet.udp(f"198.19.0.{n}", port) for n in (1, 2)]
+        ended = run(server, "front", "-i", INTERFACE, "-p", str(port))
+        assert ended.code == 1
+        assert f"up to {VIEWS_MAX}" in ended.stderr

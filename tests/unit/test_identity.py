@@ -7,7 +7,7 @@ import ipaddress
 
 import pytest
 
-from carom.daemon.identity import receiver, servers
+from carom.daemon.identity import receiver, servers, translated
 from carom.daemon.sockets import Socket
 
 A, B = ipaddress.ip_address("198.18.0.2"), ipaddress.ip_address("198.18.0.3")
@@ -83,3 +83,29 @@ def test_who_receives_what() -> None:
     assert receiver([only6, exact], B) is None
     assert receiver([all4, only6], SIX) == only6
     assert receiver([all4], SIX) is None
+
+
+@pytest.mark.parametrize(
+    ("addresses", "four", "six"),
+    [
+        (["198.18.0.2"], 0, 0),
+        (["0.0.0.0"], 0, 0),
+        (["::"], 0, 0),
+        (["0.0.0.0", "::"], 0, 1),
+        (["::", "0.0.0.0"], 1, 0),
+        (["127.0.0.1", "::1", "198.18.0.2"], 2, 2),
+        (["198.18.0.2", "2001:db8::2", "fe80::1"], 0, 1),
+        (["198.18.0.2", "198.18.0.3"], None, None),
+        (["198.18.0.2", "198.18.0.3", "2001:db8::2"], None, 2),
+        (["198.18.0.2", "0.0.0.0"], None, None),
+        (["198.18.0.2", "::"], None, 1),
+        (["127.0.0.1"], None, None),
+        ([], None, None),
+    ],
+)
+def test_what_is_translated(addresses: list[str], four: int | None, six: int | None) -> None:
+    """By IPv4 and by IPv6: which socket, if that can be said."""
+    sockets = [bound(one, inode=number) for number, one in enumerate(addresses)]
+    for version, wanted in ((4, four), (6, six)):
+        found = translated(sockets, version)
+        assert (found and found.inode) == wanted

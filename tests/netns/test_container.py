@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server in a container whose port is published: begun anew, it is answered for again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from netns.container import Container, publish
+from netns.line import Line
+from netns.memcache import PORT, Memcached, TCPClient, UDPClient
+from netns.process import Carom, until
+from netns.test_standing import reach
+
+FIRST, SECOND, THIRD = "198.19.7.2", "198.19.7.3", "198.19.7.4"
+
+
+@pytest.fixture(autouse=True)
+def _nft() -> None:
+    if not shutil.which("nft"):
+        pytest.skip("nft is not installed")
+
+
+@pytest.fixture
+def first(own_line: Line) -> Iterator[Container]:
+    """The container that is there when carom starts."""
+    with Container(own_line.server, FIRST) as container:
+        publish(own_line.server, FIRST, PORT)
+        yield container
+
+
+def until_hits(line: Line, carom: Carom, value: bytes) -> None:
+    """Write by the published port, and ask until the kernel answers; never anything else.
+
+    Each client is a new one: the host remembers for a while where it sent an old one's requests.
+    """
+    with TCPClient(line.client, line.address) as tcp:
+        tcp.set(b"key", value)
+
+    def hits() -> bool:
+        before = carom.counters()["hit"]
+        with UDPClient(line.client, line.address) as udp:
+            assert udp.get(b"key") == value
+            assert udp.get(b"key") == value
+        return carom.counters()["hit"] > before
+
+    until(hits, "the kernel to answer")
+    assert reach(carom)[0]["answered"]
+
+
+@pytest.mark.parametrize(
+    ("address", "bound"),
+    [
+        (FIRST, "0.0.0.0"),
+        (SECOND, "0.0.0.0"),
+        (SECOND, f"{SECOND},127.0.0.1"),
+        (SECOND, "::,0.0.0.0"),
+    ],
+    ids=["as before", "at another address", "bound to another address", "bound to all"],
+)
+def test_begun_anew(own_line: Line, first: Container, address: str, bound: str) -> None:
+    """In Docker's order: the server ends, then its namespace and interface; it comes last."""
+    before = "0.0.0.0" if bound == "0.0.0.0" else f"{FIRST},127.0.0.1"
+    with Memcached(first.namespace, addresses=before) as memcached:
+        carom = Carom(own_line.server, command="front")
+        with carom:
+            until_hits(own_line, carom, b"old")
+            memcached.close()
+            first.close()
+            until(lambda: "no server" in reach(carom)[0]["why"], "its end to be seen")
+            with Container(own_line.server, address) as anew:
+                publish(own_line.server, address, PORT)
+                with Memcached(anew.namespace, addresses=bound):
+                    until_hits(own_line, carom, b"new")
+                    assert carom.status()["services"][0]["behind"]["pids"]
+
+
+def test_one_beside_is_another(own_line: Line, first: Container) -> None:
+    """It holds the same port and is of the same user, but no request is translated to it."""
+    host = own_line.server
+    with Memcached(first.namespace, addresses="0.0.0.0"), Carom(host, command="front") as carom:
+        until_hits(own_line, carom, b"old")
+        with (
+            Container(host, SECOND, "dock1") as other,
+            Memcached(other.namespace, addresses="0.0.0.0"),
+        ):
+            until_hits(own_line, carom, b"still")
+            first.close()
+            until(lambda: "beside it" in reach(carom)[0]["why"], "it to be taken for another")
+            with UDPClient(other.namespace, SECOND) as its, UDPClient(host, SECOND) as hosts:
+                for _ in range(3):
+                    assert its.get(b"key") is None
+                    assert hosts.get(b"key") is None
+            assert not carom.status()["services"][0]["behind"]["pids"]
+            with Container(host, THIRD, "dock2") as anew:
+                publish(host, THIRD, PORT)
+                with Memcached(anew.namespace, addresses="0.0.0.0"):
+                    until_hits(own_line, carom, b"new")
+
+
+def test_several_that_may_be_it(own_line: Line, first: Container) -> None:
+    """None is answered for until there is one alone."""
+    host = own_line.server
+    with Memcached(first.namespace, addresses="0.0.0.0"), Carom(host, command="front") as carom:
+        until_hits(own_line, carom, b"old")
+        carom.signal(signal.SIGSTOP)
+        first.close()
+        with Container(host, SECOND) as anew, Memcached(anew.namespace, addresses="0.0.0.0"):
+            with (
+                Container(host, THIRD, "dock1") as other,
+                Memcached(other.namespace, addresses="0.0.0.0"),
+            ):
+                carom.signal(signal.SIGCONT)
+                until(lambda: "several" in reach(carom)[0]["why"], "it to be said")
+                assert not reach(carom)[0]["answered"]
+            publish(host, SECOND, PORT)
+            until_hits(own_line, carom, b"new")
