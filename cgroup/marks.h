@@ -98,7 +98,8 @@ static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_so
 	/* Its own namespace is the service's, so the user is told as it is. */
 	service = mark->service;
 	watch = watches.lookup(&service);
-	if (watch && bpf_get_socket_uid(skb) == watch->uid)
+	if (watch && bpf_get_socket_uid(skb) == watch->uid &&
+	    (!mark->view || (u16)(watch->away - mark->view) <= 1))
 		return mark;
 	count_event(STRANGER);
 	return NULL;
@@ -106,17 +107,29 @@ static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_so
 
 /*
  * A socket is bound at a port of a server that is in another namespace than the daemon. Begun anew,
- * the server may be in one that nobody knows yet.
+ * the server may be in one that nobody knows yet: while it is away, what is bound there is a guess.
+ * Anybody may bind so, and be whom he likes in a namespace of his own, but nothing is cached then that
+ * he could void. When userspace has looked twice, the guess is none any more.
  */
-static __always_inline void tell_elsewhere(struct door *door)
+static __always_inline void see_elsewhere(struct bpf_sock *sk, struct door *door)
 {
-	struct mark *known;
+	struct mark guess = { .kind = MARK_NEW }, *known;
+	struct watch *watch;
+	u32 service;
 
 	__builtin_memset(&door->address, 0, sizeof(door->address));
 	door->netns = 0;
 	known = doors.lookup(door);
-	if (known)
-		tell_change(known->service);
+	if (!known)
+		return;
+	service = known->service;
+	watch = watches.lookup(&service);
+	if (watch && watch->away & 1) {
+		guess.service = service;
+		guess.view = watch->away;
+		marks.sk_storage_get(sk, &guess, BPF_SK_STORAGE_GET_F_CREATE);
+	}
+	tell_change(service);
 }
 
 /* A socket is bound: at one of a server's doors, or by one of a server's processes? */
@@ -136,13 +149,12 @@ static __always_inline void see_bind(struct bpf_sock *sk, struct door *door)
 	if (known) {
 		/* Its own process, too, is to be looked at: what replies from here may be learned. */
 		fresh.service = known->service;
-		fresh.view = known->view;
 		fresh.kind = MARK_NEW;
 	} else if (service) {
 		fresh.service = *service;
 		fresh.kind = MARK_DOOR;
 	} else {
-		tell_elsewhere(door);
+		see_elsewhere(sk, door);
 		return;
 	}
 	if (service && *service != fresh.service)

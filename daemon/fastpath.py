@@ -222,6 +222,8 @@ class Watch(NamedTuple):
     """What is done where the server's items may end by themselves."""
     alone: bool = False
     """Whether one process has all that is stored: what is written by any way is read by any."""
+    away: int = 0
+    """Odd while the server is away, and may begin anew in any network namespace."""
 
 
 class Attachment(NamedTuple):

@@ -108,6 +108,9 @@ class Fronted(Answered):
         self._check_unix(self._found.server)
         self._views = Views()
         self._beside: set[int] = set()
+        self._away = 0
+        self._guessed = False
+        self._last_doors: list[Socket] = []
         self._why_gone = ""
         self._marked: dict[int, Kind] = {}
         self._seen = 0
@@ -353,7 +356,7 @@ class Fronted(Answered):
     def _watch(self) -> None:
         assert self._fastpath
         ttl, alone = int(self.options.ttl), len(self._found.server.pids) == 1
-        watch = Watch(self.protocol, ttl, self._first.uid, self._ends, alone)
+        watch = Watch(self.protocol, ttl, self._first.uid, self._ends, alone, self._away)
         self._fastpath.watch(self.id, watch)
 
     def _ask_server(self, *, at_first: bool = False) -> None:
@@ -563,13 +566,9 @@ class Fronted(Answered):
         server, namespace = self._found
         self._number_again(server)
         doors = self._doors(server, namespace)
-        known = [
-            Door(namespace.cookie, one.address, one.port, one.stream)
-            for one in (*self._first.sockets, *server.sockets, *doors)
-        ]
-        if namespace != self._own:
-            known.append(Door(ANYWHERE, _ANY, self.options.port, stream=False))
-        self._marks.doors(known)
+        if server.sockets:
+            self._last_doors = doors
+        self._marks.doors(self._known(doors))
         self._claim(server)
         kinds = {one.cookie: _DOOR for one in doors}
         kinds |= {one.cookie: self._kind(one) for one in server.sockets}
@@ -588,6 +587,33 @@ class Fronted(Answered):
             self._marks.sockets(kinds)
         self._marks.forget(self._marked.keys() - kinds.keys())
         self._marked = kinds
+        self._say_away()
+
+    def _say_away(self) -> None:
+        """Is it away, and may it come back anywhere? What is bound then is a guess (marks.h).
+
+        The look that finds it may miss what is bound meanwhile; the next one does not.
+        """
+        server, namespace = self._found
+        before, away = self._away, not server.sockets and namespace != self._own
+        if away != self._away % 2:
+            self._away += 1
+        elif self._guessed:
+            self._away += 2
+        self._guessed = not away and away != before % 2
+        if self._away != before:
+            self._watch()
+
+    def _known(self, doors: list[Socket]) -> Iterator[Door]:
+        """Where it is bound, and where it will be if it is begun anew: here, or anywhere."""
+        server, namespace = self._found
+        at = {*self._first.sockets, *server.sockets, *doors, *self._last_doors}
+        for one in at:
+            yield Door(namespace.cookie, one.address, one.port, one.stream)
+        if namespace != self._own:
+            yield Door(ANYWHERE, _ANY, self.options.port, stream=False)
+            for one in () if server.sockets else at:
+                yield Door(ANYWHERE, _ANY, one.port, one.stream)
 
     def _claim(self, server: Server) -> None:
         """Its processes are this service's: what they bind is watched for writes.

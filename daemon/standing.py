@@ -125,7 +125,12 @@ class Standing:
         if now.ifindex == before.ifindex and self._attacher.is_on(now):
             return attachment._replace(interface=now, failed="")
         self._attacher.detach(before)
-        attached = self._attacher.attach(now)
+        try:
+            attached = self._attacher.attach(now)
+        except InterfaceError:
+            if links.numbered(now.ifindex):
+                raise
+            return self._looked_at(number, attachment)  # it went meanwhile
         log.info("attached to the interface anew", interface=now.name, mode=attached.mode)
         return attached
 

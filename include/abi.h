@@ -154,6 +154,7 @@ struct watch {
 	u32 uid;       /* whose new sockets at its doors are taken for the server's, until looked at */
 	u16 ends;      /* enum ends */
 	u16 alone;     /* 1: one process has all that is stored, so what is written is what is read */
+	u32 away;      /* odd while the server is away; guesses with this number hold, or one less */
 };
 
 /* What is done where a server's items may end by themselves. */

@@ -202,8 +202,8 @@ SERVICE = struct.Struct("=HHBBBB6sHIIIIQQHHIII")
 link, bytes of replies a second to a prefix, to all, longest reply, longest without asking the
 route, echoes, responses a second, slip."""
 
-WATCH = struct.Struct("=IIIHH")
-"""Protocol, TTL in seconds, uid, ends, alone."""
+WATCH = struct.Struct("=IIIHHI")
+"""Protocol, TTL in seconds, uid, ends, alone, away."""
 
 WAITING = struct.Struct(f"=HH{KEY_MAX}sI4xQ")
 """The key's service, length and bytes; the cell of `versions` that voids it; its item."""

@@ -95,7 +95,7 @@ class Namespace(Resource):
         """Know an address' MAC for good: no ARP disturbs a measurement."""
         with self.netlink() as netlink:
             index = self._index(netlink, interface)
-            netlink.neigh("add", dst=address, lladdr=mac, ifindex=index, state="permanent")
+            netlink.neigh("replace", dst=address, lladdr=mac, ifindex=index, state="permanent")
 
     @staticmethod
     def _index(netlink: Any, interface: str) -> int:
