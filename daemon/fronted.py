@@ -611,7 +611,7 @@ class Fronted(Answered):
         for one in at:
             yield Door(namespace.cookie, one.address, one.port, one.stream)
         if namespace != self._own:
-            yield Door(ANYWHERE, _ANY, self.options.port, stream=False)
+            yield Door(ANYWHERE, _ANY, self._port, stream=False)
             for one in () if server.sockets else at:
                 yield Door(ANYWHERE, _ANY, one.port, one.stream)
 
@@ -699,12 +699,19 @@ class Fronted(Answered):
             if view is not None:
                 yield place._replace(view=view)
 
+    def goes_elsewhere(self, interface: Interface) -> Iterator[str]:
+        """The same; where no server is, that is to be said, and not that its requests go there."""
+        return super().goes_elsewhere(interface) if self._found.server.sockets else iter(())
+
     def server_words(self) -> str:
         """Who the server is, and where it receives."""
         server, namespace = self._found
         if not server.sockets:
-            why = self._why_gone or f"none holds UDP port {self._port}"
-            return f"no server is there: {why}"
+            to = ", ".join(sorted(map(str, self._destinations())))
+            at = f" at {to}, where requests go on to" if to else ""
+            return (
+                f"no server is there: {self._why_gone or f'none holds UDP port {self._port}{at}'}"
+            )
         if namespace != self._own:
             return (
                 "the server is in another network namespace, and bound to several addresses there: "

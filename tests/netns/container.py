@@ -42,8 +42,14 @@ class Container(Resource):
         self.namespace.close()
 
 
-def publish(host: Namespace, to: str, port: int) -> None:
-    """What comes to a port of the host is a container's from now on, and of no other."""
+def publish(host: Namespace, to: str, port: int, *, told: bool = True) -> None:
+    """What comes to a port of the host is a container's from now on, and of no other.
+
+    Unless it is `told`, nobody can tell that from the rules: a map says it.
+    """
+    rule = f"meta l4proto {{ tcp, udp }} th dport {port} dnat to {to}"
+    if not told:
+        rule = f"meta l4proto {{ tcp, udp }} dnat ip to th dport map {{ {port} : {to} }}"
 
     def forward() -> None:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
@@ -55,7 +61,7 @@ def publish(host: Namespace, to: str, port: int) -> None:
         table ip docker {{
             chain prerouting {{
                 type nat hook prerouting priority dstnat
-                iifname {INTERFACE} meta l4proto {{ tcp, udp }} th dport {port} dnat to {to}
+                iifname {INTERFACE} {rule}
             }}
         }}"""
     subprocess.run(host.argv(["nft", "-f", "-"]), input=rules, text=True, check=True)

@@ -26,9 +26,9 @@ def _nft() -> None:
 
 @pytest.fixture
 def first(own_line: Line) -> Iterator[Container]:
-    """The container that is there when carom starts."""
+    """The container that is there when carom starts, nobody can tell where published."""
     with Container(own_line.server, FIRST) as container:
-        publish(own_line.server, FIRST, PORT)
+        publish(own_line.server, FIRST, PORT, told=False)
         yield container
 
 
@@ -51,6 +51,7 @@ def until_hits(line: Line, carom: Carom, value: bytes) -> None:
     assert reach(carom)[0]["answered"]
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
 @pytest.mark.parametrize(
     ("address", "bound"),
     [
@@ -61,8 +62,9 @@ def until_hits(line: Line, carom: Carom, value: bytes) -> None:
     ],
     ids=["as before", "at another address", "bound to another address", "bound to all"],
 )
-def test_begun_anew(own_line: Line, first: Container, address: str, bound: str) -> None:
+def test_begun_anew(own_line: Line, first: Container, address: str, bound: str, told: bool) -> None:
     """In Docker's order: the server ends, then its namespace and interface; it comes last."""
+    publish(own_line.server, FIRST, PORT, told=told)
     before = "0.0.0.0" if bound == "0.0.0.0" else f"{FIRST},127.0.0.1"
     with Memcached(first.namespace, addresses=before) as memcached:
         carom = Carom(own_line.server, command="front")
@@ -72,7 +74,7 @@ def test_begun_anew(own_line: Line, first: Container, address: str, bound: str) 
             first.close()
             until(lambda: "no server" in reach(carom)[0]["why"], "its end to be seen")
             with Container(own_line.server, address) as anew:
-                publish(own_line.server, address, PORT)
+                publish(own_line.server, address, PORT, told=told)
                 with Memcached(anew.namespace, addresses=bound):
                     until_hits(own_line, carom, b"new")
                     assert carom.status()["services"][0]["behind"]["pids"]
@@ -96,9 +98,26 @@ def test_one_beside_is_another(own_line: Line, first: Container) -> None:
                     assert hosts.get(b"key") is None
             assert not carom.status()["services"][0]["behind"]["pids"]
             with Container(host, THIRD, "dock2") as anew:
-                publish(host, THIRD, PORT)
+                publish(host, THIRD, PORT, told=False)
                 with Memcached(anew.namespace, addresses="0.0.0.0"):
                     until_hits(own_line, carom, b"new")
+
+
+def test_one_beside_that_is_told(own_line: Line, first: Container) -> None:
+    """Another container's server takes its place as the rule does: its port is now that one's."""
+    host = own_line.server
+    publish(host, FIRST, PORT)
+    with (
+        Memcached(first.namespace, addresses="0.0.0.0"),
+        Carom(host, command="front") as carom,
+        Container(host, SECOND, "dock1") as other,
+        Memcached(other.namespace, addresses="0.0.0.0"),
+    ):
+        until_hits(own_line, carom, b"old")
+        first.close()
+        until(lambda: f"at {FIRST}, where" in reach(carom)[0]["why"], "its end to be seen")
+        publish(host, SECOND, PORT)
+        until_hits(own_line, carom, b"new")
 
 
 def test_several_that_may_be_it(own_line: Line, first: Container) -> None:
@@ -116,5 +135,5 @@ def test_several_that_may_be_it(own_line: Line, first: Container) -> None:
                 carom.signal(signal.SIGCONT)
                 until(lambda: "several" in reach(carom)[0]["why"], "it to be said")
                 assert not reach(carom)[0]["answered"]
-            publish(host, SECOND, PORT)
+            publish(host, SECOND, PORT, told=False)
             until_hits(own_line, carom, b"new")
