@@ -62,6 +62,8 @@ def status(pid: Pid = None, json: Json = False) -> None:
         for one in service["reach"]:
             if not one["answered"]:
                 print(f"port {service['port']} is not answered on {one['interface']}: {one['why']}")
+        if service["silence"]:
+            print(f"port {service['port']}: {_silence(service['silence'])}")
     table = Table("counter", "value", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for part in ("cache", "userspace_cache", "server"):
@@ -81,6 +83,14 @@ def status(pid: Pid = None, json: Json = False) -> None:
         cookies = service.get("cookies")
         if cookies:
             print(_cookies(cookies))
+
+
+def _silence(silence: dict[str, Any]) -> str:
+    """That a service has no hits, and why."""
+    return (
+        f"the kernel answers none of {silence['requests']} requests in {silence['seconds']:.0f} s, "
+        f"most of all {silence['what'].replace('_', ' ')}: {silence['why']}"
+    )
 
 
 def _cookies(cookies: dict[str, Any]) -> str:

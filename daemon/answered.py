@@ -56,6 +56,15 @@ class Answered(Resource):
     def close(self) -> None:
         """Take away what belongs to it alone."""
 
+    @property
+    def replies(self) -> int:
+        """How many its server has given, where it is ours."""
+        return 0
+
+    def server_name(self) -> str:
+        """Who its server is, and where it receives."""
+        return f"pid {os.getpid()}"
+
     def processes(self) -> tuple[int, ...]:
         """The processes that hold its server's sockets."""
         return (os.getpid(),)

@@ -20,6 +20,7 @@ from carom.errors import BPFError, UsageError
 from carom.filters.filter import Filter
 from carom.include import libbpf
 from carom.include.abi import (
+    ENDPOINT,
     ENDPOINTS_MAX,
     GATEWAYS_MAX,
     KEY,
@@ -41,6 +42,7 @@ from carom.include.abi import (
     SHORT_KEY,
     SLOTS,
     STATION,
+    STRAY,
     VERDICTS,
     WAITING,
     WATCH,
@@ -208,6 +210,17 @@ class Place(NamedTuple):
         )
 
 
+class Stray(NamedTuple):
+    """A packet to a service's port that no service is found for; `seen` says how many so far."""
+
+    address: Address
+    port: int
+    ifindex: int
+    outer: int
+    inner: int
+    seen: int
+
+
 class Watch(NamedTuple):
     """A fronted service: `ttl` in seconds bounds the life of what is learned.
 
@@ -289,18 +302,21 @@ class FastPath(Resource):
         languages: Iterable[Protocol] = (),
         edge: bool = False,
         room: Room | None = None,
+        counted: int = 1,
         beside: Sequence[Path] = (),
         test_clock: bool = False,
     ):
         """Compile and load, with what `languages` besides raw need, with `edge` for servers that
-        are fronted, and with the C files `beside` it, which share its maps. With
-        `test_clock` the programs' time, in seconds, is what the `clock` cell says.
+        are fronted, `counted` services with counters of their own, and the C files `beside` it,
+        which share its maps. With `test_clock` the programs' time, in seconds, is what the `clock`
+        cell says.
 
         Raises UsageError for a capacity that memory cannot hold or a `room` beyond ROOM_MAX,
         PrivilegeError, CompileError, VerifierError, BPFError.
         """
         _check_memory(capacity)
         self._room = (room or Room()).defines()
+        self._counted = counted
         self.hashes = Hashes()
         self._module = Module(
             _folder(xdp) / "fastpath.c",
@@ -312,6 +328,7 @@ class FastPath(Resource):
             defines={
                 "CACHE_TYPE": _MAP_TYPES[policy],
                 "CAPACITY": capacity,
+                "COUNTED": counted,
                 **self._room,
                 "TICKS": 1 if test_clock else jiffies_per_second(),
                 **({"SEEN": SEEN_PER_ENTRY * capacity} if admit == "second" else {}),
@@ -595,8 +612,28 @@ class FastPath(Resource):
 
     def verdicts(self, hook: Hook) -> dict[Verdict, int]:
         """How often each verdict was given at a hook since the start, over all CPUs."""
-        fd = self._maps["verdicts"]
-        return {verdict: _counter(fd, hook * VERDICTS + verdict) for verdict in Verdict}
+        places = range(1 + self._counted)
+        return {one: sum(self._count(place, hook, one) for place in places) for one in Verdict}
+
+    def verdicts_of(self, service: int) -> dict[Verdict, int]:
+        """The same of a service with counters of its own, at either hook."""
+        return {one: sum(self._count(1 + service, hook, one) for hook in Hook) for one in Verdict}
+
+    def _count(self, place: int, hook: Hook, verdict: Verdict) -> int:
+        return _counter(self._maps["verdicts"], (place * len(Hook) + hook) * VERDICTS + verdict)
+
+    def strays(self) -> dict[int, Stray]:
+        """By CPU, where there was any: the last packet to a service's port, and no service's."""
+        cpus = libbpf.possible_cpus()
+        value = libbpf.lookup(self._module.map("strays"), bytes(4), STRAY.size * cpus)
+        found = {}
+        for cpu, (endpoint, _, seen) in enumerate(STRAY.iter_unpack(value or b"")):
+            packed, ifindex, outer, inner, port, _ = ENDPOINT.unpack(endpoint)
+            address = ipaddress.IPv6Address(packed)
+            where = address.ipv4_mapped or address
+            if seen:
+                found[cpu] = Stray(where, int.from_bytes(port, "big"), ifindex, outer, inner, seen)
+        return found
 
     def events(self) -> dict[Event, int]:
         """What happened at the socket's edge since the start; empty without it."""

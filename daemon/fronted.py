@@ -703,6 +703,10 @@ class Fronted(Answered):
         """The same; where no server is, that is to be said, and not that its requests go there."""
         return super().goes_elsewhere(interface) if self._found.server.sockets else iter(())
 
+    def server_name(self) -> str:
+        """Who the server is, and where it receives."""
+        return _described(self._found)
+
     def server_words(self) -> str:
         """Who the server is, and where it receives."""
         server, namespace = self._found

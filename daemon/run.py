@@ -41,6 +41,7 @@ from carom.daemon.served import Served
 from carom.daemon.service import Service
 from carom.daemon.signals import Stop, ending, held
 from carom.daemon.standing import Attacher, Standing
+from carom.daemon.watcher import Watcher
 from carom.errors import CaromError, InterfaceError, UsageError
 from carom.filters.filter import Endpoint, Filter
 from carom.include import forked, links, netlink
@@ -131,6 +132,7 @@ class Running:
         self._guard: Guard | None = None
         self._neighbours: Neighbours | None = None
         self._standing: Standing | None = None
+        self._watcher: Watcher | None = None
         self._unreached: dict[tuple[int, int], str] = {}
         self._answered: list[Answered] = []
         with contextlib.ExitStack() as stack:
@@ -214,6 +216,7 @@ class Running:
             languages={one.protocol for one in self._answered},
             edge=any(one.learns for one in self._answered),
             room=room,
+            counted=len(self._answered),
         )
         self._fastpath = self._stack.enter_context(fastpath)
         fastpath.allow(options.allow)
@@ -275,6 +278,9 @@ class Running:
                 [look], rules, name="firewall", rest=FIREWALL_REST, anyway=FIREWALL_ANYWAY
             )
             self._follow(follower)
+        if self._fastpath:
+            self._watcher = Watcher(self._fastpath, self._answered)
+            self._stack.callback(self._watcher.close)
         keeper = Keeper(self._fastpath, clock)
         self._stack.callback(keeper.close)  # before all else: nothing is answered from then on
 
@@ -475,7 +481,11 @@ class Running:
     def status(self) -> dict[str, Any]:
         """Everything that `carom status` shows: totals, and each service's own."""
         services = [
-            {**one.status(), "reach": [one.reach(each) for each in self._attachments]}
+            {
+                **one.status(),
+                "reach": [one.reach(each) for each in self._attachments],
+                "silence": self._watcher and self._watcher.silences.get(one.id),
+            }
             for one in self._answered
         ]
         hooks = (

@@ -65,6 +65,11 @@ class Served(Answered):
         return self._udp
 
     @property
+    def replies(self) -> int:
+        """How many the server has given."""
+        return self.server.replies
+
+    @property
     def store(self) -> KeyValueStore | None:
         """What its handler answers from, where that is carom's own store."""
         store = getattr(self._service.handler, "__self__", None)

@@ -124,6 +124,13 @@ struct endpoint {
 	u16 zero;
 };
 
+/* The last packet to a service's port that is no service's, and how many there were. */
+struct stray {
+	struct endpoint to;
+	u32 zero;
+	u64 seen;
+};
+
 /* The service there, and the facts of the interface that an answer needs. */
 struct service {
 	u16 id;          /* below SERVICES_MAX; part of every key; generation: versions[SLOTS + id] */

@@ -197,6 +197,9 @@ LONG_REPLY = struct.Struct(f"=Q{REPLY_MAX}sQ")
 ENDPOINT = struct.Struct("=16sIHH2sH")
 """Address (IPv4 as ::ffff:a.b.c.d), ifindex, outer and inner VLAN id, port in network order, 0."""
 
+STRAY = struct.Struct(f"={ENDPOINT.size}sIQ")
+"""Endpoint, 0, how many."""
+
 SERVICE = struct.Struct("=HHBBBB6sHIIIIQQHHIII")
 """id, view, fast, protocol, skb mode, second tier, MAC, MTU in bytes, multiple, allow-list, learn,
 link, bytes of replies a second to a prefix, to all, longest reply, longest without asking the

@@ -22,13 +22,42 @@
 #include "route.h"
 #include "token.h"
 
-static __always_inline void count(enum hook hook, enum verdict verdict)
+/* `place` says whose: 0 for no service's, as counted_as() has them. */
+static __always_inline void count(enum hook hook, enum verdict verdict, u32 place)
 {
-	u32 index = hook * VERDICTS + verdict;
+	u32 index = (place * HOOKS + hook) * VERDICTS + verdict;
 	u64 *counter = verdicts.lookup(&index);
 
 	if (counter)
 		*counter += 1;
+}
+
+static __always_inline u32 counted_as(const struct service *service)
+{
+	return service->id < COUNTED ? service->id + 1 : 0;
+}
+
+static __always_inline bool is_served(__be16 port)
+{
+	u32 number = ntohs(port), word = number / 64;
+	u64 *ports = served_ports.lookup(&word);
+
+	return !ports || *ports >> number % 64 & 1;
+}
+
+/* A packet to a service's port that no service is found for: userspace says where it came. */
+static __always_inline void note_stray(const struct endpoint *endpoint)
+{
+	struct stray *stray;
+	u32 only = 0;
+
+	if (!is_served(endpoint->port))
+		return;
+	stray = strays.lookup(&only);
+	if (!stray)
+		return;
+	stray->to = *endpoint;
+	stray->seen += 1;
 }
 
 static __always_inline bool leased(void)
@@ -165,12 +194,9 @@ static __always_inline enum verdict check_source(const struct request *request,
 						 const struct service *service)
 {
 	struct prefix source = { 128, source_of(request) };
-	u32 port = ntohs(request->udp->source);
-	u32 word = port / 64;
-	u64 *ports = served_ports.lookup(&word);
 	u8 *prefix;
 
-	if (!ports || *ports >> port % 64 & 1 || own_addresses.lookup(&source.address))
+	if (is_served(request->udp->source) || own_addresses.lookup(&source.address))
 		return PASS_SOURCE;
 	if (!service->allow_list)
 		return UNDECIDED;
@@ -448,7 +474,7 @@ static __always_inline enum verdict read_first(const struct packet *packet,
 	return read_request(packet, &scratch->request, &scratch->service, scratch);
 }
 
-static __always_inline enum verdict answer_second(const struct packet *packet)
+static __always_inline enum verdict answer_second(const struct packet *packet, u32 *place)
 {
 	struct scratch *scratch;
 	struct request request;
@@ -457,6 +483,7 @@ static __always_inline enum verdict answer_second(const struct packet *packet)
 	scratch = scratches.lookup(&only);
 	if (!scratch)
 		return PASS_OFF;
+	*place = counted_as(&scratch->service);
 	request = scratch->request;
 	request.network = bounded(request.network, 32);
 	request.ipv6 = told_apart(request.ipv6);
@@ -502,7 +529,8 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	return BOUNCE;
 }
 
-static __always_inline enum verdict answer(const struct packet *packet)
+/* The verdict on a packet, and whose it is: `place`, as count() takes it. */
+static __always_inline enum verdict answer(const struct packet *packet, u32 *place)
 {
 	struct request request = {};
 	struct endpoint endpoint = {};
@@ -516,8 +544,11 @@ static __always_inline enum verdict answer(const struct packet *packet)
 		return verdict;
 	locate_endpoint(packet, &request, &endpoint);
 	service = services.lookup(&endpoint);
-	if (!service || to_mapped_address(&request))
+	if (!service || to_mapped_address(&request)) {
+		note_stray(&endpoint);
 		return PASS_SERVICE;
+	}
+	*place = counted_as(service);
 	verdict = check_request(&request, service);
 	if (verdict)
 		return verdict;

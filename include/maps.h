@@ -18,6 +18,9 @@
 #ifndef OWN_ROOM
 #define OWN_ROOM ENDPOINTS_MAX
 #endif
+#ifndef COUNTED
+#define COUNTED 1  /* services with counters of their own, from id 0 on */
+#endif
 #ifndef PREFIX_ROOM
 #define PREFIX_ROOM ENDPOINTS_MAX
 #endif
@@ -62,7 +65,9 @@ BPF_ARRAY(budgets, struct budget, BUDGET_CELLS);           /* bytes, by the pref
 BPF_ARRAY(totals, struct budget, SERVICES_MAX);
 BPF_ARRAY(responses, struct budget, BUDGET_CELLS);         /* replies, by the prefix' hash */
 BPF_ARRAY(echoes, u32, BUDGET_CELLS);                      /* replies, by client and request */
-BPF_PERCPU_ARRAY(verdicts, u64, HOOKS * VERDICTS);
+/* Of packets that are no service's, then of each service: by hook, then by verdict. */
+BPF_PERCPU_ARRAY(verdicts, u64, (1 + COUNTED) * HOOKS * VERDICTS);
+BPF_PERCPU_ARRAY(strays, struct stray, 1);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 /* Jiffies until which not to fill. */
 BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);

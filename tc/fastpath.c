@@ -4,9 +4,9 @@
 
 BPF_PROG_ARRAY(tc_next, 2);  /* tc_second, tc_fastpath */
 
-static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict)
+static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u32 place)
 {
-	count(TC, verdict);
+	count(TC, verdict, place);
 	switch (verdict) {
 	case BOUNCE:
 	case HIT:
@@ -24,21 +24,25 @@ int tc_fastpath(struct __sk_buff *skb)
 {
 	struct packet packet = { skb, TC };
 	enum verdict verdict;
+	u32 place = 0;
 
 	pull_headers(skb);
-	verdict = answer(&packet);
+	verdict = answer(&packet, &place);
 	if (verdict == UNDECIDED) {
 		tc_next.call(skb, 0);
 		verdict = PASS_OFF;  /* it is not there */
 	}
-	return act_on(skb, verdict);
+	return act_on(skb, verdict, place);
 }
 
 int tc_second(struct __sk_buff *skb)
 {
 	struct packet packet = { skb, TC };
 
-	return act_on(skb, answer_second(&packet));
+	u32 place = 0;
+	enum verdict verdict = answer_second(&packet, &place);
+
+	return act_on(skb, verdict, place);
 }
 
 /* Only what XDP has looked at and left to us; all else is on its way up, and costs a comparison. */

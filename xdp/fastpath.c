@@ -4,9 +4,9 @@
 
 BPF_PROG_ARRAY(xdp_next, 1);  /* xdp_second */
 
-static __always_inline int act(enum verdict verdict)
+static __always_inline int act(enum verdict verdict, u32 place)
 {
-	count(XDP, verdict);
+	count(XDP, verdict, place);
 	switch (verdict) {
 	case BOUNCE:
 	case HIT:
@@ -24,20 +24,23 @@ static __always_inline int act(enum verdict verdict)
 int xdp_fastpath(struct xdp_md *context)
 {
 	struct packet packet = { context, XDP };
-	enum verdict verdict = answer(&packet);
+	u32 place = 0;
+	enum verdict verdict = answer(&packet, &place);
 
 	if (verdict == UNDECIDED) {
 		xdp_next.call(context, 0);
 		verdict = PASS_OFF;  /* it is not there */
 	}
-	return act(verdict);
+	return act(verdict, place);
 }
 
 int xdp_second(struct xdp_md *context)
 {
 	struct packet packet = { context, XDP };
+	u32 place = 0;
+	enum verdict verdict = answer_second(&packet, &place);
 
-	return act(answer_second(&packet));
+	return act(verdict, place);
 }
 
 /*

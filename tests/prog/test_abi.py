@@ -34,6 +34,7 @@ from carom.include.abi import (
     SHORT_KEY,
     SLOTS,
     STATION,
+    STRAY,
     VERDICTS,
     WATCH,
     WAY_PREFIX,
@@ -98,6 +99,7 @@ def _single(code: str) -> list[str]:
         ("medium_replies", "Leaf", MEDIUM_REPLY, REPLY_FIELDS),
         ("long_replies", "Leaf", LONG_REPLY, REPLY_FIELDS),
         ("services", "Key", ENDPOINT, "address ifindex outer inner port zero"),
+        ("strays", "Leaf", STRAY, "to zero seen"),
         (
             "services",
             "Leaf",
@@ -139,6 +141,7 @@ def test_layouts_at_the_edge(
 
 def check_layout(tables: Any, table: str, side: str, packed: struct.Struct, fields: str) -> None:
     layout = getattr(tables[table.encode()], side)
+    layout = getattr(layout, "_type_", layout)  # one for each CPU
     assert ctypes.sizeof(layout) == packed.size
     assert [clangs(layout, path) for path in fields.split()] == pythons(packed)
 
@@ -157,7 +160,7 @@ def test_the_key_of_an_entry(tables: Any, table: str) -> None:
         ("voids", 1),
         ("gates", 1),
         ("services", ENDPOINTS_MAX),
-        ("verdicts", len(Hook) * VERDICTS),
+        ("verdicts", 2 * len(Hook) * VERDICTS),  # no service's, and one's
         ("ways", 2 * WAYS_MAX),
         ("neighbours", 2 * NEIGHBOURS_MAX),
         ("budgets", BUDGET_CELLS),

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a service that gets requests has no hits: the most frequent reason, in words.
+
+Policy alone: nothing here asks the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from carom.daemon.options import Options
+from carom.include.abi import TTL_FLOOR, Event, Verdict
+
+ANSWERED = (Verdict.HIT, Verdict.BOUNCE, Verdict.SLIP)
+"""Verdicts on requests that the kernel answers."""
+
+LEAST = 10
+"""So many requests, at least, are no accident."""
+
+
+class Counts(NamedTuple):
+    """Of one service, over some time.
+
+    `strays` are packets to its port that no service was found for, most of which came as `stray`
+    says. `replies` are its server's, `kept` those that went into the cache, and `events` those at
+    the socket's edge of a fronted one; None where nobody knows which are this one's.
+    """
+
+    verdicts: Mapping[Verdict, int]
+    strays: int = 0
+    stray: str = ""
+    replies: int = 0
+    kept: int | None = 0
+    events: Mapping[Event, int] | None = None
+
+
+class Reason(NamedTuple):
+    """How many requests there were, what became of most, and why."""
+
+    requests: int
+    what: str
+    why: str
+
+
+_WHY: Mapping[Verdict, str] = {
+    Verdict.MISS_EXPIRED: "their replies had reached the end of their time: --ttl, or the server's",
+    Verdict.MISS_VOID: "their replies were void: what they say is written as often as it is read, "
+    "or something voids the whole service (the edge's counters, and `voids by`)",
+    Verdict.MISS_TORN: "their replies were replaced as they were read",
+    Verdict.PASS_MAC: "their frames are for another MAC than the interface's own, as a bridge's "
+    "or a virtual router's (VRRP) are",
+    Verdict.PASS_SOURCE: "their sources are never answered: source ports below 1024 or of a "
+    "service here, and this host's own addresses",
+    Verdict.PASS_TTL: f"their TTL, or hop limit, is below {TTL_FLOOR}",
+    Verdict.PASS_OFF: "the service's fast path is off",
+    Verdict.PASS_LEASE: "the daemon does not renew its lease: it is stopped, or gets no CPU",
+    Verdict.PASS_SIZE: "their payloads are too long, or too short, to be keys",
+    Verdict.PASS_CHECKSUM: "their checksums are wrong, or missing",
+    Verdict.PASS_ROOM: "their replies are too long for the interface's MTU or its driver",
+    Verdict.PASS_AMPLIFY: "their replies are too many times as long as they are: --amplify",
+    Verdict.PASS_REQUEST: "they are of a kind that is not answered from a cache "
+    "(docs/protocols.md)",
+    Verdict.PASS_WRITE: "they are writes",
+    Verdict.PASS_ALLOW: "their sources are none that --allow names",
+    Verdict.PASS_RATE: "the bytes of replies a second are used up: --prefix-rate, --total-rate",
+    Verdict.PASS_MTU: "their replies are longer than their way is known to take: --max-reply",
+    Verdict.PASS_NEIGHBOUR: "they come from another MAC than replies to them would go to, which "
+    "--allow asks for",
+    Verdict.PASS_RESPONSES: "the replies a second are used up: --responses-per-second",
+    Verdict.PASS_COOKIE: "they have a cookie that is the server's to judge: --cookie-secret-file",
+    Verdict.DROP_LOOP: "they are replies that echo each other: --echoes",
+    Verdict.FAULT: "the kernel failed where it cannot: please report that",
+}
+
+_NOT_KEPT: Mapping[Event, str] = {
+    Event.UNASKED: "replies leave the server's sockets that no request was seen for there",
+    Event.UNLEARNABLE: "the server's replies are none that are kept: errors, absent keys, "
+    "answers without a name's records, replies of several parts or of more bytes than there is "
+    "room for",
+    Event.FULL: "the cache is full: --capacity, --memory",
+    Event.NOT_ADMITTED: "the cache is full, and no key is asked for twice: --capacity, --memory",
+    Event.HELD: "their keys, or the whole service, were written a moment before",
+    Event.NOT_ASKED: "the daemon cannot ask the server fast enough when its items end",
+    Event.ENDING: "their items may end, and the server does not say when: --exptime",
+    Event.STRANGER: "replies come from a socket at the server's port that is not the server's",
+}
+
+
+def reason(counts: Counts, options: Options, server: str) -> Reason | None:
+    """Why there were no hits; None where there were, or hardly any request.
+
+    `server` says who the server is.
+    """
+    seen = {one: many for one, many in counts.verdicts.items() if one != Verdict.PASS_TO_TC}
+    requests = sum(seen.values()) + counts.strays
+    if any(counts.verdicts.get(one, 0) for one in ANSWERED):
+        return None
+    if requests < LEAST:
+        return _by_another_way(counts, requests)
+    if counts.strays > max(seen.values(), default=0):
+        return Reason(requests, "pass_service", counts.stray)
+    most = max(seen, key=lambda one: seen[one])
+    if most == Verdict.MISS:
+        return Reason(requests, "miss", _of_misses(seen[most], counts, server))
+    if most == Verdict.PASS_AMPLIFY:
+        return Reason(requests, "pass_amplify", f"{_WHY[most]} {options.amplify}")
+    return Reason(requests, most.name.lower(), _WHY.get(most, "they are not understood"))
+
+
+def _by_another_way(counts: Counts, requests: int) -> Reason | None:
+    if counts.replies - requests < LEAST:
+        return None
+    why = (
+        "its server answers requests that do not come in by the interfaces that carom is on: by "
+        "others, which -i may name too, or from this host itself"
+    )
+    return Reason(counts.replies, "elsewhere", why)
+
+
+def _of_misses(misses: int, counts: Counts, server: str) -> str:
+    """Why what is asked for is not there."""
+    if counts.kept is None:
+        return "they are not asked for twice, or their replies are not kept: `edge` in carom status"
+    if 2 * counts.kept >= misses:
+        return "hardly any is asked for twice: most of their replies are kept"
+    if counts.events is None:
+        return "most of their replies are not kept: `cache` and `server` in carom status"
+    lost = {one: counts.events.get(one, 0) for one in _NOT_KEPT}
+    most = max(lost, key=lambda one: lost[one])
+    if not lost[most]:
+        return (
+            f"no reply to them leaves the server's sockets ({server}): it does not get them, "
+            "or does not answer"
+        )
+    if most in (Event.UNASKED, Event.STRANGER):
+        return f"{_NOT_KEPT[most]} ({server})"
+    return _NOT_KEPT[most]
