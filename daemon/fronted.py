@@ -573,7 +573,8 @@ class Fronted(Answered):
         kinds = {one.cookie: _DOOR for one in doors}
         kinds |= {one.cookie: self._kind(one) for one in server.sockets}
         new = {cookie for cookie, kind in kinds.items() if self._marked.get(cookie) != kind}
-        if self.lifetimes and self._marked and kinds.keys() != self._marked.keys():
+        known = self._marked or self._why_unasked  # else it has just been asked, at the start
+        if self.lifetimes and known and kinds.keys() != self._marked.keys():
             if self._ends == Ends.ASKED:
                 self.lifetimes.forget()
             self._ask_server()

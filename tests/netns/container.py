@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A container as Docker has them: a namespace behind the host, with a port that is published."""
+"""A container as Docker has them: a namespace behind the host, with a port that is published.
+
+Before it carom looks into all network namespaces: each test has a port of its own (`any_port`).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import random
 import subprocess
 from pathlib import Path
 
@@ -13,6 +17,11 @@ from carom.vm.namespace import Namespace, join
 from netns.process import INTERFACE
 
 GATEWAY = "198.19.7.1"
+
+
+def any_port() -> int:
+    """A port that no other test has at the same time."""
+    return random.SystemRandom().randrange(20_000, 30_000)
 
 
 class Container(Resource):

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from netns.container import Container, publish
+from netns.container import Container, any_port, publish
 from netns.line import Line
-from netns.memcache import PORT, Memcached, TCPClient, UDPClient
+from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import Carom, until
 from netns.test_standing import reach
 
@@ -25,24 +25,29 @@ def _nft() -> None:
 
 
 @pytest.fixture
-def first(own_line: Line) -> Iterator[Container]:
+def port() -> int:
+    return any_port()
+
+
+@pytest.fixture
+def first(own_line: Line, port: int) -> Iterator[Container]:
     """The container that is there when carom starts, nobody can tell where published."""
     with Container(own_line.server, FIRST) as container:
-        publish(own_line.server, FIRST, PORT, told=False)
+        publish(own_line.server, FIRST, port, told=False)
         yield container
 
 
-def until_hits(line: Line, carom: Carom, value: bytes) -> None:
+def until_hits(line: Line, carom: Carom, port: int, value: bytes) -> None:
     """Write by the published port, and ask until the kernel answers; never anything else.
 
     Each client is a new one: the host remembers for a while where it sent an old one's requests.
     """
-    with TCPClient(line.client, line.address) as tcp:
+    with TCPClient(line.client, line.address, port) as tcp:
         tcp.set(b"key", value)
 
     def hits() -> bool:
         before = carom.counters()["hit"]
-        with UDPClient(line.client, line.address) as udp:
+        with UDPClient(line.client, line.address, port) as udp:
             assert udp.get(b"key") == value
             assert udp.get(b"key") == value
         return carom.counters()["hit"] > before
@@ -62,78 +67,89 @@ def until_hits(line: Line, carom: Carom, value: bytes) -> None:
     ],
     ids=["as before", "at another address", "bound to another address", "bound to all"],
 )
-def test_begun_anew(own_line: Line, first: Container, address: str, bound: str, told: bool) -> None:
+def test_begun_anew(
+    own_line: Line, first: Container, port: int, address: str, bound: str, told: bool
+) -> None:
     """In Docker's order: the server ends, then its namespace and interface; it comes last."""
-    publish(own_line.server, FIRST, PORT, told=told)
+    publish(own_line.server, FIRST, port, told=told)
     before = "0.0.0.0" if bound == "0.0.0.0" else f"{FIRST},127.0.0.1"
-    with Memcached(first.namespace, addresses=before) as memcached:
-        carom = Carom(own_line.server, command="front")
+    with Memcached(first.namespace, port, addresses=before) as memcached:
+        carom = Carom(own_line.server, "-p", str(port), command="front")
         with carom:
-            until_hits(own_line, carom, b"old")
+            until_hits(own_line, carom, port, b"old")
             memcached.close()
             first.close()
             until(lambda: "no server" in reach(carom)[0]["why"], "its end to be seen")
             with Container(own_line.server, address) as anew:
-                publish(own_line.server, address, PORT, told=told)
-                with Memcached(anew.namespace, addresses=bound):
-                    until_hits(own_line, carom, b"new")
+                publish(own_line.server, address, port, told=told)
+                with Memcached(anew.namespace, port, addresses=bound):
+                    until_hits(own_line, carom, port, b"new")
                     assert carom.status()["services"][0]["behind"]["pids"]
 
 
-def test_one_beside_is_another(own_line: Line, first: Container) -> None:
+def test_one_beside_is_another(own_line: Line, first: Container, port: int) -> None:
     """It holds the same port and is of the same user, but no request is translated to it."""
     host = own_line.server
-    with Memcached(first.namespace, addresses="0.0.0.0"), Carom(host, command="front") as carom:
-        until_hits(own_line, carom, b"old")
+    with (
+        Memcached(first.namespace, port, addresses="0.0.0.0"),
+        Carom(host, "-p", str(port), command="front") as carom,
+    ):
+        until_hits(own_line, carom, port, b"old")
         with (
             Container(host, SECOND, "dock1") as other,
-            Memcached(other.namespace, addresses="0.0.0.0"),
+            Memcached(other.namespace, port, addresses="0.0.0.0"),
         ):
-            until_hits(own_line, carom, b"still")
+            until_hits(own_line, carom, port, b"still")
             first.close()
             until(lambda: "beside it" in reach(carom)[0]["why"], "it to be taken for another")
-            with UDPClient(other.namespace, SECOND) as its, UDPClient(host, SECOND) as hosts:
+            with (
+                UDPClient(other.namespace, SECOND, port) as its,
+                UDPClient(host, SECOND, port) as hosts,
+            ):
                 for _ in range(3):
                     assert its.get(b"key") is None
                     assert hosts.get(b"key") is None
             assert not carom.status()["services"][0]["behind"]["pids"]
             with Container(host, THIRD, "dock2") as anew:
-                publish(host, THIRD, PORT, told=False)
-                with Memcached(anew.namespace, addresses="0.0.0.0"):
-                    until_hits(own_line, carom, b"new")
+                publish(host, THIRD, port, told=False)
+                with Memcached(anew.namespace, port, addresses="0.0.0.0"):
+                    until_hits(own_line, carom, port, b"new")
 
 
-def test_one_beside_that_is_told(own_line: Line, first: Container) -> None:
+def test_one_beside_that_is_told(own_line: Line, first: Container, port: int) -> None:
     """Another container's server takes its place as the rule does: its port is now that one's."""
     host = own_line.server
-    publish(host, FIRST, PORT)
+    publish(host, FIRST, port)
     with (
-        Memcached(first.namespace, addresses="0.0.0.0"),
-        Carom(host, command="front") as carom,
+        Memcached(first.namespace, port, addresses="0.0.0.0"),
+        Carom(host, "-p", str(port), command="front") as carom,
         Container(host, SECOND, "dock1") as other,
-        Memcached(other.namespace, addresses="0.0.0.0"),
+        Memcached(other.namespace, port, addresses="0.0.0.0"),
     ):
-        until_hits(own_line, carom, b"old")
+        until_hits(own_line, carom, port, b"old")
         first.close()
         until(lambda: f"at {FIRST}, where" in reach(carom)[0]["why"], "its end to be seen")
-        publish(host, SECOND, PORT)
-        until_hits(own_line, carom, b"new")
+        publish(host, SECOND, port)
+        until_hits(own_line, carom, port, b"new")
 
 
-def test_several_that_may_be_it(own_line: Line, first: Container) -> None:
+def test_several_that_may_be_it(own_line: Line, first: Container, port: int) -> None:
     """None is answered for until there is one alone."""
     host = own_line.server
-    with Memcached(first.namespace, addresses="0.0.0.0"), Carom(host, command="front") as carom:
-        until_hits(own_line, carom, b"old")
+    with (
+        Memcached(first.namespace, port, addresses="0.0.0.0"),
+        Carom(host, "-p", str(port), command="front") as carom,
+    ):
+        until_hits(own_line, carom, port, b"old")
         carom.signal(signal.SIGSTOP)
         first.close()
-        with Container(host, SECOND) as anew, Memcached(anew.namespace, addresses="0.0.0.0"):
+        with Container(host, SECOND) as anew, Memcached(anew.namespace, port, addresses="0.0.0.0"):
             with (
                 Container(host, THIRD, "dock1") as other,
-                Memcached(other.namespace, addresses="0.0.0.0"),
+                Memcached(other.namespace, port, addresses="0.0.0.0"),
             ):
                 carom.signal(signal.SIGCONT)
                 until(lambda: "several" in reach(carom)[0]["why"], "it to be said")
                 assert not reach(carom)[0]["answered"]
-            publish(host, SECOND, PORT, told=False)
-            until_hits(own_line, carom, b"new")
+            publish(host, SECOND, port, told=False)
+            until_hits(own_line, carom, port, b"new")

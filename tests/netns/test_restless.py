@@ -23,9 +23,9 @@ import pytest
 from carom.vm.namespace import Namespace
 from carom.vm.netns import wire
 from netns import changing
-from netns.container import Container, publish
+from netns.container import Container, any_port, publish
 from netns.line import Line
-from netns.memcache import PORT, Memcached, TCPClient, value_of
+from netns.memcache import Memcached, TCPClient, value_of
 from netns.process import DEADLINE, INTERFACE, Carom, until
 from netns.restless import KEYS, Asker, History, Language, Writer
 
@@ -167,13 +167,15 @@ class Fronting(Host):
 
     def __init__(self, line: Line, chance: random.Random, hook: str, stack: ExitStack):
         super().__init__(line, chance)
+        self._port = any_port()
         self.history = History[object](None)
-        self.language = Language(PORT, self._request, self._value)
+        self.language = Language(self._port, self._request, self._value)
         self._number = 0
         self._stack = stack.enter_context(ExitStack())
         self.paused: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        self._start()
-        arguments = ("--mode", "generic", "--hook", hook, "--amplify", "0", *BOUNDS)
+        self._begin()
+        where = ("-p", str(self._port), "--mode", "generic", "--hook", hook)
+        arguments = (*where, "--amplify", "0", *BOUNDS)
         carom = Carom(line.server, *arguments, command="front")
         self.carom = stack.enter_context(carom)
 
@@ -192,14 +194,19 @@ class Fronting(Host):
         except AssertionError as error:
             raise ValueError("no reply") from error
 
+    def _begin(self) -> None:
+        self._start()
+
     def _where(self) -> Namespace:
         return self.line.server
 
     def _start(self) -> None:
         self.history.begun(None)
         where = self._where()
-        self._memcached = self._stack.enter_context(Memcached(where, addresses="0.0.0.0"))
-        self._tcp = self._stack.enter_context(TCPClient(where, "127.0.0.1"))
+        self._memcached = self._stack.enter_context(
+            Memcached(where, self._port, addresses="0.0.0.0")
+        )
+        self._tcp = self._stack.enter_context(TCPClient(where, "127.0.0.1", self._port))
 
     def write(self, key: int) -> None:
         """Change a key."""
@@ -239,12 +246,15 @@ class Publishing(Fronting):
         self._containers = stack.enter_context(ExitStack())
         self._behind = BEHIND[0]
         self._host = line.server
-        self._enter()
         super().__init__(line, chance, hook, stack)
 
     def _enter(self) -> None:
         self._container = self._containers.enter_context(Container(self._host, self._behind))
-        publish(self._host, self._behind, PORT)
+        publish(self._host, self._behind, self._port)
+
+    def _begin(self) -> None:
+        self._enter()
+        self._start()
 
     def _where(self) -> Namespace:
         return self._container.namespace
@@ -266,7 +276,7 @@ class Publishing(Fronting):
         return [*super().changes(), self.container_made_anew]
 
 
-WORLDS = {"serve": Serving, "front": Fronting, "front a container": Publishing}
+WORLDS = {"serve": Serving, "front": Fronting, "container": Publishing}
 
 
 @pytest.fixture
@@ -295,7 +305,7 @@ def _shown(times: dict[str, list[float]]) -> Iterator[str]:
 def test_restless(
     own_line: Line, chance: random.Random, world: str, hook: str, long_form: bool
 ) -> None:
-    if world == "front a container" and not shutil.which("nft"):
+    if world == "container" and not shutil.which("nft"):
         pytest.skip("nft is not installed")
     times: dict[str, list[float]] = {}
     with ExitStack() as stack:
