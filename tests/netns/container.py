@@ -14,7 +14,6 @@ from pathlib import Path
 from carom.errors import ExperimentError
 from carom.include.resource import Resource
 from carom.vm.namespace import Namespace, join
-from netns.process import INTERFACE
 
 GATEWAY = "198.19.7.1"
 
@@ -70,7 +69,7 @@ def publish(host: Namespace, to: str, port: int, *, told: bool = True) -> None:
         table ip docker {{
             chain prerouting {{
                 type nat hook prerouting priority dstnat
-                iifname {INTERFACE} {rule}
+                {rule}
             }}
         }}"""
     subprocess.run(host.argv(["nft", "-f", "-"]), input=rules, text=True, check=True)

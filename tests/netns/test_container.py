@@ -10,10 +10,16 @@ from collections.abc import Iterator
 import pytest
 
 from netns.container import Container, any_port, publish
+from netns.forge import head
+from netns.fronted import hits_of, until_hit
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import Carom, until
+from netns.puppet import NOBODY, Puppet
 from netns.test_standing import reach
+
+NOBODY_OF_NOTHING = (*NOBODY, "unshare", "--user", "--map-user=65534", "--keep-caps", "--net")
+"""As memcached's own user, in namespaces that any user can have."""
 
 FIRST, SECOND, THIRD = "198.19.7.2", "198.19.7.3", "198.19.7.4"
 
@@ -153,3 +159,35 @@ def test_several_that_may_be_it(own_line: Line, first: Container, port: int) -> 
                 assert not reach(carom)[0]["answered"]
             publish(host, SECOND, port, told=False)
             until_hits(own_line, carom, port, b"new")
+
+
+def test_a_stranger_while_it_is_away(own_line: Line, first: Container, port: int) -> None:
+    """Anybody may bind its port in a namespace of his own, as whom he likes: he voids nothing."""
+    host = own_line.server
+    with (
+        Memcached(first.namespace, port, addresses="0.0.0.0"),
+        Carom(host, "-p", str(port), command="front") as carom,
+    ):
+        until_hits(own_line, carom, port, b"old")
+        first.close()
+        until(lambda: "no server" in reach(carom)[0]["why"], "its end to be seen")
+        with Puppet(host, NOBODY_OF_NOTHING, name="stranger") as stranger:
+            stranger.call("run", "ip", "link", "set", "lo", "up")
+            his, other = stranger.udp("0.0.0.0", port), stranger.udp("127.0.0.1", port + 1)
+            with Container(host, SECOND) as anew:
+                publish(host, SECOND, port)
+                with (
+                    Memcached(anew.namespace, port, addresses="0.0.0.0"),
+                    UDPClient(own_line.client, own_line.address, port) as client,
+                ):
+                    until_hits(own_line, carom, port, b"new")
+
+                    def voids() -> bool:
+                        until_hit(carom, client, b"key", b"new")
+                        other.send(head(1) + b"flush_all\r\n", "127.0.0.1", port)
+                        his.answer(his.take(), b"OK\r\n")
+                        other.take()
+                        return hits_of(carom, client, b"key", b"new") < 3
+
+                    until(lambda: not voids(), "him to be known for nobody")
+                    assert not any(voids() for _ in range(10))
