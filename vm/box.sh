@@ -3,10 +3,17 @@
 # Builds a box for Vagrant and libvirt from Debian packages alone, where no box can be downloaded.
 # It holds all that vm/provision.sh asks for, and boots its own kernel without a boot loader.
 #   usage: vm/box.sh [bookworm | trixie] [FOLDER]     makes FOLDER/carom-RELEASE.box, as root
+#          vm/box.sh --guest [RELEASE] [FOLDER]       makes FOLDER/guest-RELEASE, a folder with kernel,
+#                                                     initrd and disk: what tests/guest runs in
 #   CAROM_MIRROR   a Debian mirror, where this machine's apt sources have no Debian
 #   PYTHON         one with pip, for carom's requirements; else the repository's .venv, or python3
 set -eu
 
+kind=box
+if [ "${1:-}" = --guest ]; then
+    kind=guest
+    shift
+fi
 release=${1:-bookworm}
 folder=${2:-build/vm}
 room=$(cd "$(dirname "$0")" && pwd -P)
@@ -30,11 +37,14 @@ check_host() {
     [ -e "$keyring" ] || fail "$keyring is missing: apt install debian-archive-keyring"
 }
 
-# What is in the box: what a host of carom's needs, and what Vagrant wants of a guest.
+# What is in it: what a host of carom's needs, and what Vagrant wants of a machine, or tests do.
 contents() {
     needed=$(sed -n 's/^packages="\(.*\)"$/\1/p' "$room/provision.sh")
-    echo "$needed linux-image-amd64 linux-headers-amd64 systemd-sysv dbus udev kmod procps" \
-        ifupdown isc-dhcp-client openssh-server sudo rsync | tr ' ' ','
+    case $kind in
+        box) more="systemd-sysv dbus ifupdown isc-dhcp-client openssh-server sudo rsync" ;;
+        guest) more="memcached nsd nftables" ;;
+    esac
+    echo "$needed linux-image-amd64 linux-headers-amd64 udev kmod procps $more" | tr ' ' ','
 }
 
 debian_targets() {
@@ -68,6 +78,14 @@ apt_options() {
 furnish() {
     echo carom >"$1/etc/hostname"
     printf '127.0.0.1 localhost\n127.0.1.1 carom\n' >"$1/etc/hosts"
+    rm -f "$1"/etc/apt/apt.conf.d/*mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/*mmdebstrap
+    case $kind in
+        box) furnish_box "$1" ;;
+        guest) install -m 755 "$room/guest-init" "$1/sbin/guest-init" ;;
+    esac
+}
+
+furnish_box() {
     printf '/dev/vda / ext4 noatime 0 1\n' >"$1/etc/fstab"
     printf 'auto lo\niface lo inet loopback\n\nallow-hotplug eth0\niface eth0 inet dhcp\n' \
         >"$1/etc/network/interfaces"
@@ -83,7 +101,6 @@ furnish() {
         fstrim.timer systemd-firstboot.service; do
         ln -sf /dev/null "$1/etc/systemd/system/$unit"
     done
-    rm -f "$1"/etc/apt/apt.conf.d/*mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/*mmdebstrap
     : >"$1/etc/machine-id" # each machine makes its own
 }
 
@@ -114,13 +131,14 @@ bootstrap() {
 }
 
 requirements() {
-    python3 - "$room/../setup.cfg" <<'PYTHON'
+    case $kind in box) more='' ;; guest) more="pytest pytest-timeout hypothesis" ;; esac
+    python3 - "$room/../setup.cfg" $more <<'PYTHON'
 import configparser
 import sys
 
 wants = configparser.ConfigParser()
 wants.read(sys.argv[1])
-print(wants["options"]["install_requires"], wants["options.extras_require"]["lab"])
+print(wants["options"]["install_requires"], wants["options.extras_require"]["lab"], *sys.argv[2:])
 PYTHON
 }
 
@@ -160,6 +178,7 @@ end
 RUBY
 }
 
+# A folder of kernel, initrd and disk; in a box, with what Vagrant asks for beside them.
 pack() {
     mkdir "$new/box"
     cp -L "$new"/root/boot/vmlinuz-* "$new/box/vmlinuz"
@@ -168,8 +187,10 @@ pack() {
     mke2fs -q -t ext4 -L carom -d "$new/root" "$new/disk" "${gigabytes}G" ||
         fail "mke2fs could not make the disk (see above): is there room in $folder?"
     qemu-img convert -O qcow2 "$new/disk" "$new/box/box.img"
-    describe
-    tar -C "$new/box" -cf "$new/carom-$release.box" .
+    case $kind in
+        box) describe && tar -C "$new/box" -cf "$new/made" . ;;
+        guest) mv "$new/box" "$new/made" ;;
+    esac
 }
 
 export DEBIAN_FRONTEND=noninteractive PATH="$PATH:/usr/sbin:/sbin"
@@ -177,10 +198,14 @@ case $release in
     bookworm | trixie) ;;
     *) fail "no such release: $release (there are bookworm and trixie)" ;;
 esac
-box=$folder/carom-$release.box
+case $kind in
+    box) box=$folder/carom-$release.box ;;
+    guest) box=$folder/guest-$release ;;
+esac
 python=${PYTHON:-$room/../.venv/bin/python}
 [ -x "$(command -v "$python")" ] || python=python3
-made_of=$(cat "$0" "$room/provision.sh" "$room/vagrant.pub" "$room/../setup.cfg" 2>/dev/null | cksum)
+made_of=$(cat "$0" "$room"/provision.sh "$room"/vagrant.pub "$room"/guest-init "$room/../setup.cfg" \
+    2>/dev/null | cksum)
 if [ -e "$box" ] && [ "$(cat "$box.of" 2>/dev/null)" = "$made_of" ]; then
     say "$box is up to date"
     exit
@@ -197,6 +222,7 @@ bootstrap
 furnish "$new/root"
 add_python "$new/root"
 pack
-mv "$new/carom-$release.box" "$box"
+rm -rf "$box"
+mv "$new/made" "$box"
 echo "$made_of" >"$box.of"
 say "made $box"

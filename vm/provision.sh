@@ -3,7 +3,7 @@
 # Gives this host what carom needs: packages, kernel headers, and a BCC that works with them.
 # Run it as root, from anywhere, as often as you like; it is quick when there is nothing to do.
 #   CAROM_ANY_DISTRIBUTION=1   go ahead on a distribution that was not tried
-#   CAROM_MACHINES=1           install what brings up VMs as well
+#   CAROM_MACHINES=pair        install what brings up VMs as well (guest: one guest, without Vagrant)
 set -eu
 
 packages="python3 python3-venv python3-bpfcc iproute2 ethtool util-linux"
@@ -13,9 +13,9 @@ clients="bind9-dnsutils knot-dnsutils dnsperf libmemcached-tools"
 firewalls="nftables iptables"
 browser=chromium # some 100 MB; on Ubuntu it is a snap, and the tests do without
 # What builds a box and brings up VMs of it under emulation (./run test-vm).
-machines="vagrant vagrant-libvirt libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients"
-machines="$machines qemu-system-x86 qemu-utils dnsmasq-base iptables mmdebstrap e2fsprogs"
-machines="$machines debian-archive-keyring openssh-client"
+machines="qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring"
+pair="vagrant vagrant-libvirt libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients"
+pair="$pair dnsmasq-base iptables openssh-client"
 lib=/usr/local/lib/carom
 tree=$lib/kernel-headers # carom looks here when the running kernel has no headers of its own
 
@@ -192,6 +192,7 @@ case $distribution in debian*) ;; *) browser='' ;; esac
 [ "${CI:-}" != true ] || install_stopped $servers $clients $firewalls $browser
 if [ -n "${CAROM_MACHINES:-}" ]; then
     [ "$ID" != ubuntu ] || fail "Ubuntu packages no Vagrant: test-vm is for Debian (docs/vm.md)"
+    [ "$CAROM_MACHINES" = guest ] || machines="$machines $pair"
     # shellcheck disable=SC2086
     install_stopped $machines
 fi

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One emulated guest with a kernel of its own: booted from a folder, for one script, and gone.
+
+vm/box.sh makes the folder (`--guest`). QEMU emulates the CPU where there is no KVM. Nothing that the
+guest writes is kept: what comes back is the script's words and its status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from carom.errors import HostError
+
+_QEMU = "qemu-system-x86_64"
+_KVM = Path("/dev/kvm")
+_COMMAND_LINE = (
+    "root=/dev/vda rw init=/sbin/guest-init console=ttyS0 net.ifnames=0 mitigations=off panic=-1"
+)
+_DEBUG_EXIT = "isa-debug-exit,iobase=0x501,iosize=0x04"  # vm/guest-init writes there
+
+
+class Guest(NamedTuple):
+    """A machine to be: its kernel, initrd and disk are in `folder`; `memory` is in MB."""
+
+    folder: Path
+    cpus: int = 2
+    memory: int = 3072
+    kvm: bool = False
+
+    def argv(self, work: Path, console: Path) -> list[str]:
+        """The command that is the machine; it ends when the thread that started it does."""
+        accelerated = (
+            ("-accel", "kvm", "-cpu", "host")
+            if self.kvm
+            else ("-accel", "tcg,thread=multi", "-cpu", "Nehalem")
+        )
+        disk = f"file={self.folder / 'box.img'},format=qcow2,if=virtio,snapshot=on"
+        return [
+            *("setpriv", "--pdeathsig", "KILL", _QEMU, *accelerated),
+            *("-smp", str(self.cpus), "-m", str(self.memory)),
+            *("-nodefaults", "-no-reboot", "-display", "none", "-device", "virtio-rng-pci"),
+            *("-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd.img")),
+            *("-append", _COMMAND_LINE, "-drive", disk),
+            *("-drive", f"file={work},format=raw,if=virtio,readonly=on"),
+            *("-serial", f"file:{console}", "-chardev", "stdio,id=words,signal=off"),
+            *("-serial", "chardev:words", "-device", _DEBUG_EXIT),
+        ]
+
+    def run(self, script: str, files: Iterable[tuple[Path, str]], patience: float) -> int:
+        """Run a script in it, beside copies of files and folders under the names given.
+
+        What it says goes to our stdout. Returns its status. Raises HostError where the machine
+        does not come to the script's end within `patience` seconds.
+        """
+        with tempfile.TemporaryDirectory(prefix="carom-guest-") as place:
+            work, console = Path(place, "work.tar"), Path(place, "console")
+            _pack(work, script, files)
+            with _started(self.argv(work, console)) as machine:
+                try:
+                    status = machine.wait(patience)
+                except subprocess.TimeoutExpired:
+                    raise self._failed(f"is not done after {patience:.0f} s", console) from None
+            if status < 3 or status % 2 == 0:  # twice the number that guest-init writes, and one
+                raise self._failed(f"ended by itself (QEMU's status is {status})", console)
+            return status // 2 - 1
+
+    def _failed(self, what: str, console: Path) -> HostError:
+        words = console.read_text(errors="replace") if console.exists() else ""
+        last = "\n".join(words.splitlines()[-15:])
+        return HostError(
+            f"the guest of {self.folder} {what}",
+            hint=f"the last words on its console were:\n{last}" if last else None,
+        )
+
+
+def _pack(archive: Path, script: str, files: Iterable[tuple[Path, str]]) -> None:
+    """An archive as a disk's content: links are followed, and no byte code is taken along."""
+    with tarfile.open(archive, "w", dereference=True) as tar:
+        with tempfile.NamedTemporaryFile("w") as text:
+            text.write(script)
+            text.flush()
+            tar.add(text.name, "script")
+        for path, name in files:
+            tar.add(path, name, filter=lambda one: None if "__pycache__" in one.name else one)
+    with archive.open("ab") as disk:  # which is of whole sectors
+        disk.truncate(-(-disk.tell() // 4096) * 4096)
+
+
+@contextlib.contextmanager
+def _started(argv: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The machine, which is gone afterwards."""
+    try:
+        machine = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise HostError(f"{error.filename} is not there", hint="apt install util-linux") from error
+    try:
+        yield machine
+    finally:
+        machine.kill()
+        machine.wait()
+
+
+def has_kvm() -> bool:
+    """Whether this host can run guests without emulating them."""
+    return os.access(_KVM, os.R_OK | os.W_OK)
