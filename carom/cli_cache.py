@@ -62,6 +62,8 @@ def status(pid: Pid = None, json: Json = False) -> None:
         for one in service["reach"]:
             if not one["answered"]:
                 print(f"port {service['port']} is not answered on {one['interface']}: {one['why']}")
+            elif one["but"]:
+                print(f"port {service['port']} is answered on {one['interface']}, but {one['but']}")
         if service["silence"]:
             print(f"port {service['port']}: {_silence(service['silence'])}")
     table = Table("counter", "value", box=None, pad_edge=False)

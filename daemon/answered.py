@@ -13,7 +13,7 @@ from typing import Any
 from carom.daemon.cache import Cache, Clock
 from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.options import Options
-from carom.daemon.reach import Reach, reach
+from carom.daemon.reach import Reach, reach, tag_words
 from carom.daemon.translated import Translations
 from carom.errors import UsageError
 from carom.include.abi import REPLY_SAFE, Entry, Fast, Protocol
@@ -100,12 +100,22 @@ class Answered(Resource):
         interface = attachment.interface
         if interface.port:  # its bridge, or bond, takes everything in
             return
+        # In native mode what comes to a bond comes by its ports.
+        ports = [one.ifindex for one in interface.ports if one.active]
+        for place in self._places(attachment):
+            yield place
+            for port in ports if attachment.mode == "native" else ():
+                yield place._replace(ifindex=port)
+
+    def _places(self, attachment: Attachment) -> Iterator[Place]:
+        interface = attachment.interface
         for upper in interface.uppers:
             for address in self.answered_at(interface.name, upper.addresses):
                 place = self._place(attachment, address, upper.mac, upper.mtu)
                 yield place._replace(outer=upper.outer, inner=upper.inner, link=upper.ifindex)
+        untagged = interface.untagged if attachment.hook == "xdp" else interface.addresses
         for address in self.answered_at(
-            interface.name, interface.addresses
+            interface.name, untagged
         ):  # after a macvlan's: its own hold
             yield self._place(attachment, address, interface.mac, interface.mtu)
 
@@ -117,7 +127,8 @@ class Answered(Resource):
         """Whether requests can come in by an interface and be answered."""
         interface, places = attachment.interface, sum(1 for _ in self.places(attachment))
         server = next(self.goes_elsewhere(interface), "") or self.server_words()
-        return reach(attachment, self.options.bind, places, server)
+        but = tag_words(interface) if attachment.hook == "xdp" else ""
+        return reach(attachment, self.options.bind, places, server or but, but)
 
     def goes_elsewhere(self, interface: Interface) -> Iterator[str]:
         """Where requests by an interface are sent on to, if that is not to its server."""
@@ -134,6 +145,7 @@ class Answered(Resource):
             ifindex=attachment.interface.ifindex,
             mac=mac,
             mtu=mtu,
+            link=attachment.interface.ifindex,
             service=self.id,
             fast=Fast[options.fast.upper()],
             protocol=self.protocol,

@@ -33,7 +33,7 @@ from carom.daemon.views import Views
 from carom.errors import CaromError, PrivilegeError, ServerError
 from carom.include import libbpf, netlink
 from carom.include.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
-from carom.include.links import Interface
+from carom.include.links import At, Interface
 from carom.include.netlink import Address
 from carom.protocols.memcached_life import Unclear
 
@@ -92,6 +92,7 @@ class Fronted(Answered):
             read_secrets(self._secret_file)
         self._cookies: Cookies | None = None
         self._addresses = reachable(interfaces)
+        self._reached = [at for one in interfaces for at in one.reached]
         self._own = _own_namespace()
         self._port = front.server_port or self.options.port
         self._port_is_said = bool(front.server_port)
@@ -144,13 +145,24 @@ class Fronted(Answered):
         looked_in: list[Namespace] = []
         for target in targets(asked, self._port, said=self._port_is_said):
             self._port = target.port
-            self._addresses = list(target.addresses) or self._addresses
+            if target.addresses:
+                self._arrive_at(target.addresses, interfaces)
             among = [self._own] if target.here else list(self._others())
             looked_in += among
             found = [one for namespace in among for one in self._servers_in(namespace)]
             if found:
                 return self._only(found)
         raise none_listens(self.options, self._port, self._at_bind(), looked_in, self._keepers)
+
+    def _arrive_at(self, addresses: Sequence[Address], interfaces: Sequence[Interface]) -> None:
+        """Requests come to these addresses: the interfaces' own, or what they are translated to."""
+        reached = [at for one in interfaces for at in one.reached]
+        known = set(addresses)
+        ways = {(one.link, one.vrf) for one in reached}
+        self._addresses = list(addresses)
+        self._reached = [one for one in reached if one.address in known] or [
+            At(address, *way) for address in addresses for way in ways
+        ]
 
     def _others(self) -> Iterator[Namespace]:
         """The other network namespaces that the server may be in."""
@@ -217,17 +229,26 @@ class Fronted(Answered):
         at_port, holders = self._held_at_port(namespace)
         found = identity.servers(at_port, holders, sockets.parent, sockets.program)
         if found and namespace == self._own:
-            reached = [one for one in found if one.receives(self._addresses)]
+            reached = [one for one in found if one.receives(self._reached)]
             if not reached:
                 raise ServerError(
                     f"the server on UDP port {self._port} is bound to "
                     f"{', '.join(map(str, at_port))} alone, which no request from outside reaches",
-                    hint="bind it to an address of the interface: "
-                    + (", ".join(map(str, self._addresses)) or "it has none"),
+                    hint=self._where_to_bind(at_port),
                     passing=True,
                 )
             found = reached
         return [Found(one, namespace) for one in found]
+
+    def _where_to_bind(self, at_port: Iterable[Socket]) -> str:
+        """What to do for a server that no request from the interfaces reaches."""
+        if any(one.receives(address) for one in at_port for address in self._addresses):
+            return (
+                "it is in another VRF than the interface, or bound to another device: ip vrf exec "
+                "starts it in one, and sysctl net.ipv4.udp_l3mdev_accept=1 lets it receive from all"
+            )
+        addresses = ", ".join(map(str, self._addresses)) or "it has none"
+        return f"bind it to an address of the interface: {addresses}"
 
     def _held_at_port(
         self, namespace: Namespace, uid: int | None = None, known: Collection[Path] = ()
@@ -279,7 +300,7 @@ class Fronted(Answered):
         reached = {
             one.inode
             for one in server.sockets
-            if namespace != self._own or any(map(one.receives, self._addresses))
+            if namespace != self._own or any(map(one.receives_at, self._reached))
         }
         if self._wants_all_seen and reached & server.unheld:
             raise ServerError(
@@ -535,13 +556,13 @@ class Fronted(Answered):
 
         Those without a number are not answered, and what is said there is not learned.
         """
-        left = self._views.take(one.address for one in server.sockets)
+        left = self._views.take(one.bound for one in server.sockets)
         if self.cache:
             self.cache.views = self._views.used
         if left:
             raise ServerError(
                 f"the server on port {self.options.port} is bound to too many addresses, of which "
-                f"{len(left)} are not answered: {', '.join(map(str, left[:3]))}...",
+                f"{len(left)} are not answered: {', '.join(str(one) for one, _ in left[:3])}...",
                 hint=f"up to {VIEWS_MAX}, one by one; or to all at once (0.0.0.0, ::)",
             )
 
@@ -557,7 +578,7 @@ class Fronted(Answered):
 
     def _kind(self, one: Socket) -> Kind:
         """What one of the server's own sockets is."""
-        view = self._views.of(one.address)
+        view = self._views.of(one.bound)
         return _DOOR if view is None else Kind(MarkKind.SERVER, view)
 
     def _mark(self) -> None:
@@ -672,10 +693,10 @@ class Fronted(Answered):
 
     def _comes(self, interface: str, address: Address) -> bool:
         """Whether a request to the address, by that interface, gets to its server."""
-        return self._receiver(interface, address) is not None
+        return bool(self._receivers(interface, address))
 
-    def _receiver(self, interface: str, address: Address) -> Socket | None:
-        """The socket that gets what is sent to an address by an interface.
+    def _receivers(self, interface: str, address: Address) -> list[Socket]:
+        """The sockets that may get what is sent to an address by an interface.
 
         Where nothing is known of translations, a server in another network namespace gets it all.
         """
@@ -683,20 +704,28 @@ class Fronted(Answered):
         to, here = self._translation(interface, address), namespace == self._own
         if to and to.port == self._port and to.local == here:
             mine = here or to.address in self._there
-            return identity.receiver(server.sockets, to.address or address) if mine else None
+            at = to.address or address
+            return [one for one in server.sockets if one.receives(at)] if mine else []
         if to or (here and self._port != self.options.port and not self._port_is_said):
-            return None
-        if not here and (self.translations or any(self._keepers.values())):
-            return None  # this one's are not translated
+            return []
         if here:
-            return identity.receiver(server.sockets, address)
-        return identity.translated(server.sockets, address.version)
+            return [one for one in server.sockets if one.receives(address)]
+        if self.translations or any(self._keepers.values()):
+            return []  # this one's are not translated
+        one = identity.translated(server.sockets, address.version)
+        return [one] if one else []
 
     def places(self, attachment: Attachment) -> Iterator[Place]:
         """Where on an interface it is answered: at the addresses that the server itself has."""
+        name, vrf_of = attachment.interface.name, attachment.interface.vrf_of
+        here = self._found.namespace == self._own
         for place in super().places(attachment):
-            one = self._receiver(attachment.interface.name, place.address)
-            view = self._views.of(one.address) if one else None
+            found = self._receivers(name, place.address)
+            if here:
+                link, vrf = place.link, vrf_of(place.link)
+                found = [one for one in found if sockets.takes_from(one.device, link, vrf)]
+            one = identity.nearest(found, place.address)
+            view = self._views.of(one.bound) if one else None
             if view is not None:
                 yield place._replace(view=view)
 

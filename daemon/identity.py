@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from carom.daemon.sockets import Socket
+from carom.include.links import At
 from carom.include.netlink import Address
 
 _ANY = {4: ipaddress.ip_address("0.0.0.1"), 6: ipaddress.ip_address("::2")}
@@ -30,9 +31,9 @@ class Server(NamedTuple):
         """The user that its sockets belong to."""
         return self.sockets[0].uid
 
-    def receives(self, addresses: Iterable[Address]) -> bool:
-        """Whether it gets what is sent to any of some addresses of its host."""
-        return any(one.receives(address) for one in self.sockets for address in addresses)
+    def receives(self, where: Iterable[At]) -> bool:
+        """Whether it gets what comes to its host in any of some ways."""
+        return any(one.receives_at(at) for one in self.sockets for at in where)
 
 
 def servers(
@@ -89,11 +90,16 @@ def translated(sockets: Iterable[Socket], version: int) -> Socket | None:
     return max(found, key=lambda one: one.address.version == version, default=None)
 
 
-def receiver(sockets: Iterable[Socket], address: Address) -> Socket | None:
-    """Which of a host's sockets at a port gets what is sent to an address of it."""
-    found = [one for one in sockets if one.receives(address)]
+def receiver(sockets: Iterable[Socket], at: At) -> Socket | None:
+    """Which of a host's sockets at a port gets what comes so (udp_lib_lookup in the kernel)."""
+    return nearest([one for one in sockets if one.receives_at(at)], at.address)
 
-    def nearness(one: Socket) -> tuple[bool, bool]:
-        return not one.address.is_unspecified, one.address.version == address.version
 
-    return max(found, key=nearness, default=None)
+def nearest(sockets: Iterable[Socket], address: Address) -> Socket | None:
+    """Of those that receive at an address, the one that gets it."""
+
+    def nearness(one: Socket) -> tuple[bool, bool, bool]:
+        same = one.address.version == address.version
+        return not one.address.is_unspecified, bool(one.device), same
+
+    return max(sockets, key=nearness, default=None)

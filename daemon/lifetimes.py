@@ -27,6 +27,7 @@ from carom.daemon.identity import Server
 from carom.daemon.keeper import Thread
 from carom.daemon.questions import Questions
 from carom.daemon.sockets import Namespace
+from carom.include import links
 from carom.include.abi import FLIGHT_SECONDS, SERVICES_MAX, SLOTS
 from carom.include.netlink import Address
 from carom.protocols.memcached import KEY_LENGTH_MAX, SLOT_FROM
@@ -341,31 +342,39 @@ class Settler:
 
 def ask_at(namespace: Namespace, server: Server) -> list[Questions]:
     """Ways to ask a server, at each of its own sockets. Raises OSError."""
-    places = {(_reached(one.address), one.port) for one in server.sockets}
+    places = {(one.address, one.port, one.device) for one in server.sockets}
     if len(server.pids) > 1 and len(places) < len(server.sockets):
         raise OSError("its processes share an address, and nobody chooses which one answers")
     with contextlib.ExitStack() as stack:
         questions = []
-        for address, port in sorted(places, key=str):
-            connect = functools.partial(_connected, address, port)
+        for address, port, device in sorted(places, key=str):
+            connect = functools.partial(_connected, address, port, device)
             questions.append(Questions(sockets.inside(namespace.process, connect)))
             stack.callback(questions[-1].close)
         stack.pop_all()
     return questions
 
 
-def _reached(address: Address) -> Address:
-    """Where a socket is reached from its own host that is bound to an address."""
+def _reached(address: Address, device: int) -> Address:
+    """Where a socket is reached from its own host that is bound to an address and a device.
+
+    Raises OSError.
+    """
     if not address.is_unspecified:
         return address
+    if device:
+        return links.address_in(device, address.version)
     return ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
 
 
-def _connected(address: Address, port: int) -> socket.socket:
+def _connected(address: Address, port: int, device: int) -> socket.socket:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     one = socket.socket(family, socket.SOCK_DGRAM)
     try:
-        one.connect((str(address), port))
+        if device:
+            name = socket.if_indextoname(device).encode() + b"\0"
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+        one.connect((str(_reached(address, device)), port))
     except OSError:
         one.close()
         raise

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from carom.daemon.fastpath import Attachment
 from carom.daemon.options import Options
+from carom.daemon.reach import tag_words
 from carom.include.abi import REPLY_SAFE
 
 
@@ -60,9 +61,11 @@ def notes_on_sources(attachments: Iterable[Attachment], all: Iterable[Options]) 
 
 
 def notes(attachments: Iterable[Attachment]) -> Iterator[str]:
-    """What it costs others on these interfaces."""
+    """What is not seen on these interfaces, and what it costs others there."""
     for attachment in attachments:
         name = attachment.interface.name
+        if attachment.hook == "xdp" and (words := tag_words(attachment.interface)):
+            yield words
         if attachment.mode == "native":
             yield f"native XDP slows other traffic on {name}, bulk TCP most: --hook tc does not"
         elif attachment.mode == "generic":

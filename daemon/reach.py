@@ -17,16 +17,38 @@ class Reach(msgspec.Struct, kw_only=True, frozen=True):
     interface: str
     answered: bool
     why: str
+    but: str = ""
+    """What is not answered though the rest is."""
 
 
-def reach(attachment: Attachment, bind: str, places: int, server: str) -> Reach:
+def reach(attachment: Attachment, bind: str, places: int, server: str, but: str = "") -> Reach:
     """A service that is bound so, and answered at so many places of an interface.
 
-    `server` says where its server receives, for when it does not here.
+    `server` says where its server receives, for when it does not here; `but` what is left to it.
     """
     interface = attachment.interface
     why = attachment.failed or _why(interface, bind, places, server)
-    return Reach(interface=interface.name, answered=not why, why=why)
+    return Reach(interface=interface.name, answered=not why, why=why, but="" if why else but)
+
+
+def tag_words(interface: Interface) -> str:
+    """What XDP does not answer on an interface that takes VLAN tags off before; "" for nothing."""
+    tags = sorted({one.outer for one in interface.uppers if one.outer and one.addresses})
+    if not interface.strips or not tags:
+        return ""
+    name = interface.name
+    if interface.loses_native:
+        how, way = "may take", "`ethtool -K DEVICE txvlan off` at its other end keeps them"
+    else:
+        devices = [one.name for one in interface.ports] or [name]
+        how = "takes"
+        way = "; ".join(f"ethtool -K {one} rxvlan off" for one in devices) + " keeps them"
+    hosts = ", and at the host's own addresses without a tag" if interface.hosts else ""
+    return (
+        f"{name} {how} VLAN tags off before XDP sees them: behind tags "
+        f"({', '.join(map(str, tags))}){hosts} the server answers alone; {way}, and --hook tc "
+        "sees them"
+    )
 
 
 def _why(interface: Interface, bind: str, places: int, server: str) -> str:

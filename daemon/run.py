@@ -142,7 +142,7 @@ class Running:
             rules = Ruleset() if self._has_fast_path(services) else None
             for id, service in enumerate(services):
                 one: Answered = (
-                    Served(service, id)
+                    Served(service, id, interfaces)
                     if isinstance(service, Service)
                     else Fronted(service, id, interfaces, rules)
                 )
@@ -201,7 +201,7 @@ class Running:
     def _room(self, interfaces: list[Interface]) -> Room:
         """How much there is to make room for."""
         endpoints = sum(
-            len(list(one.places(Attachment(interface, "xdp", None, False))))
+            len(list(one.places(Attachment(interface, "xdp", "native", False))))
             for one in self._answered
             for interface in interfaces
         )

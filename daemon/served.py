@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from carom.daemon import server as servers
 from carom.daemon import transport
 from carom.daemon.answered import Answered
 from carom.daemon.cache import Clock
-from carom.daemon.fastpath import FastPath
+from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.loops import Loops
 from carom.daemon.server import Server, UserspaceCache
 from carom.daemon.service import Handler, Reply, Service
-from carom.errors import ServerError
+from carom.daemon.sockets import takes_from
+from carom.errors import ServerError, UsageError
 from carom.include import forked
 from carom.include.abi import TTL_FLOOR
+from carom.include.links import Interface
 
 
 def _refuse_in_child(_: bytes) -> None:
@@ -27,15 +30,29 @@ def _refuse_in_child(_: bytes) -> None:
     )
 
 
-class Served(Answered):
-    """A service that listens."""
+def _vrf(interfaces: Sequence[Interface]) -> str:
+    """The VRF that all of some interfaces are in; "" for none. Raises UsageError for several."""
+    vrfs = {one.name: one.master if one.vrf else "" for one in interfaces}
+    if len(set(vrfs.values())) > 1:
+        words = ", ".join(f"{one} in {vrf or 'none'}" for one, vrf in vrfs.items())
+        raise UsageError(
+            f"these interfaces are in different VRFs ({words}), and a socket receives in one",
+            hint="run one carom for the interfaces of each",
+        )
+    return next(iter(vrfs.values()), "")
 
-    def __init__(self, service: Service, id: int):
-        """Bind its socket. Raises ServerError, PrivilegeError."""
+
+class Served(Answered):
+    """A service that listens: in the VRF of its interfaces, where they are in one."""
+
+    def __init__(self, service: Service, id: int, interfaces: Sequence[Interface] = ()):
+        """Bind its socket. Raises ServerError, PrivilegeError, UsageError."""
         super().__init__(service.options, id)
         self.userspace_cache: UserspaceCache | None = None
         self._service = service
-        self._udp = transport.bind(self.options.bind, self.options.port)
+        self._vrf = _vrf(interfaces)
+        self._udp = transport.bind(self.options.bind, self.options.port, self._vrf)
+        self._device = transport.device_of(self._udp)
         forked.keep(self._udp.fileno())
 
     def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
@@ -74,6 +91,20 @@ class Served(Answered):
         """What its handler answers from, where that is carom's own store."""
         store = getattr(self._service.handler, "__self__", None)
         return store if isinstance(store, KeyValueStore) else None
+
+    def places(self, attachment: Attachment) -> Iterator[Place]:
+        """Where its socket receives what comes in by the interface."""
+        interface = attachment.interface
+        for place in super().places(attachment):
+            if takes_from(self._device, place.link, interface.vrf_of(place.link)):
+                yield place
+
+    def server_words(self) -> str:
+        """What its socket is bound to, where that is not where requests come in."""
+        return f"carom's socket receives {self._where()} alone: start it anew"
+
+    def _where(self) -> str:
+        return f"in the VRF {self._vrf}" if self._vrf else "outside of VRFs"
 
     def _voiding(self, handler: Handler) -> Handler:
         """The handler of a key-value service: what it writes is void once it is written."""

@@ -23,6 +23,7 @@ import pyroute2.netns
 from pyroute2 import DiagSocket, NetlinkError
 
 from carom.errors import ServerError
+from carom.include.links import At
 from carom.include.netlink import Address
 
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
@@ -54,9 +55,20 @@ class Socket(NamedTuple):
     address: Address
     port: int
     ipv6_only: bool
+    device: int = 0
+    """The ifindex of the interface, or VRF, that alone it receives by; 0 for any."""
+
+    @property
+    def bound(self) -> tuple[Address, int]:
+        """What it is bound to: an address, and a device."""
+        return self.address, self.device
+
+    def receives_at(self, at: At) -> bool:
+        """Whether what comes so to its host reaches it."""
+        return self.receives(at.address) and takes_from(self.device, at.link, at.vrf)
 
     def receives(self, address: Address) -> bool:
-        """Whether packets to an address of its host reach it."""
+        """Whether packets to an address of its host reach it, by whatever link they come."""
         if not self.address.is_unspecified:
             return self.address == address
         return self.address.version == address.version or (
@@ -65,7 +77,31 @@ class Socket(NamedTuple):
 
     def __str__(self) -> str:
         shown = f"[{self.address}]" if self.address.version == 6 else str(self.address)
-        return f"{shown}:{self.port}"
+        device = f"%{_device_name(self.device)}" if self.device else ""
+        return f"{shown}{device}:{self.port}"
+
+
+def _device_name(device: int) -> str:
+    """A device as ss(8) shows it, or by its number where it is another namespace's."""
+    with contextlib.suppress(OSError):
+        return socket.if_indextoname(device)
+    return str(device)
+
+
+def takes_from(device: int, link: int, vrf: int) -> bool:
+    """Whether a UDP socket that is bound to a device (0: to none) gets what comes by a link.
+
+    What comes in a VRF gets to a socket that is bound to none only by a setting (ip-vrf(8)).
+    """
+    if device:
+        return device in (link, vrf)
+    return not vrf or _takes_from_vrfs()
+
+
+def _takes_from_vrfs() -> bool:
+    with contextlib.suppress(OSError):  # a kernel without VRFs
+        return Path("/proc/sys/net/ipv4/udp_l3mdev_accept").read_text().strip() == "1"
+    return False
 
 
 def inside(process: Path, function: Callable[[], Result]) -> Result:
@@ -182,6 +218,7 @@ def _dump(stream: bool) -> list[Socket]:
                         address=ipaddress.ip_address(one["idiag_src"]),
                         port=one["idiag_sport"],
                         ipv6_only=bool(one.get_attr("INET_DIAG_SKV6ONLY")),
+                        device=one["idiag_if"],
                     )
                 )
     return found

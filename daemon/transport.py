@@ -28,13 +28,17 @@ _NET_OFFSET = 0xFFF00000  # SKF_NET_OFF: from the IP header on
 _PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
 
 
-def bind(address: str, port: int) -> socket.socket:
-    """A UDP socket; `::` takes IPv4 too. Raises ServerError, or PrivilegeError for a low port."""
+def bind(address: str, port: int, device: str = "") -> socket.socket:
+    """A UDP socket; `::` takes IPv4 too. With a `device` it gets what comes in by that, or by that
+    VRF, and nothing else. Raises ServerError, or PrivilegeError for a low port.
+    """
     bound = ipaddress.ip_address(address)
     udp = socket.socket(
         socket.AF_INET6 if bound.version == 6 else socket.AF_INET, socket.SOCK_DGRAM
     )
     try:
+        if device:
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
         if bound.version == 6:
             udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if bound.is_unspecified:
@@ -58,6 +62,12 @@ def bind(address: str, port: int) -> socket.socket:
             hint=hints.get(error.errno or 0),
         ) from error
     return udp
+
+
+def device_of(udp: socket.socket) -> int:
+    """The ifindex of the device that a socket is bound to; 0 for none."""
+    name = udp.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0").decode()
+    return socket.if_nametoindex(name) if name else 0
 
 
 def refuse_below(udp: socket.socket, ttl: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers for the addresses that a server is bound to: each answers for itself."""
+"""Numbers for what a server is bound to, addresses and devices: each answers for itself."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from collections.abc import Iterable
 from carom.include.abi import VIEWS_MAX
 from carom.include.netlink import Address
 
+Bound = tuple[Address, int]
+"""An address, and the ifindex of a device or 0."""
+
 
 class Views:
-    """A number below VIEWS_MAX for each address; a kept one keeps its own. One thread takes them.
+    """A number below VIEWS_MAX for each; a kept one keeps its own. One thread takes them.
 
     The number that is given anew is the one that was let go of longest ago: what is answered by it
     still, for the moment, is another address' of long before.
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[Address, int] = {}
+        self._numbers: dict[Bound, int] = {}
         self._free = deque(range(VIEWS_MAX))
         self.used = 0
         """How many numbers have been given, from 0 on."""
 
-    def take(self, addresses: Iterable[Address]) -> list[Address]:
+    def take(self, addresses: Iterable[Bound]) -> list[Bound]:
         """Number these, and no others from now on; those for which no number is left."""
         wanted = list(dict.fromkeys(addresses))
         kept = {one: self._numbers[one] for one in wanted if one in self._numbers}
@@ -40,6 +43,6 @@ class Views:
         self._numbers = kept  # at once: other threads ask meanwhile
         return left
 
-    def of(self, address: Address) -> int | None:
+    def of(self, bound: Bound) -> int | None:
         """The number of an address, if it has one."""
-        return self._numbers.get(address)
+        return self._numbers.get(bound)

@@ -13,6 +13,7 @@ from pyroute2 import IPRoute
 
 from carom.errors import InterfaceError
 from carom.include.netlink import Address, addresses
+from carom.include.stripping import strips_tags
 
 _UP = 1  # IFF_UP, linux/if.h
 
@@ -22,11 +23,21 @@ _MACVLAN_MODES = ("private", "vepa", "bridge", "passthru")
 PORT_OF = ("bridge", "bond", "team", "openvswitch", "hsr")
 """Kinds of interfaces that take in what comes to their ports, which have no addresses then."""
 
+_NATIVE_MASTERS = ("bond",)
+"""Kinds of interfaces that put a native XDP program on their ports."""
+
+_BOND_BACKUP = 1  # IFLA_BOND_SLAVE_STATE, linux/if_link.h
+
+BEHIND_TAGS_MAX = 16_384
+"""The most places for addresses of the host itself behind the tags of an interface's VLANs."""
+
 
 class Upper(NamedTuple):
-    """A VLAN or a macvlan on top of another interface: its tags, and its own facts.
+    """A VLAN, a macvlan or an ipvlan on top of another interface: its tags, and its own facts.
 
-    `outer` is the tag that comes first; 0 where there is none, or no second one (`inner`).
+    `outer` is the tag that comes first; 0 where there is none, or no second one (`inner`). `vrf` is
+    the ifindex of the VRF that it is in; 0 for none. Behind a tag, `addresses` has the host's own
+    too.
     """
 
     outer: int
@@ -35,6 +46,24 @@ class Upper(NamedTuple):
     mtu: int
     addresses: tuple[Address, ...]
     ifindex: int = 0
+    vrf: int = 0
+
+
+class Port(NamedTuple):
+    """An interface whose frames another one takes in; `active` where it does so now."""
+
+    ifindex: int
+    name: str
+    driver: str
+    active: bool
+
+
+class At(NamedTuple):
+    """Where a request comes to a socket: at an address, by a link, in a VRF (0: in none)."""
+
+    address: Address
+    link: int
+    vrf: int
 
 
 class Interface(NamedTuple):
@@ -44,7 +73,9 @@ class Interface(NamedTuple):
     `mtu` is the longest IP packet in bytes; `driver` the kernel driver's name, or the kind of a
     virtual link (`veth`). `there` is False of one that is gone; `carrier` says that there is
     somebody at the other end. `master` is the name of the bridge, bond or VRF that it is part of,
-    and `kind` of which kind that is; "" for none.
+    and `kind` of which kind that is; "" for none. `vrf` is the ifindex of that VRF, or 0. `hosts`
+    are those of `addresses` that are the host's. `ports` are a bond's, by whose numbers native XDP
+    knows what comes in; `strips` says that VLAN tags are, or may be, taken off before XDP.
     """
 
     ifindex: int
@@ -59,6 +90,10 @@ class Interface(NamedTuple):
     carrier: bool = True
     master: str = ""
     kind: str = ""
+    vrf: int = 0
+    hosts: tuple[Address, ...] = ()
+    ports: tuple[Port, ...] = ()
+    strips: bool = False
 
     @property
     def enslaved(self) -> bool:
@@ -68,7 +103,33 @@ class Interface(NamedTuple):
     @property
     def reachable(self) -> tuple[Address, ...]:
         """Its addresses, and those of what is on top of it."""
-        return (*self.addresses, *(one for upper in self.uppers for one in upper.addresses))
+        return tuple(dict.fromkeys(one.address for one in self.reached))
+
+    @property
+    def reached(self) -> tuple[At, ...]:
+        """The same, with the link and the VRF that a socket sees requests come by."""
+        own = tuple(At(address, self.ifindex, self.vrf) for address in self.addresses)
+        return own + tuple(
+            At(address, one.ifindex, one.vrf) for one in self.uppers for address in one.addresses
+        )
+
+    def vrf_of(self, link: int) -> int:
+        """The VRF of the interface itself, or of what is on top of it; 0 for none."""
+        return next((one.vrf for one in self.uppers if one.ifindex == link), self.vrf)
+
+    @property
+    def loses_native(self) -> bool:
+        """Whether native XDP's replies may vanish there: on a veth, or by a bond's."""
+        return "veth" in (self.driver, *(one.driver for one in self.ports))
+
+    @property
+    def untagged(self) -> tuple[Address, ...]:
+        """Addresses that are safe to answer without a tag, where XDP does not see all tags.
+
+        The host's own may be asked for behind a tag as well, and the reply would go without.
+        """
+        tagged = self.strips and any(one.outer for one in self.uppers)
+        return tuple(a for a in self.addresses if a not in self.hosts) if tagged else self.addresses
 
     @property
     def port(self) -> bool:
@@ -115,37 +176,99 @@ def numbered(ifindex: int) -> Interface | None:
     return None
 
 
+def address_in(vrf: int, version: int) -> Address:
+    """An address that a VRF of this namespace has. Raises OSError where there is none."""
+    own = addresses()
+    with IPRoute() as netlink:
+        links = netlink.get_links()
+    for one in links:
+        if vrf in (one["index"], one.get_attr("IFLA_MASTER")):
+            for address in own.get(one["index"], ()):
+                if address.version == version and not address.is_link_local:
+                    return address
+    raise OSError(f"the device that its socket is bound to has no address of IPv{version}")
+
+
 def _facts(link: Any, links: Sequence[Any]) -> Interface:
     own = addresses()
     numbers = {one["index"]: one for one in links}
     master = numbers.get(link.get_attr("IFLA_MASTER"))
-    hosts = hosts_own(links, own, _virtual()) if master is None else ()
+    kind = (_kind(master) or "") if master else ""
+    vrf = master["index"] if master and kind == "vrf" else 0
+    virtual = _virtual()
+    hosts = hosts_own(links, own, virtual, vrf) if master is None or vrf else ()
+    ports = tuple(ports_of(link, links))
+    driver = _driver(link)
+    devices = ((_name(link), driver), *((one.name, one.driver) for one in ports))
     return Interface(
         ifindex=link["index"],
         name=_name(link),
         mac=_mac(link),
         mtu=link.get_attr("IFLA_MTU"),
         up=bool(link["flags"] & _UP),
-        driver=_driver(link),
+        driver=driver,
         addresses=own.get(link["index"], ()) + hosts,
-        uppers=tuple(uppers_on(link["index"], links, own)),
+        uppers=_with_hosts(tuple(uppers_on(link["index"], links, own)), links, own, virtual),
         carrier=link.get_attr("IFLA_CARRIER") != 0,
         master=_name(master) if master else "",
-        kind=(_kind(master) or "") if master else "",
+        kind=kind,
+        vrf=vrf,
+        hosts=hosts,
+        ports=ports,
+        strips=any(strips_tags(*one) for one in devices),
+    )
+
+
+def ports_of(link: Any, links: Iterable[Any]) -> Iterator[Port]:
+    """The ports of an interface that puts native XDP on them.
+
+    Active is a port whose frames it takes in: a bond drops what comes to its backup, often a copy.
+    """
+    if _kind(link) not in _NATIVE_MASTERS:
+        return
+    for one in links:
+        if one.get_attr("IFLA_MASTER") == link["index"]:
+            info = one.get_attr("IFLA_LINKINFO")
+            data = info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
+            backup = data is None or data.get_attr("IFLA_BOND_SLAVE_STATE") == _BOND_BACKUP
+            yield Port(
+                one["index"], _name(one), _driver(one), bool(one["flags"] & _UP) and not backup
+            )
+
+
+def _with_hosts(
+    uppers: tuple[Upper, ...],
+    links: Sequence[Any],
+    of: Mapping[int, tuple[Address, ...]],
+    virtual: Collection[Address],
+) -> tuple[Upper, ...]:
+    """Behind its tags each VLAN takes in the host's own addresses, of its VRF, as the others do."""
+    tagged = [one for one in uppers if one.outer]
+    hosts = {one.vrf: hosts_own(links, of, virtual, one.vrf) for one in tagged}
+    if sum(len(hosts[one.vrf]) for one in tagged) > BEHIND_TAGS_MAX:
+        return uppers
+    return tuple(
+        one._replace(addresses=one.addresses + hosts[one.vrf]) if one.outer else one
+        for one in uppers
     )
 
 
 def hosts_own(
-    links: Iterable[Any], of: Mapping[int, tuple[Address, ...]], virtual: Collection[Address] = ()
+    links: Iterable[Any],
+    of: Mapping[int, tuple[Address, ...]],
+    virtual: Collection[Address] = (),
+    vrf: int = 0,
 ) -> tuple[Address, ...]:
     """Addresses of the host itself, which any of its interfaces takes in: those of anycast.
 
-    They are on the loopback interface and on dummies, but for what IPVS takes (`virtual`).
+    They are on the loopback interface and on dummies, but for what IPVS takes (`virtual`); in a VRF
+    on that device itself and on its dummies.
     """
     found: list[Address] = []
     for one in links:
-        kind = _name(one) == "lo" or _kind(one) == "dummy"
-        if kind and one.get_attr("IFLA_MASTER") is None and one["flags"] & _UP:
+        itself = one["index"] == vrf if vrf else _name(one) == "lo"
+        dummy = _kind(one) == "dummy" and (one.get_attr("IFLA_MASTER") or 0) == vrf
+        if (itself or dummy) and one["flags"] & _UP:
             found += of.get(one["index"], ())
     return tuple(
         one for one in found if not one.is_loopback and not one.is_link_local and one not in virtual
@@ -204,15 +327,16 @@ def uppers_on(
     of: Mapping[int, tuple[Address, ...]],
     tags: tuple[int, ...] = (),
 ) -> Iterator[Upper]:
-    """The VLANs and macvlans on top of an interface, and those on top of them: two tags at most.
+    """The VLANs, macvlans and ipvlans on top of an interface, and on top of them: two tags at most.
 
     Those that are down take nothing in. One that came from another namespace knows its interface
-    by that namespace's number. A macvlan shares its interface's tags. A bridge's or bond's port
-    hands on what comes to it.
+    by that namespace's number. A macvlan shares its interface's tags, an ipvlan its MAC too. A
+    bridge's or bond's port hands on what comes to it.
     """
     kinds = {one["index"]: _kind(one) for one in links}
     for link in links:
-        if kinds.get(link.get_attr("IFLA_MASTER")) in PORT_OF:
+        master = link.get_attr("IFLA_MASTER")
+        if kinds.get(master) in PORT_OF:
             continue
         here = link.get_attr("IFLA_LINK") == index and link.get_attr("IFLA_LINK_NETNSID") is None
         theirs = _tags(link, tags) if here and link["flags"] & _UP else None
@@ -226,13 +350,16 @@ def uppers_on(
             mtu=link.get_attr("IFLA_MTU"),
             addresses=of.get(link["index"], ()),
             ifindex=link["index"],
+            vrf=master if kinds.get(master) == "vrf" else 0,
         )
         yield from uppers_on(link["index"], links, of, theirs)
 
 
 def _tags(link: Any, tags: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The tags of what comes to a VLAN or macvlan on top of these; None for anything else."""
+    """The tags of what comes to a VLAN, macvlan or ipvlan on top of these; None for others."""
     kind = _kind(link)
+    if kind == "ipvlan":
+        return tags
     if kind not in ("vlan", "macvlan"):
         return None
     data = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")

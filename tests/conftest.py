@@ -19,7 +19,7 @@ from carom.errors import PrivilegeError
 from carom.include.bpf import check_privileges
 from carom.vm import namespace
 
-pytest.register_assert_rewrite("netns", "prog")  # what helpers assert says its values too
+pytest.register_assert_rewrite("netns", "prog", "guest")  # what helpers assert says its values too
 
 TESTS = Path(__file__).resolve().parent
 PRIVILEGED = ("prog", "netns")

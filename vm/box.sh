@@ -42,7 +42,7 @@ contents() {
     needed=$(sed -n 's/^packages="\(.*\)"$/\1/p' "$room/provision.sh")
     case $kind in
         box) more="systemd-sysv dbus ifupdown isc-dhcp-client openssh-server sudo rsync" ;;
-        guest) more="memcached nsd nftables" ;;
+        guest) more="memcached nsd nftables libteam-utils" ;;
     esac
     echo "$needed linux-image-amd64 linux-headers-amd64 udev kmod procps $more" | tr ' ' ','
 }

@@ -36,8 +36,8 @@ class Link(Resource):
     def __init__(self, program_fd: int, interface: Interface, mode: ModeOption = "auto"):
         """Attach in native mode with generic as fallback (`auto`), or in just the given mode.
 
-        On a veth `auto` takes generic: native XDP_TX there loses every frame without a word unless
-        the peer has an XDP program too, which cannot be seen from here.
+        On a veth, and a bond of veths, `auto` takes generic: native XDP_TX there loses every frame
+        without a word unless the peer has an XDP program too, which cannot be seen from here.
 
         Raises BusyError when another program is attached, InterfaceError when the driver refuses.
         """
@@ -49,7 +49,7 @@ class Link(Resource):
 
     def _attach_auto(self, program_fd: int) -> tuple[Mode, int]:
         name = self.interface.name
-        if self.interface.driver == "veth":
+        if self.interface.loses_native:
             log.warning(
                 "generic XDP: native on a veth answers only if its peer has an XDP program too",
                 interface=name,

@@ -9,17 +9,24 @@ import pytest
 
 from carom.daemon.identity import receiver, servers, translated
 from carom.daemon.sockets import Socket
+from carom.include.links import At
 
 A, B = ipaddress.ip_address("198.18.0.2"), ipaddress.ip_address("198.18.0.3")
 SIX = ipaddress.ip_address("2001:db8::2")
 
 
 def bound(
-    address: str, *, inode: int = 1, uid: int = 0, ipv6_only: bool = False, port: int = 53
+    address: str,
+    *,
+    inode: int = 1,
+    uid: int = 0,
+    ipv6_only: bool = False,
+    port: int = 53,
+    device: int = 0,
 ) -> Socket:
     """A UDP socket, whose cookie is its inode."""
     where = ipaddress.ip_address(address)
-    return Socket(inode, inode, uid, False, True, where, port, ipv6_only)
+    return Socket(inode, inode, uid, False, True, where, port, ipv6_only, device)
 
 
 def pids_of(held: set[int], parents: dict[int, int], programs: dict[int, str]) -> frozenset[int]:
@@ -73,16 +80,29 @@ def test_the_sockets_of_one_user_are_one_server() -> None:
     ]
 
 
+ETH0, ETH1, RED = 2, 3, 4
+
+
 def test_who_receives_what() -> None:
     """The nearest socket: one of the very address, then one of its IP, then one of both."""
     all4, all6 = bound("0.0.0.0", inode=1), bound("::", inode=2)
     only6, exact = bound("::", inode=3, ipv6_only=True), bound("198.18.0.2", inode=4)
-    assert receiver([all4, all6, exact], A) == exact
-    assert receiver([all4, all6, exact], B) == all4
-    assert receiver([all6, exact], B) == all6
-    assert receiver([only6, exact], B) is None
-    assert receiver([all4, only6], SIX) == only6
-    assert receiver([all4], SIX) is None
+    assert receiver([all4, all6, exact], At(A, ETH0, 0)) == exact
+    assert receiver([all4, all6, exact], At(B, ETH0, 0)) == all4
+    assert receiver([all6, exact], At(B, ETH0, 0)) == all6
+    assert receiver([only6, exact], At(B, ETH0, 0)) is None
+    assert receiver([all4, only6], At(SIX, ETH0, 0)) == only6
+    assert receiver([all4], At(SIX, ETH0, 0)) is None
+
+
+def test_who_receives_by_a_device() -> None:
+    """One that is bound to the link or its VRF comes before one that is bound to none."""
+    anywhere, other = bound("0.0.0.0", inode=1), bound("0.0.0.0", inode=2, device=ETH1)
+    here, red = bound("0.0.0.0", inode=3, device=ETH0), bound("0.0.0.0", inode=4, device=RED)
+    assert receiver([anywhere, here, other, red], At(A, ETH0, 0)) == here
+    assert receiver([anywhere, other], At(A, ETH0, 0)) == anywhere
+    assert receiver([other, red], At(A, ETH0, 0)) is None
+    assert receiver([anywhere, other, red], At(A, ETH0, RED)) == red
 
 
 @pytest.mark.parametrize(

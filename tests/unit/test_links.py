@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from carom.include.links import Upper, hosts_own, uppers_on, virtual_of
+from carom.include.links import Port, Upper, hosts_own, ports_of, uppers_on, virtual_of
 
 ETH0, UP = 2, 1
 ADDRESSES = {
@@ -91,7 +91,7 @@ LO, ETH, VRF, DUMMY, VRFS, DOWN = range(1, 7)
 
 
 def test_which_addresses_are_the_hosts_own() -> None:
-    """Those of the loopback and of dummies that are up, and of no VRF."""
+    """Those of the loopback and of dummies that are up; in a VRF its own, and its dummies'."""
     links = [
         device(LO, "lo"),
         device(ETH, "eth0"),
@@ -105,6 +105,25 @@ def test_which_addresses_are_the_hosts_own() -> None:
     of[DUMMY] += (ipaddress.ip_address("fe80::1"),)
     assert hosts_own(links, of) == (of[LO][0], of[DUMMY][0])
     assert hosts_own(links, of, {of[LO][0]}) == (of[DUMMY][0],)
+    assert hosts_own(links, of, vrf=VRF) == (of[VRF][0], of[VRFS][0])
+
+
+def port(index: int, of: int, state: int, **more: Any) -> Message:
+    data = Message(IFLA_BOND_SLAVE_STATE=state)
+    info = Message(IFLA_INFO_KIND="veth", IFLA_INFO_SLAVE_DATA=data)
+    return link(index, IFLA_IFNAME=f"eth{index}", IFLA_MASTER=of, IFLA_LINKINFO=info, **more)
+
+
+def test_a_bonds_ports() -> None:
+    """Active is one that is up and no backup."""
+    bond = device(9, "bond0", "bond")
+    ports = [port(1, 9, 0), port(2, 9, 1), port(3, 9, 0, flags=0), port(4, 8, 0)]
+    assert list(ports_of(bond, ports)) == [
+        Port(1, "eth1", "veth", True),
+        Port(2, "eth2", "veth", False),
+        Port(3, "eth3", "veth", False),
+    ]
+    assert list(ports_of(device(9, "br0", "bridge"), ports)) == []
 
 
 IPVS = """\

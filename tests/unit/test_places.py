@@ -13,7 +13,7 @@ import pytest
 from carom import Service
 from carom.daemon.fastpath import Attachment, Place
 from carom.daemon.served import Served
-from carom.include.links import Interface, Upper
+from carom.include.links import Interface, Port, Upper
 
 FOUR, SIX, FOUR7, SIX78 = map(
     ipaddress.ip_address, ("198.18.0.1", "2001:db8::1", "198.18.7.1", "2001:db8:78::1")
@@ -77,3 +77,55 @@ def test_how(places: Callable[..., list[Place]]) -> None:
     first = places(TC)[0]
     assert (first.multiple, first.allow_list) == (16, False)
     assert (first.skb_mode, first.second_tier) == (False, False)
+
+
+BOND = INTERFACE._replace(
+    driver="bond",
+    ports=(Port(8, "eth8", "mlx5_core", True), Port(9, "eth9", "mlx5_core", False)),
+)
+
+
+def test_native_on_a_bond(places: Callable[..., list[Place]]) -> None:
+    """What comes in has its port's number there; what comes by the backup is a copy, or none."""
+    found = places(Attachment(BOND, "xdp", "native", True))
+    assert [(one.ifindex, one.link, one.mac) for one in found if one.address == FOUR] == [
+        (3, 3, BOND.mac),
+        (8, 3, BOND.mac),
+    ]
+    assert len(places(Attachment(BOND, "xdp", "native", True), bind="::")) == 8
+
+
+@pytest.mark.parametrize(("hook", "mode"), [("xdp", "generic"), ("tc", None)])
+def test_above_its_ports(places: Callable[..., list[Place]], hook: str, mode: str | None) -> None:
+    assert {one.ifindex for one in places(Attachment(BOND, hook, mode, False))} == {3}  # type: ignore[arg-type]
+
+
+ANYCAST = INTERFACE._replace(addresses=(FOUR, SIX78), hosts=(SIX78,), strips=True)
+
+
+def test_the_hosts_own_where_tags_are_taken_off(places: Callable[..., list[Place]]) -> None:
+    """A request to them may have had a tag, which XDP's reply would not have; TC sees it."""
+    own = {
+        (one.address, one.outer)
+        for one in places(Attachment(ANYCAST, "tc", None, False), bind="::")
+    }
+    assert own == {(FOUR7, 7), (SIX78, 7), (FOUR, 0), (SIX78, 0)}
+    seen = {
+        (one.address, one.outer)
+        for one in places(Attachment(ANYCAST, "xdp", "native", True), bind="::")
+    }
+    assert seen == own - {(SIX78, 0)}
+    plain = Attachment(ANYCAST._replace(uppers=()), "xdp", "native", True)
+    assert [one.address for one in places(plain, bind="::")] == [FOUR, SIX78]
+
+
+RED = 30
+
+
+def test_in_a_vrf(places: Callable[..., list[Place]]) -> None:
+    """A socket that is bound to no device receives nothing there."""
+    upper = INTERFACE.uppers[0]._replace(ifindex=31, vrf=RED)
+    inside = INTERFACE._replace(vrf=RED, master="red", kind="vrf", uppers=())
+    assert places(Attachment(inside, "xdp", "native", True)) == []
+    partly = INTERFACE._replace(uppers=(upper,))
+    assert [one.address for one in places(Attachment(partly, "tc", None, False))] == [FOUR]

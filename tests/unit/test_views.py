@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import ipaddress
 
-from carom.daemon.views import Views
+from carom.daemon.views import Bound, Views
 from carom.include.abi import VIEWS_MAX
-from carom.include.netlink import Address
 
 
-def addresses(first: int, count: int) -> list[Address]:
-    return [ipaddress.IPv4Address(0xC6120000 + n) for n in range(first, first + count)]
+def addresses(first: int, count: int) -> list[Bound]:
+    return [(ipaddress.IPv4Address(0xC6120000 + n), 0) for n in range(first, first + count)]
 
 
 def test_a_new_address_each_day() -> None:

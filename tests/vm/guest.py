@@ -22,7 +22,7 @@ PLACE = ROOT / "build" / "vm"
 RELEASES = ("bookworm", "trixie")
 
 SCRIPT = """
-export PYTHONPATH=/run/work PYTHONSAFEPATH=1 CAROM_GUEST={release} CAROM_PATIENCE=8
+export PYTHONPATH=/run/work PYTHONSAFEPATH=1 CAROM_GUEST={release} CAROM_PATIENCE=8 NO_COLOR=1
 cd /run/work
 {command}
 """
@@ -74,7 +74,11 @@ def main() -> int:
         print(f"test-vm: booting a guest of {options.release}", file=sys.stderr, flush=True)
         guest = Guest(folder, options.cpus, options.memory, options.kvm)
         script = SCRIPT.format(release=options.release, command=command_of(options))
-        files = [(linked_tree(), "carom"), (ROOT / "tests", "tests"), (ROOT / "setup.cfg", "setup.cfg")]
+        files = [
+            (linked_tree(), "carom"),
+            (ROOT / "tests", "tests"),
+            (ROOT / "setup.cfg", "setup.cfg"),
+        ]
         status = guest.run(script, files, options.patience)
     except KeyboardInterrupt:
         return 130
