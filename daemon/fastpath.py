@@ -66,6 +66,7 @@ from carom.include.resource import Resource
 from carom.include.ways import Network, Way
 from carom.tc.link import TCLink
 from carom.xdp.link import Link, Mode, ModeOption
+from carom.xdp.probe import check_arrival
 
 Policy = Literal["lru", "fcfs"]
 Admit = Literal["always", "second"]
@@ -450,6 +451,8 @@ class FastPath(Resource):
                 behind.follow(tc_link)
             return Attachment(interface, hook, None, False)
         link = links.add(index, Link(first, interface, mode))
+        if link.mode == "native":
+            check_arrival(interface)
         if behind:
             behind.follow(link)
         links.add(index, TCLink(self.second_tier_program, interface))

@@ -108,6 +108,17 @@ def reason(counts: Counts, options: Options, server: str) -> Reason | None:
     return Reason(requests, most.name.lower(), _WHY.get(most, "they are not understood"))
 
 
+def lost(name: str, hits: int, sent: int) -> Reason | None:
+    """Why hits by native XDP do not get to a veth's other end, which took in so many packets."""
+    if hits < LEAST or 2 * sent > hits:
+        return None
+    why = (
+        f"hits do not get to the other end of {name}, a veth: it has no XDP program, which "
+        "native XDP's replies need; --mode generic needs none"
+    )
+    return Reason(hits, "lost", why)
+
+
 def _by_another_way(counts: Counts, requests: int) -> Reason | None:
     if counts.replies - requests < LEAST:
         return None

@@ -279,7 +279,7 @@ class Running:
             )
             self._follow(follower)
         if self._fastpath:
-            self._watcher = Watcher(self._fastpath, self._answered)
+            self._watcher = Watcher(self._fastpath, self._answered, lambda: self._attachments)
             self._stack.callback(self._watcher.close)
         keeper = Keeper(self._fastpath, clock)
         self._stack.callback(keeper.close)  # before all else: nothing is answered from then on

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
 import structlog
 
 from carom.daemon.answered import Answered
-from carom.daemon.fastpath import FastPath, Stray
+from carom.daemon.fastpath import Attachment, FastPath, Stray
 from carom.daemon.keeper import Thread
-from carom.daemon.reasons import ANSWERED, Counts, reason
-from carom.include.abi import Event, Verdict
+from carom.daemon.reasons import ANSWERED, Counts, Reason, lost, reason
+from carom.include.abi import Event, Hook, Verdict
+from carom.xdp.probe import sent
 
 SILENT = 10.0
 """Seconds with requests and without a hit after which that is said."""
@@ -54,8 +56,14 @@ class _Sample(NamedTuple):
 class Watcher:
     """Looks at services' counters each SILENT seconds; `silences` has those that are silent."""
 
-    def __init__(self, fastpath: FastPath, services: Sequence[Answered]):
+    def __init__(
+        self,
+        fastpath: FastPath,
+        services: Sequence[Answered],
+        attachments: Callable[[], Sequence[Attachment]],
+    ):
         self._fastpath = fastpath
+        self._attachments = attachments
         self._services = [one for one in services if one.options.fast != "off"]
         self._learning = sum(one.learns for one in services)
         self._said: dict[int, str] = {}
@@ -67,12 +75,17 @@ class Watcher:
         self._since = time.monotonic()
         self._strays = self._fastpath.strays()
         self._before = {one.id: self._sample(one) for one in self._services}
+        self._hits = self._hits_now()
+        self._sent = self._sent_now()
 
     def _step(self) -> float:
         seconds = time.monotonic() - self._since
         if seconds >= SILENT:
-            strays = self._new_strays()
+            strays, astray = self._new_strays(), self._lost()
             for one in self._services:
+                if astray:
+                    self._say(one, seconds, astray)
+                    continue
                 self._look(
                     one, seconds, [stray for stray in strays if stray.port == one.options.port]
                 )
@@ -86,6 +99,9 @@ class Watcher:
             if any(counts.verdicts.get(one) for one in ANSWERED):
                 self.silences.pop(service.id, None)
             return  # too little to tell by changes nothing
+        self._say(service, seconds, found)
+
+    def _say(self, service: Answered, seconds: float, found: Reason) -> None:
         self.silences[service.id] = Silence(
             requests=found.requests, seconds=round(seconds, 1), what=found.what, why=found.why
         )
@@ -132,6 +148,27 @@ class Watcher:
             for cpu, one in self._fastpath.strays().items()
             if one.seen > before.get(cpu, 0)
         ]
+
+    def _lost(self) -> Reason | None:
+        """Of the only interface, whether what native XDP sends gets to its other end."""
+        now, hits = self._sent_now(), self._hits_now() - self._hits
+        if len(now) != 1 or now.keys() != self._sent.keys() or len(self._attachments()) > 1:
+            return None
+        ((name, count),) = now.items()
+        return lost(name, hits, count - self._sent[name])
+
+    def _hits_now(self) -> int:
+        verdicts = self._fastpath.verdicts(Hook.XDP)
+        return sum(verdicts[one] for one in ANSWERED)
+
+    def _sent_now(self) -> dict[str, int]:
+        """By interface, where native XDP may lose what it sends: packets that got to the others."""
+        found = {}
+        for one in self._attachments():
+            if one.mode == "native" and one.interface.driver == "veth" and one.interface.there:
+                with contextlib.suppress(OSError):  # it is gone
+                    found[one.interface.name] = sent(one.interface.name)
+        return found
 
     def close(self) -> None:
         """Stop looking."""

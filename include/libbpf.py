@@ -322,6 +322,23 @@ def test_run(
     return TestRun(options.retval, frame_out.raw[: options.data_size_out], options.duration)
 
 
+def run_live(program_fd: int, frame: bytes, ifindex: int, repeat: int) -> None:
+    """Run an XDP program on so many frames as if they had come in by an interface: what it does to
+    each is done. Raises OSError (Linux 5.18)."""
+    frame_in = _buffer(frame)
+    context = _buffer(struct.pack("=6I", 0, len(frame), 0, ifindex, 0, 0))
+    options = _TestRunOpts(
+        sz=ctypes.sizeof(_TestRunOpts),
+        data_in=ctypes.addressof(frame_in),
+        data_size_in=len(frame),
+        repeat=repeat,
+        ctx_in=ctypes.addressof(context),
+        ctx_size_in=ctypes.sizeof(context),
+        flags=_LIVE_FRAMES,
+    )
+    _check(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
+
+
 test_run.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 
 
@@ -456,6 +473,11 @@ def _load(kind: int, name: bytes, result: int) -> int:
 def load_xdp_pass() -> int:
     """An XDP program that passes everything."""
     return _load(PROG_TYPE_XDP, b"xdp_pass", XDP_PASS)
+
+
+def load_xdp_tx() -> int:
+    """An XDP program that sends everything back by where it came in."""
+    return _load(PROG_TYPE_XDP, b"xdp_tx", XDP_TX)
 
 
 def load_tc_unspec() -> int:

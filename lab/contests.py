@@ -55,11 +55,19 @@ def _serving(ground: Ground, *arguments: str, command: str = "serve") -> Iterato
     if command == "serve":
         where += ["--cpu", str(ground.server_cpu)]
     arguments = (*where, "--ttl", "1h", *arguments)
-    pid = ground.server.call("serve", arguments=arguments, command=command)["pid"]
+    with _facing(ground, "native" in arguments):
+        pid = ground.server.call("serve", arguments=arguments, command=command)["pid"]
     try:
         yield pid
     finally:
         ground.server.call("stop", pid=pid)
+
+
+def _facing(ground: Ground, natively: bool) -> contextlib.AbstractContextManager[None]:
+    """A program at the client's end: on a veth carom's native XDP starts only where one is."""
+    if not natively:
+        return contextlib.nullcontext()
+    return _attached(ground.client, ground.pair.client.interface, "pass", "native")
 
 
 @contextlib.contextmanager

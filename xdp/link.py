@@ -37,7 +37,7 @@ class Link(Resource):
         """Attach in native mode with generic as fallback (`auto`), or in just the given mode.
 
         On a veth, and a bond of veths, `auto` takes generic: native XDP_TX there loses every frame
-        without a word unless the peer has an XDP program too, which cannot be seen from here.
+        without a word unless the peer has an XDP program too, which it may lose any time.
 
         Raises BusyError when another program is attached, InterfaceError when the driver refuses.
         """

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from carom.include import libbpf
+from carom.vm.netns import attach_pass
 from netns import line as lines
 from netns.line import Line
 from netns.process import INTERFACE, Carom, Ended, attached, run, start, until
@@ -54,6 +56,15 @@ def loaded(line: Line, *arguments: str, code: int = 0) -> dict[str, Any]:
     assert result["sent"] == sum(trips[end] for end in ends) + result["outstanding"]
     assert writes["sent"] == writes["answered"] + writes["lost"] + writes["outstanding"]
     return result
+
+
+def serving(line: Line, mode: str, *arguments: str) -> Carom:
+    """A carom that meets a program at the client's end as it starts: its native mode asks that."""
+    met = attach_pass(line.client, INTERFACE)
+    try:
+        return Carom(line.server, "--mode", mode, *arguments)
+    finally:
+        libbpf.close_link(met)
 
 
 class Server:
@@ -102,7 +113,7 @@ def server(line: Line, behave: Callable[[int, bytes], list[bytes]]) -> Iterator[
 def test_bounces(line: Line, hook: str, meet: str) -> None:
     """On a veth, native XDP sends only to a peer with a native program."""
     lossless = hook == "generic" or meet == "native"
-    with Carom(line.server, "--fast", "bounce", "--mode", hook, *ANY_RATE) as carom:
+    with serving(line, hook, "--fast", "bounce", *ANY_RATE) as carom:
         result = loaded(
             line, "--count", "3000", "--rate", "20k", "--size", "1-1232", "--keys", "50",
             "--mode", meet, "--app", "echo", code=0 if lossless else 1,
@@ -120,7 +131,7 @@ def test_bounces(line: Line, hook: str, meet: str) -> None:
 
 
 def test_hits_and_misses(line: Line) -> None:
-    with Carom(line.server, "--mode", "native", "--app", "mixed") as carom:
+    with serving(line, "native", "--app", "mixed") as carom:
         arguments = ("--count", "2000", "--rate", "2k", "--keys", "40", "--draw", "sequential")
         result = loaded(line, *arguments, "--app", "mixed", *PATIENT)
         counters = carom.counters()
@@ -132,7 +143,7 @@ def test_hits_and_misses(line: Line) -> None:
 
 def test_flat_out(line: Line) -> None:
     """As many as can be: some may be lost, none may be counted twice or not at all."""
-    with Carom(line.server, "--mode", "native", "--fast", "bounce", *ANY_RATE) as carom:
+    with serving(line, "native", "--fast", "bounce", *ANY_RATE) as carom:
         result = loaded(line, "--count", "200000", "--rate", "max", "--app", "echo")
         assert result["sent"] == 200_000
         assert result["asked"] is None
@@ -175,7 +186,7 @@ def test_wrong_replies(line: Line) -> None:
 
 
 def test_another_service_than_expected(line: Line) -> None:
-    with Carom(line.server, "--mode", "native", "--app", "mixed"):
+    with serving(line, "native", "--app", "mixed"):
         ended = load(line, "--count", "100", "--app", "echo", "--keys", "5", *PATIENT)
     assert ended.code == 1
     assert "100 replies were wrong" in ended.stderr
@@ -217,7 +228,7 @@ def test_writes_and_requests_from_files(line: Line, tmp_path: Path) -> None:
 def test_other_traffic_goes_on(line: Line) -> None:
     """The interface's own clients hear their replies while requests are sent."""
     with (
-        Carom(line.server, "--mode", "native", "--app", "echo"),
+        serving(line, "native", "--app", "echo"),
         start(
             line.client, "load", "-i", INTERFACE, line.address, str(PORT), "--seconds", "60"
         ) as process,
@@ -242,7 +253,7 @@ def test_other_traffic_goes_on(line: Line) -> None:
 
 def test_ctrl_c_shows_what_was_done(line: Line) -> None:
     with (
-        Carom(line.server, "--mode", "native", "--fast", "bounce") as carom,
+        serving(line, "native", "--fast", "bounce") as carom,
         start(
             line.client, "load", "-i", INTERFACE, line.address, str(PORT), "--seconds", "600",
             "--json",

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether what native XDP sends by a veth gets to its other end, found out with frames."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from carom.errors import InterfaceError
+from carom.include import libbpf
+from carom.include.links import Interface
+
+_FRAMES = 16
+_TYPE = b"\x88\xb5"  # of local experiments (IEEE 802): nobody takes it
+_LONGEST = 1.0  # seconds until they are counted
+_PAUSE = 0.005
+
+
+def check_arrival(interface: Interface) -> None:
+    """Raises InterfaceError where replies by native XDP are lost: on a veth, or a bond's."""
+    devices = [(interface.name, interface.ifindex, interface.driver)]
+    devices += [(one.name, one.ifindex, one.driver) for one in interface.ports]
+    for name, ifindex, driver in devices if interface.up and interface.carrier else ():
+        if driver == "veth" and _arrive(name, ifindex, interface.mac) is False:
+            raise InterfaceError(
+                f"native XDP's replies do not get to the other end of {name}, a veth: it has no "
+                "XDP program",
+                hint="--mode generic; or first put an XDP program on its other end",
+            )
+
+
+def sent(name: str) -> int:
+    """Packets that an interface has sent; of a veth's native XDP those that its other end took.
+
+    Raises OSError.
+    """
+    return int(Path(f"/sys/class/net/{name}/statistics/tx_packets").read_text())
+
+
+def _arrive(name: str, ifindex: int, mac: bytes) -> bool | None:
+    """Whether they do; None where that cannot be found out.
+
+    A veth drops what its peer sends by XDP, and counts nothing, unless it takes frames in by NAPI
+    (veth_xdp_xmit in the kernel), as it does for a native XDP program. With GRO it does so, too,
+    and XDP_TX is lost all the same (veth_xdp_flush): that is seen when hits are lost. The frames
+    are addressed to their sender, so the peer drops them.
+    """
+    try:
+        program = libbpf.load_xdp_tx()
+        try:
+            before = sent(name)
+            libbpf.run_live(program, mac + mac + _TYPE + bytes(46), ifindex, _FRAMES)
+        finally:
+            os.close(program)
+        end = time.monotonic() + _LONGEST
+        while sent(name) - before < _FRAMES:
+            if time.monotonic() > end:
+                return False
+            time.sleep(_PAUSE)
+        return True
+    except OSError:  # before Linux 5.18; no /sys; it is gone
+        return None
