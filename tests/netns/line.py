@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from carom.include import libbpf
 from carom.vm.namespace import Namespace, join
 from carom.vm.netns import (
     CLIENT_IPV6,
@@ -89,6 +90,16 @@ def bare() -> Iterator[Line]:
     with NamespacePair(bare=True) as pair:
         _choose_apart(pair.client.namespace)
         yield of_pair(pair)
+
+
+@contextlib.contextmanager
+def met(line: Line) -> Iterator[None]:
+    """A program at the client's end, as a carom in native mode wants to find one when it starts."""
+    program = attach_pass(line.client, INTERFACE)
+    try:
+        yield
+    finally:
+        libbpf.close_link(program)
 
 
 @contextlib.contextmanager

@@ -116,7 +116,9 @@ def test_kxdpgun(tmp_path: Path, questions: str, at: tuple[str, str | None]) -> 
     program = tool("kxdpgun")
     where = ("--hook", at[0], *(("--mode", at[1]) if at[1] else ()))
     with lines.bare() as line, NSD(line.server, tmp_path):
-        with Carom(line.server, *FRONT, *where, command="front") as front:
+        with lines.met(line):
+            front = Carom(line.server, *FRONT, *where, command="front")
+        with front:
             shoot = (program, "-t", "1", "-Q", "2000", "-i", questions, line.address)
             first = tell(line.client, *shoot)
             before = front.counters()

@@ -18,8 +18,6 @@ from typing import Any
 
 import pytest
 
-from carom.include import libbpf
-from carom.vm.netns import attach_pass
 from netns import line as lines
 from netns.line import Line
 from netns.process import INTERFACE, Carom, Ended, attached, run, start, until
@@ -60,11 +58,8 @@ def loaded(line: Line, *arguments: str, code: int = 0) -> dict[str, Any]:
 
 def serving(line: Line, mode: str, *arguments: str) -> Carom:
     """A carom that meets a program at the client's end as it starts: its native mode asks that."""
-    met = attach_pass(line.client, INTERFACE)
-    try:
+    with lines.met(line):
         return Carom(line.server, "--mode", mode, *arguments)
-    finally:
-        libbpf.close_link(met)
 
 
 class Server:
