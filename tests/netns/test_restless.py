@@ -9,6 +9,7 @@ is printed, too.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import shutil
@@ -40,10 +41,9 @@ BEHIND = ("198.19.7.2", "198.19.7.3", "198.19.7.4")
 BOUNDS = ("--prefix-rate", "0", "--total-rate", "0")
 
 
-def _ask_soon() -> None:
-    """Ask for a MAC again after a tenth of a second, and not a whole one: that is not measured."""
-    for name in ("default", INTERFACE):
-        Path(f"/proc/sys/net/ipv4/neigh/{name}/retrans_time_ms").write_text("100")
+def _ask_soon(interface: str) -> None:
+    """After a tenth of a second, and not a whole one."""
+    Path(f"/proc/sys/net/ipv4/neigh/{interface}/retrans_time_ms").write_text("100")
 
 
 class Host:
@@ -52,31 +52,40 @@ class Host:
     def __init__(self, line: Line, chance: random.Random):
         self.line, self.chance = line, chance
         self.name, self.address, self.target = INTERFACE, ADDRESSES[0], ADDRESSES[0]
-        for end in (line.client, line.server):
-            end.call(_ask_soon)
         self._forget()
 
     def _ip(self, *words: str) -> None:
         self.line.server.run("ip", *words)
 
     def _forget(self) -> None:
-        """Have both ends ask for each other's MAC."""
+        """Have both ends ask for each other's MAC, and soon again: that is not measured."""
         for end, name in ((self.line.client, INTERFACE), (self.line.server, self.name)):
+            end.call(functools.partial(_ask_soon, name))
             end.run("ip", "neigh", "flush", "dev", name, "nud", "all")
+
+    def _up(self) -> None:
+        """Set it up; the kernel may take a second until it sends anything, after many changes."""
+        self._ip("link", "set", self.name, "up")
+
+        def operates() -> bool:
+            ends = ((self.line.client, INTERFACE), (self.line.server, self.name))
+            return all("state UP" in end.run("ip", "link", "show", name) for end, name in ends)
+
+        until(operates, "the link to be up")
 
     def link_down_and_up(self) -> None:
         """For a moment, or longer."""
         self._ip("link", "set", self.name, "down")
         time.sleep(self.chance.choice((0, 0.1, 0.5)))
-        self._ip("link", "set", self.name, "up")
+        self._up()
 
     def renamed(self) -> None:
         """To another name, or back."""
         to = OTHER if self.name == INTERFACE else INTERFACE
         self._ip("link", "set", self.name, "down")
         self._ip("link", "set", self.name, "name", to)
-        self._ip("link", "set", to, "up")
         self.name = to
+        self._up()
 
     def made_anew(self) -> None:
         """Under the name that it had at first, after a while."""
@@ -84,6 +93,7 @@ class Host:
         time.sleep(self.chance.choice((0, 0.1, 0.5)))
         wire(self.line.client, self.line.server)
         self.name, self.address, self.target = INTERFACE, ADDRESSES[0], ADDRESSES[0]
+        self._up()
         self._forget()
 
     def address_replaced(self) -> None:
