@@ -49,6 +49,9 @@ def _ask_soon(interface: str) -> None:
 class Host:
     """The server's end, which changes; its interface has a name and an address at each moment."""
 
+    answers_anywhere = True
+    """Whether the server's replies come from the address that was asked, of several."""
+
     def __init__(self, line: Line, chance: random.Random):
         self.line, self.chance = line, chance
         self.name, self.address, self.target = INTERFACE, ADDRESSES[0], ADDRESSES[0]
@@ -104,12 +107,13 @@ class Host:
         self.target = self.address
 
     def address_added(self) -> None:
-        """Clients ask there from then on."""
+        """Clients ask there from then on, if they have answers there."""
         has = self.line.server.run("ip", "-o", "address", "show", "dev", self.name)
         if EXTRA not in has:
             self._ip("address", "add", f"{EXTRA}/32", "dev", self.name)
         self.line.client.run("ip", "route", "replace", f"{EXTRA}/32", "dev", INTERFACE)
-        self.target = EXTRA
+        if self.answers_anywhere:
+            self.target = EXTRA
 
     def address_removed(self) -> None:
         """They ask at the first one again."""
@@ -183,6 +187,8 @@ class Serving(Host):
 
 class Fronting(Host):
     """A memcached that is fronted, in the host's own namespace."""
+
+    answers_anywhere = False  # it is bound to 0.0.0.0, and does not look where a datagram came
 
     def __init__(self, line: Line, chance: random.Random, hook: str, stack: ExitStack):
         super().__init__(line, chance)
@@ -260,6 +266,8 @@ class Fronting(Host):
 
 class Publishing(Fronting):
     """The same in a container with a published port."""
+
+    answers_anywhere = True
 
     def __init__(self, line: Line, chance: random.Random, hook: str, stack: ExitStack):
         self._containers = stack.enter_context(ExitStack())
