@@ -15,6 +15,9 @@ from carom.errors import UsageError
 LEARNED = {"memcached": 11211, "dns": 53}
 """Protocols whose servers can be fronted, and the port that each has unless another is said."""
 
+WRITTEN_AT_ANY_DOOR = ("memcached",)
+"""Protocols whose servers take writes at every port that they are bound to."""
+
 _WHY_NOT = {
     "raw": "its replies do not name the request that they answer",
     "kv": "its replies do not name the key that they are the value of",
@@ -66,6 +69,8 @@ class Front:
         self.writes_elsewhere = wishes.writes_elsewhere
         self.exptime = wishes.exptime if options.protocol == "memcached" else "ttl"
         self.server_port = wishes.server_port
+        self.wants_all_seen = self.writes_elsewhere == "refuse"
+        self.written_at_any_door = options.protocol in WRITTEN_AT_ANY_DOOR
 
 
 def front_of(values: Mapping[str, object]) -> Front:

@@ -7,19 +7,19 @@ import contextlib
 import ipaddress
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
 from carom.daemon import firewall, identity, sockets
-from carom.daemon.absent import none_listens
 from carom.daemon.again import Again
-from carom.daemon.answered import Answered, reachable, wanted_of
+from carom.daemon.answered import Answered
 from carom.daemon.cache import Clock
 from carom.daemon.cookies import Cookies, read_secrets
 from carom.daemon.fastpath import Attachment, FastPath, Place, Watch
+from carom.daemon.finder import Finder, Found
 from carom.daemon.firewall import Ruleset
 from carom.daemon.front import Front
 from carom.daemon.identity import Server
@@ -27,18 +27,14 @@ from carom.daemon.keeper import Thread
 from carom.daemon.lifetimes import Lifetimes, ask_at
 from carom.daemon.marks import ANYWHERE, Door, Kind, Marks
 from carom.daemon.sockets import Namespace, Socket
-from carom.daemon.targets import targets
-from carom.daemon.translated import Translation, is_keeper, kept_for, translations
+from carom.daemon.translated import translations
 from carom.daemon.views import Views
-from carom.errors import CaromError, PrivilegeError, ServerError
+from carom.errors import CaromError, ServerError
 from carom.include import libbpf, netlink
 from carom.include.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
-from carom.include.links import At, Interface
+from carom.include.links import Interface
 from carom.include.netlink import Address
 from carom.protocols.memcached_life import Unclear
-
-WRITTEN_AT_ANY_DOOR = ("memcached",)
-"""Protocols whose servers take writes at every port that they are bound to."""
 
 LOOK = 0.05
 """Seconds between two looks at whether the server's sockets have changed."""
@@ -67,13 +63,6 @@ _ANY = ipaddress.ip_address("0.0.0.0")
 log = structlog.get_logger()
 
 
-class Found(NamedTuple):
-    """The server, where it was found."""
-
-    server: Server
-    namespace: Namespace
-
-
 class Fronted(Answered):
     """A server that others run on this host, in this namespace or another."""
 
@@ -92,28 +81,16 @@ class Fronted(Answered):
         if self._secret_file:
             read_secrets(self._secret_file)
         self._cookies: Cookies | None = None
-        self._addresses = reachable(interfaces)
-        self._reached = [at for one in interfaces for at in one.reached]
-        self._own = _own_namespace()
-        self._port = front.server_port or self.options.port
-        self._port_is_said = bool(front.server_port)
-        self._keepers: dict[Socket, Translation | None] = {}
         if rules:
             ways = firewall.ways(interfaces, self.wanted)
             own = netlink.own_addresses()
             self.translations = translations(rules, self.options.port, ways, own)
-        self._everywhere = self.options.protocol in WRITTEN_AT_ANY_DOOR
-        self._wants_all_seen = front.writes_elsewhere == "refuse"
-        self._found = self._find(interfaces)
-        self._there = self._addresses_of(self._found.namespace)
-        self._first = self._found.server
-        self._check_unix(self._found.server)
+        self._everywhere = front.written_at_any_door
+        self._finder = Finder(front, interfaces, lambda: self.translations)
         self._views = Views()
-        self._beside: set[int] = set()
         self._away = 0
         self._guessed = False
         self._last_doors: list[Socket] = []
-        self._why_gone = ""
         self._marked: dict[int, Kind] = {}
         self._seen = 0
         self._fastpath: FastPath | None = None
@@ -125,214 +102,23 @@ class Fronted(Answered):
         self._ask_again = Again(*ASK_AGAIN)
         self._look_anyway = Again(*LOOK_ANYWAY)
         self._rest_until = 0.0
-        self._not_learned = ""
         self._not_numbered = ""
         self._number(self._found.server)
         self.lifetimes: Lifetimes | None = None
         """Where the server's items end by themselves: what finds out how long replies hold."""
 
-    # Looking for the server.
-
     @property
     def server_port(self) -> int:
         """The port that its server has itself, which requests may be translated to."""
-        return self._port
+        return self._finder.port
 
-    def _find(self, interfaces: Sequence[Interface]) -> Found:
-        """The one server that requests get to: in carom's own network namespace, if any is."""
-        self._keepers = self._look_for_keepers()
-        ways = firewall.ways(interfaces, self.wanted)
-        asked = [(way.address, self._translation(way.interface, way.address)) for way in ways]
-        looked_in: list[Namespace] = []
-        for target in targets(asked, self._port, said=self._port_is_said):
-            self._port = target.port
-            if target.addresses:
-                self._arrive_at(target.addresses, interfaces)
-            among = [self._own] if target.here else list(self._others())
-            looked_in += among
-            found = [one for namespace in among for one in self._servers_in(namespace)]
-            if found:
-                return self._only(found)
-        raise none_listens(self.options, self._port, self._at_bind(), looked_in, self._keepers)
+    @property
+    def _found(self) -> Found:
+        return self._finder.found
 
-    def _arrive_at(self, addresses: Sequence[Address], interfaces: Sequence[Interface]) -> None:
-        """Requests come to these addresses: the interfaces' own, or what they are translated to."""
-        reached = [at for one in interfaces for at in one.reached]
-        known = set(addresses)
-        ways = {(one.link, one.vrf) for one in reached}
-        self._addresses = list(addresses)
-        self._reached = [one for one in reached if one.address in known] or [
-            At(address, *way) for address in addresses for way in ways
-        ]
-
-    def _others(self) -> Iterator[Namespace]:
-        """The other network namespaces that the server may be in."""
-        for namespace in sockets.other_namespaces():
-            with contextlib.suppress(OSError):  # its process has ended
-                if sockets.is_ours(namespace.process) and self._is_reached(namespace):
-                    yield namespace
-
-    def _only(self, found: list[Found]) -> Found:
-        if len(found) > 1:
-            raise ServerError(
-                f"several servers hold UDP port {self._port}: "
-                + "; ".join(_described(one) for one in found),
-                hint="--bind ADDRESS chooses the one that is bound to it; a server in another "
-                "network namespace is fronted from there",
-            )
-        self._check_held(found[0])
-        self._check_reached(found[0])
-        return found[0]
-
-    def _look_for_keepers(self) -> dict[Socket, Translation | None]:
-        """Sockets that are held for a container alone, and where what comes to them is relayed."""
-        at_port = [
-            one
-            for one in sockets.bound(self._own.process, stream=False)
-            if one.serves and one.port == self.options.port
-        ]
-        holders = sockets.holders((one.inode for one in at_port), sockets.processes())
-        found = {one: sorted(holders[one.inode]) for one in at_port}
-        return {
-            one: kept_for(pids[0])
-            for one, pids in found.items()
-            if pids and all(map(is_keeper, pids))
-        }
-
-    def _translation(self, interface: str, address: Address) -> Translation | None:
-        """Where a request to an address, by an interface, is sent on to; None for nowhere else."""
-        to = self.translations.get((interface, address))
-        kept = (to for one, to in self._keepers.items() if one.receives(address))
-        return to or next(kept, None)
-
-    def _is_reached(self, namespace: Namespace) -> bool:
-        """Whether requests may be translated to another namespace, as far as is known."""
-        to = self._destinations()
-        return not to or not to.isdisjoint(self._addresses_of(namespace))
-
-    def _destinations(self) -> set[Address | None]:
-        """Where requests are translated to, at the server's port in other namespaces."""
-        known = (*self.translations.values(), *self._keepers.values())
-        return {one.address for one in known if one and not one.local and one.port == self._port}
-
-    @staticmethod
-    def _addresses_of(namespace: Namespace) -> frozenset[Address]:
-        try:
-            return sockets.inside(namespace.process, netlink.own_addresses)
-        except OSError:  # its process has ended
-            return frozenset()
-
-    def _at_bind(self) -> str:
-        bind = ipaddress.ip_address(self.options.bind)
-        return "" if bind.is_unspecified else f" at {bind}"
-
-    def _servers_in(self, namespace: Namespace) -> list[Found]:
-        at_port, holders = self._held_at_port(namespace)
-        found = identity.servers(at_port, holders, sockets.parent, sockets.program)
-        if found and namespace == self._own:
-            reached = [one for one in found if one.receives(self._reached)]
-            if not reached:
-                raise ServerError(
-                    f"the server on UDP port {self._port} is bound to "
-                    f"{', '.join(map(str, at_port))} alone, which no request from outside reaches",
-                    hint=self._where_to_bind(at_port),
-                    passing=True,
-                )
-            found = reached
-        return [Found(one, namespace) for one in found]
-
-    def _where_to_bind(self, at_port: Iterable[Socket]) -> str:
-        """What to do for a server that no request from the interfaces reaches."""
-        if any(one.receives(address) for one in at_port for address in self._addresses):
-            return (
-                "it is in another VRF than the interface, or bound to another device: ip vrf exec "
-                "starts it in one, and sysctl net.ipv4.udp_l3mdev_accept=1 lets it receive from all"
-            )
-        addresses = ", ".join(map(str, self._addresses)) or "it has none"
-        return f"bind it to an address of the interface: {addresses}"
-
-    def _held_at_port(
-        self, namespace: Namespace, uid: int | None = None, known: Collection[Path] = ()
-    ) -> tuple[list[Socket], dict[int, set[int]]]:
-        """The sockets there (of one user), and who holds each: `known` are looked at first.
-
-        Workers come and go: what nobody holds may have been closed since it was listed, and is
-        looked for again.
-        """
-        lost: set[int] | None = None
-        while True:
-            at_port = [one for one in self._at_port(namespace) if uid in (None, one.uid)]
-            holders = sockets.holders((one.inode for one in at_port), known)
-            if not all(holders.values()):
-                holders = sockets.holders(holders, sockets.processes())
-            before, lost = lost, {one.cookie for one in at_port if not holders[one.inode]}
-            if not lost or (before is not None and lost <= before):
-                return at_port, holders
-
-    def _at_port(self, namespace: Namespace) -> list[Socket]:
-        """The sockets that wait for requests there, at the address that was asked for."""
-        bind = ipaddress.ip_address(self.options.bind)
-        everywhere = bind.is_unspecified or namespace != self._own
-        return [
-            one
-            for one in sockets.bound(namespace.process, stream=False)
-            if one.serves
-            and one.port == self._port
-            and one not in self._keepers
-            and (everywhere or any(map(one.receives, self._addresses)))
-        ]
-
-    def _check_unix(self, server: Server) -> None:
-        """A server that also listens on a Unix socket takes writes that nobody sees."""
-        for pid in sorted(server.pids) if self._everywhere and self._wants_all_seen else ():
-            path = sockets.unix_listener(pid)
-            if path:
-                raise ServerError(
-                    f"the server on port {self.options.port} ({sockets.name(pid)}) also listens "
-                    f"on the Unix socket {path}, where writes cannot be seen",
-                    hint="start it without, or accept staleness up to the TTL: "
-                    "--writes-elsewhere ttl; if this process only keeps the socket for the "
-                    "server, start that first",
-                )
-
-    def _check_held(self, found: Found) -> None:
-        """Without its processes nobody knows by which other sockets the server is written to."""
-        server, namespace = found
-        reached = {
-            one.inode
-            for one in server.sockets
-            if namespace != self._own or any(map(one.receives_at, self._reached))
-        }
-        if self._wants_all_seen and reached & server.unheld:
-            raise ServerError(
-                f"no process is seen to hold the socket on UDP port {self._port}: what is "
-                "written at the server's other sockets would not be seen either",
-                hint="run carom as root (or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH) where the "
-                "server's processes are seen (of a container: in the host's PID namespace), or "
-                "accept staleness up to the TTL: --writes-elsewhere ttl",
-            )
-
-    def _check_reached(self, found: Found) -> None:
-        """Where addresses are translated, nobody knows which of several a request comes to."""
-        server, namespace = found
-        if namespace == self._own:
-            return
-        if all(one.address.is_loopback for one in server.sockets):
-            raise ServerError(
-                f"the server on UDP port {self._port} is in another network namespace, and "
-                f"bound to {', '.join(sorted(map(str, server.sockets)))} there, which nothing from "
-                "outside reaches",
-                hint="bind it to an address of that namespace, or to all",
-            )
-        versions = {one.version for one in wanted_of(self._addresses, self.options.bind)}
-        if not all(identity.translated(server.sockets, one) for one in versions or {4}):
-            raise ServerError(
-                f"the server on UDP port {self._port} is in another network namespace, and "
-                f"bound to several addresses there: {', '.join(sorted(map(str, server.sockets)))}",
-                hint="bind it to one of them or to all, or run carom in its namespace",
-            )
-
-    # Following it.
+    @property
+    def _first(self) -> Server:
+        return self._finder.first
 
     def notes(self) -> Iterator[str]:
         """What somebody should know who fronts this server."""
@@ -366,13 +152,13 @@ class Fronted(Answered):
         self._claim(self._found.server)
         self._watch()
         self._seen = fastpath.changes[self.id]
-        self._found = self._follow()  # it may have begun anew while the programs were compiled
+        self._finder.follow(self._claim)  # it may have begun anew while the programs were compiled
         self._mark()
         if self.lifetimes:
             self.lifetimes.look_for_flush()
         self._thread = Thread(f"sockets of port {self.options.port}", self._step)
         if self.options.protocol == "dns":
-            port, file = self._port, self._secret_file
+            port, file = self._finder.port, self._secret_file
             self._cookies = Cookies(fastpath, clock, self.id, port, file, self._neighbours)
 
     def _watch(self) -> None:
@@ -482,8 +268,7 @@ class Fronted(Answered):
         with self._looking:
             seen = self._fastpath.changes[self.id]
             before = self._found
-            self._found = self._follow()
-            self._there = self._addresses_of(self._found.namespace)
+            self._finder.follow(self._claim)
             self._mark()
             self._seen = seen
             if not self._found.server.sockets and before.server.sockets:
@@ -492,65 +277,8 @@ class Fronted(Answered):
                 log.info(
                     "the server's sockets have changed",
                     port=self.options.port,
-                    server=_described(self._found),
+                    server=self._finder.described(),
                 )
-
-    def _follow(self) -> Found:
-        """The server as it is now: where it was, or else begun anew in another namespace."""
-        before = self._found.namespace
-        none = Found(Server((), frozenset()), before)
-        if before == self._own:
-            return self._follow_in(before) or none
-        self._keepers = self._look_for_keepers()
-        at_port = [one for one in sockets.namespaces_at(self._port) if self._is_reached(one)]
-        for namespace in at_port:
-            if namespace.cookie == before.cookie:
-                found = self._follow_in(namespace)
-                if found:
-                    self._beside |= {one.cookie for one in at_port} - {before.cookie}
-                    return found
-        return self._follow_elsewhere(at_port) or none
-
-    def _follow_elsewhere(self, at_port: list[Namespace]) -> Found | None:
-        """The server begun anew in another namespace; None where several may be it.
-
-        Where nobody knows how requests are translated, one that was there beside the server is
-        another one: they were not translated to it.
-        """
-        beside = set() if self._destinations() else self._beside
-        anew = [one for one in at_port if one.cookie not in beside]
-        mine = [one for one in anew if any(s.uid == self._first.uid for s in self._at_port(one))]
-        self._why_gone = ""
-        if len(mine) == 1:
-            return self._follow_in(mine[0])
-        port = self._port
-        if mine:
-            self._why_gone = f"several hold UDP port {port} in other network namespaces"
-        elif at_port and not anew:
-            self._why_gone = (
-                f"those that hold UDP port {port} in other network namespaces were there beside it "
-                "(start carom anew for one of them)"
-            )
-        return None
-
-    def _follow_in(self, namespace: Namespace) -> Found | None:
-        """The sockets there of the server's user, who may have begun it anew; None for none."""
-        known = [Path(f"/proc/{pid}") for pid in self._found.server.pids]
-        at_port, holders = self._held_at_port(namespace, self._first.uid, known)
-        for server in identity.servers(at_port, holders, sockets.parent, sockets.program):
-            found = Found(server, namespace)
-            self._check_held(found)
-            try:
-                self._check_unix(server)
-                self._claim(server)
-            except CaromError as error:
-                if str(error) != self._not_learned:  # the same is not said again
-                    log.error("nothing of this server's is learned", error=str(error))
-                self._not_learned = str(error)
-                continue
-            self._not_learned = ""
-            return found
-        return None
 
     def _number(self, server: Server) -> None:
         """Number the addresses of its sockets. Raises ServerError for too many.
@@ -617,8 +345,7 @@ class Fronted(Answered):
 
         The look that finds it may miss what is bound meanwhile; the next one does not.
         """
-        server, namespace = self._found
-        before, away = self._away, not server.sockets and namespace != self._own
+        before, away = self._away, not self._found.server.sockets and not self._finder.here
         if away != self._away % 2:
             self._away += 1
         elif self._guessed:
@@ -633,8 +360,8 @@ class Fronted(Answered):
         at = {*self._first.sockets, *server.sockets, *doors, *self._last_doors}
         for one in at:
             yield Door(namespace.cookie, one.address, one.port, one.stream)
-        if namespace != self._own:
-            yield Door(ANYWHERE, _ANY, self._port, stream=False)
+        if not self._finder.here:
+            yield Door(ANYWHERE, _ANY, self._finder.port, stream=False)
             for one in () if server.sockets else at:
                 yield Door(ANYWHERE, _ANY, one.port, one.stream)
 
@@ -676,7 +403,7 @@ class Fronted(Answered):
             if one.serves
             and one.inode in mine
             and one.cookie not in known
-            and (self._everywhere or (one.stream and one.port == self._port))
+            and (self._everywhere or (one.stream and one.port == self._finder.port))
         ]
 
     def _connections(
@@ -694,34 +421,14 @@ class Fronted(Answered):
 
     def _comes(self, interface: str, address: Address) -> bool:
         """Whether a request to the address, by that interface, gets to its server."""
-        return bool(self._receivers(interface, address))
-
-    def _receivers(self, interface: str, address: Address) -> list[Socket]:
-        """The sockets that may get what is sent to an address by an interface.
-
-        Where nothing is known of translations, a server in another network namespace gets it all.
-        """
-        server, namespace = self._found
-        to, here = self._translation(interface, address), namespace == self._own
-        if to and to.port == self._port and to.local == here:
-            mine = here or to.address in self._there
-            at = to.address or address
-            return [one for one in server.sockets if one.receives(at)] if mine else []
-        if to or (here and self._port != self.options.port and not self._port_is_said):
-            return []
-        if here:
-            return [one for one in server.sockets if one.receives(address)]
-        if self.translations or any(self._keepers.values()):
-            return []  # this one's are not translated
-        one = identity.translated(server.sockets, address.version)
-        return [one] if one else []
+        return bool(self._finder.receivers(interface, address))
 
     def places(self, attachment: Attachment) -> Iterator[Place]:
         """Where on an interface it is answered: at the addresses that the server itself has."""
         name, vrf_of = attachment.interface.name, attachment.interface.vrf_of
-        here = self._found.namespace == self._own
+        here = self._finder.here
         for place in super().places(attachment):
-            found = self._receivers(name, place.address)
+            found = self._finder.receivers(name, place.address)
             if here:
                 link, vrf = place.link, vrf_of(place.link)
                 found = [one for one in found if sockets.takes_from(one.device, link, vrf)]
@@ -736,23 +443,18 @@ class Fronted(Answered):
 
     def server_name(self) -> str:
         """Who the server is, and where it receives."""
-        return _described(self._found)
+        return self._finder.described()
 
     def server_words(self) -> str:
         """Who the server is, and where it receives."""
-        server, namespace = self._found
-        if not server.sockets:
-            to = ", ".join(sorted(map(str, self._destinations())))
-            at = f" at {to}, where requests go on to" if to else ""
-            return (
-                f"no server is there: {self._why_gone or f'none holds UDP port {self._port}{at}'}"
-            )
-        if namespace != self._own:
+        if not self._found.server.sockets:
+            return f"no server is there: {self._finder.gone()}"
+        if not self._finder.here:
             return (
                 "the server is in another network namespace, and bound to several addresses there: "
-                f"{_described(self._found)}"
+                f"{self._finder.described()}"
             )
-        return f"the server receives elsewhere alone: {_described(self._found)}"
+        return f"the server receives elsewhere alone: {self._finder.described()}"
 
     def status(self) -> dict[str, Any]:
         """Its counters, and who the server is."""
@@ -773,7 +475,7 @@ class Fronted(Answered):
         status["behind"] = {
             "pids": sorted(server.pids),
             "sockets": [str(one) for one in server.sockets],
-            "own_namespace": self._found.namespace == self._own,
+            "own_namespace": self._finder.here,
         }
         status["voiders"] = self._fastpath.voiders(self.id) if self._fastpath else {}
         status["cookies"] = self._cookies.status() if self._cookies else None
@@ -785,21 +487,3 @@ class Fronted(Answered):
             self._cookies.close()
         if self._thread:
             self._thread.close()
-
-
-def _own_namespace() -> Namespace:
-    try:
-        return sockets.namespace_of(Path("/proc/self"))
-    except PermissionError as error:
-        raise PrivilegeError(
-            "front has to look into network namespaces, and this process may not",
-            hint="run it as root, or with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH "
-            "beside CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
-        ) from error
-
-
-def _described(found: Found) -> str:
-    server = found.server
-    who = ", ".join(sockets.name(pid) for pid in sorted(server.pids)) or "no process"
-    where = ", ".join(map(str, server.sockets))
-    return f"{who} at {where} (user {server.uid})" if server.sockets else "none"

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the server is that gets a service's requests: looked for, and followed."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from carom.daemon import firewall, identity, sockets
+from carom.daemon.absent import none_listens
+from carom.daemon.answered import reachable, wanted_of
+from carom.daemon.front import Front
+from carom.daemon.identity import Server
+from carom.daemon.sockets import Namespace, Socket
+from carom.daemon.targets import targets
+from carom.daemon.translated import Translation, Translations, is_keeper, kept_for
+from carom.errors import CaromError, PrivilegeError, ServerError
+from carom.include import netlink
+from carom.include.links import At, Interface
+from carom.include.netlink import Address
+
+log = structlog.get_logger()
+
+
+class Found(NamedTuple):
+    """The server, where it was found."""
+
+    server: Server
+    namespace: Namespace
+
+
+class Finder:
+    """Looks for a fronted server: `found` is it, as it was seen last, and `first` at the start.
+
+    `own` is carom's network namespace, and `port` the server's, which requests may be translated
+    to.
+    """
+
+    def __init__(
+        self,
+        front: Front,
+        interfaces: Sequence[Interface],
+        translations: Callable[[], Translations],
+    ):
+        """`translations` are what is known of them now.
+
+        Raises ServerError for no server, several, or one that is written to unseen.
+        """
+        self._front = front
+        self._options = front.options
+        self._translations = translations
+        self._addresses = reachable(interfaces)
+        self._reached = [at for one in interfaces for at in one.reached]
+        self._keepers: dict[Socket, Translation | None] = {}
+        self._beside: set[int] = set()
+        self._not_learned = ""
+        self.why_gone = ""
+        self.own = _own_namespace()
+        self.port = front.server_port or self._options.port
+        self.found = self._find(interfaces)
+        self.first = self.found.server
+        self._there = self._addresses_of(self.found.namespace)
+        self._check_unix(self.first)
+
+    @property
+    def here(self) -> bool:
+        """Whether the server is in carom's own network namespace."""
+        return self.found.namespace == self.own
+
+    def follow(self, claim: Callable[[Server], None]) -> Found:
+        """Look again: it may have begun anew, perhaps elsewhere.
+
+        `claim` takes its processes, and raises ServerError for those of another service.
+        """
+        self._claim = claim
+        self.found = self._follow()
+        self._there = self._addresses_of(self.found.namespace)
+        return self.found
+
+    def described(self) -> str:
+        """Who the server is, and where it receives."""
+        return _described(self.found)
+
+    def gone(self) -> str:
+        """Why there is no server."""
+        to = ", ".join(sorted(map(str, self._destinations())))
+        at = f" at {to}, where requests go on to" if to else ""
+        return self.why_gone or f"none holds UDP port {self.port}{at}"
+
+    def receivers(self, interface: str, address: Address) -> list[Socket]:
+        """The sockets that may get what is sent to an address by an interface.
+
+        Where nothing is known of translations, a server in another network namespace gets it all.
+        """
+        server, namespace = self.found
+        to, here = self._translation(interface, address), namespace == self.own
+        if to and to.port == self.port and to.local == here:
+            mine = here or to.address in self._there
+            at = to.address or address
+            return [one for one in server.sockets if one.receives(at)] if mine else []
+        if to or (here and self.port != self._options.port and not self._front.server_port):
+            return []
+        if here:
+            return [one for one in server.sockets if one.receives(address)]
+        if self._translations() or any(self._keepers.values()):
+            return []  # this one's are not translated
+        one = identity.translated(server.sockets, address.version)
+        return [one] if one else []
+
+    def _find(self, interfaces: Sequence[Interface]) -> Found:
+        """The one server that requests get to: in carom's own network namespace, if any is."""
+        self._keepers = self._look_for_keepers()
+        ways = firewall.ways(interfaces, self._wanted)
+        asked = [(way.address, self._translation(way.interface, way.address)) for way in ways]
+        looked_in: list[Namespace] = []
+        for target in targets(asked, self.port, said=bool(self._front.server_port)):
+            self.port = target.port
+            if target.addresses:
+                self._arrive_at(target.addresses, interfaces)
+            among = [self.own] if target.here else list(self._others())
+            looked_in += among
+            found = [one for namespace in among for one in self._servers_in(namespace)]
+            if found:
+                return self._only(found)
+        raise none_listens(self._options, self.port, self._at_bind(), looked_in, self._keepers)
+
+    def _wanted(self, _: str, addresses: Iterable[Address]) -> list[Address]:
+        return list(wanted_of(addresses, self._options.bind))
+
+    def _arrive_at(self, addresses: Sequence[Address], interfaces: Sequence[Interface]) -> None:
+        """Requests come to these addresses: the interfaces' own, or what they are translated to."""
+        reached = [at for one in interfaces for at in one.reached]
+        known = set(addresses)
+        ways = {(one.link, one.vrf) for one in reached}
+        self._addresses = list(addresses)
+        self._reached = [one for one in reached if one.address in known] or [
+            At(address, *way) for address in addresses for way in ways
+        ]
+
+    def _others(self) -> Iterator[Namespace]:
+        """The other network namespaces that the server may be in."""
+        for namespace in sockets.other_namespaces():
+            with contextlib.suppress(OSError):  # its process has ended
+                if sockets.is_ours(namespace.process) and self._is_reached(namespace):
+                    yield namespace
+
+    def _only(self, found: list[Found]) -> Found:
+        if len(found) > 1:
+            raise ServerError(
+                f"several servers hold UDP port {self.port}: "
+                + "; ".join(_described(one) for one in found),
+                hint="--bind ADDRESS chooses the one that is bound to it; a server in another "
+                "network namespace is fronted from there",
+            )
+        self._check_held(found[0])
+        self._check_reached(found[0])
+        return found[0]
+
+    def _look_for_keepers(self) -> dict[Socket, Translation | None]:
+        """Sockets that are held for a container alone, and where what comes to them is relayed."""
+        at_port = [
+            one
+            for one in sockets.bound(self.own.process, stream=False)
+            if one.serves and one.port == self._options.port
+        ]
+        holders = sockets.holders((one.inode for one in at_port), sockets.processes())
+        found = {one: sorted(holders[one.inode]) for one in at_port}
+        return {
+            one: kept_for(pids[0])
+            for one, pids in found.items()
+            if pids and all(map(is_keeper, pids))
+        }
+
+    def _translation(self, interface: str, address: Address) -> Translation | None:
+        """Where a request to an address, by an interface, is sent on to; None for nowhere else."""
+        to = self._translations().get((interface, address))
+        kept = (to for one, to in self._keepers.items() if one.receives(address))
+        return to or next(kept, None)
+
+    def _is_reached(self, namespace: Namespace) -> bool:
+        """Whether requests may be translated to another namespace, as far as is known."""
+        to = self._destinations()
+        return not to or not to.isdisjoint(self._addresses_of(namespace))
+
+    def _destinations(self) -> set[Address | None]:
+        """Where requests are translated to, at the server's port in other namespaces."""
+        known = (*self._translations().values(), *self._keepers.values())
+        return {one.address for one in known if one and not one.local and one.port == self.port}
+
+    @staticmethod
+    def _addresses_of(namespace: Namespace) -> frozenset[Address]:
+        try:
+            return sockets.inside(namespace.process, netlink.own_addresses)
+        except OSError:  # its process has ended
+            return frozenset()
+
+    def _at_bind(self) -> str:
+        bind = ipaddress.ip_address(self._options.bind)
+        return "" if bind.is_unspecified else f" at {bind}"
+
+    def _servers_in(self, namespace: Namespace) -> list[Found]:
+        at_port, holders = self._held_at_port(namespace)
+        found = identity.servers(at_port, holders, sockets.parent, sockets.program)
+        if found and namespace == self.own:
+            reached = [one for one in found if one.receives(self._reached)]
+            if not reached:
+                raise ServerError(
+                    f"the server on UDP port {self.port} is bound to "
+                    f"{', '.join(map(str, at_port))} alone, which no request from outside reaches",
+                    hint=self._where_to_bind(at_port),
+                    passing=True,
+                )
+            found = reached
+        return [Found(one, namespace) for one in found]
+
+    def _where_to_bind(self, at_port: Iterable[Socket]) -> str:
+        """What to do for a server that no request from the interfaces reaches."""
+        if any(one.receives(address) for one in at_port for address in self._addresses):
+            return (
+                "it is in another VRF than the interface, or bound to another device: ip vrf exec "
+                "starts it in one, and sysctl net.ipv4.udp_l3mdev_accept=1 lets it receive from all"
+            )
+        addresses = ", ".join(map(str, self._addresses)) or "it has none"
+        return f"bind it to an address of the interface: {addresses}"
+
+    def _held_at_port(
+        self, namespace: Namespace, uid: int | None = None, known: Collection[Path] = ()
+    ) -> tuple[list[Socket], dict[int, set[int]]]:
+        """The sockets there (of one user), and who holds each: `known` are looked at first.
+
+        Workers come and go: what nobody holds may have been closed since it was listed, and is
+        looked for again.
+        """
+        lost: set[int] | None = None
+        while True:
+            at_port = [one for one in self._at_port(namespace) if uid in (None, one.uid)]
+            holders = sockets.holders((one.inode for one in at_port), known)
+            if not all(holders.values()):
+                holders = sockets.holders(holders, sockets.processes())
+            before, lost = lost, {one.cookie for one in at_port if not holders[one.inode]}
+            if not lost or (before is not None and lost <= before):
+                return at_port, holders
+
+    def _at_port(self, namespace: Namespace) -> list[Socket]:
+        """The sockets that wait for requests there, at the address that was asked for."""
+        bind = ipaddress.ip_address(self._options.bind)
+        everywhere = bind.is_unspecified or namespace != self.own
+        return [
+            one
+            for one in sockets.bound(namespace.process, stream=False)
+            if one.serves
+            and one.port == self.port
+            and one not in self._keepers
+            and (everywhere or any(map(one.receives, self._addresses)))
+        ]
+
+    def _check_unix(self, server: Server) -> None:
+        """A server that also listens on a Unix socket takes writes that nobody sees."""
+        for pid in (
+            sorted(server.pids)
+            if self._front.written_at_any_door and self._front.wants_all_seen
+            else ()
+        ):
+            path = sockets.unix_listener(pid)
+            if path:
+                raise ServerError(
+                    f"the server on port {self._options.port} ({sockets.name(pid)}) also listens "
+                    f"on the Unix socket {path}, where writes cannot be seen",
+                    hint="start it without, or accept staleness up to the TTL: "
+                    "--writes-elsewhere ttl; if this process only keeps the socket for the "
+                    "server, start that first",
+                )
+
+    def _check_held(self, found: Found) -> None:
+        """Without its processes nobody knows by which other sockets the server is written to."""
+        server, namespace = found
+        reached = {
+            one.inode
+            for one in server.sockets
+            if namespace != self.own or any(map(one.receives_at, self._reached))
+        }
+        if self._front.wants_all_seen and reached & server.unheld:
+            raise ServerError(
+                f"no process is seen to hold the socket on UDP port {self.port}: what is "
+                "written at the server's other sockets would not be seen either",
+                hint="run carom as root (or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH) where the "
+                "server's processes are seen (of a container: in the host's PID namespace), or "
+                "accept staleness up to the TTL: --writes-elsewhere ttl",
+            )
+
+    def _check_reached(self, found: Found) -> None:
+        """Where addresses are translated, nobody knows which of several a request comes to."""
+        server, namespace = found
+        if namespace == self.own:
+            return
+        if all(one.address.is_loopback for one in server.sockets):
+            raise ServerError(
+                f"the server on UDP port {self.port} is in another network namespace, and "
+                f"bound to {', '.join(sorted(map(str, server.sockets)))} there, which nothing from "
+                "outside reaches",
+                hint="bind it to an address of that namespace, or to all",
+            )
+        versions = {one.version for one in wanted_of(self._addresses, self._options.bind)}
+        if not all(identity.translated(server.sockets, one) for one in versions or {4}):
+            raise ServerError(
+                f"the server on UDP port {self.port} is in another network namespace, and "
+                f"bound to several addresses there: {', '.join(sorted(map(str, server.sockets)))}",
+                hint="bind it to one of them or to all, or run carom in its namespace",
+            )
+
+    def _follow(self) -> Found:
+        """The server as it is now: where it was, or else begun anew in another namespace."""
+        before = self.found.namespace
+        none = Found(Server((), frozenset()), before)
+        if before == self.own:
+            return self._follow_in(before) or none
+        self._keepers = self._look_for_keepers()
+        at_port = [one for one in sockets.namespaces_at(self.port) if self._is_reached(one)]
+        for namespace in at_port:
+            if namespace.cookie == before.cookie:
+                found = self._follow_in(namespace)
+                if found:
+                    self._beside |= {one.cookie for one in at_port} - {before.cookie}
+                    return found
+        return self._follow_elsewhere(at_port) or none
+
+    def _follow_elsewhere(self, at_port: list[Namespace]) -> Found | None:
+        """The server begun anew in another namespace; None where several may be it.
+
+        Where nobody knows how requests are translated, one that was there beside the server is
+        another one: they were not translated to it.
+        """
+        beside = set() if self._destinations() else self._beside
+        anew = [one for one in at_port if one.cookie not in beside]
+        mine = [one for one in anew if any(s.uid == self.first.uid for s in self._at_port(one))]
+        self.why_gone = ""
+        if len(mine) == 1:
+            return self._follow_in(mine[0])
+        port = self.port
+        if mine:
+            self.why_gone = f"several hold UDP port {port} in other network namespaces"
+        elif at_port and not anew:
+            self.why_gone = (
+                f"those that hold UDP port {port} in other network namespaces were there beside it "
+                "(start carom anew for one of them)"
+            )
+        return None
+
+    def _follow_in(self, namespace: Namespace) -> Found | None:
+        """The sockets there of the server's user, who may have begun it anew; None for none."""
+        known = [Path(f"/proc/{pid}") for pid in self.found.server.pids]
+        at_port, holders = self._held_at_port(namespace, self.first.uid, known)
+        for server in identity.servers(at_port, holders, sockets.parent, sockets.program):
+            found = Found(server, namespace)
+            self._check_held(found)
+            try:
+                self._check_unix(server)
+                self._claim(server)
+            except CaromError as error:
+                if str(error) != self._not_learned:  # the same is not said again
+                    log.error("nothing of this server's is learned", error=str(error))
+                self._not_learned = str(error)
+                continue
+            self._not_learned = ""
+            return found
+        return None
+
+
+def _own_namespace() -> Namespace:
+    try:
+        return sockets.namespace_of(Path("/proc/self"))
+    except PermissionError as error:
+        raise PrivilegeError(
+            "front has to look into network namespaces, and this process may not",
+            hint="run it as root, or with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH "
+            "beside CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+        ) from error
+
+
+def _described(found: Found) -> str:
+    server = found.server
+    who = ", ".join(sockets.name(pid) for pid in sorted(server.pids)) or "no process"
+    where = ", ".join(map(str, server.sockets))
+    return f"{who} at {where} (user {server.uid})" if server.sockets else "none"
