@@ -25,7 +25,7 @@ static __always_inline u32 find_flight(const struct datagram *datagram, u32 serv
 static __always_inline void overlook_request(const struct datagram *datagram, u32 service,
 					     u32 protocol, u32 flight)
 {
-	leave_read(flight, true);
+	leave_read(flight, true, ASKED_UNKNOWN);
 	if (says_what_it_wrote(protocol))
 		return;
 	count_voider(datagram, service);
@@ -50,7 +50,8 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 	__builtin_memset(&scratch->draft.key, 0, sizeof(scratch->draft.key));
 	intent = understand(protocol, scratch->text, length, &scratch->draft.key);
 	if (may_be_learned(protocol, scratch->text, intent))
-		leave_read(flight, answers_more(protocol, intent));
+		leave_read(flight, answers_more(protocol, intent),
+			   asked_besides(protocol, intent, &scratch->draft.key));
 	else if (intent == INTENT_OTHER)
 		remember_uncounted(flight);
 	if (intent & INTENT_EITHER)
@@ -127,7 +128,8 @@ static __always_inline void learn_reply(const struct mark *mark, const struct wa
 	u64 item;
 
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
-	if (!learn(watch->protocol, draft->bytes, &length, &draft->key, &stored, &ttl)) {
+	if (!learn(watch->protocol, draft->bytes, &length, &draft->key, &stored, &ttl,
+		   flight->asked)) {
 		count_event(UNLEARNABLE);
 		return;
 	}
@@ -143,6 +145,9 @@ static __always_inline void learn_reply(const struct mark *mark, const struct wa
 		count_event(HELD);
 	else if (!admit(&draft->key, hash_key(&draft->key)))
 		count_event(NOT_ADMITTED);
+	else if (!settle_spelling(watch->protocol, draft, &scratch->settling, length,
+				  mark->service, flight->token, ttl))
+		count_event(UNLEARNABLE);
 	else
 		count_event(keep(scratch, watch, mark->service, &reply));
 }
@@ -152,7 +157,7 @@ static __always_inline void see_read(u32 flight, const struct datagram *datagram
 				     const struct mark *mark, const struct watch *watch,
 				     struct edge_scratch *scratch)
 {
-	struct flight taken;
+	struct flight taken = { .asked = ASKED_UNKNOWN };
 	bool found = take_read(flight, &taken);
 
 	if (datagram->skb->protocol == htons(ETH_P_IPV6))

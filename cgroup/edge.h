@@ -18,6 +18,7 @@
 #include "marks.h"
 #include "parse.h"
 #include "protocols.h"
+#include "spellings.h"
 #include "store.h"
 
 #define SUM_STEP 64       /* bytes that are summed at once */
@@ -63,6 +64,7 @@ struct edge_scratch {
 	struct draft draft;
 	struct unread unread;
 	u32 waits;     /* 1: how long the reply holds is to be found out */
+	struct settling settling;
 	struct stream datagram;  /* of one datagram: its commands are read as a stream's */
 	u8 text[TEXT_ROOM + 2 * STREAM_LINE_MAX + sizeof(u64)];
 };

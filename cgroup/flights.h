@@ -10,6 +10,10 @@
  *
  * A reply may count a request down only if that was counted up: or another's reply would find
  * nothing, or a token that is too new. So what may have any number of replies is not counted.
+ *
+ * A token is good for all who share a cell. What a request asked besides (protocols.h) is not: it is
+ * known of one client, port and id in each cell, and only while no other request by the same may wait
+ * that asked otherwise.
  */
 #ifndef CAROM_FLIGHTS_H
 #define CAROM_FLIGHTS_H
@@ -24,6 +28,13 @@
 #include "typed.h"
 
 #define NO_CELL 0xffffffff
+
+/*
+ * A flight is 32 bits of its hash. The lower are its cell's number; all of them are its name, by which
+ * it is told from others there.
+ */
+#define FLIGHT_BITS 14
+_Static_assert(1 << FLIGHT_BITS == FLIGHTS, "a cell for each number");
 
 /*
  * `count` reads have no reply yet; of these `count2` came since the second token was taken. The
@@ -42,6 +53,12 @@ struct reads {
 	u64 several;   /* jiffies until which a reply may be one of several: none is counted */
 	u32 hidden;    /* of `count`: requests that the server may never have got */
 	u32 unread;    /* jiffies when the last of these came; or 0 */
+	u32 holder;    /* the flight of which it is known what it asked besides */
+	u32 asked;     /* that; ASKED_UNKNOWN where its requests differ */
+	u32 awaited;   /* its requests without a reply */
+	u32 zero;
+	u64 others;    /* a bit for each other flight that may wait, or for some of them */
+	u64 others2;   /* of those that came since the second token was taken, or may have */
 };
 
 /* Writes on their way, and the cells of `versions` that their acknowledgements void. */
@@ -64,6 +81,8 @@ struct writes {
 struct flight {
 	u64 token;
 	u64 since;
+	u32 asked;  /* besides; or ASKED_UNKNOWN */
+	u32 zero;
 };
 
 LOCKED_ARRAY(reads, struct reads, FLIGHTS);
@@ -78,7 +97,64 @@ static __always_inline u32 flight_of(const struct address *client, __be16 port, 
 	siphash_word(&hash, (u64)client->words[0] << 32 | client->words[1], 1);
 	siphash_word(&hash, (u64)client->words[2] << 32 | client->words[3], 1);
 	siphash_word(&hash, (u64)service << 32 | (u32)port << 16 | id, 1);
-	return siphash_end(&hash, 0, 0, 1, 3) % FLIGHTS;
+	return siphash_end(&hash, 0, 0, 1, 3);
+}
+
+static __always_inline struct reads *reads_of(u32 flight)
+{
+	flight %= FLIGHTS;
+	return reads.lookup(&flight);
+}
+
+static __always_inline struct writes *writes_of(u32 flight)
+{
+	flight %= FLIGHTS;
+	return writes.lookup(&flight);
+}
+
+/* A flight's bit among a cell's others. */
+static __always_inline u64 bit_of(u32 flight)
+{
+	return 1ULL << (flight >> FLIGHT_BITS & 63);
+}
+
+/* What a flight may have asked besides, if its reply comes now. Under the cell's lock, as below. */
+static __always_inline u32 asked_by(const struct reads *cell, u32 flight)
+{
+	return cell->holder == flight && cell->awaited ? cell->asked : ASKED_UNKNOWN;
+}
+
+/* May a request of this flight wait in its cell? */
+static __always_inline bool may_wait(const struct reads *cell, u32 flight)
+{
+	return (cell->holder == flight && cell->awaited) || cell->others & bit_of(flight);
+}
+
+/*
+ * One more request, and what it asks besides. Its flight becomes the holder, and who was that is one of
+ * the others, if it waits. A flight that may be one of those has a request on its way of which nothing
+ * is known, and so stays one. Strangers' requests that nobody answers thus cost others little: each sets
+ * one bit of 64.
+ */
+static __always_inline void note_asked(struct reads *cell, u32 flight, u32 asked)
+{
+	u64 other = bit_of(flight);
+
+	if (cell->holder == flight) {
+		if (cell->awaited && cell->asked != asked)
+			asked = ASKED_UNKNOWN;
+		cell->asked = asked;
+		cell->awaited += 1;
+		return;
+	}
+	if (!(cell->others & other)) {
+		other = cell->awaited ? bit_of(cell->holder) : 0;
+		cell->holder = flight;
+		cell->asked = asked;
+		cell->awaited = 1;
+	}
+	cell->others |= other;
+	cell->others2 |= cell->count2 ? other : 0;
 }
 
 /* Another CPU may have read the clock later and yet been here before: `since` is a tick ahead then. */
@@ -90,11 +166,11 @@ static __always_inline bool passed(u64 jiffies, u64 since, u64 ticks)
 /*
  * A read, before the server sees it; `several` where it may have more than one reply, or one that
  * is not counted; `doubt` where it may be no read; `hidden` where the server may never see it, and so
- * the token is for others' replies alone. A token from before the lock is only older.
+ * the token is for others' replies alone; `asked` besides. A token from before the lock is only older.
  */
-static __always_inline void leave_token(u32 flight, bool several, bool doubt, bool hidden)
+static __always_inline void leave_token(u32 flight, bool several, bool doubt, bool hidden, u32 asked)
 {
-	struct reads *cell = reads.lookup(&flight);
+	struct reads *cell = reads_of(flight);
 	u64 token = take_token(), jiffies = now();
 
 	if (!cell)
@@ -109,6 +185,8 @@ static __always_inline void leave_token(u32 flight, bool several, bool doubt, bo
 		cell->count2 = 0;
 		cell->doubts = 0;
 		cell->hidden = 0;
+		cell->others = cell->others2;
+		cell->others2 = 0;
 	}
 	if (!cell->count) {
 		cell->token = token;
@@ -117,6 +195,9 @@ static __always_inline void leave_token(u32 flight, bool several, bool doubt, bo
 		cell->doubts = 0;
 		cell->hidden = 0;
 		cell->several = 0;
+		cell->awaited = 0;
+		cell->others = 0;
+		cell->others2 = 0;
 	} else if (!cell->count2 && passed(jiffies, cell->since, FLIGHT_SECONDS * TICKS / 2)) {
 		cell->token2 = token;
 		cell->since2 = jiffies;
@@ -131,18 +212,19 @@ static __always_inline void leave_token(u32 flight, bool several, bool doubt, bo
 		cell->unread = (u32)jiffies ? jiffies : 1;
 	if (several)
 		cell->several = jiffies + FLIGHT_SECONDS * TICKS;
+	note_asked(cell, flight, asked);
 	unlock_value(&cell->lock);
 }
 
-static __always_inline void leave_read(u32 flight, bool several)
+static __always_inline void leave_read(u32 flight, bool several, u32 asked)
 {
-	leave_token(flight, several, false, false);
+	leave_token(flight, several, false, false, asked);
 }
 
 /* What has a wrong checksum, as far as can be seen: a sender on this host may have left it to be made. */
 static __always_inline void leave_hidden(u32 flight)
 {
-	leave_token(flight, true, false, true);
+	leave_token(flight, true, false, true, ASKED_UNKNOWN);
 }
 
 /* A request came of which not even the port could be read: any reply to this client may be its. */
@@ -151,20 +233,26 @@ static __always_inline void hide_client(const struct address *client, u32 servic
 	leave_hidden(flight_of(client, 0, service, 0));
 }
 
-/* A reply to this client, which takes no newer token than such a request of the last minute has. */
+/*
+ * A reply to this client, which takes no newer token than such a request of the last minute has. What that
+ * asked besides nobody knows.
+ */
 static __always_inline void heed_hidden(const struct address *client, u32 service,
 					struct flight *taken)
 {
 	u32 flight = flight_of(client, 0, service, 0), jiffies = now();
-	struct reads *cell = reads.lookup(&flight);
+	struct reads *cell = reads_of(flight);
 
 	if (!cell)
 		return;
 	lock_value(&cell->lock);
-	if (cell->unread && jiffies - cell->unread + TICKS < (FLIGHT_SECONDS + 1) * TICKS &&
-	    cell->token < taken->token) {
-		taken->token = cell->token;
-		taken->since = cell->since;
+	if (cell->unread && jiffies - cell->unread + TICKS < (FLIGHT_SECONDS + 1) * TICKS) {
+		if (may_wait(cell, flight))
+			taken->asked = ASKED_UNKNOWN;
+		if (cell->token < taken->token) {
+			taken->token = cell->token;
+			taken->since = cell->since;
+		}
 	}
 	unlock_value(&cell->lock);
 }
@@ -172,7 +260,7 @@ static __always_inline void heed_hidden(const struct address *client, u32 servic
 /* A line was refused: nothing else is its reply. */
 static __always_inline void forget_doubt(u32 flight)
 {
-	struct reads *cell = reads.lookup(&flight);
+	struct reads *cell = reads_of(flight);
 
 	if (!cell)
 		return;
@@ -187,7 +275,7 @@ static __always_inline void forget_doubt(u32 flight)
 /* A read's reply: the oldest token of its cell. False where none waits. */
 static __always_inline bool take_read(u32 flight, struct flight *taken)
 {
-	struct reads *cell = reads.lookup(&flight);
+	struct reads *cell = reads_of(flight);
 	u64 jiffies = now();
 	bool found;
 
@@ -197,8 +285,12 @@ static __always_inline bool take_read(u32 flight, struct flight *taken)
 	found = cell->count > cell->hidden;
 	taken->token = cell->token;
 	taken->since = cell->since;
-	if (found && jiffies >= cell->several)
+	taken->asked = asked_by(cell, flight);
+	if (found && jiffies >= cell->several) {
 		cell->count -= 1;
+		if (cell->holder == flight && cell->awaited)
+			cell->awaited -= 1;
+	}
 	unlock_value(&cell->lock);
 	return found;
 }
@@ -257,7 +349,7 @@ static __always_inline void note_last(struct writes *waiting, u64 jiffies)
 static __always_inline void remember(u32 flight, u32 queries, u32 doubts, bool unread,
 				     bool uncounted)
 {
-	struct writes *waiting = writes.lookup(&flight);
+	struct writes *waiting = writes_of(flight);
 	u64 jiffies = now(), until = jiffies + FLIGHT_SECONDS * TICKS;
 
 	if (!waiting)
@@ -289,7 +381,7 @@ static __always_inline void remember_unread(u32 flight)
 static __always_inline void remember_doubt(u32 flight)
 {
 	remember(flight, 0, 1, true, false);
-	leave_token(flight, true, true, false);
+	leave_token(flight, true, true, false, ASKED_UNKNOWN);
 }
 
 /* What is not counted, and may be refused. */
@@ -333,7 +425,7 @@ static __always_inline u32 let_fall(struct writes *waiting, u32 cell)
  */
 static __always_inline void remember_write(u32 flight, u32 cell, u64 endless)
 {
-	struct writes *waiting = writes.lookup(&flight);
+	struct writes *waiting = writes_of(flight);
 	u32 fallen = NO_CELL, seen, place;
 	u64 jiffies = now();
 
@@ -457,8 +549,8 @@ static __always_inline bool ends_doubt(struct writes *waiting, u32 others, u64 j
 
 static __always_inline void take_writes(u32 flight, enum answer answer, struct acknowledged *write)
 {
-	struct writes *waiting = writes.lookup(&flight);
-	struct reads *beside = reads.lookup(&flight);
+	struct writes *waiting = writes_of(flight);
+	struct reads *beside = reads_of(flight);
 	bool ended = false;
 	u64 jiffies = now();
 	u32 others;

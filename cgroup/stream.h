@@ -430,7 +430,7 @@ static __always_inline void end_datagram(const struct stream *stream, const stru
 		remember_unread(flight);
 	}
 	if (stream->lost || unread->reads)
-		leave_read(flight, true);
+		leave_read(flight, true, ASKED_UNKNOWN);
 	if (!stream->skip)
 		return;
 	count_event(CUT);

@@ -39,6 +39,7 @@ from carom.include.ways import Way
 from carom.lab import ports
 from carom.lab.port_grid import Settings
 from carom.protocols import kv
+from carom.protocols.dns import KeyFlag
 from carom.protocols.dns_cookie import server_cookie
 from carom.vm.namespace import Namespace
 from carom.xdp.link import Link
@@ -152,9 +153,10 @@ class Bench:
         cache = Cache(self.fastpath, self.clock, 3600, protocol, protocol)
         cache.fill(request, reply, cache.take(request))
 
-    def learn(self, reply: bytes, protocol: Protocol) -> None:
-        """Store a reply that names its request, as the socket's edge does."""
-        learned = libbpf.test_run(self._learn, struct.pack("=I", protocol) + reply).retval
+    def learn(self, reply: bytes, protocol: Protocol, asked: int = 0) -> None:
+        """Store a reply that names its request, but for what that `asked` besides, as the socket's
+        edge does."""
+        learned = libbpf.test_run(self._learn, struct.pack("=II", protocol, asked) + reply).retval
         if learned != libbpf.XDP_PASS:
             raise ExperimentError(f"a reply of {protocol.name.lower()} was not learned")
 
@@ -262,7 +264,7 @@ def _with_edns(bench: Bench) -> tuple[bytes, bytes]:
     requests = [DNS(id=7, rd=0, qd=question, ar=DNSRROPT(rdata=one)) for one in ([], [option])]
     address = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
     reply = DNS(id=7, qr=1, aa=1, rd=0, qd=question, an=address, ar=DNSRROPT())
-    bench.learn(bytes(reply), Protocol.DNS)
+    bench.learn(bytes(reply), Protocol.DNS, KeyFlag.EDNS)
     known = COOKIES.pack(1, 0, 1, 1, secret)
     number = struct.pack("=I", Protocol.DNS)
     libbpf.update(bench.fastpath.map("cookies"), number, known)

@@ -11,27 +11,27 @@
  * other options, TSIG, unknown flags. UPDATE writes the zone; NOTIFY announces that it will change.
  * What changes by other ways (a transfer, a reload) is seen when the reply expires.
  *
- * The key is the name in lower case (RFC 4343) as on the wire, the type, and a byte of what changes
- * the answer and what a reply says of its request: RD, for a resolver answers otherwise without
- * it; CD beside RD, for then it does not validate; EDNS, for its reply has an OPT; DO, for then
- * there are signatures. All four come back in a reply (RFC 1035 4.1.1, RFC 4035 3.2.2, RFC 6891
- * 6.1.1, RFC 3225 3), so that the key learned from it is the request's. A server which does not
- * return one of them is learned under the key of a request without it, for which its reply is well
- * formed.
+ * The key is the name in lower case (RFC 4343) as on the wire, the type, and a byte of all else
+ * that a request says: EDNS, DO, RD, CD and AD. Each may change the answer: a resolver may answer
+ * without RD as it does not with it (RFC 1035 4.1.1), not validate with CD (RFC 4035 3.2.2), and
+ * validate only where AD or DO ask for it (PowerDNS). So a reply is given to just such requests as
+ * it was learned from, with the flags that the server gave it.
  *
- * Three things may change the answer and cannot be told from every reply. They are judged at the
- * hit:
+ * What comes back of that byte differs: NSD, Knot and PowerDNS clear CD, a server without DNSSEC
+ * clears DO, one without EDNS leaves OPT out, and AD in a reply says something else (RFC 6840 5.7,
+ * 5.8). So it is taken from the request, as the socket's edge remembers it (cgroup/flights.h). A
+ * reply that says more than was asked is another request's.
  *
- * - The size that a client takes: a longer reply is not given; a truncated one is never learned.
- *   What a server says to a client that takes little may lack additional records, and no others,
- *   for it would be truncated then (RFC 2181 9): whoever takes more can do without them.
- * - AD in a request, by which it asks for AD in the reply (RFC 6840 5.7, 5.8). AD is given only
- *   where it was asked for, by AD or by DO. A reply that has neither AD nor DO may be one to a
- *   request that did not ask. One that asks is then given authoritative data only, whose AD no
- *   server sets by itself (RFC 4035 3.1.6).
- * - CD without RD, as resolvers ask authoritative servers, of which some return it and some clear
- *   it (RFC 4035 3.1.6). It changes nothing in authoritative data; any other is given only to the
- *   CD that it was learned with. The client always gets its own CD back.
+ * Every client gets its own spelling of the question (0x20), and by compression (RFC 1035 4.1.4) of
+ * all that points there. Most servers point there however the question was spelled. BIND does so only
+ * where its own spelling is the same, or else writes its own. So a reply is given to who spells as
+ * the client did that it was learned from, and to others only once the server has said the same,
+ * byte by byte, to one that spelled otherwise (cgroup/spellings.h).
+ *
+ * The size that a client takes may change the answer too. It is judged at the hit: a longer reply
+ * is not given; a truncated one is never learned. What a server says to a client that takes little
+ * may lack additional records, and no others, for it would be truncated then (RFC 2181 9): whoever
+ * takes more can do without them.
  *
  * A COOKIE (RFC 7873) is not part of the key. It is cut off the reply that is learned: no client
  * gets the cookie of another. A client that has had one from this server insists on it (RFC 7873
@@ -96,6 +96,7 @@ enum {
 	DNS_KEY_DO = 2,
 	DNS_KEY_RD = 4,
 	DNS_KEY_CD = 8,
+	DNS_KEY_AD = 16,
 };
 
 /* A TTL in the stored reply: there its bytes are zero. */
@@ -104,13 +105,19 @@ struct dns_note {
 	u32 ttl;
 };
 
+enum {
+	DNS_OPT_ENDS = 1,  /* the reply ends with its OPT record, which has no option */
+	DNS_POINTS = 2,    /* its first record's name is a pointer into the question */
+	DNS_ANY = 4,       /* it is the same for any spelling of the question */
+};
+
 /* Appended to the stored reply, at the next whole 8 bytes. */
 struct dns_notes {
 	u8 name;        /* bytes of the question's name, which are zero in the reply */
-	u8 flags;       /* AD and CD of the server, which are zero in the reply */
-	u16 count;      /* of `ttls` that are there */
-	u8 opt_ends;    /* the reply ends with its OPT record, which has no option */
-	u8 zero[3];
+	u8 count;       /* of `ttls` that are there */
+	u8 flags;       /* of those above */
+	u8 last;        /* a bit for each capital among the first letters of the name's last label */
+	u32 spelling;   /* a hash of where the name has capitals; 0 where there is none */
 	struct dns_note ttls[DNS_RECORDS_MAX];
 };
 
@@ -128,6 +135,7 @@ struct dns_walk {
 	u32 soa;       /* in the authority section: the reply is negative, wholly or at its end */
 	u32 answered;  /* the type asked for is in the answer section */
 	u32 is_signed;
+	u32 last;      /* where in the question's name its last label begins */
 };
 
 /*
@@ -216,6 +224,18 @@ static __always_inline u64 dns_lower(u64 word)
 	return word | (from_a & ~behind_z & ~word & 0x8080808080808080ULL) >> 2;
 }
 
+/* A bit for each of 8 bytes, its lowest, where that is a capital. */
+static __always_inline u64 dns_capitals(u64 word)
+{
+	return (word ^ dns_lower(word)) >> 5;
+}
+
+/* The hash of a spelling, with 8 bytes more of the name. */
+static __always_inline u64 dns_spelling(u64 hash, u64 word)
+{
+	return (hash + dns_capitals(word)) * 0x9e3779b97f4a7c15ULL;
+}
+
 /* The length of the name in a key that has all but its last byte, or has it all. */
 static __always_inline u64 dns_key_name(const struct key *key)
 {
@@ -247,16 +267,23 @@ static __always_inline bool dns_question(const u8 *message, struct key *key)
 	       dns_u16(message + DNS_HEADER + name + 2) == DNS_CLASS_IN;
 }
 
-/* What the header of a message adds to the key, and the flags of its OPT record, if it has one. */
+/* What a message says in its header, and by the flags of its OPT record, if it has one. */
 static __always_inline u8 dns_flags(const u8 *message, bool edns, u8 edns_flags)
 {
 	u8 flags = 0;
 
-	if (message[2] & DNS_RD)
-		flags |= DNS_KEY_RD | (message[3] & DNS_CD ? DNS_KEY_CD : 0);
+	flags |= message[2] & DNS_RD ? DNS_KEY_RD : 0;
+	flags |= message[3] & DNS_CD ? DNS_KEY_CD : 0;
+	flags |= message[3] & DNS_AD ? DNS_KEY_AD : 0;
 	if (edns)
 		flags |= DNS_KEY_EDNS | (edns_flags & DNS_DO ? DNS_KEY_DO : 0);
 	return flags;
+}
+
+/* What of a read may change its reply, and does not come back in every one: the key's last byte. */
+static __always_inline u8 dns_asked(const struct key *key)
+{
+	return key->bytes[dns_key_name(key) + 2];
 }
 
 /* Where an OPT record follows the question: its type, behind the one byte of its name. */
@@ -327,9 +354,11 @@ static __always_inline u32 dns_room(const u8 *text, const u8 *opt)
 	return size < DNS_UDP_MIN ? DNS_UDP_MIN : size;
 }
 
-/* The client's own spelling of the name (0x20), over zeros. */
-static __always_inline void dns_spell(u8 *reply, const u8 *text, u64 name, u64 *sum)
+/* The client's own spelling of the name (0x20), over zeros; its hash. */
+static __always_inline u32 dns_spell(u8 *reply, const u8 *text, u64 name, u64 *sum)
 {
+	u64 spelling = 0;
+
 #pragma clang loop unroll(disable)
 	for (u64 at = 0; at < DNS_NAME_MAX; at += sizeof(u64)) {
 		u64 word;
@@ -339,7 +368,9 @@ static __always_inline void dns_spell(u8 *reply, const u8 *text, u64 name, u64 *
 		word = dns_name_word(text, at, name);
 		*(u64 *)(reply + DNS_HEADER + at) |= word;
 		*sum += (word & 0xffffffff) + (word >> 32);
+		spelling = dns_spelling(spelling, word);
 	}
+	return spelling >> 32;
 }
 
 /*
@@ -371,37 +402,21 @@ static __always_inline u64 dns_aligned(u64 position)
 	return position & (REPLY_ROOM - sizeof(u64));
 }
 
-/*
- * Would a server that validates have said the same of data that is not its own? Not where CD
- * differs; and where AD is asked for, only if it is there, or was asked for by DO when learned.
- */
-static __always_inline bool dns_same_checks(u8 request, u8 learned, bool with_do)
-{
-	return !((request ^ learned) & DNS_CD) &&
-	       (!(request & DNS_AD) || learned & DNS_AD || with_do);
-}
-
 static __always_inline bool dns_answer(u8 *reply, u32 length, u32 stored, const u8 *text,
 				       u32 text_length, u32 age, u64 *sum)
 {
 	u64 at = dns_aligned(length);
 	const struct dns_notes *notes = (const struct dns_notes *)(reply + at);
 	const u8 *opt = dns_request_opt(text, notes->name);
-	bool with_do = text[11] && opt[6] & DNS_DO;
-	u8 flags;
 
 	if (length > dns_room(text, opt) || stored != at + sizeof(u64) * (1 + (u64)notes->count))
 		return false;
-	if (!(reply[2] & DNS_AA) && !dns_same_checks(text[3], notes->flags, with_do))
-		return false;
-	flags = text[3] & DNS_CD;
-	if (with_do || text[3] & DNS_AD)
-		flags |= notes->flags & DNS_AD;
 	reply[0] = text[0];
 	reply[1] = text[1];
-	reply[3] |= flags;
-	*sum += *(const u16 *)text + htons(flags);
-	dns_spell(reply, text, notes->name, sum);
+	*sum += *(const u16 *)text;
+	if (dns_spell(reply, text, notes->name, sum) != notes->spelling &&
+	    !(notes->flags & DNS_ANY))
+		return false;
 #pragma clang loop unroll(disable)
 	for (u64 i = 0; i < DNS_RECORDS_MAX; i++) {
 		if (i >= DNS_ANEW(notes->count))
@@ -423,15 +438,15 @@ static __always_inline u32 dns_truncated(u8 *reply, const u8 *text, const struct
 {
 	u64 name = dns_key_name(key);
 	const u8 *opt = dns_request_opt(text, name);
-	u8 of_server[2] = { reply[2] & DNS_AA, reply[3] & (DNS_RA | DNS_RCODE) };
+	u8 of_server[2] = { reply[2] & (DNS_AA | DNS_RD), reply[3] & ~DNS_AD };
 
 	if (!name || (text[11] && dns_u16(opt + 8)))
 		return 0;
 #pragma unroll
 	for (u32 at = 0; at < DNS_TRUNCATED_ROOM; at += sizeof(u64))
 		*(u64 *)(reply + at) = *(const u64 *)(text + at);
-	reply[2] = DNS_QR | DNS_TC | of_server[0] | (text[2] & DNS_RD);
-	reply[3] = of_server[1] | (text[3] & DNS_CD);
+	reply[2] = DNS_QR | DNS_TC | of_server[0];
+	reply[3] = of_server[1];
 	if (text[11]) {
 		reply[DNS_HEADER + name + DNS_QUESTION_END + 3] = REPLY_SAFE >> 8;
 		reply[DNS_HEADER + name + DNS_QUESTION_END + 4] = REPLY_SAFE & 0xff;
@@ -454,7 +469,7 @@ static __always_inline bool dns_return_cookie(u8 *reply, u32 *length, const u8 *
 	const u8 *opt = dns_request_opt(text, dns_key_name(key));
 	u64 more = 4 + DNS_COOKIE_WHOLE, added = htons(more), at = dns_aligned(*length), word;
 
-	if (!((const struct dns_notes *)(reply + at))->opt_ends)
+	if (!(((const struct dns_notes *)(reply + at))->flags & DNS_OPT_ENDS))
 		return false;
 	at = *length - 1;
 	if (!dns_inside(&at) || *length + more > dns_room(text, opt))
@@ -626,15 +641,76 @@ static __always_inline bool dns_clean_opt(u8 *reply, u32 *length, u64 opt)
  * May this reply be kept, by what was seen of it? A name that does not exist, and one without data,
  * only with an SOA (RFC 2308 5), and so no referral. A chain of aliases without the type asked for
  * ends outside the server's zones, if the server is authoritative; else it may be a negative one.
- * Signatures that the reply's key does not tell of: a server that does not return DO.
+ * No server signs for who does not ask for that (RFC 4035 3.1.1): it is another request's reply.
  */
-static __always_inline bool dns_keep(const u8 *reply, u8 flags, const struct dns_walk *walk)
+static __always_inline bool dns_keep(const u8 *reply, u8 asked, const struct dns_walk *walk)
 {
-	if (walk->is_signed && !(flags & DNS_KEY_DO) && walk->asked != DNS_TYPE_RRSIG)
+	if (walk->is_signed && !(asked & DNS_KEY_DO) && walk->asked != DNS_TYPE_RRSIG)
 		return false;
 	if ((reply[3] & DNS_RCODE) == DNS_NXDOMAIN || !walk->answers)
 		return walk->soa;
 	return walk->answered || walk->soa || reply[2] & DNS_AA;
+}
+
+/* Take the question's name out, and note how it was spelled. */
+static __always_inline void dns_take_name(u8 *reply, u64 name, struct dns_notes *notes)
+{
+	u64 spelling = DNS_ANEW(notes->spelling);  /* 0 */
+
+#pragma clang loop unroll(disable)
+	for (u64 at = 0; at < DNS_NAME_MAX; at += sizeof(u64)) {
+		u64 word;
+
+		if (!dns_before(&at, name))
+			break;
+		word = dns_name_word(reply, at, name);
+		*(u64 *)(reply + DNS_HEADER + at) ^= word;
+		spelling = dns_spelling(spelling, word);
+	}
+	notes->name = name;
+	notes->spelling = spelling >> 32;
+}
+
+/* Where in the question's name its last label is, into the walk. */
+static __always_inline void dns_find_last_label(const u8 *reply, struct dns_walk *walk)
+{
+	u64 at = 0;
+
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < DNS_LABELS_MAX; i++) {
+		u64 label = reply[DNS_HEADER + at];
+
+		if (!label)
+			break;
+		DNS_ANEW(walk->last) = at;
+		at += label + 1;
+		asm volatile("" : "+r"(at));
+		if (at >= DNS_NAME_MAX)
+			break;
+	}
+}
+
+/* The capitals among the first letters of the question's last label. */
+static __always_inline void dns_note_last_label(const u8 *reply, const struct key *key,
+						struct dns_walk *walk)
+{
+	u64 name = dns_key_name(key), at = DNS_ANEW(walk->last), word;
+
+	if (!dns_before(&at, name))
+		return;
+	word = dns_capitals(dns_name_word(reply, at, name));
+	walk->notes.last = word * 0x0102040810204080ULL >> 56;
+}
+
+/* Whether the name of the first record is a pointer to a label of the question's. */
+static __always_inline void dns_note_pointer(const u8 *reply, const struct key *key,
+					     struct dns_walk *walk)
+{
+	u64 name = dns_key_name(key);
+	const u8 *owner = reply + DNS_HEADER + name + DNS_QUESTION_END;
+
+	if (owner[0] == DNS_POINTER && owner[1] >= DNS_HEADER && owner[1] < DNS_HEADER + name - 1)
+		walk->notes.flags = DNS_POINTS;
 }
 
 /* Put zeros where dns_answer writes, and the notes behind the reply. */
@@ -644,11 +720,9 @@ static __always_inline bool dns_store(u8 *reply, u32 length, u64 name, struct dn
 	u64 *notes = (u64 *)&walk->notes;
 	u64 at = dns_aligned(length);
 
-	walk->notes.name = name;
-	walk->notes.flags = reply[3] & (DNS_AD | DNS_CD);
+	dns_take_name(reply, name, &walk->notes);
 	reply[0] = 0;
 	reply[1] = 0;
-	reply[3] &= ~(DNS_AD | DNS_CD);
 	*stored = at + sizeof(u64) * (1 + (u64)walk->notes.count);
 	if (*stored > REPLY_MAX)
 		return false;
@@ -657,12 +731,6 @@ static __always_inline bool dns_store(u8 *reply, u32 length, u64 name, struct dn
 		if (i > DNS_ANEW(walk->notes.count))
 			break;
 		*(u64 *)(reply + dns_aligned(at + i * sizeof(u64))) = notes[i];
-	}
-#pragma clang loop unroll(disable)
-	for (u64 i = 0; i < DNS_NAME_MAX; i += sizeof(u64)) {
-		if (!dns_before(&i, name))
-			break;
-		*(u64 *)(reply + DNS_HEADER + i) ^= dns_name_word(reply, i, name);
 	}
 	return true;
 }
@@ -681,12 +749,13 @@ static __always_inline bool dns_reply_question(const u8 *reply, u32 length, stru
 	return dns_question(reply, key);
 }
 
+/* `asked` is what dns_asked() said of the request. */
 static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u32 *stored,
-				      u32 *ttl)
+				      u32 *ttl, u8 asked)
 {
 	struct dns_walk *walk = (struct dns_walk *)(reply + DNS_SCRATCH);
 	u64 name, opt;
-	u8 flags;
+	u8 said;
 
 	if (!dns_reply_question(reply, *length, key))
 		return false;
@@ -694,6 +763,9 @@ static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u
 	__builtin_memset(walk, 0, sizeof(*walk));
 	walk->length = *length;
 	walk->least = *ttl;
+	dns_find_last_label(reply, walk);
+	dns_note_last_label(reply, key, walk);
+	dns_note_pointer(reply, key, walk);
 	walk->asked = dns_u16(reply + DNS_HEADER + name);
 	walk->position = DNS_HEADER + name + DNS_QUESTION_END;
 	if (!dns_records(reply, walk))
@@ -701,14 +773,31 @@ static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u
 	opt = DNS_ANEW(walk->opt);
 	if (!dns_inside(&opt) || (opt && !dns_clean_opt(reply, length, opt)))
 		return false;
-	flags = dns_flags(reply, opt, reply[opt + 6]);
-	walk->notes.opt_ends = opt && opt + DNS_OPT - 1 == *length;
-	if (!dns_keep(reply, flags, walk))
+	said = dns_flags(reply, opt, reply[opt + 6]) & ~DNS_KEY_AD;
+	if (opt && opt + DNS_OPT - 1 == *length)
+		walk->notes.flags |= DNS_OPT_ENDS;
+	if (said & ~asked || !dns_keep(reply, asked, walk))
 		return false;
 	name = dns_key_name(key);
-	key->bytes[name + 2] = flags;
+	key->bytes[name + 2] = asked;
 	*ttl = walk->least;
 	return dns_store(reply, *length, name, walk, stored);
+}
+
+/* How the question was spelled to which a reply was learned. */
+static __always_inline void dns_spelled(const u8 *reply, u32 length, struct spelled *spelled)
+{
+	const struct dns_notes *notes = (const struct dns_notes *)(reply + dns_aligned(length));
+
+	spelled->spelling = notes->spelling;
+	spelled->last = notes->last;
+	spelled->points = notes->flags & DNS_POINTS;
+}
+
+/* A learned reply is the same for any other spelling. */
+static __always_inline void dns_give_any(u8 *reply, u32 length)
+{
+	((struct dns_notes *)(reply + dns_aligned(length)))->flags |= DNS_ANY;
 }
 
 /*

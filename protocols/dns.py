@@ -53,12 +53,17 @@ class _Flag(IntFlag):
 
 
 class KeyFlag(IntFlag):
-    """The last byte of a key: what changes the answer, and is told again in a reply."""
+    """The last byte of a key: what a request says besides its question."""
 
     EDNS = 1
     DO = 2
     RD = 4
     CD = 8
+    AD = 16
+
+
+ASKED_MAX = 2 * KeyFlag.AD
+"""One more than the largest last byte of a key."""
 
 
 class Section(IntEnum):
@@ -227,17 +232,20 @@ def _read(request: bytes) -> tuple[_Message, _OptRecord | None]:
     return question, opt
 
 
-def _key(question: _Message, opt: _OptRecord | None) -> bytes:
-    flags = KeyFlag(0)
-    if question.flags & _Flag.RD:
-        flags |= KeyFlag.RD
-    if question.flags & _Flag.RD and question.flags & _Flag.CD:
-        flags |= KeyFlag.CD
+def _said(message: _Message, opt: _OptRecord | None) -> KeyFlag:
+    said = KeyFlag(0)
+    for bit, flag in ((_Flag.RD, KeyFlag.RD), (_Flag.CD, KeyFlag.CD), (_Flag.AD, KeyFlag.AD)):
+        if message.flags & bit:
+            said |= flag
     if opt:
-        flags |= KeyFlag.EDNS
+        said |= KeyFlag.EDNS
     if opt and opt.do:
-        flags |= KeyFlag.DO
-    return question.name.lower() + struct.pack("!HB", question.type, flags)
+        said |= KeyFlag.DO
+    return said
+
+
+def _key(question: _Message, asked: int) -> bytes:
+    return question.name.lower() + struct.pack("!HB", question.type, asked)
 
 
 def intent_of(request: bytes) -> Intent:
@@ -253,9 +261,10 @@ def intent_of(request: bytes) -> Intent:
 def key_of(request: bytes) -> bytes | None:
     """The cache key of a read: name in lower case, type, flags; None for any other request."""
     try:
-        return _key(*_read(request))
+        question, opt = _read(request)
     except _Malformed:
         return None
+    return _key(question, _said(question, opt))
 
 
 def slot_key_of(key: bytes) -> bytes:
@@ -277,7 +286,7 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
     if kind is None or len(words) > 2 or any(len(label) > _LABEL_MAX for label in labels):
         return ()
     wire = b"".join(bytes([len(label)]) + label.lower() for label in labels if label) + b"\0"
-    return tuple(wire + struct.pack("!HB", kind, flags) for flags in range(2 * KeyFlag.CD))
+    return tuple(wire + struct.pack("!HB", kind, flags) for flags in range(ASKED_MAX))
 
 
 def _is_reply(question: _Message) -> bool:
@@ -306,12 +315,12 @@ def _lifetime(record: _Record) -> int:
     return min(ttls)
 
 
-def _may_keep(question: _Message, opt: _OptRecord | None, records: list[_Record]) -> bool:
+def _may_keep(question: _Message, asked: int, records: list[_Record]) -> bool:
     """Is a reply of these records, none of them OPT, one that says how long it is true?"""
     answers = [record for record in records if record.section is Section.ANSWER]
     negative = any(r.section is Section.AUTHORITY and r.type == _SOA for r in records)
     signed = any(record.type == _RRSIG for record in records)
-    if signed and question.type != _RRSIG and not (opt and opt.do):
+    if signed and question.type != _RRSIG and not asked & KeyFlag.DO:
         return False
     if question.rcode == _NXDOMAIN or not answers:
         return negative
@@ -326,7 +335,7 @@ def _without_cookie(reply: bytes, record: _Record) -> bytes:
     return reply[: record.at + 8] + b"\0\0"
 
 
-def _learn(reply: bytes, ttl: int) -> Learned | None:
+def _learn(reply: bytes, ttl: int, asked: int) -> Learned | None:
     question = _question(reply)
     if not _is_reply(question) or len(reply) > REPLY_MAX or sum(question.counts) > RECORDS_MAX + 1:
         return None
@@ -338,14 +347,14 @@ def _learn(reply: bytes, ttl: int) -> Learned | None:
     if any(record.cls != _IN or not _is_data(record.type) for record in others):
         return None
     opt = _opt(opts[0], _REPLY_COOKIES) if opts else None
-    if not _may_keep(question, opt, others):
+    if _said(question, opt) & ~KeyFlag.AD & ~asked or not _may_keep(question, asked, others):
         return None
     if opt and opt.cookie:
         reply = _without_cookie(reply, opts[0])
     ttls = tuple((record.at + 4, _lifetime(record)) for record in others)
     if (len(reply) + _NOTE - 1) // _NOTE * _NOTE + _NOTE * (1 + len(ttls)) > REPLY_MAX:
         return None
-    return Learned(_key(question, opt), reply, min(ttl, *(seconds for _, seconds in ttls)), ttls)
+    return Learned(_key(question, asked), reply, min(ttl, *(seconds for _, seconds in ttls)), ttls)
 
 
 def cookie_of(message: bytes) -> bytes | None:
@@ -388,28 +397,15 @@ def answers_cookie(reply: bytes, query: bytes) -> bool | None:
     return False if cookie is not None and rcode in (_NOERROR, _NXDOMAIN, _REFUSED) else None
 
 
-def learn(reply: bytes, ttl: int) -> Learned | None:
-    """What may be kept of a server's reply under a service's `ttl` in seconds; None: nothing."""
+def learn(reply: bytes, ttl: int, asked: int) -> Learned | None:
+    """What may be kept of a server's reply under a service's `ttl` in seconds; None: nothing.
+
+    `asked` is the last byte of its request's key.
+    """
     try:
-        return _learn(reply, ttl)
+        return _learn(reply, ttl, asked)
     except _Malformed:
         return None
-
-
-def _checks(learned: Learned, request: int, opt: _OptRecord | None) -> int | None:
-    """AD (RFC 6840 5.8) and CD of a reply to a request of these flags.
-
-    None: what the server would say cannot be known. Authoritative data is not validated, so that
-    neither changes it (RFC 4035 3.1.6).
-    """
-    flags = int.from_bytes(learned.reply[2:4])
-    with_do = opt is not None and opt.do
-    if not flags & _Flag.AA:
-        if (flags ^ request) & _Flag.CD:
-            return None
-        if request & _Flag.AD and not flags & _Flag.AD and not with_do:
-            return None
-    return request & _Flag.CD | (flags & _Flag.AD if with_do or request & _Flag.AD else 0)
 
 
 def _returning(reply: bytes, cookie: bytes) -> bytes | None:
@@ -422,22 +418,23 @@ def _returning(reply: bytes, cookie: bytes) -> bytes | None:
     return reply[: last.at + 8] + len(option).to_bytes(2) + option
 
 
-def answer(learned: Learned, request: bytes, age: int, *, returned: bool = False) -> bytes | None:
+def answer(
+    learned: Learned, request: bytes, age: int, *, returned: bool = False, spelled: bool = False
+) -> bytes | None:
     """The reply to a read with the key of what was learned `age` seconds ago.
 
     With its cookie, if that is to be `returned`. None: it cannot be given, for it is longer than
-    the client takes, AD and CD forbid it, or it has no place for the cookie.
+    the client takes, it has no place for the cookie, or the request spells its name in another
+    way; unless the server is known to say the same to that (`spelled`).
     """
     question, opt = _read(request)
+    if question.name != _question(learned.reply).name and not spelled:
+        return None
     whole = _returning(learned.reply, opt.cookie) if opt and returned else learned.reply
     if whole is None or len(whole) > max(opt.size if opt else 0, _UDP_MIN):
         return None
-    checks = _checks(learned, question.flags, opt)
-    if checks is None:
-        return None
     reply = bytearray(whole)
     reply[:2] = request[:2]
-    reply[3] = reply[3] & ~(_Flag.AD | _Flag.CD) | checks
     reply[_HEADER.size : question.rest] = request[_HEADER.size : question.rest]
     for offset, seconds in learned.ttls:
         reply[offset : offset + 4] = max(0, seconds - age).to_bytes(4)

@@ -16,12 +16,26 @@
  *       `age` is in seconds since the fill, rounded up.
  *   enum answer NAME_what_answer(const u8 *reply, u32 length)
  *       What a reply says of its request. `reply` has the first REPLY_MAX bytes of `length`.
- *   bool NAME_learn(u8 *reply, u32 *length, struct key *key, u32 *stored, u32 *ttl)
+ *   bool NAME_learn(u8 *reply, u32 *length, struct key *key, u32 *stored, u32 *ttl[, u8 asked])
  *       The key that a reply names, where it names one and may be kept at all. `length` may only
  *       shrink, by what is for one client alone. Bytes that NAME_answer writes are set to zero;
  *       `stored` (at first `length`) grows by what it appends for NAME_answer's own use, up to
  *       REPLY_MAX, from the next whole 8 bytes on; `ttl` (at first the service's, in seconds) may
  *       only shrink. What is behind REPLY_MAX in the room is free to use.
+ *
+ * A protocol whose replies do not tell all of a request's key (dns alone) has one more, whose word
+ * comes back to NAME_learn in `asked`:
+ *
+ *   u8 NAME_asked(const struct key *key)
+ *       What of a read's key its reply may not tell.
+ *
+ * A protocol whose clients may spell one key in several ways (dns alone) has two more, for what
+ * NAME_learn has made of a reply:
+ *
+ *   void NAME_spelled(const u8 *reply, u32 length, struct spelled *spelled)
+ *       How its request was spelled. NAME_answer gives it to who spells just so.
+ *   void NAME_give_any(u8 *reply, u32 length)
+ *       From now on NAME_answer gives it to all.
  *
  * A protocol whose clients send cookies (dns alone) has two more, which a hook calls after
  * NAME_answer:
@@ -77,7 +91,16 @@ enum answer {
 	ANSWER_PART,     /* of a query's, or not the first of a read's: it acknowledges nothing */
 };
 
+/* How a request was spelled to which a reply was learned. */
+struct spelled {
+	u32 spelling;  /* a hash; 0 for the plainest */
+	u8 last;       /* a part of it: two that differ here differ wherever the reply may point to */
+	u8 points;     /* the reply points into its request */
+	u16 zero;
+};
+
 #define INTENT_MASK 3  /* what is left without the bits */
+#define ASKED_UNKNOWN 0x100  /* beside what NAME_asked() says: nothing is known of the request */
 #define AHEAD_ROOM 64  /* bytes of a stream in which a short read is looked for */
 
 #endif

@@ -115,8 +115,18 @@ static __always_inline bool return_cookie(u32 protocol, u8 *reply, u32 *length, 
 	return false;
 }
 
+/* What of a request its reply may not tell, so that it has to be remembered. */
+static __always_inline u32 asked_besides(u32 protocol, enum intent intent, const struct key *key)
+{
+#ifdef WITH_DNS
+	if (protocol == DNS)
+		return intent == INTENT_READ ? dns_asked(key) : ASKED_UNKNOWN;
+#endif
+	return 0;
+}
+
 static __always_inline bool learn(u32 protocol, u8 *reply, u32 *length, struct key *key,
-				  u32 *stored, u32 *ttl)
+				  u32 *stored, u32 *ttl, u32 asked)
 {
 	switch (protocol) {
 #ifdef WITH_MEMCACHED
@@ -125,11 +135,34 @@ static __always_inline bool learn(u32 protocol, u8 *reply, u32 *length, struct k
 #endif
 #ifdef WITH_DNS
 	case DNS:
-		return dns_learn(reply, length, key, stored, ttl);
+		return asked < ASKED_UNKNOWN &&
+		       dns_learn(reply, length, key, stored, ttl, asked);
 #endif
 	default:
 		return false;
 	}
+}
+
+/* How was the request of a learned reply spelled? False where a key has one spelling. */
+static __always_inline bool spelled_how(u32 protocol, const u8 *reply, u32 length,
+					struct spelled *spelled)
+{
+#ifdef WITH_DNS
+	if (protocol == DNS) {
+		dns_spelled(reply, length, spelled);
+		return true;
+	}
+#endif
+	return false;
+}
+
+/* A learned reply may be given to any spelling of its request. */
+static __always_inline void give_any(u32 protocol, u8 *reply, u32 length)
+{
+#ifdef WITH_DNS
+	if (protocol == DNS)
+		dns_give_any(reply, length);
+#endif
 }
 
 /* May a request get a reply that can be learned? */

@@ -21,7 +21,7 @@ from carom.protocols.protocol import Intent
 TEXT_ROOM = 512
 REPLY_ROOM = 2048
 
-_BENCH = struct.Struct(f"=6IQ{TEXT_ROOM}s{REPLY_ROOM}s{KEY.size}s16s{COOKIES.size}s")
+_BENCH = struct.Struct(f"=8IQ{TEXT_ROOM}s{REPLY_ROOM}s{KEY.size}s16s{COOKIES.size}s")
 _BENCH_SIZE = (_BENCH.size + 7) // 8 * 8
 _FRAME = bytes(64)
 _ONLY = struct.pack("=I", 0)
@@ -36,6 +36,13 @@ COOKIE, ECS, NSID = 10, 8, 3
 TO_QUESTION = b"\xc0\x0c"
 
 
+EDNS_KEY, DO_KEY, RD_KEY, CD_KEY, AD_KEY = 1, 2, 4, 8, 16
+"""Of a key's last byte, and of what was asked."""
+
+POINTS, ANY = 2, 4
+"""Of the notes' flags, dns.h."""
+
+
 class Stored(NamedTuple):
     """What dns_learn made of a reply: `stored` begins with `length` bytes of the reply."""
 
@@ -43,6 +50,37 @@ class Stored(NamedTuple):
     stored: bytes
     length: int
     ttl: int
+
+    @property
+    def notes(self) -> int:
+        """Where they begin."""
+        return (self.length + 7) // 8 * 8
+
+    @property
+    def points(self) -> bool:
+        """Its first record's name is a pointer into the question."""
+        return bool(self.stored[self.notes + 2] & POINTS)
+
+    @property
+    def spelling(self) -> tuple[int, int]:
+        """Of the question, and of its last label."""
+        _, _, _, last, spelling = struct.unpack_from("=BBBBI", self.stored, self.notes)
+        return spelling, last
+
+    def for_all(self) -> Stored:
+        """The same once it may be given to any spelling."""
+        changed = bytearray(self.stored)
+        changed[self.notes + 2] |= ANY
+        return self._replace(stored=bytes(changed))
+
+
+def returned(reply: bytes) -> int:
+    """What was asked, of a server that returns all of it in its reply."""
+    opt = reply.rfind(b"\0\0\x29")
+    asked = EDNS_KEY if opt >= 0 else 0
+    asked |= DO_KEY if opt >= 0 and reply[opt + 7] & 0x80 else 0
+    asked |= RD_KEY if reply[2] & 1 else 0
+    return asked | (CD_KEY if reply[3] & CD else 0)
 
 
 def _room(data: bytes, size: int) -> bytes:
@@ -74,6 +112,7 @@ class DNSBench(Resource):
         reply: bytes,
         *numbers: int,
         text_length: int | None = None,
+        asked: int = 0,
         key: bytes = b"",
         client: bytes = b"",
         cookies: bytes = b"",
@@ -83,6 +122,8 @@ class DNSBench(Resource):
             len(text) if text_length is None else text_length,
             *numbers,
             0xDEAD,
+            asked,
+            0,
             0,
             _room(text, TEXT_ROOM),
             _room(reply, REPLY_ROOM),
@@ -103,18 +144,25 @@ class DNSBench(Resource):
 
     def request(self, text: bytes, *, length: int | None = None) -> tuple[Intent, bytes | None]:
         """dns_request: the intent, and the key of a read. `length` where it is not `text`'s."""
-        *_, verdict, _, room, _, key, _, _ = self._run(
+        *_, verdict, asked, _, _, room, _, key, _, _ = self._run(
             "run_request", text, b"", 0, 0, 0, 0, text_length=length
         )
         assert room == _room(text, TEXT_ROOM)
         intent = Intent(verdict)
-        return intent, self._key(key) if intent is Intent.READ else None
+        if intent is not Intent.READ:
+            return intent, None
+        found = self._key(key)
+        assert asked == found[-1]
+        return intent, found
 
-    def learn(self, reply: bytes, ttl: int = 1000, *, length: int | None = None) -> Stored | None:
-        """dns_learn. `length` where it is not `reply`'s."""
+    def learn(
+        self, reply: bytes, ttl: int = 1000, asked: int | None = None, *, length: int | None = None
+    ) -> Stored | None:
+        """dns_learn. `asked` where it is not what the reply says, and `length` likewise."""
         length = len(reply) if length is None else length
-        _, length, stored, ttl, _, verdict, _, _, room, key, _, _ = self._run(
-            "run_learn", b"", reply, length, length, ttl, 0
+        asked = returned(reply) if asked is None else asked
+        _, length, stored, ttl, _, verdict, _, _, _, _, room, key, _, _ = self._run(
+            "run_learn", b"", reply, length, length, ttl, 0, asked=asked
         )
         assert verdict in (0, 1)
         if not verdict:
@@ -131,7 +179,7 @@ class DNSBench(Resource):
         `size` where it is not that of what is stored.
         """
         size = len(stored.stored) if size is None else size
-        _, length, size, _, _, verdict, added, _, room, _, _, _ = self._run(
+        _, length, size, _, _, verdict, _, _, added, _, room, _, _, _ = self._run(
             "run_answer", text, stored.stored, stored.length, size, 0, age
         )
         assert verdict in (0, 1)
@@ -150,7 +198,7 @@ class DNSBench(Resource):
         """dns_cookie_right and dns_cookie_fresh, of a request's COOKIE."""
         packed = packed_address(ipaddress.ip_address(client))
         known = packed_cookies(secrets)
-        *_, verdict, _, _, _, _, _, _ = self._run(
+        *_, verdict, _, _, _, _, _, _, _, _ = self._run(
             "run_cookie", text, b"", 0, 0, 0, seconds, client=packed, cookies=known
         )
         return bool(verdict & 1), bool(verdict & 2)
@@ -160,7 +208,7 @@ class DNSBench(Resource):
         plain = self.answer(stored, text, age)
         if plain is None:
             return None
-        _, length, _, _, _, verdict, added, _, room, _, _, _ = self._run(
+        _, length, _, _, _, verdict, _, _, added, _, room, _, _, _ = self._run(
             "run_return",
             text,
             plain + stored.stored[stored.length :],

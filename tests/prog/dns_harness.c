@@ -12,6 +12,8 @@ struct bench {
 	u32 ttl;
 	u32 age;
 	u32 verdict; /* what the function said */
+	u32 asked;   /* what dns_asked() said of the request */
+	u32 zero;
 	u64 sum;
 	u8 text[TEXT_ROOM];
 	u8 reply[REPLY_ROOM];
@@ -36,6 +38,7 @@ int run_request(struct xdp_md *ctx)
 	if (!bench)
 		return XDP_ABORTED;
 	bench->verdict = dns_request(bench->text, bench->text_length, &bench->key);
+	bench->asked = bench->verdict == INTENT_READ ? dns_asked(&bench->key) : ASKED_UNKNOWN;
 	return XDP_PASS;
 }
 
@@ -99,7 +102,8 @@ int run_learn(struct xdp_md *ctx)
 	length = bench->length;
 	stored = bench->stored;
 	ttl = bench->ttl;
-	bench->verdict = dns_learn(bench->reply, &length, &bench->key, &stored, &ttl);
+	bench->verdict = dns_learn(bench->reply, &length, &bench->key, &stored, &ttl,
+				   bench->asked);
 	bench->length = length;
 	bench->stored = stored;
 	bench->ttl = ttl;

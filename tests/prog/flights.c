@@ -16,7 +16,7 @@ struct call {
 	u32 cell;
 	u32 word;   /* enum intent, enum answer, or whether several replies may come */
 	u32 found;
-	u32 zero;
+	u32 asked;  /* besides */
 	u64 token;
 	u64 since;
 };
@@ -36,7 +36,7 @@ int read_asked(struct xdp_md *ctx)
 
 	if (!call)
 		return XDP_ABORTED;
-	leave_read(call->flight, call->word);
+	leave_read(call->flight, call->word, call->asked);
 	return XDP_PASS;
 }
 
@@ -60,6 +60,7 @@ int read_answered(struct xdp_md *ctx)
 	call->found = take_read(call->flight, &taken);
 	call->token = taken.token;
 	call->since = taken.since;
+	call->asked = taken.asked;
 	return XDP_PASS;
 }
 
@@ -169,7 +170,7 @@ static __always_inline void ask(struct answers *answers, u32 flight)
 
 	if (!state)
 		return;
-	leave_read(flight, false);
+	leave_read(flight, false, 0);
 	answers->keys[at] = key;
 	answers->values[at] = *(volatile u64 *)state;
 	answers->count += 1;

@@ -44,6 +44,7 @@ from prog.dns_bench import (
     packed_cookies,
     query,
     reply,
+    returned,
     text,
 )
 from prog.host import Host, Setting, passed, sent
@@ -166,7 +167,7 @@ REPLIES = {
 @pytest.mark.parametrize("message", REPLIES.values(), ids=REPLIES)
 def test_a_hit_returns_the_requests_own(bench: DNSBench, message: bytes) -> None:
     """As dns.py has it, and dnspython reads it; nothing else is changed."""
-    stored, learned = bench.learn(message), reference.learn(message, 1000)
+    stored, learned = bench.learn(message), reference.learn(message, 1000, returned(message))
     assert stored
     assert learned
     asked = query(
@@ -174,10 +175,10 @@ def test_a_hit_returns_the_requests_own(bench: DNSBench, message: bytes) -> None
         int.from_bytes(stored.key[-3:-1]),
         edns=opt(option(COOKIE, wholes()), ttl=DO if stored.key[-1] & 2 else 0),
     )
-    given = bench.answer_returning(stored, asked, 7)
-    assert given == reference.answer(learned, asked, 7, returned=True)
+    given = bench.answer_returning(stored.for_all(), asked, 7)
+    assert given == reference.answer(learned, asked, 7, returned=True, spelled=True)
     assert given
-    plain = bench.answer(stored, asked, 7)
+    plain = bench.answer(stored.for_all(), asked, 7)
     assert plain
     parsed = dns.message.from_wire(given)
     (found,) = parsed.options
@@ -193,7 +194,7 @@ def test_a_reply_whose_opt_record_is_not_last_passes(bench: DNSBench) -> None:
     looks_so = text(b"\0\0\x29\4\xd0\0\0\0\0\0\0")
     for last in (address(), looks_so):
         message = reply(address(), additional=(opt(), last))
-        stored, learned = bench.learn(message), reference.learn(message, 1000)
+        stored, learned = bench.learn(message), reference.learn(message, 1000, returned(message))
         assert stored
         assert learned
         asked = asking(wholes())
@@ -206,7 +207,7 @@ def test_a_reply_whose_opt_record_is_not_last_passes(bench: DNSBench) -> None:
 def test_the_size_that_a_client_takes_counts_the_cookie(bench: DNSBench, short: int) -> None:
     words = [text(b"x" * size) for size in (250, 250, 99)]
     message = reply(*words, qtype=TXT, additional=(opt(),))
-    stored, learned = bench.learn(message), reference.learn(message, 1000)
+    stored, learned = bench.learn(message), reference.learn(message, 1000, returned(message))
     assert stored
     assert learned
     size = len(message) + 28 - short
@@ -224,7 +225,7 @@ def test_badcookie_is_never_learned(bench: DNSBench) -> None:
             additional=(opt(option(COOKIE, bytes(24)), ttl=BADCOOKIE >> 4 << 24),),
         )
         assert bench.learn(message) is None
-        assert reference.learn(message, 1000) is None
+        assert reference.learn(message, 1000, returned(message)) is None
 
 
 # The whole fast path, at both hooks, for both IPs, behind tags.
@@ -287,10 +288,10 @@ LENGTHS = {"short": [b"x"], "odd": [b"xy"], "medium": [b"x" * 200], "long": [b"x
 def told(bench: DNSBench, host: DNSHost, words: list[bytes]) -> reference.Learned:
     """Have a host learn a reply to a TXT query with EDNS."""
     message = reply(*map(text, words), qtype=TXT, additional=(opt(),))
-    stored, learned = bench.learn(message), reference.learn(message, 1000)
+    stored, learned = bench.learn(message), reference.learn(message, 1000, returned(message))
     assert stored
     assert learned
-    host.learn(query(qtype=TXT, edns=opt()), stored)
+    host.learn(query(qtype=TXT, edns=opt()), stored.for_all())
     return learned
 
 
@@ -303,7 +304,7 @@ def test_a_right_cookie_is_a_hit(bench: DNSBench, dns_host: DNSHost, words: list
     """The frame is right to the last bit, and so are its checksums and lengths."""
     learned = told(bench, dns_host, words)
     for asked in (ask(dns_host.whole()), ask(dns_host.whole(NOW - 1799), ident=1)):
-        expected = reference.answer(learned, asked, 0, returned=True)
+        expected = reference.answer(learned, asked, 0, returned=True, spelled=True)
         assert expected
         assert dns_host.asks(asked) == sent(Verdict.HIT, dns_host.wire.cached_reply(expected))
     plain = query(qtype=TXT, edns=opt(size=1400))
@@ -396,7 +397,7 @@ def test_a_server_that_gives_none(bench: DNSBench, dns_host: DNSHost) -> None:
     learned = told(bench, dns_host, [b"x"])
     asked, whole = ask(CLIENT_COOKIE), ask(dns_host.whole(secret=OTHER))
     dns_host.tell([], epoch=3, none=3)
-    expected = reference.answer(learned, asked, 0)
+    expected = reference.answer(learned, asked, 0, spelled=True)
     assert expected
     assert dns_host.asks(asked) == sent(Verdict.HIT, dns_host.wire.cached_reply(expected))
     assert dns_host.asks(whole) == dns_host.missed(Verdict.PASS_COOKIE, whole)
@@ -411,7 +412,7 @@ def test_a_server_that_gives_none(bench: DNSBench, dns_host: DNSHost) -> None:
 def test_the_multiple_counts_the_cookie(bench: DNSBench, dns_host: DNSHost) -> None:
     learned = told(bench, dns_host, [b"xy"])  # without the cookie shorter than its request
     asked = ask(dns_host.whole())
-    whole = reference.answer(learned, asked, 0, returned=True)
+    whole = reference.answer(learned, asked, 0, returned=True, spelled=True)
     assert whole
     assert len(whole) - 28 <= len(asked) < len(whole) <= 2 * len(asked)
     dns_host.describe(multiple=1)
@@ -423,7 +424,7 @@ def test_the_multiple_counts_the_cookie(bench: DNSBench, dns_host: DNSHost) -> N
 def test_the_mtu_counts_the_cookie(bench: DNSBench, dns_host: DNSHost) -> None:
     learned = told(bench, dns_host, [b"x" * 200])
     asked = ask(dns_host.whole())
-    whole = reference.answer(learned, asked, 0, returned=True)
+    whole = reference.answer(learned, asked, 0, returned=True, spelled=True)
     assert whole
     room = dns_host.wire.headers - dns_host.wire.network + len(whole)
     dns_host.describe(mtu=room - 1)

@@ -15,14 +15,18 @@ import pytest
 
 from carom import cgroup, protocols
 from carom.include import libbpf
-from carom.include.abi import FLIGHT_SECONDS, SERVICES_MAX, SLOTS
+from carom.include.abi import FLIGHT_SECONDS, FLIGHTS, SERVICES_MAX, SLOTS
 from carom.include.bpf import Module
 from carom.include.hashes import Hashes
 from carom.include.resource import Resource
 from prog.race import CHUNK, HERE, PATIENCE, Race, Tallies, Tally, folder, found
-from reference.flights import Answer, Edge, Flight
+from reference.flights import UNKNOWN, Answer, Edge, Flight
 
-FLIGHTS = (0, 5)
+CELLS_OF_FLIGHTS = (0, 5)
+NAMES = (0, 1, 63, 64, 65, 2**18 - 1)
+"""That tell flights of a cell apart; some have one bit."""
+
+ASKS = (0, 1, 31, UNKNOWN)
 SERVICES = (0, 1)
 CELLS = tuple(range(100, 111))
 WRITE, QUIET, ANSWERS = 2, 4, 16
@@ -43,6 +47,7 @@ class Call(NamedTuple):
     cell: int = 0
     word: int = 0
     found: int = 0
+    asked: int = 0
     token: int = 0
     since: int = 0
 
@@ -56,7 +61,7 @@ PROGRAMS = (
 class Programs(Resource):
     """flights.c, with a clock that says what it is told."""
 
-    layout = struct.Struct("=IIIII4xQQ")
+    layout = struct.Struct("=IIIIIIQQ")
 
     def __init__(self) -> None:
         self._module = module = Module(
@@ -104,7 +109,11 @@ class Both:
         self.programs = programs
         self.model = Edge()
         self.now = 10 * FLIGHT_SECONDS
-        self.steps = 0
+        self.steps = self.known = self.asked = 0
+
+    def _name(self) -> int:
+        """Mostly one, so that it has several requests on their way."""
+        return self.draw.choice(NAMES) if self.draw.random() < 0.2 else 0
 
     def _at(self, now: int, call: Call) -> Call:
         self.programs.clock[0] = now
@@ -115,23 +124,27 @@ class Both:
         draw, model = self.draw, self.model
         self.now += draw.choice((0, 0, 0, 1, 1, 3, 10, 29, 31)) if draw.random() < 0.6 else 0
         now = self.now - draw.choice((0, 0, 0, 1))
-        flight = draw.choice(FLIGHTS)
-        service = draw.choice(SERVICES) if flight else 0
+        flight = draw.choice(CELLS_OF_FLIGHTS) + FLIGHTS * self._name()
+        service = draw.choice(SERVICES) if flight % FLIGHTS else 0
         cell, several = draw.choice(CELLS), draw.random() < 0.05
         chance = draw.random()
         self.steps += 1
         if self.steps // 100 % 3 == 1:  # many writes, and few replies
             chance = 0.55 + chance / 3 if chance < 0.9 else chance
         if chance < 0.28:
-            self.programs.call("read_asked", self._at(now, Call(flight, word=several)))
-            model.leave_read(flight, several, model.voids, now)
+            asked = draw.choice(ASKS)
+            self.programs.call("read_asked", self._at(now, Call(flight, word=several, asked=asked)))
+            model.leave_read(flight, several, model.voids, now, asked)
+            self.asked += 1
         elif chance < 0.3:
             self.programs.call("hidden_asked", self._at(now, Call(flight)))
             model.leave_read(flight, True, model.voids, now, hidden=True)
         elif chance < 0.6:
             call = self.programs.call("read_answered", self._at(now, Call(flight)))
             taken = model.take_read(flight, now)
-            assert (Flight(call.token, call.since) if call.found else None) == taken
+            found = Flight(call.token, call.since, call.asked) if call.found else None
+            assert found == taken
+            self.known += found is not None and found.asked != UNKNOWN
         elif chance < 0.8:
             told, quiet = draw.random() < 0.1, draw.random() < 0.1
             word = WRITE | QUIET * quiet | ANSWERS * told
@@ -181,6 +194,7 @@ def test_the_programs_do_what_the_model_does(programs: Programs, long_form: bool
             both.step()
         except AssertionError as error:
             raise AssertionError(f"step {step}: {error}") from error
+    assert both.known > both.asked / 10
 
 
 @pytest.fixture

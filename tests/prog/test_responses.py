@@ -18,9 +18,10 @@ from carom.daemon.fastpath import FastPath
 from carom.include import libbpf
 from carom.include.abi import Protocol, Verdict
 from prog.conftest import GENERIC, SETTINGS
+from prog.dns_bench import returned
 from prog.host import Host, passed
 
-NAME = "www.Example.org"
+NAME, MIXED = "www.example.org", "wwW.exAMPle.cOm"
 LIMIT = 4
 _seconds = itertools.count(20_000, 10)
 
@@ -40,10 +41,11 @@ def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath])
         DNS(qr=1, aa=1, rd=0, qd=DNSQR(qname="www.example.org"), an=address),
         DNS(qr=1, aa=1, rd=0, qd=DNSQR(qname="www.example.org"), an=address, ar=ar),
         DNS(qr=1, rd=1, ra=1, qd=DNSQR(qname="www.example.org"), an=address),
+        DNS(qr=1, aa=1, rd=0, cd=1, qd=DNSQR(qname=MIXED), an=address),
         DNS(qr=1, aa=1, rd=0, rcode=3, qd=DNSQR(qname="nope.example.org"), ns=soa),
     ):
         learn = host.fastpath.load("learn_frame")
-        packed = struct.pack("=I", Protocol.DNS) + bytes(reply)
+        packed = struct.pack("=II", Protocol.DNS, returned(bytes(reply))) + bytes(reply)
         assert libbpf.test_run(learn, packed).retval == libbpf.XDP_PASS
     return host
 
@@ -110,7 +112,7 @@ def slipped(host: Host, message: bytes) -> DNS:
     ("message", "flags"),
     [
         (query(), {"aa": 1, "rd": 0, "ra": 0, "rcode": 0}),
-        (query("wwW.exAMPle.oRG"), {"aa": 1, "rd": 0, "ra": 0, "rcode": 0}),
+        (query(MIXED, cd=1), {"aa": 1, "rd": 0, "ra": 0, "cd": 1, "rcode": 0}),
         (query(rd=1), {"aa": 0, "rd": 1, "ra": 1, "rcode": 0}),
         (query("nope.example.org"), {"aa": 1, "rd": 0, "ra": 0, "rcode": 3}),
         (query(ar=DNSRROPT(rclass=4096)), {"aa": 1, "rd": 0, "ra": 0, "rcode": 0}),

@@ -18,8 +18,8 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from carom.include.abi import SLOTS
-from reference.flights import Answer, Edge, Rule
+from carom.include.abi import FLIGHTS, SLOTS
+from reference.flights import UNKNOWN, Answer, Edge, Rule
 
 KEYS = 4
 SERVICE = 0
@@ -75,6 +75,8 @@ class World(NamedTuple):
     """Of stores without acknowledgement, those that are refused in words."""
     hidden: float = 0
     """Of stores, those that no program sees."""
+    asks: tuple[int, ...] = (1,)
+    """Kinds of gets: what they ask besides, which their replies do not tell."""
 
 
 DEFAULT = World(
@@ -101,6 +103,7 @@ class Request(NamedTuple):
     key: int
     flight: int
     came: int
+    asked: int
 
 
 Floor = tuple[tuple[int, int], ...]
@@ -133,6 +136,7 @@ class Run:
         self._ids, self._flights = draw.choice(world.ids), draw.choice(world.flights)
         self._loss, self._slow = draw.choice(world.loss), draw.choice(world.slow)
         self._restarts = draw.choice(world.restarts)
+        self._asks = draw.choice(world.asks)
         self._errors = world.quiet_errors
         self.edge = Edge(ways=draw.choice(world.ways), without=without)
         self.edge.long, self.edge.short, self.edge.cut_long = LONG, SHORT, CUT_LONG
@@ -150,6 +154,8 @@ class Run:
         self._floors = [0] * KEYS
         self._cache: dict[int, tuple[int, int]] = {}
         self.hits = self.stale = self.fills = 0
+        self.known = self.wrong = 0
+        """Replies of which it was known what was asked besides; and those that were others'."""
 
     def go(self, steps: int) -> int:
         """Some steps; returns how many hits were stale."""
@@ -178,7 +184,9 @@ class Run:
         draw = self._draw
         (kind,) = draw.choices(self._kinds, self._mix)
         who = draw.randrange(2) * self._ids + draw.randrange(self._ids)
-        request = Request(kind, draw.randrange(KEYS), who * 7 % self._flights, self._now)
+        flight = who * 7 % self._flights + FLIGHTS * who
+        asked = draw.randrange(self._asks) if kind is Kind.GET else UNKNOWN
+        request = Request(kind, draw.randrange(KEYS), flight, self._now, asked)
         for _ in range(1 + (draw.random() < 0.06)):
             if kind is Kind.SET and draw.random() < self._world.hidden:
                 self._queue.append(request)
@@ -207,7 +215,7 @@ class Run:
         edge, kind, now, token = self.edge, request.kind, self._now, self.edge.voids
         yield
         if kind in (Kind.GET, Kind.MULTI, Kind.TOLD, Kind.QUERY):
-            edge.leave_read(request.flight, kind is not Kind.GET, token, now)
+            edge.leave_read(request.flight, kind is not Kind.GET, token, now, request.asked)
             yield
         if kind is Kind.QUERY:
             edge.remember_query(request.flight, now)
@@ -243,6 +251,9 @@ class Run:
             edge.void_acknowledged(write, SERVICE, reply.answer)
         else:
             taken = edge.take_read(flight, now)
+            if taken and learned and taken.asked != UNKNOWN:
+                self.known += 1
+                self.wrong += taken.asked != reply.request.asked
             yield
             key, value = reply.request.key, reply.value
             if taken and learned and value is not None:
@@ -338,7 +349,7 @@ class Run:
     def _comes(self, reply: Reply) -> bool:
         """In time for what docs/consistency.md takes for granted."""
         late = self._now - reply.request.came
-        writes = self.edge.writes[reply.request.flight]
+        writes = self.edge.writes[reply.request.flight % FLIGHTS]
         waiting = writes.waiting or writes.queries
         if reply.answer is Answer.READ:
             return self._world.late_reads or late < LONG // 2 - 1

@@ -18,11 +18,18 @@ from carom.include.abi import (
     CUT_SECONDS,
     FLIGHT_SECONDS,
     FLIGHT_WRITES,
+    FLIGHTS,
     HOLD_MS,
     SLOTS,
 )
 
 _U64 = 2**64
+
+UNKNOWN = 0x100
+"""ASKED_UNKNOWN of protocols/protocol.h: beside all that a request may ask besides."""
+
+BITS = 64
+"""That flights of one cell are told apart by, where they are others than its holder."""
 
 
 class Answer(IntEnum):
@@ -76,6 +83,14 @@ class Rule(Enum):
     """What is not acknowledged, or not to be told, is not filled for a while."""
     RELEASE = auto()
     """A server's end voids the service."""
+    HOLDER = auto()
+    """What was asked besides is known of one flight of a cell only."""
+    DIFFERENT = auto()
+    """And not of one that asks for different things at once."""
+    OTHERS = auto()
+    """Who may wait beside the holder does not become it."""
+    LATER_OTHERS = auto()
+    """Of those, who came in the second half of a cell's time outlive the first."""
     PROBATION = auto()
     """A new socket's replies are not learned before it was looked at."""
 
@@ -93,6 +108,11 @@ class Reads:
     token2: int = 0
     since2: int = 0
     several: int = 0
+    holder: int = 0
+    asked: int = 0
+    awaited: int = 0
+    others: int = 0
+    others2: int = 0
 
 
 @dataclass
@@ -125,10 +145,19 @@ class Flight(NamedTuple):
 
     token: int
     since: int
+    asked: int
+
+
+def bit_of(flight: int) -> int:
+    """bit_of()"""
+    return 1 << flight // FLIGHTS % BITS
 
 
 class Edge:
-    """The maps, and what the programs do to them between taking a lock and leaving it."""
+    """The maps, and what the programs do to them between taking a lock and leaving it.
+
+    A flight is its cell's number, and FLIGHTS times what tells it from others there.
+    """
 
     def __init__(
         self, ticks: int = 1, *, ways: int = FLIGHT_WRITES, without: Collection[Rule] = ()
@@ -187,21 +216,26 @@ class Edge:
         several: bool,
         token: int,
         now: int,
+        asked: int = UNKNOWN,
         *,
         doubt: bool = False,
         hidden: bool = False,
     ) -> None:
         """leave_read(), leave_hidden(), and leave_token()"""
-        cell = self.reads[flight]
+        cell = self.reads[flight % FLIGHTS]
         if cell.count and self.passed(now, cell.since, self.long):
             gone = self.passed(now, cell.since2, self.long) or not self._has(Rule.WINDOWS)
             left = cell.count2 if self._has(Rule.SECOND_COUNT) else min(cell.count2, 1)
             cell.count = 0 if gone else left
             cell.token, cell.since, cell.count2 = cell.token2, cell.since2, 0
             cell.doubts = cell.hidden = 0
+            cell.others = cell.others2 if self._has(Rule.LATER_OTHERS) else 0
+            cell.others2 = 0
         if not cell.count or not self._has(Rule.OLDEST):
             cell.token, cell.since, cell.count2, cell.several = token, now, 0, 0
             cell.doubts = cell.hidden = 0
+            if not cell.count:
+                cell.awaited = cell.others = cell.others2 = 0
         elif not cell.count2 and self.passed(now, cell.since, self.long // 2):
             cell.token2, cell.since2, cell.count2 = token, now, 1
         elif cell.count2:
@@ -211,20 +245,43 @@ class Edge:
         cell.hidden += hidden
         if several and self._has(Rule.SEVERAL):
             cell.several = now + self.long
+        self.note_asked(cell, flight, asked)
+
+    def note_asked(self, cell: Reads, flight: int, asked: int) -> None:
+        """note_asked()"""
+        other = bit_of(flight)
+        if cell.holder == flight:
+            differs = cell.awaited and cell.asked != asked and self._has(Rule.DIFFERENT)
+            cell.asked = UNKNOWN if differs else asked
+            cell.awaited += 1
+            return
+        if not cell.others & other:
+            other = bit_of(cell.holder) if cell.awaited else 0
+            cell.holder, cell.asked, cell.awaited = flight, asked, 1
+        if self._has(Rule.OTHERS):
+            cell.others |= other
+            cell.others2 |= other if cell.count2 else 0
+
+    def asked_by(self, cell: Reads, flight: int) -> int:
+        """asked_by()"""
+        holds = cell.holder == flight and cell.awaited
+        return cell.asked if holds or not self._has(Rule.HOLDER) else UNKNOWN
 
     def forget_doubt(self, flight: int) -> None:
         """forget_doubt()"""
-        cell = self.reads[flight]
+        cell = self.reads[flight % FLIGHTS]
         if cell.doubts and cell.count:
             cell.doubts -= 1
             cell.count -= 1
 
     def take_read(self, flight: int, now: int) -> Flight | None:
         """take_read()"""
-        cell = self.reads[flight]
-        found = Flight(cell.token, cell.since) if cell.count > cell.hidden else None
+        cell = self.reads[flight % FLIGHTS]
+        taken = Flight(cell.token, cell.since, self.asked_by(cell, flight))
+        found = taken if cell.count > cell.hidden else None
         if found and now >= cell.several:
             cell.count -= 1
+            cell.awaited -= bool(cell.holder == flight and cell.awaited)
         return found
 
     def void_held(self, cell: int, now: int) -> None:
@@ -244,13 +301,13 @@ class Edge:
 
     def remember_query(self, flight: int, now: int) -> None:
         """remember_query()"""
-        waiting = self.writes[flight]
+        waiting = self.writes[flight % FLIGHTS]
         self.note_last(waiting, now)
         waiting.queries += 1
 
     def remember_write(self, flight: int, cell: int, now: int) -> None:
         """remember_write()"""
-        waiting = self.writes[flight]
+        waiting = self.writes[flight % FLIGHTS]
         self.note_last(waiting, now)
         if not waiting.waiting:
             waiting.cells.clear()
@@ -274,13 +331,13 @@ class Edge:
 
     def remember_unread(self, flight: int, now: int) -> None:
         """remember_unread()"""
-        waiting = self.writes[flight]
+        waiting = self.writes[flight % FLIGHTS]
         self.note_last(waiting, now)
         waiting.unread = waiting.uncounted = now + self.long
 
     def remember_doubt(self, flight: int, token: int, now: int) -> None:
         """remember_doubt(): two locks, one after the other, which the model takes as one step."""
-        waiting = self.writes[flight]
+        waiting = self.writes[flight % FLIGHTS]
         self.note_last(waiting, now)
         waiting.unread = now + self.long
         waiting.doubts += 1
@@ -288,7 +345,7 @@ class Edge:
 
     def remember_uncounted(self, flight: int, now: int) -> None:
         """remember_uncounted()"""
-        waiting = self.writes[flight]
+        waiting = self.writes[flight % FLIGHTS]
         self.note_last(waiting, now)
         waiting.uncounted = now + self.long
 
@@ -305,7 +362,7 @@ class Edge:
 
     def take_writes(self, flight: int, answer: Answer, now: int) -> Acknowledged:
         """take_writes(), of a reply that is no read's."""
-        waiting = self.writes[flight]
+        waiting = self.writes[flight % FLIGHTS]
         if self._has(Rule.LATE):
             self.let_go(waiting, now)
         cells: list[int] = []
@@ -318,7 +375,7 @@ class Edge:
         asked = answer is Answer.EITHER and waiting.queries > 0
         explained = asked or bool(cells if self._has(Rule.LATE) else waiting.waiting)
         unread = now < waiting.unread
-        beside = self.reads[flight]
+        beside = self.reads[flight % FLIGHTS]
         others = beside.count - beside.doubts
         refused = answer in (Answer.REFUSED, Answer.ERROR)
         refused |= answer is Answer.PART and not self._has(Rule.PARTS)

@@ -61,6 +61,9 @@ PARTS = world(
 UNTOLD = world(mix=of(Kind.QUIET, Kind.TOLD, Kind.FLUSH, weight=8))
 RESTARTS = world(restarts=(0.02,))
 LATE = world(mix=of(sets=25), flights=(64,), ids=(30,))
+ASKS = world(
+    mix=of(Kind.MULTI, weight=3, sets=1), ids=(1, 3, 30), flights=(1, 2), asks=(2,), slow=(0.2, 0.5)
+)
 
 WORLDS = {
     "default": DEFAULT,
@@ -77,6 +80,7 @@ WORLDS = {
     "untold": UNTOLD,
     "restarts": RESTARTS,
     "late": LATE,
+    "asks": ASKS,
 }
 
 
@@ -92,11 +96,35 @@ def test_nothing_is_stale(name: str, long_form: bool) -> None:
     for seed in range(runs):
         run = Run(seed, WORLDS[name])
         assert run.go(STEPS) == 0, f"run {seed}"
+        assert run.wrong == 0, f"run {seed}"
         hits += run.hits
         fills += run.fills
     print(f"{runs:,} runs, {hits:,} hits, {fills:,} fills")
     assert hits >= 20 * runs
     assert fills >= runs
+
+
+def first_wrong(world: World, runs: Iterable[int], without: Collection[Rule] = ()) -> int | None:
+    """The first of some runs in which a reply is taken for one to who asked otherwise."""
+    for seed in runs:
+        run = Run(seed, world, without)
+        run.go(STEPS)
+        if run.wrong:
+            return seed
+    return None
+
+
+@pytest.mark.parametrize("rule", [Rule.HOLDER, Rule.DIFFERENT, Rule.OTHERS, Rule.LATER_OTHERS])
+def test_without_a_rule_a_reply_is_taken_for_anothers(rule: Rule) -> None:
+    assert first_wrong(ASKS, range(PATIENCE), [rule]) is not None
+
+
+def test_who_asked_what_is_known_mostly() -> None:
+    """Where few share a cell: or the rules would be of no use."""
+    runs = [Run(seed, ASKS._replace(flights=(64,), ids=(30,), loss=(0.05,))) for seed in range(50)]
+    for run in runs:
+        run.go(STEPS)
+    assert sum(run.known for run in runs) > 0.7 * sum(run.fills for run in runs) > 0
 
 
 @pytest.mark.parametrize(

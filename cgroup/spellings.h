@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Which learned replies may be given to any spelling of their request. A server says once, to one client,
+ * what it says to another that spells otherwise, and it is the same but for the request itself: then
+ * it is so for all. Nothing else tells: a BIND points to the question where it is spelled as its zone is,
+ * and a resolver of that kind as whoever asked first, for as long as it knows the answer.
+ *
+ * Until then a reply is given to its own spelling. Who spells in another way does not push it out, or a
+ * stranger could; but the plainest spelling, which nearly all use, takes the place of any.
+ */
+#ifndef CAROM_SPELLINGS_H
+#define CAROM_SPELLINGS_H
+
+#include "abi.h"
+#include "protocols.h"
+#include "store.h"
+#include "token.h"
+#include "typed.h"
+
+#define SPELLINGS 16384
+
+/* The last reply to a key that was learned. Keys share cells: then each costs the other a proof. */
+struct spelling {
+	struct bpf_spin_lock lock;
+	u32 spelling;
+	u64 key;      /* its hash */
+	u64 token;
+	u64 expires;  /* jiffies */
+	u64 digest;   /* of the reply */
+	u8 last;
+	u8 any;       /* the server says the same to any spelling */
+	u8 zero[6];
+};
+
+/*
+ * What is settled here is read anew from map memory each time: the verifier would follow all that comes
+ * behind a loop once for each number that it can leave there.
+ */
+struct settling {
+	u32 length;  /* of the reply */
+	u32 zero;
+	u64 digest;
+};
+
+#ifdef WITH_DNS
+LOCKED_ARRAY(spellings, struct spelling, SPELLINGS);
+
+#define ANEW(field) (*(volatile typeof(field) *)&(field))
+
+/*
+ * A number of the reply's words in any order, for many servers turn records around; those that addresses
+ * have are whole words.
+ */
+static __always_inline u64 draft_digest(const struct draft *draft, struct settling *settling)
+{
+	ANEW(settling->digest) = ANEW(settling->length);
+	for (u32 at = 0; at < REPLY_MAX; at += sizeof(u32)) {
+		u64 word;
+
+		asm volatile("" : "+r"(at));  /* as in draft_sum */
+		if (at >= ANEW(settling->length) || at > REPLY_MAX - sizeof(u32))
+			break;
+		word = *(const u32 *)(draft->bytes + at);
+		ANEW(settling->digest) += (word + 1) * (word + 3);
+	}
+	return ANEW(settling->digest);
+}
+
+/* Has the server said the same to another spelling, and pointed into both? Under the cell's lock. */
+static __always_inline bool said_the_same(const struct spelling *cell, const struct spelled *spelled,
+					  u64 digest, u64 jiffies)
+{
+	return cell->any || (spelled->points && cell->last != spelled->last &&
+			     cell->digest == digest && jiffies < cell->expires);
+}
+
+/* What becomes of a reply whose request was spelled so. */
+enum spelled_as {
+	AS_ITSELF,  /* it is for those who spell like this */
+	AS_ANY,
+	AS_OTHER,   /* there is one for a spelling which counts for more */
+};
+
+static __always_inline enum spelled_as judge_spelling(u64 key, u32 service, u64 token, u32 ttl, u64 digest,
+						      const struct spelled *spelled)
+{
+	u32 index = key % SPELLINGS;
+	struct spelling *cell = spellings.lookup(&index);
+	u64 jiffies = now(), fresh = version(SLOTS + service);
+	enum spelled_as as = AS_ITSELF;
+	bool known;
+
+	if (!cell)
+		return AS_ITSELF;
+	lock_value(&cell->lock);
+	known = cell->key == key && cell->token >= fresh;
+	if (known && said_the_same(cell, spelled, digest, jiffies))
+		as = AS_ANY;
+	else if (known && jiffies < cell->expires && spelled->spelling &&
+		 cell->spelling != spelled->spelling)
+		as = AS_OTHER;
+	if (as != AS_OTHER) {
+		cell->key = key;
+		cell->token = token;
+		cell->expires = jiffies + (u64)ttl * TICKS;
+		cell->spelling = spelled->spelling;
+		cell->last = spelled->last;
+		cell->digest = digest;
+		cell->any = as == AS_ANY;
+	}
+	unlock_value(&cell->lock);
+	return as;
+}
+
+/* May a learned reply be stored? To whom it is given then, is noted in it. */
+static __always_inline bool settle_spelling(u32 protocol, struct draft *draft, struct settling *settling,
+					    u32 length, u32 service, u64 token, u32 ttl)
+{
+	struct spelled spelled = {};
+	enum spelled_as as;
+
+	ANEW(settling->length) = length;
+	if (!spelled_how(protocol, draft->bytes, ANEW(settling->length), &spelled))
+		return true;
+	as = judge_spelling(hash_key(&draft->key), service, token, ttl,
+			    draft_digest(draft, settling), &spelled);
+	if (as == AS_ANY)
+		give_any(protocol, draft->bytes, ANEW(settling->length));
+	return as != AS_OTHER;
+}
+#else
+static __always_inline bool settle_spelling(u32 protocol, struct draft *draft, struct settling *settling,
+					    u32 length, u32 service, u64 token, u32 ttl)
+{
+	return true;
+}
+#endif
+
+#endif
