@@ -19,15 +19,16 @@
 
 #define SPELLINGS 16384
 
-/* The last reply to a key that was learned. Keys share cells: then each costs the other a proof. */
+/* Of the replies to one key. Keys share cells: then each costs the other a proof. */
 struct spelling {
 	struct bpf_spin_lock lock;
-	u32 spelling;
+	u32 spelling; /* of the reply that is stored */
+	u64 expires;  /* it does, in jiffies */
 	u64 key;      /* its hash */
-	u64 token;
-	u64 expires;  /* jiffies */
-	u64 digest;   /* of the reply */
-	u8 last;
+	u64 token;    /* of the last reply that could be learned, stored or not */
+	u64 until;    /* that one holds so long, in jiffies */
+	u64 digest;   /* of it */
+	u8 last;      /* and how it was spelled there */
 	u8 any;       /* the server says the same to any spelling */
 	u8 zero[6];
 };
@@ -71,7 +72,7 @@ static __always_inline bool said_the_same(const struct spelling *cell, const str
 					  u64 digest, u64 jiffies)
 {
 	return cell->any || (spelled->points && cell->last != spelled->last &&
-			     cell->digest == digest && jiffies < cell->expires);
+			     cell->digest == digest && jiffies < cell->until);
 }
 
 /* What becomes of a reply whose request was spelled so. */
@@ -86,7 +87,7 @@ static __always_inline enum spelled_as judge_spelling(u64 key, u32 service, u64 
 {
 	u32 index = key % SPELLINGS;
 	struct spelling *cell = spellings.lookup(&index);
-	u64 jiffies = now(), fresh = version(SLOTS + service);
+	u64 jiffies = now(), until = jiffies + (u64)ttl * TICKS, fresh = version(SLOTS + service);
 	enum spelled_as as = AS_ITSELF;
 	bool known;
 
@@ -100,14 +101,15 @@ static __always_inline enum spelled_as judge_spelling(u64 key, u32 service, u64 
 		 cell->spelling != spelled->spelling)
 		as = AS_OTHER;
 	if (as != AS_OTHER) {
-		cell->key = key;
-		cell->token = token;
-		cell->expires = jiffies + (u64)ttl * TICKS;
 		cell->spelling = spelled->spelling;
-		cell->last = spelled->last;
-		cell->digest = digest;
-		cell->any = as == AS_ANY;
+		cell->expires = until;
 	}
+	cell->key = key;
+	cell->token = token;
+	cell->until = until;
+	cell->digest = digest;
+	cell->last = spelled->last;
+	cell->any = as == AS_ANY;
 	unlock_value(&cell->lock);
 	return as;
 }

@@ -28,7 +28,7 @@ _ONLY = struct.pack("=I", 0)
 _JUNK = random.Random(1).randbytes(REPLY_ROOM)  # what an earlier packet left in a buffer
 
 IN = 1
-A, NS, CNAME, SOA, TXT, AAAA, OPT, RRSIG, NSEC = 1, 2, 5, 6, 16, 28, 41, 46, 47
+A, NS, CNAME, SOA, MX, TXT, AAAA, OPT, RRSIG, NSEC = 1, 2, 5, 6, 15, 16, 28, 41, 46, 47
 QR, AA, TC, RD, RA, Z, AD, CD = 0x8000, 0x400, 0x200, 0x100, 0x80, 0x40, 0x20, 0x10
 NXDOMAIN = 3
 DO = 0x8000
