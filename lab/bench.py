@@ -264,7 +264,7 @@ def _with_edns(bench: Bench) -> tuple[bytes, bytes]:
     requests = [DNS(id=7, rd=0, qd=question, ar=DNSRROPT(rdata=one)) for one in ([], [option])]
     address = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
     reply = DNS(id=7, qr=1, aa=1, rd=0, qd=question, an=address, ar=DNSRROPT())
-    bench.learn(bytes(reply), Protocol.DNS, KeyFlag.EDNS)
+    bench.learn(bytes(reply), Protocol.DNS, KeyFlag.EDNS | KeyFlag.DO)
     known = COOKIES.pack(1, 0, 1, 1, secret)
     number = struct.pack("=I", Protocol.DNS)
     libbpf.update(bench.fastpath.map("cookies"), number, known)
