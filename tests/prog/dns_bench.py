@@ -76,7 +76,7 @@ class Stored(NamedTuple):
 
 def returned(reply: bytes) -> int:
     """What was asked, of a server that returns all of it in its reply."""
-    opt = reply.rfind(b"\0\0\x29")
+    opt = reply.rfind(b"\0\0\x29", 12, -8) if any(reply[10:12]) else -1
     asked = EDNS_KEY if opt >= 0 else 0
     asked |= DO_KEY if opt >= 0 and reply[opt + 7] & 0x80 else 0
     asked |= RD_KEY if reply[2] & 1 else 0
