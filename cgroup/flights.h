@@ -609,7 +609,9 @@ static __always_inline enum beside acknowledge(u32 flight, u32 service, enum ans
 	if (refused)
 		count_event(REFUSED);
 	for (u32 n = 0; n < FLIGHT_WRITES; n++) {
-		if (write.cells[n] < end)
+		/* Else clang enters the loop past its head, which kernels before 6.8 refuse (back-edge). */
+		asm volatile("" : "+r"(n));
+		if (n < FLIGHT_WRITES && write.cells[n] < end)
 			void_acknowledged(write.cells[n]);
 	}
 	if (done && (write.unread || !write.explained)) {

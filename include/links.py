@@ -33,7 +33,7 @@ BEHIND_TAGS_MAX = 16_384
 
 
 class Upper(NamedTuple):
-    """A VLAN, a macvlan or an ipvlan on top of another interface: its tags, and its own facts.
+    """A VLAN or a macvlan on top of another interface: its tags, and its own facts.
 
     `outer` is the tag that comes first; 0 where there is none, or no second one (`inner`). `vrf` is
     the ifindex of the VRF that it is in; 0 for none. Behind a tag, `addresses` has the host's own
@@ -327,11 +327,11 @@ def uppers_on(
     of: Mapping[int, tuple[Address, ...]],
     tags: tuple[int, ...] = (),
 ) -> Iterator[Upper]:
-    """The VLANs, macvlans and ipvlans on top of an interface, and on top of them: two tags at most.
+    """The VLANs and macvlans on top of an interface, and those on top of them: two tags at most.
 
     Those that are down take nothing in. One that came from another namespace knows its interface
-    by that namespace's number. A macvlan shares its interface's tags, an ipvlan its MAC too. A
-    bridge's or bond's port hands on what comes to it.
+    by that namespace's number. A macvlan shares its interface's tags. A bridge's or bond's
+    port hands on what comes to it.
     """
     kinds = {one["index"]: _kind(one) for one in links}
     for link in links:
@@ -356,10 +356,8 @@ def uppers_on(
 
 
 def _tags(link: Any, tags: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The tags of what comes to a VLAN, macvlan or ipvlan on top of these; None for others."""
+    """The tags of what comes to a VLAN or macvlan on top of these; None for anything else."""
     kind = _kind(link)
-    if kind == "ipvlan":
-        return tags
     if kind not in ("vlan", "macvlan"):
         return None
     data = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What takes in frames of the interface beside it: macvlans, ipvlans."""
+"""What takes in frames of the interface beside it: macvlans."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ from netns.wire import Client
 UPPERS = {
     "macvlan0": ("macvlan mode bridge", "198.18.66.2"),
     "macvlan1": ("macvlan mode private", "198.18.67.2"),
-}
-IPVLANS = {
-    "ipvlan0": ("ipvlan mode l2", "198.18.68.2"),
-    "ipvlan1": ("ipvlan mode l3", "198.18.69.2"),
 }
 
 
@@ -33,8 +29,3 @@ def check(ends: Ends, uppers: dict[str, tuple[str, str]]) -> None:
 
 def test_macvlans(ends: Ends) -> None:
     check(ends, UPPERS)
-
-
-def test_ipvlans(ends: Ends) -> None:
-    """An interface has macvlans on top of it, or ipvlans."""
-    check(ends, IPVLANS)

@@ -22,7 +22,7 @@ PLACE = ROOT / "build" / "vm"
 RELEASES = ("bookworm", "trixie")
 
 SCRIPT = """
-export PYTHONPATH=/run/work PYTHONSAFEPATH=1 CAROM_GUEST={release} CAROM_PATIENCE=8 NO_COLOR=1
+export PYTHONPATH=/run/work PYTHONSAFEPATH=1 CAROM_GUEST={release} CAROM_PATIENCE={slow} NO_COLOR=1
 cd /run/work
 {command}
 """
@@ -35,6 +35,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--memory", type=int, default=3072, help="MB of the guest's")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--patience", type=float, default=3600, help="seconds for all of it")
+    parser.add_argument("--slow", type=int, default=3, help="so many times longer tests wait")
     parser.add_argument("--kvm", action="store_true", help="where /dev/kvm boots a stock kernel")
     parser.add_argument("--shell", metavar="COMMAND", help="run this in place of pytest")
     options, options.pytest = parser.parse_known_args(argv)
@@ -73,7 +74,9 @@ def main() -> int:
         folder = build(options.release)
         print(f"test-vm: booting a guest of {options.release}", file=sys.stderr, flush=True)
         guest = Guest(folder, options.cpus, options.memory, options.kvm)
-        script = SCRIPT.format(release=options.release, command=command_of(options))
+        script = SCRIPT.format(
+            release=options.release, slow=options.slow, command=command_of(options)
+        )
         files = [
             (linked_tree(), "carom"),
             (ROOT / "tests", "tests"),
