@@ -44,9 +44,8 @@ class Memcached(Resource):
         addresses: str = "::,0.0.0.0",
         options: tuple[str, ...] = (),
         prefix: tuple[str, ...] = (),
-        vrf: str = "",
     ):
-        """`prefix` is what starts it, in that `vrf`."""
+        """`prefix` is what starts it."""
         binary = shutil.which("memcached")
         if not binary:
             pytest.skip("memcached is not installed")
@@ -62,8 +61,6 @@ class Memcached(Resource):
             """Answering, that is: it takes connections before it has all its sockets."""
             with namespace.call(lambda: socket.socket()) as probe:
                 probe.settimeout(DEADLINE)
-                if vrf:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, vrf.encode())
                 if probe.connect_ex(("127.0.0.1", port)):
                     return False
                 probe.send(b"version\r\n")
