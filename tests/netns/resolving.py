@@ -230,7 +230,11 @@ def running(namespace: Namespace, folder: Path, name: str) -> Iterator[None]:
     It gives no cookies.
     """
     kind = KINDS[name]
-    _tool(kind.program)
+    program = _tool(kind.program)
+    if name == "powerdns":
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+        if "Recursor 4." not in told.stdout + told.stderr:
+            pytest.skip("from PowerDNS 5 on its command line is another")
     anchor, unquoted = write_zones(folder)
     words = {"folder": folder, "port": PORT, "address": "0.0.0.0", "source": "127.0.0.1"}
     words |= {"anchor": anchor, "unquoted": unquoted}
