@@ -60,10 +60,12 @@ def zone(number: int, ttls: TtlOf) -> str:
     return head + "".join(names)
 
 
-def spelled(name: int, chance: random.Random) -> bytes:
-    """A question for a name, each letter large or small (0x20)."""
+def spelled(name: int, chance: random.Random, mixed: float) -> bytes:
+    """A question for a name, each letter large or small (0x20), in so many of all cases."""
     labels = (f"name-{name}".encode(), b"example", b"org", b"")
     text = b"".join(bytes([len(label)]) + label for label in labels)
+    if chance.random() >= mixed:
+        return text
     return bytes(b ^ 0x20 if chr(b).isalpha() and chance.random() < 0.5 else b for b in text)
 
 
@@ -99,7 +101,7 @@ def number_in(reply: bytes, query: bytes, question: bytes, name: int, ttl: int) 
     return int(number) if right else None
 
 
-def read(shared: Shared, address: str, reader: int, ttls: TtlOf, gives: bool) -> None:
+def read(shared: Shared, address: str, reader: int, ttls: TtlOf, gives: bool, mixed: float) -> None:
     """Ask for names and judge each reply: `acknowledged` holds when each number was seen.
 
     Every other reader sends a cookie; `gives` says that it has to come back.
@@ -108,7 +110,7 @@ def read(shared: Shared, address: str, reader: int, ttls: TtlOf, gives: bool) ->
     floors = [0] * NAMES
     while not cells[Cell.STOP]:
         name = chance.randrange(NAMES)
-        question = spelled(name, chance) + struct.pack("!HH", TXT, 1)
+        question = spelled(name, chance, mixed) + struct.pack("!HH", TXT, 1)
         cookie = made(asker, chance)[: 24 if gives else 8] if reader % 2 else b""
         query = query_for(question, cookie, chance)
         old = time.monotonic_ns() - int((ttl_of(name) + SLACK) * 1e9)
@@ -179,8 +181,12 @@ def changing(
 ) -> Iterator[tuple[Carom, Shared, Callable[[object], None]]]:
     """A front before a server, the load and readers; and what makes a change."""
     shared, gives = Shared(CHANGES), kind != "unbound"
+    mixed = (
+        0.25 if kind == "bind" else 1
+    )  # to other spellings it says other things: they are misses
     address = line.address
-    jobs = [functools.partial(read, shared, address, i, ttls, gives) for i in range(READERS)]
+    told = (shared, address)
+    jobs = [functools.partial(read, *told, i, ttls, gives, mixed) for i in range(READERS)]
     (secrets := folder / "secrets").touch(mode=0o600)
     secrets.write_text(SECRET.hex())
     cookies = ("--cookie-secret-file", str(secrets)) if gives else ()
