@@ -117,9 +117,9 @@ def test_no_kernel_headers(straight: Line, tmp_path: Path) -> None:
 
 
 BREAKS = {
-    "compile": ("xdp/fastpath.c", "answer(&packet);", "answer(this_is_not_there);"),
+    "compile": ("xdp/fastpath.c", "answer(&packet, &place);", "answer(this_is_not_there);"),
     # No check against data_end: the verifier's first rule.
-    "verify": ("xdp/fastpath.c", "act(verdict);", "act(*(int *)(long)context->data);"),
+    "verify": ("xdp/fastpath.c", "= answer(&packet, &place);", "= *(int *)(long)context->data;"),
     "map": ("include/maps.h", "BPF_TABLE(CACHE_TYPE, struct key", 'BPF_TABLE("array", struct key'),
 }
 
