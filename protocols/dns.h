@@ -242,7 +242,9 @@ static __always_inline u64 dns_key_name(const struct key *key)
 	u64 name = DNS_ANEW(key->length) - 3;
 
 	asm volatile("" : "+r"(name));
-	return name <= DNS_NAME_MAX && name <= KEY_MAX - 3 ? name : 0;
+	name = name <= DNS_NAME_MAX && name <= KEY_MAX - 3 ? name : 0;
+	asm volatile("" : "+r"(name));  /* nothing is reckoned from what it was before: kernel 6.1 */
+	return name;
 }
 
 /* Name and type of a question into the key; its last byte stays zero. False: cannot be read. */
