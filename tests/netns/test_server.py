@@ -269,7 +269,7 @@ def test_names_are_not_poisoned(house: House) -> None:
         house.names.send(answer(request.data, b"\xc6\x12\1\1"), request.host, request.port)
         victim = house.client(NAMES)
         before = house.carom.counters()
-        queries = (query(b"WWW%d.example.ORG" % number, id) for id in itertools.count(99))
+        queries = (query(b"www%d.example.org" % number, id) for id in itertools.count(99))
         victim.socket.send(next(q for q in queries if not looks_half_made(victim.socket, q)))
         assert victim.socket.recv(600)[-4:] == b"\xc6\x12\1\1"
         assert house.carom.since(before).get("hit") == 1
