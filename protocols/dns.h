@@ -198,7 +198,7 @@ static __always_inline u64 dns_name(const u8 *message)
 static __always_inline bool dns_before(u64 *at, u64 name)
 {
 	asm volatile("" : "+r"(*at));
-	return *at < name;
+	return *at < DNS_NAME_MAX && *at < name;  /* kernel 6.1 learns nothing by the second */
 }
 
 /* 8 bytes of the question's name, `at` bytes into it; zero where it has ended. */
