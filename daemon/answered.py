@@ -245,6 +245,7 @@ def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
         names = ", ".join(one.name for one in interfaces)
         raise UsageError(
             f"{names} does not have the address {bound}",
-            hint=f"it has {', '.join(map(str, has)) or 'none'}",
+            hint=f"it has {', '.join(map(str, has)) or 'none'}"
+            + (", and takes it without the zone" if "%" in bind else ""),
             passing=True,
         )

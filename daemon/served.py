@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -42,6 +43,14 @@ def _vrf(interfaces: Sequence[Interface]) -> str:
     return next(iter(vrfs.values()), "")
 
 
+def _zone(bind: str, interfaces: Sequence[Interface]) -> int:
+    """The ifindex of what has a link-local address; 0 for one of another scope."""
+    bound = ipaddress.ip_address(bind)
+    if bound.version == 4 or not bound.is_link_local:
+        return 0
+    return next((at.link for one in interfaces for at in one.reached if at.address == bound), 0)
+
+
 class Served(Answered):
     """A service that listens: in the VRF of its interfaces, where they are in one."""
 
@@ -51,7 +60,9 @@ class Served(Answered):
         self.userspace_cache: UserspaceCache | None = None
         self._service = service
         self._vrf = _vrf(interfaces)
-        self._udp = transport.bind(self.options.bind, self.options.port, self._vrf)
+        self._udp = transport.bind(
+            self.options.bind, self.options.port, self._vrf, _zone(self.options.bind, interfaces)
+        )
         self._device = transport.device_of(self._udp)
         forked.keep(self._udp.fileno())
 

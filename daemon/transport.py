@@ -28,9 +28,10 @@ _NET_OFFSET = 0xFFF00000  # SKF_NET_OFF: from the IP header on
 _PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
 
 
-def bind(address: str, port: int, device: str = "") -> socket.socket:
+def bind(address: str, port: int, device: str = "", zone: int = 0) -> socket.socket:
     """A UDP socket; `::` takes IPv4 too. With a `device` it gets what comes in by that, or by that
-    VRF, and nothing else. Raises ServerError, or PrivilegeError for a low port.
+    VRF, and nothing else. `zone` is the ifindex of what has a link-local address. Raises
+    ServerError, or PrivilegeError for a low port.
     """
     bound = ipaddress.ip_address(address)
     udp = socket.socket(
@@ -46,7 +47,7 @@ def bind(address: str, port: int, device: str = "") -> socket.socket:
                 udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             else:
                 udp.setsockopt(socket.SOL_IP, _IP_PKTINFO, 1)
-        udp.bind((address, port))
+        udp.bind((address, port, 0, zone) if bound.version == 6 else (address, port))
     except OSError as error:
         udp.close()
         hints = {

@@ -18,6 +18,7 @@ import msgspec
 
 from carom.errors import ExperimentError, UsageError
 from carom.lab.behaviours import Choice, Step
+from carom.lab.resolved import resolved
 
 PATIENCE = 0.01
 """Seconds that a GET's reply is waited for, as published."""
@@ -235,24 +236,13 @@ class Client:
 
 def _connected(address: str, port: int) -> socket.socket:
     """A UDP socket connected to the first address of a name. Raises UsageError."""
+    target = resolved(address, port)
+    udp = socket.socket(target.family, socket.SOCK_DGRAM)
     try:
-        ((family, kind, protocol, _, target), *_) = socket.getaddrinfo(
-            address, port, type=socket.SOCK_DGRAM
-        )
-    except (OSError, UnicodeError) as error:
-        raise UsageError(
-            f"{address!r} is no address: {getattr(error, 'strerror', None) or error}",
-            hint="an address of IPv4 or IPv6, or a name that resolves to one",
-        ) from error
-    udp = socket.socket(family, kind, protocol)
-    try:
-        udp.connect(target)
+        udp.connect(target.address)
     except OSError as error:
         udp.close()
-        raise UsageError(
-            f"cannot send to {address}: {error.strerror}",
-            hint="is the address right, and is there a route?",
-        ) from error
+        raise target.refused(error) from error
     return udp
 
 

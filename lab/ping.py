@@ -21,6 +21,7 @@ from carom.errors import ExperimentError, UsageError
 from carom.lab.distribution import round_trips
 from carom.lab.model import RoundTrips
 from carom.lab.requests import Plan
+from carom.lab.resolved import resolved
 
 DATAGRAM_MAX = 65_535
 _SLEEP_MARGIN = 200_000  # ns before a request is due that are waited for by spinning
@@ -105,7 +106,7 @@ class Client:
     """
 
     def __init__(self, address: str, port: int, options: Options):
-        self._target = (address, port)
+        self._target = resolved(address, port)
         self._options = options
         self._abandoned: list[socket.socket] = []
         self._counts = _Counts()
@@ -114,16 +115,12 @@ class Client:
 
     def _open(self) -> None:
         options = self._options
-        family = socket.AF_INET6 if ":" in self._target[0] else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket = socket.socket(self._target.family, socket.SOCK_DGRAM)
         try:
             self._connect()
         except OSError as error:
             self._socket.close()
-            raise UsageError(
-                f"cannot send to {self._target[0]}: {error.strerror or error}",
-                hint="is the address right, and is there a route?",
-            ) from error
+            raise self._target.refused(error) from error
         if options.wait == "spin":
             self._socket.setblocking(False)
         else:  # a timeout of Python's own would cost every reply a poll()
@@ -139,8 +136,8 @@ class Client:
         A request from there is answered by nobody's kernel: replies would be asked in turn.
         """
         while True:
-            self._socket.connect(self._target)
-            if self._socket.getsockname()[1] != self._target[1]:
+            self._socket.connect(self._target.address)
+            if self._socket.getsockname()[1] != self._target.address[1]:
                 return
             same = self._socket
             self._socket = socket.socket(same.family, socket.SOCK_DGRAM)
@@ -227,7 +224,7 @@ class Client:
                 due += period
         except ConnectionRefusedError as error:
             raise ExperimentError(
-                f"nothing listens on {self._target[0]} port {self._target[1]}"
+                f"nothing listens on {self._target.said} port {self._target.address[1]}"
                 + (" any more" if samples else ""),
                 hint="see why it ended" if samples else "start it first: `carom serve`",
             ) from error
