@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals end a service: SIGINT and SIGTERM raise Stop in the main thread."""
+"""Signals end a service: SIGINT, SIGTERM and SIGHUP raise Stop in the main thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from carom.errors import UsageError
 from carom.include import forked
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop(BaseException):
@@ -20,7 +20,7 @@ class Stop(BaseException):
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise Stop in the main thread, once."""
+    """Let signals raise Stop in the main thread, once; not a SIGHUP that is ignored (nohup)."""
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("a service runs in the main thread only", hint="signals end it")
 
@@ -29,7 +29,11 @@ def ending() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         raise Stop
 
-    saved = {number: signal.signal(number, stop) for number in _ENDING}
+    saved = {
+        number: signal.signal(number, stop)
+        for number in _ENDING
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
 
     def restore() -> None:
         for number, handler in saved.items():

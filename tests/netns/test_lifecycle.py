@@ -22,6 +22,7 @@ from carom.include import libbpf
 from carom.vm.netns import attach_pass
 from netns.line import Line
 from netns.process import (
+    CAROM,
     INTERFACE,
     Carom,
     Ended,
@@ -37,7 +38,8 @@ MODES = ("native", "generic")
 
 
 @pytest.mark.parametrize(
-    ("number", "mode"), [(signal.SIGINT, "native"), (signal.SIGTERM, "generic")]
+    ("number", "mode"),
+    [(signal.SIGINT, "native"), (signal.SIGTERM, "generic"), (signal.SIGHUP, "generic")],
 )
 def test_end_by_a_signal(straight: Line, mode: str, number: int) -> None:
     with (
@@ -54,6 +56,15 @@ def test_end_by_a_signal(straight: Line, mode: str, number: int) -> None:
         carom.check_clean(ended)
         assert "bounces=1" in ended.stderr, "the summary says what was done"
         assert ended.stdout == "", "one line on stdout, no more"
+
+
+def test_nohup(straight: Line, client: Client) -> None:
+    """A closed terminal ends nothing that was started to outlive it."""
+    program = ("nohup", *CAROM)
+    with Carom(straight.server, "--fast", "bounce", program=program) as carom:
+        carom.signal(signal.SIGHUP)
+        assert client.ask(b"after") == b"after"
+        assert carom.status()
 
 
 def test_end_by_a_signal_that_another_thread_gets(straight: Line) -> None:
