@@ -41,7 +41,7 @@ def directory() -> Path:
 
     $CAROM_RUN names another. Raises ControlError for one that somebody else has made.
     """
-    if "CAROM_RUN" in os.environ:
+    if os.environ.get("CAROM_RUN"):
         return Path(os.environ["CAROM_RUN"])
     if os.geteuid() == 0:
         return Path("/run/carom")
@@ -106,8 +106,9 @@ class Control:
             self.path.chmod(stat.S_IRUSR | stat.S_IWUSR)
         except OSError as error:
             raise ControlError(
-                f"cannot make the control socket {self.path}: {error.strerror}",
-                hint=f"{folder} must be a folder that this user may write to",
+                f"cannot make the control socket {self.path}: {error.strerror or error}",
+                hint=f"{folder} must be a folder that this user may write to, and its path short: "
+                "CAROM_RUN names another",
             ) from error
         self._server.calls = calls
         self._closing = False
@@ -131,7 +132,11 @@ class Control:
 def running() -> list[int]:
     """The pids of caroms that answer; sockets that a killed one left behind are removed."""
     pids = []
-    for path in sorted(directory().glob("*.sock")):
+    try:
+        found = sorted(directory().glob("*.sock"))
+    except PermissionError:
+        found = []
+    for path in found:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
             try:
                 probe.connect(str(path))
@@ -143,14 +148,30 @@ def running() -> list[int]:
     return pids
 
 
+def _none() -> ControlError:
+    """What to say where no carom is found: perhaps one is, and this user may not see it."""
+    folder = directory()
+    try:
+        os.listdir(folder)
+    except PermissionError:
+        return ControlError(
+            f"this user may not look at the caroms of {folder}",
+            hint="ask as theirs: sudo carom ..., for root's",
+        )
+    except OSError:  # there is none
+        pass
+    hint = "start one with `carom serve`, as the same user"
+    if os.geteuid() and not os.environ.get("CAROM_RUN"):
+        hint = "root's are seen by root alone: sudo carom ...; or " + hint
+    return ControlError("no carom of this user is running here", hint=hint)
+
+
 def call(name: str, pid: int | None = None, timeout: float = 10.0, **arguments: Any) -> Any:
     """Call a running carom: the only one, or the one of that pid. Raises ControlError."""
     if pid is None:
         pids = running()
         if not pids:
-            raise ControlError(
-                "no carom is running here", hint="start one with `carom serve`, as the same user"
-            )
+            raise _none()
         if len(pids) > 1:
             raise ControlError(
                 f"{len(pids)} caroms are running",

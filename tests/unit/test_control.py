@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,3 +55,28 @@ def test_by_the_environment(folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert control.directory() == tmp_path / "carom"
     monkeypatch.setenv("CAROM_RUN", "/elsewhere")
     assert control.directory() == Path("/elsewhere")
+
+
+def test_none_of_this_user(folder: Path) -> None:
+    with pytest.raises(ControlError, match="no carom of this user") as raised:
+        control.call("status")
+    assert "root's are seen by root alone: sudo carom" in (raised.value.hint or "")
+
+
+def test_a_folder_of_another_user(tmp_path: Path) -> None:
+    """A process of its own asks: this one, root's, may look everywhere."""
+    words = "import sys; sys.path[:] = " + repr(sys.path) + "; "
+    words += "import os; from carom.daemon import control; "
+    words += "os.setgroups([]); os.setuid(65534); control.call('status')"
+    tmp_path.chmod(0o700)
+    environment = {**os.environ, "CAROM_RUN": str(tmp_path)}
+    asked = subprocess.run(
+        [sys.executable, "-c", words], env=environment, capture_output=True, text=True
+    )
+    assert f"ControlError: this user may not look at the caroms of {tmp_path}" in asked.stderr
+
+
+def test_a_path_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAROM_RUN", str(tmp_path / ("x" * 120)))
+    with pytest.raises(ControlError, match="path too long"):
+        control.Control({})
