@@ -81,10 +81,14 @@ def options(
     )
 
 
+_NO_THREAD = "can't start new thread"
+"""What Python says, where the kernel gave no thread, or no memory for its stack."""
+
+
 def main() -> None:
     """Run the command line; what a user can mend becomes one message and an exit code."""
     output = streams.prepare()
-    refused: OSError | NetlinkError | None = None
+    refused: OSError | NetlinkError | MemoryError | RuntimeError | None = None
     code: int | str | None = 1
     try:
         app()
@@ -93,7 +97,11 @@ def main() -> None:
     except CaromError as error:
         _say(error)
         code = error.exit_code
-    except (OSError, NetlinkError) as error:
+    except (OSError, NetlinkError, MemoryError) as error:
+        refused = error
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
         refused = error
     unwritten = output.finish()
     if unwritten:
@@ -105,14 +113,16 @@ def main() -> None:
     sys.exit(code)
 
 
-def _explained(error: OSError | NetlinkError) -> CaromError:
+def _explained(error: OSError | NetlinkError | MemoryError | RuntimeError) -> CaromError:
     """What the system refused, where nothing nearer to it has better words."""
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         hint = "raise `ulimit -n`, or LimitNOFILE= of its unit"
+    elif isinstance(error, RuntimeError | MemoryError):
+        hint = "raise what limits tasks (`ulimit -u`, TasksMax=, pids.max) or memory (`ulimit -v`)"
     else:
         hint = "-v shows where"
     where = "".join(traceback.format_exception(error))
-    return CaromError(f"the system refused: {error}", hint=hint, details=where)
+    return CaromError(f"the system refused: {error or 'no memory'}", hint=hint, details=where)
 
 
 def _say(error: CaromError) -> None:

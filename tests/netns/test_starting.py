@@ -149,6 +149,10 @@ def test_waits_no_longer_when_told(straight: Line) -> None:
 
 REFUSALS = {
     "few files": ('ulimit -n 20; exec "$@"', ("20 files", "ulimit -n")),
+    "no memory for a thread": (
+        'ulimit -s 8000000; ulimit -v 4000000; exec "$@"',
+        ("can't start new thread", "TasksMax="),
+    ),
     "no /sys": ('mount -t tmpfs none /sys; exec "$@"', ("/sys",)),
 }
 
