@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,24 +16,35 @@ from carom.errors import UsageError
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}", hint="see docs/operating.md") from error
 
 
-def _from_file(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Interfaces, and each service's options with the file's common ones under them."""
+def _from_file(path: Path, names: Collection[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Interfaces, and each service's options, of these names, with the file's common ones."""
+    from carom.daemon.options import Options
+
     common = _read(path)
     interfaces = common.pop("interfaces", [])
     services = common.pop("service", [])
     if not isinstance(interfaces, list) or not all(isinstance(one, str) for one in interfaces):
         raise UsageError(f"{path}: interfaces is a list of names", hint='interfaces = ["eth0"]')
-    tables = isinstance(services, list) and all(isinstance(one, dict) for one in services)
-    if not tables or not services:
+    listed = isinstance(services, list) and all(isinstance(one, dict) for one in services)
+    if not listed or not services:
         raise UsageError(f"{path} names no service", hint="each has a [[service]] table")
-    return interfaces, [{**common, **one} for one in services]
+    tables = [{**common, **one} for one in services]
+    unknown = sorted(
+        {name for table in tables for name in table} - {*names, *Options.__struct_fields__}
+    )
+    if unknown:
+        raise UsageError(
+            f"{path}: unknown option {unknown[0]!r}",
+            hint=f"a service's are {', '.join(names)}; beside them the file has interfaces",
+        )
+    return interfaces, tables
 
 
 Interfaces = Annotated[
@@ -101,9 +113,11 @@ FilterAt = Annotated[str | None, typer.Option(help="auto (where the cache is) | 
 Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")]
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """Those options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
+def _asked(config: Path | None, **options: Any) -> tuple[list[str], list[dict[str, Any]]]:
+    """Interfaces and each service's options: a file's, and over them those that were given."""
+    interfaces, tables = _from_file(config, options) if config else ([], [{}])
+    given = {name: value for name, value in options.items() if value is not None}
+    return interfaces, [{**table, **given} for table in tables]
 
 
 def serve(
@@ -154,12 +168,13 @@ def serve(
     filter_at: FilterAt = None,
     json: Json = False,
 ) -> None:
-    """Run Python services behind their cache in the kernel, until SIGINT or SIGTERM."""
+    """Run Python services behind their cache in the kernel, until SIGINT, SIGTERM or SIGHUP."""
     from carom.apps import load
     from carom.daemon.options import with_options, with_units
     from carom.daemon.run import serve as run
 
-    given = _given(
+    interfaces, tables = _asked(
+        config,
         port=port,
         app=app_name,
         bind=bind,
@@ -186,10 +201,8 @@ def serve(
         filter=filter,
         filter_at=filter_at,
     )
-    interfaces, tables = _from_file(config) if config else ([], [{}])
     services: list[Service] = []
-    for table in tables:
-        options = {**table, **given}
+    for options in tables:
         name = str(options.pop("app", "echo"))
         service = load(name)
         if service in services:
@@ -268,7 +281,8 @@ def front(
     from carom.daemon.options import seconds
     from carom.daemon.run import serve as run
 
-    given = _given(
+    interfaces, tables = _asked(
+        config,
         port=port,
         protocol=protocol,
         server_port=server_port,
@@ -292,7 +306,6 @@ def front(
         slip=slip,
         cookie_secret_file=cookie_secret_file,
     )
-    interfaces, tables = _from_file(config) if config else ([], [{}])
-    services = [front_of({**table, **given}) for table in tables]
+    services = [front_of(table) for table in tables]
     patience = seconds(wait) if wait else 0
     run(services, interface or interfaces, json=json, patience=patience)

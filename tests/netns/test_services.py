@@ -141,6 +141,8 @@ WRONG = {
     "one-table": ("[service]\nport = 51141", "names no service"),
     "no-tables": ("service = [1, 2]", "names no service"),
     "interfaces": ('interfaces = "carom0"\n[[service]]\nport = 51141', "interfaces is a list"),
+    "byte-order": ("\ufeff", "names no service"),
+    "hyphen": ("[[service]]\nbypass-firewall = true", "a service's are port, app, "),
     "unknown": ("speed = 9\n[[service]]\nport = 51141", "unknown option 'speed'"),
     "type": ('[[service]]\nport = "http"', "wrong option"),
     "range": ("[[service]]\nport = 0", "port 0 is out of range"),
