@@ -10,11 +10,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from carom.daemon import firewall
 from carom.daemon.cache import Cache, Clock
 from carom.daemon.fastpath import Attachment, FastPath, Place
+from carom.daemon.firewall import Ruleset
 from carom.daemon.options import Options
 from carom.daemon.reach import Reach, reach, tag_words
-from carom.daemon.translated import Translations
+from carom.daemon.translated import Translations, translations
 from carom.errors import UsageError
 from carom.include.abi import REPLY_SAFE, Entry, Fast, Protocol
 from carom.include.links import Interface
@@ -77,6 +79,12 @@ class Answered(Resource):
         """The port that its server has itself."""
         return self.options.port
 
+    def heed(self, rules: Ruleset, interfaces: Iterable[Interface]) -> bool:
+        """Find out how rules translate its requests; whether that is otherwise than before."""
+        before, ways = self.translations, firewall.ways(interfaces, self.wanted)
+        self.translations = translations(rules, self.options.port, ways)
+        return self.translations != before
+
     def wanted(self, _: str, addresses: Iterable[Address]) -> list[Address]:
         """Those of an interface's addresses that it is asked for at."""
         return list(wanted_of(addresses, self.options.bind))
@@ -114,9 +122,8 @@ class Answered(Resource):
                 place = self._place(attachment, address, upper.mac, upper.mtu)
                 yield place._replace(outer=upper.outer, inner=upper.inner, link=upper.ifindex)
         untagged = interface.untagged if attachment.hook == "xdp" else interface.addresses
-        for address in self.answered_at(
-            interface.name, untagged
-        ):  # after a macvlan's: its own hold
+        # After a macvlan's: its own hold.
+        for address in self.answered_at(interface.name, untagged):
             yield self._place(attachment, address, interface.mac, interface.mtu)
 
     def server_words(self) -> str:

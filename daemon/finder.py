@@ -45,9 +45,11 @@ class Finder:
         self,
         front: Front,
         interfaces: Sequence[Interface],
+        wanted: Callable[[str, Iterable[Address]], list[Address]],
         translations: Callable[[], Translations],
     ):
-        """`translations` are what is known of them now.
+        """`wanted` are those of an interface's addresses that the service is asked for at, and
+        `translations` what is known of these now.
 
         Raises ServerError for no server, several, or one that is written to unseen.
         """
@@ -62,7 +64,7 @@ class Finder:
         self.why_gone = ""
         self.own = _own_namespace()
         self.port = front.server_port or self._options.port
-        self.found = self._find(interfaces)
+        self.found = self._find(interfaces, wanted)
         self.first = self.found.server
         self._there = self._addresses_of(self.found.namespace)
         self._check_unix(self.first)
@@ -112,10 +114,14 @@ class Finder:
         one = identity.translated(server.sockets, address.version)
         return [one] if one else []
 
-    def _find(self, interfaces: Sequence[Interface]) -> Found:
+    def _find(
+        self,
+        interfaces: Sequence[Interface],
+        wanted: Callable[[str, Iterable[Address]], list[Address]],
+    ) -> Found:
         """The one server that requests get to: in carom's own network namespace, if any is."""
         self._keepers = self._look_for_keepers()
-        ways = firewall.ways(interfaces, self._wanted)
+        ways = firewall.ways(interfaces, wanted)
         asked = [(way.address, self._translation(way.interface, way.address)) for way in ways]
         looked_in: list[Namespace] = []
         for target in targets(asked, self.port, said=bool(self._front.server_port)):
@@ -128,9 +134,6 @@ class Finder:
             if found:
                 return self._only(found)
         raise none_listens(self._options, self.port, self._at_bind(), looked_in, self._keepers)
-
-    def _wanted(self, _: str, addresses: Iterable[Address]) -> list[Address]:
-        return list(wanted_of(addresses, self._options.bind))
 
     def _arrive_at(self, addresses: Sequence[Address], interfaces: Sequence[Interface]) -> None:
         """Requests come to these addresses: the interfaces' own, or what they are translated to."""
@@ -261,11 +264,9 @@ class Finder:
 
     def _check_unix(self, server: Server) -> None:
         """A server that also listens on a Unix socket takes writes that nobody sees."""
-        for pid in (
-            sorted(server.pids)
-            if self._front.written_at_any_door and self._front.wants_all_seen
-            else ()
-        ):
+        if not (self._front.written_at_any_door and self._front.wants_all_seen):
+            return
+        for pid in sorted(server.pids):
             path = sockets.unix_listener(pid)
             if path:
                 raise ServerError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from carom.daemon import firewall, identity, sockets
+from carom.daemon import identity, sockets
 from carom.daemon.again import Again
 from carom.daemon.answered import Answered
 from carom.daemon.cache import Clock
@@ -27,10 +27,9 @@ from carom.daemon.keeper import Thread
 from carom.daemon.lifetimes import Lifetimes, ask_at
 from carom.daemon.marks import ANYWHERE, Door, Kind, Marks
 from carom.daemon.sockets import Namespace, Socket
-from carom.daemon.translated import translations
 from carom.daemon.views import Views
 from carom.errors import CaromError, ServerError
-from carom.include import libbpf, netlink
+from carom.include import libbpf
 from carom.include.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
 from carom.include.links import Interface
 from carom.include.netlink import Address
@@ -82,11 +81,9 @@ class Fronted(Answered):
             read_secrets(self._secret_file)
         self._cookies: Cookies | None = None
         if rules:
-            ways = firewall.ways(interfaces, self.wanted)
-            own = netlink.own_addresses()
-            self.translations = translations(rules, self.options.port, ways, own)
+            self.heed(rules, interfaces)
         self._everywhere = front.written_at_any_door
-        self._finder = Finder(front, interfaces, lambda: self.translations)
+        self._finder = Finder(front, interfaces, self.wanted, lambda: self.translations)
         self._views = Views()
         self._away = 0
         self._guessed = False

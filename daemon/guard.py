@@ -13,9 +13,7 @@ from carom.daemon.answered import Answered
 from carom.daemon.fastpath import Attachment
 from carom.daemon.firewall import Findings, Ruleset
 from carom.daemon.passed import cgroup_programs, tc_programs
-from carom.daemon.translated import translations
 from carom.errors import FirewallError
-from carom.include import netlink
 from carom.include.links import Interface
 
 _NAMED = 3  # rules of a port that are named; the others are counted
@@ -112,12 +110,8 @@ class Guard:
 
     def _heed_translations(self, rules: Ruleset) -> None:
         """Where requests are sent on to others, nothing is answered."""
-        own = netlink.own_addresses()
         for service in self._services:
-            before = service.translations
-            ways = firewall.ways(self.interfaces, service.wanted)
-            service.translations = translations(rules, service.options.port, ways, own)
-            if service.translations != before:
+            if service.heed(rules, self.interfaces):
                 service.changed()
         self._elsewhere = [
             f"requests {words}: nothing is answered there"

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from carom.daemon import ruleset, sockets
 from carom.daemon.firewall import Ruleset, Way
 from carom.daemon.ruleset import Requests
+from carom.include import netlink
 from carom.include.netlink import Address
 
 KEEPERS = ("docker-proxy", "conmon", "rootlessport")
@@ -39,11 +41,10 @@ Translations = Mapping[tuple[str, Address], Translation]
 """By an interface's name and the address that clients send to."""
 
 
-def translations(
-    rules: Ruleset, port: int, ways: Iterable[Way], own: Collection[Address]
-) -> Translations:
-    """What rules do to requests to a port of this host, whose addresses are `own`."""
+def translations(rules: Ruleset, port: int, ways: Iterable[Way]) -> Translations:
+    """What rules do to requests to a port of this host. Raises OSError."""
     found = {}
+    own = functools.cache(netlink.own_addresses)  # asked for only where something is translated
     chains = list(rules.chains())
     for way in ways:
         version, number = way.address.version, int(way.address)
@@ -60,7 +61,7 @@ def translations(
             to = chain.applies(requests) and ruleset.destination(chain, table, requests)
             if to:
                 (address, at, local), by = to
-                local = local or address is None or address in own
+                local = local or address is None or address in own()
                 found[way.interface, way.address] = Translation(address, at or port, local, by)
                 break
     return found

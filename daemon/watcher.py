@@ -53,6 +53,20 @@ class _Sample(NamedTuple):
     events: Mapping[Event, int] | None
 
 
+class _Look(NamedTuple):
+    """All counters at a moment.
+
+    `sent` are packets that got to the other end, by interface where native XDP may lose what it
+    sends; `hits` those that it sent, looked at where there is such an interface.
+    """
+
+    at: float
+    strays: Mapping[int, Stray]
+    services: Mapping[int, _Sample]
+    sent: Mapping[str, int]
+    hits: int
+
+
 class Watcher:
     """Looks at services' counters each SILENT seconds; `silences` has those that are silent."""
 
@@ -68,38 +82,38 @@ class Watcher:
         self._learning = sum(one.learns for one in services)
         self._said: dict[int, str] = {}
         self.silences: dict[int, Silence] = {}
-        self._begin()
+        self._before = self._look()
         self._thread = Thread("watcher", self._step)
 
-    def _begin(self) -> None:
-        self._since = time.monotonic()
-        self._strays = self._fastpath.strays()
-        self._before = {one.id: self._sample(one) for one in self._services}
-        self._hits = self._hits_now()
-        self._sent = self._sent_now()
+    def _look(self) -> _Look:
+        sent = self._sent()
+        return _Look(
+            time.monotonic(),
+            self._fastpath.strays(),
+            {one.id: self._sample(one) for one in self._services},
+            sent,
+            self._hits() if sent else 0,
+        )
 
     def _step(self) -> float:
-        seconds = time.monotonic() - self._since
-        if seconds >= SILENT:
-            strays, astray = self._new_strays(), self._lost()
+        if time.monotonic() - self._before.at >= SILENT:
+            before, now = self._before, self._look()
+            self._before = now
+            astray = self._lost(before, now)
             for one in self._services:
                 if astray:
-                    self._say(one, seconds, astray)
-                    continue
-                self._look(
-                    one, seconds, [stray for stray in strays if stray.port == one.options.port]
-                )
-            self._begin()
+                    self._say(one, now.at - before.at, astray)
+                else:
+                    self._judge(one, before, now)
         return _LOOK
 
-    def _look(self, service: Answered, seconds: float, strays: list[Stray]) -> None:
-        counts = self._counts(service, strays)
+    def _judge(self, service: Answered, before: _Look, now: _Look) -> None:
+        counts = _counts(service, before, now)
         found = reason(counts, service.options, service.server_name())
-        if found is None:
-            if any(counts.verdicts.get(one) for one in ANSWERED):
-                self.silences.pop(service.id, None)
-            return  # too little to tell by changes nothing
-        self._say(service, seconds, found)
+        if found:
+            self._say(service, now.at - before.at, found)
+        elif any(counts.verdicts.get(one) for one in ANSWERED):  # too little changes nothing
+            self.silences.pop(service.id, None)
 
     def _say(self, service: Answered, seconds: float, found: Reason) -> None:
         self.silences[service.id] = Silence(
@@ -116,19 +130,6 @@ class Watcher:
                 why=found.why,
             )
 
-    def _counts(self, service: Answered, strays: list[Stray]) -> Counts:
-        """What was counted since the last look."""
-        before, now = self._before[service.id], self._sample(service)
-        last = max(strays, key=lambda one: one.seen, default=None)
-        return Counts(
-            _less(now.verdicts, before.verdicts),
-            sum(one.seen for one in strays),
-            _words(last) if last else "",
-            now.replies - before.replies,
-            None if now.kept is None else now.kept - (before.kept or 0),
-            now.events and _less(now.events, before.events or {}),
-        )
-
     def _sample(self, service: Answered) -> _Sample:
         verdicts = self._fastpath.verdicts_of(service.id)
         if not service.learns:
@@ -140,29 +141,20 @@ class Watcher:
         replies = sum(events[one] for one in _REPLIES)
         return _Sample(verdicts, replies, events[Event.LEARNED], events)
 
-    def _new_strays(self) -> list[Stray]:
-        """Those of each CPU since the last look."""
-        before = {cpu: one.seen for cpu, one in self._strays.items()}
-        return [
-            one._replace(seen=one.seen - before.get(cpu, 0))
-            for cpu, one in self._fastpath.strays().items()
-            if one.seen > before.get(cpu, 0)
-        ]
-
-    def _lost(self) -> Reason | None:
+    def _lost(self, before: _Look, now: _Look) -> Reason | None:
         """Of the only interface, whether what native XDP sends gets to its other end."""
-        now, hits = self._sent_now(), self._hits_now() - self._hits
-        if len(now) != 1 or now.keys() != self._sent.keys() or len(self._attachments()) > 1:
+        if len(now.sent) != 1 or now.sent.keys() != before.sent.keys():
             return None
-        ((name, count),) = now.items()
-        return lost(name, hits, count - self._sent[name])
+        if len(self._attachments()) > 1:
+            return None
+        ((name, count),) = now.sent.items()
+        return lost(name, now.hits - before.hits, count - before.sent[name])
 
-    def _hits_now(self) -> int:
+    def _hits(self) -> int:
         verdicts = self._fastpath.verdicts(Hook.XDP)
         return sum(verdicts[one] for one in ANSWERED)
 
-    def _sent_now(self) -> dict[str, int]:
-        """By interface, where native XDP may lose what it sends: packets that got to the others."""
+    def _sent(self) -> dict[str, int]:
         found = {}
         for one in self._attachments():
             if one.mode == "native" and one.interface.driver == "veth" and one.interface.there:
@@ -173,6 +165,26 @@ class Watcher:
     def close(self) -> None:
         """Stop looking."""
         self._thread.close()
+
+
+def _counts(service: Answered, before: _Look, now: _Look) -> Counts:
+    """What was counted of a service from one look to the next."""
+    then, sample = before.services[service.id], now.services[service.id]
+    strays = [
+        one._replace(seen=one.seen - (before.strays[cpu].seen if cpu in before.strays else 0))
+        for cpu, one in now.strays.items()
+        if one.port == service.options.port
+    ]
+    strays = [one for one in strays if one.seen]
+    last = max(strays, key=lambda one: one.seen, default=None)
+    return Counts(
+        _less(sample.verdicts, then.verdicts),
+        sum(one.seen for one in strays),
+        _words(last) if last else "",
+        sample.replies - then.replies,
+        None if sample.kept is None else sample.kept - (then.kept or 0),
+        sample.events and _less(sample.events, then.events or {}),
+    )
 
 
 def _less(now: Mapping[Key, int], before: Mapping[Key, int]) -> dict[Key, int]:
