@@ -30,6 +30,13 @@ def routed() -> Iterator[Line]:
         yield line
 
 
+@pytest.fixture(scope="module")
+def line() -> Iterator[Line]:
+    """A pair for the tests of a file."""
+    with lines.straight() as line:
+        yield line
+
+
 @pytest.fixture
 def own_line() -> Iterator[Line]:
     """A pair for one test alone, which may do to it what it likes."""

@@ -62,6 +62,17 @@ def until_hits(line: Line, carom: Carom, port: int, value: bytes) -> None:
     assert reach(carom)[0]["answered"]
 
 
+@pytest.fixture
+def fronted(own_line: Line, first: Container, port: int) -> Iterator[Carom]:
+    """A carom before the server in it, that has had hits."""
+    with (
+        Memcached(first.namespace, port, addresses="0.0.0.0"),
+        Carom(own_line.server, "-p", str(port), command="front") as carom,
+    ):
+        until_hits(own_line, carom, port, b"old")
+        yield carom
+
+
 @pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
 @pytest.mark.parametrize(
     ("address", "bound"),
@@ -93,33 +104,28 @@ def test_begun_anew(
                     assert carom.status()["services"][0]["behind"]["pids"]
 
 
-def test_one_beside_is_another(own_line: Line, first: Container, port: int) -> None:
+def test_one_beside_is_another(own_line: Line, first: Container, fronted: Carom, port: int) -> None:
     """It holds the same port and is of the same user, but no request is translated to it."""
-    host = own_line.server
+    host, carom = own_line.server, fronted
     with (
-        Memcached(first.namespace, port, addresses="0.0.0.0"),
-        Carom(host, "-p", str(port), command="front") as carom,
+        Container(host, SECOND, "dock1") as other,
+        Memcached(other.namespace, port, addresses="0.0.0.0"),
     ):
-        until_hits(own_line, carom, port, b"old")
+        until_hits(own_line, carom, port, b"still")
+        first.close()
+        until(lambda: "beside it" in reach(carom)[0]["why"], "it to be taken for another")
         with (
-            Container(host, SECOND, "dock1") as other,
-            Memcached(other.namespace, port, addresses="0.0.0.0"),
+            UDPClient(other.namespace, SECOND, port) as its,
+            UDPClient(host, SECOND, port) as hosts,
         ):
-            until_hits(own_line, carom, port, b"still")
-            first.close()
-            until(lambda: "beside it" in reach(carom)[0]["why"], "it to be taken for another")
-            with (
-                UDPClient(other.namespace, SECOND, port) as its,
-                UDPClient(host, SECOND, port) as hosts,
-            ):
-                for _ in range(3):
-                    assert its.get(b"key") is None
-                    assert hosts.get(b"key") is None
-            assert not carom.status()["services"][0]["behind"]["pids"]
-            with Container(host, THIRD, "dock2") as anew:
-                publish(host, THIRD, port, told=False)
-                with Memcached(anew.namespace, port, addresses="0.0.0.0"):
-                    until_hits(own_line, carom, port, b"new")
+            for _ in range(3):
+                assert its.get(b"key") is None
+                assert hosts.get(b"key") is None
+        assert not carom.status()["services"][0]["behind"]["pids"]
+        with Container(host, THIRD, "dock2") as anew:
+            publish(host, THIRD, port, told=False)
+            with Memcached(anew.namespace, port, addresses="0.0.0.0"):
+                until_hits(own_line, carom, port, b"new")
 
 
 def test_one_beside_that_is_told(own_line: Line, first: Container, port: int) -> None:
@@ -139,55 +145,49 @@ def test_one_beside_that_is_told(own_line: Line, first: Container, port: int) ->
         until_hits(own_line, carom, port, b"new")
 
 
-def test_several_that_may_be_it(own_line: Line, first: Container, port: int) -> None:
+def test_several_that_may_be_it(
+    own_line: Line, first: Container, fronted: Carom, port: int
+) -> None:
     """None is answered for until there is one alone."""
-    host = own_line.server
-    with (
-        Memcached(first.namespace, port, addresses="0.0.0.0"),
-        Carom(host, "-p", str(port), command="front") as carom,
-    ):
-        until_hits(own_line, carom, port, b"old")
-        carom.signal(signal.SIGSTOP)
-        first.close()
-        with Container(host, SECOND) as anew, Memcached(anew.namespace, port, addresses="0.0.0.0"):
-            with (
-                Container(host, THIRD, "dock1") as other,
-                Memcached(other.namespace, port, addresses="0.0.0.0"),
-            ):
-                carom.signal(signal.SIGCONT)
-                until(lambda: "several" in reach(carom)[0]["why"], "it to be said")
-                assert not reach(carom)[0]["answered"]
-            publish(host, SECOND, port, told=False)
-            until_hits(own_line, carom, port, b"new")
+    host, carom = own_line.server, fronted
+    carom.signal(signal.SIGSTOP)
+    first.close()
+    with Container(host, SECOND) as anew, Memcached(anew.namespace, port, addresses="0.0.0.0"):
+        with (
+            Container(host, THIRD, "dock1") as other,
+            Memcached(other.namespace, port, addresses="0.0.0.0"),
+        ):
+            carom.signal(signal.SIGCONT)
+            until(lambda: "several" in reach(carom)[0]["why"], "it to be said")
+            assert not reach(carom)[0]["answered"]
+        publish(host, SECOND, port, told=False)
+        until_hits(own_line, carom, port, b"new")
 
 
-def test_a_stranger_while_it_is_away(own_line: Line, first: Container, port: int) -> None:
+def test_a_stranger_while_it_is_away(
+    own_line: Line, first: Container, fronted: Carom, port: int
+) -> None:
     """Anybody may bind its port in a namespace of his own, as whom he likes: he voids nothing."""
-    host = own_line.server
-    with (
-        Memcached(first.namespace, port, addresses="0.0.0.0"),
-        Carom(host, "-p", str(port), command="front") as carom,
-    ):
-        until_hits(own_line, carom, port, b"old")
-        first.close()
-        until(lambda: "no server" in reach(carom)[0]["why"], "its end to be seen")
-        with Puppet(host, NOBODY_OF_NOTHING, name="stranger") as stranger:
-            stranger.call("run", "ip", "link", "set", "lo", "up")
-            his, other = stranger.udp("0.0.0.0", port), stranger.udp("127.0.0.1", port + 1)
-            with Container(host, SECOND) as anew:
-                publish(host, SECOND, port)
-                with (
-                    Memcached(anew.namespace, port, addresses="0.0.0.0"),
-                    UDPClient(own_line.client, own_line.address, port) as client,
-                ):
-                    until_hits(own_line, carom, port, b"new")
+    host, carom = own_line.server, fronted
+    first.close()
+    until(lambda: "no server" in reach(carom)[0]["why"], "its end to be seen")
+    with Puppet(host, NOBODY_OF_NOTHING, name="stranger") as stranger:
+        stranger.call("run", "ip", "link", "set", "lo", "up")
+        his, other = stranger.udp("0.0.0.0", port), stranger.udp("127.0.0.1", port + 1)
+        with Container(host, SECOND) as anew:
+            publish(host, SECOND, port)
+            with (
+                Memcached(anew.namespace, port, addresses="0.0.0.0"),
+                UDPClient(own_line.client, own_line.address, port) as client,
+            ):
+                until_hits(own_line, carom, port, b"new")
 
-                    def voids() -> bool:
-                        until_hit(carom, client, b"key", b"new")
-                        other.send(head(1) + b"flush_all\r\n", "127.0.0.1", port)
-                        his.answer(his.take(), b"OK\r\n")
-                        other.take()
-                        return hits_of(carom, client, b"key", b"new") < 3
+                def voids() -> bool:
+                    until_hit(carom, client, b"key", b"new")
+                    other.send(head(1) + b"flush_all\r\n", "127.0.0.1", port)
+                    his.answer(his.take(), b"OK\r\n")
+                    other.take()
+                    return hits_of(carom, client, b"key", b"new") < 3
 
-                    until(lambda: not voids(), "him to be known for nobody")
-                    assert not any(voids() for _ in range(10))
+                until(lambda: not voids(), "him to be known for nobody")
+                assert not any(voids() for _ in range(10))

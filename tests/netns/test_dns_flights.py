@@ -18,7 +18,6 @@ from typing import NamedTuple
 import pytest
 
 from carom.include.resource import Resource
-from netns import line as lines
 from netns.forge import DESTINATION, Forge
 from netns.fronted import Fake, Request
 from netns.fronts import fronts
@@ -49,12 +48,6 @@ class Asked(NamedTuple):
 PLAIN, NOTHING = Asked(), Asked(0)
 WAYS = (PLAIN, Asked(RD | AD), Asked(RD | CD), Asked(RD, opt()), Asked(RD, opt(ttl=DO)))
 PAIRS = tuple(itertools.permutations(WAYS, 2))
-
-
-@pytest.fixture(scope="module")
-def line() -> Iterator[Line]:
-    with lines.straight() as line:
-        yield line
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ import pytest
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 
 from carom.include.abi import HOLD_MS
-from netns import line as lines
 from netns.bind import BIND
 from netns.forge import DESTINATION, HOP_BY_HOP, Forge
 from netns.fronted import Fake, Request
@@ -32,12 +31,6 @@ HOLDS = 70
 """Requests, with pauses, that two holds may keep from being cached; each is of half a second."""
 NOTIFY, UPDATE = 4, 5
 NOERROR, REFUSED, NOTAUTH = 0, 5, 9
-
-
-@pytest.fixture(scope="module")
-def line() -> Iterator[Line]:
-    with lines.straight() as line:
-        yield line
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from netns import line as lines
 from netns.forge import Forge, head
 from netns.fronted import Fake
 from netns.fronts import fronts
@@ -29,12 +28,6 @@ FLOODS: dict[str, tuple[bytes, dict[str, Any]]] = {
     "writes": (b"delete nobody%d\r\n", {}),
     "wrong checksums": (b"get nobody%d\r\n", {"checksum": "wrong"}),
 }
-
-
-@pytest.fixture(scope="module")
-def line() -> Iterator[Line]:
-    with lines.straight() as line:
-        yield line
 
 
 @pytest.fixture(scope="module")

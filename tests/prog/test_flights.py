@@ -13,13 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
-from carom import cgroup, protocols
-from carom.include import libbpf
 from carom.include.abi import FLIGHT_SECONDS, FLIGHTS, SERVICES_MAX, SLOTS
-from carom.include.bpf import Module
-from carom.include.hashes import Hashes
-from carom.include.resource import Resource
-from prog.race import CHUNK, HERE, PATIENCE, Race, Tallies, Tally, folder, found
+from prog.calls import Calls
+from prog.race import CHUNK, PATIENCE, Race, Tallies, Tally, found
 from reference.flights import UNKNOWN, Answer, Edge, Flight
 
 CELLS_OF_FLIGHTS = (0, 5)
@@ -35,8 +31,6 @@ WRITE, QUIET, ANSWERS = 2, 4, 16
 STEPS, LONG_STEPS = 20_000, 500_000
 
 ANSWERED = [one for one in Answer if one is not Answer.READ]
-
-_ONLY = struct.pack("=I", 0)
 
 
 class Call(NamedTuple):
@@ -58,40 +52,18 @@ PROGRAMS = (
 )
 
 
-class Programs(Resource):
-    """flights.c, with a clock that says what it is told."""
-
-    layout = struct.Struct("=IIIIIIQQ")
+class Programs(Calls):
+    """flights.c."""
 
     def __init__(self) -> None:
-        self._module = module = Module(
-            HERE / "flights.c",
-            include=(folder(protocols), folder(cgroup), HERE),
-            defines={"TEST_CLOCK": None, "TICKS": 1, **Hashes().defines},
-        )
-        self._programs = {name: module.program(name) for name in PROGRAMS}
-        self._calls = module.map("calls")
-        with ExitStack() as stack:
-            self.clock = module.cells("clock", 1)
-            self.voids = module.cells("voids", 1)
-            self.versions = module.cells("versions", SLOTS + SERVICES_MAX)
-            self.holds = module.cells("holds", SLOTS + SERVICES_MAX)
-            for cells in (self.clock, self.voids, self.versions, self.holds):
-                stack.callback(cells.release)
-            self._stack = stack.pop_all()
+        many = SLOTS + SERVICES_MAX
+        cells = {"clock": 1, "voids": 1, "versions": many, "holds": many}
+        super().__init__("flights.c", struct.Struct("=IIIIIIQQ"), PROGRAMS, cells)
+        self.clock, self.voids, self.versions, self.holds = self.cells.values()
 
     def call(self, name: str, call: Call) -> Call:
         """Run one."""
-        libbpf.update(self._calls, _ONLY, self.layout.pack(*call))
-        assert libbpf.test_run(self._programs[name], bytes(64)).retval == libbpf.XDP_PASS
-        cell = libbpf.lookup(self._calls, _ONLY, self.layout.size)
-        assert cell is not None
-        return Call._make(self.layout.unpack(cell))
-
-    def close(self) -> None:
-        """Free programs and maps."""
-        self._stack.close()
-        self._module.close()
+        return Call._make(self.run(name, *call))
 
 
 @pytest.fixture

@@ -5,25 +5,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
 from enum import IntEnum
 from typing import NamedTuple
 
 import pytest
 
-from carom import cgroup, protocols
-from carom.include import libbpf
 from carom.include.abi import SERVICES_MAX, SLOTS
-from carom.include.bpf import Module
-from carom.include.hashes import Hashes
-from carom.include.resource import Resource
-from prog.race import HERE, folder
+from prog.calls import Calls
 
 SPELLINGS = 16_384
 """Cells."""
 
 SERVICE, TTL, START = 3, 60, 1000
-_ONLY = struct.pack("=I", 0)
 _CALL = struct.Struct("=QQQIIIIIi")
 
 
@@ -122,38 +115,19 @@ ORDERS = {
 }
 
 
-class Programs(Resource):
-    """spellings.c, with a clock that says what it is told."""
+class Programs(Calls):
+    """spellings.c."""
 
     def __init__(self) -> None:
-        self._module = Module(
-            HERE / "spellings.c",
-            include=(folder(protocols), folder(cgroup), HERE),
-            defines={"TEST_CLOCK": None, "TICKS": 1, "WITH_DNS": None, **Hashes().defines},
-        )
-        self._program = self._module.program("judge")
-        self._calls = self._module.map("calls")
-        with ExitStack() as stack:
-            self.clock = self._module.cells("clock", 1)
-            stack.callback(self.clock.release)
-            self.versions = self._module.cells("versions", SLOTS + SERVICES_MAX)
-            stack.callback(self.versions.release)
-            self._stack = stack.pop_all()
+        cells = {"clock": 1, "versions": SLOTS + SERVICES_MAX}
+        super().__init__("spellings.c", _CALL, ["judge"], cells, "WITH_DNS")
+        self.clock, self.versions = self.cells["clock"], self.cells["versions"]
 
     def judge(self, said: Said) -> As:
         """What becomes of a reply."""
         last = said.spelling if said.last is None else said.last
         numbers = (said.key, said.token, said.digest, said.ttl, SERVICE, said.spelling, last)
-        libbpf.update(self._calls, _ONLY, _CALL.pack(*numbers, said.points, -1))
-        assert libbpf.test_run(self._program, bytes(64)).retval == libbpf.XDP_PASS
-        cell = libbpf.lookup(self._calls, _ONLY, _CALL.size)
-        assert cell is not None
-        return As(_CALL.unpack(cell)[-1])
-
-    def close(self) -> None:
-        """Free programs and maps."""
-        self._stack.close()
-        self._module.close()
+        return As(self.run("judge", *numbers, said.points, -1)[-1])
 
 
 @pytest.fixture
