@@ -83,7 +83,6 @@ _NOT_KEPT: Mapping[Event, str] = {
     Event.HELD: "their keys, or the whole service, were written a moment before",
     Event.NOT_ASKED: "the daemon cannot ask the server fast enough when its items end",
     Event.ENDING: "their items may end, and the server does not say when: --exptime",
-    Event.STRANGER: "replies come from a socket at the server's port that is not the server's",
 }
 
 
@@ -140,10 +139,12 @@ def _of_misses(misses: int, counts: Counts, server: str) -> str:
     lost = {one: counts.events.get(one, 0) for one in _NOT_KEPT}
     most = max(lost, key=lambda one: lost[one])
     if not lost[most]:
+        others = counts.events.get(Event.STRANGER, 0)
         return (
             f"no reply to them leaves the server's sockets ({server}): it does not get them, "
             "or does not answer"
+            + (", or a socket at its port that is not the server's does" if others else "")
         )
-    if most in (Event.UNASKED, Event.STRANGER):
+    if most == Event.UNASKED:
         return f"{_NOT_KEPT[most]} ({server})"
     return _NOT_KEPT[most]

@@ -13,6 +13,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 
 from carom.daemon.fastpath import FastPath
 from carom.errors import PrivilegeError
@@ -191,6 +192,13 @@ def pytest_terminal_summary(
             f"Here: {_why_not() or 'they were not selected'}.",
             red=True,
         )
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A command that ran in this process left its log at a stderr that ends with its test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

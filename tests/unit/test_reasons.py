@@ -21,6 +21,9 @@ STRAY = "they come to 198.18.0.9 port 53 by eth0"
         (Counts(MISSES, kept=2), "miss", "most of their replies are not kept"),
         (Counts(MISSES, kept=None), "miss", "not asked for twice, or"),
         (Counts(MISSES, events={}), "miss", "no reply to them leaves the server's sockets (pid 5)"),
+        (Counts(MISSES, events={Event.STRANGER: 99}), "miss", "that is not the server's does"),
+        # Another server's at the same port, in another network namespace.
+        (Counts(MISSES, events={Event.STRANGER: 99, Event.FULL: 9}), "miss", "the cache is full"),
         (
             Counts(MISSES, events={Event.UNASKED: 9}),
             "miss",
