@@ -12,9 +12,8 @@ import msgspec
 
 from carom.errors import ExperimentError
 from carom.lab import load, ping
-from carom.lab.agent import Agent
 from carom.lab.contest import PORT, Bar, Event, Ground, Subject
-from carom.lab.hosts import apart, spent
+from carom.lab.hosts import apart, attached, facing, spent
 from carom.lab.model import RoundTrips
 from carom.lab.requests import Plan
 from carom.protocols.memcached import PORT as MEMCACHED_PORT
@@ -55,29 +54,12 @@ def _serving(ground: Ground, *arguments: str, command: str = "serve") -> Iterato
     if command == "serve":
         where += ["--cpu", str(ground.server_cpu)]
     arguments = (*where, "--ttl", "1h", *arguments)
-    with _facing(ground, "native" in arguments):
+    with facing(ground.pair, ground.client, arguments):
         pid = ground.server.call("serve", arguments=arguments, command=command)["pid"]
     try:
         yield pid
     finally:
         ground.server.call("stop", pid=pid)
-
-
-def _facing(ground: Ground, natively: bool) -> contextlib.AbstractContextManager[None]:
-    """A program at the client's end: on a veth carom's native XDP starts only where one is."""
-    if not natively:
-        return contextlib.nullcontext()
-    return _attached(ground.client, ground.pair.client.interface, "pass", "native")
-
-
-@contextlib.contextmanager
-def _attached(agent: Agent, interface: str, program: str, mode: Mode) -> Iterator[None]:
-    """A program of the lab's own at XDP."""
-    agent.call("attach", interface=interface, program=program, mode=mode)
-    try:
-        yield
-    finally:
-        agent.call("detach")
 
 
 def _load(ground: Ground, plan: Plan, app: str, port: int, *, warm: bool = False) -> load.Load:
@@ -130,7 +112,7 @@ def _userspace(ground: Ground, wait: Literal["block", "spin"]) -> dict[str, floa
 
 
 def _swap(ground: Ground, mode: Mode) -> dict[str, float]:
-    with _attached(ground.server, ground.pair.server.interface, "swap", mode):
+    with attached(ground.server, ground.pair.server.interface, "swap", mode):
         return _full(ground, _keys(ground, _HITS), "echo", PORT, [])
 
 
@@ -180,16 +162,6 @@ LOAD = Event(
 )
 
 
-@contextlib.contextmanager
-def _met(ground: Ground, arguments: tuple[str, ...]) -> Iterator[None]:
-    """The client's end has a program where the server's is native: a veth wants one on both."""
-    with contextlib.ExitStack() as stack:
-        if "native" in arguments and ground.pair.client.driver() == "veth":
-            interface = ground.pair.client.interface
-            stack.enter_context(_attached(ground.client, interface, "pass", "native"))
-        yield
-
-
 def _ask(ground: Ground, plan: Plan, app: str, port: int, *, spin: bool) -> RoundTrips:
     options = ping.Options(
         count=None,
@@ -208,7 +180,7 @@ def _gets(ground: Ground, pids: list[int], *arguments: str) -> dict[str, float]:
     """What a memcached gives: GETs at full load, and one by one."""
     plan = _keys(ground, _GETS)
     found = _full(ground, plan, _MEMCACHED, MEMCACHED_PORT, pids)
-    with _met(ground, arguments):
+    with facing(ground.pair, ground.client, arguments):
         for name, spin in ((BLOCKING, False), (SPINNING, True)):
             trips = _ask(ground, plan, _MEMCACHED, MEMCACHED_PORT, spin=spin)
             found[name] = trips.p50 / 1e3
@@ -282,10 +254,10 @@ def _around(ground: Ground, arguments: tuple[str, ...], bare: Mode | None) -> It
     with contextlib.ExitStack() as stack:
         if bare:
             interface = ground.pair.server.interface
-            stack.enter_context(_attached(ground.server, interface, "pass", bare))
+            stack.enter_context(attached(ground.server, interface, "pass", bare))
         elif arguments:
             stack.enter_context(_serving(ground, "-p", str(PORT), *arguments))
-        stack.enter_context(_met(ground, arguments))
+        stack.enter_context(facing(ground.pair, ground.client, arguments))
         yield
 
 

@@ -194,6 +194,10 @@ class Hand:
         """End that."""
         self._attached.close()
 
+    def met(self, interface: str) -> bool:
+        """Whether an XDP program is there already."""
+        return libbpf.attached_xdp(socket.if_nametoindex(interface)) is not None
+
     def serve_ports(
         self, series: str, interface: str, address: str, cpu: int, settings: dict[str, Any]
     ) -> dict[str, Any]:

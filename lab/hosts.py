@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from carom.errors import ExperimentError, UnreachableError
 from carom.lab.agent import Agent
 from carom.lab.model import Environment, Wait
 from carom.vm.pair import Pair
-from carom.xdp.link import REFUSED
+from carom.xdp.link import REFUSED, Mode
 
 _NO_NATIVE = REFUSED.format(mode="native")
 
@@ -100,6 +100,34 @@ def apart(pair: Pair, client: Agent, server: Agent, cpus: tuple[int, int]) -> It
 def spent(before: float | None, after: float | None) -> float | None:
     """CPU time between two calls of an agent's `cpu_seconds`, where it can tell."""
     return None if before is None or after is None else after - before
+
+
+@contextlib.contextmanager
+def attached(agent: Agent, interface: str, program: str, mode: Mode) -> Iterator[None]:
+    """A program of the lab's own at XDP: it passes all, or swaps ends (Hand.attach)."""
+    agent.call("attach", interface=interface, program=program, mode=mode)
+    try:
+        yield
+    finally:
+        agent.call("detach")
+
+
+@contextlib.contextmanager
+def facing(pair: Pair, client: Agent, arguments: Sequence[str]) -> Iterator[None]:
+    """The client's end has a program where a server with these options is native.
+
+    A veth loses what native XDP sends to an end without, and carom does not start there.
+    """
+    host = pair.client
+    if (
+        "native" not in arguments
+        or host.driver() != "veth"
+        or client.call("met", interface=host.interface)
+    ):
+        yield
+        return
+    with attached(client, host.interface, "pass", "native"):
+        yield
 
 
 class Course:

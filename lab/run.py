@@ -17,7 +17,18 @@ from carom.include.abi import MISSES
 from carom.lab import load, words
 from carom.lab.agent import Agent
 from carom.lab.grid import Trial
-from carom.lab.hosts import Course, CPUs, Progress, apart, course, environments, head, now, spent
+from carom.lab.hosts import (
+    Course,
+    CPUs,
+    Progress,
+    apart,
+    course,
+    environments,
+    facing,
+    head,
+    now,
+    spent,
+)
 from carom.lab.model import Repetition, Results, RoundTrips
 from carom.lab.ping import Options, Ping
 from carom.vm.pair import Make, Pair
@@ -106,20 +117,21 @@ class Laboratory:
     @contextlib.contextmanager
     def _serving(self, trial: Trial, cpu: int) -> Iterator[int]:
         """The trial's server; its pid."""
-        ready = self.server.call(
-            "serve",
-            arguments=[
-                *("-i", self.pair.server.interface, "-p", str(PORT)),
-                *("--bind", self.pair.server.address),  # the faster socket
-                *("--wait", "spin" if trial.cell.wait == "spin" else "block", "--cpu", str(cpu)),
-                *trial.server,
-            ],
-        )
-        self.modes |= {one["mode"] for one in ready["interfaces"] if one["mode"]}
-        try:
+        arguments = [
+            *("-i", self.pair.server.interface, "-p", str(PORT)),
+            *("--bind", self.pair.server.address),  # the faster socket
+            *("--wait", "spin" if trial.cell.wait == "spin" else "block", "--cpu", str(cpu)),
+            *trial.server,
+        ]
+        with ExitStack() as stack:
+            faced = stack.enter_context(ExitStack())
+            faced.enter_context(facing(self.pair, self.client, arguments))
+            ready = self.server.call("serve", arguments=arguments)
+            stack.callback(self.server.call, "stop", pid=ready["pid"])
+            self.modes |= {one["mode"] for one in ready["interfaces"] if one["mode"]}
+            if trial.rate is not None:  # a generator has a program of its own there
+                faced.close()
             yield ready["pid"]
-        finally:
-            self.server.call("stop", pid=ready["pid"])
 
     def _window(
         self, trial: Trial, index: int, since: float | None, pid: int, cpu: int

@@ -17,7 +17,7 @@ from carom.lab.run import Laboratory
 from carom.lab.sweeps import SERIES
 from carom.vm.pair import Pair
 
-HOST = SimpleNamespace(interface="eth0", address="198.18.0.2")
+HOST = SimpleNamespace(interface="eth0", address="198.18.0.2", driver=lambda: "e1000")
 
 
 class Host:
