@@ -144,12 +144,22 @@ def start(
 
 def run(namespace: Namespace, *arguments: str, **options: Any) -> Ended:
     """Run `carom ARGUMENT...` in a namespace to its end."""
-    with start(namespace, *arguments, **options) as process:
+    return end_of(start(namespace, *arguments, **options), DEADLINE)
+
+
+def end_of(process: subprocess.Popen[str], deadline: float) -> Ended:
+    """What a program of `start` has said at its end; the test fails if that is late."""
+    with process:
         try:
-            stdout, stderr = process.communicate(timeout=DEADLINE)
+            stdout, stderr = process.communicate(timeout=deadline)
         except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it says where each of its threads is
+            stdout, stderr = process.communicate(timeout=DEADLINE)
+            raise AssertionError(
+                f"{process.args} did not end in {deadline} s:\n{stdout}\n{stderr}"
+            ) from None
+        finally:
             process.kill()
-            raise
         return Ended(process.pid, process.returncode, stdout, stderr)
 
 

@@ -23,7 +23,7 @@ from carom.vm import deploy, pairs
 from carom.vm.namespace import pids
 from carom.vm.netns import INTERFACE, SERVER
 from carom.vm.ssh import SSHHost
-from netns.process import CAROM, DEADLINE, Ended, attached, environment, start, until
+from netns.process import CAROM, DEADLINE, Ended, attached, end_of, environment, start, until
 from netns.sshd import ADDRESSES, CONTROL, Far, far
 
 PATIENCE = 240.0  # seconds for a whole run of the lab; nothing is measured by it
@@ -51,12 +51,7 @@ def inside(far: Far, function: Callable[[], Any]) -> Any:
 def lab(far: Far, on: str, output: Path, *arguments: str) -> tuple[Ended, Path | None]:
     """`carom lab run ARGUMENT...`, and the folder that it wrote, if it did."""
     options = ("--on", on, "--output", str(output), "--json")
-    process = start(far.lab, "lab", "run", *arguments, *options)
-    try:
-        stdout, stderr = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-    ended = Ended(process.pid, process.returncode, stdout, stderr)
+    ended = end_of(start(far.lab, "lab", "run", *arguments, *options), PATIENCE)
     return ended, Path(json.loads(ended.stdout)["folder"]) if ended.stdout else None
 
 
