@@ -464,22 +464,29 @@ def possible_cpus() -> int:
     return count
 
 
-def _load(kind: int, name: bytes, result: int) -> int:
-    """Load `return result` (mov r0, result; exit) without a compiler, and return its descriptor."""
-    code = struct.pack("<BBhiBBhi", 0xB7, 0, 0, result, 0x95, 0, 0, 0)
-    return _check(library().bpf_prog_load(kind, name, b"GPL", _buffer(code), 2, None))
+_MOVE, _CALL, _EXIT = 0xB7, 0x85, 0x95  # linux/bpf.h: BPF_ALU64 | BPF_MOV | BPF_K, and BPF_JMP
+_REDIRECT = 23  # bpf_redirect
+
+
+def _load(kind: int, name: bytes, *code: tuple[int, int, int]) -> int:
+    """Load instructions (code, register, immediate) and `exit` without a compiler; a descriptor."""
+    packed = b"".join(struct.pack("<BBhi", *one[:2], 0, one[2]) for one in (*code, (_EXIT, 0, 0)))
+    return _check(
+        library().bpf_prog_load(kind, name, b"GPL", _buffer(packed), len(packed) // 8, None)
+    )
 
 
 def load_xdp_pass() -> int:
     """An XDP program that passes everything."""
-    return _load(PROG_TYPE_XDP, b"xdp_pass", XDP_PASS)
+    return _load(PROG_TYPE_XDP, b"xdp_pass", (_MOVE, 0, XDP_PASS))
 
 
-def load_xdp_tx() -> int:
-    """An XDP program that sends everything back by where it came in."""
-    return _load(PROG_TYPE_XDP, b"xdp_tx", XDP_TX)
+def load_xdp_redirect(ifindex: int) -> int:
+    """An XDP program that sends everything by an interface."""
+    to = (_MOVE, 1, ifindex), (_MOVE, 2, 0), (_CALL, 0, _REDIRECT)
+    return _load(PROG_TYPE_XDP, b"xdp_redirect", *to)
 
 
 def load_tc_unspec() -> int:
     """A TC program that leaves everything to the next."""
-    return _load(PROG_TYPE_SCHED_CLS, b"tc_unspec", -1)
+    return _load(PROG_TYPE_SCHED_CLS, b"tc_unspec", (_MOVE, 0, -1))

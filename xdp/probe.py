@@ -46,7 +46,7 @@ def _arrive(name: str, ifindex: int, mac: bytes) -> bool | None:
     are addressed to their sender, so the peer drops them.
     """
     try:
-        program = libbpf.load_xdp_tx()
+        program = libbpf.load_xdp_redirect(ifindex)  # XDP_TX by a bond's port is the bond's
         try:
             before = _taken(name)
             libbpf.run_live(program, mac + mac + _TYPE + bytes(46), ifindex, _FRAMES)
