@@ -20,16 +20,15 @@ from carom.cli_client import client
 from carom.cli_filter import filter_app
 from carom.cli_lab import lab_app
 from carom.cli_load import load
+from carom.cli_options import App
 from carom.cli_ping import ping
 from carom.cli_serve import front, serve
 from carom.cli_vm import vm_app
 from carom.errors import CaromError
 
-app = typer.Typer(
+app = App(
     help="Answer UDP requests in the kernel, from a cache that fronts a userspace server.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache_app, name="cache")

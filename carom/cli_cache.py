@@ -13,15 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from carom.cli_options import Json
+from carom.cli_options import App, Json
 from carom.daemon import control
 from carom.daemon.run import Ready
 from carom.errors import UsageError
 
-cache_app = typer.Typer(
+cache_app = App(
     help="Look into a running carom's cache, or take something out of it.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 Pid = Annotated[int | None, typer.Option(help="Which carom, where several run.")]

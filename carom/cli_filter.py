@@ -17,17 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from carom.cli_cache import Pid, print_json
-from carom.cli_options import Json
+from carom.cli_options import App, Json
 from carom.daemon import control
 from carom.errors import PrivilegeError, UsageError
 from carom.filters.capture import Capture
 from carom.filters.names import SAYS
 from carom.include import libbpf
 
-filter_app = typer.Typer(
+filter_app = App(
     help="Look at the filter of a running carom, change it, or swap it for another.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 _POLL = 0.1  # seconds between looks for captures

@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import msgspec
-import typer
 
 from carom.cli_lab_bench import admission, bench
 from carom.cli_lab_report import compare, report
 from carom.cli_lab_run import lab_run
-from carom.cli_options import Json, missing
+from carom.cli_options import App, Json, missing
 
-lab_app = typer.Typer(
-    help="Experiments on a pair of hosts.", no_args_is_help=True, rich_markup_mode=None
-)
+lab_app = App(help="Experiments on a pair of hosts.")
 
 
 @lab_app.command("list")

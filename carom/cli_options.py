@@ -4,13 +4,61 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperOption
+from typer.models import CommandFunctionType
 
 from carom.errors import CaromError, UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Command(TyperCommand):
+    """One that refuses several values for what has one, of which the last would win silently."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises UsageError."""
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        for option, values in self._all_values(ctx, given):
+            if len(values) > 1:
+                raise UsageError(
+                    f"{option} is given more than once: {', '.join(map(str, values))}",
+                    hint="it takes one value: leave all but one out",
+                )
+        return rest
+
+    def _all_values(self, ctx: Any, args: list[str]) -> list[tuple[str, list[object]]]:
+        """Of each option that takes one value, all that were given."""
+        single = [
+            one
+            for one in self.params
+            if isinstance(one, TyperOption) and not (one.multiple or one.is_flag or one.count)
+        ]
+        for one in single:
+            one.multiple = True  # the parser then keeps them all
+        try:
+            given, _, _ = self.make_parser(ctx).parse_args(args)
+        finally:
+            for one in single:
+                one.multiple = False
+        return [(max(one.opts, key=len), given.get(one.name, [])) for one in single]
+
+
+class App(typer.Typer):
+    """Commands as all of carom's are; alone it shows its help."""
+
+    def __init__(self, **options: Any):
+        super().__init__(no_args_is_help=True, rich_markup_mode=None, **options)
+
+    def command(
+        self, name: str | None = None, **options: Any
+    ) -> Callable[[CommandFunctionType], CommandFunctionType]:
+        """As Typer's own."""
+        return super().command(name, **{"cls": Command, **options})
 
 
 def missing(error: ImportError) -> NoReturn:

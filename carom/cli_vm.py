@@ -10,13 +10,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from carom.cli_options import Json
+from carom.cli_options import App, Json
 from carom.errors import UsageError
 
-vm_app = typer.Typer(
+vm_app = App(
     help="The pair of VMs that experiments run on (docs/vm.md).",
-    no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 

@@ -205,10 +205,10 @@ def _alone(ground: Ground) -> dict[str, float]:
 
 
 def _fronted(ground: Ground, *arguments: str) -> dict[str, float]:
-    front = ("--protocol", "memcached", "-p", str(MEMCACHED_PORT), "--total-rate", "0")
+    front = ("--protocol", "memcached", "-p", str(MEMCACHED_PORT))
     with (
         _memcached(ground) as pid,
-        _serving(ground, *front, "--prefix-rate", "0", *arguments, command="front") as carom,
+        _serving(ground, *front, *arguments, command="front") as carom,
     ):
         plan = _keys(ground, _GETS)
         _load(ground, plan, _MEMCACHED, MEMCACHED_PORT, warm=True)

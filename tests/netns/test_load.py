@@ -164,7 +164,8 @@ def test_a_server_that_loses_requests(line: Line) -> None:
 
 def test_every_port_is_used_once_before_any_is_used_again(line: Line) -> None:
     with server(line, lambda n, request: [request]) as one:
-        loaded(line, *PATIENT, "--count", "64", "--source-ports", "64", "--first-port", "20000")
+        ports = ("--source-ports", "64", "--first-port", "20000")
+        loaded(line, "--timeout", "20s", "--count", "64", *ports)
     assert one.sources == set(range(20_000, 20_064))
 
 

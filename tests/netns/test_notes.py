@@ -32,10 +32,10 @@ def needs(tool: str) -> None:
         pytest.skip(f"{tool} is not installed")
 
 
-def notes_of(line: Line, rules: str, *arguments: str) -> tuple[list[str], str]:
-    """What a carom at TC notes once these rules, a shell's commands, are there; and its log."""
+def notes_of(line: Line, rules: str, *arguments: str, hook: str = "tc") -> tuple[list[str], str]:
+    """What a carom notes once these rules, a shell's commands, are there; and its log."""
     line.server.run("sh", "-ec", rules)
-    with Carom(line.server, "--hook", "tc", *arguments) as carom:
+    with Carom(line.server, "--hook", hook, *arguments) as carom:
         return carom.ready["notes"], carom.stderr()
 
 
@@ -105,7 +105,7 @@ def test_many_rules(own_line: Line) -> None:
 
 @pytest.mark.parametrize("mode", ["native", "generic"])
 def test_whom_xdp_slows(straight: Line, mode: str) -> None:
-    (note,), log = notes_of(straight, "true", "--hook", "xdp", "--mode", mode)
+    (note,), log = notes_of(straight, "true", "--mode", mode, hook="xdp")
     assert note.startswith(f"{mode} XDP slows")
     assert INTERFACE in note
     assert "--hook tc" in note
@@ -119,7 +119,7 @@ def test_tc_slows_nobody(straight: Line) -> None:
 def test_without_a_fast_path_nothing_is_noted(own_line: Line) -> None:
     needs("nft")
     rule = f"nft add rule inet carom input udp dport {PORT} drop"
-    assert notes_of(own_line, f"{NFT}\n{rule}", "--hook", "none")[0] == []
+    assert notes_of(own_line, f"{NFT}\n{rule}", hook="none")[0] == []
 
 
 @pytest.mark.parametrize("allow", [False, True])
