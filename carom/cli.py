@@ -117,7 +117,7 @@ def _explained(error: OSError | NetlinkError | MemoryError | RuntimeError) -> Ca
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         hint = "raise `ulimit -n`, or LimitNOFILE= of its unit"
     elif isinstance(error, RuntimeError | MemoryError):
-        hint = "raise what limits tasks (`ulimit -u`, TasksMax=, pids.max) or memory (`ulimit -v`)"
+        hint = "raise what limits tasks (`ulimit -u`, TasksMax=, pids.max) or memory (`ulimit -vd`)"
     else:
         hint = "-v shows where"
     where = "".join(traceback.format_exception(error))

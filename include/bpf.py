@@ -28,6 +28,16 @@ Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lo
 FILES = 1024
 """Files that may be open at once, where there may be: far more than programs and maps are."""
 
+COMPILER = 72 << 20
+"""Bytes that clang takes on top of what there is, and a little more: 62 MiB for the lab's shortest
+program with Debian 12's LLVM, 66 for everything that is fronted. It aborts where it has not."""
+
+_MEMORY_LIMITS = (
+    (resource.RLIMIT_DATA, "VmData", "ulimit -d", "LimitDATA="),
+    (resource.RLIMIT_AS, "VmSize", "ulimit -v", "LimitAS="),
+)
+"""Limits of a process' memory, what counts against each (/proc/PID/status), and who sets them."""
+
 _PROVISION = "run vm/provision.sh as root (sudo ./run setup does)"
 
 
@@ -82,6 +92,20 @@ def _raise_file_limit() -> None:
         most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _check_memory() -> None:
+    """clang does not survive a limit that it runs into. Raises CompileError before."""
+    taken = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/self/status").read_text()))
+    for limit, counted, shell, unit in _MEMORY_LIMITS:
+        soft, _ = resource.getrlimit(limit)
+        left = soft - int(taken[counted]) * 1024
+        if soft != resource.RLIM_INFINITY and left < COMPILER:
+            raise CompileError(
+                f"this process may take {max(0, left) >> 20} MiB of memory more, and the compiler "
+                f"needs {COMPILER >> 20}",
+                hint=f"raise its limit of {soft >> 20} MiB: `{shell}`, or {unit} of its unit",
+            )
 
 
 @contextlib.contextmanager
@@ -185,6 +209,7 @@ class Module(Resource):
         _stand_somewhere()
         _raise_file_limit()
         self._bcc = _import_bcc()
+        _check_memory()
         self._name = ", ".join("/".join(source.parts[-2:]) for source in sources)
         seen: set[Path] = set()
         text = "\n".join(expand(source, (INCLUDE, *include), seen) for source in sources)
