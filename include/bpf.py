@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -61,9 +62,11 @@ def _find_headers() -> None:
         )
 
 
-def _import_bcc() -> Any:
+def import_bcc() -> Any:
+    """BCC's package. Raises CompileError."""
     try:
-        import bcc
+        with warnings.catch_warnings(action="ignore"):  # its own, which -W error would raise
+            import bcc
     except (ImportError, OSError, AttributeError) as error:  # the latter: of its library
         raise CompileError(
             f"BCC's Python package cannot be imported: {error}",
@@ -208,7 +211,7 @@ class Module(Resource):
         _find_headers()
         _stand_somewhere()
         _raise_file_limit()
-        self._bcc = _import_bcc()
+        self._bcc = import_bcc()
         _check_memory()
         self._name = ", ".join("/".join(source.parts[-2:]) for source in sources)
         seen: set[Path] = set()

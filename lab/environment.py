@@ -10,6 +10,8 @@ import platform
 import re
 from pathlib import Path
 
+from carom.errors import CompileError
+from carom.include.bpf import import_bcc
 from carom.lab.model import Environment
 
 PACKAGES = ("bcc", "pyroute2", "scapy", "numpy", "scipy")
@@ -53,8 +55,8 @@ def _version(package: str) -> str | None:
 
 def _clang() -> str | None:
     """The version of the LLVM that BCC maps into this process, if it is there."""
-    with contextlib.suppress(ImportError):
-        import bcc  # noqa: F401
+    with contextlib.suppress(CompileError):
+        import_bcc()
     found = re.search(r"libLLVM(?:-|\.so\.)(\d+[\d.]*\d|\d)", _read("/proc/self/maps"))
     return found[1] if found else None
 

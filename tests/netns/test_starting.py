@@ -46,6 +46,14 @@ def test_starts(straight: Line, client: Client, script: str) -> None:
         carom.expect(before, miss=1, hit=2, replies=1, fills=1)
 
 
+def test_warnings_are_errors(straight: Line, client: Client, tmp_path: Path) -> None:
+    """BCC's own are not: Python warns of its files as it compiles them."""
+    errors = f'PYTHONPYCACHEPREFIX={tmp_path} PYTHONWARNINGS=error exec "$@"'
+    with Carom(straight.server, "--fast", "bounce", program=through(errors)) as carom:
+        assert client.ask(b"ask") == b"ask"
+        assert carom.counters()["bounce"] == 1
+
+
 def test_no_errors_output(straight: Line, client: Client) -> None:
     """Nothing else gets its number: a log line would go there."""
     with Carom(straight.server, "--fast", "bounce", program=through('exec "$@" 2>&-')) as carom:
