@@ -341,16 +341,29 @@ class Settler:
 
 
 def ask_at(namespace: Namespace, server: Server) -> list[Questions]:
-    """Ways to ask a server, at each of its own sockets. Raises OSError."""
+    """Ways to ask a server, at each of its own sockets that can be asked. Raises OSError.
+
+    One process answers for all of its sockets: no address may lead to some, as where it is bound to
+    all of IPv6 in a VRF that has none.
+    """
     places = {(one.address, one.port, one.device) for one in server.sockets}
     if len(server.pids) > 1 and len(places) < len(server.sockets):
         raise OSError("its processes share an address, and nobody chooses which one answers")
     with contextlib.ExitStack() as stack:
-        questions = []
+        questions: list[Questions] = []
+        unreached: OSError | None = None
         for address, port, device in sorted(places, key=str):
             connect = functools.partial(_connected, address, port, device)
-            questions.append(Questions(sockets.inside(namespace.process, connect)))
-            stack.callback(questions[-1].close)
+            try:
+                questions.append(Questions(sockets.inside(namespace.process, connect)))
+            except OSError as error:
+                unreached = error
+                if len(server.pids) > 1:
+                    raise
+            else:
+                stack.callback(questions[-1].close)
+        if unreached and not questions:
+            raise unreached
         stack.pop_all()
     return questions
 

@@ -177,16 +177,24 @@ def numbered(ifindex: int) -> Interface | None:
 
 
 def address_in(vrf: int, version: int) -> Address:
-    """An address that a VRF of this namespace has. Raises OSError where there is none."""
+    """An address that a VRF of this namespace has. Raises OSError where there is none.
+
+    A loopback address is the last choice: the rule for local addresses, which comes before that for
+    VRFs unless somebody moved it, sends packets to the loopback device outside (ip-vrf(8)).
+    """
     own = addresses()
     with IPRoute() as netlink:
         links = netlink.get_links()
-    for one in links:
-        if vrf in (one["index"], one.get_attr("IFLA_MASTER")):
-            for address in own.get(one["index"], ()):
-                if address.version == version and not address.is_link_local:
-                    return address
-    raise OSError(f"the device that its socket is bound to has no address of IPv{version}")
+    found = [
+        address
+        for one in links
+        if vrf in (one["index"], one.get_attr("IFLA_MASTER"))
+        for address in own.get(one["index"], ())
+        if address.version == version and not address.is_link_local
+    ]
+    if not found:
+        raise OSError(f"the device that its socket is bound to has no address of IPv{version}")
+    return min(found, key=lambda one: one.is_loopback)
 
 
 def _facts(link: Any, links: Sequence[Any]) -> Interface:

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import functools
+import socket
+
 import pytest
 
+from carom.include import links
 from guest.ends import SERVER, Ends, check_hits
-from netns.memcache import Memcached, TCPClient
+from netns.fronted import check_writes_are_seen, until_hit
+from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import Carom, run
 from netns.wire import Client
 
@@ -61,6 +66,36 @@ def test_serve_leaves_its_vrf(vrf: Ends) -> None:
             client.until_unanswered(b"gone?")
         (reach,) = carom.status()["services"][0]["reach"]
         assert reach["why"] == "carom's socket receives in the VRF red alone: start it anew"
+
+
+@pytest.mark.parametrize(
+    ("address", "bound"), [(SERVER, "::,0.0.0.0"), (ANYCAST, ANYCAST)], ids=["all", "anycast"]
+)
+def test_front(vrf: Ends, address: str, bound: str) -> None:
+    """A server that was started in the VRF: hits, none of what a write has made old, and it is
+    asked in the VRF when items end. Nothing there has an address of IPv6."""
+    with (
+        Memcached(vrf.server, vrf=RED, addresses=bound, local=address),
+        Carom(vrf.server, command="front", interface="eth0") as carom,
+        TCPClient(vrf.client, address) as tcp,
+        UDPClient(vrf.client, address) as udp,
+    ):
+        check_writes_are_seen(carom, tcp, udp)
+        assert tcp.ask(b"set ends 0 3600 5\r\nvalue\r\n") == b"STORED\r\n"
+        until_hit(carom, udp, b"ends", b"value")
+        cache = carom.status()["cache"]
+        assert cache["asked"] > 0, cache
+        assert cache["unanswered"] == 0, cache
+
+
+def test_where_a_server_is_asked(vrf: Ends) -> None:
+    """A VRF's loopback address is the last choice: what is sent there leaves the VRF."""
+    find = functools.partial(links.address_in, version=4)
+    vrf.server.run("ip", "address", "flush", "dev", "eth0")
+    found = vrf.server.call(lambda: find(socket.if_nametoindex(RED)))
+    assert str(found) == ANYCAST
+    vrf.server.run("ip", "address", "del", f"{ANYCAST}/32", "dev", RED)
+    assert str(vrf.server.call(lambda: find(socket.if_nametoindex(RED)))) == "127.0.0.1"
 
 
 def test_front_outside_of_it(vrf: Ends) -> None:

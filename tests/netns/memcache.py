@@ -44,12 +44,16 @@ class Memcached(Resource):
         addresses: str = "::,0.0.0.0",
         options: tuple[str, ...] = (),
         prefix: tuple[str, ...] = (),
+        vrf: str = "",
+        local: str = "127.0.0.1",
     ):
-        """`prefix` is what starts it."""
+        """`prefix` is what starts it; or it is in a `vrf`, where `local` is its host's address."""
         binary = shutil.which("memcached")
         if not binary:
             pytest.skip("memcached is not installed")
         where = ("-l", addresses, "-p", str(port), "-U", str(port))
+        if vrf:
+            prefix = ("ip", "vrf", "exec", vrf)
         # Not through Namespace.popen: its process is the one to stop and to continue.
         self.process = subprocess.Popen(
             namespace.argv([*prefix, binary, "-u", "nobody", *where, "-t", str(threads), *options]),
@@ -61,7 +65,9 @@ class Memcached(Resource):
             """Answering, that is: it takes connections before it has all its sockets."""
             with namespace.call(lambda: socket.socket()) as probe:
                 probe.settimeout(DEADLINE)
-                if probe.connect_ex(("127.0.0.1", port)):
+                if vrf:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, vrf.encode())
+                if probe.connect_ex((local, port)):
                     return False
                 probe.send(b"version\r\n")
                 return probe.recv(64).startswith(b"VERSION")
