@@ -7,7 +7,7 @@ import base64
 import ipaddress
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from carom.daemon import firewall
@@ -15,13 +15,15 @@ from carom.daemon.cache import Cache, Clock
 from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.firewall import Ruleset
 from carom.daemon.options import Options
-from carom.daemon.reach import Reach, reach, tag_words
+from carom.daemon.reach import Reach, large_words, reach, tag_words
 from carom.daemon.translated import Translations, translations
 from carom.errors import UsageError
 from carom.include.abi import REPLY_SAFE, Entry, Fast, Protocol
 from carom.include.links import Interface
 from carom.include.netlink import Address
 from carom.include.resource import Resource
+
+_LISTED = 16  # addresses that a message names
 
 
 class Answered(Resource):
@@ -134,8 +136,20 @@ class Answered(Resource):
         """Whether requests can come in by an interface and be answered."""
         interface, places = attachment.interface, sum(1 for _ in self.places(attachment))
         server = next(self.goes_elsewhere(interface), "") or self.server_words()
-        but = tag_words(interface) if attachment.hook == "xdp" else ""
+        but = "; ".join(filter(None, self._left(attachment)))
         return reach(attachment, self.options.bind, places, server or but, but)
+
+    def _left(self, attachment: Attachment) -> Iterator[str]:
+        """What is left to its server, though the rest is answered."""
+        if attachment.hook == "xdp":
+            yield tag_words(attachment.interface)
+        if self.everywhere:
+            yield large_words(attachment.interface)
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether its server receives at any address of the host."""
+        return ipaddress.ip_address(self.options.bind).is_unspecified
 
     def goes_elsewhere(self, interface: Interface) -> Iterator[str]:
         """Where requests by an interface are sent on to, if that is not to its server."""
@@ -243,6 +257,12 @@ def reachable(interfaces: Iterable[Interface]) -> list[Address]:
     return [address for one in interfaces for address in one.reachable]
 
 
+def listed(addresses: Sequence[Address]) -> str:
+    """Addresses in words, the first of many."""
+    more = f" and {len(addresses) - _LISTED:,} more" if len(addresses) > _LISTED else ""
+    return ", ".join(map(str, addresses[:_LISTED])) + more
+
+
 def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
     """Raises UsageError when no interface has the address."""
     interfaces = list(interfaces)
@@ -252,7 +272,7 @@ def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
         names = ", ".join(one.name for one in interfaces)
         raise UsageError(
             f"{names} does not have the address {bound}",
-            hint=f"it has {', '.join(map(str, has)) or 'none'}"
+            hint=f"it has {listed(has) or 'none'}"
             + (", and takes it without the zone" if "%" in bind else ""),
             passing=True,
         )

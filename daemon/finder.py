@@ -13,7 +13,7 @@ import structlog
 
 from carom.daemon import firewall, identity, sockets
 from carom.daemon.absent import none_listens
-from carom.daemon.answered import reachable, wanted_of
+from carom.daemon.answered import listed, reachable, wanted_of
 from carom.daemon.front import Front
 from carom.daemon.identity import Server
 from carom.daemon.sockets import Namespace, Socket
@@ -228,7 +228,7 @@ class Finder:
                 "it is in another VRF than the interface, or bound to another device: ip vrf exec "
                 "starts it in one, and sysctl net.ipv4.udp_l3mdev_accept=1 lets it receive from all"
             )
-        addresses = ", ".join(map(str, self._addresses)) or "it has none"
+        addresses = listed(self._addresses) or "it has none"
         return f"bind it to an address of the interface: {addresses}"
 
     def _held_at_port(

@@ -254,6 +254,12 @@ class Fronted(Answered):
         holds[generation] = max(holds[generation], hold)
         self._fastpath.bump(generation)
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether its server receives at any address of the host."""
+        bound = (one.address for one in self._found.server.sockets)
+        return super().everywhere and self._finder.here and any(a.is_unspecified for a in bound)
+
     def processes(self) -> tuple[int, ...]:
         """The processes that hold the server's sockets."""
         return tuple(sorted(self._found.server.pids))

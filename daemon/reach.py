@@ -51,6 +51,16 @@ def tag_words(interface: Interface) -> str:
     )
 
 
+def large_words(interface: Interface) -> str:
+    """What is not answered of prefixes that are the host's by local routes; "" for nothing."""
+    if not interface.large:
+        return ""
+    return (
+        f"the host has {', '.join(map(str, interface.large))} by local routes: of these, addresses "
+        "that a server is bound to are answered, and at the others the server answers alone"
+    )
+
+
 def _why(interface: Interface, bind: str, places: int, server: str) -> str:
     name = interface.name
     if not interface.there:

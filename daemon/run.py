@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from carom.daemon.answered import Answered, check_bind
+from carom.daemon.asking import Asking
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.control import Control
 from carom.daemon.fastpath import (
@@ -47,6 +48,8 @@ from carom.filters.filter import Endpoint, Filter
 from carom.include import forked, links, netlink
 from carom.include.abi import SERVICES_MAX, TTL_FLOOR, Event, Hook, Verdict
 from carom.include.links import Interface
+from carom.include.local_routes import Asked, LocalChanges
+from carom.include.netlink import Address
 from carom.xdp.link import Mode
 
 OURS = ("raw", "kv")
@@ -138,7 +141,8 @@ class Running:
         with contextlib.ExitStack() as stack:
             self._stack = stack
             # What is found wrong soonest comes first, and compiling last.
-            interfaces = self._interfaces(services, interface_names)
+            asked = Asking(services)
+            interfaces = self._interfaces(services, interface_names, asked)
             rules = Ruleset() if self._has_fast_path(services) else None
             for id, service in enumerate(services):
                 one: Answered = (
@@ -148,6 +152,7 @@ class Running:
                 )
                 stack.callback(one.close)
                 self._answered.append(one)
+                asked.servers_port(one.server_port)
             if rules:
                 self._guard = Guard(self._answered, interfaces, rules)
                 self._load(self._room(interfaces))
@@ -159,7 +164,7 @@ class Running:
             self._settle_replies()
             self._filter_sockets()
             if interfaces and clock:
-                self._attach(interfaces, clock)
+                self._attach(interfaces, clock, asked)
             self._control = Control(self._calls())
             stack.callback(self._control.close)
             self._start_threads()
@@ -184,13 +189,13 @@ class Running:
 
     @classmethod
     def _interfaces(
-        cls, services: Sequence[Service | Front], names: Sequence[str]
+        cls, services: Sequence[Service | Front], names: Sequence[str], asked: Asked
     ) -> list[Interface]:
         """Those to attach to, once every address is found: before anything is compiled."""
         filtered = services[0].options.filter_place() in ("xdp", "tc")
         if not filtered and not cls._has_fast_path(services):
             return []
-        interfaces = links.interfaces(names)
+        interfaces = links.interfaces(names, asked)
         for interface in interfaces:
             if interface.port:
                 raise InterfaceError(port_words(interface))
@@ -205,7 +210,7 @@ class Running:
             for one in self._answered
             for interface in interfaces
         )
-        return Room(endpoints, len(netlink.own_addresses()), len(self.options.allow) + 1)
+        return Room(endpoints, len(_own(interfaces)), len(self.options.allow) + 1)
 
     def _load(self, room: Room) -> None:
         options = self.options
@@ -254,15 +259,16 @@ class Running:
         if self._fastpath and lifetimes:
             self._stack.callback(Settler(self._fastpath, lifetimes).close)
 
-    def _attach(self, interfaces: list[Interface], clock: JiffiesClock) -> None:
+    def _attach(self, interfaces: list[Interface], clock: JiffiesClock, asked: Asked) -> None:
         cache = next((one.cache for one in self._answered if one.cache), None)
         if cache:
             self._sweeper = Sweeper(cache)
             self._stack.callback(self._sweeper.close)
         filter = self._filtering.filter if self._filtering else None
-        changes = netlink.Changes()  # before the first look, so that no change falls between
+        changes = LocalChanges()  # before the first look, so that no change falls between
         self._stack.callback(changes.close)
-        self._standing = Standing(Attacher(self.options, self._fastpath, filter), interfaces)
+        attacher = Attacher(self.options, self._fastpath, filter)
+        self._standing = Standing(attacher, interfaces, asked)
         if self._fastpath and self.options.allow:
             self._neighbours = Neighbours(self._fastpath, self.options.allow, self._links())
             self._stack.callback(self._neighbours.close)
@@ -381,7 +387,7 @@ class Running:
 
     def _refuse_own(self) -> None:
         assert self._fastpath
-        self._fastpath.refuse(netlink.own_addresses())
+        self._fastpath.refuse(_own([one.interface for one in self._attachments]))
 
     def _start_threads(self) -> None:
         """Every server but the first has a thread of its own; the first runs in the main one."""
@@ -523,6 +529,11 @@ class Running:
             },
             "filter": self._filtering and self._filtering.show(),
         }
+
+
+def _own(interfaces: Sequence[Interface]) -> set[Address]:
+    """This host's own addresses, as far as they are known one by one. Raises OSError."""
+    return set(netlink.own_addresses()).union(*(one.hosts for one in interfaces))
 
 
 def _total(services: list[dict[str, Any]], part: str) -> dict[str, int] | None:

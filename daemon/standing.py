@@ -15,6 +15,7 @@ from carom.filters.filter import Filter
 from carom.include import links
 from carom.include.attached import Attached
 from carom.include.links import Interface
+from carom.include.local_routes import Asked
 
 log = structlog.get_logger()
 
@@ -78,9 +79,13 @@ class Standing:
     taken for it: made anew, or put in its place.
     """
 
-    def __init__(self, attacher: Attacher, interfaces: Sequence[Interface]):
-        """Attach to all. Raises BusyError, InterfaceError, PrivilegeError."""
+    def __init__(self, attacher: Attacher, interfaces: Sequence[Interface], asked: Asked):
+        """Attach to all; `asked` as links.interface has it.
+
+        Raises BusyError, InterfaceError, PrivilegeError.
+        """
         self._attacher = attacher
+        self._asked_at = asked
         self._asked = [one.name for one in interfaces]
         self.attachments = [attacher.attach(one) for one in interfaces]
 
@@ -109,7 +114,7 @@ class Standing:
 
     def _looked_at(self, number: int, attachment: Attachment) -> Attachment:
         before = attachment.interface
-        now = links.numbered(before.ifindex)
+        now = links.numbered(before.ifindex, self._asked_at)
         if now and now.name != before.name and not self._attacher.is_on(now):
             now = None  # another one, which has its number
         now = now or self._named(number, before.name) or self._named(number, self._asked[number])
@@ -138,7 +143,7 @@ class Standing:
         """The one of this name, unless it is another's of these already."""
         others = [one for at, one in enumerate(self.attachments) if at != number]
         with contextlib.suppress(InterfaceError):
-            found = links.interface(name)
+            found = links.interface(name, self._asked_at)
             if all(found.ifindex != one.interface.ifindex for one in others):
                 return found
         return None

@@ -13,6 +13,7 @@ from carom.daemon import ruleset, sockets
 from carom.daemon.firewall import Ruleset, Way
 from carom.daemon.ruleset import Requests
 from carom.include import netlink
+from carom.include.local_routes import is_local
 from carom.include.netlink import Address
 
 KEEPERS = ("docker-proxy", "conmon", "rootlessport")
@@ -61,7 +62,7 @@ def translations(rules: Ruleset, port: int, ways: Iterable[Way]) -> Translations
             to = chain.applies(requests) and ruleset.destination(chain, table, requests)
             if to:
                 (address, at, local), by = to
-                local = local or address is None or address in own()
+                local = local or address is None or address in own() or is_local(address)
                 found[way.interface, way.address] = Translation(address, at or port, local, by)
                 break
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from carom.errors import PrivilegeError, ServerError
+from carom.include.local_routes import is_local
 
 Receive = Callable[[memoryview], tuple[int, Any]]
 """Puts a request's payload there; gives its length and its origin."""
@@ -25,6 +26,7 @@ _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _STEP = struct.Struct("=HBBI")  # struct sock_filter
 _PROGRAM = struct.Struct("@HP")  # struct sock_fprog
 _NET_OFFSET = 0xFFF00000  # SKF_NET_OFF: from the IP header on
+_IPV6_FREEBIND = 78  # linux/in6.h
 _PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
 
 
@@ -42,6 +44,9 @@ def bind(address: str, port: int, device: str = "", zone: int = 0) -> socket.soc
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
         if bound.version == 6:
             udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            if bound.is_unspecified or is_local(bound):
+                # What a local route alone makes the host's, IPv4's sockets may have as it is.
+                udp.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         if bound.is_unspecified:
             if bound.version == 6:
                 udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)

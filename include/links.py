@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pyroute2 import IPRoute
 
 from carom.errors import InterfaceError
+from carom.include.local_routes import Asked, Network, local
 from carom.include.netlink import Address, addresses
 from carom.include.stripping import strips_tags
 
@@ -74,7 +75,8 @@ class Interface(NamedTuple):
     virtual link (`veth`). `there` is False of one that is gone; `carrier` says that there is
     somebody at the other end. `master` is the name of the bridge, bond or VRF that it is part of,
     and `kind` of which kind that is; "" for none. `vrf` is the ifindex of that VRF, or 0. `hosts`
-    are those of `addresses` that are the host's. `ports` are a bond's, by whose numbers native XDP
+    are those of `addresses` that are the host's, and `large` are prefixes that are the host's as
+    well, of whose addresses only some are there. `ports` are a bond's, by whose numbers native XDP
     knows what comes in; `strips` says that VLAN tags are, or may be, taken off before XDP.
     """
 
@@ -92,6 +94,7 @@ class Interface(NamedTuple):
     kind: str = ""
     vrf: int = 0
     hosts: tuple[Address, ...] = ()
+    large: tuple[Network, ...] = ()
     ports: tuple[Port, ...] = ()
     strips: bool = False
 
@@ -137,10 +140,15 @@ class Interface(NamedTuple):
         return self.kind in PORT_OF
 
 
-def interface(name: str) -> Interface:
+def _nothing() -> tuple[Address, ...]:
+    return ()
+
+
+def interface(name: str, asked: Asked = _nothing) -> Interface:
     """Look up an interface, by its name or an alternative one, also as `ip link` shows it (a@b).
 
-    Raises InterfaceError when there is none of that name, or it is no Ethernet interface.
+    Of prefixes that are the host's own, its addresses are those that are `asked` for. Raises
+    InterfaceError when there is none of that name, or it is no Ethernet interface.
     """
     with IPRoute() as netlink:
         links = netlink.get_links()
@@ -157,22 +165,22 @@ def interface(name: str) -> Interface:
             f"{name} is not an Ethernet interface",
             hint="carom answers Ethernet frames; give the interface that requests come in by",
         )
-    return _facts(link, links)
+    return _facts(link, links, asked)
 
 
-def interfaces(names: Iterable[str]) -> list[Interface]:
+def interfaces(names: Iterable[str], asked: Asked = _nothing) -> list[Interface]:
     """The same for several, each once however often and by which names it is there."""
-    found = {one.ifindex: one for one in map(interface, names)}
+    found = {one.ifindex: one for one in (interface(name, asked) for name in names)}
     return list(found.values())
 
 
-def numbered(ifindex: int) -> Interface | None:
+def numbered(ifindex: int, asked: Asked = _nothing) -> Interface | None:
     """The interface of this number, whatever its name is now; None where there is none."""
     with IPRoute() as netlink:
         links = netlink.get_links()
     for link in links:
         if link["index"] == ifindex:
-            return _facts(link, links)
+            return _facts(link, links, asked)
     return None
 
 
@@ -197,8 +205,8 @@ def address_in(vrf: int, version: int) -> Address:
     return min(found, key=lambda one: one.is_loopback)
 
 
-def _facts(link: Any, links: Sequence[Any]) -> Interface:
-    own = addresses()
+def _facts(link: Any, links: Sequence[Any], asked: Asked) -> Interface:
+    own, large = _own(links, asked)
     numbers = {one["index"]: one for one in links}
     master = numbers.get(link.get_attr("IFLA_MASTER"))
     kind = (_kind(master) or "") if master else ""
@@ -222,9 +230,22 @@ def _facts(link: Any, links: Sequence[Any]) -> Interface:
         kind=kind,
         vrf=vrf,
         hosts=hosts,
+        large=() if master is not None else large,
         ports=ports,
         strips=any(strips_tags(*one) for one in devices),
     )
+
+
+def _own(
+    links: Iterable[Any], asked: Asked
+) -> tuple[dict[int, tuple[Address, ...]], tuple[Network, ...]]:
+    """Every interface's addresses, with what local routes add to the loopback's; large prefixes."""
+    own = addresses()
+    more, large = local({one for some in own.values() for one in some}, asked)
+    for one in links if more else ():
+        if _name(one) == "lo":
+            own[one["index"]] = (*own.get(one["index"], ()), *more)
+    return own, tuple(large)
 
 
 def ports_of(link: Any, links: Iterable[Any]) -> Iterator[Port]:
@@ -269,8 +290,8 @@ def hosts_own(
 ) -> tuple[Address, ...]:
     """Addresses of the host itself, which any of its interfaces takes in: those of anycast.
 
-    They are on the loopback interface and on dummies, but for what IPVS takes (`virtual`); in a VRF
-    on that device itself and on its dummies.
+    They are on the loopback interface, to which those of local routes count, and on dummies, but
+    for what IPVS takes (`virtual`); in a VRF on that device itself and on its dummies.
     """
     found: list[Address] = []
     for one in links:

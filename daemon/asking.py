@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which addresses services wait at for requests: so are a large prefix's known."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+from carom.daemon import sockets
+from carom.daemon.front import Front
+from carom.daemon.service import Service
+from carom.include.netlink import Address
+
+
+class Asking:
+    """What services are bound to, and what has the ports of servers of others here."""
+
+    def __init__(self, services: Sequence[Service | Front]):
+        self._binds = [ipaddress.ip_address(one.options.bind) for one in services]
+        fronts = [one for one in services if isinstance(one, Front)]
+        self._ports = {one.server_port or one.options.port for one in fronts}
+
+    def servers_port(self, port: int) -> None:
+        """A server has a port of its own, which requests are translated to."""
+        if self._ports:
+            self._ports.add(port)
+
+    def __call__(self) -> set[Address]:
+        """The addresses now, all of them single ones."""
+        found = {one for one in self._binds if not one.is_unspecified}
+        if self._ports:
+            at_port = sockets.bound(Path("/proc/self"), stream=False)
+            found |= {one.address for one in at_port if one.serves and one.port in self._ports}
+        return {one for one in found if not one.is_unspecified}

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prefixes that local routes make the host's own (AnyIP), and what of them can be answered at.
+
+The kernel delivers what comes to any of their addresses; the fast path knows addresses one by one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import socket
+import struct
+from collections.abc import Callable, Collection
+
+from carom.include import netlink
+from carom.include.netlink import Address, Changes
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Asked = Callable[[], Collection[Address]]
+"""The addresses that requests are waited for at, of those that are not all of an interface's."""
+
+SMALL = 256
+"""Prefixes of so many addresses at most are answered at each of them."""
+
+_TABLE_LOCAL, _LOCAL, _KERNEL = 255, 2, 2  # RT_TABLE_LOCAL, RTN_LOCAL, RTPROT_KERNEL
+_GETROUTE, _RTA_DST = 26, 1  # linux/rtnetlink.h
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
+_BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+_ROUTE_GROUPS = 0x40 | 0x400  # RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE
+_AT_TYPE = 16 + 7  # of a route's message: behind struct nlmsghdr, rtm_type
+
+
+def prefixes() -> list[Network]:
+    """Those of this network namespace, but for loopback's and what interfaces' addresses are.
+
+    Raises OSError.
+    """
+    found = []
+    for family, bits in _BITS.items():
+        asked = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _LOCAL, 0)
+        for message in netlink.dump(_GETROUTE, asked):
+            of, length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(message)
+            if (of, table, kind) != (family, _TABLE_LOCAL, _LOCAL):
+                continue
+            if protocol == _KERNEL and length == bits:  # an address of an interface
+                continue
+            to = dict(netlink.attributes(message[_ROUTE.size :])).get(_RTA_DST, bytes(bits // 8))
+            network = ipaddress.ip_network((to, length))
+            if not network.is_loopback:
+                found.append(network)
+    return found
+
+
+def is_local(address: Address) -> bool:
+    """Whether the kernel's routes deliver to this host what is sent to an address."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    to = struct.pack("=HH", 4 + len(address.packed), _RTA_DST) + address.packed
+    asked = _ROUTE.pack(family, _BITS[family], 0, 0, 0, 0, 0, 0, 0) + to
+    try:
+        (message,) = netlink.ask(_GETROUTE, asked)
+    except (OSError, ValueError):  # no route
+        return False
+    return bool(_ROUTE.unpack_from(message)[7] == _LOCAL)
+
+
+def local(known: Collection[Address], asked: Asked) -> tuple[list[Address], list[Network]]:
+    """Addresses that local routes alone make the host's, and the prefixes that have more.
+
+    `known` are interfaces' own. Of a large prefix, or one of another table, these are `asked`.
+    """
+    networks = prefixes()
+    small = [one for one in networks if one.num_addresses <= SMALL]
+    found = dict.fromkeys(address for one in small for address in one)
+    found |= dict.fromkeys(one for one in asked() if one not in known and is_local(one))
+    own = set(known)
+    large = [one for one in networks if one.num_addresses > SMALL]
+    return [one for one in found if one not in own], large
+
+
+class LocalChanges(Changes):
+    """The same also when a local route changes; others change all the time."""
+
+    def _listen(self) -> None:
+        super()._listen()
+        heard = self._hear(socket.NETLINK_ROUTE)
+        _only_local(heard)
+        heard.bind((0, _ROUTE_GROUPS))
+
+
+def _only_local(heard: socket.socket) -> None:
+    """Let a socket of route netlink hear of local routes alone: socket(7), SO_ATTACH_FILTER."""
+    load, equal, give = 0x30, 0x15, 0x06  # BPF_* of linux/filter.h
+    steps = (load, 0, 0, _AT_TYPE), (equal, 0, 1, _LOCAL), (give, 0, 0, 0xFFFFFFFF), (give, 0, 0, 0)
+    packed = [struct.pack("=HBBI", *one) for one in steps]
+    code = ctypes.create_string_buffer(b"".join(packed))
+    program = struct.pack("@HP", len(packed), ctypes.addressof(code))
+    heard.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
