@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -38,7 +38,15 @@ class Neighbours:
     tables do not hold passes: the stack answers, and asks for the neighbour.
     """
 
-    def __init__(self, fastpath: FastPath, allowed: Iterable[str], links: Iterable[int]):
+    def __init__(
+        self,
+        fastpath: FastPath,
+        allowed: Iterable[str],
+        links: Iterable[int],
+        changed: Callable[[], None] = lambda: None,
+    ):
+        """`changed` is called when other sources than before are unknown."""
+        self._changed = changed
         self._fastpath = fastpath
         self._allowed: list[Network] = [ipaddress.ip_network(one) for one in allowed]
         self._links = set(links)
@@ -52,6 +60,18 @@ class Neighbours:
         self._unknown: set[int] = set()
         self._step()
         self._thread = Thread("neighbours", self._step)
+
+    def unknown(self) -> tuple[frozenset[int], str]:
+        """The IP versions of which nobody is answered now, and why."""
+        if self._full:
+            return frozenset({4, 6}), "too many routes lead to the prefixes of --allow"
+        if not self._unknown:
+            return frozenset(), ""
+        answered = {one.version for one in self._allowed} - self._unknown
+        return frozenset({4, 6} - answered), (
+            "rules (ip rule) choose between tables of routes: whom a reply goes to is not known, "
+            "which --allow asks for"
+        )
 
     def look_again(self, links: Iterable[int]) -> None:
         """Other interfaces, perhaps."""
@@ -83,7 +103,7 @@ class Neighbours:
                 "the server answers alone",
                 ip=sorted(unknown),
             )
-        self._unknown = unknown
+        known, self._unknown = self._unknown == unknown, unknown
         self._stations = {
             (one.link, one.address): one.mac
             for one in neighbours()
@@ -93,7 +113,10 @@ class Neighbours:
             (hop.link, hop.gateway) for one in self._routes for hop in one.hops if hop.gateway
         }
         self._fastpath.know(self._stations_wanted())
+        full = self._full
         self._reach()
+        if not known or full != self._full:
+            self._changed()
         taken = time.monotonic() - begun
         self._not_before = begun + taken / _SHARE
 

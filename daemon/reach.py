@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 
 import msgspec
 
@@ -29,6 +30,17 @@ def reach(attachment: Attachment, bind: str, places: int, server: str, but: str 
     interface = attachment.interface
     why = attachment.failed or _why(interface, bind, places, server)
     return Reach(interface=interface.name, answered=not why, why=why, but="" if why else but)
+
+
+def without(found: Reach, versions: Collection[int], unknown: Collection[int], why: str) -> Reach:
+    """The same where requests of some IP versions go up, of those that there are at all."""
+    if not found.answered or not why:
+        return found
+    if set(versions) <= set(unknown):
+        return msgspec.structs.replace(found, answered=False, why=why, but="")
+    which = " and ".join(f"IPv{one}" for one in sorted(set(versions) & set(unknown)))
+    but = f"of {which} the server answers alone: {why}" if which else ""
+    return msgspec.structs.replace(found, but="; ".join(filter(None, (found.but, but))))
 
 
 def tag_words(interface: Interface) -> str:

@@ -37,7 +37,7 @@ from carom.daemon.lifetimes import Settler
 from carom.daemon.neighbours import Neighbours
 from carom.daemon.notes import notes, notes_on_length, notes_on_sources
 from carom.daemon.options import SHARED, Options
-from carom.daemon.reach import port_words
+from carom.daemon.reach import Reach, port_words, without
 from carom.daemon.served import Served
 from carom.daemon.service import Service
 from carom.daemon.signals import Stop, ending, held
@@ -270,7 +270,9 @@ class Running:
         attacher = Attacher(self.options, self._fastpath, filter)
         self._standing = Standing(attacher, interfaces, asked)
         if self._fastpath and self.options.allow:
-            self._neighbours = Neighbours(self._fastpath, self.options.allow, self._links())
+            self._neighbours = Neighbours(
+                self._fastpath, self.options.allow, self._links(), self._poke
+            )
             self._stack.callback(self._neighbours.close)
         self._unreached = self._why_not()  # the notes have these
         self._stand(self._attachments)
@@ -350,11 +352,20 @@ class Running:
     def _why_not(self) -> dict[tuple[int, int], str]:
         """Of services that are not answered on an interface, why: by the numbers of both."""
         reaches = {
-            (one.id, number): one.reach(attachment)
+            (one.id, number): self._reach(one, attachment)
             for one in self._answered
             for number, attachment in enumerate(self._attachments)
         }
         return {of: one.why for of, one in reaches.items() if not one.answered}
+
+    def _reach(self, one: Answered, attachment: Attachment) -> Reach:
+        """Whether requests to a service can come in so and be answered, by an allow-list too."""
+        found = one.reach(attachment)
+        unknown, why = self._neighbours.unknown() if self._neighbours else (frozenset(), "")
+        if not why:
+            return found
+        versions = {place.address.version for place in one.places(attachment)}
+        return without(found, versions, unknown, why)
 
     def _links(self) -> set[int]:
         """The interfaces that have addresses to answer at: those on top of them too."""
@@ -489,7 +500,7 @@ class Running:
         services = [
             {
                 **one.status(),
-                "reach": [one.reach(each) for each in self._attachments],
+                "reach": [self._reach(one, each) for each in self._attachments],
                 "silence": self._watcher and self._watcher.silences.get(one.id),
             }
             for one in self._answered

@@ -178,6 +178,33 @@ def test_ipv6_alone(own_line: Line) -> None:
         assert carom.counters()["bounce"] == 1
 
 
+def test_rules_that_choose_between_tables(own_line: Line) -> None:
+    """With an allow-list nobody knows then whom a reply goes to: of one IP, or of both."""
+    server, allow = own_line.server, ("--allow", "198.18.0.0/15", "--allow", "2001:db8::/32")
+
+    def rule(action: str, version: int) -> None:
+        server.run("ip", f"-{version}", "rule", action, "from", "all", "table", "77")
+
+    with Carom(server, "--bind", "::", *allow) as carom:
+        assert reach(carom)[0] | {"interface": ""} == {
+            "interface": "",
+            "answered": True,
+            "why": "",
+            "but": "",
+        }
+        rule("add", 4)
+        until(lambda: "of IPv4 the server answers alone" in reach(carom)[0]["but"], "it to be said")
+        assert reach(carom)[0]["answered"]
+        rule("add", 6)
+        until(lambda: not reach(carom)[0]["answered"], "it to be said of both")
+        assert "rules (ip rule) choose between tables of routes" in reach(carom)[0]["why"]
+        until(lambda: "requests cannot be answered" in carom.stderr(), "the log to say it")
+        rule("del", 4)
+        rule("del", 6)
+        until(lambda: reach(carom)[0]["answered"], "answered again")
+        until(lambda: not reach(carom)[0]["but"], "all of it")
+
+
 @pytest.fixture
 def another_name(straight: Line) -> Iterator[None]:
     """The server's interface has a second name."""
