@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from carom.daemon import sockets
+from carom.daemon.answered import listed, some
 from carom.daemon.options import Options
 from carom.daemon.sockets import Namespace, Socket
-from carom.errors import ServerError
+from carom.errors import InterfaceError, ServerError
+from carom.include import links, netlink
+from carom.include.links import Interface
+from carom.include.netlink import Address
 
+_LOOKING = 19, 2  # CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, linux/capability.h
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, linux/proc_ns.h
 
 
@@ -21,17 +27,19 @@ def none_listens(
     at: str,
     namespaces: Iterable[Namespace],
     keepers: Iterable[Socket] = (),
+    handing: Sequence[str] = (),
 ) -> ServerError:
     """Nobody listens on the UDP port, `at` the address that was asked for, in these namespaces.
 
-    `keepers` are held for a container, whose server may have another port.
+    `keepers` are held for a container, whose server may have another port; rules that are `handing`
+    requests on do so for some of them, or nobody can tell where to.
     """
     message = f"no process of this host listens on UDP port {port}{at}"
     if port != options.port:
         message += f", which requests to port {options.port} are translated to"
     others = _over_tcp(port, namespaces)
     if others:
-        more = f"-U {port}" if options.protocol == "memcached" else "UDP"
+        more = f"-U {port}, else it has none" if options.protocol == "memcached" else "UDP"
         return ServerError(
             f"{message}, and over TCP alone {', '.join(others)} does",
             hint=f"carom answers over UDP: start the server with {more}",
@@ -39,11 +47,64 @@ def none_listens(
         )
     if any(keepers):
         message += f"; port {options.port} itself is only held for a container"
+    if handing:
+        message += f"; rules send some requests on, or nobody can tell where: {some(handing)}"
+    udp = f" (a memcached with -U {port}: else it has no UDP)"
     hints = [
-        "start the server first; one on another host cannot be fronted from here",
-        "--server-port PORT for one that has another port, which this host translates requests to",
+        f"start the server first{udp if options.protocol == 'memcached' else ''}; one on another "
+        "host cannot be fronted from here",
+        "--server-port PORT for one that has another port, which this host translates requests to"
+        + (" (with --allow PREFIX where it does so for some sources alone)" if handing else ""),
     ]
     return ServerError(message, hint="; ".join((*hints, *_unseen())), passing=True)
+
+
+def none_receives(
+    names: Iterable[str], at_port: Sequence[Socket], addresses: Sequence[Address]
+) -> ServerError:
+    """A server is here, and no request by the interfaces, with these addresses, gets to it."""
+    return ServerError(
+        f"the server on UDP port {at_port[0].port} is bound to "
+        f"{', '.join(map(str, at_port))} alone, which no request by {', '.join(names)} reaches",
+        hint="; or ".join(_where_to_receive(at_port, addresses)),
+        passing=True,
+    )
+
+
+def _where_to_receive(at_port: Sequence[Socket], addresses: Sequence[Address]) -> Iterator[str]:
+    """What to do for such a server: about its device, or about its address."""
+    devices = [links.numbered(index) for index in {one.device for one in at_port} if index]
+    bound = [one for one in devices if one]
+    in_vrf = any(one.driver == "vrf" for one in bound) or not bound
+    for one in bound:
+        if one.driver == "vrf":
+            yield f"-i an interface that is in the VRF {one.name}"
+        elif _may_be_named(one):
+            yield f"-i {one.name}, the device that it is bound to"
+    if not any(one.receives(address) for one in at_port for address in addresses):
+        yield from _where_to_bind({one.address for one in at_port}, addresses)
+    elif in_vrf:
+        yield (
+            "ip vrf exec starts it in the interface's VRF, and sysctl "
+            "net.ipv4.udp_l3mdev_accept=1 lets one that is bound to no device receive from all"
+        )
+    else:
+        yield "start it without binding it to a device"
+
+
+def _where_to_bind(at: set[Address], addresses: Sequence[Address]) -> Iterator[str]:
+    """For a server at addresses that the interfaces do not have."""
+    for index, own in netlink.addresses().items():
+        found = None if at.isdisjoint(own) else links.numbered(index)
+        if found and _may_be_named(found):
+            yield f"-i {found.name}, which has its address"
+    yield f"bind it to an address of the interface: {listed(addresses) or 'it has none'}"
+
+
+def _may_be_named(interface: Interface) -> bool:
+    with contextlib.suppress(InterfaceError):
+        return bool(links.interface(interface.name))
+    return False
 
 
 def _over_tcp(port: int, namespaces: Iterable[Namespace]) -> list[str]:
@@ -65,13 +126,24 @@ def _unseen() -> list[str]:
     said = []
     if os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE:
         said.append("of a PID namespace other than carom's own no process is seen")
-    hidden = sum(map(_is_hidden, sockets.processes()))
+    hidden = [int(one.name) for one in sockets.processes() if _is_hidden(one)]
     if hidden:
-        said.append(
-            f"{hidden} processes may not be looked into: that takes root, or CAP_SYS_PTRACE and "
-            "CAP_DAC_READ_SEARCH"
-        )
+        status = Path("/proc/self/status").read_text()
+        said.append(hidden_words([sockets.name(one) for one in sorted(hidden)], status))
     return said
+
+
+def hidden_words(hidden: Sequence[str], status: str) -> str:
+    """Of processes that could not be looked into; `status` is carom's own, as in proc(5)."""
+    many = f"{len(hidden):,} processes" if len(hidden) > 1 else "1 process"
+    effective = next(int(one.split()[1], 16) for one in status.splitlines() if "CapEff" in one)
+    why = (
+        "the kernel keeps that back from root here, too (a security module, or another user "
+        "namespace)"
+        if all(effective >> one & 1 for one in _LOOKING)
+        else "that takes root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+    )
+    return f"{many} may not be looked into ({some(hidden)}): {why}"
 
 
 def _is_hidden(process: Path) -> bool:

@@ -23,7 +23,8 @@ from carom.include.links import Interface
 from carom.include.netlink import Address
 from carom.include.resource import Resource
 
-_LISTED = 16  # addresses that a message names
+_LISTED = 16  # addresses that a message names; of others it counts the rest
+_NAMED = 3  # the same of rules, programs and processes
 
 
 class Answered(Resource):
@@ -261,6 +262,12 @@ def listed(addresses: Sequence[Address]) -> str:
     """Addresses in words, the first of many."""
     more = f" and {len(addresses) - _LISTED:,} more" if len(addresses) > _LISTED else ""
     return ", ".join(map(str, addresses[:_LISTED])) + more
+
+
+def some(names: Sequence[str]) -> str:
+    """Rules, programs or processes in words, the first of many."""
+    more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return "; ".join(names[:_NAMED]) + more
 
 
 def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import structlog
 
 from carom.daemon import firewall, identity, sockets
-from carom.daemon.absent import none_listens
-from carom.daemon.answered import listed, reachable, wanted_of
+from carom.daemon.absent import none_listens, none_receives
+from carom.daemon.answered import reachable, wanted_of
+from carom.daemon.firewall import Way
 from carom.daemon.front import Front
 from carom.daemon.identity import Server
 from carom.daemon.sockets import Namespace, Socket
@@ -47,15 +48,18 @@ class Finder:
         interfaces: Sequence[Interface],
         wanted: Callable[[str, Iterable[Address]], list[Address]],
         translations: Callable[[], Translations],
+        handing: Callable[[Iterable[Way]], Sequence[str]],
     ):
-        """`wanted` are those of an interface's addresses that the service is asked for at, and
-        `translations` what is known of these now.
+        """`wanted` are those of an interface's addresses that the service is asked for at,
+        `translations` what is known of these now, and `handing` rules that send some requests on.
 
         Raises ServerError for no server, several, or one that is written to unseen.
         """
         self._front = front
         self._options = front.options
         self._translations = translations
+        self._handing = handing
+        self._names = [one.name for one in interfaces]
         self._addresses = reachable(interfaces)
         self._reached = [at for one in interfaces for at in one.reached]
         self._keepers: dict[Socket, Translation | None] = {}
@@ -121,7 +125,7 @@ class Finder:
     ) -> Found:
         """The one server that requests get to: in carom's own network namespace, if any is."""
         self._keepers = self._look_for_keepers()
-        ways = firewall.ways(interfaces, wanted)
+        ways = list(firewall.ways(interfaces, wanted))
         asked = [(way.address, self._translation(way.interface, way.address)) for way in ways]
         looked_in: list[Namespace] = []
         for target in targets(asked, self.port, said=bool(self._front.server_port)):
@@ -133,7 +137,9 @@ class Finder:
             found = [one for namespace in among for one in self._servers_in(namespace)]
             if found:
                 return self._only(found)
-        raise none_listens(self._options, self.port, self._at_bind(), looked_in, self._keepers)
+        rules = self._handing(ways)
+        at = self._at_bind()
+        raise none_listens(self._options, self.port, at, looked_in, self._keepers, rules)
 
     def _arrive_at(self, addresses: Sequence[Address], interfaces: Sequence[Interface]) -> None:
         """Requests come to these addresses: the interfaces' own, or what they are translated to."""
@@ -212,24 +218,9 @@ class Finder:
         if found and namespace == self.own:
             reached = [one for one in found if one.receives(self._reached)]
             if not reached:
-                raise ServerError(
-                    f"the server on UDP port {self.port} is bound to "
-                    f"{', '.join(map(str, at_port))} alone, which no request from outside reaches",
-                    hint=self._where_to_bind(at_port),
-                    passing=True,
-                )
+                raise none_receives(self._names, at_port, self._addresses)
             found = reached
         return [Found(one, namespace) for one in found]
-
-    def _where_to_bind(self, at_port: Iterable[Socket]) -> str:
-        """What to do for a server that no request from the interfaces reaches."""
-        if any(one.receives(address) for one in at_port for address in self._addresses):
-            return (
-                "it is in another VRF than the interface, or bound to another device: ip vrf exec "
-                "starts it in one, and sysctl net.ipv4.udp_l3mdev_accept=1 lets it receive from all"
-            )
-        addresses = listed(self._addresses) or "it has none"
-        return f"bind it to an address of the interface: {addresses}"
 
     def _held_at_port(
         self, namespace: Namespace, uid: int | None = None, known: Collection[Path] = ()

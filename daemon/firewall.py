@@ -159,7 +159,8 @@ def look(
             if fate.why:
                 found.setdefault(fate.why)
             found |= dict.fromkeys(fate.drops)
-    found |= dict.fromkeys(rules.naming(port))
+    named = {one.removesuffix(ruleset.HANDS_ON) for one in found}
+    found |= dict.fromkeys(one for one in rules.naming(port) if one not in named)
     return Findings(tuple(certain), tuple(found), tuple(rules.unread))
 
 

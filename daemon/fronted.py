@@ -27,6 +27,7 @@ from carom.daemon.keeper import Thread
 from carom.daemon.lifetimes import Lifetimes, ask_at
 from carom.daemon.marks import ANYWHERE, Door, Kind, Marks
 from carom.daemon.sockets import Namespace, Socket
+from carom.daemon.translated import handing
 from carom.daemon.views import Views
 from carom.errors import CaromError, ServerError
 from carom.include import libbpf
@@ -83,7 +84,13 @@ class Fronted(Answered):
         if rules:
             self.heed(rules, interfaces)
         self._everywhere = front.written_at_any_door
-        self._finder = Finder(front, interfaces, self.wanted, lambda: self.translations)
+        self._finder = Finder(
+            front,
+            interfaces,
+            self.wanted,
+            lambda: self.translations,
+            lambda ways: handing(rules, front.options.port, ways) if rules else [],
+        )
         self._views = Views()
         self._away = 0
         self._guessed = False

@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
 
 from carom.daemon import firewall
 from carom.daemon.access import access_lists
-from carom.daemon.answered import Answered
+from carom.daemon.answered import Answered, some
 from carom.daemon.fastpath import Attachment
-from carom.daemon.firewall import Findings, Ruleset
+from carom.daemon.firewall import Findings, Ruleset, Way
 from carom.daemon.passed import cgroup_programs, tc_programs
 from carom.errors import FirewallError
 from carom.include.links import Interface
 
-_NAMED = 3  # rules of a port that are named; the others are counted
+_TRIED = 8  # addresses that are looked at each alone
 
 log = structlog.get_logger()
 
@@ -44,9 +45,9 @@ class Guard:
             if allowed.certain and not self._bypass:
                 raise FirewallError(
                     f"the firewall drops by default what would be answered on port {port} before "
-                    f"it: {_some(allowed.certain)}",
-                    hint="--allow PREFIX for those whom it accepts and no others, a rule that "
-                    "accepts the port for all, or --bypass-firewall",
+                    f"it: {some(allowed.certain)}",
+                    hint=f"{self._accepted(rules, port)}--allow PREFIX for those whom it accepts "
+                    "and no others, a rule that accepts the port for all, or --bypass-firewall",
                 )
             self._warned |= set(allowed.certain)
         self._warned |= set(self._elsewhere)
@@ -75,7 +76,7 @@ class Guard:
                 log.warning(
                     "the firewall drops by default now what is answered before it",
                     port=port,
-                    rules=_some(new),
+                    rules=some(new),
                     do="stop carom, or start it with --allow or --bypass-firewall",
                 )
             self._warned |= set(new)
@@ -89,24 +90,30 @@ class Guard:
         self._heed_translations(rules)
         found: dict[int, tuple[Findings, Findings]] = {}
         for service in self._services:
-            port, allow = service.options.port, service.options.allow
+            port = service.options.port
             ways = list(firewall.ways(self.interfaces, service.answered_at))
-            every = firewall.look(rules, port, ways)
-            allowed = firewall.look(rules, port, ways, allow) if allow else every
-            for pid in firewall.elsewhere(service.processes()):
-                theirs = firewall.inside(pid, Ruleset)
-                if theirs is None:
-                    unread = f"the network namespace of pid {pid} could not be entered"
-                    every = every._replace(unread=(*every.unread, unread))
-                    continue
-                at = service.server_port
-                every = _both(every, firewall.look(theirs, at, ways, exact=False))
-                there = firewall.look(theirs, at, ways, allow, exact=False)
-                allowed = _both(allowed, there)
+            every, allowed = _looked(service, rules, ways)
             if port in found:  # at another address
                 every, allowed = _both(found[port][0], every), _both(found[port][1], allowed)
             found[port] = every, allowed
         self._findings = found
+
+    def _accepted(self, rules: Ruleset, port: int) -> str:
+        """How to be answered at what the firewall accepts alone, if there is such; else ""."""
+        for service in self._services:
+            bind = ipaddress.ip_address(service.options.bind)
+            if service.options.port != port or not bind.is_unspecified:
+                continue
+            ways = list(firewall.ways(self.interfaces, service.answered_at))
+            ipv4 = [one for one in ways if one.address.version == 4]
+            if ipv4 and len(ipv4) < len(ways) and not _looked(service, rules, ipv4)[1].certain:
+                return "--bind 0.0.0.0 for IPv4 alone, which it accepts; "
+            addresses = dict.fromkeys(one.address for one in ways if not one.address.is_link_local)
+            for address in list(addresses)[:_TRIED]:
+                mine = [one for one in ways if one.address == address]
+                if len(mine) < len(ways) and not _looked(service, rules, mine)[1].certain:
+                    return f"--bind {address} for that alone, which it accepts; "
+        return ""
 
     def _heed_translations(self, rules: Ruleset) -> None:
         """Where requests are sent on to others, nothing is answered."""
@@ -126,17 +133,17 @@ class Guard:
             if allowed.certain:
                 yield (
                     f"the firewall drops by default what hits on port {port} pass"
-                    f"{' (--bypass-firewall)' if self._bypass else ''}: {_some(allowed.certain)}"
+                    f"{' (--bypass-firewall)' if self._bypass else ''}: {some(allowed.certain)}"
                 )
             elif every.certain:
                 yield (
                     f"the firewall drops by default, which hits on port {port} pass: --allow alone "
-                    f"says who is answered: {_some(every.certain)}"
+                    f"says who is answered: {some(every.certain)}"
                 )
             if every.rules:
                 yield (
                     f"the firewall does not see what is answered on port {port}, and has rules on "
-                    f"it: {_some(every.rules)}"
+                    f"it: {some(every.rules)}"
                 )
         for unread in dict.fromkeys(
             one for findings, _ in self._findings.values() for one in findings.unread
@@ -153,7 +160,7 @@ class Guard:
                 yield (
                     "programs of control groups (systemd's IPAddressDeny= is one) do not see what "
                     f"is answered on port {port}; repeat what they say with --allow PREFIX: "
-                    f"{_some(programs)}"
+                    f"{some(programs)}"
                 )
             if service.options.protocol == "dns":
                 yield from access_lists(service.processes())
@@ -162,14 +169,26 @@ class Guard:
             if programs:
                 yield (
                     f"what is attached to {attachment.interface.name} does not see what is "
-                    f"answered: {_some(programs)}"
+                    f"answered: {some(programs)}"
                 )
+
+
+def _looked(service: Answered, rules: Ruleset, ways: list[Way]) -> tuple[Findings, Findings]:
+    """What is found for a service by these ways: for all, and for those whom it allows."""
+    port, allow = service.options.port, service.options.allow
+    every = firewall.look(rules, port, ways)
+    allowed = firewall.look(rules, port, ways, allow) if allow else every
+    for pid in firewall.elsewhere(service.processes()):
+        theirs = firewall.inside(pid, Ruleset)
+        if theirs is None:
+            unread = f"the network namespace of pid {pid} could not be entered"
+            every = every._replace(unread=(*every.unread, unread))
+            continue
+        at = service.server_port
+        every = _both(every, firewall.look(theirs, at, ways, exact=False))
+        allowed = _both(allowed, firewall.look(theirs, at, ways, allow, exact=False))
+    return every, allowed
 
 
 def _both(one: Findings, other: Findings) -> Findings:
     return Findings(*(tuple(dict.fromkeys(a + b)) for a, b in zip(one, other, strict=True)))
-
-
-def _some(rules: Sequence[str]) -> str:
-    more = f"; and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""
-    return "; ".join(rules[:_NAMED]) + more

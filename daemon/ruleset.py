@@ -34,6 +34,9 @@ _SOURCES: dict[int, tuple[tuple[str, str], ...]] = {
 
 _PICKED = 7  # sources that are tried one by one
 _HIGHEST = 2**129
+HANDS_ON = " (hands it on)"
+"""Behind the name of a rule that sends requests to somebody else."""
+
 _DEEPEST = 64  # jumps; the kernel itself ends at 16
 
 
@@ -191,6 +194,7 @@ class _Walk:
         self._requests = requests
         self._ends: dict[str, _End] = {}
         self.drops: dict[str, None] = {}
+        self.handing: dict[str, None] = {}
 
     def end(self, chain: Chain, depth: int = 0) -> _End:
         """How a chain ends."""
@@ -220,7 +224,8 @@ class _Walk:
                 return _End("return")
             return self.end(target, depth + 1)
         if verdict.kind == "elsewhere":
-            self.drops[f"{rule.where} (hands it on)"] = None
+            self.drops[f"{rule.where}{HANDS_ON}"] = None
+            self.handing[rule.where] = None
             return _End("accept", rule.where, to=verdict.to)
         if verdict.kind == "drop":
             self.drops[rule.where] = None
@@ -261,6 +266,13 @@ def destination(
     found = [(one.to, one.where) for one in ends if one.to and not one.perhaps]
     most = max(found, key=found.count, default=None)
     return most if most and 2 * found.count(most) > len(ends) else None
+
+
+def handing(chain: Chain, chains: Mapping[str, Chain], requests: Requests) -> list[str]:
+    """The rules that may send some requests on: of certain sources, or where nobody can tell."""
+    every = _Walk(chains, requests._replace(first=True))
+    every.end(chain)
+    return list(every.handing)
 
 
 def _final(chain: Chain, chains: Mapping[str, Chain], requests: Requests) -> _End:

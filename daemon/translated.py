@@ -48,16 +48,7 @@ def translations(rules: Ruleset, port: int, ways: Iterable[Way]) -> Translations
     own = functools.cache(netlink.own_addresses)  # asked for only where something is translated
     chains = list(rules.chains())
     for way in ways:
-        version, number = way.address.version, int(way.address)
-        requests = Requests(
-            version,
-            ruleset.all_sources(version),
-            ((number, number),),
-            port,
-            way.interface,
-            way.lower,
-            bridged=way.bridged,
-        )
+        requests = _asked(port, way)
         for chain, table in chains:
             to = chain.applies(requests) and ruleset.destination(chain, table, requests)
             if to:
@@ -66,6 +57,32 @@ def translations(rules: Ruleset, port: int, ways: Iterable[Way]) -> Translations
                 found[way.interface, way.address] = Translation(address, at or port, local, by)
                 break
     return found
+
+
+def handing(rules: Ruleset, port: int, ways: Iterable[Way]) -> list[str]:
+    """The rules that send some requests to a port on: of certain sources, or nobody knows where."""
+    asked = [_asked(port, way) for way in ways]
+    found = {
+        rule: None
+        for chain, table in rules.chains()
+        for requests in asked
+        if chain.applies(requests)
+        for rule in ruleset.handing(chain, table, requests)
+    }
+    return list(found)
+
+
+def _asked(port: int, way: Way) -> Requests:
+    version, number = way.address.version, int(way.address)
+    return Requests(
+        version,
+        ruleset.all_sources(version),
+        ((number, number),),
+        port,
+        way.interface,
+        way.lower,
+        bridged=way.bridged,
+    )
 
 
 def is_keeper(pid: int) -> bool:

@@ -27,6 +27,16 @@ PORT_OF = ("bridge", "bond", "team", "openvswitch", "hsr")
 _NATIVE_MASTERS = ("bond",)
 """Kinds of interfaces that put a native XDP program on their ports."""
 
+_ETHERNET = 1  # ARPHRD_ETHER, linux/if_arp.h
+
+_DEAF = {
+    "ifb": "what is redirected to an ifb goes on by the interface that it came in by",
+    "dummy": "nothing does by a dummy, whose addresses are answered on the interfaces named",
+    "vrf": "what comes in a VRF comes by its ports",
+    **dict.fromkeys(("macvtap", "ipvtap"), "what comes to it is a guest machine's"),
+}
+"""Kinds of Ethernet interfaces at which XDP and TC see nothing that a socket here would get."""
+
 _BOND_BACKUP = 1  # IFLA_BOND_SLAVE_STATE, linux/if_link.h
 
 BEHIND_TAGS_MAX = 16_384
@@ -160,10 +170,16 @@ def interface(name: str, asked: Asked = _nothing) -> Interface:
             hint="this host has: " + ", ".join(sorted(_name(link) for link in links)),
             passing=True,
         )
-    if len(_mac(link)) != 6 or _name(link) == "lo":
+    if link["ifi_type"] != _ETHERNET or len(_mac(link)) != 6:
         raise InterfaceError(
             f"{name} is not an Ethernet interface",
             hint="carom answers Ethernet frames; give the interface that requests come in by",
+        )
+    why = _DEAF.get(_kind(link) or "")
+    if why:
+        raise InterfaceError(
+            f"no request to this host comes in by {name}: {why}",
+            hint="give the interface that requests come in by",
         )
     return _facts(link, links, asked)
 

@@ -31,7 +31,10 @@ def made(kind, address, port, flags):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     one = socket.socket(family, kind)
     for flag in flags:
-        one.setsockopt(*FLAGS[flag], 1)
+        if flag.startswith("on "):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, flag[3:].encode())
+        else:
+            one.setsockopt(*FLAGS[flag], 1)
     one.bind((address, port))
     return one
 

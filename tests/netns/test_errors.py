@@ -67,6 +67,34 @@ def test_wrong_option(
     check_refused(straight, ended, code, *said)
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        pytest.param(("type", "ifb"), "what is redirected to an ifb goes on", id="ifb"),
+        pytest.param(("link", INTERFACE, "type", "macvtap"), "is a guest machine's", id="macvtap"),
+    ],
+)
+def test_where_nothing_comes_in(straight: Line, make: tuple[str, ...], said: str) -> None:
+    """Ethernet by its kind, and yet no request that a server here would get."""
+    straight.server.run("ip", "link", "add", "deaf0", *make)
+    try:
+        straight.server.up("deaf0")
+        ended = run(straight.server, "serve", "-i", "deaf0")
+        check_refused(straight, ended, 1, "no request to this host comes in by deaf0", said)
+    finally:
+        straight.server.run("ip", "link", "del", "deaf0")
+
+
+def test_a_tun(straight: Line) -> None:
+    """It carries no Ethernet frames."""
+    straight.server.run("ip", "tuntap", "add", "dev", "tun0", "mode", "tun")
+    try:
+        ended = run(straight.server, "serve", "-i", "tun0")
+        check_refused(straight, ended, 1, "tun0 is not an Ethernet interface")
+    finally:
+        straight.server.run("ip", "link", "del", "tun0")
+
+
 def test_unknown_option(straight: Line) -> None:
     """The parser's own words, with its own exit code."""
     ended = run(straight.server, "serve", *ON, "--no-such-option")

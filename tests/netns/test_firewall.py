@@ -287,6 +287,38 @@ def test_a_version_that_the_server_has_not(own_line: Line) -> None:
         assert carom.ready["notes"] == []
 
 
+@pytest.mark.parametrize(
+    ("accepted", "way"),
+    [
+        ("meta nfproto ipv4 accept", "0.0.0.0"),
+        ("ip6 daddr {address6} accept", "{address6}"),
+        ("ip daddr {address} accept", "0.0.0.0"),
+    ],
+)
+def test_what_is_accepted_alone(own_line: Line, accepted: str, way: str) -> None:
+    """One IP, or one address: the hint leads there."""
+    known = {"address": own_line.address, "address6": own_line.address6}
+    put(own_line.server, table(f"iif lo accept; {accepted.format(**known)}", policy="drop"))
+    bind = way.format(**known)
+    with Memcached(own_line.server):
+        refused = run(own_line.server, "front", "-i", INTERFACE)
+        assert refused.code == 1, refused
+        assert f"--bind {bind} for " in refused.stderr
+        arguments = ("--hook", "tc", "--bind", bind)
+        with Carom(own_line.server, *arguments, command="front") as carom:
+            assert carom.status()["services"][0]["reach"][0]["answered"]
+
+
+def test_a_rule_is_named_once(own_line: Line) -> None:
+    """One that translates the port's requests is found in two ways."""
+    rule = f"udp dport {PORT} ip saddr 198.18.7.7 dnat ip to 198.18.7.8"
+    chain = f"chain c {{\ntype nat hook prerouting priority dstnat\n{rule}\n}}"
+    put(own_line.server, f"table inet f {{\n{chain}\n}}\n")
+    with Carom(own_line.server, "--hook", "tc") as carom:
+        (note,) = carom.ready["notes"]
+        assert note.count("nft inet f c handle") == 1
+
+
 def test_an_allow_list_that_repeats_it(own_line: Line) -> None:
     """It starts, and strangers are as far away as without it."""
     put(own_line.server, table(f"ip saddr {own_line.client_address} accept", policy="drop"))

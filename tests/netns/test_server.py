@@ -13,6 +13,7 @@ import itertools
 import os
 import signal
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,7 +31,7 @@ from netns.fronted import edge, until_hit, value_reply
 from netns.fronts import fronts
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
-from netns.process import INTERFACE, map_of, run, until
+from netns.process import INTERFACE, Carom, map_of, run, until
 from netns.puppet import (
     NETWORK_OF_NOTHING,
     NOBODY,
@@ -610,6 +611,43 @@ class TestRefused:
         code, said = self.front(house.line, 4283)
         assert code == 1
         assert "127.0.0.1:4283" in said
+        assert f"bind it to an address of the interface: {house.line.address}" in said
+
+    def test_at_another_interface(self, house: House) -> None:
+        """By its address, or by its device: that is named, and is the way."""
+        house.puppet().udp(ELSEWHERE, 4290)
+        house.puppet().udp("0.0.0.0", 4291, "on elsewhere")
+        for port, words in (
+            (4290, "-i elsewhere, which has its address"),
+            (4291, "-i elsewhere, the device that it is bound to"),
+        ):
+            code, said = self.front(house.line, port)
+            assert code == 1
+            assert f"which no request by {INTERFACE} reaches" in said
+            assert words in said
+            assert "VRF" not in said
+            arguments = ("-p", str(port))
+            with Carom(
+                house.line.server, *arguments, command="front", interface="elsewhere"
+            ) as carom:
+                (reach,) = carom.status()["services"][0]["reach"]
+                assert reach["answered"]
+
+    def test_memcached_on_a_unix_socket(self, house: House, tmp_path: Path) -> None:
+        """It has UDP by -U alone; of DNS nothing of that is said."""
+        path = tmp_path / "socket"
+        argv = ("memcached", "-u", "root", "-s", str(path))
+        with subprocess.Popen(house.line.server.argv(argv)) as process:
+            try:
+                until(path.exists, "memcached to listen")
+                code, said = self.front(house.line, 4292)
+            finally:
+                process.kill()
+        assert code == 1
+        assert "a memcached with -U 4292" in said
+        code, said = self.front(house.line, 4292, "--protocol", "dns")
+        assert code == 1
+        assert "memcached" not in said
 
     def test_where_none_comes_in_another_namespace(self, house: House) -> None:
         with Namespace("apart") as apart:

@@ -185,6 +185,36 @@ def test_by_a_map(house: House) -> None:
         assert "several servers" in ended.stderr
 
 
+NOT_FOR_ALL = {
+    "of one source": f"ip saddr 198.18.0.1 udp dport {PORT} redirect to :{INSIDE}",
+    "by turns": f"udp dport {PORT} redirect to :numgen inc mod 2 map {{ 0 : {INSIDE}, 1 : 9 }}",
+}
+
+
+@pytest.mark.parametrize("which", NOT_FOR_ALL)
+def test_not_for_all(house: House, which: str) -> None:
+    """The rule is named that sends some requests on, or nobody knows where; and the way out."""
+    host = house.line.server
+    with nft(host, NOT_FOR_ALL[which]), Memcached(host, INSIDE):
+        ended = run(host, "front", "-i", INTERFACE, *IPV4)
+        assert ended.code == 1
+        assert f"no process of this host listens on UDP port {PORT}" in ended.stderr
+        assert "nft ip translated c handle" in ended.stderr
+        assert "--server-port" in ended.stderr
+        arguments = (*IPV4, "--server-port", str(INSIDE), "--allow", "198.18.0.1/32")
+        with Carom(host, *arguments, command="front") as carom:
+            assert reach_of(carom)["answered"]
+
+
+def test_for_another_port(house: House) -> None:
+    """A rule that has nothing to do with it is not named."""
+    host = house.line.server
+    with nft(host, f"ip saddr 198.18.0.1 udp dport {PORT + 1} redirect to :{INSIDE}"):
+        ended = run(host, "front", "-i", INTERFACE, *IPV4)
+    assert ended.code == 1
+    assert "handle" not in ended.stderr
+
+
 def test_said(house: House) -> None:
     """The same with one such server alone."""
     host = house.line.server
