@@ -33,7 +33,9 @@ _DEAF = {
     "ifb": "what is redirected to an ifb goes on by the interface that it came in by",
     "dummy": "nothing does by a dummy, whose addresses are answered on the interfaces named",
     "vrf": "what comes in a VRF comes by its ports",
-    **dict.fromkeys(("macvtap", "ipvtap"), "what comes to it is a guest machine's"),
+    **dict.fromkeys(
+        ("macvtap", "ipvtap"), "what comes to it is for the guest machine that opens it"
+    ),
 }
 """Kinds of Ethernet interfaces at which XDP and TC see nothing that a socket here would get."""
 

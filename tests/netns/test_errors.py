@@ -71,7 +71,11 @@ def test_wrong_option(
     ("make", "said"),
     [
         pytest.param(("type", "ifb"), "what is redirected to an ifb goes on", id="ifb"),
-        pytest.param(("link", INTERFACE, "type", "macvtap"), "is a guest machine's", id="macvtap"),
+        pytest.param(
+            ("link", INTERFACE, "type", "macvtap"),
+            "is for the guest machine that opens it",
+            id="macvtap",
+        ),
     ],
 )
 def test_where_nothing_comes_in(straight: Line, make: tuple[str, ...], said: str) -> None:
