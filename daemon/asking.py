@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from carom.daemon import sockets
 from carom.daemon.front import Front
 from carom.daemon.service import Service
+from carom.errors import ServerError
 from carom.include.netlink import Address
 
 
@@ -29,7 +31,7 @@ class Asking:
     def __call__(self) -> set[Address]:
         """The addresses now, all of them single ones."""
         found = {one for one in self._binds if not one.is_unspecified}
-        if self._ports:
-            at_port = sockets.bound(Path("/proc/self"), stream=False)
+        with contextlib.suppress(ServerError):  # whoever looks for the server says so
+            at_port = sockets.bound(Path("/proc/self"), stream=False) if self._ports else ()
             found |= {one.address for one in at_port if one.serves and one.port in self._ports}
         return {one for one in found if not one.is_unspecified}

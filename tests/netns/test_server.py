@@ -615,11 +615,11 @@ class TestRefused:
 
     def test_at_another_interface(self, house: House) -> None:
         """By its address, or by its device: that is named, and is the way."""
-        house.puppet().udp(ELSEWHERE, 4290)
-        house.puppet().udp("0.0.0.0", 4291, "on elsewhere")
+        house.puppet().udp(ELSEWHERE, 4273)
+        house.puppet().udp("0.0.0.0", 4274, "on elsewhere")
         for port, words in (
-            (4290, "-i elsewhere, which has its address"),
-            (4291, "-i elsewhere, the device that it is bound to"),
+            (4273, "-i elsewhere, which has its address"),
+            (4274, "-i elsewhere, the device that it is bound to"),
         ):
             code, said = self.front(house.line, port)
             assert code == 1
@@ -640,12 +640,12 @@ class TestRefused:
         with subprocess.Popen(house.line.server.argv(argv)) as process:
             try:
                 until(path.exists, "memcached to listen")
-                code, said = self.front(house.line, 4292)
+                code, said = self.front(house.line, 4275)
             finally:
                 process.kill()
         assert code == 1
-        assert "a memcached with -U 4292" in said
-        code, said = self.front(house.line, 4292, "--protocol", "dns")
+        assert "a memcached with -U 4275" in said
+        code, said = self.front(house.line, 4275, "--protocol", "dns")
         assert code == 1
         assert "memcached" not in said
 
