@@ -358,8 +358,27 @@ int edge_payload(struct __sk_buff *skb)
 	struct watch *watch = NULL;
 	struct mark *mark = NULL;
 
+	u32 service;
+
+	if (!sk || !find_server(&datagram, sk, &mark, &watch) || !find_payload(&datagram, false))
+		return PASS;
+	service = mark->service & (SERVICES_MAX - 1);
+	if (!see_payload(&datagram, sk, service, watch->protocol))
+		return PASS;
+	edge_programs.call(skb, EDGE_HEARD);
+	void_said(&datagram, service);
+	return PASS;
+}
+
+int edge_heard(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = internet_socket(skb);
+	struct datagram datagram = { .skb = skb };
+	struct watch *watch = NULL;
+	struct mark *mark = NULL;
+
 	if (sk && find_server(&datagram, sk, &mark, &watch) && find_payload(&datagram, false) &&
-	    see_payload(&datagram, sk, mark->service & (SERVICES_MAX - 1), watch->protocol))
+	    hear_payload(&datagram, sk, mark->service & (SERVICES_MAX - 1), watch->protocol))
 		edge_programs.call(skb, EDGE_VALUE);
 	return PASS;
 }

@@ -46,6 +46,7 @@ struct unread {
 	u32 offset;
 	u32 left;
 	u32 done;     /* of it, at once */
+	u32 intent;   /* of what was done */
 	u32 service;
 	u32 protocol;
 	u32 flight;   /* of a datagram */
@@ -77,10 +78,11 @@ enum {
 	EDGE_COOKIE = 3,
 	EDGE_MESSAGES = 4,
 	EDGE_PAYLOAD = 5,
-	EDGE_VALUE = 6,
+	EDGE_HEARD = 6,
+	EDGE_VALUE = 7,
 };
 
-BPF_PROG_ARRAY(edge_programs, 7);
+BPF_PROG_ARRAY(edge_programs, 8);
 BPF_RINGBUF_OUTPUT(waitings, WAITING_PAGES);
 BPF_PERCPU_ARRAY(edge_scratches, struct edge_scratch, 2);
 BPF_TABLE("lru_hash", struct payer, u64, voiders, VOIDERS_MAX);
@@ -254,6 +256,7 @@ static __always_inline u64 sum_steps(const struct datagram *datagram, const u32 
 
 	asm volatile("" : "+r"(sum));
 	for (u32 n = 0; n < room / SUM_STEP; n++) {
+		counted(n);
 		if (n >= steps ||
 		    bpf_skb_load_bytes(datagram->skb, datagram->offset + n * SUM_STEP, words,
 				       sizeof(words)))
@@ -325,6 +328,7 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 		datagram->client_port = ingress ? udp.source : udp.dest;
 		datagram->offset += sizeof(udp);
 	}
+	datagram->offset = forgotten(datagram->offset, datagram->skb->len);
 	if (datagram->skb->len < datagram->offset)
 		return false;
 	datagram->length = datagram->skb->len - datagram->offset;

@@ -12,6 +12,7 @@
 #define CAROM_SPELLINGS_H
 
 #include "abi.h"
+#include "bounded.h"
 #include "protocols.h"
 #include "store.h"
 #include "token.h"
@@ -58,7 +59,7 @@ static __always_inline u64 draft_digest(const struct draft *draft, struct settli
 	for (u32 at = 0; at < REPLY_MAX; at += sizeof(u32)) {
 		u64 word;
 
-		asm volatile("" : "+r"(at));  /* as in draft_sum */
+		counted(at);
 		if (at >= ANEW(settling->length) || at > REPLY_MAX - sizeof(u32))
 			break;
 		word = *(const u32 *)(draft->bytes + at);

@@ -127,7 +127,7 @@ class LengthClass(NamedTuple):
     value: struct.Struct
 
 
-EDGE_PROGRAMS = ("stream", "sum", "summed", "cookie", "messages", "payload", "value")
+EDGE_PROGRAMS = ("stream", "sum", "summed", "cookie", "messages", "payload", "heard", "value")
 """Programs of the socket's edge that others go on with, in cgroup/edge.h's order."""
 
 ENTRY_CLASSES = (

@@ -225,6 +225,8 @@ struct stream {
 	u32 torn_to;   /* behind the bytes that TCP may leave out, if `torn` */
 	u32 any_early;
 	u32 heard;     /* sequence number behind all that the server's payloads were looked at for */
+	u32 said;      /* what the last of them is (stream.h) */
+	u32 again;     /* 1 where it was sent before */
 	u32 cells[STREAM_CELLS];
 	u32 times[STREAM_CELLS];  /* jiffies when they were written */
 	u8 dialect;    /* of its protocol's own, 0 until something was read */

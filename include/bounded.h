@@ -18,6 +18,30 @@ static __always_inline u32 bounded(u32 value, u32 bound)
 }
 
 /*
+ * A loop's counter: clang is not to count anything else, such as what is left, or where a pointer is, of
+ * which the verifier does not see that it ends.
+ */
+#define counted(n) asm volatile("" : "+r"(n))
+
+/*
+ * The same value, of which the verifier is to know nothing: it would follow what comes behind once for
+ * each way that led to one. `unknown` is a number that it does not know.
+ */
+static __always_inline u32 forgotten(u32 value, u32 unknown)
+{
+	value += unknown;
+	asm volatile("" : "+r"(value));
+	return value - unknown;
+}
+
+/* These bits where a number is 0, and nothing else; without a branch, for the verifier. */
+static __always_inline u32 bits_without(u64 number, u32 bits)
+{
+	asm volatile("" : "+r"(number));
+	return ((number | -number) >> 63 ^ 1) * bits;
+}
+
+/*
  * The one's-complement sum of `length` bytes, at most `room` (a constant); they are zero up to a
  * word. bpf_csum_diff takes at most 512 bytes on kernels before 6.13.
  */

@@ -8,6 +8,7 @@
 
 #include <uapi/linux/bpf.h>
 
+#include "bounded.h"
 #include "little.h"
 
 struct siphash {
@@ -93,6 +94,7 @@ static __always_inline u64 siphash_bytes(struct siphash *s, u32 before, const u8
 	u64 rest = 0;
 
 	for (u32 n = 0; n < room / sizeof(u64); n++) {
+		counted(n);
 		if (n >= words)
 			break;
 		siphash_word(s, *(const u64 *)(bytes + n * sizeof(u64)), word_rounds);

@@ -4,6 +4,7 @@
 #define CAROM_STORE_H
 
 #include "abi.h"
+#include "bounded.h"
 #include "hash.h"
 #include "maps.h"
 #include "token.h"
@@ -35,7 +36,7 @@ static __always_inline u16 draft_sum(const struct draft *draft, u32 length)
 	u64 sum = 0;
 
 	for (u32 at = 0; at < REPLY_MAX; at += sizeof(u32)) {
-		asm volatile("" : "+r"(at));  /* or clang counts backwards, past what the verifier sees */
+		counted(at);
 		if (at >= length || at > REPLY_MAX - sizeof(u32))
 			break;
 		sum += *(const u32 *)(draft->bytes + at);

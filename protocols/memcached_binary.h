@@ -83,7 +83,7 @@ static __always_inline void copy_bytes(const u8 *text, u32 at, u32 length, u8 *t
 
 	at &= 63;  /* where a proper request has its key; the verifier is told so */
 	for (u32 done = 0; done < MEMCACHED_KEY_MAX; done += sizeof(u64)) {
-		asm volatile("" : "+r"(done));  /* or clang counts the words, and forgets their bound */
+		counted(done);
 		if (done >= length)
 			break;
 		*(u64 *)(to + done) = *(const u64 *)(text + at + done);

@@ -47,7 +47,7 @@ static __always_inline void copy_line(u8 *to, const u8 *from, u32 length)
 	for (u32 at = 0; at < STREAM_LINE_MAX; at += sizeof(u64)) {
 		u64 word = *(const u64 *)(from + at);
 
-		asm volatile("" : "+r"(at));  /* or clang makes one bound of two, of which one is lost */
+		counted(at);  /* and makes no one bound of two */
 		if (at >= length)
 			break;
 		asm volatile("" : "+r"(word));  /* or clang makes a call to memmove of this */

@@ -11,6 +11,7 @@
 
 #include <uapi/linux/swab.h>
 
+#include "bounded.h"
 #include "protocol.h"
 
 #define MEMCACHED_HEADER 8      /* request id, sequence number, datagrams, reserved: 16 bits each */
@@ -159,13 +160,6 @@ static __always_inline bool read_exptime(const u8 *text, u32 *at, u32 room, u64 
 	return read_number(text, at, room, 10, exptime) && *exptime <= 0x7fffffff;
 }
 
-/* These bits where a number is 0, and nothing else; without a branch, for the verifier. */
-static __always_inline u32 bits_without(u64 number, u32 bits)
-{
-	asm volatile("" : "+r"(number));
-	return ((number | -number) >> 63 ^ 1) * bits;
-}
-
 static __always_inline u32 lasting_without(u64 number)
 {
 	return bits_without(number, INTENT_LASTING);
@@ -242,8 +236,10 @@ static __always_inline enum memcached_kind read_command(u64 word, u64 next, u32 
 static __always_inline u32 find_line_in(const u8 *text, u32 length, const u32 room)
 {
 	for (u32 at = MEMCACHED_HEADER; at < room; at += sizeof(u64)) {
-		u64 ends = *(const u64 *)(text + at);
+		u64 ends;
 
+		counted(at);
+		ends = *(const u64 *)(text + at);
 		if (at >= length)
 			return 0;
 		ends = little_u64(ends) ^ ('\n' * ONES);
