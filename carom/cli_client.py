@@ -48,9 +48,9 @@ def client(
 ) -> None:
     """Send a key-value server what the published experiments' client sends."""
     try:
-        from carom.lab import mix
-        from carom.lab.behaviours import Choice
-        from carom.lab.keyvalue_client import Options, run
+        from carom.lab.clients import mix
+        from carom.lab.clients.behaviours import Choice
+        from carom.lab.clients.keyvalue import Options, run
     except ImportError as error:
         missing(error)
     from carom.daemon.options import seconds as duration

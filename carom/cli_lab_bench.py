@@ -22,7 +22,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Nanoseconds a packet by BPF_PROG_TEST_RUN, beside a bare MAC swap."""
-    from carom.lab.bench import bench as measure
+    from carom.lab.tools.bench import bench as measure
 
     counts = [int(count) for count in numbers(entries, "entries")] if entries else []
 
@@ -62,7 +62,7 @@ def admission(
 ) -> None:
     """Hit rate of hot keys under a scan, with each `--admit`, by BPF_PROG_TEST_RUN."""
     try:
-        from carom.lab.admission import Scan, measure
+        from carom.lab.tools.admission import Scan, measure
     except ImportError as error:
         missing(error)
 

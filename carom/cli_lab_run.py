@@ -80,7 +80,9 @@ def lab_run(
 ) -> None:
     """Run experiments on a pair, and write results and plots."""
     try:
-        from carom.lab import filter_grid, hosts, kinds, results
+        from carom.lab import course
+        from carom.lab import kinds, results
+        from carom.lab.experiments.filters import grid as filter_grid
     except ImportError as error:
         missing(error)
     from carom.daemon.options import seconds as duration
@@ -119,7 +121,7 @@ def lab_run(
     plans = kinds.settings(filter_grid.together(names), given, short=short)
     steps = {name: kinds.named(name).steps(name, settings) for name, settings in plans.items()}
     results.check(output)  # now, and not after hours
-    with hosts.interruptible() as again:
+    with course.interruptible() as again:
         for name, settings in plans.items():
             bar = _progress_bar(name, steps[name])
             if not _run(name, settings, bar, again, output, make_pair, json=json):

@@ -65,10 +65,10 @@ def load(
 ) -> None:
     """Send requests from XDP at a rate of their own, and account for every one in XDP."""
     try:
-        from carom.lab import mix
-        from carom.lab.load import Options, target
-        from carom.lab.load import load as measure
-        from carom.lab.requests import Plan
+        from carom.lab.clients import mix
+        from carom.lab.clients.load import Options, target
+        from carom.lab.clients.load import load as measure
+        from carom.lab.clients.requests import Plan
     except ImportError as error:
         missing(error)
     from carom import apps

@@ -42,9 +42,9 @@ def ping(
 ) -> None:
     """Measure a service's round-trip times: one request at a time, every reply accounted for."""
     try:
-        from carom.lab.ping import Broken, Options
-        from carom.lab.ping import ping as measure
-        from carom.lab.requests import Plan
+        from carom.lab.clients.ping import Broken, Options
+        from carom.lab.clients.ping import ping as measure
+        from carom.lab.clients.requests import Plan
     except ImportError as error:
         missing(error)
     from carom import apps

@@ -14,40 +14,34 @@ from rich.console import Console
 
 from carom.converted import converted
 from carom.errors import UsageError
-from carom.lab import (
-    conclusion,
-    contest,
-    contest_plots,
-    contest_tables,
-    contests,
-    filter_grid,
-    filter_plots,
-    filter_run,
-    filter_stats,
-    filter_tables,
-    filter_verdict,
-    grid,
-    plots,
-    port_grid,
-    port_plots,
-    port_run,
-    port_stats,
-    port_tables,
-    port_verdict,
-    run,
-    sweep_plots,
-    sweep_tables,
-    sweep_verdict,
-    sweeps,
-    tables,
-    words,
-)
-from carom.lab.filter_model import FilterResults
-from carom.lab.grid import Trial
-from carom.lab.hosts import Progress
+from carom.lab import run
+from carom.lab.course import Progress
+from carom.lab.experiments.bounce_cache import conclusion, grid, plots, tables
+from carom.lab.experiments.bounce_cache.grid import Trial
+from carom.lab.experiments.contests import contest, contests
+from carom.lab.experiments.contests import plots as contest_plots
+from carom.lab.experiments.contests import tables as contest_tables
+from carom.lab.experiments.filters import grid as filter_grid
+from carom.lab.experiments.filters import plots as filter_plots
+from carom.lab.experiments.filters import run as filter_run
+from carom.lab.experiments.filters import stats as filter_stats
+from carom.lab.experiments.filters import tables as filter_tables
+from carom.lab.experiments.filters import verdict as filter_verdict
+from carom.lab.experiments.filters.model import FilterResults
+from carom.lab.experiments.ports import grid as port_grid
+from carom.lab.experiments.ports import plots as port_plots
+from carom.lab.experiments.ports import run as port_run
+from carom.lab.experiments.ports import stats as port_stats
+from carom.lab.experiments.ports import tables as port_tables
+from carom.lab.experiments.ports import verdict as port_verdict
+from carom.lab.experiments.sweeps import grid as sweeps
+from carom.lab.experiments.sweeps import plots as sweep_plots
+from carom.lab.experiments.sweeps import tables as sweep_tables
+from carom.lab.experiments.sweeps import verdict as sweep_verdict
 from carom.lab.model import Contest, Results
 from carom.lab.results import Run
-from carom.lab.sheets import Sheet
+from carom.lab.show import words
+from carom.lab.show.sheets import Sheet
 from carom.vm.pair import Make
 
 

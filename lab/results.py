@@ -20,11 +20,12 @@ from typing import Any
 import msgspec
 
 from carom.errors import ExperimentError
-from carom.lab import filter_model, words
-from carom.lab.distribution import merge
-from carom.lab.filter_model import FilterResults, FilterRun
+from carom.lab.experiments.filters import model as filter_model
+from carom.lab.experiments.filters.model import FilterResults, FilterRun
 from carom.lab.model import SCHEMA, Contest, Repetition, Results, RoundTrips
-from carom.lab.stats import by_cell
+from carom.lab.show import words
+from carom.lab.stats.distribution import merge
+from carom.lab.stats.estimates import by_cell
 
 NAME = "results.json"
 

@@ -14,10 +14,9 @@ import structlog
 
 from carom.errors import ExperimentError
 from carom.include.abi import MISSES
-from carom.lab import load, words
-from carom.lab.agent import Agent
-from carom.lab.grid import Trial
-from carom.lab.hosts import (
+from carom.lab.clients import load
+from carom.lab.clients.ping import Options, Ping
+from carom.lab.course import (
     Course,
     CPUs,
     Progress,
@@ -29,8 +28,10 @@ from carom.lab.hosts import (
     now,
     spent,
 )
+from carom.lab.experiments.bounce_cache.grid import Trial
+from carom.lab.hosts.agent import Agent
 from carom.lab.model import Repetition, Results, RoundTrips
-from carom.lab.ping import Options, Ping
+from carom.lab.show import words
 from carom.vm.pair import Make, Pair
 
 PORT = 51141

@@ -228,7 +228,7 @@ class SSHHost:
         if self.machine.python is None:
             self.python = deploy.deploy(self, self.machine.folder, progress)
             return
-        done = self.run(self.python, "-P", "-c", "import carom.lab.agent")
+        done = self.run(self.python, "-P", "-c", "import carom.lab.hosts.agent")
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
             raise HostError(

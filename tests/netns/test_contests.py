@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from carom.lab.contests import CONTESTS, PER_CPU
+from carom.lab.experiments.contests.contests import CONTESTS, PER_CPU
 from netns.process import lab_run
 
 DEADLINE = 200

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from carom.lab.filter_model import SERIES, FilterResults
+from carom.lab.experiments.filters.model import SERIES, FilterResults
 from netns.process import lab_run
 
 DEADLINE = 200

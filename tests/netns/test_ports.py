@@ -18,11 +18,11 @@ import pytest
 
 from carom.errors import ExperimentError
 from carom.lab import results as storage
-from carom.lab.agent import Agent
-from carom.lab.port_grid import SERIES, Settings, cell
-from carom.lab.port_stats import Table
-from carom.lab.port_verdict import sentences
-from carom.lab.ports import FIRST_PORT, PORTS, Name, expected
+from carom.lab.experiments.ports.grid import SERIES, Settings, cell
+from carom.lab.experiments.ports.ports import FIRST_PORT, PORTS, Name, expected
+from carom.lab.experiments.ports.stats import Table
+from carom.lab.experiments.ports.verdict import sentences
+from carom.lab.hosts.agent import Agent
 from carom.vm.netns import INTERFACE, SERVER, NamespacePair
 from netns.process import attached, lab_run, until
 

@@ -17,7 +17,7 @@ import pytest
 
 from carom.errors import HostError, HostKeyError, LoginError, UnreachableError
 from carom.lab import results
-from carom.lab.agent import Agent
+from carom.lab.hosts.agent import Agent
 from carom.lab.model import Results
 from carom.vm import deploy, pairs
 from carom.vm.namespace import pids

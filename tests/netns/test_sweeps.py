@@ -10,8 +10,8 @@ from typing import get_args
 import pytest
 
 from carom.lab import results as storage
+from carom.lab.experiments.sweeps.grid import SERIES, Name
 from carom.lab.model import Results
-from carom.lab.sweeps import SERIES, Name
 from netns.process import lab_run
 
 DEADLINE = 200

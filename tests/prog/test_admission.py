@@ -20,7 +20,7 @@ from carom.include.abi import KEY, KEY_SHORT, SEEN_PER_ENTRY, Verdict
 from carom.include.bpf import Module
 from carom.include.hashes import Hashes
 from carom.include.resource import Resource
-from carom.lab.admission import ONE_PASS, Scan, measure
+from carom.lab.tools.admission import ONE_PASS, Scan, measure
 from prog.host import Host
 
 CAPACITY = 2048

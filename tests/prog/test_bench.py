@@ -7,8 +7,8 @@ import pytest
 
 from carom.errors import ExperimentError, UsageError
 from carom.include import libbpf
-from carom.lab import bench as benches
-from carom.lab.bench import bench
+from carom.lab.tools import bench as benches
+from carom.lab.tools.bench import bench
 
 
 def test_every_case() -> None:

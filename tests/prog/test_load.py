@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from carom.errors import UsageError
 from carom.include import libbpf
 from carom.include.links import Interface
-from carom.lab.buckets import bucket
-from carom.lab.load import PAYLOAD_MAX, Generator, Options, Target
-from carom.lab.mix import Choice, Mix
+from carom.lab.clients.buckets import bucket
+from carom.lab.clients.load import PAYLOAD_MAX, Generator, Options, Target
+from carom.lab.clients.mix import Choice, Mix
 from prog.packets import (
     CLIENT,
     CLIENT_MAC,

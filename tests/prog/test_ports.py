@@ -13,8 +13,10 @@ import pytest
 
 from carom.include import libbpf
 from carom.include.bpf import Module
-from carom.lab import port_server, port_worker, ports
-from carom.lab.ports import FIRST_PORT, PORTS
+from carom.lab.experiments.ports import ports
+from carom.lab.experiments.ports import server as port_server
+from carom.lab.experiments.ports import worker as port_worker
+from carom.lab.experiments.ports.ports import FIRST_PORT, PORTS
 from prog.packets import (
     CLIENT,
     CLIENT_PORT,

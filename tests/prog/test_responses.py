@@ -13,7 +13,7 @@ from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT, DNSRRSOA
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
-import carom.lab
+import carom.lab.tools
 from carom.daemon.fastpath import FastPath
 from carom.include import libbpf
 from carom.include.abi import Protocol, Verdict
@@ -29,7 +29,7 @@ _seconds = itertools.count(20_000, 10)
 @pytest.fixture(params=SETTINGS + GENERIC, ids=str)
 def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath]) -> Host:
     """One that knows the address of NAME, and that NOPE is not."""
-    beside = Path(carom.lab.__file__).with_name("learn.c")
+    beside = Path(carom.lab.tools.__file__).with_name("learn.c")
     options = {"languages": (Protocol.DNS,), "beside": (beside,), "test_clock": True}
     host = Host(load_fastpath(**options), request.param)
     host.clock.advance(next(_seconds))

@@ -44,10 +44,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_file_of_c_is_there(installed: Path) -> None:
     rooms = ("include", "protocols", "xdp", "tc", "cgroup", "filters", "lab")
     wanted = {
-        f"{room}/{path.name}"
+        str(path.relative_to(ROOT))
         for room in rooms
         for pattern in ("*.c", "*.h")
-        for path in (ROOT / room).glob(pattern)
+        for path in (ROOT / room).rglob(pattern)
     }
     assert {"include/abi.h", "xdp/fastpath.c", "tc/fastpath.c"} <= wanted
     package = installed / "carom"
@@ -56,7 +56,7 @@ def test_every_file_of_c_is_there(installed: Path) -> None:
 
 
 def test_the_reports_template_is_there(installed: Path) -> None:
-    assert (installed / "carom" / "lab" / "templates" / "report.html").is_file()
+    assert (installed / "carom" / "lab" / "show" / "templates" / "report.html").is_file()
 
 
 def test_the_installed_package_loads_its_programs(installed: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from carom.lab.filter_client import Filled
-from carom.lab.filter_model import SERIES, FilterCell, FilterResults, FilterRun, Series
-from carom.lab.filter_run import account
+from carom.lab.experiments.filters.client import Filled
+from carom.lab.experiments.filters.model import SERIES, FilterCell, FilterResults, FilterRun, Series
+from carom.lab.experiments.filters.run import account
 from unit.fake_results import ENVIRONMENT
 
 PERCENTS = (0.0, 50.0, 99.0, 100.0)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from carom.lab.distribution import round_trips
 from carom.lab.model import Cell, Environment, Repetition, Results, Wait
+from carom.lab.stats.distribution import round_trips
 
 WAITS: tuple[Wait, ...] = ("blocking", "one-cpu", "spin")
 HIT_RATES = (0.0, 0.25, 0.375, 0.5, 0.75, 1.0)

@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from carom.errors import UsageError
-from carom.lab.behaviours import BEHAVIOURS, Choice, Step
+from carom.lab.clients.behaviours import BEHAVIOURS, Choice, Step
 
 # Written out by hand from the published sequences, and by nothing that the behaviours use.
 PUTS = [

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carom.lab.buckets import BUCKETS, Tally, bounds, bucket
-from carom.lab.distribution import decode, round_trips
+from carom.lab.clients.buckets import BUCKETS, Tally, bounds, bucket
+from carom.lab.stats.distribution import decode, round_trips
 
 BOUND = 2**37
 EXACT = 128

@@ -14,13 +14,13 @@ import pytest
 from rich.console import Console
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab import compare as comparing
 from carom.lab import results as storage
-from carom.lab.compare import Comparison, Outcome, compare
-from carom.lab.filter_model import FilterResults
+from carom.lab.experiments.filters.model import FilterResults
 from carom.lab.model import Cell, Results
-from carom.lab.sheets import drawn
-from carom.lab.stats import independent_ratio, ranks
+from carom.lab.show.sheets import drawn
+from carom.lab.stats import compare as comparing
+from carom.lab.stats.compare import Comparison, Outcome, compare
+from carom.lab.stats.estimates import independent_ratio, ranks
 from unit import fake_contests, fake_filters
 from unit import fake_results as fake
 from unit.test_cli import carom

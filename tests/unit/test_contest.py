@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from carom.errors import UsageError
-from carom.lab import contest_tables
 from carom.lab import results as storage
-from carom.lab.contest import Bar, Settings, figures, judge
-from carom.lab.contests import CONTESTS
+from carom.lab.experiments.contests import tables as contest_tables
+from carom.lab.experiments.contests.contest import Bar, Settings, figures, judge
+from carom.lab.experiments.contests.contests import CONTESTS
 from carom.lab.model import Contest
 from unit.fake_contests import held
 

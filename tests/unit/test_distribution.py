@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carom.errors import ExperimentError
-from carom.lab.distribution import decode, merge, points, round_trips, together
 from carom.lab.model import RoundTrips
+from carom.lab.stats.distribution import decode, merge, points, round_trips, together
 
 NS = st.integers(1, 60_000_000_000)
 SAMPLES = st.lists(NS, min_size=1, max_size=300)

@@ -14,24 +14,21 @@ import pytest
 from rich.console import Console
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab import (
-    cpu_time,
-    filter_grid,
-    filter_plots,
-    filter_stats,
-    filter_tables,
-    filter_verdict,
-    kinds,
-    published_tables,
-    report,
-    udp_counts,
-)
+from carom.lab import kinds
 from carom.lab import results as storage
-from carom.lab.filter_client import Filled
-from carom.lab.filter_model import SERIES, FilterCell
-from carom.lab.filter_run import account
-from carom.lab.filter_stats import Table, knees
-from carom.lab.stats import Estimate
+from carom.lab.experiments.filters import grid as filter_grid
+from carom.lab.experiments.filters import plots as filter_plots
+from carom.lab.experiments.filters import stats as filter_stats
+from carom.lab.experiments.filters import tables as filter_tables
+from carom.lab.experiments.filters import verdict as filter_verdict
+from carom.lab.experiments.filters.client import Filled
+from carom.lab.experiments.filters.model import SERIES, FilterCell
+from carom.lab.experiments.filters.run import account
+from carom.lab.experiments.filters.stats import Table, knees
+from carom.lab.hosts import cpu_time, udp_counts
+from carom.lab.show import published as published_tables
+from carom.lab.show import report
+from carom.lab.stats.estimates import Estimate
 from unit import fake_filters as fake
 
 FILLED = Filled(

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab import grid
-from carom.lab.distribution import round_trips
-from carom.lab.grid import Settings
+from carom.lab.experiments.bounce_cache import grid
+from carom.lab.experiments.bounce_cache.grid import Settings
 from carom.lab.run import Asked, checked
+from carom.lab.stats.distribution import round_trips
 
 
 def test_the_default_cache_grid_is_the_published_one() -> None:

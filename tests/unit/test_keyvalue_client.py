@@ -20,9 +20,9 @@ import pytest
 from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.server import Server
 from carom.errors import ExperimentError, UsageError
-from carom.lab import keyvalue_client
-from carom.lab.behaviours import Choice, Step
-from carom.lab.keyvalue_client import LAG, Client, Options, Pacer, Result, run
+from carom.lab.clients import keyvalue as keyvalue_client
+from carom.lab.clients.behaviours import Choice, Step
+from carom.lab.clients.keyvalue import LAG, Client, Options, Pacer, Result, run
 
 LOOPBACK = "127.0.0.1"
 DEADLINE = 60.0

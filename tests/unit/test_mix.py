@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from carom.errors import UsageError
-from carom.lab.mix import DRAWS_MAX, Choice, Mix, planned, rate, read
-from carom.lab.requests import Plan
+from carom.lab.clients.mix import DRAWS_MAX, Choice, Mix, planned, rate, read
+from carom.lab.clients.requests import Plan
 
 
 def keys(count: int) -> list[bytes]:

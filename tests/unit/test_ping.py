@@ -13,8 +13,8 @@ from typing import Literal
 import pytest
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab.ping import Broken, Options, Ping, ping
-from carom.lab.requests import Plan
+from carom.lab.clients.ping import Broken, Options, Ping, ping
+from carom.lab.clients.requests import Plan
 
 LOOPBACK = "127.0.0.1"
 UDP_SEGMENT = 103  # linux/udp.h

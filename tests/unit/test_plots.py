@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from carom.lab import plots
+from carom.lab.experiments.bounce_cache import plots
 from carom.lab.model import Cell
 from unit import fake_results as fake
 

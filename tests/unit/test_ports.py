@@ -11,15 +11,19 @@ import pytest
 from rich.console import Console
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab import beside, compare, port_plots, port_tables, published_tables, report
-from carom.lab.distribution import round_trips
+from carom.lab.clients.ping import Ping
+from carom.lab.experiments.ports import plots as port_plots
+from carom.lab.experiments.ports import tables as port_tables
+from carom.lab.experiments.ports.grid import SERIES, Settings, cell, plan, standard
+from carom.lab.experiments.ports.ports import NAMES, PORTS, Name, expected
+from carom.lab.experiments.ports.run import account
+from carom.lab.experiments.ports.stats import Table
+from carom.lab.experiments.ports.verdict import sentences
 from carom.lab.model import Repetition, Results, RoundTrips
-from carom.lab.ping import Ping
-from carom.lab.port_grid import SERIES, Settings, cell, plan, standard
-from carom.lab.port_run import account
-from carom.lab.port_stats import Table
-from carom.lab.port_verdict import sentences
-from carom.lab.ports import NAMES, PORTS, Name, expected
+from carom.lab.show import beside, report
+from carom.lab.show import published as published_tables
+from carom.lab.stats import compare
+from carom.lab.stats.distribution import round_trips
 from unit.fake_results import ENVIRONMENT
 
 OUTCOMES = ("lost", "wrong", "duplicated", "reordered")

@@ -15,12 +15,15 @@ import msgspec
 import pytest
 
 from carom.errors import ExperimentError
-from carom.lab import beside, contest_tables, facts, filter_tables, report, tables
 from carom.lab import results as storage
-from carom.lab.contests import CONTESTS
+from carom.lab.experiments.bounce_cache import tables
+from carom.lab.experiments.contests import tables as contest_tables
+from carom.lab.experiments.contests.contests import CONTESTS
+from carom.lab.experiments.filters import tables as filter_tables
 from carom.lab.model import Cell
 from carom.lab.results import Run
-from carom.lab.sheets import Sheet
+from carom.lab.show import beside, facts, report
+from carom.lab.show.sheets import Sheet
 from unit import fake_contests, fake_filters
 from unit import fake_results as fake
 from unit.test_cli import carom

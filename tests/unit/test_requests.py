@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carom.errors import UsageError
-from carom.lab.requests import Plan
+from carom.lab.clients.requests import Plan
 
 
 @given(

@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 
 from carom.errors import ExperimentError
-from carom.lab import contest, grid, sweeps
-from carom.lab.agent import Agent
-from carom.lab.environment import environment
-from carom.lab.hosts import Course, course, head
+from carom.lab.course import Course, course, head
+from carom.lab.experiments.bounce_cache import grid
+from carom.lab.experiments.contests import contest
+from carom.lab.experiments.sweeps import grid as sweeps
+from carom.lab.experiments.sweeps.grid import SERIES
+from carom.lab.hosts.agent import Agent
+from carom.lab.hosts.environment import environment
 from carom.lab.run import Laboratory
-from carom.lab.sweeps import SERIES
 from carom.vm.pair import Pair
 
 HOST = SimpleNamespace(interface="eth0", address="198.18.0.2", driver=lambda: "e1000")

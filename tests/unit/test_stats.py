@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carom.lab.comparison import headline, miss_costs, speedups
+from carom.lab.experiments.bounce_cache.comparison import headline, miss_costs, speedups
 from carom.lab.model import Cell
-from carom.lab.stats import break_even, mean, paired, ratio, summarise
+from carom.lab.stats.estimates import break_even, mean, paired, ratio, summarise
 from unit import fake_results as fake
 
 TIMES = st.lists(st.floats(1e3, 1e7), min_size=2, max_size=10)

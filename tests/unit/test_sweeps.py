@@ -13,14 +13,18 @@ from rich.console import Console
 
 from carom import apps
 from carom.errors import UsageError
-from carom.lab import compare, kinds, report, sweep_plots, sweeps
+from carom.lab import kinds
 from carom.lab import results as storage
-from carom.lab.distribution import round_trips
+from carom.lab.experiments.sweeps import grid as sweeps
+from carom.lab.experiments.sweeps import plots as sweep_plots
+from carom.lab.experiments.sweeps.grid import SERIES, Name, Settings
+from carom.lab.experiments.sweeps.stats import Sweep, p50, replies, unanswered
+from carom.lab.experiments.sweeps.tables import sheets
+from carom.lab.experiments.sweeps.verdict import gain, sentences
 from carom.lab.model import Cell, Repetition, Results
-from carom.lab.sweep_stats import Sweep, p50, replies, unanswered
-from carom.lab.sweep_tables import sheets
-from carom.lab.sweep_verdict import gain, sentences
-from carom.lab.sweeps import SERIES, Name, Settings
+from carom.lab.show import report
+from carom.lab.stats import compare
+from carom.lab.stats.distribution import round_trips
 from unit.fake_results import ENVIRONMENT
 
 NAMES: tuple[Name, ...] = get_args(Name)

@@ -10,11 +10,11 @@ import re
 import pytest
 from rich.console import Console
 
-from carom.lab import words
-from carom.lab.conclusion import conclusion
+from carom.lab.experiments.bounce_cache.conclusion import conclusion
+from carom.lab.experiments.bounce_cache.tables import show
 from carom.lab.model import Cell, Results
-from carom.lab.stats import summarise
-from carom.lab.tables import show
+from carom.lab.show import words
+from carom.lab.stats.estimates import summarise
 from unit import fake_results as fake
 
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several closed-loop clients at once, each a process, and their round trips together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from multiprocessing.synchronize import Barrier
+
+import msgspec
+
+from carom import apps
+from carom.errors import ExperimentError
+from carom.lab.clients.ping import Options, Ping, ping
+from carom.lab.clients.requests import Plan
+from carom.lab.stats.distribution import together
+
+_PATIENCE = 30.0  # seconds for all of them to be there
+
+_gate: Barrier
+
+
+def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clients: int) -> Ping:
+    """Ask as `ping` does, `clients` times at once: each draws from the plan by a seed of its own.
+
+    They begin together. What is returned is all of theirs (see `distribution.together`), over the
+    time that the slowest was at it: what a client does between its requests is time in which
+    others are answered. Raises ExperimentError when one of them is lost, or does not end.
+    """
+    context = multiprocessing.get_context("fork")  # what a client needs is loaded, and made
+    plan.checked().prepare()
+    plans = [msgspec.structs.replace(plan, seed=plan.seed + n) for n in range(clients)]
+    gate = context.Barrier(clients)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what ends a client ends it at once
+    try:
+        workers = context.Pool(clients, _enter, (gate,))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with workers as pool:
+        asked = pool.starmap_async(
+            _ask, [(address, port, one, options, app) for one in plans], chunksize=1
+        )
+        pool.close()
+        try:
+            pings: list[Ping] = asked.get(2 * _PATIENCE + (options.seconds or 0) + options.timeout)
+        except (multiprocessing.TimeoutError, threading.BrokenBarrierError) as error:
+            raise ExperimentError(
+                f"not all of {clients} clients began and ended",
+                hint="was one killed? is there memory for that many?",
+            ) from error
+        pool.join()
+    return Ping(
+        sent=sum(one.sent for one in pings),
+        hot=sum(one.hot for one in pings),
+        complete=all(one.complete for one in pings),
+        round_trips=together([one.round_trips for one in pings]),
+    )
+
+
+def _enter(gate: Barrier) -> None:
+    global _gate
+    _gate = gate
+
+
+def _ask(address: str, port: int, plan: Plan, options: Options, app: str) -> Ping:
+    expect = apps.expectation(app)
+    _gate.wait(_PATIENCE)
+    found = ping(address, port, plan, options, expect)
+    trips = msgspec.structs.replace(found.round_trips, seconds=found.wall)
+    return msgspec.structs.replace(found, round_trips=trips)

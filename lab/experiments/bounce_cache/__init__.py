@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Round trips of a bounce, and of a cache against the hit rate."""

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which cell is compared with which: XDP with userspace, and a miss with no hook at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from carom.lab.model import Cell, Repetition, Results, RoundTrips, Wait
+from carom.lab.show import published as published_tables
+from carom.lab.show.words import WAITS, order
+from carom.lab.stats.estimates import Estimate, Figure, break_even, by_cell, mean, paired, ratio
+
+BASES = {
+    "xdp": "userspace",
+    "xdp_cache": "userspace_cache",
+    "xdp_over_userspace_cache": "userspace_cache",
+}
+"""Each XDP series and the userspace series that it is to beat."""
+
+
+class Speedup(NamedTuple):
+    """How many times as fast an XDP cell is as userspace: userspace time over its time.
+
+    `figure` is what is compared: p50, or the mean at hit rates between 0 and 1, where p50 would be
+    either a hit or a miss. None stands for a comparison that was not measured.
+    """
+
+    cell: Cell
+    figure: Literal["p50", "mean"]
+    fastest: Cell
+    """The fastest userspace cell: whatever its wait."""
+    against_fastest: Estimate | None
+    """None too where userspace serves part of the XDP cell's requests in a slower wait."""
+    against_same_wait: Estimate | None
+    means_against_same_wait: Estimate | None
+    """Means, as the published tables have them."""
+    published: float | None
+    """The published ratio of means at this hit rate, or for this duration."""
+
+
+class MissCost(NamedTuple):
+    """What a miss costs in one kind of wait: p50 over the p50 without any hook."""
+
+    wait: Wait
+    never_hits: Estimate | None
+    miss_and_fill: Estimate | None
+    hit: Estimate | None
+    break_even: Estimate | None
+    """The hit rate above which the cache saves time, a miss being one that fills."""
+
+
+def p50(round_trips: RoundTrips) -> float:
+    """The median of one repetition, ns."""
+    return round_trips.p50
+
+
+def average(round_trips: RoundTrips) -> float:
+    """The mean of one repetition, ns."""
+    return round_trips.mean
+
+
+def speedups(results: Results) -> list[Speedup]:
+    """Every XDP cell that has a userspace cell to be compared with, in order of display."""
+    cells = by_cell(results)
+    found = (_speedup(cell, cells) for cell in sorted(cells, key=order) if cell.series in BASES)
+    return [one for one in found if one]
+
+
+def headline(found: Sequence[Speedup]) -> Speedup | None:
+    """The comparison to lead with: XDP in the very wait in which userspace is fastest.
+
+    Of several payload sizes or durations the first; of hit rates the highest.
+    """
+    fair = [one for one in found if one.cell.wait == one.fastest.wait]
+    fair = fair or [one for one in found if one.against_fastest]
+    return max(fair, key=lambda one: one.cell.hit_rate or 0.0, default=None)
+
+
+def miss_costs(results: Results) -> list[MissCost]:
+    """The cost of a miss for each wait in which a server without a hook was measured."""
+    found = []
+    for wait in WAITS:
+        series = {
+            cell.series: repetitions
+            for cell, repetitions in by_cell(results).items()
+            if cell.wait == wait
+        }
+        if "no_hook" in series:
+            found.append(_miss_cost(wait, series))
+    return found
+
+
+def _speedup(cell: Cell, cells: dict[Cell, list[Repetition]]) -> Speedup | None:
+    mixed = cell.hit_rate is not None and 0 < cell.hit_rate < 1
+    figure = average if mixed else p50
+    bases = [base for base in cells if _comparable(cell, base) and any(paired(figure, cells[base]))]
+    if not bases or not any(paired(figure, cells[cell])):
+        return None
+    fastest = min(bases, key=lambda base: mean(paired(figure, cells[base])[0]).value)
+    alone = cell.hit_rate in (None, 1.0)
+    same = next((cells[base] for base in bases if base.wait == cell.wait), None)
+    return Speedup(
+        cell=cell,
+        figure="mean" if mixed else "p50",
+        fastest=fastest,
+        against_fastest=(
+            _ratio(figure, cells[fastest], cells[cell])
+            if alone or cell.wait == fastest.wait
+            else None
+        ),
+        against_same_wait=_ratio(figure, same, cells[cell]),
+        means_against_same_wait=_ratio(average, same, cells[cell]),
+        published=_published(cell),
+    )
+
+
+def _comparable(cell: Cell, base: Cell) -> bool:
+    return (base.series, base.hit_rate, base.size, base.seconds) == (
+        BASES[cell.series],
+        _base_hit_rate(cell),
+        cell.size,
+        cell.seconds,
+    )
+
+
+def _base_hit_rate(cell: Cell) -> float | None:
+    """XDP over a userspace cache is compared with that cache alone, which always hits."""
+    return 1.0 if cell.series == "xdp_over_userspace_cache" else cell.hit_rate
+
+
+def _published(cell: Cell) -> float | None:
+    base_hit_rate = _base_hit_rate(cell)
+    if cell.hit_rate is None or base_hit_rate is None:
+        return published_tables.bounce_ratio(cell.seconds) if cell.series == "xdp" else None
+    return published_tables.cache_ratio(
+        cell.series,
+        cell.hit_rate,
+        base_series=BASES[cell.series],
+        base_hit_rate=base_hit_rate,
+    )
+
+
+def _ratio(
+    figure: Figure, slow: Sequence[Repetition] | None, fast: Sequence[Repetition] | None
+) -> Estimate | None:
+    if not slow or not fast:
+        return None
+    slow_times, fast_times = paired(figure, slow, fast)
+    return ratio(slow_times, fast_times) if slow_times else None
+
+
+def _miss_cost(wait: Wait, series: dict[str, list[Repetition]]) -> MissCost:
+    no_hook, miss, hit = (series.get(name) for name in ("no_hook", "miss_and_fill", "xdp_hit"))
+    times = paired(p50, no_hook or [], hit or [], miss or [])
+    return MissCost(
+        wait=wait,
+        never_hits=_ratio(p50, series.get("never_hits"), no_hook),
+        miss_and_fill=_ratio(p50, miss, no_hook),
+        hit=_ratio(p50, hit, no_hook),
+        break_even=break_even(*times) if times[0] else None,
+    )

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run says, in words: whichever way it falls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from carom.lab.experiments.bounce_cache.comparison import (
+    MissCost,
+    Speedup,
+    headline,
+    miss_costs,
+    speedups,
+)
+from carom.lab.model import Results
+from carom.lab.show import words
+from carom.lab.stats.estimates import Estimate, summarise
+
+
+def conclusion(results: Results) -> list[str]:
+    """Two plain lines, three with the cost of a miss: figures with their 95 % intervals."""
+    found = speedups(results)
+    lead = headline(found)
+    said = [_headline(lead, results), *_blocking(lead, found)] if lead else []
+    said += [_miss(one) for one in miss_costs(results)[-1:]]
+    return said or [words.TOO_LITTLE]
+
+
+def _headline(lead: Speedup, results: Results) -> str:
+    """XDP against the fastest userspace server: the one comparison that flatters nobody."""
+    summaries = {one.cell: one for one in summarise(results)}
+    fast, slow = summaries[lead.cell], summaries[lead.fastest]
+    fast_us, slow_us = (
+        words.micro((one.p50 if lead.figure == "p50" else one.mean).value) for one in (fast, slow)
+    )
+    hits = "" if lead.cell.hit_rate is None else f" at {words.percent(lead.cell.hit_rate)} hits"
+    return (
+        f"{words.series(lead.cell)}{hits} takes {fast_us} µs ({lead.figure}), the fastest userspace"
+        f" server ({lead.fastest.wait}) {slow_us} µs: {judgement(lead.against_fastest)};"
+        f" p99 {words.micro(fast.p99.value)} against {words.micro(slow.p99.value)} µs."
+    )
+
+
+def _blocking(lead: Speedup, found: Sequence[Speedup]) -> list[str]:
+    """The same against a server that blocks, with what that ratio contains, and the published."""
+    blocking = replace(lead.cell, wait="blocking")
+    for one in found:
+        if one.cell == blocking and one.against_same_wait:
+            means = one.means_against_same_wait
+            published = ""
+            if means and one.published:
+                ours, theirs = words.times(means.value), words.times(one.published)
+                published = f" Ratio of means {ours}, published {theirs}."
+            said = f"Against a server that blocks: {judgement(one.against_same_wait)}, which"
+            if one == lead:
+                said = "That is against a server that blocks, and"
+            return [f"{said} includes this machine's idle wake-up.{published}"]
+    return []
+
+
+def _miss(one: MissCost) -> str:
+    """What an attached cache costs where it cannot answer, and from where on it pays."""
+    costs = [
+        f"{words.times(ratio.value)} ({words.interval(ratio)}){name}"
+        for name, ratio in (("", one.never_hits), (" with the fill", one.miss_and_fill))
+        if ratio
+    ]
+    takes = " and ".join(costs) or "an unmeasured number of"
+    return (
+        f"A miss takes {takes} times the p50 without a hook ({one.wait});"
+        f" {_break_even(one.break_even)}."
+    )
+
+
+def _break_even(rate: Estimate | None) -> str:
+    if rate is None:
+        return "its break-even hit rate was not measured"
+    interval = words.interval(rate, words.percent)
+    if rate.value >= 1:
+        return f"the cache pays at no hit rate (break-even: {interval})"
+    if rate.value <= 0:
+        return f"the cache pays at any hit rate (break-even: {interval})"
+    return f"the cache pays above a hit rate of {words.percent(rate.value)} ({interval})"
+
+
+def judgement(ratio: Estimate | None) -> str:
+    """A ratio in words; a difference is claimed only where the interval leaves out 1."""
+    if ratio is None:
+        return "not compared"
+    said = f"{words.times(ratio.value)} times as fast ({words.interval(ratio)})"
+    if ratio.low is None or ratio.high is None or ratio.low > 1:
+        return said
+    return f"slower, {said}" if ratio.high < 1 else f"no difference shown, {said}"

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A contest as a picture: each figure of each subject, from 0, with its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from carom.lab.experiments.contests.contest import figures
+from carom.lab.model import Contest
+from carom.lab.show import words
+from carom.lab.show.canvas import margins, page, save, what_bars_are
+from carom.lab.stats.estimates import Estimate
+
+COLOUR = "#0072B2"
+_ACROSS = 2
+_LONGEST = 40  # letters of a name: what is longer leaves no room to draw in
+
+
+def plot(contest: Contest, folder: Path) -> list[Path]:
+    """`figures.png`: a panel for each figure; returns the files written."""
+    means = figures(contest)
+    names = list(dict.fromkeys(name for one in means.values() for name in one))
+    if not names:
+        return []
+    rows = -(-len(names) // _ACROSS)
+    height = rows * (1.2 + 0.28 * len(means))
+    canvas, panels = page(height, rows, min(len(names), _ACROSS), shared=False)
+    for axes, name in zip(panels, names, strict=False):
+        found = {subject: one[name] for subject, one in means.items() if name in one}
+        _panel(axes, name, found)
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    bars = what_bars_are(one for of in means.values() for one in of.values())
+    return [save(canvas, bars, folder / "figures.png")]
+
+
+def _panel(axes: Axes, name: str, found: dict[str, Estimate]) -> None:
+    """A dot for each subject; the first on top."""
+    subjects = list(reversed(found))
+    heights = list(range(len(subjects)))
+    estimates = [found[subject] for subject in subjects]
+    axes.errorbar(
+        [one.value for one in estimates],
+        heights,
+        xerr=margins(estimates),
+        color=COLOUR,
+        marker="o",
+        linestyle="none",
+        capsize=4,
+    )
+    axes.set_yticks(heights, [words.plain(one)[:_LONGEST] for one in subjects], parse_math=False)
+    axes.set_ylim(-0.6, len(subjects) - 0.4)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    if max((one.value for one in estimates), default=0) >= 10_000:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.amount(value)))
+    axes.set_title(words.plain(name)[:_LONGEST], loc="left", weight="bold", parse_math=False)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One measurement as the client's host sees it: send, and ask until the server has done it all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from carom.errors import ExperimentError
+from carom.lab.clients.behaviours import KEY, Choice, Step
+from carom.lab.clients.keyvalue import Client, Options, Result
+from carom.lab.experiments.filters.model import Filled
+from carom.lab.hosts import cpu_time
+from carom.protocols.kv import Command
+
+_GET = Choice(name="frigg", packets=0)  # frigg without its packets
+_PATIENCE = 1.0  # seconds for a server that has nothing to do
+_GIVE_UP = 60.0  # seconds after the last packet
+_QUIET = 0.02  # seconds for replies to GETs that were asked again
+
+
+def fill(address: str, port: int, choice: Choice, rate: float, pid: int | None, cpu: int) -> Filled:
+    """Go through a behaviour of PUTs of 1 after a `reset`, towards the server `pid`.
+
+    Without a pid the server is on another machine, and its CPU time not told.
+    Raises ExperimentError when the server replies no more.
+    """
+    os.sched_setaffinity(0, {cpu})
+    sending = _Sending()
+    with contextlib.closing(Client(address, port, Options(rate=rate))) as client:
+        server, machine = _server_time(pid), cpu_time.of_machine()
+        start = time.perf_counter()
+        results = [client.run(choice, sending.tell)]
+        while results[-1].values[-1] is None:
+            if time.perf_counter() - sending.end > _GIVE_UP:
+                raise ExperimentError(f"{address} port {port} has not replied for {_GIVE_UP:g} s")
+            results.append(client.run(_GET))
+        wall = time.perf_counter() - start
+        server = _server_time(pid) - server
+        machine = cpu_time.of_machine() - machine
+        time.sleep(_QUIET)
+        results.append(client.run(_GET))  # counts what has come late
+    return _filled(results, sending.end - start, wall, server, machine)
+
+
+def _server_time(pid: int | None) -> float:
+    return 0.0 if pid is None else cpu_time.of_process(pid)
+
+
+class _Sending:
+    """When the last packet before the GET was sent."""
+
+    end = 0.0
+
+    def tell(self, step: Step, reply: bytes | None) -> None:
+        if step.word in ("PUT", "BAD"):
+            self.end = time.perf_counter()
+
+
+def _filled(
+    results: list[Result], send: float, wall: float, server: float, machine: float
+) -> Filled:
+    values = [value for one in results for value in one.values if value is not None]
+    if len(set(values)) > 1:
+        raise ExperimentError(f"the server had not done all when it replied: {values}")
+    puts = sum(one.sent_puts for one in results)
+    return Filled(
+        sent_puts=puts,
+        sent_invalid=sum(one.sent_invalid for one in results),
+        sent_others=sum(one.sent_valid for one in results) - puts,
+        replies=len(values) + sum(one.late for one in results),
+        value=values[0],
+        send_seconds=send,
+        wall_seconds=wall,
+        server_cpu_seconds=server,
+        machine_cpu_seconds=machine,
+    )
+
+
+def reset(address: str, port: int) -> None:
+    """Make the key's value 0, and know that the server has nothing left to do.
+
+    A key that is absent would have no reply to wait for, so it is there with the value 0.
+    """
+    empty = (
+        Step("DELETE", Command(b"DELETE", KEY).encode()),
+        Step("PUT", Command(b"PUT", KEY, 0).encode()),
+        Step("GET", Command(b"GET", KEY).encode()),
+    )
+    with contextlib.closing(Client(address, port, Options(patience=_PATIENCE))) as client:
+        for _ in range(round(_GIVE_UP / _PATIENCE)):
+            if client.go(empty).values == [0]:
+                return
+    raise ExperimentError(
+        f"{address} port {port} does not reply", hint="is it up, and does its filter accept GET?"
+    )

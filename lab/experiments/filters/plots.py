@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The filter experiments as PNG files, the published curves beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from carom.lab.experiments.filters import stats as filter_stats
+from carom.lab.experiments.filters.model import SERIES, FilterResults, FilterRun, Series
+from carom.lab.experiments.filters.stats import Figure, Table
+from carom.lab.experiments.filters.verdict import NAMES, most_invalid
+from carom.lab.show import published as published_tables
+from carom.lab.show.canvas import margins, page, save, what_bars_are
+from carom.lab.stats.estimates import Estimate
+
+COLOURS: dict[Series, str] = {
+    "userspace": "#D55E00",
+    "socket": "#CC79A7",
+    "tc": "#009E73",
+    "xdp_generic": "#56B4E9",
+    "xdp_native": "#0072B2",
+}
+MARKERS: dict[Series, str] = {
+    "userspace": "o",
+    "socket": "s",
+    "tc": "^",
+    "xdp_generic": "D",
+    "xdp_native": "v",
+}
+_PATHS: dict[str, Series] = {"userspace": "userspace", "kernel": "socket"}
+"""The published paths, and which of our series does the same."""
+
+_ASIDE = 1.06
+_SERVERS = {"rust": "-", "haskell": ":"}
+SUBTRACTED = "Published times without their 2 s of start-up; under 10 ms nothing is left to draw."
+
+At = Callable[[Series], list[tuple[float, Estimate]]]
+"""The points of a series: where they are on the horizontal axis, and what they are."""
+
+
+def plot(results: FilterResults, folder: Path) -> list[Path]:
+    """Draw what the run's experiments are about; returns the files written."""
+    table = filter_stats.grid(results)
+    if not table.packets:
+        return []
+    written = []
+    if results.experiment != "filter-loss":
+        paced = filter_stats.slowest(results)
+        written += [cpu(table, paced, folder / "cpu.png"), wall(table, folder / "wall.png")]
+    if results.experiment != "filter-throughput" and min(table.percents) < 100:
+        written.append(loss(table, folder / "loss.png"))
+    return written
+
+
+def cpu(table: Table, paced: tuple[float, Table] | None, path: Path) -> Path:
+    """CPU time a packet against the share of invalid packets: the server's, the machine's.
+
+    The server's also at an equal rate, where that was measured.
+    """
+    panels = [
+        ("the server's process", table, filter_stats.server_cpu),
+        ("the whole machine", table, filter_stats.machine_cpu),
+    ]
+    if paced:
+        panels.insert(1, (f"the same at {paced[0]:,.0f}/s", paced[1], filter_stats.server_cpu))
+    figure, all_axes = page(4.2, 1, len(panels))
+    for axes, (title, of, time) in zip(all_axes, panels, strict=True):
+        points = _by_percent(of, _micro(time), of.packets[-1])
+        _lines(axes, of, points)
+        axes.set_title(title, loc="left")
+        _percents(axes)
+        values = [one.value for line in of.series for _, one in points(line) if one.value > 0]
+        axes.set_ylim(0, 1.4 * max(values, default=1.0))  # wide intervals may not squeeze the rest
+    all_axes[0].set_ylabel("CPU time a packet, µs")
+    _heading(figure, all_axes[0], f"CPU time, {table.packets[-1]:,} packets")
+    note = "The machine's has the client's sending in it, and other programs."
+    return save(figure, f"{_bars_of(table)} {note}", path)
+
+
+def wall(table: Table, path: Path) -> Path:
+    """Wall time against packets where most are invalid, ours and the published."""
+    figure, (left, right) = page(4.2, 1, 2)
+    percent = most_invalid(table)
+    _lines(left, table, _by_packets(table, _whole, percent), apart=True)
+    for name, series in _PATHS.items():
+        times = published_tables.filter_seconds()
+        points = [
+            (packets, seconds)
+            for (packets, at, where), seconds in times.items()
+            if (at, where) == (percent, name) and seconds >= 0.01
+        ]
+        _published(right, points, series, "-")
+    left.set_title("this run", loc="left")
+    right.set_title("published (socket filter, Rust)", loc="left")
+    for axes in (left, right):
+        _packets(axes)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    left.set_ylabel("wall time, s (log scale)")
+    _heading(figure, left, f"Wall time, {percent:g} % invalid")
+    return save(figure, f"{_bars_of(table)} {SUBTRACTED}", path)
+
+
+def loss(table: Table, path: Path) -> Path:
+    """PUTs lost against the share of invalid packets, and against packets; published beside."""
+    figure, (share, share_theirs, count, count_theirs) = page(6.6, 2, 2, shared=False)
+    packets, percent = table.packets[-1], _middle(table)
+    percents = [one for one in table.percents if one < 100]
+    _lines(share, table, _by_percent(table, _lost, packets, percents))
+    _lines(count, table, _by_packets(table, _lost, percent), apart=True)
+    rows = published_tables.filter_loss()
+    for server, dashes in _SERVERS.items():
+        for name, series in _PATHS.items():
+            same = [row for row in rows if (row.server, row.path) == (server, name)]
+            by_percent = [(r.percent, 100 * r.loss) for r in same if r.packets == packets]
+            by_packets = [(r.packets, 100 * r.loss) for r in same if r.percent == percent]
+            label = f"{server.capitalize()}, {name}"
+            _published(share_theirs, by_percent, series, dashes, label)
+            _published(count_theirs, by_packets, series, dashes)
+    for axes in (share, share_theirs):
+        axes.set_title("this run" if axes is share else "published, own scale", loc="left")
+        axes.set_ylabel(f"PUTs lost, %, of {packets:,} packets" if axes is share else "")
+        _percents(axes)
+    for axes in (count, count_theirs):
+        axes.set_ylabel(f"PUTs lost, %, {percent:g} % invalid" if axes is count else "")
+        _packets(axes)
+    top = min(102.0, max(2.0, *(axes.get_ylim()[1] for axes in (share, count))))
+    for axes in (share, count):  # one scale, to compare them
+        axes.set_ylim(-0.02 * top, top)
+    for axes in (share_theirs, count_theirs):
+        axes.set_ylim(-0.02 * axes.get_ylim()[1], max(1.0, axes.get_ylim()[1]))
+    share_theirs.legend(frameon=False, fontsize=8)
+    _heading(figure, share, "Loss as fast as it goes")
+    return save(figure, _bars_of(table), path)
+
+
+def _middle(table: Table) -> float:
+    """50 % invalid, or what is next to it."""
+    return min(table.percents, key=lambda percent: abs(percent - 50))
+
+
+def _micro(figure: Figure) -> Figure:
+    return lambda one: 1e6 * figure(one)
+
+
+def _whole(one: FilterRun) -> float:
+    return one.wall_seconds
+
+
+def _lost(one: FilterRun) -> float:
+    return 100 * one.loss
+
+
+def _by_percent(
+    table: Table, figure: Figure, packets: int, percents: list[float] | None = None
+) -> At:
+    chosen = table.percents if percents is None else percents
+    return lambda series: [(one, table.mean(figure, (series, packets, one))) for one in chosen]
+
+
+def _by_packets(table: Table, figure: Figure, percent: float) -> At:
+    return lambda series: [
+        (one, table.mean(figure, (series, one, percent))) for one in table.packets
+    ]
+
+
+def _lines(axes: Axes, table: Table, points: At, *, apart: bool = False) -> None:
+    """A line a series, each a little aside; `apart` on a log scale."""
+    for series in (one for one in SERIES if one in table.series):
+        found = points(series)
+        estimates = [one for _, one in found]
+        aside = SERIES.index(series) - (len(SERIES) - 1) / 2  # so that none hides another
+        axes.errorbar(
+            [one * _ASIDE**aside if apart else one + aside for one, _ in found],
+            [one.value for one in estimates],
+            yerr=margins(estimates),
+            color=COLOURS[series],
+            marker=MARKERS[series],
+            markersize=5,
+            linewidth=1.6,
+            capsize=3,
+            label=NAMES[series],
+        )
+
+
+def _published(
+    axes: Axes, points: Sequence[tuple[float, float]], series: Series, dashes: str, label: str = ""
+) -> None:
+    if points:
+        where, values = zip(*sorted(points), strict=True)
+        axes.plot(
+            where,
+            values,
+            dashes,
+            color=COLOURS[series],
+            marker=MARKERS[series],
+            markersize=5,
+            linewidth=1.6,
+            label=label or None,
+        )
+    else:
+        axes.annotate("not published", (0.5, 0.5), xycoords="axes fraction", ha="center")
+
+
+def _percents(axes: Axes) -> None:
+    axes.set_xticks([0, 25, 50, 75, 100])
+    axes.set_xlim(-4, 104)
+    axes.set_xlabel("invalid packets, %")
+    axes.set_ylim(bottom=0)
+
+
+def _packets(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set_xlabel("packets (log scale)")
+
+
+def _bars_of(table: Table) -> str:
+    at = [(series, table.packets[-1], table.percents[0]) for series in table.series]
+    return what_bars_are(table.mean(filter_stats.wall, one) for one in at)
+
+
+def _heading(figure: Canvas, axes: Axes, title: str) -> None:
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False)

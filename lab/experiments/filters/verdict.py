@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three published claims about filters in the kernel, and what a run says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from carom.lab.experiments.filters import stats as filter_stats
+from carom.lab.experiments.filters.model import KERNEL, Series
+from carom.lab.experiments.filters.stats import Figure, Table
+from carom.lab.show import words
+from carom.lab.stats.estimates import Estimate
+
+NAMES: dict[Series, str] = {
+    "userspace": "userspace",
+    "socket": "socket filter",
+    "tc": "TC",
+    "xdp_generic": "XDP generic",
+    "xdp_native": "XDP native",
+}
+
+TIMES: dict[str, Figure] = {
+    "wall time": filter_stats.wall,
+    "the server's CPU time": filter_stats.server_cpu,
+    "the machine's CPU time": filter_stats.machine_cpu,
+}
+
+
+def most_invalid(table: Table) -> float:
+    """99 %, or what comes next to it and is not 100."""
+    return max((one for one in table.percents if one < 100), default=table.percents[-1])
+
+
+def side(estimate: Estimate | None, middle: float) -> int:
+    """1 or -1 where the whole interval is above or below; 0 where it says neither."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return 0
+    return int(estimate.low > middle) - int(estimate.high < middle)
+
+
+def outcome(sides: Sequence[int]) -> str:
+    """What comes of a claim that was tried so often, 1 being for it and -1 against."""
+    yes, no, of = sides.count(1), sides.count(-1), len(sides)
+    if of and yes == of:
+        return f"holds ({yes} of {of})"
+    if of and no == of:
+        return f"the opposite holds ({no} of {of})"
+    if yes and no:
+        return f"mixed: for it {yes}, against it {no} of {of}"
+    if yes or no:
+        return f"{'holds' if yes else 'the opposite holds'} in part ({yes or no} of {of})"
+    return f"not shown either way (0 of {of})"
+
+
+def sentences(table: Table) -> list[str]:
+    """Each claim with what came of it at the largest number of packets, series by series."""
+    if not table.packets:
+        return []
+    return [
+        f"The published claims, at {table.packets[-1]:,} packets. Counted are the shares of "
+        "invalid packets whose 95 % interval lies on one side:",
+        "1. Filtering in the kernel takes less time than in userspace.",
+        *(line for name in TIMES for line in _less_time(table, name)),
+        "2. It loses fewer packets.",
+        *_less_loss(table),
+        "3. Its gain grows with the share of invalid packets.",
+        *(line for name in TIMES for line in _growth(table, name)),
+    ]
+
+
+def _less_time(table: Table, name: str) -> list[str]:
+    """Without 0 % invalid, where there is nothing to gain."""
+    lines, sides = [], []
+    for series in _kernel(table):
+        gains = {
+            percent: table.gain(TIMES[name], (series, table.packets[-1], percent))
+            for percent in table.percents
+            if percent > 0
+        }
+        came = [side(one, 1) for one in gains.values()]
+        sides += came
+        at = most_invalid(table)
+        lines.append(
+            f"      {NAMES[series]}: {outcome(came)}; at {at:g} % invalid userspace takes "
+            f"{words.bracket(gains.get(at))} times as much"
+        )
+    return [f"   {name}, all places: {outcome(sides)}", *lines]
+
+
+def _less_loss(table: Table) -> list[str]:
+    """Without 100 % invalid, where there is nothing to lose."""
+    lines, sides = [], []
+    for series in _kernel(table):
+        saved = {
+            percent: table.saved(filter_stats.loss, (series, table.packets[-1], percent))
+            for percent in table.percents
+            if 0 < percent < 100
+        }
+        came = [side(one, 0) for one in saved.values()]
+        sides += came
+        at = most_invalid(table)
+        lines.append(
+            f"      {NAMES[series]}: {outcome(came)}; at {at:g} % invalid {points(saved.get(at))} "
+            "percentage points fewer"
+        )
+    return [f"   PUTs lost, all places: {outcome(sides)}", *lines]
+
+
+def _growth(table: Table, name: str) -> list[str]:
+    """By the slope of the gain's logarithm over all shares that were measured."""
+    lines, sides = [], []
+    for series in _kernel(table):
+        grown = table.growth(TIMES[name], series, table.packets[-1])
+        sides.append(side(grown, 1))
+        lines.append(
+            f"      {NAMES[series]}: {outcome(sides[-1:])}; from 0 to 100 % invalid the gain "
+            f"becomes {words.bracket(grown)} times as large"
+        )
+    return [f"   {name}, all places: {outcome(sides)}", *lines]
+
+
+def points(estimate: Estimate | None) -> str:
+    """A difference of shares in percentage points: `31.5 (30.2 to 32.8)`."""
+    if estimate is None:
+        return "-"
+    value, *ends = (None if one is None else f"{100 * one:.1f}" for one in estimate)
+    return f"{value} ({ends[0]} to {ends[1]})" if all(ends) else f"{value}"
+
+
+def _kernel(table: Table) -> list[Series]:
+    return [one for one in KERNEL if one in table.series]

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's end of the experiments with four ports: sockets, programs, and processes."""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from carom.errors import ExperimentError, InterfaceError
+from carom.include import libbpf, links
+from carom.include.bpf import Module
+from carom.include.resource import Resource
+from carom.lab.experiments.ports import worker as port_worker
+from carom.lab.experiments.ports.grid import Settings
+from carom.lab.experiments.ports.ports import FIRST_PORT, PORTS
+from carom.xdp.link import Link
+
+_HERE = Path(__file__).resolve().parent
+_LOOPBACK = "127.0.0.1"
+_SO_ATTACH_REUSEPORT_EBPF = 52  # asm-generic/socket.h
+_CPUMAP_QUEUE = 512  # packets on their way to a CPU
+
+Counts = dict[str, list[int]]
+"""What was counted for each port: `requests` by processes, or by a program under other names."""
+
+
+class Serving(Resource):
+    """One series' server: answers at four ports until it is closed."""
+
+    def __init__(self, series: str, interface: str, address: str, cpu: int, settings: Settings):
+        self._series, self._cpu, self._settings = series, cpu, settings
+        self._interface, self._address = interface, address
+        self._counted: dict[str, tuple[int, int]] = {}
+        """Where a program counts for the first port: a map, and an index in it."""
+        self._requests = memoryview(mmap.mmap(-1, 8 * len(PORTS))).cast("Q")
+        self.pids: list[int] = []
+        """Its processes."""
+        self.mode: str | None = None
+        with ExitStack() as stack:
+            self._stack = stack
+            stack.callback(self._end_workers)
+            getattr(self, f"_{series}")()
+            self._stack = stack.pop_all()
+
+    # The series
+
+    def _processes(self) -> None:
+        self._sleep([self._socket(which) for which in PORTS])
+
+    _alone = _processes
+
+    def _userspace(self) -> None:
+        self._work(port_worker.serve_in_c)
+
+    def _python(self) -> None:
+        self._work(port_worker.serve)
+
+    def _xdp(self) -> None:
+        loops = {f"LOOPS_{which}": self._settings.loops[which] for which in PORTS}
+        module = self._module("concurrency.c", **loops)
+        self._attach(module, "concurrency")
+        self._counted["answered"] = module.map("answered"), 0
+
+    def _queue(self) -> None:
+        module = self._module("demux.c", QUEUE=self._settings.queue)
+        sockets = [self._socket(which) for which in PORTS]
+        # A forked process holds nothing of a module's: these are copies, which it does.
+        queues = [os.dup(module.map(f"jobs_{which}")) for which in PORTS]
+        for queue in queues:
+            self._stack.callback(os.close, queue)
+        sleeps = self._settings.sleeps
+        self._start(lambda: port_worker.poll(queues, sockets, sleeps, self._requests))
+        self._attach(module, "demux")
+        for index, name in enumerate(("queued", "full")):
+            self._counted[name] = module.map("counts"), index * len(PORTS)
+
+    def _reuseport(self) -> None:
+        """All four sockets share the first port: a socket's index is its turn in binding."""
+        program = self._module("steer.c", CPU=self._cpu).program("by_digit", "socket")
+        sockets = [self._socket(0, shared=True) for _ in PORTS]
+        sockets[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, program)
+        self._sleep(sockets)
+
+    def _sk_lookup(self) -> None:
+        """Sockets that the stack alone would give nothing that comes by an interface."""
+        module = self._module("steer.c", CPU=self._cpu)
+        program = module.program("by_port", "lookup")
+        sockets = [self._socket(which, address=_LOOPBACK) for which in PORTS]
+        for which, one in enumerate(sockets):
+            key, value = struct.pack("=I", which), struct.pack("=I", one.fileno())
+            libbpf.update(module.map("workers"), key, value)
+        self._sleep(sockets, source=self._address)
+        with open("/proc/thread-self/ns/net") as here:
+            self._stack.callback(os.close, libbpf.link_sk_lookup(program, here.fileno()))
+
+    def _cpumap(self) -> None:
+        module = self._module("steer.c", CPU=self._cpu)
+        key, value = struct.pack("=I", self._cpu), struct.pack("=I", _CPUMAP_QUEUE)
+        libbpf.update(module.map("cpus"), key, value)
+        self._processes()
+        self._attach(module, "on_cpu")
+
+    # Their parts
+
+    def _module(self, source: str, **defines: int) -> Module:
+        defines["FIRST_PORT"] = FIRST_PORT
+        return self._stack.enter_context(Module(_HERE / source, include=(_HERE,), defines=defines))
+
+    def _attach(self, module: Module, name: str) -> None:
+        interface = links.interface(self._interface)
+        mode = self._settings.mode
+        # `auto` is generic there, which Link would warn of each time. A native redirect to a CPU
+        # forgets that a checksum was left half-made, and the stack drops what looks wrong.
+        if interface.driver == "veth" and (mode == "auto" or name == "on_cpu"):
+            mode = "generic"
+        link = Link(module.program(name), interface, mode)
+        self._stack.enter_context(link)
+        if name == "on_cpu":
+            return
+        self.mode = link.mode
+        if self.mode == "generic":
+            libbpf.update(module.map("generic"), bytes(4), struct.pack("=I", 1))
+
+    def _socket(
+        self, which: int, *, address: str | None = None, shared: bool = False
+    ) -> socket.socket:
+        one = self._stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        if shared:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            one.bind((address or self._address, FIRST_PORT + which))
+        except OSError as error:
+            raise InterfaceError(
+                f"cannot take port {FIRST_PORT + which} of {address or self._address}: "
+                f"{error.strerror}"
+            ) from error
+        return one
+
+    def _work(self, serve: Callable[..., None]) -> None:
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory())
+        code = port_worker.library(str(compiled(Path(folder))))
+        for which, loops in enumerate(self._settings.loops):
+            one = self._socket(which)
+            self._start(functools.partial(serve, code, one, loops, self._requests, which))
+
+    def _sleep(self, sockets: Sequence[socket.socket], source: str | None = None) -> None:
+        for which, one in enumerate(sockets):
+            seconds = self._settings.sleeps[which]
+            self._start(
+                functools.partial(port_worker.sleep, one, seconds, self._requests, which, source)
+            )
+
+    def _start(self, work: Callable[[], None]) -> None:
+        self.pids.append(port_worker.fork(work, self._cpu))
+
+    # What is asked of it
+
+    def counts(self) -> Counts:
+        """The requests so far, by port. Raises ExperimentError if a process has ended."""
+        for pid in self.pids:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                self.pids.remove(pid)
+                raise ExperimentError(
+                    f"a process of {self._series} ended", hint="its last words are above"
+                )
+        found = {"requests": self._requests.tolist()} if self.pids else {}
+        for name, (map_fd, first) in self._counted.items():
+            found[name] = [self._count(map_fd, first + which) for which in PORTS]
+        return found
+
+    @staticmethod
+    def _count(map_fd: int, index: int) -> int:
+        value = libbpf.lookup(map_fd, struct.pack("=I", index), 8)
+        return int.from_bytes(value or b"", sys.byteorder)
+
+    def close(self) -> None:
+        """End processes and programs."""
+        self._stack.close()
+
+    def _end_workers(self) -> None:
+        for pid in self.pids:
+            os.kill(pid, signal.SIGTERM)
+        for pid in self.pids:
+            os.waitpid(pid, 0)
+
+
+def compiled(folder: Path) -> Path:
+    """work_server.c as a library in a folder. Raises ExperimentError."""
+    library = folder / "work_server.so"
+    source = _HERE / "work_server.c"
+    argv = ["cc", "-O2", "-shared", "-fPIC", "-I", str(_HERE), "-o", str(library), str(source)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise ExperimentError(
+            "the processes of concurrency are in C, and there is no C compiler",
+            hint="apt install gcc libc6-dev",
+        ) from error
+    if done.returncode:
+        raise ExperimentError(f"cc refused work_server.c: {done.stderr.strip()}")
+    return library

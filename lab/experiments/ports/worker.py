@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What answers at the four ports: each runs in a process of its own, until a signal ends that.
+
+Each counts the requests that it takes, in a cell that it shares with who started it, before it
+replies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+from carom.include import libbpf
+from carom.lab.experiments.ports.ports import PORTS, reply_to
+
+JOB = struct.Struct("=I4sHH")
+"""A request in a queue (demux.c, struct job): number, client's address and port."""
+
+_IP_PKTINFO = 8  # linux/in.h
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def fork(work: Callable[[], None], cpu: int) -> int:
+    """Run `work` in a copy of this process on a CPU; its pid. It ends when we do.
+
+    A copy is there at once, where a Python of its own would take most of a short experiment.
+    """
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        os.sched_setaffinity(0, {cpu})
+        if os.getppid() == parent:  # it could have ended before
+            work()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def library(path: str) -> ctypes.CDLL:
+    """work_server.c compiled: its `work` and `serve`."""
+    library = ctypes.CDLL(path)
+    library.work.argtypes, library.work.restype = [ctypes.c_uint32] * 2, ctypes.c_uint32
+    library.serve.argtypes = [ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p]
+    return library
+
+
+def serve_in_c(
+    code: ctypes.CDLL, one: socket.socket, loops: int, cells: memoryview, which: int
+) -> None:
+    """Reply with the number worked on: all of it in C."""
+    counter = ctypes.c_uint64.from_buffer(cells, 8 * which)
+    code.serve(one.fileno(), loops, ctypes.byref(counter))
+
+
+def serve(code: ctypes.CDLL, one: socket.socket, loops: int, cells: memoryview, which: int) -> None:
+    """The same with the work alone in C."""
+    work = code.work
+    while True:
+        request, client = one.recvfrom(64)
+        if len(request) == 4:
+            cells[which] += 1
+            result = work(int.from_bytes(request, "big"), loops)
+            one.sendto(result.to_bytes(4, "big"), client)
+
+
+def sleep(
+    one: socket.socket, seconds: float, cells: memoryview, which: int, source: str | None
+) -> None:
+    """Reply after a while, from `source` where that is not the socket's own address."""
+    from_there = []
+    if source:
+        info = struct.pack("=I4s4s", 0, socket.inet_aton(source), bytes(4))
+        from_there.append((socket.IPPROTO_IP, _IP_PKTINFO, info))
+    while True:
+        request, client = one.recvfrom(64)
+        if len(request) == 7 and request.isdigit():
+            cells[which] += 1
+            time.sleep(seconds)
+            one.sendmsg([b"%07d" % reply_to(int(request), which)], from_there, 0, client)
+
+
+def poll(
+    queues: Sequence[int],
+    sockets: Sequence[socket.socket],
+    sleeps: Sequence[float],
+    cells: memoryview,
+) -> None:
+    """As published: look into every queue, over and over, and start a thread for each request."""
+
+    def answer(which: int, value: int, client: tuple[str, int]) -> None:
+        time.sleep(sleeps[which])
+        sockets[which].sendto(b"%07d" % reply_to(value, which), client)
+
+    while True:
+        for which in PORTS:
+            found = libbpf.pop(queues[which], JOB.size)
+            if found:
+                value, address, port, _ = JOB.unpack(found)
+                cells[which] += 1
+                client = socket.inet_ntoa(address), socket.ntohs(port)
+                threading.Thread(target=answer, args=(which, value, client), daemon=True).start()

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sweeps as PNG files: each way of answering against what was varied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Page
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from carom.lab.experiments.bounce_cache.plots import DASHES, IDLE
+from carom.lab.experiments.sweeps import tables as sweep_tables
+from carom.lab.experiments.sweeps.grid import Name, Series
+from carom.lab.experiments.sweeps.stats import (
+    Figure,
+    Row,
+    Sweep,
+    cpu,
+    p50,
+    p99,
+    replies,
+    unanswered,
+)
+from carom.lab.model import Results, Task
+from carom.lab.show import words
+from carom.lab.show.canvas import logarithmic, margins, page, save, what_bars_are
+from carom.lab.stats.estimates import Estimate
+
+COLOURS: dict[Series, str] = {
+    "userspace": "#D55E00",
+    "tc": "#CC79A7",
+    "xdp_generic": "#009E73",
+    "xdp_native": "#0072B2",
+}
+MARKERS: dict[Series, str] = dict(zip(COLOURS, "oD^s", strict=True))
+
+_ASIDE = 0.16  # of the room between two lines of dots, from one series to the next
+_BESIDE = 2.0  # how far a scale reaches beyond its least and its largest value
+_DECADES = 2.5  # of a log scale, above which powers of ten alone are named
+_LEAST = 1e-5  # a share that stands for less on a log scale: 0.001 %
+_NO_LOSS = "Losses have no bars; 0.001 % stands for less, or none."
+
+
+class Panel(NamedTuple):
+    """What is drawn in one of a page's panels."""
+
+    title: str
+    figure: Figure
+    scale: float
+    """What a figure is multiplied by."""
+    log: bool
+
+
+_TIMES = (Panel("p50 round trip, µs", p50, 1e-3, False), Panel("p99, µs", p99, 1e-3, False))
+_LOG_TIMES = tuple(one._replace(log=True) for one in _TIMES)
+_REPLIES = Panel("replies a second", replies, 1.0, True)
+_CPU = Panel("the server's CPU time, µs a reply", cpu, 1e-3, False)
+_LOSS = Panel("without a reply in time, %", unanswered, 100.0, True)
+
+_PANELS: dict[Name, tuple[Panel, ...]] = {
+    "sizes": _TIMES,
+    "clients": (_REPLIES._replace(log=False), _CPU, *_LOG_TIMES),
+    "knee": (_REPLIES, _LOSS, *_LOG_TIMES),
+    "minutes": _TIMES,
+}
+_AXES: dict[Name, tuple[str, bool]] = {
+    "sizes": ("payload, bytes (log scale)", True),
+    "clients": ("clients at once (log scale)", True),
+    "knee": ("requests a second, asked for (log scale)", True),
+    "minutes": ("seconds since the start", False),
+}
+"""What is varied, and whether on a log scale."""
+
+
+def plot(results: Results, folder: Path) -> list[Path]:
+    """`hooks.png`; of another sweep `NAME-TASK.png` for each task. Returns the files written."""
+    sweep = Sweep(results)
+    if not sweep.rows:
+        return []
+    if sweep.name == "hooks":
+        return [_dots(sweep, folder / "hooks.png")]
+    tasks = list(dict.fromkeys(row.task for row in sweep.rows))
+    return [_lines(sweep, task, folder / f"{sweep.name}-{task}.png") for task in tasks]
+
+
+def _dots(sweep: Sweep, path: Path) -> Path:
+    """A line for each task and wait, a dot on it for each series."""
+    groups = list(sweep.groups().items())
+    figure, (axes,) = page(1.6 + 0.62 * len(groups))
+    shown = []
+    for place, series in enumerate(sweep.series):
+        found = [sweep.mean(p50, series, rows[0]).scaled(1e-3) for _, rows in groups]
+        shown += found
+        aside = _ASIDE * ((len(sweep.series) - 1) / 2 - place)
+        axes.errorbar(
+            [one.value for one in found],
+            [-number + aside for number in range(len(groups))],
+            xerr=margins(found),
+            linestyle="none",
+            capsize=3,
+            **_looks(series),
+        )
+    names = [f"{task}, {wait}" for (task, wait), _ in groups]
+    axes.set_yticks([-number for number in range(len(groups))], names)
+    axes.set_ylim(0.6 - len(groups), 0.5)
+    _logarithmic(axes, "x")
+    values = [one.value for one in shown if not math.isnan(one.value)]
+    if values:  # an interval may be as wide as it likes
+        axes.set_xlim(min(values) / _BESIDE, max(values) * _BESIDE)
+    axes.set_xlabel("p50 round trip, µs (log scale)")
+    return _finished(figure, axes, "Every hook", shown, path, [IDLE])
+
+
+def _lines(sweep: Sweep, task: Task, path: Path) -> Path:
+    """A panel for each figure, a curve in it for each series and wait."""
+    panels = _PANELS[sweep.name]
+    down = -(-len(panels) // 2)
+    figure, every = page(1.0 + 2.9 * down, down, 2, shared=False)
+    below, log = _AXES[sweep.name]
+    groups = {wait: rows for (of, wait), rows in sweep.groups().items() if of == task}
+    shown = []
+    for axes, panel in zip(every, panels, strict=False):
+        for wait, rows in groups.items():
+            for series in sweep.series:
+                looks = {"linestyle": "-"}
+                if len(groups) > 1:
+                    label = f"{words.SERIES[series]}, {wait}"
+                    looks = {"linestyle": DASHES[wait], "label": label}
+                shown += _curve(axes, sweep, panel, series, rows, **looks)
+        axes.set_title(panel.title + (" (log scale)" if panel.log else ""), loc="left")
+        axes.set_xlabel(below)
+        if log:
+            _logarithmic(axes, "x", [row.x or 1 for rows in groups.values() for row in rows])
+        if panel.log:
+            _logarithmic(axes, "y")
+        else:
+            axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_formatter(FuncFormatter(_number))
+    for axes in every[len(panels) :]:
+        axes.set_axis_off()
+    notes = [IDLE] if "blocking" in groups else []
+    if _LOSS in panels:
+        notes.append(_NO_LOSS)
+    notes += _by_tc(sweep, next(iter(groups.values())))
+    title = f"{sweep.name.capitalize()}, {task}: {' and '.join(groups)}"
+    return _finished(figure, every[0], title, shown, path, notes)
+
+
+def _by_tc(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
+    """From which size on a series' replies are TC's, if any are."""
+    found = {
+        words.SERIES[series]: next((row for row in rows if sweep.by_tc(series, row)), None)
+        for series in sweep.series
+    }
+    said = [
+        f"{series} from {sweep_tables.varied(sweep.name, row.x or 0)}"
+        for series, row in found.items()
+        if row
+    ]
+    return [f"By TC, as XDP had no room for the reply: {', '.join(said)} bytes on."] if said else []
+
+
+def _curve(
+    axes: Axes, sweep: Sweep, panel: Panel, series: Series, rows: Sequence[Row], **looks: Any
+) -> list[Estimate]:
+    """One series' curve; in a panel of losses none is drawn as the least that can be seen."""
+    found = [
+        (row.x or 0.0, sweep.mean(panel.figure, series, row).scaled(panel.scale))
+        for row in rows
+        if sweep.at(series, row)
+    ]
+    if panel is _LOSS:
+        least = panel.scale * _LEAST
+        found = [(x, Estimate(max(one.value, least))) for x, one in found]
+    of = [one for _, one in found]
+    axes.errorbar(
+        [x for x, _ in found],
+        [one.value for one in of],
+        yerr=margins(of),
+        linewidth=1.8,
+        capsize=3,
+        **{**_looks(series), **looks},
+    )
+    return of
+
+
+def _looks(series: Series) -> dict[str, Any]:
+    return {
+        "color": COLOURS[series],
+        "marker": MARKERS[series],
+        "markersize": 5,
+        "label": words.SERIES[series],
+    }
+
+
+def _logarithmic(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float] = ()) -> None:
+    """A log scale with plain numbers; `ticks` where they are few."""
+    if not logarithmic(axes, which):
+        return
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    few = sorted(set(ticks))
+    if 0 < len(few) <= 8 and all(b >= 1.8 * a for a, b in pairwise(few)):
+        axis.set_ticks(few)
+    else:
+        low, high = axis.get_view_interval()
+        wide = math.log10(high / low) > _DECADES if low > 0 else False
+        axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(_number))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _number(value: float, _: object) -> str:
+    """Without a thousand's zeros: `20k`, `1.28M`."""
+    scale, unit = (1e6, "M") if value >= 1e6 else (1e3, "k") if value >= 1e4 else (1.0, "")
+    return f"{value / scale:,.4g}{unit}"
+
+
+def _finished(
+    figure: Page,
+    first: Axes,
+    title: str,
+    shown: Sequence[Estimate],
+    path: Path,
+    notes: Sequence[str],
+) -> Path:
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=4, frameon=False)
+    return save(figure, "\n".join([what_bars_are(shown), *notes]), path)

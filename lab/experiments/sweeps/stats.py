@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sweep by series and by what was varied: figures, ratios, knees, and how steady it was."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+from carom.lab.experiments.sweeps.grid import SERIES, Name, Series
+from carom.lab.model import Cell, Repetition, Results, Task, Wait
+from carom.lab.show import words
+from carom.lab.stats.estimates import Estimate, by_cell, mean, ratio
+
+ANSWERED = 0.999
+"""The share of requests that are answered up to the knee."""
+
+_VARIED = {"sizes": "size", "clients": "clients", "knee": "rate", "minutes": "since"}
+
+Figure = Callable[[Repetition], float]
+"""What is taken of a repetition: NaN where it has none of it."""
+
+
+def p50(one: Repetition) -> float:
+    """The median round trip, ns."""
+    return one.round_trips.p50 if one.round_trips.count else math.nan
+
+
+def p99(one: Repetition) -> float:
+    """The round trip that 99 % do not exceed, ns."""
+    return one.round_trips.p99 if one.round_trips.count else math.nan
+
+
+def replies(one: Repetition) -> float:
+    """Replies a second."""
+    return one.round_trips.rate
+
+
+def offered(one: Repetition) -> float:
+    """Requests a second that were sent, or skipped because too many were unanswered."""
+    return math.nan if one.offered is None else one.offered
+
+
+def unanswered(one: Repetition) -> float:
+    """The share of the requests that were due to which no right reply came in time."""
+    return 1 - one.round_trips.count / one.due if one.due else math.nan
+
+
+def cpu(one: Repetition) -> float:
+    """The server's CPU time for a reply, ns, with that of what its interface receives.
+
+    NaN where it is not known, and for a server that spins, which takes all that there is.
+    """
+    known = one.server_cpu_seconds is not None and one.cell.wait != "spin"
+    if not known or not one.round_trips.count:
+        return math.nan
+    return 1e9 * (one.server_cpu_seconds or 0.0) / one.round_trips.count
+
+
+class Row(NamedTuple):
+    """What is the same in all series that are compared."""
+
+    task: Task
+    wait: Wait
+    x: float | None
+    """What was varied: bytes, clients, requests a second, or seconds since the start."""
+
+
+class Knee(NamedTuple):
+    """How far a series came, over all repetitions.
+
+    `rate` is the highest offered rate at and below which 99.9 % were answered (None: there is
+    none), `lossy` the asked rate at which they were not (None: there is none). `most` is the most
+    replies a second at any rate.
+    """
+
+    rate: float | None
+    lossy: float | None
+    most: Estimate
+
+
+class Steady(NamedTuple):
+    """A long measurement: its last third by its first, and its slowest part by its middle one."""
+
+    drift: Estimate
+    slowest: Estimate
+
+
+class Sweep:
+    """Everything that was measured."""
+
+    def __init__(self, results: Results):
+        self.name = cast(Name, results.experiment)
+        self._cells = {
+            (cell.series, self._row(cell)): found
+            for cell, found in by_cell(results).items()
+            if cell.series in SERIES and cell.task
+        }
+        self.series = [one for one in SERIES if any(at[0] == one for at in self._cells)]
+        """Those that were measured, in order of display."""
+        self.rows = sorted(
+            {row for _, row in self._cells},
+            key=lambda row: (words.TASKS.index(row.task), words.WAITS.index(row.wait), row.x or 0),
+        )
+
+    def _row(self, cell: Cell) -> Row:
+        field = _VARIED.get(self.name)
+        return Row(cast(Task, cell.task), cell.wait, getattr(cell, field) if field else None)
+
+    def groups(self) -> dict[tuple[Task, Wait], list[Row]]:
+        """The rows of each task and wait, by what was varied."""
+        found: dict[tuple[Task, Wait], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.task, row.wait), []).append(row)
+        return found
+
+    def at(self, series: Series, row: Row) -> list[Repetition]:
+        """The repetitions of one point."""
+        return self._cells.get((series, row), [])
+
+    def mean(self, figure: Figure, series: Series, row: Row) -> Estimate:
+        """A figure over the repetitions; NaN where there is none."""
+        values = [figure(one) for one in self.at(series, row)]
+        return mean([one for one in values if not math.isnan(one)])
+
+    def ratio(self, figure: Figure, over: Series, under: Series, row: Row) -> Estimate | None:
+        """One series' by another's, paired by repetition; None where they have none in common."""
+        return _ratio(*({one.index: figure(one) for one in self.at(s, row)} for s in (over, under)))
+
+    def by_tc(self, series: Series, row: Row) -> bool:
+        """Whether XDP passed most of its requests to TC: it had no room for their replies."""
+        found = self.at(series, row)
+        passed = sum(one.verdicts.get("pass_to_tc", 0) for one in found)
+        return 2 * passed > sum(one.round_trips.count for one in found)
+
+    def knee(self, series: Series, rows: Sequence[Row]) -> Knee | None:
+        """How far a series came; None where nothing of it was measured."""
+        measured = [row for row in rows if self.at(series, row)]
+        if not measured:
+            return None
+        reached, lossy = None, None
+        for row in measured:
+            found = self.at(series, row)
+            due = sum(one.due for one in found)
+            if sum(one.round_trips.count for one in found) < ANSWERED * due:
+                lossy = row.x
+                break
+            reached = max(reached or 0.0, self.mean(offered, series, row).value)
+        return Knee(reached, lossy, mean(list(self._most(series, rows).values())))
+
+    def most_ratio(self, over: Series, under: Series, rows: Sequence[Row]) -> Estimate | None:
+        """One series' most replies a second by another's, paired by repetition."""
+        return _ratio(self._most(over, rows), self._most(under, rows))
+
+    def _most(self, series: Series, rows: Sequence[Row]) -> dict[int, float]:
+        """The most replies a second of each repetition that has all of the rows."""
+        runs = self._by_index(series, rows).items()
+        return {index: max(replies(one) for one in run) for index, run in runs}
+
+    def steady(self, series: Series, rows: Sequence[Row]) -> Steady | None:
+        """How even the p50s of a long measurement's parts were; None where there are too few."""
+        found = [run for run in self._by_index(series, rows).values() if len(run) > 1]
+        runs = [[p50(one) for one in run if one.round_trips.count] for run in found]
+        if not runs or any(len(run) < 2 for run in runs):
+            return None
+        third = max(1, min(len(run) for run in runs) // 3)
+        firsts, lasts = (
+            [sum(part) / third for part in parts]
+            for parts in ([run[:third] for run in runs], [run[-third:] for run in runs])
+        )
+        slowest = [max(run) / statistics.median(run) for run in runs]
+        return Steady(ratio(lasts, firsts), ratio(slowest, [1.0] * len(slowest)))
+
+    def _by_index(self, series: Series, rows: Sequence[Row]) -> dict[int, list[Repetition]]:
+        """The repetitions of a series that have all of the rows: each one's in the rows' order."""
+        found: dict[int, list[Repetition]] = {}
+        for row in rows:
+            for one in self.at(series, row):
+                found.setdefault(one.index, []).append(one)
+        return {index: run for index, run in found.items() if len(run) == len(rows)}
+
+
+def _ratio(over: dict[int, float], under: dict[int, float]) -> Estimate | None:
+    common = sorted(one for one in over.keys() & under.keys() if over[one] > 0 and under[one] > 0)
+    return ratio([over[one] for one in common], [under[one] for one in common]) if common else None

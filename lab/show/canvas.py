@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all plots have in common: the page, its caption, and bars for intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from carom.lab.stats.estimates import Estimate
+
+WIDTH = 8.0
+DPI = 190
+"""1,520 pixels: legible also where a page shows 1,000."""
+GREY = "#595959"
+
+
+def page(
+    height: float, rows: int = 1, columns: int = 1, *, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches, and its axes row by row; those of a row may share their scale."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    share: Literal["row", "none"] = "row" if rows > 1 and shared else "none"
+    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=share).flat)
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(True, color="#dddddd", linewidth=0.7)
+        one.set_axisbelow(True)
+    return figure, axes
+
+
+def logarithmic(axes: Axes, which: Literal["x", "y"]) -> bool:
+    """Make a scale logarithmic, if there is anything drawn that it can show; whether it is."""
+    drawn = (axes.xaxis if which == "x" else axes.yaxis).get_data_interval()
+    if not 0 < drawn[1] < math.inf:
+        return False
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    return True
+
+
+def save(figure: Figure, caption: str, path: Path) -> Path:
+    """Write a figure with what is to be known of it below; the path."""
+    figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color=GREY)
+    figure.savefig(path)
+    return path
+
+
+def what_bars_are(estimates: Iterable[Estimate]) -> str:
+    """The caption that says what the bars are, if there are any."""
+    if any(one.margin is not None for one in estimates):
+        return "Bars and bands: 95 % intervals over repetitions."
+    return "One repetition: no intervals."
+
+
+def margins(estimates: Sequence[Estimate]) -> NDArray[np.float64]:
+    """How far each interval reaches down and up: nothing where there is none."""
+    down = [math.nan if one.low is None else one.value - one.low for one in estimates]
+    up = [math.nan if one.high is None else one.high - one.value for one in estimates]
+    return np.array([down, up])

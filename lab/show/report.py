@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs as one self-contained HTML page: what they say, where, tables, plots, raw data.
+
+The page needs no network and no script, and its policy (CSP) forbids both. All that comes from a
+run's files is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import jinja2
+
+from carom import __version__
+from carom.errors import ExperimentError
+from carom.lab import kinds
+from carom.lab.results import NAME, Run, load, put
+from carom.lab.show import beside, facts
+from carom.lab.show.sheets import Row, Sheet
+
+_INDENT = 3  # spaces that make a line of a conclusion a detail of the one above
+
+
+class Said(NamedTuple):
+    """A line of a conclusion; the higher its level, the more it is a detail."""
+
+    level: int
+    text: str
+
+
+class Link(NamedTuple):
+    """A file of raw data, where it is relative to the page."""
+
+    name: str
+    address: str
+
+
+class Picture(NamedTuple):
+    """A plot as a data URI."""
+
+    name: str
+    address: str
+
+
+class Section(NamedTuple):
+    """What the page says of one run."""
+
+    title: str
+    started: str
+    said: list[Said]
+    warnings: list[str]
+    command: str
+    settings: dict[str, str]
+    environment: dict[str, str]
+    load: str
+    sheets: list[Sheet]
+    beside: list[Sheet]
+    where: Sheet | None
+    pictures: list[Picture]
+    notes: list[str]
+    data: list[Link]
+    histograms: list[Link]
+
+    @property
+    def headline(self) -> str:
+        """The conclusion's first line; where it has details, the first claim and its outcome."""
+        claims = any(one.level for one in self.said)
+        return " ".join(one.text for one in (self.said[1:3] if claims else self.said[:1]))
+
+
+def write(paths: Sequence[Path], file: Path) -> list[Path]:
+    """Write the page of these runs; returns them, each once.
+
+    ExperimentError if a run cannot be read, or the disk refuses.
+    """
+    chosen = list({_file(path).resolve(): path for path in paths}.values())
+    text = page([(path, load(path)) for path in chosen], file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        put(file, text.encode(errors="replace"))
+    except OSError as error:
+        raise ExperimentError(
+            f"cannot write {file}: {error.strerror}", hint="choose another file with -o"
+        ) from error
+    return chosen
+
+
+def page(runs: Sequence[tuple[Path, Run]], file: Path) -> str:
+    """The page of these runs, for a file at that place: from there it links their raw data."""
+    sections = []
+    for number, (path, run) in enumerate(runs, 1):
+        title = f"{number}. {run.experiment}" if len(runs) > 1 else run.experiment
+        try:
+            with sensible():
+                sections.append(_section(title, path, run, file))
+        except ExperimentError as error:
+            raise ExperimentError(f"{path}: {error}", hint=error.hint) from error
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    source = files(__package__).joinpath("templates", "report.html").read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        title=", ".join(dict.fromkeys(run.experiment for _, run in runs)),
+        sections=sections,
+        between=_between(sections),
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        carom=__version__,
+    )
+
+
+@contextlib.contextmanager
+def sensible() -> Iterator[None]:
+    """ExperimentError where a run has figures that cannot have been measured."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ExperimentError(
+            f"the run has figures that cannot be: {error}",
+            hint="the file was changed or damaged; run the experiment again",
+        ) from error
+
+
+def _section(title: str, path: Path, run: Run, file: Path) -> Section:
+    data, histograms = _raw(path, file)
+    return Section(
+        title=title,
+        started=_when(run.started),
+        said=_said(run),
+        warnings=facts.warnings(run),
+        command=run.command,
+        settings=facts.settings(run),
+        environment=facts.environment(run),
+        load=", ".join(f"{one:.2f}" for one in run.environment.load_average),
+        sheets=kinds.of(run).sheets(run),
+        beside=beside.sheets(run),
+        where=beside.where(run),
+        pictures=_pictures(run),
+        notes=kinds.of(run).notes(run),
+        data=data,
+        histograms=histograms,
+    )
+
+
+def _said(run: Run) -> list[Said]:
+    """The conclusion; of the filters' claims, in which indented lines are details."""
+    lines = kinds.of(run).conclusion(run)
+    found = [(len(line) - len(line.lstrip()), line.strip()) for line in lines]
+    return [Said(min(2, -(-spaces // _INDENT)), text) for spaces, text in found]
+
+
+def _pictures(run: Run) -> list[Picture]:
+    """The plots, drawn afresh, so that they show what the tables do."""
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = kinds.of(run).plot(run, Path(folder))
+        return [Picture(one.stem, _uri(one)) for one in drawn]
+
+
+def _uri(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+
+
+def _between(sections: Sequence[Section]) -> Sheet | None:
+    """Where the runs of the page were measured on different things; None where there is one run."""
+    if len(sections) < 2:
+        return None
+    found = facts.differences([one.environment for one in sections])
+    titles = [one.title for one in sections]
+    rows: list[Row] = [
+        {"": name, **dict(zip(titles, values, strict=True))} for name, values in found
+    ]
+    return Sheet("Where the runs of this page differ", rows, names=1 + len(titles))
+
+
+def _raw(path: Path, file: Path) -> tuple[list[Link], list[Link]]:
+    """The run's data and plots, and its histograms, as far as they are there."""
+    main = _file(path)
+    folder = main.parent
+    others = [folder / "results.csv", *sorted(folder.glob("*.png"))] if main.name == NAME else []
+    data = [main, *(one for one in others if one.is_file())]
+    histograms = sorted((folder / "histograms").glob("*.hgrm")) if others else []
+    return [_link(one, file) for one in data], [_link(one, file) for one in histograms]
+
+
+def _link(one: Path, file: Path) -> Link:
+    relative = os.path.relpath(one.resolve(), file.resolve().parent)
+    return Link(one.name, "./" + quote(os.fsencode(relative)))
+
+
+def _file(path: Path) -> Path:
+    return path / NAME if path.is_dir() else path
+
+
+def _when(started: str) -> str:
+    """`2026-01-02 03:04 UTC`, or what the file says if that is no time."""
+    try:
+        return f"{datetime.fromisoformat(started).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError):
+        return re.sub(r"\s+", " ", started)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables before they are drawn: the terminal and the report show the same rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from carom.lab.show import words
+
+Row = dict[str, str]
+"""A row by its headings."""
+
+
+class Sheet(NamedTuple):
+    """A table's title and rows; all rows have the same headings, in the same order."""
+
+    title: str
+    rows: list[Row]
+    names: int = 1
+    """How many columns, the first ones, say what a row is about; the others hold figures."""
+    grouped: bool = False
+    """Whether rows with the same first column belong together, and say it once."""
+
+    @property
+    def headings(self) -> list[str]:
+        """The columns' names."""
+        return list(self.rows[0]) if self.rows else []
+
+    def groups(self) -> list[list[Row]]:
+        """The rows, group by group, without the names that the row above has as well."""
+        first = [next(iter(row.values())) for row in self.rows]
+        if not self.grouped or len(set(first)) == len(first):
+            return [self.rows] if self.rows else []
+        groups: list[list[Row]] = []
+        above: Row = {}
+        for row, name in zip(self.rows, first, strict=True):
+            if not groups or name != next(iter(above.values())):
+                groups.append([])
+            groups[-1].append(self._unlike(above if groups[-1] else {}, row))
+            above = row
+        return groups
+
+    def _unlike(self, above: Row, row: Row) -> Row:
+        shown, same = dict(row), True
+        for name in self.headings[: self.names]:
+            same = same and row[name] == above.get(name)
+            if same:
+                shown[name] = ""
+        return shown
+
+
+def drawn(sheet: Sheet) -> Table:
+    """A sheet for the terminal, without its title; long cells are folded."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for number, name in enumerate(sheet.headings):
+        table.add_column(
+            text(name), justify="left" if number < sheet.names else "right", overflow="fold"
+        )
+    fill(table, sheet)
+    return table
+
+
+def fill(table: Table, sheet: Sheet) -> None:
+    """Put a sheet's rows into a table that has its columns, groups apart."""
+    for number, rows in enumerate(sheet.groups()):
+        if number:
+            table.add_section()
+        for row in rows:
+            table.add_row(*(text(value) for value in row.values()))
+
+
+def text(value: str) -> Text:
+    """A string as it is: none of it is markup or a control sequence."""
+    return Text(words.plain(value))

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and numbers as a reader of tables, plots and conclusions sees them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
+
+from carom.lab.model import Cell, Environment, Task, Wait
+from carom.lab.stats.estimates import Estimate
+
+SERIES = {
+    "userspace": "userspace",
+    "xdp": "XDP",
+    "userspace_cache": "userspace cache",
+    "xdp_cache": "XDP cache",
+    "xdp_over_userspace_cache": "XDP+userspace",
+    "no_hook": "no hook",
+    "never_hits": "never hits",
+    "miss_and_fill": "miss and fill",
+    "xdp_hit": "hit",
+    "tc": "TC",
+    "xdp_generic": "XDP generic",
+    "xdp_native": "XDP native",
+}
+"""A short name of each series, in the order in which they are shown."""
+
+MISS_COST = ("no_hook", "never_hits", "miss_and_fill", "xdp_hit")
+"""The series that measure what a miss costs."""
+
+WAITS: tuple[Wait, ...] = ("blocking", "one-cpu", "spin")
+"""The ways of waiting for a packet, in the order in which they are shown."""
+
+TOO_LITTLE = "Too little was measured to compare anything."
+
+TASKS: tuple[Task, ...] = get_args(Task)
+
+
+def series(cell: Cell) -> str:
+    """The short name of a cell's series."""
+    return SERIES.get(cell.series, cell.series)
+
+
+def order(cell: Cell) -> tuple[float, ...]:
+    """A sort key: by task, series, wait, and then what varies, from the smallest on."""
+    names = list(SERIES)
+    place = names.index(cell.series) if cell.series in names else len(names)
+    rate = -1.0 if cell.hit_rate is None else cell.hit_rate
+    return (
+        TASKS.index(cell.task) if cell.task else -1,
+        place,
+        WAITS.index(cell.wait),
+        *(one or 0.0 for one in (cell.size, cell.clients, cell.rate, cell.since, cell.seconds)),
+        rate,
+        cell.socket or 0,
+    )
+
+
+_PARTS: dict[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
+    "task": (str, str),
+    "socket": ("socket {}".format, "socket{}".format),
+    "hit_rate": (lambda rate: f"{100 * rate:g} % hits", lambda rate: f"hits{100 * rate:g}"),
+    "size": ("{} B".format, "{}bytes".format),
+    "clients": ("{} clients".format, "{}clients".format),
+    "rate": ("{:,.0f}/s".format, "{:.0f}persecond".format),
+    "since": ("from {:g} s".format, "from{:g}s".format),
+    "seconds": ("{:g} s".format, "{:g}s".format),
+}
+"""What a cell may have beside series and wait: in words, and in a file's name."""
+
+
+def name(cell: Cell) -> str:
+    """What a cell is called in one line: `XDP cache, spin, 37.5 % hits`."""
+    return ", ".join([series(cell), cell.wait, *_parts(cell, 0)])
+
+
+def file_name(cell: Cell) -> str:
+    """A name for files about a cell: `xdp_cache-spin-hits37.5`."""
+    return "-".join([cell.series, cell.wait, *_parts(cell, 1)])
+
+
+def _parts(cell: Cell, form: Literal[0, 1]) -> list[str]:
+    found = {field: getattr(cell, field) for field in _PARTS}
+    return [_PARTS[field][form](value) for field, value in found.items() if value is not None]
+
+
+def micro(ns: float | None) -> str:
+    """Nanoseconds as microseconds, without the unit, to three digits or more."""
+    if ns is None or math.isnan(ns):
+        return "-"
+    us = ns / 1e3
+    return f"{us:,.{2 if abs(us) < 100 else 1 if abs(us) < 1000 else 0}f}"
+
+
+def measured(of: Estimate, show: Callable[[float], str]) -> str:
+    """An estimate with half its interval, if it has one: `51.2 ±0.8`."""
+    return show(of.value) + ("" if of.margin is None else f" ±{show(of.margin)}")
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, to a tenth where it has one: `37.5 %`, `100 %`."""
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def amount(number: float) -> str:
+    """A count or a rate in at most five characters: `812`, `9,431`, `14.2k`, `1.23M`."""
+    if math.isnan(number):
+        return "-"
+    if number < 9_999.5:
+        return f"{number:,.0f}"
+    return f"{times(number / 1e3)}k" if number < 999_500 else f"{times(number / 1e6)}M"
+
+
+def times(ratio: float) -> str:
+    """A ratio to three digits: `1.69`, `16.9`."""
+    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
+
+
+def bracket(estimate: Estimate | None, scale: float = 1.0) -> str:
+    """A ratio, times `scale`, with its interval if it has one: `1.69 (1.65-1.73)`."""
+    if estimate is None or math.isnan(estimate.value):
+        return "-"
+    value, low, high = (None if end is None else times(scale * end) for end in estimate)
+    return f"{value} ({low}-{high})" if low and high else f"{value}"
+
+
+def interval(of: Estimate, show: Callable[[float], str] = times) -> str:
+    """An estimate's interval in words."""
+    if of.low is None or of.high is None:
+        return "one repetition: no interval"
+    return f"95 % interval {show(of.low)} to {show(of.high)}"
+
+
+def plain(text: str) -> str:
+    """A text from a file without what would steer a terminal."""
+    return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+
+
+def repetitions(every: Iterable[Any]) -> str:
+    """How often all was measured, by the indices of what was, and what its intervals are."""
+    count = len({one.index for one in every})
+    if count == 1:
+        return "One repetition: no intervals."
+    paired = "Student's t; ratios paired by repetition"
+    return f"{count} interleaved repetitions; 95 % intervals ({paired})."
+
+
+def place(server: Environment, client: Environment | None) -> str:
+    """What was measured on; of a client that is another machine, that too."""
+    mode = f", XDP {server.mode}" if server.mode else ""
+    busy = f"load average {server.load_average[0]:.1f} before"
+    said = f"Pair {server.pair}: {server.driver}{mode}; {_machine(server)}; {busy}."
+    return said + (f" The client: {client.driver}; {_machine(client)}." if client else "")
+
+
+def _machine(of: Environment) -> str:
+    return f"Linux {of.kernel}; {of.cpus} CPUs, {of.cpu}"

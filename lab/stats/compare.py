@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two runs of one experiment, figure by figure: is the second faster, slower, or neither?
+
+What is compared are the repetitions of the two runs. Rounds pair nothing here, for the runs were
+made at different times: what the machine did meanwhile is in the ratio, and in no interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from carom.errors import ExperimentError, UsageError
+from carom.lab.experiments.contests.contest import larger_is_better
+from carom.lab.experiments.filters.model import SERIES, FilterCell, FilterResults
+from carom.lab.experiments.filters.verdict import NAMES
+from carom.lab.model import Cell, Contest, Repetition, Results
+from carom.lab.results import Run
+from carom.lab.show import facts, words
+from carom.lab.show.sheets import Row, Sheet
+from carom.lab.stats.distribution import together
+from carom.lab.stats.estimates import CONFIDENCE, Estimate, Ranks, independent_ratio, ranks
+
+THRESHOLD = 0.05
+ENOUGH = 4
+"""Repetitions of either run from which on ranks can show anything: with 3, p is never below 0.1."""
+
+NO_DIFFERENCE = "no difference shown"
+TOO_FEW = "too few repetitions to tell"
+TOO_SHORT = "too short to tell"
+
+ANSWERED = "answered, share"
+DONE = "PUTs done, share"
+
+
+class Case(NamedTuple):
+    """One figure of one cell (or of a contest's subject)."""
+
+    cell: str
+    figure: str
+    larger_is_better: bool = False
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What it is called when it is better, and when it is worse."""
+        lost = self.figure in (ANSWERED, DONE)
+        return ("fewer lost", "more lost") if lost else ("faster", "slower")
+
+
+Values = dict[Case, list[float]]
+"""The value of each repetition."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one case; `ratio` is that of the geometric means, B's over A's."""
+
+    cell: str
+    figure: str
+    larger_is_better: bool
+    a: float
+    b: float
+    repetitions_a: int
+    repetitions_b: int
+    ratio: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    """Mann and Whitney's, two-sided."""
+    effect: float | None
+    """Cliff's delta: from -1, where all of B's are below all of A's, to 1."""
+    verdict: str
+    side: int
+    """1 where B is shown to be better, -1 where worse, else 0."""
+    beyond: bool
+    """Whether B is worse by more than the threshold."""
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is to be said of two runs."""
+
+    experiment: str
+    threshold: float
+    verdict: str
+    warnings: list[str]
+    outcomes: list[Outcome]
+
+    @property
+    def worse(self) -> bool:
+        """Whether anything is worse by more than the threshold."""
+        return any(one.beyond for one in self.outcomes)
+
+
+def compare(a: Run, b: Run, threshold: float = THRESHOLD) -> Comparison:
+    """Compare each figure that both runs have.
+
+    UsageError if they are of different experiments; ExperimentError if they have no cell in
+    common.
+    """
+    if a.experiment != b.experiment or type(a) is not type(b):
+        raise UsageError(
+            f"A is a run of {a.experiment}, B of {b.experiment}",
+            hint="compare two runs of one experiment",
+        )
+    first, second = values(a), values(b)
+    common = [case for case in first if case in second]
+    if not common:
+        raise ExperimentError(
+            "the two runs have no cell in common", hint="run both with the same settings"
+        )
+    outcomes = [_outcome(case, first[case], second[case], threshold) for case in common]
+    outcomes = [one for one in outcomes if not _all_answered(one)]
+    return Comparison(
+        experiment=a.experiment,
+        threshold=threshold,
+        verdict=verdict(outcomes, threshold),
+        warnings=[*_warnings(a, b), *_missing("A", first, second), *_missing("B", second, first)],
+        outcomes=outcomes,
+    )
+
+
+def values(run: Run) -> Values:
+    """The value of each repetition of each case, in order of display."""
+    found: Iterable[tuple[Case, float]]
+    match run:
+        case Results():
+            found = (pair for one in _wholes(run) for pair in _of_repetition(one))
+        case Contest():
+            found = (
+                (Case(one.subject, name, larger_is_better(name)), value)
+                for one in sorted(run.measurements, key=lambda one: one.subject)
+                for name, value in one.figures.items()
+            )
+        case FilterResults():
+            found = _of_filters(run)
+    cases: Values = {}
+    for of, value in found:
+        cases.setdefault(of, []).append(value)
+    return cases
+
+
+def _wholes(run: Results) -> list[Repetition]:
+    """In order of display; the parts of a long measurement, which hang together, are one."""
+    parts: dict[tuple[Cell, int], list[Repetition]] = {}
+    for one in run.repetitions:
+        cell = msgspec.structs.replace(one.cell, since=None)
+        parts.setdefault((cell, one.index), []).append(one)
+    wholes = [_whole(cell, many) for (cell, _), many in parts.items()]
+    return sorted(wholes, key=lambda one: words.order(one.cell))
+
+
+def _whole(cell: Cell, parts: Sequence[Repetition]) -> Repetition:
+    first, *others = (msgspec.structs.replace(one, cell=cell) for one in parts)
+    if not others:
+        return first
+    trips = together([one.round_trips for one in parts])
+    return msgspec.structs.replace(
+        first, round_trips=trips, skipped=sum(one.skipped for one in parts)
+    )
+
+
+def _order(cell: FilterCell) -> tuple[int, bool, int, float, float]:
+    return SERIES.index(cell.series), cell.knee, cell.packets, cell.percent, cell.rate
+
+
+def _of_repetition(one: Repetition) -> Iterator[tuple[Case, float]]:
+    """The p50, or the mean between 0 and 100 % hits, where p50 is one or the other."""
+    name, trips = words.name(one.cell), one.round_trips
+    mixed = one.cell.hit_rate is not None and 0 < one.cell.hit_rate < 1
+    if trips.count:
+        time = trips.mean if mixed else trips.p50
+        yield Case(name, "mean, µs" if mixed else "p50, µs"), time / 1e3
+    if one.due:
+        yield Case(name, ANSWERED, True), _share(trips.count, one.due)
+
+
+def _of_filters(results: FilterResults) -> Iterator[tuple[Case, float]]:
+    for one in sorted(results.runs, key=lambda one: _order(one.cell)):
+        name = _filter_name(one.cell)
+        if not one.cell.rate:  # at a rate, that sets it
+            yield Case(name, "wall, µs a packet"), 1e6 * one.per_packet(one.wall_seconds)
+        yield Case(name, "server CPU, µs a packet"), 1e6 * one.per_packet(one.server_cpu_seconds)
+        if one.sent_puts:
+            yield Case(name, DONE, True), _share(one.value, one.sent_puts)
+
+
+def _filter_name(cell: FilterCell) -> str:
+    at = f" at {cell.rate:,.0f}/s" if cell.rate else ""
+    of = " (knee)" if cell.knee else ""
+    return f"{NAMES[cell.series]}, {cell.percent:g} % of {cell.packets:,}{at}{of}"
+
+
+def _share(count: int, of: int) -> float:
+    """None counts as half a one, so that there is a ratio."""
+    return max(count, 0.5) / of
+
+
+def _all_answered(one: Outcome) -> bool:
+    """Whether it only says that neither run lost anything."""
+    return one.figure in (ANSWERED, DONE) and one.a == one.b == 1
+
+
+def _outcome(case: Case, a: Sequence[float], b: Sequence[float], threshold: float) -> Outcome:
+    ratio: Estimate | None = None
+    ranked: Ranks | None = None
+    if min(*a, *b) > 0:
+        ratio, ranked = independent_ratio(b, a), ranks(a, b)
+    enough = min(len(a), len(b)) >= ENOUGH
+    side = 0
+    if ratio and ranked and enough and ranked.p < 1 - CONFIDENCE:
+        side = _side(ratio) * (1 if case.larger_is_better else -1)
+    said = {1: case.words[0], -1: case.words[1], 0: NO_DIFFERENCE if enough else TOO_FEW}[side]
+    change = (1 / ratio.value if case.larger_is_better else ratio.value) if ratio else 1.0
+    return Outcome(
+        cell=case.cell,
+        figure=case.figure,
+        larger_is_better=case.larger_is_better,
+        a=sum(a) / len(a),
+        b=sum(b) / len(b),
+        repetitions_a=len(a),
+        repetitions_b=len(b),
+        ratio=ratio.value if ratio else None,
+        low=ratio.low if ratio else None,
+        high=ratio.high if ratio else None,
+        p=ranked.p if ranked else None,
+        effect=ranked.delta if ranked else None,
+        verdict=said if ratio else TOO_SHORT,
+        side=side,
+        beyond=side < 0 and change > 1 + threshold,
+    )
+
+
+def _side(ratio: Estimate) -> int:
+    """1 or -1 where the whole interval is above or below 1."""
+    if ratio.low is None or ratio.high is None:
+        return 0
+    return int(ratio.low > 1) - int(ratio.high < 1)
+
+
+def verdict(outcomes: Sequence[Outcome], threshold: float) -> str:
+    """What they say together, in words."""
+    beyond = [one for one in outcomes if one.beyond]
+    counts = {
+        "better": sum(one.side > 0 for one in outcomes),
+        "worse by less": sum(one.side < 0 and not one.beyond for one in outcomes),
+        NO_DIFFERENCE: sum(one.verdict == NO_DIFFERENCE for one in outcomes),
+        TOO_FEW: sum(one.verdict == TOO_FEW for one in outcomes),
+        TOO_SHORT: sum(one.verdict == TOO_SHORT for one in outcomes),
+    }
+    rest = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
+    limit = words.percent(threshold)
+    said = f"Of {len(outcomes)} figures B is worse by more than {limit} in {len(beyond)}"
+    if beyond:
+        worst = max(beyond, key=lambda one: max(one.ratio or 1, 1 / (one.ratio or 1)))
+        said += f" (most: {worst.cell}, {worst.figure}, {_ratio(worst)})"
+    said += f"{'; ' if rest else ''}{rest}."
+    if len(outcomes) > 2 and abs(sum(one.side for one in outcomes)) == len(outcomes):
+        said += " All went the same way, as where the machine has changed."
+    return said
+
+
+def _warnings(a: Run, b: Run) -> list[str]:
+    """What makes the comparison doubtful."""
+    said = [
+        f"{name} differs: {value_a} in A, {value_b} in B"
+        for kind in (facts.environment, facts.settings)
+        for name, (value_a, value_b) in facts.differences([kind(a), kind(b)])
+    ]
+    said += [
+        f"{name}: {line}" for name, run in (("A", a), ("B", b)) for line in facts.warnings(run)
+    ]
+    if b.started < a.started:
+        said.append("B is older than A: are they named in the right order?")
+    return said
+
+
+def _missing(name: str, ours: Values, theirs: Values) -> list[str]:
+    cells = list(dict.fromkeys(case.cell for case in ours))
+    absent = [one for one in cells if one not in {case.cell for case in theirs}]
+    return [f"only {name} has {_list(absent)}"] if absent else []
+
+
+def _list(names: Sequence[str], most: int = 3) -> str:
+    rest = len(names) - most
+    return "; ".join(names[:most]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def sheet(outcomes: Iterable[Outcome]) -> Sheet:
+    """The outcomes as a table."""
+    rows: list[Row] = [
+        {
+            "cell": one.cell,
+            "figure": one.figure,
+            "A": _amount(one.a),
+            "B": _amount(one.b),
+            "B / A": _ratio(one),
+            "effect": "-" if one.effect is None else f"{one.effect:+.2f}",
+            "verdict": f"{one.verdict}{' !' if one.beyond else ''}",
+        }
+        for one in outcomes
+    ]
+    return Sheet("", rows, names=2)
+
+
+def _ratio(one: Outcome) -> str:
+    return words.bracket(None if one.ratio is None else Estimate(one.ratio, one.low, one.high))
+
+
+def _amount(value: float) -> str:
+    if value >= 1000:
+        return words.amount(value)
+    return words.times(value) if value >= 1 else f"{value:.3g}"

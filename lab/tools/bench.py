@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nanoseconds a packet, by BPF_PROG_TEST_RUN: the fast path beside the least that XDP can do.
+
+Two ways to measure, each with a MAC swap of its own as baseline. *Repeated*: one packet many times
+within a call; it keeps the edits of its last run, so this is for packets that stay as they are, or
+that answer their own reply (client and server have one MAC, and either end is a service). *Single*:
+a fresh packet for each call, for replies of another length than their request; the call's own clock
+reading and cold caches are in both sides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import random
+import statistics
+import struct
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT, EDNS0TLV
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
+from carom.daemon.cache import Cache
+from carom.daemon.clock import JiffiesClock
+from carom.daemon.fastpath import Admit, FastPath, Place, jiffies_per_second
+from carom.errors import ExperimentError, UsageError
+from carom.filters.filter import Endpoint, Filter
+from carom.filters.names import NAMES
+from carom.include import libbpf
+from carom.include.abi import COOKIES, TTL_FLOOR, Fast, Protocol
+from carom.include.bpf import Module
+from carom.include.links import interface
+from carom.include.ways import Way
+from carom.lab.experiments.ports import ports
+from carom.lab.experiments.ports.grid import Settings
+from carom.protocols import kv
+from carom.protocols.dns import KeyFlag
+from carom.protocols.dns_cookie import server_cookie
+from carom.vm.namespace import Namespace
+from carom.xdp.link import Link
+
+_MAC = "02:00:00:00:00:01"
+_ENDS = (("198.18.0.1", 40_000), ("198.18.0.2", 51_141))
+_LOOPBACK = 1  # the interface that made-up packets come in by
+_REPEAT = 255 - TTL_FLOOR  # runs until the TTL, one less in each, reaches the floor
+_HERE = Path(__file__).resolve().parent
+_PORTS = {
+    Protocol.RAW: 51_141,
+    Protocol.KV: 12_345,
+    Protocol.MEMCACHED: 11_211,
+    Protocol.DNS: 53,
+}
+_BASELINE = "MAC swap"
+
+
+class Figure(NamedTuple):
+    """One case: the median over the rounds, and the lowest and highest, ns a packet."""
+
+    name: str
+    way: str
+    """`repeated` or `single`."""
+    nanoseconds: float
+    low: float
+    high: float
+    ratio: float
+    """Over the MAC swap measured the same way, the median of the rounds' own ratios."""
+    above: float
+    """Nanoseconds above that MAC swap, the median of the rounds' own differences."""
+
+
+class _Case(NamedTuple):
+    name: str
+    repeated: bool
+    program: int
+    frames: Sequence[bytes]
+    """Gone through in turn."""
+    action: int
+
+
+def frame(payload: bytes, port: int = _ENDS[1][1], client_port: int = _ENDS[0][1]) -> bytes:
+    """A request's, as the client end of Bench sends it."""
+    client, server = (address for address, _ in _ENDS)
+    return bytes(
+        Ether(src=_MAC, dst=_MAC)
+        / IP(src=client, dst=server, ttl=255)
+        / UDP(sport=client_port, dport=port)
+        / payload
+    )
+
+
+def _key(number: int) -> bytes:
+    return number.to_bytes(4, "big") * 8
+
+
+_UNSUMMED = frame(_key(0))[:40] + b"\0\0"  # up to its payload; IPv4 allows no checksum
+
+
+class Bench:
+    """One loaded fast path with a service at both ends, for ever, and one for each protocol.
+
+    `capacity` and `admit` are the fast path's; everything else describes the places of services.
+    """
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        *,
+        capacity: int = 10_000,
+        admit: Admit = "always",
+        **place: Any,
+    ):
+        self.fastpath = stack.enter_context(
+            FastPath(
+                languages=tuple(Protocol),
+                capacity=capacity,
+                admit=admit,
+                beside=[_HERE / "learn.c"],
+            )
+        )
+        self._learn = self.fastpath.load("learn_frame")
+        self.clock = JiffiesClock(self.fastpath.read_jiffies)
+        self.fastpath.lease[0] = 2**64 - 1
+        self.fastpath.allow(["198.18.0.0/15"])
+        via = Way(False, (bytes.fromhex(_MAC.replace(":", "")),))
+        self.fastpath.reach({(_LOOPBACK, ipaddress.ip_network("198.18.0.0/15")): via})
+        places = [(Protocol.RAW, *end) for end in _ENDS]
+        places += [(protocol, _ENDS[1][0], port) for protocol, port in _PORTS.items()]
+        self.fastpath.serve(
+            Place(
+                address=ipaddress.IPv4Address(address),
+                port=port,
+                ifindex=_LOOPBACK,
+                mac=bytes.fromhex(_MAC.replace(":", "")),
+                mtu=1500,
+                service=protocol,
+                protocol=protocol,
+                **place,
+            )
+            for protocol, address, port in places
+        )
+        # Here a reply is the next request, and so comes from a served port.
+        for index in range(65536 // 64):
+            ports = self.fastpath.map("served_ports")
+            libbpf.update(ports, struct.pack("=I", index), bytes(8))
+
+    def fill(self, request: bytes, reply: bytes, protocol: Protocol = Protocol.RAW) -> None:
+        """Store a reply, in the form that the protocol keeps it in."""
+        cache = Cache(self.fastpath, self.clock, 3600, protocol, protocol)
+        cache.fill(request, reply, cache.take(request))
+
+    def learn(self, reply: bytes, protocol: Protocol, asked: int = 0) -> None:
+        """Store a reply that names its request, but for what that `asked` besides, as the socket's
+        edge does."""
+        learned = libbpf.test_run(self._learn, struct.pack("=II", protocol, asked) + reply).retval
+        if learned != libbpf.XDP_PASS:
+            raise ExperimentError(f"a reply of {protocol.name.lower()} was not learned")
+
+    def case(
+        self,
+        name: str,
+        payload: bytes,
+        *,
+        repeated: bool = False,
+        protocol: Protocol = Protocol.RAW,
+        answered: bool = True,
+    ) -> _Case:
+        """A case on a request of this payload."""
+        action = libbpf.XDP_TX if answered else libbpf.XDP_PASS
+        request = frame(payload, _PORTS[protocol])
+        return _Case(name, repeated, self.fastpath.program, [request], action)
+
+
+def _cases(stack: contextlib.ExitStack) -> list[_Case]:
+    plain = stack.enter_context(Module(_HERE / "macswap.c")).program("macswap")
+    cache = Bench(stack)
+    bouncer = Bench(stack, fast=Fast.BOUNCE)
+    request, long = bytes(range(32)), bytes(range(256))
+    absent, no_service = bytes(32), [frame(request, 1)]
+    swap = [
+        _Case(_BASELINE, repeated, plain, [frame(request)], libbpf.XDP_TX)
+        for repeated in (True, False)
+    ]
+    for payload in (request, long):
+        cache.fill(payload, payload)
+    return [
+        *swap,
+        _Case("pass: no service there", True, cache.fastpath.program, no_service, libbpf.XDP_PASS),
+        cache.case("miss: 32-byte key", absent, repeated=True, answered=False),
+        cache.case("miss: 250-byte key", bytes(250), repeated=True, answered=False),
+        cache.case("hit: 32/32 bytes", request, repeated=True),
+        cache.case("hit: 256/256 bytes", long, repeated=True),
+        bouncer.case("bounce: 32 bytes", request, repeated=True),
+        bouncer.case("bounce: 1,400 bytes", bytes(1400), repeated=True),
+        *_sizes(cache),
+        *_protocols(cache),
+        *_defences(stack),
+        *_filters(stack),
+        *_work(stack),
+    ]
+
+
+def _sizes(bench: Bench) -> list[_Case]:
+    """Hits of other lengths than their requests; the first is of the same, for comparison."""
+    cases = []
+    for asked, replied in ((32, 32), (64, 512), (250, 1400)):
+        payload = bytes([asked]) * asked
+        bench.fill(payload, bytes(replied))
+        cases.append(bench.case(f"hit: {asked}/{replied:,} bytes", payload))
+    return cases
+
+
+def _protocols(bench: Bench) -> list[_Case]:
+    """A miss and a hit of each protocol."""
+    get = struct.pack("!HHHH", 7, 0, 1, 0) + b"get a-key-of-twenty-bytes\r\n"
+    value = struct.pack("!HHHH", 0, 0, 1, 0) + b"VALUE a-key-of-twenty-bytes 0 32\r\n%b\r\nEND\r\n"
+    query = bytes(DNS(id=7, rd=0, qd=DNSQR(qname="www.example.org")))
+    key = b"GET\x0a\0\0\0"
+    misses = [
+        bench.case(
+            "miss: kv", b"GET\x0b\0\0\0", repeated=True, protocol=Protocol.KV, answered=False
+        ),
+        bench.case(
+            "miss: memcached, 20-byte key",
+            get.replace(b"a-key", b"b-key"),
+            repeated=True,
+            protocol=Protocol.MEMCACHED,
+            answered=False,
+        ),
+        bench.case(
+            "miss: dns, www.example.com",
+            query.replace(b"org", b"com"),
+            repeated=True,
+            protocol=Protocol.DNS,
+            answered=False,
+        ),
+    ]
+    bench.fill(key, b"12345", Protocol.KV)
+    bench.learn(value % bytes(32), Protocol.MEMCACHED)
+    address = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
+    reply = DNS(id=7, qr=1, aa=1, rd=0, qd=DNSQR(qname="www.example.org"), an=address)
+    bench.learn(bytes(reply), Protocol.DNS)
+    plain, cookie = _with_edns(bench)
+    return [
+        *misses,
+        bench.case("hit: kv", key, protocol=Protocol.KV),
+        bench.case("hit: memcached, 20/32 bytes", get, protocol=Protocol.MEMCACHED),
+        bench.case("hit: dns, www.example.org", query, protocol=Protocol.DNS),
+        bench.case("hit: dns, EDNS", plain, protocol=Protocol.DNS),
+        bench.case("hit: dns, EDNS with a cookie", cookie, protocol=Protocol.DNS),
+    ]
+
+
+def _with_edns(bench: Bench) -> tuple[bytes, bytes]:
+    """A query with EDNS, and one with a right cookie, to which the cache has the reply."""
+    client, secret = bytes(8), bytes(range(16))
+    question = DNSQR(qname="www.example.org")
+    made = server_cookie(secret, client, _ENDS[0][0], int(time.time()))
+    option = EDNS0TLV(optcode=10, optdata=client + made)
+    requests = [DNS(id=7, rd=0, qd=question, ar=DNSRROPT(rdata=one)) for one in ([], [option])]
+    address = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
+    reply = DNS(id=7, qr=1, aa=1, rd=0, qd=question, an=address, ar=DNSRROPT())
+    bench.learn(bytes(reply), Protocol.DNS, KeyFlag.EDNS | KeyFlag.DO)
+    known = COOKIES.pack(1, 0, 1, 1, secret)
+    number = struct.pack("=I", Protocol.DNS)
+    libbpf.update(bench.fastpath.map("cookies"), number, known)
+    ahead = int(time.time()) * jiffies_per_second() - bench.clock.now()
+    libbpf.update(bench.fastpath.map("wall"), bytes(4), struct.pack("=Q", ahead % 2**64))
+    plain, cookie = map(bytes, requests)
+    return plain, cookie
+
+
+def _defences(stack: contextlib.ExitStack) -> list[_Case]:
+    """A hit of 32/32 bytes again, with each bound that costs a look-up; beside the plain one."""
+    payload = bytes([32]) * 32
+    cases = []
+    bounds: dict[str, dict[str, Any]] = {
+        "with --amplify": {"multiple": 16},
+        "with --allow": {"allow_list": True},
+        "with both rates": {"prefix_rate": 2**40, "total_rate": 2**40},
+        "with --echoes": {"echoes": 1000},
+    }
+    for name, place in bounds.items():
+        bench = Bench(stack, **place)
+        bench.fill(payload, bytes(32))
+        cases.append(bench.case(f"hit: 32/32 bytes, {name}", payload))
+    return cases
+
+
+def _filters(stack: contextlib.ExitStack) -> list[_Case]:
+    """Every filter at XDP, by itself, on a PUT."""
+    place: Filter = stack.enter_context(Filter("simple", "xdp", jiffies_per_second()))
+    address, port = ipaddress.ip_address(_ENDS[1][0]), _PORTS[Protocol.KV]
+    place.filter([Endpoint(address, port, _LOOPBACK, bytes.fromhex(_MAC.replace(":", "")))])
+    put = frame(kv.Command(b"PUT", 10, 1).encode(), port)
+    cases = []
+    for name in NAMES:
+        place.load(name)
+        action = libbpf.XDP_DROP if name == "reject" else libbpf.XDP_PASS
+        cases.append(_Case(f"filter: {name}", True, place.program, [put], action))
+    return cases
+
+
+def _work(stack: contextlib.ExitStack) -> list[_Case]:
+    """The least and the most work of `carom lab run concurrency`. A reply is a request as well, to
+    a port of the same work."""
+    request = frame(b"work", ports.FIRST_PORT, ports.FIRST_PORT + 1)
+    cases = []
+    for loops in (min(Settings().loops), max(Settings().loops)):
+        defines = {f"LOOPS_{which}": loops for which in ports.PORTS}
+        module = stack.enter_context(
+            Module(_HERE / "concurrency.c", include=(_HERE,), defines=defines)
+        )
+        program = module.program("concurrency")
+        cases.append(
+            _Case(f"concurrency: {loops:,} loops", True, program, [request], libbpf.XDP_TX)
+        )
+    return cases
+
+
+def _attach(stack: contextlib.ExitStack, cases: Sequence[_Case]) -> None:
+    """Attach what is run repeatedly, where no packet comes: for a program that is attached nowhere
+    the kernel waits for all CPUs before and behind each such run (bpf_prog_change_xdp)."""
+    namespace = stack.enter_context(Namespace("bench"))
+    for program in dict.fromkeys(case.program for case in cases if case.repeated):
+        name = f"bench{program}"
+        with namespace.netlink() as netlink:
+            netlink.link("add", ifname=name, kind="veth", peer={"ifname": f"peer{program}"})
+        at = namespace.call(functools.partial(interface, name))
+        stack.enter_context(namespace.call(functools.partial(Link, program, at, "generic")))
+
+
+def _time(case: _Case, runs: int, start: int = 0) -> float:
+    """The mean of many short runs, or the median of single ones, from the frame `start` on.
+
+    Raises ExperimentError if one does not do what it should.
+    """
+    times = []
+    for turn in range(start, start + runs):
+        request = case.frames[turn % len(case.frames)]
+        run = libbpf.test_run(case.program, request, _REPEAT if case.repeated else 1)
+        if run.retval != case.action:
+            raise ExperimentError(
+                f"{case.name}: its program returned {run.retval}, not {case.action}"
+            )
+        times.append(run.nanoseconds)
+    return statistics.fmean(times) if case.repeated else statistics.median(times)
+
+
+def bench(
+    rounds: int = 20,
+    runs: int = 100,
+    progress: Callable[[int], None] = lambda done: None,
+    *,
+    entries: Sequence[int] = (),
+) -> list[Figure]:
+    """Measure every case in each round, `runs` times, and compare. With `entries`, hits among so
+    many entries in place of the other cases.
+
+    Raises UsageError, PrivilegeError, CompileError, VerifierError, ExperimentError.
+    """
+    with contextlib.ExitStack() as stack:
+        cases = _growth(stack, entries, rounds * runs) if entries else _cases(stack)
+        _attach(stack, cases)
+        times: list[list[float]] = [[] for _ in cases]
+        for done in range(rounds):
+            for case, measured in zip(cases, times, strict=True):
+                measured.append(_time(case, runs, done * runs))
+            progress(done + 1)
+    baselines = {
+        case.repeated: measured
+        for case, measured in zip(cases, times, strict=True)
+        if case.name == _BASELINE
+    }
+    return [
+        _figure(case, measured, baselines[case.repeated])
+        for case, measured in zip(cases, times, strict=True)
+    ]
+
+
+def _growth(stack: contextlib.ExitStack, entries: Sequence[int], asked: int) -> list[_Case]:
+    """Hits of 32/32 bytes, each of another key, so that entries come from memory and not from the
+    CPU's caches wherever those are too small for all of them."""
+    plain = stack.enter_context(Module(_HERE / "macswap.c")).program("macswap")
+    cases = [_Case(_BASELINE, False, plain, [_unsummed(0)], libbpf.XDP_TX)]
+    for count in entries:
+        if count < 1:
+            raise UsageError(f"{count} entries cannot be hit", hint="--entries 1000,1000000")
+        bench = Bench(stack, capacity=count + count // 4 + 1000)  # an LRU map is never quite full
+        cache = Cache(bench.fastpath, bench.clock, 3600)
+        for number in range(count):
+            key = _key(number)
+            cache.fill(key, key, cache.take(key))
+        drawn = random.Random(count).choices(range(count), k=asked)
+        frames = [_unsummed(number) for number in drawn]
+        name = f"hit among {count:,} entries"
+        cases.append(_Case(name, False, bench.fastpath.program, frames, libbpf.XDP_TX))
+    return cases
+
+
+def _unsummed(number: int) -> bytes:
+    """The request for a numbered key, without a checksum: quickly made."""
+    return _UNSUMMED + _key(number)
+
+
+def _figure(case: _Case, measured: list[float], baseline: list[float]) -> Figure:
+    pairs = list(zip(measured, baseline, strict=True))
+    return Figure(
+        name=case.name,
+        way="repeated" if case.repeated else "single",
+        nanoseconds=statistics.median(measured),
+        low=min(measured),
+        high=max(measured),
+        ratio=statistics.median(ours / swap for ours, swap in pairs),
+        above=statistics.median(ours - swap for ours, swap in pairs),
+    )
