@@ -80,8 +80,7 @@ def lab_run(
 ) -> None:
     """Run experiments on a pair, and write results and plots."""
     try:
-        from carom.lab import course
-        from carom.lab import kinds, results
+        from carom.lab import course, kinds, results
         from carom.lab.experiments.filters import grid as filter_grid
     except ImportError as error:
         missing(error)

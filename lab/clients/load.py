@@ -355,6 +355,7 @@ class _Run:
         begin = time.perf_counter()
         try:
             with pinned(self._options.cpu):
+                begin = time.perf_counter()  # a busy CPU lets one wait for it
                 self._pace(begin)
         except KeyboardInterrupt:
             return False
@@ -371,7 +372,7 @@ class _Run:
         while True:
             passed = clock() - begin
             left = count - generator.counter("reads") - generator.counter("writes")
-            if passed >= seconds or left <= 0:
+            if left <= 0 or (passed >= seconds and self._slots):
                 return
             due = most if rate is None else int(passed * rate) + 1 - self._slots
             if due > 0:

@@ -49,6 +49,7 @@ _ENDS = (("198.18.0.1", 40_000), ("198.18.0.2", 51_141))
 _LOOPBACK = 1  # the interface that made-up packets come in by
 _REPEAT = 255 - TTL_FLOOR  # runs until the TTL, one less in each, reaches the floor
 _HERE = Path(__file__).resolve().parent
+_WORKERS = _HERE.parent / "experiments/ports"
 _PORTS = {
     Protocol.RAW: 51_141,
     Protocol.KV: 12_345,
@@ -313,7 +314,7 @@ def _work(stack: contextlib.ExitStack) -> list[_Case]:
     for loops in (min(Settings().loops), max(Settings().loops)):
         defines = {f"LOOPS_{which}": loops for which in ports.PORTS}
         module = stack.enter_context(
-            Module(_HERE / "concurrency.c", include=(_HERE,), defines=defines)
+            Module(_WORKERS / "concurrency.c", include=(_WORKERS,), defines=defines)
         )
         program = module.program("concurrency")
         cases.append(

@@ -17,7 +17,7 @@ from carom.daemon.fastpath import FastPath
 from carom.filters.filter import PLACES, Filter, Place
 from carom.include.abi import Protocol
 from carom.include.bpf import Module
-from carom.lab import ports
+from carom.lab.experiments.ports import ports
 from prog.old_kernels import Instruction, back_edges, programs, refused
 
 KV, MEMCACHED, DNS = Protocol.KV, Protocol.MEMCACHED, Protocol.DNS
@@ -83,23 +83,23 @@ def test_filters(place: Place) -> None:
 @pytest.mark.parametrize(
     ("source", "defines"),
     [
-        ("macswap.c", {}),
-        ("swap.c", {}),
-        ("demux.c", {"QUEUE": 64}),
-        ("steer.c", {"CPU": 0}),
-        ("concurrency.c", {f"LOOPS_{which}": 1000 for which in ports.PORTS}),
-        ("load.c", dict.fromkeys(("REQUESTS", "REPLIES", "DRAWS", "PORTS"), 64)),
+        ("tools/macswap.c", {}),
+        ("hosts/swap.c", {}),
+        ("experiments/ports/demux.c", {"QUEUE": 64}),
+        ("experiments/ports/steer.c", {"CPU": 0}),
+        ("experiments/ports/concurrency.c", {f"LOOPS_{which}": 1000 for which in ports.PORTS}),
+        ("clients/load.c", dict.fromkeys(("REQUESTS", "REPLIES", "DRAWS", "PORTS"), 64)),
     ],
 )
 def test_the_labs(source: str, defines: dict[str, int]) -> None:
-    rooms = {"REQUEST_ROOM": 1472, "REPLY_ROOM": 1472} if source == "load.c" else {}
+    rooms = {"REQUEST_ROOM": 1472, "REPLY_ROOM": 1472} if source == "clients/load.c" else {}
     defines = {**defines, **rooms, "FIRST_PORT": ports.FIRST_PORT}
-    with Module(LAB / source, include=(LAB,), defines=defines) as module:
+    with Module(path := LAB / source, include=(path.parent,), defines=defines) as module:
         assert programs(module)
         assert not refused(module)
 
 
 def test_the_labs_own_fast_path(load_fastpath: Callable[..., FastPath]) -> None:
-    fastpath = load_fastpath(languages=tuple(Protocol), beside=(LAB / "learn.c",))
+    fastpath = load_fastpath(languages=tuple(Protocol), beside=(LAB / "tools/learn.c",))
     assert "learn_frame" in programs(fastpath._module)
     assert not refused(fastpath._module)
