@@ -22,7 +22,7 @@ from carom.daemon import control
 from carom.errors import PrivilegeError, UsageError
 from carom.filters.capture import Capture
 from carom.filters.names import SAYS
-from carom.include import libbpf
+from carom.kernel import libbpf
 
 filter_app = App(
     help="Look at the filter of a running carom, change it, or swap it for another.",

@@ -8,9 +8,9 @@ import os
 from typing import Literal, get_args
 
 from carom.errors import BPFError, PrivilegeError
-from carom.include import forked, libbpf
-from carom.include.bpf import Hook
-from carom.include.resource import Resource
+from carom.kernel import forked, libbpf
+from carom.kernel.bpf import Hook
+from carom.kernel.resource import Resource
 
 Edge = Literal["ingress", "egress", "bind4", "bind6", "release"]
 """Where a program sees sockets: their packets, in and out, and their coming and going."""

@@ -13,9 +13,9 @@ from carom.daemon.answered import listed, some
 from carom.daemon.options import Options
 from carom.daemon.sockets import Namespace, Socket
 from carom.errors import InterfaceError, ServerError
-from carom.include import links, netlink
-from carom.include.links import Interface
-from carom.include.netlink import Address
+from carom.kernel import links, netlink
+from carom.kernel.links import Interface
+from carom.kernel.netlink import Address
 
 _LOOKING = 19, 2  # CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, linux/capability.h
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, linux/proc_ns.h

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from carom.daemon import access_bind, access_lines, access_unbound
 from carom.daemon.configuration import Finding, Tree, Unreadable
-from carom.include import forked
+from carom.kernel import forked
 
 PATIENCE = 30
 """Seconds that reading may take, and of a CPU a third of that."""

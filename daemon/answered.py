@@ -18,10 +18,10 @@ from carom.daemon.options import Options
 from carom.daemon.reach import Reach, large_words, reach, tag_words
 from carom.daemon.translated import Translations, translations
 from carom.errors import UsageError
-from carom.include.abi import REPLY_SAFE, Entry, Fast, Protocol
-from carom.include.links import Interface
-from carom.include.netlink import Address
-from carom.include.resource import Resource
+from carom.kernel.abi import REPLY_SAFE, Entry, Fast, Protocol
+from carom.kernel.links import Interface
+from carom.kernel.netlink import Address
+from carom.kernel.resource import Resource
 
 _LISTED = 16  # addresses that a message names; of others it counts the rest
 _NAMED = 3  # the same of rules, programs and processes

@@ -12,7 +12,7 @@ from carom.daemon import sockets
 from carom.daemon.front import Front
 from carom.daemon.service import Service
 from carom.errors import ServerError
-from carom.include.netlink import Address
+from carom.kernel.netlink import Address
 
 
 class Asking:

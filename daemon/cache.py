@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from carom.daemon.fastpath import ENTRY_CLASSES, REPLY_CLASSES, FastPath, LengthClass
-from carom.include import libbpf
-from carom.include.abi import (
+from carom.kernel import libbpf
+from carom.kernel.abi import (
     REPLY_MAX,
     REPLY_SHORT,
     SERVICES_MAX,
@@ -21,7 +21,7 @@ from carom.include.abi import (
     sum_of,
     unpack_entry,
 )
-from carom.include.abi import Protocol as Wire
+from carom.kernel.abi import Protocol as Wire
 from carom.protocols import language
 
 _HEAD = "=8xQ8xQQI2xH8xH"

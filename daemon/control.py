@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from carom.errors import CaromError, ControlError
-from carom.include import forked
+from carom.kernel import forked
 
 REQUEST_MAX = 65_536
 

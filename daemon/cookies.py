@@ -27,9 +27,9 @@ from carom.daemon.cache import Clock
 from carom.daemon.fastpath import FastPath
 from carom.daemon.keeper import Thread
 from carom.errors import UsageError
-from carom.include import libbpf
-from carom.include.abi import COOKIE_SECRETS, COOKIE_SIGHT, COOKIES
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.abi import COOKIE_SECRETS, COOKIE_SIGHT, COOKIES
+from carom.kernel.resource import Resource
 from carom.protocols import dns
 
 SECRET = 16

@@ -18,8 +18,8 @@ from carom import cgroup, protocols, tc, xdp
 from carom.cgroup.link import EDGES, PROGRAM_KINDS, EdgeLink
 from carom.errors import BPFError, UsageError
 from carom.filters.filter import Filter
-from carom.include import libbpf
-from carom.include.abi import (
+from carom.kernel import libbpf
+from carom.kernel.abi import (
     ENDPOINT,
     ENDPOINTS_MAX,
     GATEWAYS_MAX,
@@ -57,13 +57,13 @@ from carom.include.abi import (
     packed_address,
     packed_endpoint,
 )
-from carom.include.attached import Attached
-from carom.include.bpf import Module
-from carom.include.hashes import Hashes
-from carom.include.links import Interface
-from carom.include.netlink import Address
-from carom.include.resource import Resource
-from carom.include.ways import Network, Way
+from carom.kernel.attached import Attached
+from carom.kernel.bpf import Module
+from carom.kernel.hashes import Hashes
+from carom.kernel.links import Interface
+from carom.kernel.netlink import Address
+from carom.kernel.resource import Resource
+from carom.kernel.ways import Network, Way
 from carom.tc.link import TCLink
 from carom.xdp.link import Link, Mode, ModeOption
 from carom.xdp.probe import check_arrival

@@ -12,7 +12,7 @@ from carom.errors import UsageError
 from carom.filters.capture import Capture
 from carom.filters.filter import Filter
 from carom.filters.names import NAMES, Name
-from carom.include import libbpf
+from carom.kernel import libbpf
 
 CAPTURE_RATE_MAX = 10_000
 

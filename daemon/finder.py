@@ -21,9 +21,9 @@ from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.targets import targets
 from carom.daemon.translated import Translation, Translations, is_keeper, kept_for
 from carom.errors import CaromError, PrivilegeError, ServerError
-from carom.include import netlink
-from carom.include.links import At, Interface
-from carom.include.netlink import Address
+from carom.kernel import netlink
+from carom.kernel.links import At, Interface
+from carom.kernel.netlink import Address
 
 log = structlog.get_logger()
 

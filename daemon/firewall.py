@@ -21,9 +21,9 @@ import pyroute2.netns
 
 from carom.daemon import iptables, nftables, ruleset, xfrm
 from carom.daemon.ruleset import Chain, Requests
-from carom.include import forked, netlink
-from carom.include.links import Interface
-from carom.include.netlink import Address
+from carom.kernel import forked, netlink
+from carom.kernel.links import Interface
+from carom.kernel.netlink import Address
 
 T = TypeVar("T")
 

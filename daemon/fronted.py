@@ -30,10 +30,10 @@ from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.translated import handing
 from carom.daemon.views import Views
 from carom.errors import CaromError, ServerError
-from carom.include import libbpf
-from carom.include.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
-from carom.include.links import Interface
-from carom.include.netlink import Address
+from carom.kernel import libbpf
+from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
+from carom.kernel.links import Interface
+from carom.kernel.netlink import Address
 from carom.protocols.memcached_life import Unclear
 
 LOOK = 0.05

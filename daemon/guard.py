@@ -15,7 +15,7 @@ from carom.daemon.fastpath import Attachment
 from carom.daemon.firewall import Findings, Ruleset, Way
 from carom.daemon.passed import cgroup_programs, tc_programs
 from carom.errors import FirewallError
-from carom.include.links import Interface
+from carom.kernel.links import Interface
 
 _TRIED = 8  # addresses that are looked at each alone
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from carom.daemon.sockets import Socket
-from carom.include.links import At
-from carom.include.netlink import Address
+from carom.kernel.links import At
+from carom.kernel.netlink import Address
 
 _ANY = {4: ipaddress.ip_address("0.0.0.1"), 6: ipaddress.ip_address("::2")}
 """An address of each IP that no socket is bound to."""

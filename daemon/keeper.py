@@ -16,7 +16,7 @@ from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.fastpath import FastPath
 from carom.errors import CaromError
-from carom.include import netlink
+from carom.kernel import netlink
 
 LEASE = 2.0
 """Seconds that the fast path goes on answering after the last renewal."""

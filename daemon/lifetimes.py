@@ -27,9 +27,9 @@ from carom.daemon.identity import Server
 from carom.daemon.keeper import Thread
 from carom.daemon.questions import Questions
 from carom.daemon.sockets import Namespace
-from carom.include import links
-from carom.include.abi import FLIGHT_SECONDS, SERVICES_MAX, SLOTS
-from carom.include.netlink import Address
+from carom.kernel import links
+from carom.kernel.abi import FLIGHT_SECONDS, SERVICES_MAX, SLOTS
+from carom.kernel.netlink import Address
 from carom.protocols.memcached import KEY_LENGTH_MAX, SLOT_FROM
 from carom.protocols.memcached_life import (
     NEVER,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from carom.daemon.cache import Cache
-from carom.include.abi import RAW_MAX
+from carom.kernel.abi import RAW_MAX
 
 _REMEMBERED = 65_536
 _KEYS = 1 << 20

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from carom.daemon.fastpath import FastPath
-from carom.include import libbpf
-from carom.include.abi import DOOR, MARK, MarkKind, packed_address
-from carom.include.netlink import Address
+from carom.kernel import libbpf
+from carom.kernel.abi import DOOR, MARK, MarkKind, packed_address
+from carom.kernel.netlink import Address
 
 _COOKIE = struct.Struct("=Q")
 _PID = struct.Struct("=I")

@@ -11,9 +11,9 @@ import structlog
 
 from carom.daemon.fastpath import FastPath
 from carom.daemon.keeper import Thread
-from carom.include.abi import NEIGHBOURS_MAX, WAYS_MAX
-from carom.include.netlink import Address
-from carom.include.ways import (
+from carom.kernel.abi import NEIGHBOURS_MAX, WAYS_MAX
+from carom.kernel.netlink import Address
+from carom.kernel.ways import (
     Neighbour,
     Network,
     Route,

@@ -9,7 +9,7 @@ from pathlib import Path
 from carom.daemon.fastpath import Attachment
 from carom.daemon.options import Options
 from carom.daemon.reach import tag_words
-from carom.include.abi import REPLY_SAFE
+from carom.kernel.abi import REPLY_SAFE
 
 
 def _forwards(interface: str, version: int) -> bool:

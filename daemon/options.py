@@ -15,7 +15,7 @@ from carom.daemon.fastpath import ENTRY_BYTES, Admit, HookOption, Policy
 from carom.errors import UsageError
 from carom.filters.filter import Place
 from carom.filters.names import Name
-from carom.include.abi import REPLY_MAX, REPLY_SAFE
+from carom.kernel.abi import REPLY_MAX, REPLY_SAFE
 from carom.xdp.link import ModeOption
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}

@@ -12,7 +12,7 @@ from pyroute2 import IPRoute, NetlinkError
 
 from carom.cgroup.link import open_root
 from carom.daemon.fastpath import Attachment
-from carom.include import libbpf
+from carom.kernel import libbpf
 from carom.tc.link import NAME as CLSACT_NAME
 
 _OURS = ("edge_", "tc_fastpath", "tc_second", "tc_unspec")

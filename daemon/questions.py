@@ -8,8 +8,8 @@ import struct
 import time
 from collections.abc import Sequence
 
-from carom.include import forked
-from carom.include.resource import Resource
+from carom.kernel import forked
+from carom.kernel.resource import Resource
 
 PATIENCE = 0.5
 """Seconds that answers may take, all of one asking."""

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import msgspec
 
 from carom.daemon.fastpath import Attachment
-from carom.include.links import Interface
+from carom.kernel.links import Interface
 
 
 class Reach(msgspec.Struct, kw_only=True, frozen=True):

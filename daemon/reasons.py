@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from carom.daemon.options import Options
-from carom.include.abi import TTL_FLOOR, Event, Verdict
+from carom.kernel.abi import TTL_FLOOR, Event, Verdict
 
 ANSWERED = (Verdict.HIT, Verdict.BOUNCE, Verdict.SLIP)
 """Verdicts on requests that the kernel answers."""

@@ -45,11 +45,11 @@ from carom.daemon.standing import Attacher, Standing
 from carom.daemon.watcher import Watcher
 from carom.errors import CaromError, InterfaceError, UsageError
 from carom.filters.filter import Endpoint, Filter
-from carom.include import forked, links, netlink
-from carom.include.abi import SERVICES_MAX, TTL_FLOOR, Event, Hook, Verdict
-from carom.include.links import Interface
-from carom.include.local_routes import Asked, LocalChanges
-from carom.include.netlink import Address
+from carom.kernel import forked, links, netlink
+from carom.kernel.abi import SERVICES_MAX, TTL_FLOOR, Event, Hook, Verdict
+from carom.kernel.links import Interface
+from carom.kernel.local_routes import Asked, LocalChanges
+from carom.kernel.netlink import Address
 from carom.xdp.link import Mode
 
 OURS = ("raw", "kv")

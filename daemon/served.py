@@ -19,9 +19,9 @@ from carom.daemon.server import Server, UserspaceCache
 from carom.daemon.service import Handler, Reply, Service
 from carom.daemon.sockets import takes_from
 from carom.errors import ServerError, UsageError
-from carom.include import forked
-from carom.include.abi import TTL_FLOOR
-from carom.include.links import Interface
+from carom.kernel import forked
+from carom.kernel.abi import TTL_FLOOR
+from carom.kernel.links import Interface
 
 
 def _refuse_in_child(_: bytes) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 from carom.errors import UsageError
-from carom.include import forked
+from carom.kernel import forked
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

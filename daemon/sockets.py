@@ -23,8 +23,8 @@ import pyroute2.netns
 from pyroute2 import DiagSocket, NetlinkError
 
 from carom.errors import ServerError
-from carom.include.links import At
-from carom.include.netlink import Address
+from carom.kernel.links import At
+from carom.kernel.netlink import Address
 
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
 _NS_GET_USERNS = 0xB701  # linux/nsfs.h

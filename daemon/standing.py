@@ -12,10 +12,10 @@ from carom.daemon.fastpath import Attachment, FastPath, HookOption
 from carom.daemon.options import Options
 from carom.errors import BusyError, InterfaceError
 from carom.filters.filter import Filter
-from carom.include import links
-from carom.include.attached import Attached
-from carom.include.links import Interface
-from carom.include.local_routes import Asked
+from carom.kernel import links
+from carom.kernel.attached import Attached
+from carom.kernel.links import Interface
+from carom.kernel.local_routes import Asked
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from carom.daemon.translated import Translation
-from carom.include.netlink import Address
+from carom.kernel.netlink import Address
 
 
 class Target(NamedTuple):

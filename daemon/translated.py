@@ -12,9 +12,9 @@ from typing import NamedTuple
 from carom.daemon import ruleset, sockets
 from carom.daemon.firewall import Ruleset, Way
 from carom.daemon.ruleset import Requests
-from carom.include import netlink
-from carom.include.local_routes import is_local
-from carom.include.netlink import Address
+from carom.kernel import netlink
+from carom.kernel.local_routes import is_local
+from carom.kernel.netlink import Address
 
 KEEPERS = ("docker-proxy", "conmon", "rootlessport")
 """Programs that hold a container's published port on the host, whatever takes requests there."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from carom.errors import PrivilegeError, ServerError
-from carom.include.local_routes import is_local
+from carom.kernel.local_routes import is_local
 
 Receive = Callable[[memoryview], tuple[int, Any]]
 """Puts a request's payload there; gives its length and its origin."""

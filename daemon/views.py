@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from carom.include.abi import VIEWS_MAX
-from carom.include.netlink import Address
+from carom.kernel.abi import VIEWS_MAX
+from carom.kernel.netlink import Address
 
 Bound = tuple[Address, int]
 """An address, and the ifindex of a device or 0."""

@@ -16,7 +16,7 @@ from carom.daemon.answered import Answered
 from carom.daemon.fastpath import Attachment, FastPath, Stray
 from carom.daemon.keeper import Thread
 from carom.daemon.reasons import ANSWERED, Counts, Reason, lost, reason
-from carom.include.abi import Event, Hook, Verdict
+from carom.kernel.abi import Event, Hook, Verdict
 from carom.xdp.probe import sent
 
 SILENT = 10.0

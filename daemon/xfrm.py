@@ -21,7 +21,7 @@ from carom.daemon.ruleset import (
     spans_of,
     within,
 )
-from carom.include import netlink
+from carom.kernel import netlink
 
 PROTOCOL = 6  # NETLINK_XFRM, linux/netlink.h
 _GETPOLICY, _GETDEFAULT = 0x15, 0x28  # XFRM_MSG_*, linux/xfrm.h

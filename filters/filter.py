@@ -19,13 +19,13 @@ from carom.errors import UsageError
 from carom.filters.capture import Capture, unpack
 from carom.filters.keys import KEYS_MAX, Keys
 from carom.filters.names import NAMES, Name
-from carom.include import libbpf
-from carom.include.abi import ENDPOINTS_MAX, packed_endpoint
-from carom.include.attached import Attached
-from carom.include.bpf import Module
-from carom.include.links import Interface
-from carom.include.netlink import Address
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.abi import ENDPOINTS_MAX, packed_endpoint
+from carom.kernel.attached import Attached
+from carom.kernel.bpf import Module
+from carom.kernel.links import Interface
+from carom.kernel.netlink import Address
+from carom.kernel.resource import Resource
 from carom.tc.link import PRIORITY, TCLink
 from carom.xdp.link import Link, Mode, ModeOption
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 
-from carom.include import libbpf
+from carom.kernel import libbpf
 
 _KEY = struct.Struct("=I")
 _STORED = struct.Struct("=QQ")  # struct stored of existing_key.c: exists, puts

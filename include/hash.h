@@ -7,7 +7,7 @@
 #include "siphash.h"
 
 #ifndef HASH_SECRET0
-#error "HASH_SECRET0 and HASH_SECRET1 are not defined: the loader draws them (include/hashes.py)"
+#error "HASH_SECRET0 and HASH_SECRET1 are not defined: the loader draws them (kernel/hashes.py)"
 #endif
 
 /* SipHash-1-3 of service, length and bytes. 0 is left for what has no key. */

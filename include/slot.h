@@ -10,7 +10,7 @@
 #include "siphash.h"
 
 #ifndef SLOT_V0
-#error "SLOT_V0 to SLOT_V3 are not defined: the loader draws them (include/hashes.py)"
+#error "SLOT_V0 to SLOT_V3 are not defined: the loader draws them (kernel/hashes.py)"
 #endif
 
 #define SLOT_BEFORE 32  /* bytes that stand before every key; SLOT_V0 to SLOT_V3 have them in */

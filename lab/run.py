@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from carom.errors import ExperimentError
-from carom.include.abi import MISSES
+from carom.kernel.abi import MISSES
 from carom.lab.clients import load
 from carom.lab.clients.ping import Options, Ping
 from carom.lab.course import (

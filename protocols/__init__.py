@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 from typing import Protocol as Interface
 
-from carom.include.abi import Protocol
+from carom.kernel.abi import Protocol
 
 
 class Language(Interface):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
-from carom.include.abi import KEY_MAX, REPLY_MAX
+from carom.kernel.abi import KEY_MAX, REPLY_MAX
 from carom.protocols.protocol import Intent
 
 REQUEST_MAX = 326

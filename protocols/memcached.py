@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 
-from carom.include.abi import REPLY_MAX
+from carom.kernel.abi import REPLY_MAX
 from carom.protocols.protocol import TEXT_ROOM, Intent, Request
 
 PORT = 11211

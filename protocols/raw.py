@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from carom.include.abi import RAW_MAX
+from carom.kernel.abi import RAW_MAX
 
 
 def key_of(request: bytes) -> bytes | None:

@@ -14,9 +14,9 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from carom.errors import BusyError, InterfaceError, PrivilegeError
-from carom.include import forked, libbpf
-from carom.include.links import Interface
-from carom.include.resource import Resource
+from carom.kernel import forked, libbpf
+from carom.kernel.links import Interface
+from carom.kernel.resource import Resource
 
 _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MIN_{INGRESS,EGRESS}, linux/pkt_sched.h
 PRIORITY = 51_141

@@ -17,7 +17,7 @@ import structlog
 
 from carom.daemon.fastpath import FastPath
 from carom.errors import PrivilegeError
-from carom.include.bpf import check_privileges
+from carom.kernel.bpf import check_privileges
 from carom.vm import namespace
 
 pytest.register_assert_rewrite("netns", "prog", "guest")  # what helpers assert says its values too

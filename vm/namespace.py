@@ -19,7 +19,7 @@ import pyroute2
 import pyroute2.netns
 
 from carom.errors import ExperimentError, PrivilegeError
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from carom.errors import ExperimentError
-from carom.include import libbpf
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace, join
 from carom.vm.pair import offloads
 

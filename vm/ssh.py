@@ -26,7 +26,7 @@ from carom.errors import (
     LoginError,
     UnreachableError,
 )
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.vm import deploy
 from carom.vm.pair import offloads
 

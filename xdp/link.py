@@ -9,10 +9,10 @@ from typing import Literal
 import structlog
 
 from carom.errors import BusyError, InterfaceError, PrivilegeError
-from carom.include import forked, libbpf
-from carom.include.links import Interface
-from carom.include.owner import owners
-from carom.include.resource import Resource
+from carom.kernel import forked, libbpf
+from carom.kernel.links import Interface
+from carom.kernel.owner import owners
+from carom.kernel.resource import Resource
 
 Mode = Literal["native", "generic"]
 ModeOption = Literal["auto", "native", "generic"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 
 from carom.errors import InterfaceError
-from carom.include import libbpf
-from carom.include.links import Interface
+from carom.kernel import libbpf
+from carom.kernel.links import Interface
 
 _FRAMES = 16
 _TYPE = b"\x88\xb5"  # of local experiments (IEEE 802): nobody takes it

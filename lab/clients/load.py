@@ -32,10 +32,10 @@ from carom.errors import (
     PrivilegeError,
     UsageError,
 )
-from carom.include import libbpf
-from carom.include.bpf import Module, check_privileges
-from carom.include.links import Interface, interface
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.bpf import Module, check_privileges
+from carom.kernel.links import Interface, interface
+from carom.kernel.resource import Resource
 from carom.lab.clients.buckets import BUCKETS, Tally
 from carom.lab.clients.mix import Mix
 from carom.lab.clients.neighbour import neighbour, on_link

@@ -10,7 +10,7 @@ import time
 from pyroute2 import IPRoute, NetlinkError
 
 from carom.errors import InterfaceError
-from carom.include.links import Interface
+from carom.kernel.links import Interface
 
 _RTN_UNICAST = 1  # linux/rtnetlink.h
 _NTF_USE = 0x01  # linux/neighbour.h: resolve it, as if there were something to send

@@ -19,7 +19,7 @@ import structlog
 
 from carom.daemon.control import Answer, Request
 from carom.errors import CaromError, ExperimentError
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.lab.clients import load
 from carom.lab.clients.ping import Options, Ping
 from carom.lab.clients.requests import Plan

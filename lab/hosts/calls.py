@@ -22,8 +22,8 @@ import structlog
 from carom import apps
 from carom.daemon import control
 from carom.errors import ExperimentError
-from carom.include import libbpf, links
-from carom.include.bpf import Module
+from carom.kernel import libbpf, links
+from carom.kernel.bpf import Module
 from carom.lab.clients import load, memcached
 from carom.lab.clients.behaviours import Choice as Behaviour
 from carom.lab.clients.load import Load

@@ -21,8 +21,8 @@ import numpy as np
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import Admit
 from carom.errors import ExperimentError, UsageError
-from carom.include import libbpf
-from carom.include.abi import Hook, Verdict
+from carom.kernel import libbpf
+from carom.kernel.abi import Hook, Verdict
 from carom.lab.clients.mix import Choice, keys_drawn
 from carom.lab.tools.bench import Bench, frame
 

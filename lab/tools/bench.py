@@ -31,11 +31,11 @@ from carom.daemon.fastpath import Admit, FastPath, Place, jiffies_per_second
 from carom.errors import ExperimentError, UsageError
 from carom.filters.filter import Endpoint, Filter
 from carom.filters.names import NAMES
-from carom.include import libbpf
-from carom.include.abi import COOKIES, TTL_FLOOR, Fast, Protocol
-from carom.include.bpf import Module
-from carom.include.links import interface
-from carom.include.ways import Way
+from carom.kernel import libbpf
+from carom.kernel.abi import COOKIES, TTL_FLOOR, Fast, Protocol
+from carom.kernel.bpf import Module
+from carom.kernel.links import interface
+from carom.kernel.ways import Way
 from carom.lab.experiments.ports import ports
 from carom.lab.experiments.ports.grid import Settings
 from carom.protocols import kv

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from carom.include import links
+from carom.kernel import links
 from guest.ends import SERVER, Ends, check_hits
 from netns.fronted import check_writes_are_seen, until_hit
 from netns.memcache import Memcached, TCPClient, UDPClient

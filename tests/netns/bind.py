@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.nameserver import PORT, ZONE, Resolver
 from netns.process import DEADLINE, until

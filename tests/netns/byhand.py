@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import socket
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from netns.forge import ACK, PSH, RST, SYN, Forge
 from netns.memcache import PORT
 from netns.process import DEADLINE, INTERFACE

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from carom.errors import ExperimentError
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace, join
 
 GATEWAY = "198.19.7.1"

@@ -18,7 +18,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.protocols import dns as messages
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, until

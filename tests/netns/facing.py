@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from scapy.layers.inet import UDP
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace, join
 from carom.vm.netns import attach_pass
 from netns.process import DEADLINE, INTERFACE

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from netns.line import Line
 from netns.memcache import PORT
 from netns.process import INTERFACE

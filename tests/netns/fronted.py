@@ -7,7 +7,7 @@ import select
 import socket
 from typing import NamedTuple
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.memcache import PORT, TCPClient, UDPClient, value_of
 from netns.process import DEADLINE, Carom, until

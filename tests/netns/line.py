@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from carom.include import libbpf
+from carom.kernel import libbpf
 from carom.vm.namespace import Namespace, join
 from carom.vm.netns import (
     CLIENT_IPV6,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scapy.layers.dns import DNS, DNSQR
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, until
 from netns.sums import looks_half_made

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from carom.daemon import control
-from carom.include import libbpf
+from carom.kernel import libbpf
 from carom.vm.namespace import Namespace
 
 INTERFACE = "carom0"

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.fronted import value_reply
 from netns.memcache import UDPClient, value_of

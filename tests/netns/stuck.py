@@ -15,7 +15,7 @@ import struct
 
 import pytest
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 
 _CALLS = {"x86_64": 323, "aarch64": 282}
 _API, _REGISTER, _COPY = 0xC018AA3F, 0xC020AA00, 0xC028AA03  # UFFDIO_*, linux/userfaultfd.h

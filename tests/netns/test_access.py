@@ -11,7 +11,7 @@ from pathlib import Path
 import dns.flags
 import pytest
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from netns.cookies import Stub
 from netns.line import Line
 from netns.nameserver import PORT, Resolver

@@ -19,9 +19,9 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath, Place
-from carom.include import links, netlink
-from carom.include.abi import Fast, Hook, Verdict
-from carom.include.resource import Resource
+from carom.kernel import links, netlink
+from carom.kernel.abi import Fast, Hook, Verdict
+from carom.kernel.resource import Resource
 from carom.tc.link import TCLink
 from carom.vm.namespace import Namespace
 from carom.xdp.link import Link

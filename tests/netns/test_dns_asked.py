@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 
 from carom.daemon import control
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.line import Line
 from netns.process import DEADLINE, Carom

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from netns.forge import DESTINATION, Forge
 from netns.fronted import Fake, Request
 from netns.fronts import fronts

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from carom.include.abi import FLIGHT_WRITES
+from carom.kernel.abi import FLIGHT_WRITES
 from netns import line as lines
 from netns.forge import DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING, Forge, Sum, head
 from netns.fronted import Fake, Request, edge, until_hit, value_reply

@@ -18,7 +18,7 @@ import pytest
 
 from carom.daemon import control
 from carom.errors import ControlError
-from carom.include import libbpf
+from carom.kernel import libbpf
 from carom.vm.netns import attach_pass
 from netns.line import Line
 from netns.process import (

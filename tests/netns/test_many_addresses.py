@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import subprocess
 
-from carom.include.abi import VIEWS_MAX
+from carom.kernel.abi import VIEWS_MAX
 from carom.vm.namespace import Namespace
 from netns.line import Line
 from netns.memcache import UDPClient

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from netns.fronted import Fake
 from netns.fronts import fronts
 from netns.line import Line

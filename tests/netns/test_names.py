@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 
-from carom.include.abi import HOLD_MS
+from carom.kernel.abi import HOLD_MS
 from netns.bind import BIND
 from netns.forge import DESTINATION, HOP_BY_HOP, Forge
 from netns.fronted import Fake, Request

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from carom.include import libbpf
+from carom.kernel import libbpf
 from carom.vm.netns import attach_pass
 from netns import line as lines
 from netns.line import Line

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from carom.include.abi import FLIGHT_SECONDS, UNREAD_SECONDS
+from carom.kernel.abi import FLIGHT_SECONDS, UNREAD_SECONDS
 from netns.byhand import RAW, ByHand
 from netns.forge import ACK, PSH, Forge
 from netns.fronted import Fake, edge, until_hit, value_reply

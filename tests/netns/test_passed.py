@@ -17,7 +17,7 @@ from carom.cgroup.link import open_root
 from carom.daemon import firewall
 from carom.daemon.firewall import Ruleset, Way
 from carom.daemon.passed import cgroup_programs
-from carom.include import libbpf
+from carom.kernel import libbpf
 from netns.line import Line
 from netns.process import INTERFACE, Carom, until
 from netns.services import PORT

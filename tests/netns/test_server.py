@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from carom.daemon.sockets import bound
-from carom.include import libbpf
-from carom.include.abi import MARK, MarkKind
+from carom.kernel import libbpf
+from carom.kernel.abi import MARK, MarkKind
 from carom.vm.namespace import Namespace
 from netns import line as lines
 from netns.forge import Forge, head

@@ -10,7 +10,7 @@ import pytest
 
 from carom import apps
 from carom.daemon import control
-from carom.include.abi import RAW_MAX, REPLY_MAX
+from carom.kernel.abi import RAW_MAX, REPLY_MAX
 from netns.line import Line, forwarding
 from netns.process import INTERFACE, Carom
 from netns.services import sized_reply, sized_request

@@ -12,7 +12,7 @@ import pytest
 
 from carom.daemon import control
 from carom.filters.filter import Filter
-from carom.include import libbpf, links
+from carom.kernel import libbpf, links
 from carom.vm.namespace import Namespace
 from carom.vm.netns import wire
 from carom.xdp.link import Link

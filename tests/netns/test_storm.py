@@ -14,8 +14,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from carom.daemon.fastpath import FastPath, Place
-from carom.include import links
-from carom.include.abi import TTL_FLOOR, Fast, Hook, Verdict
+from carom.kernel import links
+from carom.kernel.abi import TTL_FLOOR, Fast, Hook, Verdict
 from carom.tc.link import TCLink
 from carom.vm.namespace import Namespace
 from netns.line import Line

@@ -18,10 +18,10 @@ from scapy.layers.l2 import Ether
 
 from carom.daemon.fastpath import FastPath, Place
 from carom.errors import BusyError, ExperimentError
-from carom.include import libbpf, links
-from carom.include.abi import HANDED_OVER, Fast, Hook
-from carom.include.bpf import Module
-from carom.include.links import Interface
+from carom.kernel import libbpf, links
+from carom.kernel.abi import HANDED_OVER, Fast, Hook
+from carom.kernel.bpf import Module
+from carom.kernel.links import Interface
 from carom.tc.link import TCLink
 from carom.vm.namespace import Namespace, join
 from carom.xdp.link import Link

@@ -25,8 +25,8 @@ import pytest
 
 from carom.daemon import control
 from carom.daemon.sockets import bound
-from carom.include import libbpf
-from carom.include.abi import MARK
+from carom.kernel import libbpf
+from carom.kernel.abi import MARK
 from netns import writes
 from netns.line import Line
 from netns.memcache import PORT, Memcached

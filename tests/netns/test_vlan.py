@@ -14,10 +14,10 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath, Place
-from carom.include import links
-from carom.include.abi import Hook
-from carom.include.links import Interface
-from carom.include.resource import Resource
+from carom.kernel import links
+from carom.kernel.abi import Hook
+from carom.kernel.links import Interface
+from carom.kernel.resource import Resource
 from carom.tc.link import TCLink
 from carom.xdp.link import Link
 from netns.line import Line

@@ -15,7 +15,7 @@ from scapy.layers.inet6 import IPv6, PseudoIPv6
 from scapy.packet import Packet
 from scapy.utils import checksum
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, INTERFACE
 from netns.services import PORT

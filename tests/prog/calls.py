@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from carom import cgroup, protocols
-from carom.include import libbpf
-from carom.include.bpf import Module
-from carom.include.hashes import Hashes
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.bpf import Module
+from carom.kernel.hashes import Hashes
+from carom.kernel.resource import Resource
 from prog.race import HERE, folder
 
 _ONLY = struct.pack("=I", 0)

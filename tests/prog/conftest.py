@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from carom.daemon.fastpath import FastPath
-from carom.include.abi import Fast, Hook
+from carom.kernel.abi import Fast, Hook
 from prog.host import Host, Setting
 from prog.packets import WIRES
 

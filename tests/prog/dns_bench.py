@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import carom
-from carom.include import libbpf
-from carom.include.abi import COOKIE_SECRETS, COOKIES, KEY, packed_address, sum_of
-from carom.include.bpf import Module
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.abi import COOKIE_SECRETS, COOKIES, KEY, packed_address, sum_of
+from carom.kernel.bpf import Module
+from carom.kernel.resource import Resource
 from carom.protocols.protocol import Intent
 
 TEXT_ROOM = 512

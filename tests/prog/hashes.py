@@ -6,11 +6,11 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from carom.include import libbpf
-from carom.include.abi import KEY
-from carom.include.bpf import Module
-from carom.include.hashes import Hashes
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.abi import KEY
+from carom.kernel.bpf import Module
+from carom.kernel.hashes import Hashes
+from carom.kernel.resource import Resource
 
 DATA_ROOM = 512
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import ENTRY_CLASSES, FastPath, LengthClass, Place
-from carom.include import libbpf
-from carom.include.abi import Fast, Hook, Verdict
-from carom.include.ways import Way
+from carom.kernel import libbpf
+from carom.kernel.abi import Fast, Hook, Verdict
+from carom.kernel.ways import Way
 from prog.packets import CLIENT_MAC, HOST_MAC, PLAIN, PORT, Fields, Wire
 
 IFINDEX = 1

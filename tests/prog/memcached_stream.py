@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import carom.protocols
-from carom.include import libbpf
-from carom.include.abi import KEY
-from carom.include.bpf import Module
-from carom.include.hashes import Hashes
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.abi import KEY
+from carom.kernel.bpf import Module
+from carom.kernel.hashes import Hashes
+from carom.kernel.resource import Resource
 from carom.protocols.memcached import (
     SLOT_FROM,
     lasts,

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from carom.include.bpf import Module
+from carom.kernel.bpf import Module
 
 _JUMPS = (0x05, 0x06)  # BPF_JMP, BPF_JMP32
 _ALWAYS, _CALL, _EXIT = 0x00, 0x80, 0x90  # BPF_JA, BPF_CALL, BPF_EXIT

@@ -12,7 +12,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw, raw
 from scapy.utils import checksum
 
-from carom.include.abi import REPLY_MAX
+from carom.kernel.abi import REPLY_MAX
 
 HOST_MAC, CLIENT_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 HOST, CLIENT = "198.18.0.1", "198.18.0.2"

@@ -11,10 +11,10 @@ from enum import IntEnum, auto
 from pathlib import Path
 
 from carom import cgroup, protocols, xdp
-from carom.include import libbpf
-from carom.include.bpf import INCLUDE, Module, expand
-from carom.include.hashes import Hashes
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.bpf import INCLUDE, Module, expand
+from carom.kernel.hashes import Hashes
+from carom.kernel.resource import Resource
 
 HERE = Path(__file__).resolve().parent
 CHUNK = 250_000

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from carom.daemon.fastpath import FastPath
-from carom.include.abi import (
+from carom.kernel.abi import (
     BUDGET_CELLS,
     COOKIE_SIGHT,
     COOKIES,

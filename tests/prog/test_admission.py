@@ -15,11 +15,11 @@ import pytest
 
 from carom import protocols
 from carom.daemon.fastpath import ENTRY_CLASSES, FastPath
-from carom.include import libbpf
-from carom.include.abi import KEY, KEY_SHORT, SEEN_PER_ENTRY, Verdict
-from carom.include.bpf import Module
-from carom.include.hashes import Hashes
-from carom.include.resource import Resource
+from carom.kernel import libbpf
+from carom.kernel.abi import KEY, KEY_SHORT, SEEN_PER_ENTRY, Verdict
+from carom.kernel.bpf import Module
+from carom.kernel.hashes import Hashes
+from carom.kernel.resource import Resource
 from carom.lab.tools.admission import ONE_PASS, Scan, measure
 from prog.host import Host
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from carom.errors import ExperimentError, UsageError
-from carom.include import libbpf
+from carom.kernel import libbpf
 from carom.lab.tools import bench as benches
 from carom.lab.tools.bench import bench
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carom.include.abi import Verdict
+from carom.kernel.abi import Verdict
 from prog.host import Host, Outcome, passed, sent
 from prog.packets import Wire
 

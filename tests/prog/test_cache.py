@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
 from carom.errors import UsageError
-from carom.include.abi import (
+from carom.kernel.abi import (
     LONG_ENTRY,
     REPLY_MAX,
     SHORT_ENTRY,

@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 
 from carom.daemon.cache import Cache, Token
 from carom.daemon.fastpath import REPLY_CLASSES
-from carom.include import libbpf
-from carom.include.abi import REPLY_SHORT, SLOTS, Hook, Verdict
+from carom.kernel import libbpf
+from carom.kernel.abi import REPLY_SHORT, SLOTS, Hook, Verdict
 from prog.host import START, Host, Setting, entry_class, of_one_slot, passed, sent
 from prog.packets import PORT, cached_reply, request
 

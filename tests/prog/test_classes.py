@@ -9,8 +9,8 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import REPLY_CLASSES, FastPath, LengthClass
-from carom.include import libbpf
-from carom.include.abi import KEY_SHORT, REPLY_MAX, REPLY_MEDIUM, REPLY_SHORT, SLOTS, Verdict
+from carom.kernel import libbpf
+from carom.kernel.abi import KEY_SHORT, REPLY_MAX, REPLY_MEDIUM, REPLY_SHORT, SLOTS, Verdict
 from prog.host import Host, entry_class
 from prog.test_cache import answer, question, torn
 

@@ -15,8 +15,8 @@ import pytest
 from carom.daemon.cache import Cache
 from carom.daemon.cookies import Cookies
 from carom.daemon.fastpath import FastPath
-from carom.include import libbpf
-from carom.include.abi import (
+from carom.kernel import libbpf
+from carom.kernel.abi import (
     COOKIE_SECRETS,
     COOKIE_SIGHT,
     LONG_ENTRY,

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carom.include.abi import KEY_MAX, REPLY_MAX
+from carom.kernel.abi import KEY_MAX, REPLY_MAX
 from carom.protocols import dns as reference
 from carom.protocols.protocol import Intent
 from prog.dns_bench import (

@@ -23,7 +23,7 @@ from carom.filters.filter import (
     Filter,
 )
 from carom.filters.names import NAMES, Name
-from carom.include import libbpf
+from carom.kernel import libbpf
 from prog.filters import Reference
 from prog.host import IFINDEX, mac_of
 from prog.packets import HOST_MAC, PORT, WIRES, Wire

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from carom.include.abi import FLIGHT_SECONDS, FLIGHTS, SERVICES_MAX, SLOTS
+from carom.kernel.abi import FLIGHT_SECONDS, FLIGHTS, SERVICES_MAX, SLOTS
 from prog.calls import Calls
 from prog.race import CHUNK, PATIENCE, Race, Tallies, Tally, found
 from reference.flights import UNKNOWN, Answer, Edge, Flight

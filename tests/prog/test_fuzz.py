@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from carom.include.abi import Fast, Hook, Verdict
+from carom.kernel.abi import Fast, Hook, Verdict
 from prog.host import Host, passed, sent
 from prog.mutations import frames, read_tags, words
 from prog.packets import FRAME_MIN, HOST_MAC, PORT, Fields, Wire

@@ -12,9 +12,9 @@ import pytest
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
 from carom.errors import CompileError
-from carom.include.abi import KEY, KEY_MAX
-from carom.include.hashes import Hashes
-from carom.include.siphash import siphash
+from carom.kernel.abi import KEY, KEY_MAX
+from carom.kernel.hashes import Hashes
+from carom.kernel.siphash import siphash
 from prog.hashes import DATA_ROOM, ProgramHashes
 from prog.host import Host
 

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carom.errors import UsageError
-from carom.include import libbpf
-from carom.include.links import Interface
+from carom.kernel import libbpf
+from carom.kernel.links import Interface
 from carom.lab.clients.buckets import bucket
 from carom.lab.clients.load import PAYLOAD_MAX, Generator, Options, Target
 from carom.lab.clients.mix import Choice, Mix

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 
-from carom.include.abi import Verdict
+from carom.kernel.abi import Verdict
 from prog.host import Action, Host
 from prog.packets import PLAIN
 

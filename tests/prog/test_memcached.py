@@ -11,7 +11,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw, raw
 
-from carom.include.abi import KEY_MAX, sum_of
+from carom.kernel.abi import KEY_MAX, sum_of
 from carom.protocols import memcached
 from carom.protocols.layers import MemcachedUDP
 from carom.protocols.memcached import understand

@@ -7,7 +7,7 @@ import pytest
 from scapy.layers.inet import IP
 from scapy.layers.l2 import Ether
 
-from carom.include.abi import REPLY_SAFE, Fast, Verdict
+from carom.kernel.abi import REPLY_SAFE, Fast, Verdict
 from prog.host import Host
 from prog.packets import PLAIN
 from prog.test_cache import answer

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from carom.include.abi import GATEWAYS_MAX, Fast, Verdict
-from carom.include.ways import Way
+from carom.kernel.abi import GATEWAYS_MAX, Fast, Verdict
+from carom.kernel.ways import Way
 from prog.host import IFINDEX, Host, mac_of, passed
 from prog.packets import CLIENT_MAC
 

@@ -15,8 +15,8 @@ import pytest
 import carom.lab
 from carom.daemon.fastpath import FastPath
 from carom.filters.filter import PLACES, Filter, Place
-from carom.include.abi import Protocol
-from carom.include.bpf import Module
+from carom.kernel.abi import Protocol
+from carom.kernel.bpf import Module
 from carom.lab.experiments.ports import ports
 from prog.old_kernels import Instruction, back_edges, programs, refused
 

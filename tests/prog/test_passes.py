@@ -26,7 +26,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, LLC, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw, raw
 
-from carom.include.abi import Fast, Hook, Verdict
+from carom.kernel.abi import Fast, Hook, Verdict
 from prog.host import START, Host, Outcome, passed, sent
 from prog.packets import CLIENT_MAC, CLIENT_PORT, HOST, PLAIN, PORT, WIRES, Fields, Wire
 

@@ -10,9 +10,9 @@ import pytest
 
 from carom.daemon import fastpath as fastpaths
 from carom.daemon.fastpath import FastPath
-from carom.include import libbpf
-from carom.include.abi import HANDED_OVER, Fast, Hook, Verdict
-from carom.include.bpf import Module
+from carom.kernel import libbpf
+from carom.kernel.abi import HANDED_OVER, Fast, Hook, Verdict
+from carom.kernel.bpf import Module
 from prog.host import Action, Host, Setting, passed, sent
 from prog.packets import PLAIN, WIRES, Wire
 from prog.test_cache import answer, question

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from carom.include import libbpf
-from carom.include.bpf import Module
+from carom.kernel import libbpf
+from carom.kernel.bpf import Module
 from carom.lab.experiments.ports import ports
 from carom.lab.experiments.ports import server as port_server
 from carom.lab.experiments.ports import worker as port_worker

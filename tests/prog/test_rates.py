@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
-from carom.include.abi import Hook, Verdict
+from carom.kernel.abi import Hook, Verdict
 from prog.host import Host, Setting, passed
 from prog.packets import Wire, request
 

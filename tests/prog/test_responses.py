@@ -15,8 +15,8 @@ from scapy.layers.l2 import Ether
 
 import carom.lab.tools
 from carom.daemon.fastpath import FastPath
-from carom.include import libbpf
-from carom.include.abi import Protocol, Verdict
+from carom.kernel import libbpf
+from carom.kernel.abi import Protocol, Verdict
 from prog.conftest import GENERIC, SETTINGS
 from prog.dns_bench import returned
 from prog.host import Host, passed

@@ -13,8 +13,8 @@ from carom.daemon.clock import JiffiesClock
 from carom.daemon.fastpath import FastPath, Place, Room, room_for
 from carom.daemon.keeper import Follower, Keeper, Look
 from carom.errors import BPFError, UsageError
-from carom.include import libbpf, netlink
-from carom.include.abi import ENDPOINTS_MAX, packed_address
+from carom.kernel import libbpf, netlink
+from carom.kernel.abi import ENDPOINTS_MAX, packed_address
 
 MAC = bytes.fromhex("020000000001")
 FIRST = int(ipaddress.ip_address("198.18.0.0"))

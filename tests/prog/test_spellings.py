@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from carom.include.abi import SERVICES_MAX, SLOTS
+from carom.kernel.abi import SERVICES_MAX, SLOTS
 from prog.calls import Calls
 
 SPELLINGS = 16_384

@@ -16,7 +16,7 @@ LEFT_OUT = shutil.ignore_patterns(".*", "build", "*.egg-info", "results", "__pyc
 
 USE = """
 import carom, carom.daemon.fastpath
-from carom.include import libbpf
+from carom.kernel import libbpf
 with carom.daemon.fastpath.FastPath(capacity=8) as fastpath:
     assert libbpf.test_run(fastpath.program, bytes(64)).retval == libbpf.XDP_PASS
 print(carom.__file__)

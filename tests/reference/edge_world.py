@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from carom.include.abi import FLIGHTS, SLOTS
+from carom.kernel.abi import FLIGHTS, SLOTS
 from reference.flights import UNKNOWN, Answer, Edge, Rule
 
 KEYS = 4

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 from typing import NamedTuple
 
-from carom.include.abi import (
+from carom.kernel.abi import (
     CUT_SECONDS,
     FLIGHT_SECONDS,
     FLIGHT_WRITES,

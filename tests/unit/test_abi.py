@@ -7,15 +7,14 @@ import ipaddress
 import re
 import struct
 import sys
-from importlib.resources import files
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.utils import checksum
 
-from carom.include import abi
-from carom.include.abi import (
+from carom.kernel import abi
+from carom.kernel.abi import (
     KEY_MAX,
     KEY_SHORT,
     LONG_ENTRY,
@@ -30,8 +29,9 @@ from carom.include.abi import (
     Protocol,
     Verdict,
 )
+from carom.kernel.bpf import INCLUDE
 
-TEXT = (files("carom.include") / "abi.h").read_text()
+TEXT = (INCLUDE / "abi.h").read_text()
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 

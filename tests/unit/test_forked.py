@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from carom.include import forked
+from carom.kernel import forked
 
 
 def test_what_a_command_puts_out() -> None:

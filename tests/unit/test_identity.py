@@ -9,7 +9,7 @@ import pytest
 
 from carom.daemon.identity import receiver, servers, translated
 from carom.daemon.sockets import Socket
-from carom.include.links import At
+from carom.kernel.links import At
 
 A, B = ipaddress.ip_address("198.18.0.2"), ipaddress.ip_address("198.18.0.3")
 SIX = ipaddress.ip_address("2001:db8::2")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from carom.include.links import Port, Upper, hosts_own, ports_of, uppers_on, virtual_of
+from carom.kernel.links import Port, Upper, hosts_own, ports_of, uppers_on, virtual_of
 
 ETH0, UP = 2, 1
 ADDRESSES = {

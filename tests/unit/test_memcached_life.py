@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from carom.daemon.lifetimes import Lifetimes, Waiting
-from carom.include.abi import SLOTS
+from carom.kernel.abi import SLOTS
 from carom.protocols import memcached
 from carom.protocols.memcached_life import (
     NEVER,

@@ -13,7 +13,7 @@ import pytest
 from carom import Service
 from carom.daemon.fastpath import Attachment, Place
 from carom.daemon.served import Served
-from carom.include.links import Interface, Port, Upper
+from carom.kernel.links import Interface, Port, Upper
 
 FOUR, SIX, FOUR7, SIX78 = map(
     ipaddress.ip_address, ("198.18.0.1", "2001:db8::1", "198.18.7.1", "2001:db8:78::1")

@@ -7,7 +7,7 @@ import pytest
 
 from carom.daemon.options import Options
 from carom.daemon.reasons import LEAST, Counts, reason
-from carom.include.abi import Event, Verdict
+from carom.kernel.abi import Event, Verdict
 
 OPTIONS = Options(port=53)
 MISSES = {Verdict.MISS: 50, Verdict.PASS_SIZE: 3}

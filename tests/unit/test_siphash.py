@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carom.include import hashes as module
-from carom.include.abi import KEY_MAX, SLOTS
-from carom.include.hashes import Hashes, python_secret
-from carom.include.siphash import absorb, begin, end, siphash
+from carom.kernel import hashes as module
+from carom.kernel.abi import KEY_MAX, SLOTS
+from carom.kernel.hashes import Hashes, python_secret
+from carom.kernel.siphash import absorb, begin, end, siphash
 
 SECRET = bytes(range(16))
 PUBLISHED = bytes.fromhex("""
@@ -110,7 +110,7 @@ def test_names(hashes: Hashes) -> None:
 def test_no_environment_takes_the_secret_away(native: bool) -> None:
     """Where hash() says the same at every start, slots and names do not."""
     code = f"""
-from carom.include.hashes import Hashes
+from carom.kernel.hashes import Hashes
 print(hash(b"key"))
 for hashes in (Hashes(native={native}), Hashes(native={native})):
     print(*(hashes.slot_of(b"%d" % n) for n in range(8)), *map(hashes.namer(0), (b"a", b"b")))
@@ -126,7 +126,7 @@ for hashes in (Hashes(native={native}), Hashes(native={native})):
 def test_pythons_secret_is_found(seed: str) -> None:
     if sys.hash_info.algorithm != "siphash13":
         pytest.skip(f"this Python hashes by {sys.hash_info.algorithm}")
-    code = "from carom.include.hashes import python_secret; print(int(any(python_secret())))"
+    code = "from carom.kernel.hashes import python_secret; print(int(any(python_secret())))"
     (found,) = pythons_words(code, PYTHONHASHSEED=seed)
     assert found == (seed != "0")
 

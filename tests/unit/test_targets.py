@@ -9,7 +9,7 @@ import pytest
 
 from carom.daemon.targets import Target, targets
 from carom.daemon.translated import Translation
-from carom.include.netlink import Address
+from carom.kernel.netlink import Address
 
 PORT, INSIDE, THIRD = 53, 5353, 5454
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 
 from carom.daemon.views import Bound, Views
-from carom.include.abi import VIEWS_MAX
+from carom.kernel.abi import VIEWS_MAX
 
 
 def addresses(first: int, count: int) -> list[Bound]:

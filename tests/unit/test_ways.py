@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from carom.include.ways import (
+from carom.kernel.ways import (
     Hop,
     Network,
     Route,

@@ -17,9 +17,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from carom.errors import ExperimentError, InterfaceError
-from carom.include import libbpf, links
-from carom.include.bpf import Module
-from carom.include.resource import Resource
+from carom.kernel import libbpf, links
+from carom.kernel.bpf import Module
+from carom.kernel.resource import Resource
 from carom.lab.experiments.ports import worker as port_worker
 from carom.lab.experiments.ports.grid import Settings
 from carom.lab.experiments.ports.ports import FIRST_PORT, PORTS

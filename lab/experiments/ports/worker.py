@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from carom.include import libbpf
+from carom.kernel import libbpf
 from carom.lab.experiments.ports.ports import PORTS, reply_to
 
 JOB = struct.Struct("=I4sHH")

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from carom.errors import UsageError
-from carom.include.abi import REPLY_SAFE
+from carom.kernel.abi import REPLY_SAFE
 from carom.lab import limits
 from carom.lab.clients.requests import Plan
 from carom.lab.experiments.bounce_cache.grid import WAITS, Counter, Trial

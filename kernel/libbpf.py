@@ -18,7 +18,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 from carom.errors import BPFError
-from carom.include import forked
+from carom.kernel import forked
 
 BPF_XDP = 37  # enum bpf_attach_type
 BPF_SK_LOOKUP = 36

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
-from carom.include import forked, libbpf
-from carom.include.resource import Resource
+from carom.kernel import forked, libbpf
+from carom.kernel.resource import Resource
 
-INCLUDE = Path(__file__).resolve().parent
+INCLUDE = Path(__file__).resolve().parent.parent / "include"
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
 """Where vm/provision.sh puts headers for a kernel that has no headers package of its own."""
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from carom.include import forked
+from carom.kernel import forked
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

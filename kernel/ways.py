@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute
 
-from carom.include.abi import GATEWAYS_MAX
-from carom.include.netlink import Address
+from carom.kernel.abi import GATEWAYS_MAX
+from carom.kernel.netlink import Address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Stations = Mapping[tuple[int, Address], bytes]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from typing import Protocol, TypeVar
 
-from carom.include.resource import Resource
+from carom.kernel.resource import Resource
 
 
 class Link(Protocol):

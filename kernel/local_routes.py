@@ -12,8 +12,8 @@ import socket
 import struct
 from collections.abc import Callable, Collection
 
-from carom.include import netlink
-from carom.include.netlink import Address, Changes
+from carom.kernel import netlink
+from carom.kernel.netlink import Address, Changes
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Asked = Callable[[], Collection[Address]]

@@ -14,7 +14,7 @@ import secrets
 import struct
 from collections.abc import Callable
 
-from carom.include.siphash import absorb, begin, end, siphash
+from carom.kernel.siphash import absorb, begin, end, siphash
 
 _BEFORE = 32  # SLOT_BEFORE of slot.h
 _SHIFT = 48  # SLOT_SHIFT of slot.h

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from pyroute2 import IPRoute
 
 from carom.errors import InterfaceError
-from carom.include.local_routes import Asked, Network, local
-from carom.include.netlink import Address, addresses
-from carom.include.stripping import strips_tags
+from carom.kernel.local_routes import Asked, Network, local
+from carom.kernel.netlink import Address, addresses
+from carom.kernel.stripping import strips_tags
 
 _UP = 1  # IFF_UP, linux/if.h
 
