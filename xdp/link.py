@@ -33,23 +33,31 @@ log = structlog.get_logger()
 class Link(Resource):
     """One attached program; leaving the context detaches it. `mode` says how it came on."""
 
-    def __init__(self, program_fd: int, interface: Interface, mode: ModeOption = "auto"):
+    def __init__(
+        self,
+        program_fd: int,
+        interface: Interface,
+        mode: ModeOption = "auto",
+        *,
+        answers: bool = True,
+    ):
         """Attach in native mode with generic as fallback (`auto`), or in just the given mode.
 
-        On a veth, and a bond of veths, `auto` takes generic: native XDP_TX there loses every frame
-        without a word unless the peer has an XDP program too, which it may lose any time.
+        On a veth, and a bond of veths, `auto` takes generic for a program that `answers`: native
+        XDP_TX there loses every frame without a word unless the peer has an XDP program too, which
+        it may lose any time.
 
         Raises BusyError when another program is attached, InterfaceError when the driver refuses.
         """
         self.interface = interface
         if mode == "auto":
-            self.mode, self._fd = self._attach_auto(program_fd)
+            self.mode, self._fd = self._attach_auto(program_fd, answers=answers)
         else:
             self.mode, self._fd = mode, self._attach(program_fd, mode)
 
-    def _attach_auto(self, program_fd: int) -> tuple[Mode, int]:
+    def _attach_auto(self, program_fd: int, *, answers: bool) -> tuple[Mode, int]:
         name = self.interface.name
-        if self.interface.loses_native:
+        if answers and self.interface.loses_native:
             log.warning(
                 "generic XDP: native on a veth answers only if its peer has an XDP program too",
                 interface=name,

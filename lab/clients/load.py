@@ -11,25 +11,20 @@ outstanding.
 from __future__ import annotations
 
 import contextlib
-import errno
 import ipaddress
 import math
-import os
 import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import structlog
 
 from carom.errors import (
-    BusyError,
     ExperimentError,
     InterfaceError,
-    PrivilegeError,
     UsageError,
 )
 from carom.kernel import libbpf
@@ -41,6 +36,7 @@ from carom.lab.clients.mix import Mix
 from carom.lab.clients.neighbour import neighbour, on_link
 from carom.lab.clients.ping import Expect, pinned
 from carom.lab.model import RoundTrips
+from carom.xdp.link import Link, Mode, ModeOption
 
 PAYLOAD_MAX = 1472
 """Bytes: what an MTU of 1500 takes after IPv4 and UDP."""
@@ -64,8 +60,6 @@ _CHUNK = 4096  # requests a call when there is no rate
 _GRACE = 0.1  # seconds at the end, for replies that come twice
 _LAST_SECONDS = 0.02  # until no CPU runs what was detached
 
-log = structlog.get_logger()
-
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How to send. It ends after `count` requests or `seconds`, whichever is first.
@@ -82,7 +76,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     first_port: int = 61_000
     burst: int = 64
     cpu: int | None = None
-    mode: Literal["auto", "native", "generic"] = "auto"
+    mode: ModeOption = "auto"
 
     def checked(self) -> Options:
         """The same options. Raises UsageError that names what cannot be."""
@@ -218,7 +212,7 @@ class Generator(Resource):
                 **({"TEST_CLOCK": None} if test_clock else {}),
             },
         )
-        self._link: int | None = None
+        self._link: Link | None = None
         self._burst = options.burst
         self._frame = bytes(_HEADERS + max(map(len, (*mix.requests, bytes(_BODY_MIN)))))
         self._reads = mix.reads
@@ -266,39 +260,15 @@ class Generator(Resource):
         )
         libbpf.update(self._module.map("settings"), _ONLY, settings)
 
-    def attach(self, own: Interface, mode: Literal["auto", "native", "generic"]) -> str:
+    def attach(self, own: Interface, mode: ModeOption) -> Mode:
         """Meet replies on an interface; returns the mode. Raises BusyError, InterfaceError."""
-        if mode == "auto":
-            try:
-                return self.attach(own, "native")
-            except BusyError:
-                raise
-            except InterfaceError as error:
-                log.warning("generic XDP, slower: the driver refused native", error=str(error))
-                return self.attach(own, "generic")
-        flags = libbpf.XDP_FLAGS_DRV_MODE if mode == "native" else libbpf.XDP_FLAGS_SKB_MODE
-        try:
-            self._link = libbpf.link_xdp(self.program, own.ifindex, flags)
-        except OSError as error:
-            if error.errno in (errno.EBUSY, errno.EEXIST):
-                raise BusyError(
-                    f"{own.name} already has an XDP program",
-                    hint=f"see `ip link show {own.name}`; carom never replaces a program",
-                ) from error
-            if error.errno == errno.EPERM:
-                raise PrivilegeError(
-                    f"not allowed to attach XDP to {own.name}", hint="run it as root"
-                ) from error
-            raise InterfaceError(
-                f"{own.name} (driver {own.driver}) refused XDP in {mode} mode: {error.strerror}",
-                hint="--mode generic works on every driver",
-            ) from error
-        return mode
+        self._link = Link(self.program, own, mode, answers=False)
+        return self._link.mode
 
     def detach(self) -> None:
         """Meet no more replies: what is outstanding stays so."""
-        if self._link is not None:
-            os.close(self._link)
+        if self._link:
+            self._link.close()
             self._link = None
             time.sleep(_LAST_SECONDS)
 
