@@ -80,7 +80,7 @@ def lab_run(
 ) -> None:
     """Run experiments on a pair, and write results and plots."""
     try:
-        from carom.lab import course, kinds, results
+        from carom.lab import course, kinds, needs, results
         from carom.lab.experiments.filters import grid as filter_grid
     except ImportError as error:
         missing(error)
@@ -120,6 +120,7 @@ def lab_run(
     plans = kinds.settings(filter_grid.together(names), given, short=short)
     steps = {name: kinds.named(name).steps(name, settings) for name, settings in plans.items()}
     results.check(output)  # now, and not after hours
+    needs.check(kinds.needs(plans), make_pair)
     with course.interruptible() as again:
         for name, settings in plans.items():
             bar = _progress_bar(name, steps[name])

@@ -39,6 +39,7 @@ from carom.lab.experiments.sweeps import plots as sweep_plots
 from carom.lab.experiments.sweeps import tables as sweep_tables
 from carom.lab.experiments.sweeps import verdict as sweep_verdict
 from carom.lab.model import Contest, Results
+from carom.lab.needs import Needs
 from carom.lab.results import Run
 from carom.lab.show import words
 from carom.lab.show.sheets import Sheet
@@ -55,6 +56,8 @@ class Kind(NamedTuple):
     """The settings that can be chosen."""
     steps: Callable[[Any, Any], int]
     """How many measurements that will be."""
+    needs: Callable[[Any, Any], Needs]
+    """What there has to be on a pair."""
     run: Callable[[Any, Any, Progress, Make], Run]
     conclusion: Callable[[Any], list[str]]
     """What a run says, in words."""
@@ -75,7 +78,10 @@ def _by_trials(trials: Callable[[Any, Any], list[Trial]]) -> dict[str, Any]:
     def measure(name: str, settings: Any, progress: Progress, make: Make) -> Results:
         return run.run(name, trials(name, settings), settings, make, progress)
 
-    return {"steps": steps, "run": measure}
+    def needs(name: str, settings: Any) -> Needs:
+        return Needs(apart=any(one.apart for one in trials(name, settings)))
+
+    return {"steps": steps, "needs": needs, "run": measure}
 
 
 def _contest_run(name: str, settings: contest.Settings, progress: Progress, make: Make) -> Contest:
@@ -104,6 +110,7 @@ PORTS = Kind(
     standard=port_grid.standard,
     options=port_grid.options,
     steps=port_grid.steps,
+    needs=lambda name, settings: Needs(("cc",) if name == "concurrency" else (), apart=True),
     run=port_run.run,
     conclusion=lambda one: port_verdict.sentences(port_stats.Table(one)),
     sheets=port_tables.sheets,
@@ -129,6 +136,7 @@ FILTERS = Kind(
     standard=filter_grid.standard,
     options=filter_grid.options,
     steps=lambda name, settings: filter_grid.total(settings, knee=name != "filter-throughput"),
+    needs=lambda name, settings: Needs(apart=True),
     run=filter_run.run,
     conclusion=lambda one: filter_verdict.sentences(filter_stats.grid(one)) or [words.TOO_LITTLE],
     sheets=filter_tables.sheets,
@@ -142,6 +150,7 @@ CONTESTS = Kind(
     standard=contest.standard,
     options=contest.options,
     steps=lambda name, settings: len(contests.CONTESTS[name].subjects) * settings.repetitions,
+    needs=lambda name, settings: Needs(contests.CONTESTS[name].programs, apart=True),
     run=_contest_run,
     conclusion=lambda one: contest_tables.sentences(one, _bars(one)),
     sheets=lambda one: contest_tables.sheets(one, _bars(one)),
@@ -193,6 +202,11 @@ def settings(names: Sequence[str], given: dict[str, Any], *, short: bool) -> dic
         name: _settings(name, {one: given[one] for one in given.keys() & options[name]}, short)
         for name in names
     }
+
+
+def needs(plans: dict[str, Any]) -> dict[str, Needs]:
+    """What experiments need of a pair, by their settings."""
+    return {name: named(name).needs(name, settings) for name, settings in plans.items()}
 
 
 def _settings(name: str, given: dict[str, Any], short: bool) -> Any:

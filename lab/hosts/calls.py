@@ -78,6 +78,10 @@ class Hand:
         """The machine, with what the caller knows of its interface."""
         return environment(pair, driver, None, offloads)
 
+    def lacking(self, programs: list[str]) -> list[str]:
+        """Those of these programs that are not installed."""
+        return [one for one in programs if not shutil.which(one)]
+
     # Clients
 
     def ping(
@@ -167,10 +171,6 @@ class Hand:
 
     def memcached(self, address: str, port: int, plan: dict[str, Any]) -> int:
         """Start memcached, filled with the values of a plan's keys; its pid."""
-        if not shutil.which("memcached"):
-            raise ExperimentError(
-                "memcached is not installed on the server's host", hint="apt install memcached"
-            )
         argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
         server = _start([*argv, "-p", str(port), "-U", str(port)], said=subprocess.DEVNULL)
         self._servers[server.pid] = server

@@ -163,7 +163,7 @@ def end_of(process: subprocess.Popen[str], deadline: float) -> Ended:
         return Ended(process.pid, process.returncode, stdout, stderr)
 
 
-def lab_run(*arguments: str, deadline: float) -> subprocess.CompletedProcess[str]:
+def lab_run(*arguments: str, deadline: float, **variables: str) -> subprocess.CompletedProcess[str]:
     """`carom lab run ARGUMENT...` on a pair of namespaces of its own, to its end."""
     return subprocess.run(
         [*CAROM, "lab", "run", *arguments],
@@ -171,7 +171,7 @@ def lab_run(*arguments: str, deadline: float) -> subprocess.CompletedProcess[str
         text=True,
         timeout=deadline,
         check=False,
-        env=environment(),
+        env=environment(**variables),
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -37,3 +38,27 @@ def test_a_contest(tmp_path: Path, name: str) -> None:
         assert all(value > 0 for value in figures.values())
         wanted = {bar.figure for bar in CONTESTS[name].bars}
         assert wanted - ({PER_CPU} if hidden else set()) <= figures.keys()
+
+
+@pytest.mark.parametrize(
+    ("names", "program", "said"),
+    [
+        (("load", "memcached"), "memcached", "memcached is not installed"),
+        (("bounce", "concurrency", "demux"), "cc", "cc is not installed"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_measured(
+    tmp_path: Path, names: tuple[str, ...], program: str, said: str
+) -> None:
+    """All that is on the PATH is there, but for one program."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for folder in os.environ["PATH"].split(":"):
+        for path in Path(folder).glob("*"):
+            if path.name != program and not (programs / path.name).is_symlink():
+                (programs / path.name).symlink_to(path)
+    output = tmp_path / "results"
+    done = lab_run(*names, "--output", str(output), deadline=DEADLINE, PATH=str(programs))
+    assert done.returncode == 1
+    assert f"{said} on the server's host, and {names[1]} needs it" in done.stderr
+    assert not list(output.iterdir())

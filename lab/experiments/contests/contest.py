@@ -86,6 +86,8 @@ class Event(NamedTuple):
     prepare: Callable[[Ground], None] = lambda ground: None
     bare: bool = True
     """Whether the pair comes without a program on the client's end."""
+    programs: tuple[str, ...] = ()
+    """What has to be installed on the server's host."""
 
 
 class Judged(NamedTuple):

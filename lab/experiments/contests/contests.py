@@ -217,6 +217,7 @@ def _fronted(ground: Ground, *arguments: str) -> dict[str, float]:
 
 MEMCACHED = Event(
     description="GETs of a memcached with carom before it and without: under load, and one by one",
+    programs=("memcached",),
     subjects=(
         Subject("memcached", _alone),
         *_each_way("carom, ", _fronted),
