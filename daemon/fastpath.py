@@ -325,7 +325,7 @@ class FastPath(Resource):
             _folder(tc) / "fastpath.c",
             *((_folder(cgroup) / "edge.c", _folder(cgroup) / "sockets.c") if edge else ()),
             *beside,
-            include=(_folder(protocols), _folder(cgroup)),
+            include=(*protocols.INCLUDE, _folder(cgroup)),
             defines={
                 "CACHE_TYPE": _MAP_TYPES[policy],
                 "CAPACITY": capacity,

@@ -34,7 +34,7 @@ from carom.kernel import libbpf
 from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
-from carom.protocols.memcached_life import Unclear
+from carom.protocols.memcached.life import Unclear
 
 LOOK = 0.05
 """Seconds between two looks at whether the server's sockets have changed."""

@@ -31,7 +31,7 @@ from carom.kernel import links
 from carom.kernel.abi import FLIGHT_SECONDS, SERVICES_MAX, SLOTS
 from carom.kernel.netlink import Address
 from carom.protocols.memcached import KEY_LENGTH_MAX, SLOT_FROM
-from carom.protocols.memcached_life import (
+from carom.protocols.memcached.life import (
     NEVER,
     SETTINGS,
     SLACK,

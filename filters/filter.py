@@ -139,12 +139,12 @@ class Filter(Resource):
 
         Raises PrivilegeError, CompileError, VerifierError.
         """
-        here, protocol = Path(__file__).resolve().parent, Path(str(protocols.__file__)).parent
+        here = Path(__file__).resolve().parent
         self.place = place
         self._module = Module(
             Path(str(xdp.__file__)).resolve().parent / "clock.c",
             *(here / f"{_function(one)}.c" for one in NAMES),
-            include=(here, protocol.resolve()),
+            include=(here, *protocols.INCLUDE),
             defines={
                 "PLACE": PLACES.index(place),
                 "KEYS_MAX": KEYS_MAX,

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One file pair a protocol: what of a request is its cache key, and what a request writes."""
+"""A folder a protocol: what of a request is its cache key, and what a request writes."""
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
 
 from carom.kernel.abi import Protocol
+
+_HERE = Path(__file__).resolve().parent
+
+INCLUDE = (_HERE, *sorted({path.parent for path in _HERE.glob("*/*.h")}))
+"""Folders of the protocols' C headers."""
 
 
 class Language(Interface):

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a protocol tells the fast path. protocols/NAME.h has NAME_REQUEST_MAX, the longest payload
+ * What a protocol tells the fast path. protocols/NAME/NAME.h has NAME_REQUEST_MAX, the longest payload
  * that can be INTENT_READ, NAME_SLOT_FROM (see below), and these functions, which call no map and
  * nothing that a hook lacks:
  *

@@ -40,7 +40,7 @@ from carom.lab.experiments.ports import ports
 from carom.lab.experiments.ports.grid import Settings
 from carom.protocols import kv
 from carom.protocols.dns import KeyFlag
-from carom.protocols.dns_cookie import server_cookie
+from carom.protocols.dns.cookie import server_cookie
 from carom.vm.namespace import Namespace
 from carom.xdp.link import Link
 

@@ -17,7 +17,7 @@ import dns.rcode
 import pytest
 
 from carom.protocols import dns as messages
-from carom.protocols.dns_cookie import server_cookie
+from carom.protocols.dns.cookie import server_cookie
 from netns import line as lines
 from netns.cookies import CookieServer, Discarded, Stub
 from netns.line import Line

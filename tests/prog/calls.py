@@ -33,7 +33,7 @@ class Calls(Resource):
         self.layout = layout
         self._module = module = Module(
             HERE / file,
-            include=(folder(protocols), folder(cgroup), HERE),
+            include=(*protocols.INCLUDE, folder(cgroup), HERE),
             defines={
                 "TEST_CLOCK": None,
                 "TICKS": 1,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import carom
+from carom import protocols
 from carom.kernel import libbpf
 from carom.kernel.abi import COOKIE_SECRETS, COOKIES, KEY, packed_address, sum_of
 from carom.kernel.bpf import Module
@@ -93,9 +93,8 @@ class DNSBench(Resource):
     """The programs of dns_harness.c."""
 
     def __init__(self) -> None:
-        protocols = Path(carom.__file__).resolve().parent.parent / "protocols"
         self._module = Module(
-            Path(__file__).resolve().with_name("dns_harness.c"), include=(protocols,)
+            Path(__file__).resolve().with_name("dns_harness.c"), include=protocols.INCLUDE
         )
         names = ("run_request", "run_answer", "run_learn", "run_cookie", "run_return")
         self.programs = {name: self._module.program(name) for name in names}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import carom.protocols
+from carom import protocols
 from carom.kernel import libbpf
 from carom.kernel.abi import KEY
 from carom.kernel.bpf import Module
@@ -184,14 +184,14 @@ class Connection(Resource):
 
     _HEAD = struct.Struct("=4I")
     _FOUND = struct.Struct("=4I")
-    _STREAM = struct.Struct(f"=3IHBB10IQ9I{CELLS}I{CELLS}I4B3I{HELD_MAX}s")
+    _STREAM = struct.Struct(f"=3IHBB10IQ11I{CELLS}I{CELLS}I4B3I{HELD_MAX}s")
     _SEGMENT = _HEAD.size + STEPS * _FOUND.size + CELLS * 4 + _STREAM.size
 
     def __init__(self, room: int = TEXT_ROOM):
         self.slot_of = (hashes := Hashes()).slot_of
         self._module = Module(
             Path(__file__).with_suffix(".c"),
-            include=(Path(carom.protocols.__file__).parent,),
+            include=protocols.INCLUDE,
             defines={"TEXT_ROOM": room, **hashes.defines},
         )
         names = ("begin", "proceed", "answered")

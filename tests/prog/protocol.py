@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import carom.protocols
+from carom import protocols
 from carom.kernel import libbpf
 from carom.kernel.abi import KEY
 from carom.kernel.bpf import Module
@@ -44,7 +44,7 @@ class State(NamedTuple):
 
 
 class Protocol(Resource):
-    """The functions of protocols/NAME.h, each in a program of its own."""
+    """The functions of protocols/NAME/NAME.h, each in a program of its own."""
 
     def __init__(self, name: str, *, room: int = TEXT_ROOM):
         self.room = room
@@ -52,7 +52,7 @@ class Protocol(Resource):
         self.hashes = Hashes()
         self._module = Module(
             Path(__file__).with_name("protocols.c"),
-            include=(Path(carom.protocols.__file__).parent,),
+            include=protocols.INCLUDE,
             defines={
                 "PROTOCOL": name,
                 "PROTOCOL_UPPER": name.upper(),

@@ -72,7 +72,7 @@ class Race(Resource):
         defines: Mapping[str, str | int],
         name: str = "race.c",
     ):
-        rooms = map(folder, (protocols, xdp, cgroup))
+        rooms = (*protocols.INCLUDE, folder(xdp), folder(cgroup))
         text = expand(HERE / name, (INCLUDE, *rooms, HERE))
         source = where / name
         source.write_text(broken(text, changes))

@@ -74,10 +74,9 @@ class Learner(Resource):
     """Fills inside the kernel: admit(), and then the store."""
 
     def __init__(self, _: Callable[..., FastPath]):
-        folder = Path(protocols.__file__).resolve().parent
         self._module = Module(
             Path(__file__).with_name("admission.c"),
-            include=(folder,),
+            include=protocols.INCLUDE,
             defines={
                 "CAPACITY": CAPACITY,
                 "SEEN": SEEN_PER_ENTRY * CAPACITY,

@@ -25,7 +25,7 @@ from carom.kernel.abi import (
     sum_of,
 )
 from carom.protocols import dns as reference
-from carom.protocols.dns_cookie import server_cookie
+from carom.protocols.dns.cookie import server_cookie
 from prog.conftest import SETTINGS
 from prog.dns_bench import (
     AA,

@@ -14,7 +14,7 @@ from prog.memcached_binary import binary
 from prog.memcached_commands import SEED
 from prog.memcached_stream import CELLS, DOUBT, LOST, QUIET_DOUBT, STEPS, Connection, Model, streams
 
-VERIFIED_MAX = 70_000
+VERIFIED_MAX = 75_000
 """Instructions that the verifier may go through for one step."""
 
 

@@ -14,7 +14,7 @@ import pytest
 from carom.daemon.cookies import read_secrets
 from carom.errors import UsageError
 from carom.protocols import dns as messages
-from carom.protocols.dns_cookie import siphash24
+from carom.protocols.dns.cookie import siphash24
 
 HEX = "e5e973e5a6b2a43f48e7dc849e37bfcf"
 SECRET = bytes.fromhex(HEX)

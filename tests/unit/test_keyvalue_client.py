@@ -101,7 +101,7 @@ def patiently(port: int, told: Told, choice: Choice) -> Result:
 
 def model(requests: list[bytes]) -> tuple[list[int | None], dict[int, int]]:
     """What the store is to reply to each GET and to hold at the end: another reading of the paper,
-    which shares nothing with protocols/kv.py.
+    which shares nothing with protocols/kv.
     """
     values: dict[int, int] = {}
     replies: list[int | None] = []

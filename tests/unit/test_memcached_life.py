@@ -17,7 +17,7 @@ import pytest
 from carom.daemon.lifetimes import Lifetimes, Waiting
 from carom.kernel.abi import SLOTS
 from carom.protocols import memcached
-from carom.protocols.memcached_life import (
+from carom.protocols.memcached.life import (
     NEVER,
     SETTINGS,
     SLACK,
