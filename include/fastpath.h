@@ -11,15 +11,15 @@
 #include "bounded.h"
 #include "checksum.h"
 #include "cookies.h"
-#include "copy.h"
 #include "hook.h"
+#include "lookup.h"
 #include "loop.h"
 #include "maps.h"
 #include "parse.h"
+#include "policy.h"
 #include "protocols.h"
 #include "raw.h"
 #include "reply.h"
-#include "route.h"
 #include "token.h"
 
 /* `place` says whose: 0 for no service's, as counted_as() has them. */
@@ -37,14 +37,6 @@ static __always_inline u32 counted_as(const struct service *service)
 	return service->id < COUNTED ? service->id + 1 : 0;
 }
 
-static __always_inline bool is_served(__be16 port)
-{
-	u32 number = ntohs(port), word = number / 64;
-	u64 *ports = served_ports.lookup(&word);
-
-	return !ports || *ports >> number % 64 & 1;
-}
-
 /* A packet to a service's port that no service is found for: userspace says where it came. */
 static __always_inline void note_stray(const struct endpoint *endpoint)
 {
@@ -58,170 +50,6 @@ static __always_inline void note_stray(const struct endpoint *endpoint)
 		return;
 	stray->to = *endpoint;
 	stray->seen += 1;
-}
-
-static __always_inline bool leased(void)
-{
-	u32 only = 0;
-	u64 *until = lease.lookup(&only);
-
-	return until && now() < *(volatile u64 *)until;
-}
-
-/*
- * The reply of the entry in scratch->meta, to scratch->reply, with zeros up to eight bytes. Each
- * class is a map of its own; false when it is not there, or not this entry's.
- */
-static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply)
-{
-	u32 size = (scratch->meta.stored + 7) & ~7u;
-	struct medium_reply *medium;
-	struct long_reply *longer;
-	u64 head, tail, again;
-
-	if (scratch->meta.length > scratch->meta.stored)
-		return false;
-	if (size <= REPLY_SHORT) {
-		__builtin_memcpy(scratch->reply, inline_reply, REPLY_SHORT);
-		return true;
-	}
-	if (size <= REPLY_MEDIUM) {
-		medium = medium_replies.lookup(&scratch->meta.body);
-		if (!medium)
-			return false;
-		tail = *(volatile u64 *)&medium->tail;
-		if (copy_kernel(&scratch->reply_head,
-				sizeof(u64) + bounded(size, REPLY_MEDIUM), medium) ||
-		    medium_replies.lookup(&scratch->meta.body) != medium)
-			return false;
-		head = *(volatile u64 *)&medium->head;
-		again = *(volatile u64 *)&medium->tail;
-	} else if (size <= REPLY_MAX) {
-		longer = long_replies.lookup(&scratch->meta.body);
-		if (!longer)
-			return false;
-		tail = *(volatile u64 *)&longer->tail;
-		if (copy_kernel(&scratch->reply_head,
-				sizeof(u64) + bounded(size, REPLY_ROOM), longer) ||
-		    long_replies.lookup(&scratch->meta.body) != longer)
-			return false;
-		head = *(volatile u64 *)&longer->head;
-		again = *(volatile u64 *)&longer->tail;
-	} else {
-		return false;
-	}
-	return head == tail && again == tail && scratch->reply_head == tail &&
-	       tail == scratch->meta.head;
-}
-
-/* Behind their length both are zero. */
-static __always_inline bool same_key(const struct key *a, const struct key *b, u32 room)
-{
-	const u64 *left = (const u64 *)a, *right = (const u64 *)b;
-
-	for (u32 i = 0; i < room / sizeof(u64); i++) {
-		if (left[i] != right[i])
-			return false;
-		if ((i + 1) * sizeof(u64) >= offsetof(struct key, bytes) + b->length)
-			break;
-	}
-	return true;
-}
-
-/*
- * Copy the entry of scratch->key and judge the copy. Nothing is decided on the map's own memory: an
- * element can be reused under a reader. The second look-up is what finds that out: the stores of
- * one map update become visible in any order, the stamps at both ends perhaps last.
- */
-static __always_inline enum verdict copy_short(struct scratch *scratch)
-{
-	struct short_entry *copy = &scratch->short_entry;
-	struct short_entry *entry = short_entries.lookup((struct short_key *)&scratch->key);
-	u64 tail;
-
-	if (!entry)
-		return MISS;
-	tail = *(volatile u64 *)&entry->tail;
-	if (copy_kernel(copy, sizeof(*copy), entry) ||
-	    short_entries.lookup((struct short_key *)&scratch->key) != entry ||
-	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
-	    copy->tail != tail ||
-	    !same_key((struct key *)&copy->key, &scratch->key, sizeof(copy->key)) ||
-	    !copy_reply(scratch, copy->reply))
-		return MISS_TORN;
-	return HIT;
-}
-
-static __always_inline enum verdict copy_long(struct scratch *scratch)
-{
-	struct long_entry *copy = &scratch->long_entry;
-	struct long_entry *entry = long_entries.lookup(&scratch->key);
-	u64 tail;
-
-	if (!entry)
-		return MISS;
-	tail = *(volatile u64 *)&entry->tail;
-	if (copy_kernel(copy, sizeof(*copy), entry) ||
-	    long_entries.lookup(&scratch->key) != entry ||
-	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
-	    copy->tail != tail ||
-	    !same_key(&copy->key, &scratch->key, sizeof(copy->key)) ||
-	    !copy_reply(scratch, copy->reply))
-		return MISS_TORN;
-	return HIT;
-}
-
-/* Versions decide here, at the read, and nowhere else (docs/consistency.md). */
-static __always_inline enum verdict look_up(const struct service *service,
-					    struct scratch *scratch)
-{
-	struct meta *meta = &scratch->meta;
-	enum verdict verdict;
-
-	verdict = scratch->key.length <= KEY_SHORT ? copy_short(scratch) : copy_long(scratch);
-	if (verdict != HIT)
-		return verdict;
-	if (meta->token < version(meta->slot) ||
-	    meta->token < version(SLOTS + service->id))
-		return MISS_VOID;
-	if (now() >= meta->expires)
-		return MISS_EXPIRED;
-	return HIT;
-}
-
-/* The last look before an answer, for it costs look-ups: is the source ours, or not allowed? */
-static __always_inline enum verdict check_source(const struct request *request,
-						 const struct service *service)
-{
-	struct prefix source = { 128, source_of(request) };
-	u8 *prefix;
-
-	if (is_served(request->udp->source) || own_addresses.lookup(&source.address))
-		return PASS_SOURCE;
-	if (!service->allow_list)
-		return UNDECIDED;
-	prefix = allowed.lookup(&source);
-	if (!prefix || !*prefix)
-		return PASS_ALLOW;
-	return from_its_neighbour(request, service) ? UNDECIDED : PASS_NEIGHBOUR;
-}
-
-/* Whether a reply of so many bytes gets to the client in one piece, as far as this host can know. */
-static __always_inline enum verdict check_length(const struct packet *packet,
-						 const struct request *request,
-						 const struct service *service,
-						 struct scratch *scratch, u32 length)
-{
-	u32 bytes = headers_length(request) - request->network + length;
-
-	if (bytes > service->mtu)
-		return PASS_ROOM;
-	if (length > service->max_reply)
-		return PASS_MTU;
-	if (length > service->unasked &&
-	    !route_takes(packet, request, service, &scratch->route, bytes))
-		return PASS_MTU;
-	return UNDECIDED;
 }
 
 static __always_inline enum sum request_sum(const struct packet *packet,

@@ -315,44 +315,4 @@ static __always_inline u64 addresses_sum(const struct request *request)
 			     : (u64)request->ip->saddr + request->ip->daddr;
 }
 
-/* Unspecified, loopback, multicast or broadcast; an IPv6 address that stands for an IPv4 one. */
-static __always_inline bool is_special(const struct request *request)
-{
-	u32 source;
-
-	if (request->ipv6) {
-		const __be32 *word = request->ip6->saddr.in6_u.u6_addr32;
-
-		return !(word[0] | word[1]) || (word[0] & htonl(0xff000000)) == htonl(0xff000000);
-	}
-	source = ntohl(request->ip->saddr);
-	return source >> 24 == 0 || source >> 24 == 127 || source >= 0xe0000000;
-}
-
-/*
- * A source that a reply must not go to: it would loop, or reach many, or a well-known service. Our
- * own addresses and ports are the maps' to know.
- */
-static __always_inline bool refused_source(const struct request *request)
-{
-	return is_special(request) || (request->eth->h_source[0] & 1) ||
-	       ntohs(request->udp->source) < SOURCE_PORT_MIN ||
-	       request->udp->source == request->udp->dest;
-}
-
-/* May this host answer this request at all? */
-static __always_inline enum verdict check_request(const struct request *request,
-						  const struct service *service)
-{
-	if (!same_mac(request->eth->h_dest, service->mac))
-		return PASS_MAC;
-	if (refused_source(request))
-		return PASS_SOURCE;
-	if ((request->ipv6 ? request->ip6->hop_limit : request->ip->ttl) < TTL_FLOOR)
-		return PASS_TTL;
-	if (!request->ipv6 && fold(ipv4_sum(request->ip)) != 0xffff)
-		return PASS_CHECKSUM;
-	return UNDECIDED;
-}
-
 #endif

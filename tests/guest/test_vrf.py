@@ -103,7 +103,8 @@ def test_front_outside_of_it(vrf: Ends) -> None:
     with Memcached(vrf.server):
         ended = run(vrf.server, "front", "-i", "eth0")
     assert ended.code == 1, ended
-    assert "in another VRF than the interface" in ended.stderr
+    assert "which no request by eth0 reaches" in ended.stderr
+    assert "udp_l3mdev_accept" in ended.stderr
 
 
 def test_front_of_one_that_accepts_all(vrf: Ends) -> None:

@@ -7,6 +7,7 @@
 
 #include "hook.h"
 #include "parse.h"
+#include "source.h"
 
 #ifndef FIRST_PORT
 #define FIRST_PORT 51141  /* the loader says */

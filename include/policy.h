@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* May this host answer? Not who is special, not a source that is ours, none that is not allowed. */
+#ifndef CAROM_POLICY_H
+#define CAROM_POLICY_H
+
+#include "abi.h"
+#include "hook.h"
+#include "maps.h"
+#include "parse.h"
+#include "route.h"
+#include "source.h"
+
+static __always_inline bool is_served(__be16 port)
+{
+	u32 number = ntohs(port), word = number / 64;
+	u64 *ports = served_ports.lookup(&word);
+
+	return !ports || *ports >> number % 64 & 1;
+}
+
+static __always_inline bool leased(void)
+{
+	u32 only = 0;
+	u64 *until = lease.lookup(&only);
+
+	return until && now() < *(volatile u64 *)until;
+}
+
+/* May this host answer this request at all? */
+static __always_inline enum verdict check_request(const struct request *request,
+						  const struct service *service)
+{
+	if (!same_mac(request->eth->h_dest, service->mac))
+		return PASS_MAC;
+	if (refused_source(request))
+		return PASS_SOURCE;
+	if ((request->ipv6 ? request->ip6->hop_limit : request->ip->ttl) < TTL_FLOOR)
+		return PASS_TTL;
+	if (!request->ipv6 && fold(ipv4_sum(request->ip)) != 0xffff)
+		return PASS_CHECKSUM;
+	return UNDECIDED;
+}
+
+/* The last look before an answer, for it costs look-ups: is the source ours, or not allowed? */
+static __always_inline enum verdict check_source(const struct request *request,
+						 const struct service *service)
+{
+	struct prefix source = { 128, source_of(request) };
+	u8 *prefix;
+
+	if (is_served(request->udp->source) || own_addresses.lookup(&source.address))
+		return PASS_SOURCE;
+	if (!service->allow_list)
+		return UNDECIDED;
+	prefix = allowed.lookup(&source);
+	if (!prefix || !*prefix)
+		return PASS_ALLOW;
+	return from_its_neighbour(request, service) ? UNDECIDED : PASS_NEIGHBOUR;
+}
+
+/* Whether a reply of so many bytes gets to the client in one piece, as far as this host can know. */
+static __always_inline enum verdict check_length(const struct packet *packet,
+						 const struct request *request,
+						 const struct service *service,
+						 struct scratch *scratch, u32 length)
+{
+	u32 bytes = headers_length(request) - request->network + length;
+
+	if (bytes > service->mtu)
+		return PASS_ROOM;
+	if (length > service->max_reply)
+		return PASS_MTU;
+	if (length > service->unasked &&
+	    !route_takes(packet, request, service, &scratch->route, bytes))
+		return PASS_MTU;
+	return UNDECIDED;
+}
+
+#endif
