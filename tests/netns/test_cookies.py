@@ -387,7 +387,7 @@ def test_a_secret_that_is_rolled(own_line: Line, tmp_path: Path, kind: str) -> N
         assert hits(fronted, stub) == TIMES
 
         server.restart(OTHER)
-        until(lambda: judged(fronted, own_line) == "wrong", "the new secret to be seen")
+        until(lambda: judged(fronted, own_line, "secret") == "wrong", "the new secret to be seen")
         fronted.learn("www.example.org")
         assert hits(fronted, stub) == 0  # it has the old cookie, and then a new one
         assert stub.server != old
@@ -403,11 +403,11 @@ def test_a_secret_that_is_rolled(own_line: Line, tmp_path: Path, kind: str) -> N
         assert hits(fronted, stub) == TIMES
 
 
-def judged(fronted: Fronted, line: Line) -> str:
-    """What is known of the secret once another client has asked: the server gives a cookie anew."""
+def judged(fronted: Fronted, line: Line, what: str) -> str:
+    """What is known of the `server`, or the `secret`, once another client has asked it."""
     with Stub(line.client, line.address) as another:
         another.ask("ns.example.org")
-    return str(fronted.cookies()["secret"])
+    return str(fronted.cookies()[what])
 
 
 def hits(fronted: Fronted, stub: Stub) -> int:
@@ -444,14 +444,14 @@ def test_a_server_that_gives_none_and_then_does(own_line: Line, tmp_path: Path) 
         assert carom.since(before)["pass_cookie"] == 1
 
         server.restart(cookies=True)
-        until(lambda: fronted.cookies()["server"] == "gives", "its cookies to be seen")
+        until(lambda: judged(fronted, own_line, "server") == "gives", "its cookies to be seen")
         assert "--cookie-secret-file" in fronted.cookies()["advice"]
         fronted.learn("www.example.org")
         assert hits(fronted, stub) == 0
         assert stub.server
 
         server.restart(cookies=False)
-        until(lambda: fronted.cookies()["server"] == "none", "them to be off again")
+        until(lambda: judged(fronted, own_line, "server") == "none", "them to be off again")
         with Stub(own_line.client, own_line.address) as other:
             fronted.learn("www.example.org")
             assert hits_without(fronted, other) == TIMES
