@@ -29,7 +29,7 @@ RATES = (10e3, 20e3, 40e3, 60e3, 80e3, 120e3, 160e3, 240e3, 320e3, 480e3, 640e3,
 
 DESCRIPTIONS: dict[Name, str] = {
     "hooks": "RTT of a bounce, a hit and a miss: userspace, TC, generic and native XDP",
-    "sizes": "the same of a bounce and a hit, against payloads of 1 to 1,400 bytes",
+    "sizes": "the same of a bounce and a hit, against payloads of 1 to 1,232 bytes",
     "clients": "the same of a hit, and replies a second, against clients that ask at once",
     "knee": "replies and losses of each against the requests a second that are offered",
     "minutes": "the same of a hit over minutes: does it stay so?",
