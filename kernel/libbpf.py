@@ -476,17 +476,17 @@ def _load(kind: int, name: bytes, *code: tuple[int, int, int]) -> int:
     )
 
 
+def load_constant(kind: int, name: bytes, result: int) -> int:
+    """A program of that kind that returns a number and does nothing else; its descriptor."""
+    return _load(kind, name, (_MOVE, 0, result))
+
+
 def load_xdp_pass() -> int:
     """An XDP program that passes everything."""
-    return _load(PROG_TYPE_XDP, b"xdp_pass", (_MOVE, 0, XDP_PASS))
+    return load_constant(PROG_TYPE_XDP, b"xdp_pass", XDP_PASS)
 
 
 def load_xdp_redirect(ifindex: int) -> int:
     """An XDP program that sends everything by an interface."""
     to = (_MOVE, 1, ifindex), (_MOVE, 2, 0), (_CALL, 0, _REDIRECT)
     return _load(PROG_TYPE_XDP, b"xdp_redirect", *to)
-
-
-def load_tc_unspec() -> int:
-    """A TC program that leaves everything to the next."""
-    return _load(PROG_TYPE_SCHED_CLS, b"tc_unspec", (_MOVE, 0, -1))

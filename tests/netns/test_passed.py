@@ -36,7 +36,7 @@ def confined() -> Iterator[int]:
         os.close(root)
         pytest.skip(f"no control group can be made here: {error}")
     group = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=root)
-    program = libbpf._load(CGROUP_SKB, b"sd_fw_ingress", 1)
+    program = libbpf.load_constant(CGROUP_SKB, b"sd_fw_ingress", 1)
     link = libbpf.link_cgroup(program, group, libbpf.CGROUP["ingress"])
     process = subprocess.Popen(["sleep", "600"])
     try:
@@ -63,7 +63,7 @@ def test_programs_of_control_groups(confined: int) -> None:
 @pytest.mark.parametrize(("hook", "named"), [("xdp", True), ("tc", False)])
 def test_a_program_at_tc(own_line: Line, hook: str, named: bool) -> None:
     """One that was there before a carom at TC sees what is a hit; at XDP it does not."""
-    program = libbpf._load(libbpf.PROG_TYPE_SCHED_CLS, b"stranger", -1)
+    program = libbpf.load_constant(libbpf.PROG_TYPE_SCHED_CLS, b"stranger", -1)
 
     def attach() -> int:
         return libbpf.link_tcx_ingress(program, socket.if_nametoindex(INTERFACE))
@@ -79,7 +79,7 @@ def test_a_program_at_tc(own_line: Line, hook: str, named: bool) -> None:
 
 def test_a_filter_of_clsact(own_line: Line) -> None:
     """It comes behind TCX, whoever was first."""
-    program = libbpf._load(libbpf.PROG_TYPE_SCHED_CLS, b"stranger", -1)
+    program = libbpf.load_constant(libbpf.PROG_TYPE_SCHED_CLS, b"stranger", -1)
 
     def attach() -> None:
         index = socket.if_nametoindex(INTERFACE)

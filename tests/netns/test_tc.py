@@ -304,7 +304,7 @@ def stranger(line: Line, kind: str, where: str, priority: str = "7") -> None:
 @pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
 def test_a_strangers_program_runs_on(own_line: Line, first: bool) -> None:
     """What carom passes reaches the program behind it, and that of a stranger is left alone."""
-    program = libbpf.load_tc_unspec()
+    program = libbpf.load_constant(libbpf.PROG_TYPE_SCHED_CLS, b"unspec", -1)
 
     def link() -> int:
         return libbpf.link_tcx_ingress(program, socket.if_nametoindex(INTERFACE))
