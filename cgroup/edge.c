@@ -176,11 +176,12 @@ static __always_inline void see_answer(u32 flight, const struct datagram *datagr
 				       struct edge_scratch *scratch)
 {
 	bool stored = says_stored(protocol, scratch->draft.bytes);
-	enum beside beside = acknowledge(flight, service, answer, stored);
+	bool cut = is_cut(service);
+	enum beside beside = acknowledge(flight, service, answer, stored, cut);
 
 	if (beside == BESIDE_ALL)
 		count_voider(datagram, service);
-	if (beside == BESIDE_UNREAD || is_cut(service))
+	if (beside == BESIDE_UNREAD || cut)
 		void_unread(service);
 }
 

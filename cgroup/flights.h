@@ -547,7 +547,9 @@ static __always_inline bool ends_doubt(struct writes *waiting, u32 others, u64 j
 	return true;
 }
 
-static __always_inline void take_writes(u32 flight, enum answer answer, struct acknowledged *write)
+/* `cut`: the reply may be to a cut store that its request has completed, and so counts nothing down. */
+static __always_inline void take_writes(u32 flight, enum answer answer, bool cut,
+					struct acknowledged *write)
 {
 	struct writes *waiting = writes_of(flight);
 	struct reads *beside = reads_of(flight);
@@ -571,7 +573,7 @@ static __always_inline void take_writes(u32 flight, enum answer answer, struct a
 			   (answer == ANSWER_EITHER && waiting->queries);
 	if (answer == ANSWER_REFUSED || answer == ANSWER_ERROR)
 		ended = ends_doubt(waiting, others, jiffies);
-	if (!ended)
+	if (!ended && !cut)
 		count_down(waiting, answer, others, jiffies, write);
 	unlock_value(&waiting->lock);
 	if (ended)
@@ -593,9 +595,10 @@ enum beside {
 
 /*
  * Void what a reply that is no read's may acknowledge, before it leaves. `stored` where it says that
- * it was done.
+ * it was done, `cut` where it may be to somebody's cut store.
  */
-static __always_inline enum beside acknowledge(u32 flight, u32 service, enum answer answer, bool stored)
+static __always_inline enum beside acknowledge(u32 flight, u32 service, enum answer answer, bool stored,
+					       bool cut)
 {
 	bool refused = answer == ANSWER_REFUSED || answer == ANSWER_ERROR;
 	bool done = answer == ANSWER_WRITTEN || answer == ANSWER_EITHER;
@@ -603,7 +606,7 @@ static __always_inline enum beside acknowledge(u32 flight, u32 service, enum ans
 	u32 end = nothing ? SLOTS : NO_CELL;  /* a refused flush leaves the service alone */
 	struct acknowledged write;
 
-	take_writes(flight, answer, &write);
+	take_writes(flight, answer, cut, &write);
 	if (stored && write.endless)
 		note_lasting(write.endless, write.since);
 	if (refused)

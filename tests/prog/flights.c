@@ -120,7 +120,7 @@ int answered(struct xdp_md *ctx)
 
 	if (!call)
 		return XDP_ABORTED;
-	call->found = acknowledge(call->flight, call->service, call->word, false) == BESIDE_UNREAD;
+	call->found = acknowledge(call->flight, call->service, call->word, false, false) == BESIDE_UNREAD;
 	return XDP_PASS;
 }
 
@@ -218,7 +218,7 @@ static __always_inline void write(u32 key, u32 flight)
 		return;
 	void_write(flight, FIRST_CELL + key, INTENT_WRITE, 0);
 	__sync_fetch_and_add(state, 1);
-	acknowledge(flight, SERVICE, ANSWER_WRITTEN, false);
+	acknowledge(flight, SERVICE, ANSWER_WRITTEN, false, false);
 	*(volatile u64 *)floor = *(volatile u64 *)state;
 	note(WRITES);
 }

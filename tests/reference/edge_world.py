@@ -239,6 +239,7 @@ class Run:
             edge.remember_write(request.flight, SLOTS + SERVICE, now)
         if kind is Kind.CUT:
             edge.cut(request.key, now)
+            edge.note_cut(now)
         if self._draw.random() >= self._loss:
             self._queue.append(request)
 

@@ -79,6 +79,8 @@ class Rule(Enum):
     """A refusal ends a doubt only where it can be of nothing else."""
     CUTS = auto()
     """A cut store's cell is not filled for as long as it may be completed."""
+    CUT_COUNT = auto()
+    """Nor is a reply counted as a write's meanwhile: it may be the cut store's."""
     HOLDS = auto()
     """What is not acknowledged, or not to be told, is not filled for a while."""
     RELEASE = auto()
@@ -168,6 +170,7 @@ class Edge:
         self.long = FLIGHT_SECONDS * ticks
         self.short = HOLD_MS * ticks // 1000 + 1
         self.cut_long = CUT_SECONDS * ticks
+        self.cut_until = 0
         self.voids = 0
         self.versions: dict[int, int] = defaultdict(int)
         self.holds: dict[int, int] = defaultdict(int)
@@ -377,10 +380,13 @@ class Edge:
         unread = now < waiting.unread
         beside = self.reads[flight % FLIGHTS]
         others = beside.count - beside.doubts
+        cut = now < self.cut_until and self._has(Rule.CUT_COUNT)
         refused = answer in (Answer.REFUSED, Answer.ERROR)
         refused |= answer is Answer.PART and not self._has(Rule.PARTS)
         if refused and self.ends_doubt(waiting, others, now):
             self.forget_doubt(flight)
+        elif cut:
+            pass
         elif asked:
             waiting.queries -= 1
         elif waiting.waiting and self._counts(waiting, answer, others, now):
@@ -422,6 +428,10 @@ class Edge:
     def acknowledge(self, flight: int, service: int, answer: Answer, now: int) -> bool:
         """acknowledge()"""
         return self.void_acknowledged(self.take_writes(flight, answer, now), service, answer)
+
+    def note_cut(self, now: int) -> None:
+        """note_cut(): some store may be completed from now on."""
+        self.cut_until = now + self.cut_long
 
     def cut(self, cell: int, now: int) -> None:
         """hold_cut(): a store without its data."""

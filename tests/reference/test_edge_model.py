@@ -154,6 +154,12 @@ def test_without_a_rule_something_is(world: World, rules: list[Rule]) -> None:
     assert first_stale(world, range(PATIENCE), rules) is not None
 
 
+def test_a_cut_stores_acknowledgement_counts_nothing_down() -> None:
+    """One run in ten thousand: who completes it has a slow write of his own, and then another."""
+    assert first_stale(CUT, [9999], [Rule.CUT_COUNT]) == 9999
+    assert first_stale(CUT, [9999]) is None
+
+
 @pytest.mark.parametrize(
     "world",
     [
