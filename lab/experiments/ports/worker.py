@@ -30,14 +30,18 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def fork(work: Callable[[], None], cpu: int) -> int:
     """Run `work` in a copy of this process on a CPU; its pid. It ends when we do.
 
-    A copy is there at once, where a Python of its own would take most of a short experiment.
+    A copy is there at once, where a Python of its own would take most of a short experiment. What
+    ends it waits until it may: a signal that came between two handlers would be lost.
     """
     parent = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         os.sched_setaffinity(0, {cpu})
         if os.getppid() == parent:  # it could have ended before
