@@ -515,7 +515,7 @@ static __always_inline u32 count_replies(const struct datagram *datagram, u32 pr
 		u32 left = datagram->length - at;
 		u64 word = 0;
 
-		asm volatile("" : "+r"(at));
+		counted(at);
 		if (at >= datagram->length)
 			break;
 		left = bounded(left < sizeof(word) ? left : sizeof(word), sizeof(word));
@@ -709,8 +709,10 @@ static __always_inline bool hear_payload(const struct datagram *datagram, struct
 	struct stream *stream = streams.sk_storage_get(sk, 0, 0);
 	u32 said;
 
-	if (!stream)
+	if (!stream) {  /* as where see_payload() has none */
+		void_said(datagram, service);
 		return false;
+	}
 	said = hear(datagram, protocol, stream);
 	if (!(said & SAID_REFUSAL) && (stream_in_doubt(stream, now()) || stream_is_lost(stream))) {
 		count_event(STREAM_LOST);
