@@ -46,7 +46,6 @@ struct unread {
 	u32 offset;
 	u32 left;
 	u32 done;     /* of it, at once */
-	u32 intent;   /* of what was done */
 	u32 service;
 	u32 protocol;
 	u32 flight;   /* of a datagram */

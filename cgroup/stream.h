@@ -362,11 +362,7 @@ static __always_inline void step(struct __sk_buff *skb, struct stream *stream,
 	}
 	__builtin_memset(key, 0, sizeof(*key));
 	stream_begins(stream);
-	unread->done = stream_read(unread->protocol, stream, scratch->text, length, key, &intent);
-	unread->intent = intent;
-	/* Of which the verifier is to know nothing: or it would follow what comes behind once for each. */
-	done = *(volatile u32 *)&unread->done;
-	intent = *(volatile u32 *)&unread->intent;
+	done = stream_read(unread->protocol, stream, scratch->text, length, key, &intent);
 	unread->offset += done;
 	unread->left -= done;
 	if (stream->data == stream->lines)
