@@ -7,8 +7,9 @@ import msgspec
 
 from carom.cli_lab_bench import admission, bench
 from carom.cli_lab_report import compare, report
-from carom.cli_lab_run import lab_run
+from carom.cli_lab_run import lab_fields, lab_run
 from carom.cli_options import App, Json, missing
+from carom.cli_settings import command
 
 lab_app = App(help="Experiments on a pair of hosts.")
 
@@ -17,13 +18,14 @@ lab_app = App(help="Experiments on a pair of hosts.")
 def lab_list(json: Json = False) -> None:
     """List the experiments."""
     try:
-        from carom.lab.kinds import DESCRIPTIONS
+        from carom.lab.registry import experiments
     except ImportError as error:
         missing(error)
+    descriptions = {name: one.description for name, one in experiments().items()}
     if json:
-        print(msgspec.json.encode(DESCRIPTIONS).decode())
+        print(msgspec.json.encode(descriptions).decode())
         return
-    for name, description in DESCRIPTIONS.items():
+    for name, description in descriptions.items():
         print(f"{name:22} {description}")
 
 
@@ -38,7 +40,7 @@ def lab_clean() -> None:
         print(f"removed {name}")
 
 
-lab_app.command("run")(lab_run)
+lab_app.command("run", cls=command(lab_fields))(lab_run)
 lab_app.command()(bench)
 lab_app.command()(admission)
 lab_app.command()(report)

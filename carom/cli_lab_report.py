@@ -35,8 +35,8 @@ def report(
 ) -> None:
     """Show runs as one HTML page that needs nothing else: conclusion, tables, plots, data."""
     try:
+        from carom.lab import report as page
         from carom.lab.results import newest
-        from carom.lab.show import report as page
     except ImportError as error:
         missing(error)
 
@@ -68,9 +68,9 @@ def compare(
 ) -> None:
     """Say cell by cell whether run B is faster or slower than run A."""
     try:
+        from carom.lab import compare as comparing
+        from carom.lab.report import sensible
         from carom.lab.results import load
-        from carom.lab.show.report import sensible
-        from carom.lab.stats import compare as comparing
     except ImportError as error:
         missing(error)
 
@@ -93,8 +93,8 @@ def _builtins(found: Any) -> dict[str, Any]:
 
 def _show(found: Any) -> None:
     """Warnings to stderr; the table, how to read it, and the verdict to stdout."""
+    from carom.lab.compare import sheet
     from carom.lab.show.sheets import drawn, text
-    from carom.lab.stats.compare import sheet
 
     console = wide_console()
     for warning in found.warnings:

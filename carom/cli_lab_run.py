@@ -13,61 +13,29 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from carom.cli_options import Json, missing, numbers
-from carom.errors import ExperimentError, UsageError
+from carom.cli_options import Json, missing
+from carom.cli_settings import GIVEN
+from carom.errors import ExperimentError
+from carom.settings import Field
 
 _WIDTH = 120
 """Columns of a table that is written to a file, at least."""
 
 
+def lab_fields() -> dict[str, tuple[Field, str]]:
+    """The settings of all experiments, each with the names of those that have it."""
+    try:
+        from carom.lab import registry
+    except ImportError as error:
+        missing(error)
+    every = registry.experiments().values()
+    return {name: (field, registry.owners(name)) for name, field in registry.options(every).items()}
+
+
 def lab_run(
+    context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="See `carom lab list`.")],
     short: Annotated[bool, typer.Option("--short", help="Half a minute each, or so.")] = False,
-    seconds: Annotated[
-        str | None, typer.Option(help="How long a repetition measures; bounce takes several.")
-    ] = None,
-    repetitions: Annotated[int | None, typer.Option(help="How often each cell.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Which random draws and order.")] = None,
-    waits: Annotated[str | None, typer.Option(help="Of blocking,one-cpu,spin.")] = None,
-    keys: Annotated[int | None, typer.Option(help="How many different requests.")] = None,
-    mode: Annotated[str | None, typer.Option(help="auto | native | generic")] = None,
-    size: Annotated[int | None, typer.Option(help="Bounce, cache: bytes of a request.")] = None,
-    hit_rates: Annotated[
-        str | None, typer.Option(help="Cache: 0,0.25,0.375,0.5,0.75,1 or others.")
-    ] = None,
-    work: Annotated[str | None, typer.Option(help="Cache: what a miss costs, 2ms.")] = None,
-    loops: Annotated[
-        str | None, typer.Option(help="Concurrency: of each port, 1400,1000,10,500.")
-    ] = None,
-    sleeps: Annotated[
-        str | None, typer.Option(help="Demux: of each port in seconds, 0.02,0.01,0.002,0.0045.")
-    ] = None,
-    queue: Annotated[int | None, typer.Option(help="Demux: entries of a queue, 10200.")] = None,
-    series: Annotated[
-        str | None, typer.Option(help="Sweeps: of userspace,tc,xdp_generic,xdp_native.")
-    ] = None,
-    sizes: Annotated[str | None, typer.Option(help="Sizes: bytes, 1 to 1232.")] = None,
-    clients: Annotated[str | None, typer.Option(help="Clients: how many at once.")] = None,
-    rates: Annotated[
-        str | None, typer.Option(help="Knee, filter-loss: requests or packets a second, rising.")
-    ] = None,
-    windows: Annotated[
-        int | None, typer.Option(help="Minutes: how many of --seconds each.")
-    ] = None,
-    packets: Annotated[
-        str | None, typer.Option(help="Filters: how many, 100,1000 to 1000000 or others.")
-    ] = None,
-    percents: Annotated[
-        str | None, typer.Option(help="Filters: how many are invalid, 0,1,25,50,75,99,100.")
-    ] = None,
-    filter: Annotated[str | None, typer.Option(help="Filters: which one.")] = None,
-    behaviour: Annotated[str | None, typer.Option(help="Filters: frigg | frey")] = None,
-    equal_length: Annotated[
-        bool, typer.Option("--equal-length", help="Filters: invalid packets as long as PUTs.")
-    ] = False,
-    full: Annotated[
-        bool, typer.Option("--full", help="Filters: up to 10,000,000 packets, as published.")
-    ] = False,
     on: Annotated[
         str,
         typer.Option(
@@ -78,70 +46,31 @@ def lab_run(
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
     json: Json = False,
 ) -> None:
-    """Run experiments on a pair, and write results and plots."""
+    """Run experiments on a pair, and write results and plots.
+
+    An option is of the experiments that are named in brackets; `--short` is of all.
+    """
     try:
-        from carom.lab import course, kinds, needs, results
-        from carom.lab.experiments.filters import grid as filter_grid
+        from carom.lab import course, experiment, registry, results
     except ImportError as error:
         missing(error)
-    from carom.daemon.options import seconds as duration
     from carom.vm import pairs
 
     make_pair = pairs.make(on)
-    given = {
-        "hit_rates": numbers(hit_rates, "hit rates") if hit_rates else None,
-        "waits": _words(waits),
-        "seconds": numbers(seconds, "seconds") if seconds else None,
-        "repetitions": repetitions,
-        "keys": keys,
-        "work": duration(work) if work is not None else None,
-        "size": size,
-        "mode": mode,
-        "seed": seed,
-        "loops": _whole(loops, "loops"),
-        "sleeps": numbers(sleeps, "sleeps") if sleeps else None,
-        "queue": queue,
-        "series": _words(series),
-        "sizes": _whole(sizes, "sizes"),
-        "clients": _whole(clients, "clients"),
-        "rates": numbers(rates, "rates") if rates else None,
-        "windows": windows,
-        "packets": _whole(packets, "packets"),
-        "percents": numbers(percents, "percents") if percents else None,
-        "filter": filter,
-        "behaviour": behaviour,
-        "equal_length": equal_length or None,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if full:
-        if not any("packets" in kinds.named(name).options(name) for name in names):
-            raise UsageError(f"{names[0]} has no --full", hint="the filter experiments have it")
-        given["packets"] = filter_grid.FULL
-    plans = kinds.settings(filter_grid.together(names), given, short=short)
-    steps = {name: kinds.named(name).steps(name, settings) for name, settings in plans.items()}
+    chosen = registry.together(names)
+    plans = registry.settings(chosen, context.meta[GIVEN], short=short)
+    steps = {one.name: one.steps(plans[one.name]) for one in chosen}
     results.check(output)  # now, and not after hours
-    needs.check(kinds.needs(plans), make_pair)
+    experiment.check(chosen, make_pair)
     with course.interruptible() as again:
-        for name, settings in plans.items():
-            bar = _progress_bar(name, steps[name])
-            if not _run(name, settings, bar, again, output, make_pair, json=json):
+        for one in chosen:
+            bar = _progress_bar(one.name, steps[one.name])
+            if not _run(one, plans[one.name], bar, again, output, make_pair, json=json):
                 raise typer.Exit(1)
 
 
-def _words(text: str | None) -> tuple[str, ...] | None:
-    return tuple(text.split(",")) if text else None
-
-
-def _whole(text: str | None, name: str) -> tuple[int, ...] | None:
-    """Whole numbers, which `1e3` is one of. Raises UsageError."""
-    found = numbers(text, name) if text else ()
-    if not all(one.is_integer() for one in found):
-        raise UsageError(f"{name} {text!r} are not whole numbers", hint="for example 1,10,100")
-    return tuple(int(one) for one in found) or None
-
-
 def _run(
-    name: str,
+    one: Any,
     settings: Any,
     bar: Progress,
     again: Callable[[], None],
@@ -151,23 +80,22 @@ def _run(
     json: bool,
 ) -> bool:
     """Run, write, plot and show one; False when it was interrupted."""
-    from carom.lab import kinds, results
+    from carom.lab import experiment, results, shown
 
-    kind = kinds.named(name)
     with bar:
 
         def progress(what: str, index: int) -> None:
             again()
-            said = f"{name} {index + 1}/{settings.repetitions} {what}"
+            said = f"{one.name} {index + 1}/{settings.repetitions} {what}"
             bar.update(bar.task_ids[0], advance=1, description=said)
 
-        found = kind.run(name, settings, progress, make_pair)
-    if not any(getattr(found, one, ()) for one in ("repetitions", "measurements", "runs")):
+        found = experiment.run(one, settings, progress, make_pair)
+    if not found.measurements:
         raise ExperimentError(found.stopped or "interrupted before anything was measured")
     folder = results.write(found, output)
     if not json:
-        kind.show(found, wide_console())
-    pictures = kind.plot(found, folder)
+        shown.show(one, found, wide_console())
+    pictures = one.plots(found, folder)
     _tell_files(folder, pictures, found, json=json)
     return bool(found.complete)
 

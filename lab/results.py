@@ -20,25 +20,10 @@ from typing import Any
 import msgspec
 
 from carom.errors import ExperimentError
-from carom.lab.experiments.filters import model as filter_model
-from carom.lab.experiments.filters.model import FilterResults, FilterRun
-from carom.lab.model import SCHEMA, Contest, Repetition, Results, RoundTrips
-from carom.lab.show import words
-from carom.lab.stats.distribution import merge
-from carom.lab.stats.estimates import by_cell
+from carom.lab import registry, schema1
+from carom.lab.record import SCHEMA, Run
 
 NAME = "results.json"
-
-
-Run = Results | Contest | FilterResults
-"""A run of any experiment."""
-
-_KINDS: dict[str, tuple[Any, int]] = {
-    "repetitions": (Results, SCHEMA),
-    "measurements": (Contest, SCHEMA),
-    "runs": (FilterResults, filter_model.SCHEMA),
-}
-"""What a run is read as, by what only that kind has, and the schema that is read."""
 
 
 _FOLDER = re.compile(r"(?P<time>\d{8}T\d{6}Z)-(?P<experiment>.+?)(-(?P<number>\d+))?")
@@ -46,9 +31,7 @@ _FOLDER = re.compile(r"(?P<time>\d{8}T\d{6}Z)-(?P<experiment>.+?)(-(?P<number>\d
 
 class _Head(msgspec.Struct):
     schema: int
-    repetitions: Any = None
-    measurements: Any = None
-    runs: Any = None
+    measured: str = ""
 
 
 def check(root: Path) -> None:
@@ -59,27 +42,21 @@ def check(root: Path) -> None:
             pass
 
 
-def write(run: Run, root: Path = Path("results")) -> Path:
+def write(run: Run[Any], root: Path = Path("results")) -> Path:
     """Write a run into a new directory `<UTC time>-<experiment>` of `root`, and return that.
 
-    results.csv has a line for each repetition, measurement or figure. results.json comes last,
-    each file in one step: a directory that has one is whole. ExperimentError if the disk refuses.
+    results.csv has a line for each measurement or figure. results.json comes last, each file in one
+    step: a directory that has one is whole. ExperimentError if the disk refuses.
     """
+    shown = registry.of(run)
     with _refusals(root):
         folder = _new_folder(root, run)
-        if isinstance(run, Results):
-            (folder / "histograms").mkdir()
-            for cell, repetitions in by_cell(run).items():
-                put(folder / "histograms" / f"{words.file_name(cell)}.hgrm", _hgrm(repetitions))
-        put(folder / "results.csv", _csv(run).encode())
+        for name, content in shown.files(run):
+            (folder / name).parent.mkdir(exist_ok=True)
+            put(folder / name, content)
+        put(folder / "results.csv", _csv(list(shown.rows(run))))
         put(folder / NAME, _json(run))
     return folder
-
-
-def _filter_row(experiment: str, one: FilterRun) -> dict[str, object]:
-    row = msgspec.to_builtins(one)
-    at = {**row.pop("cell"), "index": row.pop("index")}
-    return {"experiment": experiment, **at, **row, "lost": one.lost, "loss": one.loss}
 
 
 @contextlib.contextmanager
@@ -93,11 +70,11 @@ def _refusals(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _json(run: Run) -> bytes:
+def _json(run: Run[Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n"
 
 
-def load(path: Path) -> Run:
+def load(path: Path) -> Run[Any]:
     """Read a run of any experiment back from its directory or its results.json.
 
     ExperimentError if it is missing, cut short, not ours, or of another schema.
@@ -112,10 +89,12 @@ def load(path: Path) -> Run:
         ) from error
     try:
         head = msgspec.json.decode(text, type=_Head)
-        kinds = [kind for name, kind in _KINDS.items() if getattr(head, name) is not None]
-        kind, schema = kinds[0] if kinds else _KINDS["repetitions"]
-        if head.schema == schema:
-            run: Run = msgspec.json.decode(text, type=kind)
+        if head.schema == schema1.SCHEMA:
+            plain = schema1.upgraded(msgspec.json.decode(text))
+            upgraded: Run[Any] = msgspec.convert(plain, _as(plain["measured"], file))
+            return upgraded
+        if head.schema == SCHEMA:
+            run: Run[Any] = msgspec.json.decode(text, type=_as(head.measured, file))
             return run
     except (msgspec.ValidationError, RecursionError) as error:
         raise ExperimentError(f"{file} is not a run of carom's lab: {error}") from error
@@ -125,9 +104,20 @@ def load(path: Path) -> Run:
             hint="run the experiment again, or take the figures from results.csv beside it",
         ) from error
     raise ExperimentError(
-        f"{file} has schema {head.schema}; this carom reads {schema}",
+        f"{file} has schema {head.schema}; this carom reads {schema1.SCHEMA} and {SCHEMA}",
         hint="read it with the carom that wrote it (`environment.carom` in the file)",
     )
+
+
+def _as(measured: str, file: Path) -> Any:
+    """The type of a run that measured so. Raises ExperimentError where nothing here did."""
+    kinds = registry.kinds()
+    if measured not in kinds:
+        raise ExperimentError(
+            f"{file} is not a run of carom's lab: it measured {measured!r}",
+            hint=f"this carom knows {', '.join(kinds)}",
+        )
+    return Run[kinds[measured].measures]  # type: ignore[misc]
 
 
 def newest(root: Path) -> list[Path]:
@@ -151,7 +141,7 @@ def newest(root: Path) -> list[Path]:
     return [path for _, (_, path) in sorted(found.items())]
 
 
-def _new_folder(root: Path, run: Run) -> Path:
+def _new_folder(root: Path, run: Run[Any]) -> Path:
     started = datetime.fromisoformat(run.started).astimezone(UTC)
     name = f"{started:%Y%m%dT%H%M%SZ}-{run.experiment}"
     root.mkdir(parents=True, exist_ok=True)
@@ -182,72 +172,9 @@ def put(path: Path, content: bytes) -> None:
             raise
 
 
-def _hgrm(repetitions: list[Repetition]) -> bytes:
-    """HdrHistogram's percentile table over a cell's repetitions, in nanoseconds."""
-    histogram = merge(one.round_trips.histogram for one in repetitions)
-    if not histogram.get_total_count():
-        return b"# no replies\n"
-    table = io.BytesIO()
-    histogram.output_percentile_distribution(table, 1)
-    return table.getvalue()
-
-
-def _csv(run: Run) -> str:
+def _csv(rows: list[dict[str, object]]) -> bytes:
     table = io.StringIO()
-    rows = list(_rows(run))
     writer = csv.DictWriter(table, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return table.getvalue()
-
-
-def _rows(run: Run) -> Iterator[dict[str, object]]:
-    match run:
-        case Results():
-            yield from (_row(run.experiment, one) for one in run.repetitions)
-        case FilterResults():
-            yield from (_filter_row(run.experiment, one) for one in run.runs)
-        case Contest():
-            for one in run.measurements:
-                at = {"experiment": run.experiment, "subject": one.subject, "repetition": one.index}
-                yield from (
-                    {**at, "figure": name, "value": value} for name, value in one.figures.items()
-                )
-
-
-def _row(experiment: str, one: Repetition) -> dict[str, object]:
-    trips = one.round_trips
-    return {
-        "experiment": experiment,
-        "series": one.cell.series,
-        "wait": one.cell.wait,
-        "hit_rate": one.cell.hit_rate,
-        "size_bytes": one.cell.size,
-        "duration_s": one.cell.seconds,
-        "socket": one.cell.socket,
-        "task": one.cell.task,
-        "clients": one.cell.clients,
-        "asked_per_s": one.cell.rate,
-        "since_s": one.cell.since,
-        "repetition": one.index,
-        "replies": trips.count,
-        "lost": trips.lost,
-        "duplicated": trips.duplicated,
-        "reordered": trips.reordered,
-        "wrong": trips.wrong,
-        "measured_s": trips.seconds,
-        "replies_per_s": trips.rate,
-        **_times("", trips),
-        **_times("corrected_", trips.corrected),
-        "planned_hits": one.planned_hits,
-        "counted_hits": one.counted_hits,
-        "counted_misses": one.counted_misses,
-        "server_cpu_s": one.server_cpu_seconds,
-        "skipped": one.skipped,
-        "offered_per_s": one.offered,
-    }
-
-
-def _times(prefix: str, trips: RoundTrips | None) -> dict[str, object]:
-    figures = ("mean", "stddev", "minimum", "maximum", "p50", "p90", "p99", "p999")
-    return {f"{prefix}{name}_ns": getattr(trips, name, None) for name in figures}
+    return table.getvalue().encode()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from carom.lab.model import RoundTrips
+from carom.lab.record import RoundTrips
 from carom.lab.stats.distribution import HIGHEST_NS, LOWEST_NS, empty
 
 SUB_BITS = 6

@@ -35,7 +35,7 @@ from carom.lab.clients.buckets import BUCKETS, Tally
 from carom.lab.clients.mix import Mix
 from carom.lab.clients.neighbour import neighbour, on_link
 from carom.lab.clients.ping import Expect, pinned
-from carom.lab.model import RoundTrips
+from carom.lab.record import RoundTrips
 from carom.xdp.link import Link, Mode, ModeOption
 
 PAYLOAD_MAX = 1472

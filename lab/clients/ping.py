@@ -20,7 +20,7 @@ import msgspec
 from carom.errors import ExperimentError, UsageError
 from carom.lab.clients.requests import Plan
 from carom.lab.clients.resolved import resolved
-from carom.lab.model import RoundTrips
+from carom.lab.record import RoundTrips
 from carom.lab.stats.distribution import round_trips
 
 DATAGRAM_MAX = 65_535

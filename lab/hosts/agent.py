@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's hand on a host, which does as it is told on stdin by JSON lines.
+"""The lab's agent on a host, which makes the calls that it is told on stdin by JSON lines.
 
 One stays up through an experiment, so that Python's start-up is paid once a host and not once a
 measurement. It ends with its stdin, and takes its servers with it.
@@ -23,7 +23,7 @@ from carom.kernel.resource import Resource
 from carom.lab.clients import load
 from carom.lab.clients.ping import Options, Ping
 from carom.lab.clients.requests import Plan
-from carom.lab.hosts.calls import Hand
+from carom.lab.hosts.calls import Calls
 from carom.vm.pair import Host
 
 _STOP_PATIENCE = 10.0  # seconds for an agent to end when told to
@@ -35,20 +35,20 @@ def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the lab, which tells us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    hand = Hand()
+    calls = Calls()
     try:
         for line in sys.stdin:
             if line == "\n":  # only to say that the lab is there
                 continue
             order = msgspec.json.decode(line, type=Request)
             try:
-                answer = Answer(getattr(hand, order.call)(**order.arguments))
+                answer = Answer(calls.does(order.call)(**order.arguments))
             except CaromError as error:
                 answer = Answer(error=str(error), hint=error.hint)
             sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
             sys.stdout.flush()
     finally:
-        hand.close()
+        calls.close()
 
 
 class Agent(Resource):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import shutil
@@ -11,8 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,22 +24,15 @@ from carom.daemon import control
 from carom.errors import ExperimentError
 from carom.kernel import libbpf, links
 from carom.kernel.bpf import Module
-from carom.lab.clients import load, memcached
-from carom.lab.clients.behaviours import Choice as Behaviour
+from carom.lab.clients import load
 from carom.lab.clients.load import Load
 from carom.lab.clients.mix import Choice, Mix, planned
 from carom.lab.clients.ping import Options, Ping, ping
 from carom.lab.clients.requests import Plan
 from carom.lab.clients.several import crowd
-from carom.lab.experiments.filters import client as filter_client
-from carom.lab.experiments.filters.model import Filled
-from carom.lab.experiments.ports.client import ask
-from carom.lab.experiments.ports.grid import Settings as PortSettings
-from carom.lab.experiments.ports.ports import Name
-from carom.lab.experiments.ports.server import Serving
-from carom.lab.hosts import cpu_time, udp_counts
+from carom.lab.hosts import cpu_time
 from carom.lab.hosts.environment import environment
-from carom.lab.model import Environment
+from carom.lab.record import Environment
 from carom.xdp.link import Link, Mode
 
 log = structlog.get_logger()
@@ -47,7 +40,6 @@ log = structlog.get_logger()
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 _STOP_PATIENCE = 10.0  # seconds for a server to end when told to
 _SWAP = Path(__file__).resolve().parent / "swap.c"
-_BULK = bytes(1 << 20)
 _SWITCHED = {"gro": "generic-receive-offload", "tso": "tcp-segmentation-offload"}
 
 
@@ -56,8 +48,8 @@ _UNBOUND = {"serve": (*_RATES, "--echoes", "0"), "front": _RATES}
 """An experiment's one client is all of the load, and may ask for the same all the time."""
 
 
-class Hand:
-    """One host's: its public methods are the calls."""
+class Calls:
+    """One host's: its public methods are the calls that every experiment may make."""
 
     def __init__(self) -> None:
         self._servers: dict[int, subprocess.Popen[str]] = {}
@@ -66,7 +58,22 @@ class Hand:
         self._receiving: set[str] = set()
         self._stack = contextlib.ExitStack()
         self._attached = contextlib.ExitStack()
-        self._ports: Serving | None = None
+        self._parts: dict[str, Any] = {}
+
+    def does(self, name: str) -> Callable[..., Any]:
+        """A call by its name: one of these, or `PART:CALL` of an experiment's own.
+
+        That is a public method of `Calls` in `carom.lab.experiments.PART.calls`, of which there is
+        one on each host for as long as its agent is up.
+        """
+        part, _, call = name.rpartition(":")
+        if not part:
+            found: Callable[..., Any] = getattr(self, name)
+            return found
+        if part not in self._parts:
+            module = importlib.import_module(f"carom.lab.experiments.{part}.calls")
+            self._parts[part] = self._stack.enter_context(module.Calls(self))
+        return getattr(self._parts[part], call)  # type: ignore[no-any-return]
 
     # What the host is
 
@@ -113,75 +120,30 @@ class Hand:
         target = load.target(interface, address, port)
         return load.load(target, mix, msgspec.convert(options, load.Options), apps.expectation(app))
 
-    def stream(self, address: str, port: int, seconds: float) -> float:
-        """Send on one TCP connection for so long, as fast as it goes; bytes a second."""
-        with socket.create_connection((address, port), _STOP_PATIENCE) as tcp:
-            sent, start = 0, time.perf_counter()
-            while time.perf_counter() - start < seconds:
-                sent += tcp.send(_BULK)
-            return sent / (time.perf_counter() - start)
-
-    def reset(self, address: str, port: int) -> None:
-        """Empty the key that `fill` counts in, of a key-value server that is then idle."""
-        filter_client.reset(address, port)
-
-    def fill(
-        self,
-        address: str,
-        port: int,
-        behaviour: dict[str, Any],
-        rate: float,
-        pid: int | None,
-        cpu: int,
-    ) -> Filled:
-        """Send a key-value server what a behaviour says, until it has done all of it.
-
-        `pid` is the server's where it runs on this machine.
-        """
-        choice = msgspec.convert(behaviour, Behaviour)
-        return filter_client.fill(address, port, choice, rate, pid, cpu)
-
-    def ask_port(
-        self,
-        experiment: Name,
-        address: str,
-        which: int,
-        port: int,
-        settings: dict[str, Any],
-        **how: Any,
-    ) -> Ping:
-        """Ask at one of four ports, and check every reply."""
-        return ask(experiment, address, which, port, msgspec.convert(settings, PortSettings), **how)
-
     # Servers
 
     def serve(self, arguments: list[str], command: str = "serve") -> dict[str, Any]:
         """Start `carom serve`, or `front`, and return its ready line."""
         argv = [sys.executable, "-P", "-m", "carom", command, "--json"]
         argv += [*_UNBOUND[command], *arguments]
-        server = _start(argv, said=subprocess.PIPE)
+        server = self.start(argv, said=subprocess.PIPE)
         assert server.stdout and server.stderr
         line = server.stdout.readline()
         if not line:
+            del self._servers[server.pid]
             said = server.communicate()[1].strip()
             raise ExperimentError(f"carom {command} {' '.join(arguments)} did not start: {said}")
-        self._servers[server.pid] = server
         ready: dict[str, Any] = msgspec.json.decode(line)
         return ready
 
-    def memcached(self, address: str, port: int, plan: dict[str, Any]) -> int:
-        """Start memcached, filled with the values of a plan's keys; its pid."""
-        argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
-        server = _start([*argv, "-p", str(port), "-U", str(port)], said=subprocess.DEVNULL)
+    def start(self, argv: list[str], said: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        """Start a program that ends with this one, or by `stop`; `said` is where its words go."""
+        argv = [*_DIES_WITH_US, *argv]
+        server = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, text=True
+        )
         self._servers[server.pid] = server
-        memcached.fill(address, port, msgspec.convert(plan, Plan))
-        return server.pid
-
-    def sink(self, address: str, port: int) -> None:
-        """Take whatever comes on TCP connections to a port, until the agent ends."""
-        listener = socket.create_server((address, port))
-        self._stack.callback(listener.close)
-        threading.Thread(target=_sink, args=(listener,), daemon=True).start()
+        return server
 
     def attach(self, interface: str, program: Literal["swap", "pass"], mode: Mode) -> None:
         """Answer UDP datagrams over IPv4 by a bare swap at XDP, or pass all, until `detach`."""
@@ -200,34 +162,9 @@ class Hand:
         """Whether an XDP program is there already."""
         return libbpf.attached_xdp(socket.if_nametoindex(interface)) is not None
 
-    def serve_ports(
-        self, series: str, interface: str, address: str, cpu: int, settings: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Answer at four ports in one of `port_grid.SERIES`' ways, until `leave_ports`."""
-        chosen = msgspec.convert(settings, PortSettings)
-        self._ports = Serving(series, interface, address, cpu, chosen)
-        return {"pids": self._ports.pids, "mode": self._ports.mode}
-
-    def port_counts(self) -> dict[str, list[int]]:
-        """The requests that were counted there so far."""
-        assert self._ports
-        return self._ports.counts()
-
-    def leave_ports(self) -> None:
-        """End that."""
-        if self._ports:
-            self._ports.close()
-            self._ports = None
-
     def status(self, pid: int) -> Any:
         """What `carom status` shows of a server."""
         return control.call("status", pid)
-
-    def arrivals(self, pid: int, port: int) -> dict[str, int]:
-        """What a server's filter, if it has one, and this host's UDP sockets have counted."""
-        shown = control.call("status", pid)["filter"]
-        tallies = shown["tallies"] if shown else {}
-        return {**{name: sum(cpus) for name, cpus in tallies.items()}, **udp_counts.read(port)}
 
     def stop(self, pid: int) -> None:
         """End a server."""
@@ -292,28 +229,10 @@ class Hand:
 
     def close(self) -> None:
         """End all that is still there."""
-        self.leave_ports()
         self._attached.close()
         self._stack.close()
         for pid in list(self._servers):
             self.stop(pid)
-
-
-def _start(argv: list[str], said: int) -> subprocess.Popen[str]:
-    """Start a program that ends with this one; `said` is where its words go."""
-    return subprocess.Popen(
-        [*_DIES_WITH_US, *argv], stdin=subprocess.DEVNULL, stdout=said, stderr=said, text=True
-    )
-
-
-def _sink(listener: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it was closed
-        while True:
-            connection, _ = listener.accept()
-            buffer = bytearray(len(_BULK))
-            with connection:
-                while connection.recv_into(buffer):
-                    pass
 
 
 def _switched(interface: str) -> dict[str, str]:

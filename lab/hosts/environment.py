@@ -12,7 +12,7 @@ from pathlib import Path
 
 from carom.errors import CompileError
 from carom.kernel.bpf import import_bcc
-from carom.lab.model import Environment
+from carom.lab.record import Environment
 
 PACKAGES = ("bcc", "pyroute2", "scapy", "numpy", "scipy")
 

@@ -14,12 +14,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from carom.lab.record import Wait
 from carom.lab.stats.estimates import Estimate
 
 WIDTH = 8.0
 DPI = 190
 """1,520 pixels: legible also where a page shows 1,000."""
 GREY = "#595959"
+DASHES: dict[Wait, str] = {"blocking": "-", "one-cpu": "--", "spin": ":"}
+"""The line of each wait."""
+IDLE = "Blocking includes this machine's idle wake-up."
 
 
 def page(

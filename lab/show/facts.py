@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from carom.lab.model import Environment
-from carom.lab.results import Run
+from carom.lab.record import Environment, Run
 
 ABSENT = "-"
 _PLAIN = {"memory_bytes": "memory", "cpus": "CPUs", "cpu": "CPU"}
@@ -22,7 +21,7 @@ class Difference(NamedTuple):
     values: tuple[str, ...]
 
 
-def environment(run: Run) -> dict[str, str]:
+def environment(run: Run[Any]) -> dict[str, str]:
     """What a run was measured on; without the load, which is never twice the same.
 
     Of a client that is another machine than the server, what differs.
@@ -42,7 +41,7 @@ def _of(environment: Environment) -> dict[str, str]:
     return _flat(found)
 
 
-def settings(run: Run) -> dict[str, str]:
+def settings(run: Run[Any]) -> dict[str, str]:
     """What a run was asked for."""
     return _flat({"seed": run.seed, **run.settings})
 
@@ -54,7 +53,7 @@ def differences(facts: Sequence[Mapping[str, str]]) -> list[Difference]:
     return [one for one in found if len(set(one.values)) > 1]
 
 
-def warnings(run: Run) -> list[str]:
+def warnings(run: Run[Any]) -> list[str]:
     """What makes a run's figures doubtful by themselves."""
     said = []
     if not run.complete:

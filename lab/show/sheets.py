@@ -53,24 +53,23 @@ class Sheet(NamedTuple):
         return shown
 
 
-def drawn(sheet: Sheet) -> Table:
-    """A sheet for the terminal, without its title; long cells are folded."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+def drawn(sheet: Sheet, width: int | None = None) -> Table:
+    """A sheet for a terminal of so many columns, without its title; long cells are folded."""
+    needed = sum(
+        2 + max(len(name), *(len(row[name]) for row in sheet.rows)) for name in sheet.headings
+    )
+    apart = width is None or needed <= width
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1 if apart else 0, 0, 0))
     for number, name in enumerate(sheet.headings):
         table.add_column(
             text(name), justify="left" if number < sheet.names else "right", overflow="fold"
         )
-    fill(table, sheet)
-    return table
-
-
-def fill(table: Table, sheet: Sheet) -> None:
-    """Put a sheet's rows into a table that has its columns, groups apart."""
     for number, rows in enumerate(sheet.groups()):
         if number:
             table.add_section()
         for row in rows:
             table.add_row(*(text(value) for value in row.values()))
+    return table
 
 
 def text(value: str) -> Text:

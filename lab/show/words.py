@@ -5,84 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args
+from typing import Any
 
-from carom.lab.model import Cell, Environment, Task, Wait
+from carom.lab.record import Environment
 from carom.lab.stats.estimates import Estimate
 
-SERIES = {
-    "userspace": "userspace",
-    "xdp": "XDP",
-    "userspace_cache": "userspace cache",
-    "xdp_cache": "XDP cache",
-    "xdp_over_userspace_cache": "XDP+userspace",
-    "no_hook": "no hook",
-    "never_hits": "never hits",
-    "miss_and_fill": "miss and fill",
-    "xdp_hit": "hit",
-    "tc": "TC",
-    "xdp_generic": "XDP generic",
-    "xdp_native": "XDP native",
-}
-"""A short name of each series, in the order in which they are shown."""
-
-MISS_COST = ("no_hook", "never_hits", "miss_and_fill", "xdp_hit")
-"""The series that measure what a miss costs."""
-
-WAITS: tuple[Wait, ...] = ("blocking", "one-cpu", "spin")
-"""The ways of waiting for a packet, in the order in which they are shown."""
-
 TOO_LITTLE = "Too little was measured to compare anything."
-
-TASKS: tuple[Task, ...] = get_args(Task)
-
-
-def series(cell: Cell) -> str:
-    """The short name of a cell's series."""
-    return SERIES.get(cell.series, cell.series)
-
-
-def order(cell: Cell) -> tuple[float, ...]:
-    """A sort key: by task, series, wait, and then what varies, from the smallest on."""
-    names = list(SERIES)
-    place = names.index(cell.series) if cell.series in names else len(names)
-    rate = -1.0 if cell.hit_rate is None else cell.hit_rate
-    return (
-        TASKS.index(cell.task) if cell.task else -1,
-        place,
-        WAITS.index(cell.wait),
-        *(one or 0.0 for one in (cell.size, cell.clients, cell.rate, cell.since, cell.seconds)),
-        rate,
-        cell.socket or 0,
-    )
-
-
-_PARTS: dict[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
-    "task": (str, str),
-    "socket": ("socket {}".format, "socket{}".format),
-    "hit_rate": (lambda rate: f"{100 * rate:g} % hits", lambda rate: f"hits{100 * rate:g}"),
-    "size": ("{} B".format, "{}bytes".format),
-    "clients": ("{} clients".format, "{}clients".format),
-    "rate": ("{:,.0f}/s".format, "{:.0f}persecond".format),
-    "since": ("from {:g} s".format, "from{:g}s".format),
-    "seconds": ("{:g} s".format, "{:g}s".format),
-}
-"""What a cell may have beside series and wait: in words, and in a file's name."""
-
-
-def name(cell: Cell) -> str:
-    """What a cell is called in one line: `XDP cache, spin, 37.5 % hits`."""
-    return ", ".join([series(cell), cell.wait, *_parts(cell, 0)])
-
-
-def file_name(cell: Cell) -> str:
-    """A name for files about a cell: `xdp_cache-spin-hits37.5`."""
-    return "-".join([cell.series, cell.wait, *_parts(cell, 1)])
-
-
-def _parts(cell: Cell, form: Literal[0, 1]) -> list[str]:
-    found = {field: getattr(cell, field) for field in _PARTS}
-    return [_PARTS[field][form](value) for field, value in found.items() if value is not None]
 
 
 def micro(ns: float | None) -> str:

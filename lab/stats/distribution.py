@@ -15,7 +15,7 @@ from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
 from carom.errors import ExperimentError
-from carom.lab.model import RoundTrips
+from carom.lab.record import RoundTrips
 
 LOWEST_NS = 1
 HIGHEST_NS = 60_000_000_000

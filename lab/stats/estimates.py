@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from carom.lab.model import Cell, Repetition, Results, RoundTrips
+from carom.lab.record import Cell, Repetition, RoundTrips
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -178,10 +178,10 @@ def _break_even(times: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.select([cost <= 0, hit >= no_hook], [0.0, 1.0], cost / gain)
 
 
-def by_cell(results: Results) -> dict[Cell, list[Repetition]]:
+def by_cell(repetitions: Iterable[Repetition]) -> dict[Cell, list[Repetition]]:
     """The repetitions of each cell in order of index; cells in order of first appearance."""
     cells: dict[Cell, list[Repetition]] = {}
-    for repetition in sorted(results.repetitions, key=lambda one: one.index):
+    for repetition in sorted(repetitions, key=lambda one: one.index):
         cells.setdefault(repetition.cell, []).append(repetition)
     return cells
 
@@ -199,9 +199,9 @@ def paired(figure: Figure, *cells: Sequence[Repetition]) -> list[list[float]]:
     return [[one[index] for index in common] for one in found]
 
 
-def summarise(results: Results) -> list[Summary]:
+def summarise(repetitions: Iterable[Repetition]) -> list[Summary]:
     """One summary a cell, in order of first appearance."""
-    return [_summary(cell, repetitions) for cell, repetitions in by_cell(results).items()]
+    return [_summary(cell, every) for cell, every in by_cell(repetitions).items()]
 
 
 def _summary(cell: Cell, repetitions: Sequence[Repetition]) -> Summary:

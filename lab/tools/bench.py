@@ -36,8 +36,7 @@ from carom.kernel.abi import COOKIES, TTL_FLOOR, Fast, Protocol
 from carom.kernel.bpf import Module
 from carom.kernel.links import interface
 from carom.kernel.ways import Way
-from carom.lab.experiments.ports import ports
-from carom.lab.experiments.ports.grid import Settings
+from carom.lab.experiments.ports import concurrency, ports
 from carom.protocols import kv
 from carom.protocols.dns import KeyFlag
 from carom.protocols.dns.cookie import server_cookie
@@ -311,7 +310,7 @@ def _work(stack: contextlib.ExitStack) -> list[_Case]:
     a port of the same work."""
     request = frame(b"work", ports.FIRST_PORT, ports.FIRST_PORT + 1)
     cases = []
-    for loops in (min(Settings().loops), max(Settings().loops)):
+    for loops in (min(concurrency.Settings().loops), max(concurrency.Settings().loops)):
         defines = {f"LOOPS_{which}": loops for which in ports.PORTS}
         module = stack.enter_context(
             Module(_WORKERS / "concurrency.c", include=(_WORKERS,), defines=defines)

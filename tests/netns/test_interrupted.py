@@ -12,7 +12,7 @@ import pytest
 
 from carom.daemon import control
 from carom.lab import results
-from carom.lab.model import Results
+from carom.lab.record import Results
 from netns.process import CAROM, DEADLINE, Ended, end_of, environment, until
 
 

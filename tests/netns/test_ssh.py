@@ -18,7 +18,7 @@ import pytest
 from carom.errors import HostError, HostKeyError, LoginError, UnreachableError
 from carom.lab import results
 from carom.lab.hosts.agent import Agent
-from carom.lab.model import Results
+from carom.lab.record import Results
 from carom.vm import deploy, pairs
 from carom.vm.namespace import pids
 from carom.vm.netns import INTERFACE, SERVER

@@ -11,7 +11,7 @@ import pytest
 
 from carom.lab import results as storage
 from carom.lab.experiments.sweeps.grid import SERIES, Name
-from carom.lab.model import Results
+from carom.lab.record import Results
 from netns.process import lab_run
 
 DEADLINE = 200

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from carom.lab.model import Contest, Measurement
+from carom.lab.record import Contest, Measurement
 from unit.fake_results import ENVIRONMENT
 
 

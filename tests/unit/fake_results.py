@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from carom.lab.model import Cell, Environment, Repetition, Results, Wait
+from carom.lab.record import Cell, Environment, Repetition, Results, Wait
 from carom.lab.stats.distribution import round_trips
 
 WAITS: tuple[Wait, ...] = ("blocking", "one-cpu", "spin")

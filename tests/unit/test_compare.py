@@ -16,7 +16,7 @@ from rich.console import Console
 from carom.errors import ExperimentError, UsageError
 from carom.lab import results as storage
 from carom.lab.experiments.filters.model import FilterResults
-from carom.lab.model import Cell, Results
+from carom.lab.record import Cell, Results
 from carom.lab.show.sheets import drawn
 from carom.lab.stats import compare as comparing
 from carom.lab.stats.compare import Comparison, Outcome, compare

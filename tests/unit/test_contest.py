@@ -16,7 +16,7 @@ from carom.lab import results as storage
 from carom.lab.experiments.contests import tables as contest_tables
 from carom.lab.experiments.contests.contest import Bar, Settings, figures, judge
 from carom.lab.experiments.contests.contests import CONTESTS
-from carom.lab.model import Contest
+from carom.lab.record import Contest
 from unit.fake_contests import held
 
 RATE, CPU, TIME = "replies/s", "replies/CPU-s", "p50, µs"

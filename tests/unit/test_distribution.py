@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carom.errors import ExperimentError
-from carom.lab.model import RoundTrips
+from carom.lab.record import RoundTrips
 from carom.lab.stats.distribution import decode, merge, points, round_trips, together
 
 NS = st.integers(1, 60_000_000_000)

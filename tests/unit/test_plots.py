@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from carom.lab.experiments.bounce_cache import plots
-from carom.lab.model import Cell
+from carom.lab.record import Cell
 from unit import fake_results as fake
 
 

@@ -19,7 +19,7 @@ from carom.lab.experiments.ports.ports import NAMES, PORTS, Name, expected
 from carom.lab.experiments.ports.run import account
 from carom.lab.experiments.ports.stats import Table
 from carom.lab.experiments.ports.verdict import sentences
-from carom.lab.model import Repetition, Results, RoundTrips
+from carom.lab.record import Repetition, Results, RoundTrips
 from carom.lab.show import beside, report
 from carom.lab.show import published as published_tables
 from carom.lab.stats import compare

@@ -20,7 +20,7 @@ from carom.lab.experiments.bounce_cache import tables
 from carom.lab.experiments.contests import tables as contest_tables
 from carom.lab.experiments.contests.contests import CONTESTS
 from carom.lab.experiments.filters import tables as filter_tables
-from carom.lab.model import Cell
+from carom.lab.record import Cell
 from carom.lab.results import Run
 from carom.lab.show import beside, facts, report
 from carom.lab.show.sheets import Sheet

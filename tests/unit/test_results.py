@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from carom.errors import ExperimentError
 from carom.lab import results as storage
 from carom.lab.hosts.environment import environment
-from carom.lab.model import Cell, Repetition, Results
+from carom.lab.record import Cell, Repetition, Results
 from carom.lab.stats.distribution import round_trips
 from unit import fake_results as fake
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carom.lab.experiments.bounce_cache.comparison import headline, miss_costs, speedups
-from carom.lab.model import Cell
+from carom.lab.record import Cell
 from carom.lab.stats.estimates import break_even, mean, paired, ratio, summarise
 from unit import fake_results as fake
 

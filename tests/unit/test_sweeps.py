@@ -21,7 +21,7 @@ from carom.lab.experiments.sweeps.grid import SERIES, Name, Settings
 from carom.lab.experiments.sweeps.stats import Sweep, p50, replies, unanswered
 from carom.lab.experiments.sweeps.tables import sheets
 from carom.lab.experiments.sweeps.verdict import gain, sentences
-from carom.lab.model import Cell, Repetition, Results
+from carom.lab.record import Cell, Repetition, Results
 from carom.lab.show import report
 from carom.lab.stats import compare
 from carom.lab.stats.distribution import round_trips

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from carom.lab.experiments.bounce_cache.conclusion import conclusion
 from carom.lab.experiments.bounce_cache.tables import show
-from carom.lab.model import Cell, Results
+from carom.lab.record import Cell, Results
 from carom.lab.show import words
 from carom.lab.stats.estimates import summarise
 from unit import fake_results as fake

@@ -6,7 +6,7 @@ from __future__ import annotations
 from itertools import pairwise
 from statistics import fmean
 
-from carom.lab.model import Results
+from carom.lab.record import Results
 
 
 def check_bounce(found: Results) -> list[str]:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from vm.bars import check_bounce, check_cache
 
-from carom.lab.model import Cell, Repetition, Results
+from carom.lab.record import Cell, Repetition, Results
 from unit import fake_results as fake
 
 

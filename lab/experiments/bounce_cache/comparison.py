@@ -6,17 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from carom.lab.model import Cell, Repetition, Results, RoundTrips, Wait
-from carom.lab.show import published as published_tables
-from carom.lab.show.words import WAITS, order
+from carom.lab.cells import WAITS
+from carom.lab.experiments.bounce_cache import published as published_tables
+from carom.lab.experiments.bounce_cache.series import BASES, SERIES
+from carom.lab.record import Cell, Repetition, RoundTrips, Run, Wait
 from carom.lab.stats.estimates import Estimate, Figure, break_even, by_cell, mean, paired, ratio
-
-BASES = {
-    "xdp": "userspace",
-    "xdp_cache": "userspace_cache",
-    "xdp_over_userspace_cache": "userspace_cache",
-}
-"""Each XDP series and the userspace series that it is to beat."""
 
 
 class Speedup(NamedTuple):
@@ -60,10 +54,12 @@ def average(round_trips: RoundTrips) -> float:
     return round_trips.mean
 
 
-def speedups(results: Results) -> list[Speedup]:
+def speedups(run: Run[Repetition]) -> list[Speedup]:
     """Every XDP cell that has a userspace cell to be compared with, in order of display."""
-    cells = by_cell(results)
-    found = (_speedup(cell, cells) for cell in sorted(cells, key=order) if cell.series in BASES)
+    cells = by_cell(run.measurements)
+    found = (
+        _speedup(cell, cells) for cell in sorted(cells, key=SERIES.order) if cell.series in BASES
+    )
     return [one for one in found if one]
 
 
@@ -77,13 +73,13 @@ def headline(found: Sequence[Speedup]) -> Speedup | None:
     return max(fair, key=lambda one: one.cell.hit_rate or 0.0, default=None)
 
 
-def miss_costs(results: Results) -> list[MissCost]:
+def miss_costs(run: Run[Repetition]) -> list[MissCost]:
     """The cost of a miss for each wait in which a server without a hook was measured."""
     found = []
     for wait in WAITS:
         series = {
             cell.series: repetitions
-            for cell, repetitions in by_cell(results).items()
+            for cell, repetitions in by_cell(run.measurements).items()
             if cell.wait == wait
         }
         if "no_hook" in series:

@@ -14,31 +14,33 @@ from carom.lab.experiments.bounce_cache.comparison import (
     miss_costs,
     speedups,
 )
-from carom.lab.model import Results
+from carom.lab.experiments.bounce_cache.series import SERIES
+from carom.lab.record import Repetition, Run
 from carom.lab.show import words
+from carom.lab.show.verdicts import judgement
 from carom.lab.stats.estimates import Estimate, summarise
 
 
-def conclusion(results: Results) -> list[str]:
+def conclusion(run: Run[Repetition]) -> list[str]:
     """Two plain lines, three with the cost of a miss: figures with their 95 % intervals."""
-    found = speedups(results)
+    found = speedups(run)
     lead = headline(found)
-    said = [_headline(lead, results), *_blocking(lead, found)] if lead else []
-    said += [_miss(one) for one in miss_costs(results)[-1:]]
+    said = [_headline(lead, run), *_blocking(lead, found)] if lead else []
+    said += [_miss(one) for one in miss_costs(run)[-1:]]
     return said or [words.TOO_LITTLE]
 
 
-def _headline(lead: Speedup, results: Results) -> str:
+def _headline(lead: Speedup, run: Run[Repetition]) -> str:
     """XDP against the fastest userspace server: the one comparison that flatters nobody."""
-    summaries = {one.cell: one for one in summarise(results)}
+    summaries = {one.cell: one for one in summarise(run.measurements)}
     fast, slow = summaries[lead.cell], summaries[lead.fastest]
     fast_us, slow_us = (
         words.micro((one.p50 if lead.figure == "p50" else one.mean).value) for one in (fast, slow)
     )
     hits = "" if lead.cell.hit_rate is None else f" at {words.percent(lead.cell.hit_rate)} hits"
     return (
-        f"{words.series(lead.cell)}{hits} takes {fast_us} µs ({lead.figure}), the fastest userspace"
-        f" server ({lead.fastest.wait}) {slow_us} µs: {judgement(lead.against_fastest)};"
+        f"{SERIES.words(lead.cell.series)}{hits} takes {fast_us} µs ({lead.figure}), the fastest"
+        f" userspace server ({lead.fastest.wait}) {slow_us} µs: {judgement(lead.against_fastest)};"
         f" p99 {words.micro(fast.p99.value)} against {words.micro(slow.p99.value)} µs."
     )
 
@@ -83,13 +85,3 @@ def _break_even(rate: Estimate | None) -> str:
     if rate.value <= 0:
         return f"the cache pays at any hit rate (break-even: {interval})"
     return f"the cache pays above a hit rate of {words.percent(rate.value)} ({interval})"
-
-
-def judgement(ratio: Estimate | None) -> str:
-    """A ratio in words; a difference is claimed only where the interval leaves out 1."""
-    if ratio is None:
-        return "not compared"
-    said = f"{words.times(ratio.value)} times as fast ({words.interval(ratio)})"
-    if ratio.low is None or ratio.high is None or ratio.low > 1:
-        return said
-    return f"slower, {said}" if ratio.high < 1 else f"no difference shown, {said}"

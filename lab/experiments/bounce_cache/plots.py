@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run as PNG files: distributions, curves over the hit rate, the cost of a miss.
 
-Colour and marker tell the series (Okabe and Ito's palette, which colour-blind readers can tell
-apart), the line's style tells the wait.
+Colour and marker tell the series, the line's style tells the wait.
 """
 
 from __future__ import annotations
@@ -16,28 +15,19 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from carom.lab.cells import WAITS
+from carom.lab.experiments.bounce_cache import published as published_tables
 from carom.lab.experiments.bounce_cache.comparison import MissCost, miss_costs
-from carom.lab.model import Results, Wait
-from carom.lab.show import published as published_tables
+from carom.lab.experiments.bounce_cache.series import MISS_COST, SERIES
+from carom.lab.record import Repetition, Run, Wait
 from carom.lab.show import words
-from carom.lab.show.canvas import GREY, margins, page, save, what_bars_are
+from carom.lab.show.canvas import DASHES, GREY, IDLE, margins, page, save, what_bars_are
 from carom.lab.stats.distribution import merge, points
 from carom.lab.stats.estimates import Estimate, by_cell, summarise
 
-COLOURS = {
-    "userspace": "#D55E00",
-    "userspace_cache": "#D55E00",
-    "xdp": "#0072B2",
-    "xdp_cache": "#0072B2",
-    "xdp_over_userspace_cache": "#009E73",
-    "no_hook": "#D55E00",
-    "never_hits": "#CC79A7",
-    "miss_and_fill": "#009E73",
-    "xdp_hit": "#0072B2",
-}
-MARKERS = {"userspace_cache": "o", "xdp_cache": "s", "xdp_over_userspace_cache": "^"}
-DASHES = {"blocking": "-", "one-cpu": "--", "spin": ":"}
-IDLE = "Blocking includes this machine's idle wake-up."
+_CURVES = ("userspace_cache", "xdp_cache", "xdp_over_userspace_cache")
+"""The series that have a hit rate."""
+
 PERCENTILES = (0.0, 50.0, 90.0, 99.0, 99.9)
 
 
@@ -54,20 +44,20 @@ Curves = dict[str, list[Point]]
 """The points of each series, by rising hit rate."""
 
 
-def plot(results: Results, folder: Path) -> list[Path]:
+def plot(run: Run[Repetition], folder: Path) -> list[Path]:
     """Draw all that this run has cells for; returns the files written."""
-    return [*bounce(results, folder), *cache(results, folder), *misses(results, folder)]
+    return [*bounce(run, folder), *cache(run, folder), *misses(run, folder)]
 
 
-def bounce(results: Results, folder: Path) -> list[Path]:
+def bounce(run: Run[Repetition], folder: Path) -> list[Path]:
     """`bounce.png`: the distribution of round trips of each series and wait."""
-    cells = _pooled(results, ("userspace", "xdp"), hit_rate=None)
+    cells = _pooled(run, ("userspace", "xdp"), hit_rate=None)
     means = {
         name: [1e3 * row.mean_ms for row in published_tables.bounce() if row.series == name]
         for name in ("userspace", "xdp")
     }
     published = ", ".join(
-        f"{words.SERIES[name]} {min(of):.0f} to {max(of):.0f} µs" for name, of in means.items()
+        f"{SERIES.words(name)} {min(of):.0f} to {max(of):.0f} µs" for name, of in means.items()
     )
     caption = (
         f"{IDLE} Published means, on two virtual machines:\n"
@@ -76,27 +66,29 @@ def bounce(results: Results, folder: Path) -> list[Path]:
     return _distribution(cells, "Bounce", caption, folder / "bounce.png")
 
 
-def cache(results: Results, folder: Path) -> list[Path]:
+def cache(run: Run[Repetition], folder: Path) -> list[Path]:
     """Round trip and throughput against the hit rate, and the distribution of hits.
 
     `cache-WAIT.png`, beside the published curves, for each wait with three hit rates or more;
     `cache-hits.png` for 100 % hits.
     """
     written = []
-    for wait in words.WAITS:
-        curves = _curves(results, wait)
+    for wait in WAITS:
+        curves = _curves(run, wait)
         if any(len(curve) > 2 for curve in curves.values()):
             written.append(_hit_rates(curves, wait, folder / f"cache-{wait}.png"))
-    hits = _pooled(results, ("userspace_cache", "xdp_cache"), hit_rate=1.0)
+    hits = _pooled(run, ("userspace_cache", "xdp_cache"), hit_rate=1.0)
     return written + _distribution(hits, "Cache at 100 % hits", IDLE, folder / "cache-hits.png")
 
 
-def misses(results: Results, folder: Path) -> list[Path]:
+def misses(run: Run[Repetition], folder: Path) -> list[Path]:
     """`misses-WAIT.png`: p50 with no hook, of a miss and of a hit, and where the cache pays."""
-    summaries = {(one.cell.series, one.cell.wait): one for one in summarise(results) if one.n}
+    summaries = {
+        (one.cell.series, one.cell.wait): one for one in summarise(run.measurements) if one.n
+    }
     written = []
-    for cost in miss_costs(results):
-        keys = [(name, cost.wait) for name in words.MISS_COST if (name, cost.wait) in summaries]
+    for cost in miss_costs(run):
+        keys = [(name, cost.wait) for name in MISS_COST if (name, cost.wait) in summaries]
         medians = {key[0]: summaries[key].p50.scaled(1e-3) for key in keys}
         if len(medians) > 1:
             written.append(_misses(medians, cost, folder / f"misses-{cost.wait}.png"))
@@ -104,22 +96,22 @@ def misses(results: Results, folder: Path) -> list[Path]:
 
 
 def _pooled(
-    results: Results, series: Sequence[str], *, hit_rate: float | None
+    run: Run[Repetition], series: Sequence[str], *, hit_rate: float | None
 ) -> dict[tuple[str, Wait], tuple[Values, Values]]:
     """Values (ns) and counts of each series and wait, over repetitions, durations and sizes."""
     pooled: dict[tuple[str, Wait], list[str]] = {}
-    for cell, repetitions in by_cell(results).items():
+    for cell, repetitions in by_cell(run.measurements).items():
         if cell.series in series and cell.hit_rate == hit_rate:
             encoded = [one.round_trips.histogram for one in repetitions if one.round_trips.count]
             pooled.setdefault((cell.series, cell.wait), []).extend(encoded)
-    ordered = sorted(pooled, key=lambda key: (series.index(key[0]), words.WAITS.index(key[1])))
+    ordered = sorted(pooled, key=lambda key: (series.index(key[0]), WAITS.index(key[1])))
     return {key: points(merge(pooled[key])) for key in ordered if pooled[key]}
 
 
-def _curves(results: Results, wait: Wait) -> Curves:
+def _curves(run: Run[Repetition], wait: Wait) -> Curves:
     """Our points of each series with that wait."""
-    curves: Curves = {name: [] for name in MARKERS}
-    for one in summarise(results):
+    curves: Curves = {name: [] for name in _CURVES}
+    for one in summarise(run.measurements):
         cell = one.cell
         if cell.series in curves and cell.wait == wait and cell.hit_rate is not None and one.n:
             point = Point(cell.hit_rate, one.mean.scaled(1e-6), one.rate)
@@ -128,7 +120,7 @@ def _curves(results: Results, wait: Wait) -> Curves:
 
 
 def _published_curves() -> Curves:
-    curves: Curves = {name: [] for name in MARKERS}
+    curves: Curves = {name: [] for name in _CURVES}
     for row in published_tables.cache_hit_rate():
         point = Point(row.hit_rate, Estimate(row.mean_ms), Estimate(row.rate))
         curves[row.series].append(point)
@@ -148,10 +140,10 @@ def _distribution(
         axes.plot(
             values[kept] / 1e3,
             _nines(below[kept]),
-            color=COLOURS[series],
+            color=SERIES[series].colour,
             linestyle=DASHES[wait],
             linewidth=2.2,
-            label=f"{words.SERIES[series]}, {wait}",
+            label=f"{SERIES.words(series)}, {wait}",
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -198,12 +190,12 @@ def _lines(axes: Axes, curves: Curves, figure: Callable[[Point], Estimate]) -> N
             [100 * point.hit_rate for point in curve],
             [one.value for one in estimates],
             yerr=margins(estimates),
-            color=COLOURS[name],
-            marker=MARKERS[name],
+            color=SERIES[name].colour,
+            marker=SERIES[name].marker,
             markersize=6,
             linewidth=1.8,
             capsize=3,
-            label=words.SERIES[name],
+            label=SERIES.words(name),
         )
     axes.set_xticks([0, 25, 50, 75, 100])
     axes.set_xlim(-4, 104)
@@ -220,7 +212,7 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
             one.value,
             height,
             xerr=margins([one]),
-            color=COLOURS[name],
+            color=SERIES[name].colour,
             marker="o",
             markersize=5,
             elinewidth=1.8,
@@ -233,7 +225,7 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
             ha="center" if one.value > 0.1 * longest else "left",
             textcoords="offset points",
         )
-    dots.set_yticks(range(len(names)), [words.SERIES[name] for name in names])
+    dots.set_yticks(range(len(names)), [SERIES.words(name) for name in names])
     dots.set_ylim(-0.5, len(names) - 0.4)
     dots.set_xlim(0, 1.2 * longest)
     dots.set_xlabel("p50 round trip, µs")
@@ -253,14 +245,14 @@ def _break_even(axes: Axes, medians: dict[str, Estimate], rate: Estimate) -> Non
         ("no hook", "no_hook", (no_hook, no_hook), up),
         ("cache", "xdp_hit", (miss, hit), -8 - up),
     ):
-        axes.plot([0, 100], ends, color=COLOURS[series], linewidth=2.2)
+        axes.plot([0, 100], ends, color=SERIES[series].colour, linewidth=2.2)
         axes.annotate(
             name,
             (100 * at, ends[0] + at * (ends[1] - ends[0])),
             xytext=(0, offset),
             textcoords="offset points",
             ha="right",
-            color=COLOURS[series],
+            color=SERIES[series].colour,
         )
     if rate.low is not None and rate.high is not None:
         axes.axvspan(100 * rate.low, 100 * rate.high, color="#bbbbbb", alpha=0.6, linewidth=0)

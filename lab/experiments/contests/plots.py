@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from carom.lab.experiments.contests.contest import figures
-from carom.lab.model import Contest
+from carom.lab.experiments.contests.judging import figures
+from carom.lab.record import Figures, Run
 from carom.lab.show import words
 from carom.lab.show.canvas import margins, page, save, what_bars_are
 from carom.lab.stats.estimates import Estimate
@@ -19,9 +19,9 @@ _ACROSS = 2
 _LONGEST = 40  # letters of a name: what is longer leaves no room to draw in
 
 
-def plot(contest: Contest, folder: Path) -> list[Path]:
+def plot(run: Run[Figures], folder: Path) -> list[Path]:
     """`figures.png`: a panel for each figure; returns the files written."""
-    means = figures(contest)
+    means = figures(run.measurements)
     names = list(dict.fromkeys(name for one in means.values() for name in one))
     if not names:
         return []

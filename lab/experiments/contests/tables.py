@@ -5,40 +5,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from carom.lab.experiments.contests.contest import Bar, Judged, figures, judge
-from carom.lab.model import Contest
+from carom.lab.experiments.contests.judging import Bar, Judged, figures, judge
+from carom.lab.record import Figures, Run
 from carom.lab.show import words
-from carom.lab.show.sheets import Sheet, drawn, text
+from carom.lab.show.sheets import Sheet
 
 
-def show(contest: Contest, bars: Sequence[Bar], console: Console) -> None:
-    """Print what was measured, and what came of each comparison."""
-    for sheet in sheets(contest, bars):
-        console.print(drawn(sheet), "")
-    console.print(text(about(contest)))
-
-
-def sheets(contest: Contest, bars: Sequence[Bar]) -> list[Sheet]:
+def sheets(run: Run[Figures], bars: Sequence[Bar]) -> list[Sheet]:
     """What was measured, and what came of each comparison: those that have rows."""
-    made = _figures(contest), _judged(judge(contest, bars))
+    made = _figures(run), _judged(judge(run.measurements, bars))
     return [one for one in made if one.rows]
 
 
-def sentences(contest: Contest, bars: Sequence[Bar]) -> list[str]:
+def sentences(run: Run[Figures], bars: Sequence[Bar]) -> list[str]:
     """What came of each comparison, in words."""
     if not bars:
         return ["Nothing is compared in this contest: its figures are in the table."]
-    said = [_sentence(one) for one in judge(contest, bars)]
+    said = [_sentence(one) for one in judge(run.measurements, bars)]
     return said or [words.TOO_LITTLE]
 
 
-def about(contest: Contest) -> str:
+def about(run: Run[Figures]) -> str:
     """What a reader has to know to read the tables."""
     return (
-        f"{words.repetitions(contest.measurements)} "
-        f"{words.place(contest.environment, contest.client_environment)}"
+        f"{words.repetitions(run.measurements)} "
+        f"{words.place(run.environment, run.client_environment)}"
     )
 
 
@@ -51,8 +42,8 @@ def _sentence(one: Judged) -> str:
     )
 
 
-def _figures(contest: Contest) -> Sheet:
-    means = figures(contest)
+def _figures(run: Run[Figures]) -> Sheet:
+    means = figures(run.measurements)
     names = list(dict.fromkeys(name for one in means.values() for name in one))
     rows = [
         {

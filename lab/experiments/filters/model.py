@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the filter experiments measure: the records that their results.json is made of.
-
-`SCHEMA` rises when a record changes in a way that an older reader would misread.
-"""
+"""What the filter experiments measure: the record of one measurement."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar
 
 import msgspec
 
 from carom.errors import ExperimentError
-from carom.lab.model import Environment
 
-SCHEMA = 1
-
-Series = Literal["userspace", "socket", "tc", "xdp_generic", "xdp_native"]
-"""Where invalid packets are rejected: by the server itself, or by the filter at that place."""
-
-SERIES: tuple[Series, ...] = get_args(Series)
-KERNEL = SERIES[1:]
+Series = str
+"""One of `series.SERIES`."""
 
 
 class FilterCell(msgspec.Struct, kw_only=True, frozen=True):
@@ -57,6 +48,8 @@ class FilterRun(Filled, kw_only=True, frozen=True):
 
     What was sent is what the client's kernel took.
     """
+
+    MEASURED: ClassVar[str] = "packets"
 
     cell: FilterCell
     index: int
@@ -113,23 +106,3 @@ class FilterRun(Filled, kw_only=True, frozen=True):
                 hint=f"{msgspec.to_builtins(self)}; does anything else send to the server?",
             )
         return self
-
-
-class FilterResults(msgspec.Struct, kw_only=True):
-    """One run of one or both of the filter experiments."""
-
-    schema: int = SCHEMA
-    experiment: str
-    started: str
-    """ISO 8601, UTC."""
-    seed: int
-    command: str
-    settings: dict[str, bool | int | float | str | list[float]]
-    environment: Environment
-    complete: bool
-    """False when the run was interrupted: what was measured until then is here."""
-    stopped: str | None = None
-    """What ended it before its time, if it was not Ctrl-C."""
-    client_environment: Environment | None = None
-    """The client's, where it differs from the server's."""
-    runs: list[FilterRun]

@@ -10,30 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from carom.lab.experiments.filters import published
 from carom.lab.experiments.filters import stats as filter_stats
-from carom.lab.experiments.filters.model import SERIES, FilterResults, FilterRun, Series
+from carom.lab.experiments.filters.model import FilterRun, Series
+from carom.lab.experiments.filters.series import SERIES
 from carom.lab.experiments.filters.stats import Figure, Table
-from carom.lab.experiments.filters.verdict import NAMES, most_invalid
-from carom.lab.show import published as published_tables
+from carom.lab.experiments.filters.verdict import most_invalid
+from carom.lab.record import Run
 from carom.lab.show.canvas import margins, page, save, what_bars_are
 from carom.lab.stats.estimates import Estimate
-
-COLOURS: dict[Series, str] = {
-    "userspace": "#D55E00",
-    "socket": "#CC79A7",
-    "tc": "#009E73",
-    "xdp_generic": "#56B4E9",
-    "xdp_native": "#0072B2",
-}
-MARKERS: dict[Series, str] = {
-    "userspace": "o",
-    "socket": "s",
-    "tc": "^",
-    "xdp_generic": "D",
-    "xdp_native": "v",
-}
-_PATHS: dict[str, Series] = {"userspace": "userspace", "kernel": "socket"}
-"""The published paths, and which of our series does the same."""
 
 _ASIDE = 1.06
 _SERVERS = {"rust": "-", "haskell": ":"}
@@ -43,16 +28,16 @@ At = Callable[[Series], list[tuple[float, Estimate]]]
 """The points of a series: where they are on the horizontal axis, and what they are."""
 
 
-def plot(results: FilterResults, folder: Path) -> list[Path]:
-    """Draw what the run's experiments are about; returns the files written."""
-    table = filter_stats.grid(results)
+def plot(run: Run[FilterRun], folder: Path, *, times: bool, losses: bool) -> list[Path]:
+    """Draw what is to be shown; returns the files written."""
+    table = filter_stats.grid(run.measurements)
     if not table.packets:
         return []
     written = []
-    if results.experiment != "filter-loss":
-        paced = filter_stats.slowest(results)
+    if times:
+        paced = filter_stats.slowest(run.measurements)
         written += [cpu(table, paced, folder / "cpu.png"), wall(table, folder / "wall.png")]
-    if results.experiment != "filter-throughput" and min(table.percents) < 100:
+    if losses and min(table.percents) < 100:
         written.append(loss(table, folder / "loss.png"))
     return written
 
@@ -87,8 +72,8 @@ def wall(table: Table, path: Path) -> Path:
     figure, (left, right) = page(4.2, 1, 2)
     percent = most_invalid(table)
     _lines(left, table, _by_packets(table, _whole, percent), apart=True)
-    for name, series in _PATHS.items():
-        times = published_tables.filter_seconds()
+    for name, series in published.PATHS.items():
+        times = published.seconds()
         points = [
             (packets, seconds)
             for (packets, at, where), seconds in times.items()
@@ -114,9 +99,9 @@ def loss(table: Table, path: Path) -> Path:
     percents = [one for one in table.percents if one < 100]
     _lines(share, table, _by_percent(table, _lost, packets, percents))
     _lines(count, table, _by_packets(table, _lost, percent), apart=True)
-    rows = published_tables.filter_loss()
+    rows = published.loss()
     for server, dashes in _SERVERS.items():
-        for name, series in _PATHS.items():
+        for name, series in published.PATHS.items():
             same = [row for row in rows if (row.server, row.path) == (server, name)]
             by_percent = [(r.percent, 100 * r.loss) for r in same if r.packets == packets]
             by_packets = [(r.packets, 100 * r.loss) for r in same if r.percent == percent]
@@ -175,17 +160,17 @@ def _lines(axes: Axes, table: Table, points: At, *, apart: bool = False) -> None
     for series in (one for one in SERIES if one in table.series):
         found = points(series)
         estimates = [one for _, one in found]
-        aside = SERIES.index(series) - (len(SERIES) - 1) / 2  # so that none hides another
+        aside = list(SERIES).index(series) - (len(SERIES) - 1) / 2  # so that none hides another
         axes.errorbar(
             [one * _ASIDE**aside if apart else one + aside for one, _ in found],
             [one.value for one in estimates],
             yerr=margins(estimates),
-            color=COLOURS[series],
-            marker=MARKERS[series],
+            color=SERIES[series].colour,
+            marker=SERIES[series].marker,
             markersize=5,
             linewidth=1.6,
             capsize=3,
-            label=NAMES[series],
+            label=SERIES.words(series),
         )
 
 
@@ -198,8 +183,8 @@ def _published(
             where,
             values,
             dashes,
-            color=COLOURS[series],
-            marker=MARKERS[series],
+            color=SERIES[series].colour,
+            marker=SERIES[series].marker,
             markersize=5,
             linewidth=1.6,
             label=label or None,

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from carom.lab.experiments.filters.model import FilterResults, FilterRun, Series
+from carom.lab.experiments.filters.model import FilterRun, Series
+from carom.lab.experiments.filters.series import BASE
 from carom.lab.stats.estimates import Estimate, mean, ratio
 
 KNEE_LOSS = 0.001
@@ -45,14 +46,14 @@ def done(one: FilterRun) -> float:
     return one.done_rate
 
 
-def grid(results: FilterResults) -> Table:
+def grid(runs: Iterable[FilterRun]) -> Table:
     """The runs of the grid, sent as fast as it goes."""
-    return Table(one for one in results.runs if not one.cell.knee)
+    return Table(one for one in runs if not one.cell.knee)
 
 
-def slowest(results: FilterResults) -> tuple[float, Table] | None:
+def slowest(every: Iterable[FilterRun]) -> tuple[float, Table] | None:
     """The lowest rate at which the knee was looked for, and its runs: there the load is equal."""
-    runs = [one for one in results.runs if one.cell.knee and one.cell.rate]
+    runs = [one for one in every if one.cell.knee and one.cell.rate]
     if not runs:
         return None
     rate = min(one.cell.rate for one in runs)
@@ -78,7 +79,7 @@ class Table:
     def _pairs(self, figure: Figure, at: Point) -> dict[int, tuple[float, float]]:
         """Userspace's figure and this series', by repetition."""
         ours = self._runs.get(at, {})
-        theirs = self._runs.get(("userspace", *at[1:]), {})
+        theirs = self._runs.get((BASE, *at[1:]), {})
         return {
             index: (figure(theirs[index]), figure(ours[index]))
             for index in sorted(ours.keys() & theirs.keys())
@@ -130,13 +131,13 @@ class Knee(NamedTuple):
     """No faster one was tried."""
 
 
-def knees(results: FilterResults) -> dict[tuple[Series, float], Knee | None]:
+def knees(runs: Iterable[FilterRun]) -> dict[tuple[Series, float], Knee | None]:
     """The knee of each series and percent, by all repetitions' packets.
 
     Every lower rate was without loss as well; None where already the lowest one lost.
     """
     steps: dict[tuple[Series, float], dict[float, list[FilterRun]]] = {}
-    for one in results.runs:
+    for one in runs:
         if one.cell.knee:
             at = steps.setdefault((one.cell.series, one.cell.percent), {})
             at.setdefault(one.cell.rate or math.inf, []).append(one)

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
+from carom.lab.experiments.filters import published
 from carom.lab.experiments.filters import stats as filter_stats
 from carom.lab.experiments.filters import verdict as filter_verdict
-from carom.lab.experiments.filters.model import KERNEL, SERIES, FilterResults, Series
+from carom.lab.experiments.filters.model import FilterRun, Series
+from carom.lab.experiments.filters.series import BASE, KERNEL, SERIES
 from carom.lab.experiments.filters.stats import Figure, Knee, Table, knees
-from carom.lab.experiments.filters.verdict import NAMES, TIMES
-from carom.lab.show import published as published_tables
+from carom.lab.experiments.filters.verdict import TIMES
+from carom.lab.record import Run
 from carom.lab.show import words
-from carom.lab.show.sheets import Sheet, drawn, text
+from carom.lab.show.sheets import Sheet
 from carom.lab.stats.estimates import Estimate
 
 TITLES: dict[str, str] = {
@@ -22,39 +22,24 @@ TITLES: dict[str, str] = {
 }
 
 
-def show(results: FilterResults, console: Console) -> None:
-    """Print what was measured: both experiments, or the one that was run."""
-    table = filter_stats.grid(results)
-    if not table.packets:
-        console.print("nothing of the grid was measured", highlight=False)
-        return
-    for sheet in sheets(results):
-        console.print(text(sheet.title))
-        console.print(drawn(sheet), "")
-    for line in filter_verdict.sentences(table):
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print()
-    console.print(text(about(results)))
-
-
-def sheets(results: FilterResults) -> list[Sheet]:
-    """The tables of the experiments that were run, those only that have rows."""
-    table = filter_stats.grid(results)
+def sheets(run: Run[FilterRun], *, times: bool, losses: bool) -> list[Sheet]:
+    """The tables of what is to be shown, those only that have rows."""
+    table = filter_stats.grid(run.measurements)
     if not table.packets:
         return []
     made = [_fast(table)]
-    paced = filter_stats.slowest(results)
+    paced = filter_stats.slowest(run.measurements)
     if paced:
         share = filter_verdict.most_invalid(paced[1])
         title = f"At {share:g} % invalid, {paced[0]:,.0f} packets/s, where all get the same"
         made.append(foremost(title, paced[1], *list(TIMES)[1:]))
-    if results.experiment != "filter-loss":
+    if times:
         made += [
-            times(title, table, TIMES[name], published=name == "wall time")
+            _times(title, table, TIMES[name], beside=name == "wall time")
             for name, title in TITLES.items()
         ]
-    if results.experiment != "filter-throughput":
-        made += [losses(table), rates(results)]
+    if losses:
+        made += [_losses(table), _rates(run)]
     return [one for one in made if one.rows]
 
 
@@ -69,7 +54,7 @@ def foremost(title: str, table: Table, *names: str) -> Sheet:
     at = table.packets[-1], filter_verdict.most_invalid(table)
     rows = [
         {
-            "userspace / kernel": NAMES[series],
+            "userspace / kernel": SERIES.words(series),
             **{name: words.bracket(table.gain(TIMES[name], (series, *at))) for name in names},
             "points fewer lost": filter_verdict.points(
                 table.saved(filter_stats.loss, (series, *at))
@@ -81,48 +66,50 @@ def foremost(title: str, table: Table, *names: str) -> Sheet:
     return Sheet(title, rows)
 
 
-def times(title: str, table: Table, figure: Figure, *, published: bool) -> Sheet:
+def _times(title: str, table: Table, figure: Figure, *, beside: bool) -> Sheet:
     """Userspace's time a packet, and each place's gain; beside it the published one if any."""
     rows = []
-    for packets, percent in _rows(table):
+    for packets, percent in _points(table):
         row = {
             "packets": f"{packets:,}",
             "invalid": f"{percent:g} %",
-            "userspace": _margin(table.mean(figure, ("userspace", packets, percent)), 1e6),
+            "userspace": _margin(table.mean(figure, (BASE, packets, percent)), 1e6),
         }
         for series in (one for one in KERNEL if one in table.series):
-            row[NAMES[series]] = words.bracket(table.gain(figure, (series, packets, percent)))
-        if published:
-            ratio = published_tables.filter_ratio(packets, percent)
+            row[SERIES.words(series)] = words.bracket(
+                table.gain(figure, (series, packets, percent))
+            )
+        if beside:
+            ratio = published.ratio(packets, percent)
             row["published (socket)"] = "-" if ratio is None else words.times(ratio)
         rows.append(row)
     return Sheet(f"{title}: µs a packet in userspace, and userspace's over each filter's", rows)
 
 
-def losses(table: Table) -> Sheet:
+def _losses(table: Table) -> Sheet:
     """The share of PUTs lost in each series, beside the published ones."""
     rows = []
-    for packets, percent in _rows(table):
+    for packets, percent in _points(table):
         if percent < 100:
             row = {"packets": f"{packets:,}", "invalid": f"{percent:g} %"}
             for series in (one for one in SERIES if one in table.series):
                 lost = table.mean(filter_stats.loss, (series, packets, percent))
-                row[NAMES[series]] = _margin(lost, 100)
+                row[SERIES.words(series)] = _margin(lost, 100)
             for server in _published_servers():
                 row[f"published {server}"] = _published(server, packets, percent)
             rows.append(row)
     return Sheet("PUTs lost, %", rows)
 
 
-def rates(results: FilterResults) -> Sheet:
+def _rates(run: Run[FilterRun]) -> Sheet:
     """The knee of each series and share of invalid packets."""
-    found = knees(results)
+    found = knees(run.measurements)
     percents = sorted({percent for _, percent in found})
     rows = []
     for series in SERIES:
         row = {f"{one:g} %": _knee(found, series, one) for one in percents}
         if any(row.values()):
-            rows.append({"invalid": NAMES[series], **row})
+            rows.append({"invalid": SERIES.words(series), **row})
     return Sheet("Knee: the highest rate, packets/s, that lost 0.1 % of PUTs or less", rows)
 
 
@@ -136,14 +123,14 @@ def _knee(found: dict[tuple[Series, float], Knee | None], series: Series, percen
 
 
 def _published_servers() -> list[str]:
-    return list(dict.fromkeys(row.server for row in published_tables.filter_loss()))
+    return list(dict.fromkeys(row.server for row in published.loss()))
 
 
 def _published(server: str, packets: int, percent: float) -> str:
     """`userspace / kernel`, in percent."""
     found = {
         row.path: row.loss
-        for row in published_tables.filter_loss()
+        for row in published.loss()
         if (row.server, row.packets, row.percent) == (server, packets, percent)
     }
     if not found:
@@ -151,7 +138,7 @@ def _published(server: str, packets: int, percent: float) -> str:
     return " / ".join(f"{100 * found[path]:.1f}" for path in ("userspace", "kernel"))
 
 
-def _rows(table: Table) -> list[tuple[int, float]]:
+def _points(table: Table) -> list[tuple[int, float]]:
     return [(packets, percent) for packets in table.packets for percent in table.percents]
 
 
@@ -161,20 +148,20 @@ def _margin(of: Estimate, scale: float) -> str:
     return f"{scale * of.value:.{digits}f}{margin}"
 
 
-def about(results: FilterResults) -> str:
+def about(run: Run[FilterRun]) -> str:
     """What a reader has to know to read the tables."""
-    settings = results.settings
+    settings = run.settings
     lengths = (
         "invalid packets as long as valid ones"
         if settings.get("equal_length")
         else "invalid packets of 259 bytes and valid ones of 15, as published"
     )
     return (
-        f"{words.repetitions(results.runs)} Differences are paired as "
+        f"{words.repetitions(run.measurements)} Differences are paired as "
         f"ratios are. Behaviour {settings.get('behaviour')}, filter {settings.get('filter')}, "
         f"{lengths}. A loaded server that loses packets has less to do: read times beside the "
         "loss. The machine's CPU time has the client's sending in it, and other programs. "
-        f"Published times without their {published_tables.FILTER_START_UP:g} s of start-up, '-' "
+        f"Published times without their {published.START_UP:g} s of start-up, '-' "
         "where what is left is too short to compare. "
-        f"{words.place(results.environment, results.client_environment)}"
+        f"{words.place(run.environment, run.client_environment)}"
     )

@@ -3,21 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from carom.lab.experiments.filters import stats as filter_stats
-from carom.lab.experiments.filters.model import KERNEL, Series
+from carom.lab.experiments.filters.model import Series
+from carom.lab.experiments.filters.series import KERNEL, SERIES
 from carom.lab.experiments.filters.stats import Figure, Table
 from carom.lab.show import words
+from carom.lab.show.verdicts import outcome, side
 from carom.lab.stats.estimates import Estimate
-
-NAMES: dict[Series, str] = {
-    "userspace": "userspace",
-    "socket": "socket filter",
-    "tc": "TC",
-    "xdp_generic": "XDP generic",
-    "xdp_native": "XDP native",
-}
 
 TIMES: dict[str, Figure] = {
     "wall time": filter_stats.wall,
@@ -29,27 +21,6 @@ TIMES: dict[str, Figure] = {
 def most_invalid(table: Table) -> float:
     """99 %, or what comes next to it and is not 100."""
     return max((one for one in table.percents if one < 100), default=table.percents[-1])
-
-
-def side(estimate: Estimate | None, middle: float) -> int:
-    """1 or -1 where the whole interval is above or below; 0 where it says neither."""
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return 0
-    return int(estimate.low > middle) - int(estimate.high < middle)
-
-
-def outcome(sides: Sequence[int]) -> str:
-    """What comes of a claim that was tried so often, 1 being for it and -1 against."""
-    yes, no, of = sides.count(1), sides.count(-1), len(sides)
-    if of and yes == of:
-        return f"holds ({yes} of {of})"
-    if of and no == of:
-        return f"the opposite holds ({no} of {of})"
-    if yes and no:
-        return f"mixed: for it {yes}, against it {no} of {of}"
-    if yes or no:
-        return f"{'holds' if yes else 'the opposite holds'} in part ({yes or no} of {of})"
-    return f"not shown either way (0 of {of})"
 
 
 def sentences(table: Table) -> list[str]:
@@ -81,7 +52,7 @@ def _less_time(table: Table, name: str) -> list[str]:
         sides += came
         at = most_invalid(table)
         lines.append(
-            f"      {NAMES[series]}: {outcome(came)}; at {at:g} % invalid userspace takes "
+            f"      {SERIES.words(series)}: {outcome(came)}; at {at:g} % invalid userspace takes "
             f"{words.bracket(gains.get(at))} times as much"
         )
     return [f"   {name}, all places: {outcome(sides)}", *lines]
@@ -100,8 +71,8 @@ def _less_loss(table: Table) -> list[str]:
         sides += came
         at = most_invalid(table)
         lines.append(
-            f"      {NAMES[series]}: {outcome(came)}; at {at:g} % invalid {points(saved.get(at))} "
-            "percentage points fewer"
+            f"      {SERIES.words(series)}: {outcome(came)}; at {at:g} % invalid "
+            f"{points(saved.get(at))} percentage points fewer"
         )
     return [f"   PUTs lost, all places: {outcome(sides)}", *lines]
 
@@ -113,8 +84,8 @@ def _growth(table: Table, name: str) -> list[str]:
         grown = table.growth(TIMES[name], series, table.packets[-1])
         sides.append(side(grown, 1))
         lines.append(
-            f"      {NAMES[series]}: {outcome(sides[-1:])}; from 0 to 100 % invalid the gain "
-            f"becomes {words.bracket(grown)} times as large"
+            f"      {SERIES.words(series)}: {outcome(sides[-1:])}; from 0 to 100 % invalid "
+            f"the gain becomes {words.bracket(grown)} times as large"
         )
     return [f"   {name}, all places: {outcome(sides)}", *lines]
 

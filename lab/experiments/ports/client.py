@@ -8,8 +8,11 @@ import functools
 import msgspec
 
 from carom.lab.clients.ping import Options, Ping, ping
-from carom.lab.experiments.ports.grid import Settings, plan
+from carom.lab.clients.requests import Plan
 from carom.lab.experiments.ports.ports import Name, expected
+
+KEYS = 100
+"""How many different requests each client has."""
 
 _PATIENCE = 30.0  # seconds for a reply: the first waits for a process to start
 
@@ -19,8 +22,9 @@ def ask(
     address: str,
     which: int,
     port: int,
-    settings: Settings,
     *,
+    loops: int,
+    seed: int,
     cpu: int,
     seconds: float | None,
 ) -> Ping:
@@ -28,8 +32,8 @@ def ask(
 
     What is expected is computed beforehand: Python takes longer for it than a round trip.
     """
-    requests = plan(name, which, settings.seed)
-    expect = functools.cache(functools.partial(expected, name, which, settings.loops[which]))
+    requests = plan(name, which, seed)
+    expect = functools.cache(functools.partial(expected, name, which, loops))
     for number in range(requests.first, requests.first + requests.keys):
         expect(requests.payload(number))
     if seconds is None:
@@ -38,3 +42,15 @@ def ask(
         count=1 if seconds is None else None, seconds=seconds, timeout=_PATIENCE, cpu=cpu
     )
     return ping(address, port, requests, options, expect)
+
+
+def plan(name: Name, which: int, seed: int) -> Plan:
+    """What the client of a port asks: a number of four bytes, or seven digits.
+
+    The first digit names the port, from 1 on, for those that see nothing else of it.
+    """
+    if name == "concurrency":
+        return Plan(size=(4, 4), first=1, keys=KEYS, seed=seed + which)
+    first = (which + 1) * 10**6
+    # One request a block: a client looks at the clock between blocks, and these take long.
+    return Plan(form="decimal", size=(7, 7), first=first, keys=KEYS, seed=seed + which, block_min=1)

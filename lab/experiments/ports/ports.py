@@ -5,12 +5,29 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import msgspec
+
+from carom.xdp.link import ModeOption
+
 Name = Literal["concurrency", "demux"]
 """The experiments with four ports."""
 
 NAMES: tuple[Name, ...] = get_args(Name)
 FIRST_PORT = 51141
 PORTS = range(4)
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request of each port costs, and how programs are attached.
+
+    `loops` where work is a loop, `sleeps` in seconds where it sleeps; `queue` is the entries of a
+    queue before it.
+    """
+
+    loops: tuple[int, ...] = (0,) * 4
+    sleeps: tuple[float, ...] = (0.0,) * 4
+    queue: int = 1
+    mode: ModeOption = "auto"
 
 
 def worked(value: int, loops: int) -> int:

@@ -21,8 +21,7 @@ from carom.kernel import libbpf, links
 from carom.kernel.bpf import Module
 from carom.kernel.resource import Resource
 from carom.lab.experiments.ports import worker as port_worker
-from carom.lab.experiments.ports.grid import Settings
-from carom.lab.experiments.ports.ports import FIRST_PORT, PORTS
+from carom.lab.experiments.ports.ports import FIRST_PORT, PORTS, Work
 from carom.xdp.link import Link
 
 _HERE = Path(__file__).resolve().parent
@@ -37,8 +36,8 @@ Counts = dict[str, list[int]]
 class Serving(Resource):
     """One series' server: answers at four ports until it is closed."""
 
-    def __init__(self, series: str, interface: str, address: str, cpu: int, settings: Settings):
-        self._series, self._cpu, self._settings = series, cpu, settings
+    def __init__(self, series: str, interface: str, address: str, cpu: int, work: Work):
+        self._series, self._cpu, self._work = series, cpu, work
         self._interface, self._address = interface, address
         self._counted: dict[str, tuple[int, int]] = {}
         """Where a program counts for the first port: a map, and an index in it."""
@@ -60,25 +59,25 @@ class Serving(Resource):
     _alone = _processes
 
     def _userspace(self) -> None:
-        self._work(port_worker.serve_in_c)
+        self._loop(port_worker.serve_in_c)
 
     def _python(self) -> None:
-        self._work(port_worker.serve)
+        self._loop(port_worker.serve)
 
     def _xdp(self) -> None:
-        loops = {f"LOOPS_{which}": self._settings.loops[which] for which in PORTS}
+        loops = {f"LOOPS_{which}": self._work.loops[which] for which in PORTS}
         module = self._module("concurrency.c", **loops)
         self._attach(module, "concurrency")
         self._counted["answered"] = module.map("answered"), 0
 
     def _queue(self) -> None:
-        module = self._module("demux.c", QUEUE=self._settings.queue)
+        module = self._module("demux.c", QUEUE=self._work.queue)
         sockets = [self._socket(which) for which in PORTS]
         # A forked process holds nothing of a module's: these are copies, which it does.
         queues = [os.dup(module.map(f"jobs_{which}")) for which in PORTS]
         for queue in queues:
             self._stack.callback(os.close, queue)
-        sleeps = self._settings.sleeps
+        sleeps = self._work.sleeps
         self._start(lambda: port_worker.poll(queues, sockets, sleeps, self._requests))
         self._attach(module, "demux")
         for index, name in enumerate(("queued", "full")):
@@ -118,7 +117,7 @@ class Serving(Resource):
 
     def _attach(self, module: Module, name: str) -> None:
         interface = links.interface(self._interface)
-        mode = self._settings.mode
+        mode = self._work.mode
         # `auto` is generic there, which Link would warn of each time. A native redirect to a CPU
         # forgets that a checksum was left half-made, and the stack drops what looks wrong.
         if interface.driver == "veth" and (mode == "auto" or name == "on_cpu"):
@@ -146,16 +145,16 @@ class Serving(Resource):
             ) from error
         return one
 
-    def _work(self, serve: Callable[..., None]) -> None:
+    def _loop(self, serve: Callable[..., None]) -> None:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory())
         code = port_worker.library(str(compiled(Path(folder))))
-        for which, loops in enumerate(self._settings.loops):
+        for which, loops in enumerate(self._work.loops):
             one = self._socket(which)
             self._start(functools.partial(serve, code, one, loops, self._requests, which))
 
     def _sleep(self, sockets: Sequence[socket.socket], source: str | None = None) -> None:
         for which, one in enumerate(sockets):
-            seconds = self._settings.sleeps[which]
+            seconds = self._work.sleeps[which]
             self._start(
                 functools.partial(port_worker.sleep, one, seconds, self._requests, which, source)
             )

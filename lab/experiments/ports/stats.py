@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from carom.lab.experiments.ports.grid import SERIES
-from carom.lab.experiments.ports.ports import Name
-from carom.lab.model import Repetition, Results, RoundTrips
+from carom.lab.record import Repetition, RoundTrips, Run
 from carom.lab.stats.estimates import Estimate, Figure, by_cell, mean, paired, ratio
 
 At = tuple[str, int]
@@ -34,16 +33,14 @@ class Totals(NamedTuple):
 class Table:
     """Everything that was measured, by series and socket."""
 
-    def __init__(self, results: Results):
-        self.name = cast(Name, results.experiment)
-        amounts = results.settings["loops" if self.name == "concurrency" else "sleeps"]
-        assert isinstance(amounts, list | tuple)
-        self.amounts = [float(one) for one in amounts]
-        """Each socket's work: loops, or seconds of sleep."""
+    def __init__(self, run: Run[Repetition], series: Iterable[str], amounts: Sequence[float]):
+        self.amounts = amounts
+        """Each socket's work."""
         self._cells = {
-            (cell.series, cell.socket or 0): found for cell, found in by_cell(results).items()
+            (cell.series, cell.socket or 0): found
+            for cell, found in by_cell(run.measurements).items()
         }
-        self.series = [one for one in SERIES[self.name] if any(at[0] == one for at in self._cells)]
+        self.series = [one for one in series if any(at[0] == one for at in self._cells)]
         self.sockets = sorted({socket for _, socket in self._cells})
 
     def mean(self, figure: Figure, at: At) -> Estimate:

@@ -7,37 +7,30 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Page
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from carom.lab.experiments.bounce_cache.plots import DASHES, IDLE
-from carom.lab.experiments.sweeps import tables as sweep_tables
-from carom.lab.experiments.sweeps.grid import Name, Series
+from carom.lab.cells import Axis
+from carom.lab.experiments.sweeps.series import SERIES
 from carom.lab.experiments.sweeps.stats import (
     Figure,
+    Measured,
     Row,
-    Sweep,
     cpu,
     p50,
     p99,
     replies,
     unanswered,
 )
-from carom.lab.model import Results, Task
-from carom.lab.show import words
-from carom.lab.show.canvas import logarithmic, margins, page, save, what_bars_are
+from carom.lab.record import Task
+from carom.lab.show.canvas import DASHES, IDLE, logarithmic, margins, page, save, what_bars_are
 from carom.lab.stats.estimates import Estimate
 
-COLOURS: dict[Series, str] = {
-    "userspace": "#D55E00",
-    "tc": "#CC79A7",
-    "xdp_generic": "#009E73",
-    "xdp_native": "#0072B2",
-}
-MARKERS: dict[Series, str] = dict(zip(COLOURS, "oD^s", strict=True))
+if TYPE_CHECKING:
+    from carom.lab.experiments.sweeps.sweep import Sweep
 
 _ASIDE = 0.16  # of the room between two lines of dots, from one series to the next
 _BESIDE = 2.0  # how far a scale reaches beyond its least and its largest value
@@ -56,47 +49,22 @@ class Panel(NamedTuple):
     log: bool
 
 
-_TIMES = (Panel("p50 round trip, µs", p50, 1e-3, False), Panel("p99, µs", p99, 1e-3, False))
-_LOG_TIMES = tuple(one._replace(log=True) for one in _TIMES)
-_REPLIES = Panel("replies a second", replies, 1.0, True)
-_CPU = Panel("the server's CPU time, µs a reply", cpu, 1e-3, False)
-_LOSS = Panel("without a reply in time, %", unanswered, 100.0, True)
-
-_PANELS: dict[Name, tuple[Panel, ...]] = {
-    "sizes": _TIMES,
-    "clients": (_REPLIES._replace(log=False), _CPU, *_LOG_TIMES),
-    "knee": (_REPLIES, _LOSS, *_LOG_TIMES),
-    "minutes": _TIMES,
-}
-_AXES: dict[Name, tuple[str, bool]] = {
-    "sizes": ("payload, bytes (log scale)", True),
-    "clients": ("clients at once (log scale)", True),
-    "knee": ("requests a second, asked for (log scale)", True),
-    "minutes": ("seconds since the start", False),
-}
-"""What is varied, and whether on a log scale."""
+TIMES = (Panel("p50 round trip, µs", p50, 1e-3, False), Panel("p99, µs", p99, 1e-3, False))
+LOG_TIMES = tuple(one._replace(log=True) for one in TIMES)
+REPLIES = Panel("replies a second", replies, 1.0, True)
+CPU = Panel("the server's CPU time, µs a reply", cpu, 1e-3, False)
+LOSS = Panel("without a reply in time, %", unanswered, 100.0, True)
 
 
-def plot(results: Results, folder: Path) -> list[Path]:
-    """`hooks.png`; of another sweep `NAME-TASK.png` for each task. Returns the files written."""
-    sweep = Sweep(results)
-    if not sweep.rows:
-        return []
-    if sweep.name == "hooks":
-        return [_dots(sweep, folder / "hooks.png")]
-    tasks = list(dict.fromkeys(row.task for row in sweep.rows))
-    return [_lines(sweep, task, folder / f"{sweep.name}-{task}.png") for task in tasks]
-
-
-def _dots(sweep: Sweep, path: Path) -> Path:
+def dots(measured: Measured, path: Path) -> Path:
     """A line for each task and wait, a dot on it for each series."""
-    groups = list(sweep.groups().items())
+    groups = list(measured.groups().items())
     figure, (axes,) = page(1.6 + 0.62 * len(groups))
     shown = []
-    for place, series in enumerate(sweep.series):
-        found = [sweep.mean(p50, series, rows[0]).scaled(1e-3) for _, rows in groups]
+    for place, series in enumerate(measured.series):
+        found = [measured.mean(p50, series, rows[0]).scaled(1e-3) for _, rows in groups]
         shown += found
-        aside = _ASIDE * ((len(sweep.series) - 1) / 2 - place)
+        aside = _ASIDE * ((len(measured.series) - 1) / 2 - place)
         axes.errorbar(
             [one.value for one in found],
             [-number + aside for number in range(len(groups))],
@@ -116,25 +84,25 @@ def _dots(sweep: Sweep, path: Path) -> Path:
     return _finished(figure, axes, "Every hook", shown, path, [IDLE])
 
 
-def _lines(sweep: Sweep, task: Task, path: Path) -> Path:
+def lines(sweep: Sweep[Any], found: Measured, task: Task, path: Path) -> Path:
     """A panel for each figure, a curve in it for each series and wait."""
-    panels = _PANELS[sweep.name]
+    assert sweep.axis
+    panels = sweep.panels
     down = -(-len(panels) // 2)
     figure, every = page(1.0 + 2.9 * down, down, 2, shared=False)
-    below, log = _AXES[sweep.name]
-    groups = {wait: rows for (of, wait), rows in sweep.groups().items() if of == task}
+    groups = {wait: rows for (of, wait), rows in found.groups().items() if of == task}
     shown = []
     for axes, panel in zip(every, panels, strict=False):
         for wait, rows in groups.items():
-            for series in sweep.series:
+            for series in found.series:
                 looks = {"linestyle": "-"}
                 if len(groups) > 1:
-                    label = f"{words.SERIES[series]}, {wait}"
+                    label = f"{SERIES.words(series)}, {wait}"
                     looks = {"linestyle": DASHES[wait], "label": label}
-                shown += _curve(axes, sweep, panel, series, rows, **looks)
+                shown += _curve(axes, found, panel, series, rows, **looks)
         axes.set_title(panel.title + (" (log scale)" if panel.log else ""), loc="left")
-        axes.set_xlabel(below)
-        if log:
+        axes.set_xlabel(sweep.axis.label)
+        if sweep.axis.log:
             _logarithmic(axes, "x", [row.x or 1 for rows in groups.values() for row in rows])
         if panel.log:
             _logarithmic(axes, "y")
@@ -144,37 +112,33 @@ def _lines(sweep: Sweep, task: Task, path: Path) -> Path:
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     notes = [IDLE] if "blocking" in groups else []
-    if _LOSS in panels:
+    if LOSS in panels:
         notes.append(_NO_LOSS)
-    notes += _by_tc(sweep, next(iter(groups.values())))
+    notes += _by_tc(found, sweep.axis, next(iter(groups.values())))
     title = f"{sweep.name.capitalize()}, {task}: {' and '.join(groups)}"
     return _finished(figure, every[0], title, shown, path, notes)
 
 
-def _by_tc(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
+def _by_tc(found: Measured, axis: Axis, rows: Sequence[Row]) -> list[str]:
     """From which size on a series' replies are TC's, if any are."""
-    found = {
-        words.SERIES[series]: next((row for row in rows if sweep.by_tc(series, row)), None)
-        for series in sweep.series
+    first = {
+        SERIES.words(series): next((row for row in rows if found.by_tc(series, row)), None)
+        for series in found.series
     }
-    said = [
-        f"{series} from {sweep_tables.varied(sweep.name, row.x or 0)}"
-        for series, row in found.items()
-        if row
-    ]
+    said = [f"{series} from {axis.entry(row.x or 0)}" for series, row in first.items() if row]
     return [f"By TC, as XDP had no room for the reply: {', '.join(said)} bytes on."] if said else []
 
 
 def _curve(
-    axes: Axes, sweep: Sweep, panel: Panel, series: Series, rows: Sequence[Row], **looks: Any
+    axes: Axes, measured: Measured, panel: Panel, series: str, rows: Sequence[Row], **looks: Any
 ) -> list[Estimate]:
     """One series' curve; in a panel of losses none is drawn as the least that can be seen."""
     found = [
-        (row.x or 0.0, sweep.mean(panel.figure, series, row).scaled(panel.scale))
+        (row.x or 0.0, measured.mean(panel.figure, series, row).scaled(panel.scale))
         for row in rows
-        if sweep.at(series, row)
+        if measured.at(series, row)
     ]
-    if panel is _LOSS:
+    if panel is LOSS:
         least = panel.scale * _LEAST
         found = [(x, Estimate(max(one.value, least))) for x, one in found]
     of = [one for _, one in found]
@@ -189,12 +153,12 @@ def _curve(
     return of
 
 
-def _looks(series: Series) -> dict[str, Any]:
+def _looks(series: str) -> dict[str, Any]:
     return {
-        "color": COLOURS[series],
-        "marker": MARKERS[series],
+        "color": SERIES[series].colour,
+        "marker": SERIES[series].marker,
         "markersize": 5,
-        "label": words.SERIES[series],
+        "label": SERIES.words(series),
     }
 
 

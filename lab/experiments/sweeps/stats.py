@@ -8,15 +8,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
-from carom.lab.experiments.sweeps.grid import SERIES, Name, Series
-from carom.lab.model import Cell, Repetition, Results, Task, Wait
-from carom.lab.show import words
+from carom.lab.cells import TASKS, WAITS, Axis
+from carom.lab.experiments.sweeps.series import BASE, SERIES
+from carom.lab.record import Cell, Repetition, Run, Task, Wait
 from carom.lab.stats.estimates import Estimate, by_cell, mean, ratio
 
 ANSWERED = 0.999
 """The share of requests that are answered up to the knee."""
-
-_VARIED = {"sizes": "size", "clients": "clients", "knee": "rate", "minutes": "since"}
 
 Figure = Callable[[Repetition], float]
 """What is taken of a repetition: NaN where it has none of it."""
@@ -87,26 +85,29 @@ class Steady(NamedTuple):
     slowest: Estimate
 
 
-class Sweep:
-    """Everything that was measured."""
+class Measured:
+    """Everything that a run measured, along an axis."""
 
-    def __init__(self, results: Results):
-        self.name = cast(Name, results.experiment)
+    def __init__(self, run: Run[Repetition], axis: Axis | None):
+        self.axis = axis
         self._cells = {
             (cell.series, self._row(cell)): found
-            for cell, found in by_cell(results).items()
+            for cell, found in by_cell(run.measurements).items()
             if cell.series in SERIES and cell.task
         }
         self.series = [one for one in SERIES if any(at[0] == one for at in self._cells)]
         """Those that were measured, in order of display."""
         self.rows = sorted(
             {row for _, row in self._cells},
-            key=lambda row: (words.TASKS.index(row.task), words.WAITS.index(row.wait), row.x or 0),
+            key=lambda row: (TASKS.index(row.task), WAITS.index(row.wait), row.x or 0),
         )
 
     def _row(self, cell: Cell) -> Row:
-        field = _VARIED.get(self.name)
-        return Row(cast(Task, cell.task), cell.wait, getattr(cell, field) if field else None)
+        return Row(cast(Task, cell.task), cell.wait, self.axis.of(cell) if self.axis else None)
+
+    def others(self) -> list[str]:
+        """The series that userspace is compared with."""
+        return [one for one in self.series if one != BASE]
 
     def groups(self) -> dict[tuple[Task, Wait], list[Row]]:
         """The rows of each task and wait, by what was varied."""
@@ -115,26 +116,26 @@ class Sweep:
             found.setdefault((row.task, row.wait), []).append(row)
         return found
 
-    def at(self, series: Series, row: Row) -> list[Repetition]:
+    def at(self, series: str, row: Row) -> list[Repetition]:
         """The repetitions of one point."""
         return self._cells.get((series, row), [])
 
-    def mean(self, figure: Figure, series: Series, row: Row) -> Estimate:
+    def mean(self, figure: Figure, series: str, row: Row) -> Estimate:
         """A figure over the repetitions; NaN where there is none."""
         values = [figure(one) for one in self.at(series, row)]
         return mean([one for one in values if not math.isnan(one)])
 
-    def ratio(self, figure: Figure, over: Series, under: Series, row: Row) -> Estimate | None:
+    def ratio(self, figure: Figure, over: str, under: str, row: Row) -> Estimate | None:
         """One series' by another's, paired by repetition; None where they have none in common."""
         return _ratio(*({one.index: figure(one) for one in self.at(s, row)} for s in (over, under)))
 
-    def by_tc(self, series: Series, row: Row) -> bool:
+    def by_tc(self, series: str, row: Row) -> bool:
         """Whether XDP passed most of its requests to TC: it had no room for their replies."""
         found = self.at(series, row)
         passed = sum(one.verdicts.get("pass_to_tc", 0) for one in found)
         return 2 * passed > sum(one.round_trips.count for one in found)
 
-    def knee(self, series: Series, rows: Sequence[Row]) -> Knee | None:
+    def knee(self, series: str, rows: Sequence[Row]) -> Knee | None:
         """How far a series came; None where nothing of it was measured."""
         measured = [row for row in rows if self.at(series, row)]
         if not measured:
@@ -149,16 +150,16 @@ class Sweep:
             reached = max(reached or 0.0, self.mean(offered, series, row).value)
         return Knee(reached, lossy, mean(list(self._most(series, rows).values())))
 
-    def most_ratio(self, over: Series, under: Series, rows: Sequence[Row]) -> Estimate | None:
+    def most_ratio(self, over: str, under: str, rows: Sequence[Row]) -> Estimate | None:
         """One series' most replies a second by another's, paired by repetition."""
         return _ratio(self._most(over, rows), self._most(under, rows))
 
-    def _most(self, series: Series, rows: Sequence[Row]) -> dict[int, float]:
+    def _most(self, series: str, rows: Sequence[Row]) -> dict[int, float]:
         """The most replies a second of each repetition that has all of the rows."""
         runs = self._by_index(series, rows).items()
         return {index: max(replies(one) for one in run) for index, run in runs}
 
-    def steady(self, series: Series, rows: Sequence[Row]) -> Steady | None:
+    def steady(self, series: str, rows: Sequence[Row]) -> Steady | None:
         """How even the p50s of a long measurement's parts were; None where there are too few."""
         found = [run for run in self._by_index(series, rows).values() if len(run) > 1]
         runs = [[p50(one) for one in run if one.round_trips.count] for run in found]
@@ -172,7 +173,7 @@ class Sweep:
         slowest = [max(run) / statistics.median(run) for run in runs]
         return Steady(ratio(lasts, firsts), ratio(slowest, [1.0] * len(slowest)))
 
-    def _by_index(self, series: Series, rows: Sequence[Row]) -> dict[int, list[Repetition]]:
+    def _by_index(self, series: str, rows: Sequence[Row]) -> dict[int, list[Repetition]]:
         """The repetitions of a series that have all of the rows: each one's in the rows' order."""
         found: dict[int, list[Repetition]] = {}
         for row in rows:

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an experiment measures: the records that results.json is made of.
+"""What an experiment measures: the record that results.json is made of.
 
 Times are nanoseconds unless a name says otherwise. `SCHEMA` rises when a record changes in a way
-that an older reader would misread.
+that an older reader would misread; `schema1.py` reads the one before.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-SCHEMA = 1
+SCHEMA = 2
 
 Wait = Literal["blocking", "one-cpu", "spin"]
 
@@ -54,13 +54,24 @@ class RoundTrips(msgspec.Struct, kw_only=True, frozen=True):
         return self.count / self.seconds if self.seconds else 0.0
 
 
-class Cell(msgspec.Struct, kw_only=True, frozen=True):
-    """One point of an experiment's grid.
+class Measurement(Protocol):
+    """What the record of one measurement has, whatever was measured; it is a msgspec struct."""
 
-    `series` is one of the experiment's (bounce: `userspace`, `xdp`; cache: `userspace_cache`,
-    `xdp_cache`, `xdp_over_userspace_cache`; the cost of a miss: `no_hook`, `never_hits`,
-    `miss_and_fill`, `xdp_hit`; concurrency and demux: see `port_grid.SERIES`; the sweeps: see
-    `sweeps.SERIES`).
+    MEASURED: ClassVar[str]
+    """What is measured, in a run's record."""
+
+    @property
+    def index(self) -> int:
+        """In which repetition of the experiment, from 0 on."""
+
+
+M = TypeVar("M", bound=Measurement)
+
+
+class Cell(msgspec.Struct, kw_only=True, frozen=True):
+    """One point of a grid of round trips: one of its experiment's series, and where on each axis.
+
+    The axes are described in `cells.AXES`.
     """
 
     series: str
@@ -83,7 +94,9 @@ class Cell(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Repetition(msgspec.Struct, kw_only=True, frozen=True):
-    """One measurement of one cell."""
+    """The round trips of one cell."""
+
+    MEASURED: ClassVar[str] = "round-trips"
 
     cell: Cell
     index: int
@@ -124,11 +137,25 @@ class Environment(msgspec.Struct, kw_only=True, frozen=True):
     load_average: tuple[float, float, float]
 
 
-class Results(msgspec.Struct, kw_only=True):
-    """One run of one experiment."""
+class Figures(msgspec.Struct, kw_only=True, frozen=True):
+    """One measurement of one subject of a contest; the figures' names say their units."""
+
+    MEASURED: ClassVar[str] = "figures"
+
+    subject: str
+    index: int
+    figures: dict[str, float]
+
+
+class Run(msgspec.Struct, Generic[M], kw_only=True):
+    """One run of one experiment: how and where it was made, and what was measured.
+
+    `measured` names what the measurements are: each kind of them has one (`MEASURED`).
+    """
 
     schema: int = SCHEMA
     experiment: str
+    measured: str
     started: str
     """ISO 8601, UTC."""
     seed: int
@@ -141,31 +168,4 @@ class Results(msgspec.Struct, kw_only=True):
     """What ended it before its time, if it was not Ctrl-C."""
     client_environment: Environment | None = None
     """The client's, where it differs from the server's."""
-    repetitions: list[Repetition]
-
-
-class Measurement(msgspec.Struct, kw_only=True, frozen=True):
-    """One measurement of one subject of a contest; the figures' names say their units."""
-
-    subject: str
-    index: int
-    figures: dict[str, float]
-
-
-class Contest(msgspec.Struct, kw_only=True):
-    """One run of one contest: several subjects at the same task, in interleaved rounds."""
-
-    schema: int = SCHEMA
-    experiment: str
-    started: str
-    """ISO 8601, UTC."""
-    seed: int
-    command: str
-    settings: dict[str, bool | int | float | str]
-    environment: Environment
-    complete: bool
-    stopped: str | None = None
-    """What ended it before its time, if it was not Ctrl-C."""
-    client_environment: Environment | None = None
-    """The client's, where it differs from the server's."""
-    measurements: list[Measurement]
+    measurements: list[M]

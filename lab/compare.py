@@ -7,20 +7,17 @@ made at different times: what the machine did meanwhile is in the ratio, and in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab.experiments.contests.contest import larger_is_better
-from carom.lab.experiments.filters.model import SERIES, FilterCell, FilterResults
-from carom.lab.experiments.filters.verdict import NAMES
-from carom.lab.model import Cell, Contest, Repetition, Results
-from carom.lab.results import Run
+from carom.lab import registry
+from carom.lab.record import Run
 from carom.lab.show import facts, words
 from carom.lab.show.sheets import Row, Sheet
-from carom.lab.stats.distribution import together
+from carom.lab.stats.cases import Case
 from carom.lab.stats.estimates import CONFIDENCE, Estimate, Ranks, independent_ratio, ranks
 
 THRESHOLD = 0.05
@@ -30,23 +27,6 @@ ENOUGH = 4
 NO_DIFFERENCE = "no difference shown"
 TOO_FEW = "too few repetitions to tell"
 TOO_SHORT = "too short to tell"
-
-ANSWERED = "answered, share"
-DONE = "PUTs done, share"
-
-
-class Case(NamedTuple):
-    """One figure of one cell (or of a contest's subject)."""
-
-    cell: str
-    figure: str
-    larger_is_better: bool = False
-
-    @property
-    def words(self) -> tuple[str, str]:
-        """What it is called when it is better, and when it is worse."""
-        lost = self.figure in (ANSWERED, DONE)
-        return ("fewer lost", "more lost") if lost else ("faster", "slower")
 
 
 Values = dict[Case, list[float]]
@@ -92,13 +72,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return any(one.beyond for one in self.outcomes)
 
 
-def compare(a: Run, b: Run, threshold: float = THRESHOLD) -> Comparison:
+def compare(a: Run[Any], b: Run[Any], threshold: float = THRESHOLD) -> Comparison:
     """Compare each figure that both runs have.
 
     UsageError if they are of different experiments; ExperimentError if they have no cell in
     common.
     """
-    if a.experiment != b.experiment or type(a) is not type(b):
+    if (a.experiment, a.measured) != (b.experiment, b.measured):
         raise UsageError(
             f"A is a run of {a.experiment}, B of {b.experiment}",
             hint="compare two runs of one experiment",
@@ -109,8 +89,11 @@ def compare(a: Run, b: Run, threshold: float = THRESHOLD) -> Comparison:
         raise ExperimentError(
             "the two runs have no cell in common", hint="run both with the same settings"
         )
-    outcomes = [_outcome(case, first[case], second[case], threshold) for case in common]
-    outcomes = [one for one in outcomes if not _all_answered(one)]
+    outcomes = [
+        _outcome(case, first[case], second[case], threshold)
+        for case in common
+        if not (case.share and set(first[case]) == set(second[case]) == {1})  # nothing was lost
+    ]
     return Comparison(
         experiment=a.experiment,
         threshold=threshold,
@@ -120,85 +103,12 @@ def compare(a: Run, b: Run, threshold: float = THRESHOLD) -> Comparison:
     )
 
 
-def values(run: Run) -> Values:
+def values(run: Run[Any]) -> Values:
     """The value of each repetition of each case, in order of display."""
-    found: Iterable[tuple[Case, float]]
-    match run:
-        case Results():
-            found = (pair for one in _wholes(run) for pair in _of_repetition(one))
-        case Contest():
-            found = (
-                (Case(one.subject, name, larger_is_better(name)), value)
-                for one in sorted(run.measurements, key=lambda one: one.subject)
-                for name, value in one.figures.items()
-            )
-        case FilterResults():
-            found = _of_filters(run)
     cases: Values = {}
-    for of, value in found:
+    for of, value in registry.of(run).cases(run):
         cases.setdefault(of, []).append(value)
     return cases
-
-
-def _wholes(run: Results) -> list[Repetition]:
-    """In order of display; the parts of a long measurement, which hang together, are one."""
-    parts: dict[tuple[Cell, int], list[Repetition]] = {}
-    for one in run.repetitions:
-        cell = msgspec.structs.replace(one.cell, since=None)
-        parts.setdefault((cell, one.index), []).append(one)
-    wholes = [_whole(cell, many) for (cell, _), many in parts.items()]
-    return sorted(wholes, key=lambda one: words.order(one.cell))
-
-
-def _whole(cell: Cell, parts: Sequence[Repetition]) -> Repetition:
-    first, *others = (msgspec.structs.replace(one, cell=cell) for one in parts)
-    if not others:
-        return first
-    trips = together([one.round_trips for one in parts])
-    return msgspec.structs.replace(
-        first, round_trips=trips, skipped=sum(one.skipped for one in parts)
-    )
-
-
-def _order(cell: FilterCell) -> tuple[int, bool, int, float, float]:
-    return SERIES.index(cell.series), cell.knee, cell.packets, cell.percent, cell.rate
-
-
-def _of_repetition(one: Repetition) -> Iterator[tuple[Case, float]]:
-    """The p50, or the mean between 0 and 100 % hits, where p50 is one or the other."""
-    name, trips = words.name(one.cell), one.round_trips
-    mixed = one.cell.hit_rate is not None and 0 < one.cell.hit_rate < 1
-    if trips.count:
-        time = trips.mean if mixed else trips.p50
-        yield Case(name, "mean, µs" if mixed else "p50, µs"), time / 1e3
-    if one.due:
-        yield Case(name, ANSWERED, True), _share(trips.count, one.due)
-
-
-def _of_filters(results: FilterResults) -> Iterator[tuple[Case, float]]:
-    for one in sorted(results.runs, key=lambda one: _order(one.cell)):
-        name = _filter_name(one.cell)
-        if not one.cell.rate:  # at a rate, that sets it
-            yield Case(name, "wall, µs a packet"), 1e6 * one.per_packet(one.wall_seconds)
-        yield Case(name, "server CPU, µs a packet"), 1e6 * one.per_packet(one.server_cpu_seconds)
-        if one.sent_puts:
-            yield Case(name, DONE, True), _share(one.value, one.sent_puts)
-
-
-def _filter_name(cell: FilterCell) -> str:
-    at = f" at {cell.rate:,.0f}/s" if cell.rate else ""
-    of = " (knee)" if cell.knee else ""
-    return f"{NAMES[cell.series]}, {cell.percent:g} % of {cell.packets:,}{at}{of}"
-
-
-def _share(count: int, of: int) -> float:
-    """None counts as half a one, so that there is a ratio."""
-    return max(count, 0.5) / of
-
-
-def _all_answered(one: Outcome) -> bool:
-    """Whether it only says that neither run lost anything."""
-    return one.figure in (ANSWERED, DONE) and one.a == one.b == 1
 
 
 def _outcome(case: Case, a: Sequence[float], b: Sequence[float], threshold: float) -> Outcome:
@@ -260,7 +170,7 @@ def verdict(outcomes: Sequence[Outcome], threshold: float) -> str:
     return said
 
 
-def _warnings(a: Run, b: Run) -> list[str]:
+def _warnings(a: Run[Any], b: Run[Any]) -> list[str]:
     """What makes the comparison doubtful."""
     said = [
         f"{name} differs: {value_a} in A, {value_b} in B"

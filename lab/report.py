@@ -16,17 +16,19 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
 
 from carom import __version__
 from carom.errors import ExperimentError
-from carom.lab import kinds
-from carom.lab.results import NAME, Run, load, put
-from carom.lab.show import beside, facts
+from carom.lab import registry
+from carom.lab.record import Run
+from carom.lab.results import NAME, load, put
+from carom.lab.show import facts
 from carom.lab.show.sheets import Row, Sheet
+from carom.lab.shown import Shown
 
 _INDENT = 3  # spaces that make a line of a conclusion a detail of the one above
 
@@ -95,7 +97,7 @@ def write(paths: Sequence[Path], file: Path) -> list[Path]:
     return chosen
 
 
-def page(runs: Sequence[tuple[Path, Run]], file: Path) -> str:
+def page(runs: Sequence[tuple[Path, Run[Any]]], file: Path) -> str:
     """The page of these runs, for a file at that place: from there it links their raw data."""
     sections = []
     for number, (path, run) in enumerate(runs, 1):
@@ -130,38 +132,38 @@ def sensible() -> Iterator[None]:
         ) from error
 
 
-def _section(title: str, path: Path, run: Run, file: Path) -> Section:
+def _section(title: str, path: Path, run: Run[Any], file: Path) -> Section:
     data, histograms = _raw(path, file)
+    shown = registry.of(run)
     return Section(
         title=title,
         started=_when(run.started),
-        said=_said(run),
+        said=_said(shown.sentences(run)),
         warnings=facts.warnings(run),
         command=run.command,
         settings=facts.settings(run),
         environment=facts.environment(run),
         load=", ".join(f"{one:.2f}" for one in run.environment.load_average),
-        sheets=kinds.of(run).sheets(run),
-        beside=beside.sheets(run),
-        where=beside.where(run),
-        pictures=_pictures(run),
-        notes=kinds.of(run).notes(run),
+        sheets=shown.tables(run),
+        beside=shown.published(run),
+        where=shown.where(run),
+        pictures=_pictures(shown, run),
+        notes=shown.notes(run),
         data=data,
         histograms=histograms,
     )
 
 
-def _said(run: Run) -> list[Said]:
-    """The conclusion; of the filters' claims, in which indented lines are details."""
-    lines = kinds.of(run).conclusion(run)
+def _said(lines: Sequence[str]) -> list[Said]:
+    """The conclusion, in which indented lines are details."""
     found = [(len(line) - len(line.lstrip()), line.strip()) for line in lines]
     return [Said(min(2, -(-spaces // _INDENT)), text) for spaces, text in found]
 
 
-def _pictures(run: Run) -> list[Picture]:
+def _pictures(shown: Shown[Any], run: Run[Any]) -> list[Picture]:
     """The plots, drawn afresh, so that they show what the tables do."""
     with tempfile.TemporaryDirectory() as folder:
-        drawn = kinds.of(run).plot(run, Path(folder))
+        drawn = shown.plots(run, Path(folder))
         return [Picture(one.stem, _uri(one)) for one in drawn]
 
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the command line that come from the fields of settings structs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+import typer.main
+
+from carom.cli_options import Command
+from carom.settings import Field, shown, words
+
+Fields = Callable[[], Mapping[str, tuple[Field, str]]]
+"""The fields that are options, by name, each with what its help begins with."""
+
+GIVEN = "carom.given"
+"""Where in a context's `meta` the given values are, by field."""
+
+
+def command(fields: Fields) -> type[Command]:
+    """A command that has these options as well; they are asked for when it is parsed, not before.
+
+    What was given of them is in the context's `meta[GIVEN]`: texts, and True for flags.
+    """
+
+    class WithSettings(Command):
+        def get_params(self, ctx: Any) -> list[Any]:
+            if not hasattr(self, "settings"):
+                self.settings = fields()
+                *own, json = self.params
+                self.params = [*own, *options(self.settings), json]
+            return super().get_params(ctx)
+
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            rest = super().parse_args(ctx, args)
+            given = {name: ctx.params.pop(name) for name in self.settings}
+            ctx.meta[GIVEN] = {name: value for name, value in given.items() if value is not None}
+            return rest
+
+    return WithSettings
+
+
+def options(fields: Mapping[str, tuple[Field, str]]) -> list[Any]:
+    """The options of fields, as Typer makes those of a function's parameters."""
+
+    def takes(**_: object) -> None:
+        """Never called."""
+
+    parameters = [_parameter(field, said) for field, said in fields.values()]
+    takes.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    takes.__annotations__ = {one.name: one.annotation for one in parameters}
+    app = typer.Typer(add_completion=False)
+    app.command()(takes)
+    return list(typer.main.get_command(app).params)
+
+
+def _parameter(field: Field, said: str) -> inspect.Parameter:
+    flag = field.kind is bool
+    option = typer.Option(
+        field.flag,
+        metavar=None if flag else _metavar(field),
+        help=" ".join(part for part in (said, field.option.help, _standing(field)) if part),
+        show_default=False,
+    )
+    kind: Any = Annotated[bool | None if flag else str | None, option]
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind
+    )
+
+
+def _metavar(field: Field) -> str:
+    if words(field):
+        return ",".join(words(field)) if field.several else "|".join(words(field))
+    kind = {int: "NUMBER", float: "NUMBER"}.get(field.kind, "TEXT")
+    return f"{kind},..." if field.several else kind
+
+
+def _standing(field: Field) -> str:
+    """What stands where the option is left out, if that is plain."""
+    if field.kind is bool or field.default is None or (words(field) and field.several):
+        return ""
+    return f"[{shown(field.default)}]"

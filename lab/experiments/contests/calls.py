@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host does for contests: a memcached, and both ends of a TCP stream."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import Any
+
+import msgspec
+
+from carom.kernel.resource import Resource
+from carom.lab.clients import memcached
+from carom.lab.clients.requests import Plan
+from carom.lab.hosts.calls import Calls as Host
+
+MEMCACHED, SINK, STREAM = (f"contests:{name}" for name in ("memcached", "sink", "stream"))
+
+_BULK = bytes(1 << 20)
+_PATIENCE = 10.0  # seconds for a connection
+
+
+class Calls(Resource):
+    """Its public methods are the calls, named as above."""
+
+    def __init__(self, host: Host):
+        self._host = host
+        self._stack = contextlib.ExitStack()
+
+    def memcached(self, address: str, port: int, plan: dict[str, Any]) -> int:
+        """Start memcached, filled with the values of a plan's keys; its pid."""
+        argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
+        server = self._host.start([*argv, "-p", str(port), "-U", str(port)])
+        memcached.fill(address, port, msgspec.convert(plan, Plan))
+        return server.pid
+
+    def sink(self, address: str, port: int) -> None:
+        """Take whatever comes on TCP connections to a port, until the agent ends."""
+        listener = socket.create_server((address, port))
+        self._stack.callback(listener.close)
+        threading.Thread(target=_sink, args=(listener,), daemon=True).start()
+
+    def stream(self, address: str, port: int, seconds: float) -> float:
+        """Send on one TCP connection for so long, as fast as it goes; bytes a second."""
+        with socket.create_connection((address, port), _PATIENCE) as tcp:
+            sent, start = 0, time.perf_counter()
+            while time.perf_counter() - start < seconds:
+                sent += tcp.send(_BULK)
+            return sent / (time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._stack.close()
+
+
+def _sink(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it was closed
+        while True:
+            connection, _ = listener.accept()
+            buffer = bytearray(len(_BULK))
+            with connection:
+                while connection.recv_into(buffer):
+                    pass

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who takes part in a contest, what is asked of the outcome, and what came of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from carom.lab.record import Figures
+from carom.lab.stats.estimates import Estimate, mean, ratio
+from carom.lab.testbed import Testbed
+
+Bed = Testbed[Any]
+
+
+class Subject(NamedTuple):
+    """What is measured: sets itself up, measures, and takes all away again."""
+
+    name: str
+    measure: Callable[[Bed], dict[str, float]]
+
+
+class Bar(NamedTuple):
+    """A comparison of one figure: that of the first of `over` by that of the best of `under`."""
+
+    title: str
+    figure: str
+    over: str
+    under: tuple[str, ...]
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class Judged(NamedTuple):
+    """A bar, whom it was measured against, and what came of it."""
+
+    bar: Bar
+    against: str
+    ratio: Estimate
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the ratio itself reaches what is asked; None where nothing is."""
+        low, high = self.bar.at_least, self.bar.at_most
+        if low is None and high is None:
+            return None
+        return (low is None or self.ratio.value >= low) and (
+            high is None or self.ratio.value <= high
+        )
+
+
+def figures(measurements: Sequence[Figures]) -> dict[str, dict[str, Estimate]]:
+    """The mean of each figure of each subject, with its interval; subjects by name."""
+    subjects = sorted({one.subject for one in measurements})
+    return {
+        subject: {
+            figure: mean(list(values.values()))
+            for figure, values in _of(measurements, subject).items()
+        }
+        for subject in subjects
+    }
+
+
+def judge(measurements: Sequence[Figures], bars: Sequence[Bar]) -> list[Judged]:
+    """What came of each bar whose subjects were measured: ratios are paired by round."""
+    means = figures(measurements)
+    found = []
+    for bar in bars:
+        rivals = [one for one in bar.under if bar.figure in means.get(one, {})]
+        if bar.figure not in means.get(bar.over, {}) or not rivals:
+            continue
+        best = max if larger_is_better(bar.figure) else min
+        against = best(rivals, key=lambda one: means[one][bar.figure].value)
+        ours, theirs = (_of(measurements, one)[bar.figure] for one in (bar.over, against))
+        rounds = sorted(ours.keys() & theirs.keys())
+        if rounds:
+            of = ratio([ours[n] for n in rounds], [theirs[n] for n in rounds])
+            found.append(Judged(bar, against, of))
+    return found
+
+
+def _of(measurements: Sequence[Figures], subject: str) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for one in measurements:
+        for figure, value in one.figures.items():
+            if one.subject == subject:
+                found.setdefault(figure, {})[one.index] = value
+    return found
+
+
+def larger_is_better(figure: str) -> bool:
+    """Whether a figure is a rate, and not a time."""
+    return figure.endswith(("/s", "-s"))

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the filter experiments have in common: invalid packets, rejected at each place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import msgspec
+
+from carom.errors import UsageError
+from carom.filters.names import NAMES, SAYS, Name
+from carom.lab.clients.behaviours import Choice
+from carom.lab.experiment import Experiment, Group, Needs
+from carom.lab.experiment import Settings as Common
+from carom.lab.experiments.filters import calls, plots, published, stats, tables, verdict
+from carom.lab.experiments.filters.model import Filled, FilterCell, FilterRun, Series
+from carom.lab.experiments.filters.series import SERIES
+from carom.lab.record import Run
+from carom.lab.show import words
+from carom.lab.show.published import where as beside
+from carom.lab.show.sheets import Sheet
+from carom.lab.shown import Shown
+from carom.lab.stats.cases import Case, share
+from carom.lab.testbed import Testbed
+from carom.protocols.kv import PORT
+from carom.settings import Option
+
+_PUBLISHED = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+_UNFIT = ("reject", "existing-key", "limited-puts")
+
+_AT: dict[Series, tuple[str, ...]] = {
+    "userspace": (),
+    "socket": ("--filter-at", "socket"),
+    "tc": ("--filter-at", "tc"),
+    "xdp_generic": ("--filter-at", "xdp", "--mode", "generic"),
+    "xdp_native": ("--filter-at", "xdp", "--mode", "native"),
+}
+
+
+class Settings(Common, frozen=True, kw_only=True):
+    """What the experiments are run with; the defaults are published, but for 10^7 packets."""
+
+    packets: Annotated[tuple[int, ...], Option("How many.", 1, 10**8, "100,1000", order="once")] = (
+        _PUBLISHED[:-1]
+    )
+    full: Annotated[bool, Option("Up to 10,000,000 packets, as published.")] = False
+    percents: Annotated[
+        tuple[float, ...], Option("How many are invalid.", 0, 100, "0,50,99", order="once")
+    ] = (0.0, 1.0, 25.0, 50.0, 75.0, 99.0, 100.0)
+    filter: Annotated[Name, Option("Which filter.")] = "robust-valid-command"
+    behaviour: Annotated[Literal["frigg", "frey"], Option("Of the client.")] = "frigg"
+    equal_length: Annotated[bool, Option("Invalid packets as long as PUTs.")] = False
+
+    def checked(self) -> Self:
+        """The same settings. Raises UsageError that names the first wrong one."""
+        super().checked()
+        if self.filter in _UNFIT:
+            others = ", ".join(one for one in NAMES if one not in _UNFIT)
+            raise UsageError(
+                f"{self.filter} would reject PUTs that are to be counted: {SAYS[self.filter]}",
+                hint=f"these are fit: {others}",
+            )
+        return msgspec.structs.replace(self, packets=_PUBLISHED) if self.full else self
+
+
+class KneeSettings(Settings, frozen=True, kw_only=True):
+    """The same, and where the highest rate without loss is looked for."""
+
+    rates: Annotated[
+        tuple[float, ...],
+        Option("Packets a second, rising; 0, as fast as it goes, is the last.", 0, 1e8),
+    ] = (20_000.0, 40_000.0, 80_000.0, 160_000.0, 0.0)
+    knee_percents: tuple[float, ...] = (0.0, 50.0, 99.0)
+    knee_packets: int = 100_000
+    knee_repetitions: int = 3
+
+    def checked(self) -> Self:
+        """The same settings. Raises UsageError that names the first wrong one."""
+        rising = sorted(set(self.rates), key=lambda rate: rate or math.inf)
+        if list(self.rates) != rising:
+            raise UsageError(
+                "rates must be packets a second, rising; 0, as fast as it goes, is the last",
+                hint="--rates 20000,80000,0",
+            )
+        return super().checked()
+
+    def knee(self, series: Series, index: int) -> list[FilterCell]:
+        """The steps of the search in one repetition."""
+        # At the slowest rate the series are compared as well: it has every repetition.
+        rates = self.rates if index < self.knee_repetitions else self.rates[:1]
+        return [
+            FilterCell(
+                series=series, percent=percent, packets=self.knee_packets, rate=rate, knee=True
+            )
+            for percent in self.knee_percents
+            for rate in rates
+        ]
+
+
+S = TypeVar("S", bound=Settings)
+
+SHORT: dict[str, Any] = {
+    "packets": (100, 1_000, 10_000),
+    "percents": (0.0, 50.0, 99.0),
+    "repetitions": 3,
+}
+KNEE_SHORT: dict[str, Any] = {
+    **SHORT,
+    "rates": (20_000.0, 80_000.0, 0.0),
+    "knee_packets": 5_000,
+    "knee_repetitions": 2,
+}
+"""The short form takes less than a minute."""
+
+
+class ShownFilters(Shown[FilterRun]):
+    """Any run that counted what became of packets."""
+
+    measures = FilterRun
+    of_times = True
+    """Whether times are shown."""
+    of_losses = True
+    """Whether losses are."""
+
+    def sentences(self, run: Run[FilterRun]) -> list[str]:
+        """The published claims."""
+        return verdict.sentences(stats.grid(run.measurements)) or [words.TOO_LITTLE]
+
+    def tables(self, run: Run[FilterRun], width: int | None = None) -> list[Sheet]:
+        """The gain foremost."""
+        return tables.sheets(run, times=self.of_times, losses=self.of_losses)
+
+    def notes(self, run: Run[FilterRun], width: int | None = None) -> list[str]:
+        """What a reader has to know to read the tables."""
+        return [tables.about(run)]
+
+    def plots(self, run: Run[FilterRun], folder: Path) -> list[Path]:
+        """Times, losses, or both."""
+        return plots.plot(run, folder, times=self.of_times, losses=self.of_losses)
+
+    def rows(self, run: Run[FilterRun]) -> Iterator[dict[str, object]]:
+        """A line a measurement."""
+        for one in run.measurements:
+            row = msgspec.to_builtins(one)
+            at = {**row.pop("cell"), "index": row.pop("index")}
+            yield {"experiment": run.experiment, **at, **row, "lost": one.lost, "loss": one.loss}
+
+    def cases(self, run: Run[FilterRun]) -> Iterator[tuple[Case, float]]:
+        """Times a packet, and the share of PUTs that were done."""
+        for one in sorted(run.measurements, key=lambda one: _order(one.cell)):
+            name = _name(one.cell)
+            if not one.cell.rate:  # at a rate, that sets it
+                yield Case(name, "wall, µs a packet"), 1e6 * one.per_packet(one.wall_seconds)
+            cpu = 1e6 * one.per_packet(one.server_cpu_seconds)
+            yield Case(name, "server CPU, µs a packet"), cpu
+            if one.sent_puts:
+                done = share(one.value, one.sent_puts)
+                yield Case(name, "PUTs done, share", larger_is_better=True, share=True), done
+
+    def published(self, run: Run[FilterRun]) -> list[Sheet]:
+        """Wall times."""
+        made = [published.walls(run)] if self.of_times else []
+        return [one for one in made if one.rows]
+
+    def where(self, run: Run[FilterRun]) -> Sheet:
+        """This run, and theirs."""
+        return beside(
+            run,
+            published.WHERE,
+            hook="socket filter, TC and XDP",
+            server="in Python",
+            rate="as fast as it goes",
+            time="whole runs, without start-up",
+        )
+
+
+class FilterExperiment(ShownFilters, Experiment[S, FilterRun]):
+    """A key-value server, and a filter before it at each place in turn."""
+
+    needs = Needs(apart=True)
+
+    def groups(self, settings: S, index: int) -> list[Group]:
+        """A series each."""
+        return [Group(series, self.cells(settings, series, index), drawn=True) for series in SERIES]
+
+    def cells(self, settings: S, series: Series, index: int) -> list[FilterCell]:
+        """What one server is measured at in one repetition."""
+        grid = [
+            FilterCell(series=series, percent=percent, packets=packets)
+            for packets in settings.packets
+            for percent in settings.percents
+        ]
+        return grid + (settings.knee(series, index) if isinstance(settings, KneeSettings) else [])
+
+    def says(self, cell: FilterCell) -> str:
+        """Where, how many, and how many of them are invalid."""
+        return f"{cell.series} {cell.percent:g} % of {cell.packets:,}"
+
+    @contextmanager
+    def serving(self, bed: Testbed[S], group: Group) -> Iterator[int]:
+        """A key-value server with its filter there; its pid."""
+        at = _AT[group.series]
+        arguments = ["-p", str(PORT), "--app", "kv", "--hook", "none"]
+        arguments += ["--cpu", str(bed.cpus.apart()[1]), *at]
+        if at:
+            arguments += ["--filter", bed.settings.filter]
+        with bed.serving(arguments) as ready:
+            yield ready["pid"]
+
+    def measure(
+        self, bed: Testbed[S], server: int, cell: FilterCell, index: int
+    ) -> Iterator[FilterRun]:
+        """Send a cell's packets. Raises ExperimentError where the counts do not add up."""
+        choice = Choice(
+            name=bed.settings.behaviour,
+            packets=cell.packets,
+            percent=cell.percent,
+            equal_length=bed.settings.equal_length,
+        )
+        bed.client.call(calls.RESET, address=bed.pair.server.address, port=PORT)
+        before = bed.server.call(calls.ARRIVALS, pid=server, port=PORT)
+        filled = _fill(bed, choice, cell.rate, server)
+        after = bed.server.call(calls.ARRIVALS, pid=server, port=PORT)
+        rise = {name: count - before[name] for name, count in after.items()}
+        yield account(cell, index, filled, rise).checked()
+
+
+def _fill(bed: Testbed[Any], choice: Choice, rate: float, pid: int) -> Filled:
+    """On two machines either tells its own CPU time."""
+    here = bed.pair.one_machine
+    before = (0.0, 0.0) if here else _busy(bed, pid)
+    found = bed.client.call(
+        calls.FILL,
+        address=bed.pair.server.address,
+        port=PORT,
+        behaviour=msgspec.to_builtins(choice),
+        rate=rate,
+        pid=pid if here else None,
+        cpu=bed.cpus.apart()[0],
+    )
+    filled = msgspec.convert(found, Filled)
+    if here:
+        return filled
+    server, machine = (now - was for now, was in zip(_busy(bed, pid), before, strict=True))
+    return msgspec.structs.replace(
+        filled,
+        server_cpu_seconds=server,
+        machine_cpu_seconds=filled.machine_cpu_seconds + machine,
+    )
+
+
+def _busy(bed: Testbed[Any], pid: int) -> tuple[float, float]:
+    """CPU time of the server and of its machine, so far."""
+    server: float = bed.server.call("cpu_seconds", pids=[pid])
+    return server, bed.server.call("machine_cpu_seconds")
+
+
+def account(cell: FilterCell, index: int, filled: Filled, rise: Mapping[str, int]) -> FilterRun:
+    """What became of each packet, by what the counters rose by.
+
+    A socket counts what its own filter rejects among its drops.
+    """
+    rejected = rise.get("invalid_rejected", 0) + rise.get("valid_rejected", 0)
+    accepted = rise.get("invalid_accepted", 0) + rise.get("valid_accepted", 0)
+    at_socket = rise["drops"] - (rejected if cell.series == "socket" else 0)
+    came = rise["received"] + at_socket
+    sent = filled.sent_puts + filled.sent_invalid + filled.sent_others
+    unfiltered = cell.series == "userspace"
+    return FilterRun(
+        cell=cell,
+        index=index,
+        rejected_invalid=rise.get("invalid_rejected", 0),
+        rejected_valid=rise.get("valid_rejected", 0),
+        accepted_invalid=rise.get("invalid_accepted", 0),
+        accepted_valid=rise.get("valid_accepted", 0),
+        lost_before=sent - (came if unfiltered else rejected + accepted),
+        lost_between=0 if unfiltered else accepted - came,
+        lost_at_socket=at_socket,
+        received=rise["received"],
+        **msgspec.structs.asdict(filled),
+    )
+
+
+def _order(cell: FilterCell) -> tuple[int, bool, int, float, float]:
+    return list(SERIES).index(cell.series), cell.knee, cell.packets, cell.percent, cell.rate
+
+
+def _name(cell: FilterCell) -> str:
+    at = f" at {cell.rate:,.0f}/s" if cell.rate else ""
+    of = " (knee)" if cell.knee else ""
+    return f"{SERIES.words(cell.series)}, {cell.percent:g} % of {cell.packets:,}{at}{of}"

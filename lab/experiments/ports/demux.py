@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demux: four ports, work that sleeps: processes, queues, and packets steered to open sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from carom.lab.cells import Series, SeriesOf
+from carom.lab.experiments.ports.claims import claim
+from carom.lab.experiments.ports.four import FourPorts
+from carom.lab.experiments.ports.four import Settings as Common
+from carom.lab.experiments.ports.ports import Work
+from carom.lab.experiments.ports.stats import Table
+from carom.settings import Option
+
+_STEERED = ("reuseport", "sk_lookup", "cpumap")
+"""The series in which a packet reaches an open socket by a program's choice."""
+
+
+class Settings(Common, frozen=True, kw_only=True):
+    """What demux is run with."""
+
+    sleeps: Annotated[
+        tuple[float, float, float, float], Option("The work of each port, in seconds.", 0, 0.5)
+    ] = (0.02, 0.01, 0.002, 0.0045)
+    queue: Annotated[int, Option("The entries of a queue.", 1, 1_000_000)] = 10_200
+
+
+class Demux(FourPorts[Settings]):
+    """How a packet comes to the process that answers it."""
+
+    name = "demux"
+    description = (
+        "four ports, work that sleeps: four processes, XDP with queues and threads, and "
+        "packets steered to open sockets (Sickler 2022)"
+    )
+    series = SeriesOf(
+        (
+            Series("alone", "one process alone", "#999999", "."),
+            Series("processes", "processes", "#D55E00", "o"),
+            Series("queue", "XDP, queue, threads", "#0072B2", "s"),
+            Series("reuseport", "SO_REUSEPORT", "#009E73", "D"),
+            Series("sk_lookup", "sk_lookup", "#CC79A7", "^"),
+            Series("cpumap", "XDP, cpumap", "#56B4E9", "v"),
+        )
+    )
+    base = "processes"
+    shared = frozenset({"reuseport"})
+    alone = frozenset({"alone"})
+    counted_by = {"queue": "queued"}  # noqa: RUF012
+    full = Settings()
+    short = Settings(repetitions=3, seconds=1.0)
+
+    def work(self, settings: Settings) -> Work:
+        """Sleeps."""
+        return Work(sleeps=settings.sleeps, queue=settings.queue, mode=settings.mode)
+
+    def amounts(self, settings: Mapping[str, Any]) -> Sequence[float]:
+        """The seconds of each port."""
+        found: Sequence[float] = settings["sleeps"]
+        return found
+
+    def amount(self, amount: float) -> str:
+        """So many milliseconds."""
+        return f"{1e3 * amount:g} ms"
+
+    def asleep(self, amount: float) -> float:
+        """All of the work."""
+        return 1e9 * amount
+
+    def claims(self, table: Table) -> Iterator[str]:
+        """The published claims, and their author's hope."""
+
+        def took(title: str, over: str, under: str) -> str:
+            return claim(self.name, table, title, over, under)
+
+        yield "The published claims; counted are sockets whose 95 % interval lies on one side:"
+        yield took(
+            "1. Queues, polling and threads take longer than processes", "queue", "processes"
+        )
+        yield took("2. A process takes longer beside three others than alone", "processes", "alone")
+        yield "The author's hope: a packet reaches an open socket as if it had come up the stack."
+        for series in (one for one in _STEERED if one in table.series):
+            name = self.series.words(series)
+            yield took(f"3. {name} takes longer than processes", series, "processes")
+            yield took(f"   Queues take longer than {name}", "queue", series)
+
+
+EXPERIMENT = Demux()

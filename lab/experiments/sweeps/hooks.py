@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks: a bounce, a hit and a miss, in userspace and at every hook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from carom.lab.cells import TASKS
+from carom.lab.experiment import Waits
+from carom.lab.experiments.sweeps import plots
+from carom.lab.experiments.sweeps.series import BASE
+from carom.lab.experiments.sweeps.stats import Measured, Row, p50
+from carom.lab.experiments.sweeps.sweep import Settings as Common
+from carom.lab.experiments.sweeps.sweep import Sweep, trial
+from carom.lab.experiments.sweeps.verdict import TITLES
+from carom.lab.record import Cell, Repetition, Run, Task, Wait
+from carom.lab.show import words
+from carom.lab.show.verdicts import judgement
+from carom.lab.trial import Trial
+
+
+class Settings(Common, frozen=True, kw_only=True):
+    """What hooks is run with."""
+
+    waits: Waits = ("blocking", "spin")
+
+
+class Hooks(Sweep[Settings]):
+    """Nothing is varied but what is asked."""
+
+    name = "hooks"
+    description = "RTT of a bounce, a hit and a miss: userspace, TC, generic and native XDP"
+    full = Settings()
+    short = Settings(repetitions=3, seconds=0.5)
+
+    def cells(self, settings: Settings, series: str, wait: Wait) -> Iterator[Trial]:
+        """Each task."""
+        for task in TASKS:
+            yield trial(settings, Cell(series=series, wait=wait, task=task))
+
+    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+        """What the task takes, series by series."""
+
+        def takes(series: str) -> str:
+            value = found.mean(p50, series, rows[0]).value
+            return f"{self.series.words(series)} {words.micro(value)} µs"
+
+        gains = {one: self.gain(found, one, rows[0]) for one in found.others()}
+        said = "; ".join(f"{takes(one)}, {judgement(of)}" for one, of in gains.items() if of)
+        if said:
+            yield f"{TITLES[task]} (p50, {wait}): {takes(BASE)}; {said}."
+
+    def plots(self, run: Run[Repetition], folder: Path) -> list[Path]:
+        """`hooks.png`: a line for each task and wait, a dot on it for each series."""
+        found = self.measured(run)
+        return [plots.dots(found, folder / "hooks.png")] if found.rows else []
+
+
+EXPERIMENT = Hooks()

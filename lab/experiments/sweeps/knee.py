@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Knee: replies and losses against the requests a second that are offered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from carom.lab.cells import RATE
+from carom.lab.experiments.sweeps import tables
+from carom.lab.experiments.sweeps.plots import LOG_TIMES, LOSS, REPLIES
+from carom.lab.experiments.sweeps.series import BASE
+from carom.lab.experiments.sweeps.stats import Knee, Measured, Row, offered, unanswered
+from carom.lab.experiments.sweeps.sweep import Settings as Common
+from carom.lab.experiments.sweeps.sweep import Sweep, trial
+from carom.lab.record import Cell, Task, Wait
+from carom.lab.show import words
+from carom.lab.show.sheets import Row as Line
+from carom.lab.show.sheets import Sheet
+from carom.lab.trial import Trial
+from carom.settings import Option
+
+
+class Settings(Common, frozen=True, kw_only=True):
+    """What knee is run with; a server under load waits as services do."""
+
+    rates: Annotated[
+        tuple[float, ...],
+        Option("Requests a second.", 1, 1e8, "10000,100000", order="rising"),
+    ] = (10e3, 20e3, 40e3, 60e3, 80e3, 120e3, 160e3, 240e3, 320e3, 480e3, 640e3, 960e3, 1.28e6)
+
+
+class Knees(Sweep[Settings]):
+    """A generator that no reply holds up."""
+
+    name = "knee"
+    description = "replies and losses of each against the requests a second that are offered"
+    axis = RATE
+    bare = True  # a generator has a program of its own at the client's end
+    panels = (REPLIES, LOSS, *LOG_TIMES)
+    full = Settings()
+    short = Settings(repetitions=3, seconds=0.5, rates=(20e3, 80e3, 160e3, 480e3, 960e3))
+
+    def cells(self, settings: Settings, series: str, wait: Wait) -> Iterator[Trial]:
+        """Each rate."""
+        for rate in settings.rates:
+            yield trial(settings, Cell(series=series, wait=wait, task="hit", rate=rate), rate=rate)
+
+    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+        """How far each series came."""
+        for series in found.series:
+            knee = found.knee(series, rows)
+            if knee is None:
+                continue
+            lossy = "" if knee.lossy is None else f" (not at {words.amount(knee.lossy)})"
+            said = (
+                f"{self.series.words(series)} ({wait}) answers 99.9 % of requests up to "
+                f"{_reach(knee)} a second{lossy}, "
+                f"and at most {words.amount(knee.most.value)} a second"
+            )
+            more = found.most_ratio(series, BASE, rows)
+            if series != BASE and more:
+                said += f": {words.bracket(more)} times as many as userspace"
+            yield said + "."
+
+    def sheets(self, found: Measured) -> list[Sheet]:
+        """The knees foremost."""
+        lost = "Requests without a reply in time"
+        asked = "Requests a second that were sent or skipped"
+        return [
+            self._knees(found),
+            tables.rates(found),
+            tables.sheet(found, lost, unanswered, tables.percent),
+            tables.sheet(found, asked, offered, tables.amount),
+            *tables.times(found),
+        ]
+
+    def _knees(self, found: Measured) -> Sheet:
+        lines: list[Line] = []
+        for (_, wait), rows in found.groups().items():
+            for series in found.series:
+                knee = found.knee(series, rows)
+                if knee is None:
+                    continue
+                more = found.most_ratio(series, BASE, rows)
+                lines.append(
+                    {
+                        "series": self.series.words(series),
+                        "wait": wait,
+                        "99.9 % answered up to, /s": _reach(knee),
+                        "most replies/s": tables.amount(knee.most),
+                        "by userspace's": "" if series == BASE else words.bracket(more),
+                    }
+                )
+        return Sheet("How far each came", lines, names=2)
+
+
+def _reach(knee: Knee) -> str:
+    """The rate up to which a series answered, in words."""
+    if knee.rate is None:
+        return "no rate that was asked"
+    return f"{words.amount(knee.rate)}{' or more' if knee.lossy is None else ''}"
+
+
+EXPERIMENT = Knees()

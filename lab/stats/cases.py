@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures by which two runs of one experiment are compared."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    """One figure of one cell (or of a contest's subject)."""
+
+    cell: str
+    figure: str
+    larger_is_better: bool = False
+    share: bool = False
+    """Whether it is the share of requests that were answered: less of it is no slowness."""
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What it is called when it is better, and when it is worse."""
+        return ("fewer lost", "more lost") if self.share else ("faster", "slower")
+
+
+def share(count: int, of: int) -> float:
+    """A share of requests; none counts as half a one, so that there is a ratio."""
+    return max(count, 0.5) / of
