@@ -63,8 +63,6 @@ class Field(NamedTuple):
     def read(self, text: str) -> Any:
         """The value, or the values, of a text. Raises UsageError."""
         if not self.several:
-            if self.kind in (int, float) and "," in text:
-                raise UsageError(f"{self.flag} takes one value, not several", hint=self.example)
             return self._read(text)
         return tuple(self._read(part) for part in text.split(","))
 

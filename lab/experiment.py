@@ -25,7 +25,7 @@ from carom.lab.course import Course, course
 from carom.lab.hosts.agent import Agent
 from carom.lab.record import M, Run, Wait
 from carom.lab.shown import Shown
-from carom.lab.testbed import CPUs, Testbed, environments
+from carom.lab.testbed import Bed, CPUs, environments
 from carom.settings import Option
 from carom.settings import check as check_settings
 from carom.vm.pair import Make
@@ -108,14 +108,14 @@ class Experiment(Shown[M], Generic[S, M]):
         """What is measured in one repetition. Raises UsageError for settings that cannot be."""
 
     @abstractmethod
-    def measure(self, bed: Testbed[S], server: Any, cell: Any, index: int) -> Iterable[M]:
+    def measure(self, bed: Bed[S], server: Any, cell: Any, index: int) -> Iterable[M]:
         """Measure one cell, as often as belongs together. ExperimentError where counts are off."""
 
-    def prepared(self, bed: Testbed[S]) -> AbstractContextManager[Any]:
+    def prepared(self, bed: Bed[S]) -> AbstractContextManager[Any]:
         """What is to be so on the hosts while the experiment runs."""
         return contextlib.nullcontext()
 
-    def serving(self, bed: Testbed[S], group: Group) -> AbstractContextManager[Any]:
+    def serving(self, bed: Bed[S], group: Group) -> AbstractContextManager[Any]:
         """A group's server, which `measure` is given."""
         return contextlib.nullcontext()
 
@@ -160,7 +160,7 @@ def run(experiment: Experiment[S, M], settings: S, progress: Progress, make_pair
         pair = stack.enter_context(make_pair(bare=experiment.bare))
         clients = [stack.enter_context(Agent(pair.client)) for _ in range(experiment.clients)]
         server = stack.enter_context(Agent(pair.server))
-        bed = Testbed(pair, clients, server, settings)
+        bed = Bed(pair, clients, server, settings)
         where = environments(pair, bed.client, server)
         stack.enter_context(experiment.prepared(bed))
         with course() as going:
@@ -183,7 +183,7 @@ def run(experiment: Experiment[S, M], settings: S, progress: Progress, make_pair
 
 def _measure(
     experiment: Experiment[S, M],
-    bed: Testbed[S],
+    bed: Bed[S],
     going: Course,
     progress: Progress,
     keep: Callable[[M], None],

@@ -120,10 +120,14 @@ def settings(
 def _settings(of: Anything, given: Mapping[str, str | bool], *, short: bool) -> Settings:
     standing = of.short if short else of.full
     known = fields(type(standing))
-    values = {
-        name: known[name].read(value) if isinstance(value, str) else value
-        for name, value in given.items()
-        if name in known
-    }
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        field = known.get(name)
+        if field and isinstance(value, str) and "," in value and not field.several:
+            raise UsageError(
+                f"{of.name} takes one of {field.flag}, not several", hint=field.example
+            )
+        if field:
+            values[name] = field.read(value) if isinstance(value, str) else value
     found: Settings = converted({**msgspec.to_builtins(standing), **values}, type(standing))
     return found.checked()

@@ -19,8 +19,8 @@ _LISTS = {"repetitions": "round-trips", "measurements": "figures", "runs": "pack
 def upgraded(old: dict[str, Any]) -> dict[str, Any]:
     """The same run as it would be recorded today. Raises ValidationError where it is none.
 
-    Of the settings those are left out that the experiment had in common with others, and that
-    meant nothing to it.
+    Of the settings those are left out that the experiment shared with others and that meant nothing
+    to it; one that was left open was what stands today.
     """
     for name, measured in _LISTS.items():
         if old.get(name) is not None:
@@ -39,5 +39,8 @@ def _own(experiment: Any, settings: Any) -> Any:
     known = registry.experiments().get(experiment) if isinstance(experiment, str) else None
     if known is None or not isinstance(settings, dict):
         return settings
+    standing = {
+        name: value for name, value in msgspec.to_builtins(known.full).items() if value is not None
+    }
     own = {one.name for one in msgspec.structs.fields(type(known.full))} | {"left_out"}
-    return {name: value for name, value in settings.items() if name in own}
+    return standing | {name: value for name, value in settings.items() if name in own}

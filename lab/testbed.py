@@ -119,8 +119,8 @@ def facing(pair: Pair, client: Agent, arguments: Sequence[str]) -> Iterator[None
         yield
 
 
-class Testbed(Generic[S]):
-    """A pair, an agent on its server, one on its client or several, and the run's settings."""
+class Bed(Generic[S]):
+    """A testbed: a pair, an agent on its server, agents on its client, and the run's settings."""
 
     def __init__(self, pair: Pair, clients: Sequence[Agent], server: Agent, settings: S):
         self.pair, self.clients, self.server, self.settings = pair, clients, server, settings

@@ -19,7 +19,7 @@ from carom.lab.clients.requests import Plan
 from carom.lab.experiment import Group, S
 from carom.lab.record import Cell, Repetition, RoundTrips
 from carom.lab.round_trips import RoundTripExperiment
-from carom.lab.testbed import PORT, Testbed, spent
+from carom.lab.testbed import PORT, Bed, spent
 
 _SOURCE_PORTS = 16_384  # so many requests can be unanswered before one is skipped
 
@@ -84,7 +84,7 @@ class TrialExperiment(RoundTripExperiment[S]):
         return self.series.name(cell.cell)
 
     @contextlib.contextmanager
-    def serving(self, bed: Testbed[S], group: Group) -> Iterator[int]:
+    def serving(self, bed: Bed[S], group: Group) -> Iterator[int]:
         """The trial's server, warm; its pid."""
         (trial,) = group.cells
         cpus = bed.cpus.choose(group.wait)
@@ -102,9 +102,7 @@ class TrialExperiment(RoundTripExperiment[S]):
                 stack.enter_context(bed.apart())
             yield pid
 
-    def measure(
-        self, bed: Testbed[S], server: int, cell: Trial, index: int
-    ) -> Iterator[Repetition]:
+    def measure(self, bed: Bed[S], server: int, cell: Trial, index: int) -> Iterator[Repetition]:
         """Ask a trial's server; a repetition for each of its windows, as they are done.
 
         Raises ExperimentError when the counts disagree with the plan.
@@ -127,7 +125,7 @@ def _windows(trial: Trial) -> Sequence[float | None]:
     return [number * trial.seconds for number in range(trial.windows)]
 
 
-def _ask(bed: Testbed[Any], trial: Trial, cpu: int) -> Asked:
+def _ask(bed: Bed[Any], trial: Trial, cpu: int) -> Asked:
     if trial.rate is not None:
         return _load(bed, trial, trial.rate, cpu)
     wait = trial.cell.wait
@@ -138,13 +136,13 @@ def _ask(bed: Testbed[Any], trial: Trial, cpu: int) -> Asked:
     return Asked(found.sent, found.hot, found.round_trips)
 
 
-def _ping(bed: Testbed[Any], plan: Plan, options: Options, trial: Trial) -> Ping:
+def _ping(bed: Bed[Any], plan: Plan, options: Options, trial: Trial) -> Ping:
     clients = trial.clients if options.seconds else None  # the agent can warm by itself
     address = bed.pair.server.address
     return bed.client.ping(address, PORT, plan, options, trial.app, clients=clients)
 
 
-def _load(bed: Testbed[Any], trial: Trial, rate: float, cpu: int) -> Asked:
+def _load(bed: Bed[Any], trial: Trial, rate: float, cpu: int) -> Asked:
     """Requests at a rate, whether replies come or not."""
     options = load.Options(
         seconds=trial.seconds,

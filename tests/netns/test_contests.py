@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from carom.lab.experiments.contests.contests import CONTESTS, PER_CPU
+from carom.lab import registry
+from carom.lab.experiments.contests.contest import Contest
+from carom.lab.experiments.contests.ways import PER_CPU
 from netns.process import lab_run
 
 DEADLINE = 200
+CONTESTS = {name: one for name, one in registry.experiments().items() if isinstance(one, Contest)}
 
 
 @pytest.mark.parametrize("name", CONTESTS)

@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from carom.lab.experiments.filters.model import SERIES, FilterResults
+from carom.lab.experiments.filters.model import FilterRun
+from carom.lab.experiments.filters.series import SERIES
+from carom.lab.record import Run
 from netns.process import lab_run
 
 DEADLINE = 200
@@ -29,13 +31,13 @@ def test_both_at_once(tmp_path: Path, options: tuple[str, ...]) -> None:
     files = {path.name for path in folder.iterdir()}
     both = {"loss.png"} if not options else set()
     assert files == {"results.json", "results.csv", "cpu.png", "wall.png"} | both
-    found = msgspec.json.decode((folder / "results.json").read_bytes(), type=FilterResults)
-    measured = [one for one in found.runs if not one.cell.knee]
+    found = msgspec.json.decode((folder / "results.json").read_bytes(), type=Run[FilterRun])
+    measured = [one for one in found.measurements if not one.cell.knee]
     assert sorted((one.cell.series, one.cell.packets, one.cell.percent) for one in measured) == (
         sorted((series, *at) for series in SERIES for at in _points())
     )
-    assert len(found.runs) - len(measured) == (0 if options else 5 * 9)
-    for one in found.runs:
+    assert len(found.measurements) - len(measured) == (0 if options else 5 * 9)
+    for one in found.measurements:
         invalid = round(one.cell.packets * one.cell.percent / 100)
         assert (one.sent_puts, one.sent_invalid) == (one.cell.packets - invalid, invalid)
         assert one.value + one.lost == one.sent_puts

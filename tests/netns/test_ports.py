@@ -17,17 +17,18 @@ import msgspec
 import pytest
 
 from carom.errors import ExperimentError
+from carom.lab import registry
 from carom.lab import results as storage
-from carom.lab.experiments.ports.grid import SERIES, Settings, cell
-from carom.lab.experiments.ports.ports import FIRST_PORT, PORTS, Name, expected
-from carom.lab.experiments.ports.stats import Table
-from carom.lab.experiments.ports.verdict import sentences
+from carom.lab.experiments.ports import calls
+from carom.lab.experiments.ports.demux import EXPERIMENT as DEMUX
+from carom.lab.experiments.ports.ports import FIRST_PORT, PORTS, Name, Work, expected
 from carom.lab.hosts.agent import Agent
+from carom.lab.record import Cell
 from carom.vm.netns import INTERFACE, SERVER, NamespacePair
 from netns.process import attached, lab_run, until
 
 DEADLINE = 200
-SHORT = Settings(sleeps=(0.004, 0.003, 0.001, 0.002), queue=8)
+SHORT = Work(sleeps=(0.004, 0.003, 0.001, 0.002), queue=8)
 
 PUBLISHED: dict[Name, str] = {
     "concurrency": "published 1.76, 1.53, 0.99, 1.23",
@@ -40,7 +41,7 @@ def run(name: str, output: Path, *options: str) -> subprocess.CompletedProcess[s
     return lab_run(name, *short, *options, deadline=DEADLINE)
 
 
-@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_an_experiment(tmp_path: Path, name: Name) -> None:
     if name == "concurrency" and not shutil.which("cc"):
         pytest.skip("there is no C compiler")
@@ -53,9 +54,14 @@ def test_an_experiment(tmp_path: Path, name: Name) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {"results.json", "results.csv", "histograms", f"{name}.png"}
     found = storage.load(folder)
-    cells = [cell(series, which) for series in SERIES[name] for which in PORTS]
-    assert sorted(map(str, (one.cell for one in found.repetitions))) == sorted(map(str, cells))
-    for one in found.repetitions:
+    of = registry.named(name)
+    cells = [
+        Cell(series=series, wait="blocking", socket=which + 1)
+        for series in of.series  # type: ignore[attr-defined]
+        for which in PORTS
+    ]
+    assert sorted(map(str, (one.cell for one in found.measurements))) == sorted(map(str, cells))
+    for one in found.measurements:
         trips = one.round_trips
         assert trips.count > 0
         assert trips.wrong == trips.lost == trips.reordered == trips.duplicated == 0
@@ -68,7 +74,7 @@ def test_an_experiment(tmp_path: Path, name: Name) -> None:
         (one.series, str(one.socket)) for one in cells
     )
     assert len(list((folder / "histograms").iterdir())) == len(cells)
-    assert all("not shown either way" in line or ":" in line for line in sentences(Table(found)))
+    assert all("not shown either way" in line or ":" in line for line in of.sentences(found))
 
 
 class Ground:
@@ -82,12 +88,12 @@ class Ground:
         """A series' server; the pids of its processes."""
         where = {"interface": INTERFACE, "address": SERVER, "cpu": 0}
         plain = msgspec.to_builtins(SHORT)
-        yield self.server.call("serve_ports", series=series, settings=plain, **where)["pids"]
-        self.server.call("leave_ports")
+        yield self.server.call(calls.SERVE, series=series, work=plain, **where)["pids"]
+        self.server.call(calls.LEAVE)
 
     def requests(self) -> list[int]:
         """What its processes have counted."""
-        found: list[int] = self.server.call("port_counts")["requests"]
+        found: list[int] = self.server.call(calls.COUNTS)["requests"]
         return found
 
     def ask(self, which: int, payload: bytes, *, port: int | None = None) -> bytes | None:
@@ -112,7 +118,7 @@ def ground() -> Iterator[Ground]:
         yield Ground(pair, server)
 
 
-@pytest.mark.parametrize("series", SERIES["demux"])
+@pytest.mark.parametrize("series", list(DEMUX.series))
 def test_the_right_worker_answers(ground: Ground, series: str) -> None:
     port = FIRST_PORT if series == "reuseport" else None
     with ground.serving(series):

@@ -18,7 +18,7 @@ import pytest
 from carom.errors import HostError, HostKeyError, LoginError, UnreachableError
 from carom.lab import results
 from carom.lab.hosts.agent import Agent
-from carom.lab.record import Results
+from carom.lab.record import Repetition, Run
 from carom.vm import deploy, pairs
 from carom.vm.namespace import pids
 from carom.vm.netns import INTERFACE, SERVER
@@ -77,8 +77,8 @@ def test_the_same_files_and_series_as_on_namespaces(hosts: Far, tmp_path: Path) 
     assert there
     assert names(here) == names(there)
     near, far = results.load(here), results.load(there)
-    assert {one.cell for one in far.repetitions} == {one.cell for one in near.repetitions}
-    assert all(one.round_trips.count and not one.round_trips.lost for one in far.repetitions)
+    assert {one.cell for one in far.measurements} == {one.cell for one in near.measurements}
+    assert all(one.round_trips.count and not one.round_trips.lost for one in far.measurements)
     assert far.complete
     assert (far.environment.pair, far.environment.driver) == ("ssh", "veth")
     # GRO is on where no program waits at the client's end.
@@ -109,9 +109,9 @@ def test_hit_rates_several_clients_and_a_rate(
     assert ended.code == 0, ended
     assert folder
     found = results.load(folder)
-    assert isinstance(found, Results) and found.complete
-    assert len({one.cell.series for one in found.repetitions}) == series
-    for one in found.repetitions:
+    assert isinstance(found, Run[Repetition]) and found.complete
+    assert len({one.cell.series for one in found.measurements}) == series
+    for one in found.measurements:
         assert one.due == one.round_trips.count > 0
         half_made = one.verdicts.get("pass_checksum", 0)  # one sum in 65,536 looks so
         assert 0 <= (one.planned_hits or 0) - (one.counted_hits or 0) <= half_made
@@ -282,7 +282,7 @@ def test_a_connection_breaks(
     assert said in stderr
     assert "Traceback" not in stderr
     run = results.load(Path(json.loads(stdout)["folder"]))
-    assert run.repetitions
+    assert run.measurements
     assert not run.complete
     assert run.stopped and run.stopped.startswith(said)
     hosts.check_nothing_left()

@@ -5,39 +5,37 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from carom.lab import results as storage
-from carom.lab.experiments.sweeps.grid import SERIES, Name
-from carom.lab.record import Results
+from carom.lab.experiments.sweeps.series import SERIES
 from netns.process import lab_run
 
 DEADLINE = 200
 TWO = ("--series", "userspace,xdp_native")
-OWN: dict[Name, tuple[str, ...]] = {
+OWN: dict[str, tuple[str, ...]] = {
     "hooks": ("--waits", "blocking"),
     "sizes": ("--sizes", "1,1232", *TWO),
     "clients": ("--clients", "1,5", *TWO),
     "knee": ("--rates", "2000,1e8"),
     "minutes": ("--windows", "3", *TWO),
 }
-POINTS: dict[Name, int] = {"hooks": 3, "sizes": 4, "clients": 2, "knee": 2, "minutes": 3}
+POINTS: dict[str, int] = {"hooks": 3, "sizes": 4, "clients": 2, "knee": 2, "minutes": 3}
 
 
-@pytest.mark.parametrize("name", get_args(Name))
-def test_a_sweep(tmp_path: Path, name: Name) -> None:
+@pytest.mark.parametrize("name", OWN)
+def test_a_sweep(tmp_path: Path, name: str) -> None:
     short = ("--repetitions", "1", "--seconds", "0.1", "--keys", "50", "--output", str(tmp_path))
     done = lab_run(name, *OWN[name], *short, deadline=DEADLINE)
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.iterdir()
     assert str(folder) in done.stdout and "XDP native" in done.stdout
     found = storage.load(folder)
-    assert isinstance(found, Results) and found.complete
+    assert found.complete
     series = [one for one in SERIES if TWO[1] not in OWN[name] or one in TWO[1].split(",")]
-    assert len({one.cell for one in found.repetitions}) == POINTS[name] * len(series)
-    for one in found.repetitions:
+    assert len({one.cell for one in found.measurements}) == POINTS[name] * len(series)
+    for one in found.measurements:
         trips = one.round_trips
         assert trips.count > 0 and trips.wrong == 0
         if one.cell.series != "userspace" and one.cell.task != "bounce":

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from carom.lab.record import Contest, Measurement
+from carom.lab.record import Figures, Run
 from unit.fake_results import ENVIRONMENT
 
 
-def held(*rows: tuple[str, int, dict[str, float]], experiment: str = "load") -> Contest:
+def held(*rows: tuple[str, int, dict[str, float]], experiment: str = "load") -> Run[Figures]:
     """A contest with these measurements."""
-    return Contest(
+    return Run(
         experiment=experiment,
+        measured=Figures.MEASURED,
         started="2026-01-02T03:04:05Z",
         seed=1,
         command=f"carom lab run {experiment}",
@@ -18,13 +19,12 @@ def held(*rows: tuple[str, int, dict[str, float]], experiment: str = "load") -> 
         environment=ENVIRONMENT,
         complete=True,
         measurements=[
-            Measurement(subject=subject, index=index, figures=values)
-            for subject, index, values in rows
+            Figures(subject=subject, index=index, figures=values) for subject, index, values in rows
         ],
     )
 
 
-def load(repetitions: int = 6, factor: float = 1.0) -> Contest:
+def load(repetitions: int = 6, factor: float = 1.0) -> Run[Figures]:
     """A contest of full load, in which a hit takes `factor` times as long."""
     return held(
         *(

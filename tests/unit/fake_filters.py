@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from carom.lab.experiments.filters.client import Filled
-from carom.lab.experiments.filters.model import SERIES, FilterCell, FilterResults, FilterRun, Series
-from carom.lab.experiments.filters.run import account
+from carom.lab.experiments.filters.filtering import account
+from carom.lab.experiments.filters.model import FilterCell, FilterRun, Series
+from carom.lab.experiments.filters.series import SERIES
+from carom.lab.record import Run
 from unit.fake_results import ENVIRONMENT
 
 PERCENTS = (0.0, 50.0, 99.0, 100.0)
@@ -72,15 +74,16 @@ def grid(indices: Iterable[int] = range(3)) -> list[FilterRun]:
     ]
 
 
-def results(runs: list[FilterRun], experiment: str = "filter-throughput-loss") -> FilterResults:
+def results(runs: list[FilterRun], experiment: str = "filter-throughput-loss") -> Run[FilterRun]:
     """A whole run of them."""
-    return FilterResults(
+    return Run(
         experiment=experiment,
+        measured=FilterRun.MEASURED,
         started="2026-01-02T03:04:05Z",
         seed=1,
         command="carom lab run filter-throughput filter-loss",
         settings={"behaviour": "frigg", "filter": "robust-valid-command", "equal_length": False},
         environment=ENVIRONMENT,
         complete=True,
-        runs=runs,
+        measurements=runs,
     )

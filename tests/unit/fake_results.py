@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from carom.lab.record import Cell, Environment, Repetition, Results, Wait
+from carom.lab.record import Cell, Environment, Repetition, Run, Wait
 from carom.lab.stats.distribution import round_trips
 
 WAITS: tuple[Wait, ...] = ("blocking", "one-cpu", "spin")
@@ -79,18 +79,19 @@ def repetition(cell: Cell, index: int, *, n: int = 2000, seed: int = 1) -> Repet
 
 def run(
     experiment: str, cells: Iterable[Cell], *, repetitions: int = 3, complete: bool = True
-) -> Results:
+) -> Run[Repetition]:
     """A run of these cells, interleaved by rounds."""
     cells = list(cells)
-    return Results(
+    return Run(
         experiment=experiment,
+        measured=Repetition.MEASURED,
         started="2026-01-02T03:04:05+00:00",
         seed=1,
         command=f"carom lab run {experiment}",
         settings={"hit_rates": list(HIT_RATES), "work": "2ms", "keys": 8, "verify": True},
         environment=ENVIRONMENT,
         complete=complete,
-        repetitions=[repetition(cell, index) for index in range(repetitions) for cell in cells],
+        measurements=[repetition(cell, index) for index in range(repetitions) for cell in cells],
     )
 
 

@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 
 from carom.errors import ExperimentError, UsageError
+from carom.lab import compare as comparing
 from carom.lab import results as storage
-from carom.lab.experiments.filters.model import FilterResults
-from carom.lab.record import Cell, Results
+from carom.lab.compare import Comparison, Outcome, compare
+from carom.lab.experiments.filters.model import FilterRun
+from carom.lab.record import Cell, Repetition, Run
 from carom.lab.show.sheets import drawn
-from carom.lab.stats import compare as comparing
-from carom.lab.stats.compare import Comparison, Outcome, compare
 from carom.lab.stats.estimates import independent_ratio, ranks
 from unit import fake_contests, fake_filters
 from unit import fake_results as fake
@@ -41,11 +41,13 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     return change
 
 
-def bounce(repetitions: int = 6) -> Results:
+def bounce(repetitions: int = 6) -> Run[Repetition]:
     return fake.run("bounce", CELLS, repetitions=repetitions)
 
 
-def both(slow: Slow, factor: float, repetitions: int = 6) -> tuple[Results, Results]:
+def both(
+    slow: Slow, factor: float, repetitions: int = 6
+) -> tuple[Run[Repetition], Run[Repetition]]:
     """Two runs, XDP in the second so many times as slow."""
     slow(1.0)
     first = bounce(repetitions)
@@ -111,13 +113,13 @@ def test_of_hit_rates_between_means_are_compared() -> None:
 
 def test_replies_that_no_longer_come_are_worse() -> None:
     first, second = bounce(), bounce()
-    second.repetitions = [
+    second.measurements = [
         msgspec.structs.replace(
             one, round_trips=msgspec.structs.replace(one.round_trips, count=0, lost=2000)
         )
         if one.cell.series == "xdp"
         else one
-        for one in second.repetitions
+        for one in second.measurements
     ]
     found = compare(first, second)
     assert of(found, "XDP").verdict == "more lost" and found.worse
@@ -125,7 +127,7 @@ def test_replies_that_no_longer_come_are_worse() -> None:
 
 
 def test_the_parts_of_a_long_measurement_are_one_repetition(slow: Slow) -> None:
-    def minutes(factor: float) -> Results:
+    def minutes(factor: float) -> Run[Repetition]:
         slow(factor)
         cell = Cell(series="xdp_native", wait="blocking", task="hit")
         parts = [msgspec.structs.replace(cell, since=10.0 * n) for n in range(3)]
@@ -155,7 +157,7 @@ def test_a_rate_is_worse_by_the_same_share_as_a_time() -> None:
     assert all(one.beyond for one in compare(first, second, threshold=0.29).outcomes)
 
 
-def filters(cpu: float = 1.0, lost: int = 0, repetitions: int = 6) -> FilterResults:
+def filters(cpu: float = 1.0, lost: int = 0, repetitions: int = 6) -> Run[FilterRun]:
     return fake_filters.results(
         [
             fake_filters.one(
@@ -217,7 +219,7 @@ def test_what_differs_is_named() -> None:
     second.settings = {**second.settings, "keys": 9}
     second.started = "2026-01-02T03:04:04+00:00"
     second.complete = False
-    second.repetitions = second.repetitions[:1]
+    second.measurements = second.measurements[:1]
     said = "\n".join(compare(first, second).warnings)
     for wanted in (
         "kernel differs: 6.1.0-9-amd64 in A, 6.12.1 in B",
@@ -300,10 +302,10 @@ def test_the_command(tmp_path: Path, slow: Slow) -> None:
 )
 def test_mistakes(tmp_path: Path, argv: list[str], code: int, said: str) -> None:
     impossible = tmp_path / "impossible.json"
-    of_no_packets = fake_filters.results(filters(repetitions=1).runs, "bounce")
-    of_no_packets.runs = [
+    of_no_packets = fake_filters.results(filters(repetitions=1).measurements, "bounce")
+    of_no_packets.measurements = [
         msgspec.structs.replace(one, cell=msgspec.structs.replace(one.cell, packets=0))
-        for one in of_no_packets.runs
+        for one in of_no_packets.measurements
     ]
     impossible.write_bytes(msgspec.json.encode(of_no_packets))
     places = {

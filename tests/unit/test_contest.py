@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from carom.errors import UsageError
+from carom.lab import registry, shown
 from carom.lab import results as storage
-from carom.lab.experiments.contests import tables as contest_tables
-from carom.lab.experiments.contests.contest import Bar, Settings, figures, judge
-from carom.lab.experiments.contests.contests import CONTESTS
-from carom.lab.record import Contest
+from carom.lab.experiments.contests.contest import Contest, KeySettings, ShownContest
+from carom.lab.experiments.contests.judging import Bar, figures, judge
+from carom.lab.record import Figures, Run
 from unit.fake_contests import held
 
 RATE, CPU, TIME = "replies/s", "replies/CPU-s", "p50, µs"
@@ -24,7 +24,7 @@ RIVALS = ("slow", "slower")
 
 
 @pytest.fixture
-def contest() -> Contest:
+def contest() -> Run[Figures]:
     """Rounds differ by a factor, which pairing takes out."""
     return held(
         *(
@@ -36,53 +36,56 @@ def contest() -> Contest:
 
 
 @pytest.mark.parametrize("figure", [RATE, CPU])
-def test_against_the_best_rival(contest: Contest, figure: str) -> None:
-    (found,) = judge(contest, [Bar("", figure, "fast", RIVALS, at_least=7.9)])
+def test_against_the_best_rival(contest: Run[Figures], figure: str) -> None:
+    (found,) = judge(contest.measurements, [Bar("", figure, "fast", RIVALS, at_least=7.9)])
     assert found.against == "slow"
     assert tuple(found.ratio) == pytest.approx((8, 8, 8))
     assert found.met
 
 
-def test_the_best_time_is_the_shortest(contest: Contest) -> None:
-    (found,) = judge(contest, [Bar("", TIME, "fast", RIVALS, at_most=0.124)])
+def test_the_best_time_is_the_shortest(contest: Run[Figures]) -> None:
+    (found,) = judge(contest.measurements, [Bar("", TIME, "fast", RIVALS, at_most=0.124)])
     assert found.against == "slow"
     assert found.ratio.value == pytest.approx(0.125)
     assert found.met is False
 
 
-def test_what_is_not_asked_is_not_judged(contest: Contest) -> None:
-    (found,) = judge(contest, [Bar("", RATE, "fast", ("slow",))])
+def test_what_is_not_asked_is_not_judged(contest: Run[Figures]) -> None:
+    (found,) = judge(contest.measurements, [Bar("", RATE, "fast", ("slow",))])
     assert found.met is None
 
 
 def test_rounds_that_one_side_lacks_do_not_count() -> None:
     contest = held(("fast", 0, {RATE: 10.0}), ("fast", 1, {RATE: 99.0}), ("slow", 0, {RATE: 5.0}))
-    (found,) = judge(contest, [Bar("", RATE, "fast", ("slow",))])
+    (found,) = judge(contest.measurements, [Bar("", RATE, "fast", ("slow",))])
     assert found.ratio.value == pytest.approx(2)
 
 
-def test_a_subject_that_was_not_measured_is_left_out(contest: Contest) -> None:
-    assert not judge(contest, [Bar("", RATE, "fast", ("absent",)), Bar("", RATE, "no", RIVALS)])
+def test_a_subject_that_was_not_measured_is_left_out(contest: Run[Figures]) -> None:
+    assert not judge(
+        contest.measurements, [Bar("", RATE, "fast", ("absent",)), Bar("", RATE, "no", RIVALS)]
+    )
 
 
-def test_means(contest: Contest) -> None:
-    assert figures(contest)["slow"][RATE].value == pytest.approx(200)
+def test_means(contest: Run[Figures]) -> None:
+    assert figures(contest.measurements)["slow"][RATE].value == pytest.approx(200)
 
 
-def test_the_tables_say_it(contest: Contest) -> None:
+def test_the_tables_say_it(contest: Run[Figures]) -> None:
     said = io.StringIO()
     console = Console(width=120, file=said)
-    bars = [
+    judged = ShownContest()
+    judged.bars = (
         Bar("hits by userspace", CPU, "fast", RIVALS, at_least=9),
         Bar("time", TIME, "fast", ("slow",), at_most=0.2),
-    ]
-    contest_tables.show(contest, bars, console)
+    )
+    shown.show(judged, contest, console)
     lines = [line.split() for line in said.getvalue().splitlines()]
     assert ["hits", "by", "userspace", "8.00", "(8.00-8.00)", "≥", "9", "missed", "slow"] in lines
     assert ["time", "0.13", "(0.13-0.13)", "≤", "0.2", "met", "slow"] in lines
 
 
-def test_on_disk(contest: Contest, tmp_path: Path) -> None:
+def test_on_disk(contest: Run[Figures], tmp_path: Path) -> None:
     folder = storage.write(contest, tmp_path)
     assert json.loads((folder / "results.json").read_text())["experiment"] == "load"
     with open(folder / "results.csv", newline="") as file:
@@ -93,16 +96,18 @@ def test_on_disk(contest: Contest, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [({"repetitions": 0}, "one"), ({"seconds": 0}, "sec"), ({"keys": 0}, "keys")]
+    ("wrong", "said"), [({"repetitions": 0}, "rep"), ({"seconds": 0}, "sec"), ({"keys": 0}, "keys")]
 )
 def test_wrong_settings(wrong: dict[str, int], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Settings(**wrong).checked()
+        KeySettings(**wrong).checked()
 
 
 def test_every_bar_is_about_subjects_of_its_contest() -> None:
-    for event in CONTESTS.values():
-        names = {subject.name for subject in event.subjects}
-        assert len(names) == len(event.subjects)
-        for bar in event.bars:
+    contests = [one for one in registry.experiments().values() if isinstance(one, Contest)]
+    assert len(contests) == 3
+    for one in contests:
+        names = {subject.name for subject in one.subjects}
+        assert len(names) == len(one.subjects)
+        for bar in one.bars:
             assert {bar.over, *bar.under} <= names

@@ -14,20 +14,20 @@ import pytest
 from rich.console import Console
 
 from carom.errors import ExperimentError, UsageError
-from carom.lab import kinds
+from carom.lab import registry, report
 from carom.lab import results as storage
-from carom.lab.experiments.filters import grid as filter_grid
-from carom.lab.experiments.filters import plots as filter_plots
+from carom.lab.experiments.filters import published
 from carom.lab.experiments.filters import stats as filter_stats
-from carom.lab.experiments.filters import tables as filter_tables
 from carom.lab.experiments.filters import verdict as filter_verdict
+from carom.lab.experiments.filters.both import EXPERIMENT as BOTH
 from carom.lab.experiments.filters.client import Filled
-from carom.lab.experiments.filters.model import SERIES, FilterCell
-from carom.lab.experiments.filters.run import account
+from carom.lab.experiments.filters.filtering import KneeSettings, account
+from carom.lab.experiments.filters.model import FilterCell
+from carom.lab.experiments.filters.series import SERIES
 from carom.lab.experiments.filters.stats import Table, knees
 from carom.lab.hosts import cpu_time, udp_counts
-from carom.lab.show import published as published_tables
-from carom.lab.show import report
+from carom.lab.show.verdicts import outcome, side
+from carom.lab.shown import show
 from carom.lab.stats.estimates import Estimate
 from unit import fake_filters as fake
 
@@ -96,7 +96,7 @@ def test_no_put_no_loss() -> None:
 
 
 def test_gains_are_paired() -> None:
-    table = filter_stats.grid(fake.results(fake.grid()))
+    table = filter_stats.grid(fake.grid())
     gain = table.gain(filter_stats.server_cpu, ("tc", 1000, 50.0))
     assert gain == pytest.approx((1 / 0.51,) * 3)
     assert table.gain(filter_stats.wall, ("tc", 1000, 50.0)) == pytest.approx((1, 1, 1))
@@ -129,7 +129,7 @@ def test_knees() -> None:
 
     runs = [step(10, 1), step(20, 2), step(20, 0, 1), step(40, 2), step(0, 0)]
     runs += [step(10, 2, percent=50.0), step(0, 0, percent=99.0)]
-    found = knees(fake.results(runs))
+    found = knees(runs)
     assert found["tc", 0.0] == (20, 2000, False)  # 40 loses; that the next does not is luck
     assert found["tc", 50.0] is None
     assert found["tc", 99.0] == (0, 2000, True)
@@ -138,15 +138,15 @@ def test_knees() -> None:
 def test_steps_of_the_knee_are_not_of_the_grid() -> None:
     steps = [fake.one("tc", 7.0, 0, rate=rate, knee=True) for rate in (20.0, 10.0, 0.0)]
     found = fake.results([*fake.grid(), *steps])
-    assert 7.0 not in filter_stats.grid(found).percents
-    paced = filter_stats.slowest(found)
+    assert 7.0 not in filter_stats.grid(found.measurements).percents
+    paced = filter_stats.slowest(found.measurements)
     assert paced and paced[0] == 10
     assert paced[1].percents == [7.0]
-    assert filter_stats.slowest(fake.results(fake.grid())) is None
+    assert filter_stats.slowest(fake.grid()) is None
 
 
 @pytest.mark.parametrize(
-    ("estimate", "side"),
+    ("estimate", "expected"),
     [
         (Estimate(2, 1.1, 3), 1),
         (Estimate(0.5, 0.2, 0.9), -1),
@@ -155,8 +155,8 @@ def test_steps_of_the_knee_are_not_of_the_grid() -> None:
         (None, 0),
     ],
 )
-def test_sides(estimate: Estimate | None, side: int) -> None:
-    assert filter_verdict.side(estimate, 1) == side
+def test_sides(estimate: Estimate | None, expected: int) -> None:
+    assert side(estimate, 1) == expected
 
 
 @pytest.mark.parametrize(
@@ -172,11 +172,11 @@ def test_sides(estimate: Estimate | None, side: int) -> None:
     ],
 )
 def test_outcomes(sides: list[int], said: str) -> None:
-    assert filter_verdict.outcome(sides) == said
+    assert outcome(sides) == said
 
 
 def test_claims_whichever_way_they_fall() -> None:
-    lines = filter_verdict.sentences(filter_stats.grid(fake.results(fake.grid())))
+    lines = filter_verdict.sentences(filter_stats.grid(fake.grid()))
     said = "\n".join(lines)
     assert "wall time, all places: not shown either way (0 of 12)" in said
     assert "the server's CPU time, all places: holds (12 of 12)" in said
@@ -187,7 +187,7 @@ def test_claims_whichever_way_they_fall() -> None:
         msgspec.structs.replace(one, server_cpu_seconds=1 / one.server_cpu_seconds)
         for one in fake.grid()
     ]
-    said = "\n".join(filter_verdict.sentences(filter_stats.grid(fake.results(worse))))
+    said = "\n".join(filter_verdict.sentences(filter_stats.grid(worse)))
     assert "the server's CPU time, all places: the opposite holds (12 of 12)" in said
 
 
@@ -195,22 +195,23 @@ def test_tables_and_files(tmp_path: Path) -> None:
     knee = [fake.one("tc", 99.0, 0, rate=20_000.0, knee=True, wall=0.05)]
     found = fake.results([*fake.grid(), *knee])
     said = io.StringIO()
-    filter_tables.show(found, Console(width=140, file=said))
+    show(registry.of(found), found, Console(width=140, file=said))
     rows = [line.split() for line in said.getvalue().splitlines()]
     assert ["1,000", "99", "%", "100.0", "±0.0", *["0.00", "±0.00"] * 4] == next(
         row[:13] for row in rows if row[:3] == ["1,000", "99", "%"] and row[3] == "100.0"
     )
     assert ["TC", "≥", "20.0k"] in rows
     folder = storage.write(found, tmp_path)
-    assert {path.name for path in filter_plots.plot(found, folder)} == {
+    assert {path.name for path in registry.of(found).plots(found, folder)} == {
         "cpu.png",
         "wall.png",
         "loss.png",
     }
-    assert len(json.loads((folder / "results.json").read_text())["runs"]) == len(found.runs)
+    plain = json.loads((folder / "results.json").read_text())
+    assert len(plain["measurements"]) == len(found.measurements)
     with open(folder / "results.csv", newline="") as file:
         written = list(csv.DictReader(file))
-    assert len(written) == len(found.runs)
+    assert len(written) == len(found.measurements)
     assert written[0]["series"] == "userspace" and written[0]["lost"] == "10"
 
 
@@ -221,8 +222,8 @@ def test_one_experiment_shows_its_own(tmp_path: Path) -> None:
     ):
         found = fake.results(fake.grid(), name)
         said = io.StringIO()
-        filter_tables.show(found, Console(width=140, file=said))
-        assert [path.name for path in filter_plots.plot(found, tmp_path)] == pictures
+        show(registry.of(found), found, Console(width=140, file=said))
+        assert [path.name for path in registry.of(found).plots(found, tmp_path)] == pictures
         titles = {"Wall time", "PUTs lost, %"}
         assert {one for one in titles if one in said.getvalue()} == {title}
 
@@ -231,8 +232,8 @@ def test_one_experiment_shows_its_own(tmp_path: Path) -> None:
 def test_what_an_interrupt_leaves_is_shown(tmp_path: Path, count: int) -> None:
     runs = [fake.one("tc", 0.0, 0, rate=20.0, knee=True), *fake.grid()][:count]
     found = fake.results(runs)
-    filter_tables.show(found, Console(width=140, file=io.StringIO()))
-    assert bool(filter_plots.plot(found, tmp_path)) == (count > 1)
+    show(registry.of(found), found, Console(width=140, file=io.StringIO()))
+    assert bool(registry.of(found).plots(found, tmp_path)) == (count > 1)
 
 
 @pytest.mark.parametrize("of", [{"percent": 100.0}, {"series": "xdp_native"}])
@@ -246,66 +247,73 @@ def test_a_run_of_less_is_shown(tmp_path: Path, of: dict[str, object]) -> None:
             if all((getattr(one.cell, name) == value) == only for name, value in of.items())
         ]
     )
-    kind = kinds.of(found)
-    kind.show(found, Console(width=140, file=io.StringIO()))
-    assert list(kind.conclusion(found))
-    assert ("loss.png" in {path.name for path in kind.plot(found, tmp_path)}) != only
+    kind = registry.of(found)
+    show(kind, found, Console(width=140, file=io.StringIO()))
+    assert kind.sentences(found)
+    assert ("loss.png" in {path.name for path in kind.plots(found, tmp_path)}) != only
     report.write([storage.write(found, tmp_path)], tmp_path / "page.html")
 
 
 def test_published_times_are_without_their_start_up() -> None:
-    assert published_tables.filter_seconds()[1_000_000, 1.0, "kernel"] == pytest.approx(0.575)
-    assert published_tables.filter_ratio(1_000_000, 1.0) == pytest.approx(0.5 / 0.575)
-    assert published_tables.filter_ratio(100, 1.0) is None
-    assert published_tables.filter_ratio(1_000_000, 0.0) is None
-    assert len(published_tables.filter_loss()) == 120
+    assert published.seconds()[1_000_000, 1.0, "kernel"] == pytest.approx(0.575)
+    assert published.ratio(1_000_000, 1.0) == pytest.approx(0.5 / 0.575)
+    assert published.ratio(100, 1.0) is None
+    assert published.ratio(1_000_000, 0.0) is None
+    assert len(published.loss()) == 120
 
 
 def test_grid_is_the_published_one() -> None:
-    settings = filter_grid.Settings()
-    assert tuple(10**power for power in range(2, 8)) == filter_grid.FULL
+    settings = BOTH.full
+    full = msgspec.structs.replace(settings, full=True).checked()
+    assert full.packets == tuple(10**power for power in range(2, 8))
     assert set(settings.percents) == {0, 1, 25, 50, 75, 99, 100}
-    grid = filter_grid.cells(settings, "tc", 0, knee=False)
-    assert len(grid) == 35
-    assert len(filter_grid.cells(settings, "tc", 0, knee=True)) == 35 + 15
-    slowest = [one for one in filter_grid.cells(settings, "tc", 3, knee=True) if one.knee]
-    assert [one.rate for one in slowest] == [20_000] * 3
-    assert filter_grid.total(settings, knee=True) == len(SERIES) * (10 * 35 + 3 * 15 + 7 * 3)
+    first, later = (BOTH.cells(settings, "tc", index) for index in (0, 3))
+    assert len([one for one in first if not one.knee]) == 35 and len(first) == 35 + 15
+    assert [one.rate for one in later if one.knee] == [20_000] * 3
+    throughput = registry.named("filter-throughput")
+    assert len(throughput.cells(throughput.full, "tc", 0)) == 35
+    assert BOTH.steps(settings) == len(SERIES) * (10 * 35 + 3 * 15 + 7 * 3)
 
 
-def settings_of(given: dict[str, object], *, short: bool = False) -> filter_grid.Settings:
-    found: filter_grid.Settings = kinds.settings(["filter-loss"], given, short=short)["filter-loss"]
+def settings_of(given: dict[str, str], *, short: bool = False) -> KneeSettings:
+    chosen = [registry.named("filter-loss")]
+    found = registry.settings(chosen, given, short=short)["filter-loss"]
+    assert isinstance(found, KneeSettings)
     return found
 
 
 def test_settings() -> None:
-    assert settings_of({"repetitions": 2}).repetitions == 2
-    assert settings_of({"rates": (10.0, 0.0)}).rates == (10, 0)
+    assert settings_of({"repetitions": "2"}).repetitions == 2
+    assert settings_of({"rates": "10,0"}).rates == (10, 0)
     short = settings_of({}, short=True)
     assert max(short.packets) == 10_000 and short.repetitions == 3
 
 
 def test_both_are_one_run() -> None:
+    def together(*names: str) -> list[str]:
+        return [one.name for one in registry.together(names)]
+
     both = "filter-throughput-loss"
-    assert filter_grid.together(["filter-loss", "filter-throughput"]) == [both]
-    mixed = ["filter-loss", "bounce", "filter-throughput"]
-    assert filter_grid.together(mixed) == [both, "bounce"]
-    assert filter_grid.together(["bounce", "filter-loss"]) == ["bounce", "filter-loss"]
+    assert together("filter-loss", "filter-throughput") == [both]
+    assert together("filter-loss", "bounce", "filter-throughput") == [both, "bounce"]
+    assert together("bounce", "filter-loss", "bounce") == ["bounce", "filter-loss"]
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"packets": (0,)}, "packets"),
-        ({"percents": (101.0,)}, "percents"),
-        ({"repetitions": 0}, "repetition"),
+        ({"packets": "0"}, "packets 0"),
+        ({"percents": "101"}, "percents 101"),
+        ({"percents": "9,9"}, "percents has something twice"),
+        ({"repetitions": "0"}, "repetition"),
+        ({"repetitions": "1,2"}, "filter-loss takes one of --repetitions, not several"),
         ({"filter": "reject"}, "reject PUTs"),
         ({"filter": "nonsense"}, "filter 'nonsense' is unknown"),
         ({"behaviour": "thor"}, "behaviour 'thor' is unknown"),
-        ({"hit_rates": (1.0,)}, "has no --hit-rates"),
+        ({"hit_rates": "1"}, "has no --hit-rates"),
     ],
 )
-def test_wrong_settings(given: dict[str, object], said: str) -> None:
+def test_wrong_settings(given: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         settings_of(given)
 

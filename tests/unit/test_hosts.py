@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from carom.errors import ExperimentError, UnreachableError, UsageError
-from carom.lab.course import CPUs, course, environments
+from carom.lab.course import course
+from carom.lab.testbed import CPUs, environments
 from unit.fake_results import ENVIRONMENT
 
 SHARED = CPUs(True, (0, 1, 3), (0, 1, 3))

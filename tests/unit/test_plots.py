@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from carom.lab.experiments.bounce_cache import plots
+from carom.lab.experiments.bounce_cache.series import SERIES
 from carom.lab.record import Cell
 from unit import fake_results as fake
 
@@ -20,11 +21,11 @@ def drawn(path: Path) -> tuple[int, set[str]]:
     """The width of a picture, and which of the palette's colours it shows."""
     pixels = np.rint(255 * imread(path)[..., :3]).astype(np.uint8)
     seen = {"#{:02X}{:02X}{:02X}".format(*one) for one in np.unique(pixels.reshape(-1, 3), axis=0)}
-    return pixels.shape[1], seen & set(plots.COLOURS.values())
+    return pixels.shape[1], seen & {one.colour for one in SERIES.values()}
 
 
 def colours(*series: str) -> set[str]:
-    return {plots.COLOURS[one] for one in series}
+    return {SERIES[one].colour for one in series}
 
 
 def test_bounce_is_one_picture_of_both_series(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_the_distribution_passes_through_the_percentiles(
     results = fake.run("bounce", [cell], repetitions=1)
     plots.bounce(results, tmp_path)
     times, nines = figures[0].axes[0].lines[0].get_data()
-    trips = results.repetitions[0].round_trips
+    trips = results.measurements[0].round_trips
     found = np.interp([math.log10(2), 1], np.asarray(nines), np.asarray(times))
     np.testing.assert_allclose(found, [trips.p50 / 1e3, trips.p90 / 1e3], rtol=0.005)
     assert max(times) >= trips.p999 / 1e3
@@ -97,7 +98,7 @@ def test_nothing_measured_draws_nothing(tmp_path: Path, experiment: str) -> None
 
 def test_a_cell_without_a_reply_is_left_out(tmp_path: Path) -> None:
     results = fake.run("bounce", [Cell(series="userspace", wait="spin")])
-    results.repetitions.append(fake.repetition(Cell(series="xdp", wait="spin"), 0, n=0))
+    results.measurements.append(fake.repetition(Cell(series="xdp", wait="spin"), 0, n=0))
     (path,) = plots.plot(results, tmp_path)
     assert drawn(path)[1] == colours("userspace")
 

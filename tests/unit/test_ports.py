@@ -5,27 +5,29 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from rich.console import Console
 
 from carom.errors import ExperimentError, UsageError
+from carom.lab import compare, report
 from carom.lab.clients.ping import Ping
-from carom.lab.experiments.ports import plots as port_plots
-from carom.lab.experiments.ports import tables as port_tables
-from carom.lab.experiments.ports.grid import SERIES, Settings, cell, plan, standard
-from carom.lab.experiments.ports.ports import NAMES, PORTS, Name, expected
-from carom.lab.experiments.ports.run import account
-from carom.lab.experiments.ports.stats import Table
-from carom.lab.experiments.ports.verdict import sentences
-from carom.lab.record import Repetition, Results, RoundTrips
-from carom.lab.show import beside, report
-from carom.lab.show import published as published_tables
-from carom.lab.stats import compare
+from carom.lab.experiments.ports import published
+from carom.lab.experiments.ports.client import plan
+from carom.lab.experiments.ports.concurrency import EXPERIMENT as CONCURRENT
+from carom.lab.experiments.ports.concurrency import Settings as Loops
+from carom.lab.experiments.ports.demux import EXPERIMENT as DEMUXED
+from carom.lab.experiments.ports.demux import Settings as Sleeps
+from carom.lab.experiments.ports.four import account
+from carom.lab.experiments.ports.ports import PORTS, Name, expected
+from carom.lab.record import Cell, Repetition, RoundTrips, Run
+from carom.lab.shown import show
 from carom.lab.stats.distribution import round_trips
 from unit.fake_results import ENVIRONMENT
 
+BY_NAME: dict[str, Any] = {one.name: one for one in (CONCURRENT, DEMUXED)}
 OUTCOMES = ("lost", "wrong", "duplicated", "reordered")
 
 
@@ -35,11 +37,11 @@ def trips(mean: float, **outcomes: int) -> RoundTrips:
     return round_trips([round(mean)] * 10, seconds=1.0, **{**none, **outcomes})
 
 
-def made(name: Name, means: dict[str, tuple[float, ...]]) -> Results:
+def made(name: Name, means: dict[str, tuple[float, ...]]) -> Run[Repetition]:
     """A run of three repetitions with these means, in microseconds, by series and socket."""
     repetitions = [
         Repetition(
-            cell=cell(series, which),
+            cell=Cell(series=series, wait="blocking", socket=which + 1),
             index=index,
             round_trips=trips(1e3 * mean * (1 + 0.001 * index)),
             server_cpu_seconds=0.001,
@@ -48,15 +50,16 @@ def made(name: Name, means: dict[str, tuple[float, ...]]) -> Results:
         for series, every in means.items()
         for which, mean in enumerate(every)
     ]
-    return Results(
+    return Run(
         experiment=name,
+        measured=Repetition.MEASURED,
         started="2026-01-02T03:04:05Z",
         seed=1,
         command="carom lab run",
-        settings=msgspec.to_builtins(Settings()),
+        settings=msgspec.to_builtins(BY_NAME[name].full),
         environment=ENVIRONMENT,
         complete=True,
-        repetitions=repetitions,
+        measurements=repetitions,
     )
 
 
@@ -74,6 +77,11 @@ DEMUX = {
 }
 
 
+def said_of(run: Run[Repetition]) -> list[str]:
+    said: list[str] = BY_NAME[run.experiment].sentences(run)
+    return said
+
+
 def ping(**changes: int) -> Ping:
     found = trips(1000.0, **{name: changes.get(name, 0) for name in OUTCOMES})
     sent = found.count + found.lost + found.wrong + found.reordered
@@ -81,29 +89,28 @@ def ping(**changes: int) -> Ping:
 
 
 def test_the_published_grid_is_the_default() -> None:
-    settings = Settings()
-    assert settings.loops == (1400, 1000, 10, 500)
-    assert settings.sleeps == (0.02, 0.01, 0.002, 0.0045)
-    assert (settings.queue, settings.seconds, settings.repetitions) == (10_200, 30, 15)
-    for name in NAMES:
-        assert standard(name, short=True).loops == settings.loops
-        assert standard(name, short=True).sleeps == settings.sleeps
+    loops, sleeps = CONCURRENT.full, DEMUXED.full
+    assert loops.loops == CONCURRENT.short.loops == (1400, 1000, 10, 500)
+    assert sleeps.sleeps == DEMUXED.short.sleeps == (0.02, 0.01, 0.002, 0.0045)
+    assert sleeps.queue == 10_200
+    for one in (loops, sleeps):
+        assert (one.seconds, one.repetitions) == (30, 15)
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("settings", "what"),
     [
-        ({"loops": (-1, 1, 1, 1)}, "loops"),
-        ({"loops": (20_000, 1, 1, 1)}, "loops"),
-        ({"sleeps": (0.0, 0.0, 0.0, 1.0)}, "sleeps"),
-        ({"queue": 0}, "queue 0"),
-        ({"seconds": 0.0}, "seconds"),
-        ({"repetitions": 0}, "repetition"),
+        (Loops(loops=(-1, 1, 1, 1)), "loops -1"),
+        (Loops(loops=(20_000, 1, 1, 1)), "loops"),
+        (Sleeps(sleeps=(0.0, 0.0, 0.0, 1.0)), "sleeps 1"),
+        (Sleeps(queue=0), "queue 0"),
+        (Sleeps(seconds=0.0), "seconds"),
+        (Loops(repetitions=0), "repetition"),
     ],
 )
-def test_what_cannot_be_is_refused(changes: dict[str, object], what: str) -> None:
+def test_what_cannot_be_is_refused(settings: Loops | Sleeps, what: str) -> None:
     with pytest.raises(UsageError, match=what):
-        msgspec.structs.replace(Settings(), **changes).checked()
+        settings.checked()
 
 
 def test_requests_name_their_port_and_no_other_port_replies_the_same() -> None:
@@ -129,11 +136,15 @@ def test_a_client_that_sleeps_looks_at_the_clock_after_every_request() -> None:
 def test_accounts(series: str, counted: str) -> None:
     right = ping()
     others = {"requests": right.sent, "full": 0, "queued": right.sent, counted: right.sent}
-    one = account(series, 1, 0, right, others, 0.5)
-    assert (one.cell, one.verdicts) == (cell(series, 1), others)
+    (by,) = {
+        one.counted_by.get(series, "requests") for one in BY_NAME.values() if series in one.series
+    }
+    assert by == counted
+    one = account(series, 1, 0, right, others, 0.5, by)
+    assert (one.cell, one.verdicts) == (Cell(series=series, wait="blocking", socket=2), others)
     for wrong in (right.sent - 1, right.sent + 1):
         with pytest.raises(ExperimentError, match=f"{series}, socket 2: .* took {wrong}"):
-            account(series, 1, 0, right, {**others, counted: wrong}, 0.5)
+            account(series, 1, 0, right, {**others, counted: wrong}, 0.5, by)
 
 
 def test_a_request_that_was_given_up_may_or_may_not_have_come() -> None:
@@ -152,29 +163,29 @@ def test_wrong_and_unexplained_replies_end_a_run() -> None:
 
 
 def test_published_ratios() -> None:
-    assert published_tables.port_ratio("concurrency", ("userspace", 1), ("xdp", 1)) == (
+    assert published.ratio("concurrency", ("userspace", 1), ("xdp", 1)) == (
         pytest.approx(1.7615, abs=1e-4)
     )
-    assert published_tables.port_ratio("demux", ("queue", 3), ("processes", 3)) == (
+    assert published.ratio("demux", ("queue", 3), ("processes", 3)) == (
         pytest.approx(2.8274, abs=1e-4)
     )
-    assert published_tables.port_ratio("demux", ("reuseport", 3), ("processes", 3)) is None
+    assert published.ratio("demux", ("reuseport", 3), ("processes", 3)) is None
 
 
 def test_claims_of_concurrency() -> None:
-    said = "\n".join(sentences(Table(made("concurrency", CONCURRENCY))))
+    said = "\n".join(said_of(made("concurrency", CONCURRENCY)))
     assert "four processes in C: holds (4 of 4); 2.00 (2.00-2.00)" in said
     assert "(published 1.76, 1.53, 0.99, 1.23)" in said
     assert "XDP: socket 1 takes 1.33 (1.33-1.33) times as long as socket 3 (published 1.03)" in said
     flat = {**CONCURRENCY, "xdp": (60.0,) * 4}
-    said = "\n".join(sentences(Table(made("concurrency", flat))))
+    said = "\n".join(said_of(made("concurrency", flat)))
     assert "four processes in C: the opposite holds (4 of 4)" in said
     assert "XDP: socket 1 takes 1.00 (1.00-1.00) times as long" in said
     assert "no difference shown" in said
 
 
 def test_claims_of_demux() -> None:
-    said = sentences(Table(made("demux", DEMUX)))
+    said = said_of(made("demux", DEMUX))
     claims = {line.split(":")[0]: line for line in said}
     assert (
         "holds (4 of 4); 1.24"
@@ -190,12 +201,12 @@ def test_claims_of_demux() -> None:
 def test_tables_and_plots(tmp_path: Path, name: Name, means: dict[str, tuple[float, ...]]) -> None:
     found = made(name, means)
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    port_tables.show(found, console)
+    show(BY_NAME[found.experiment], found, console)
     text = console.export_text()
     for series in means:
-        assert SERIES[name][series] in text
+        assert BY_NAME[name].series.words(series) in text
     assert ("1,400 loops" if name == "concurrency" else "4.5 ms") in text
-    (picture,) = port_plots.plot(found, tmp_path)
+    (picture,) = BY_NAME[found.experiment].plots(found, tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -204,12 +215,12 @@ def test_report_and_comparison(name: Name, means: dict[str, tuple[float, ...]]) 
     """A page with the same rows and claims, and each socket compared by itself."""
     found = made(name, means)
     page = html.unescape(report.page([(Path("run"), found)], Path("x.html")))
-    for sheet in port_tables.sheets(found):
+    for sheet in BY_NAME[name].tables(found):
         assert all(value in page for row in sheet.rows for value in row.values()), sheet.title
-    for line in sentences(Table(found)):
+    for line in said_of(found):
         assert line.strip() in page
     assert page.count("data:image/png") == 1
-    assert beside.sheets(found) == [], "no published times of other experiments"
+    assert BY_NAME[name].published(found) == [], "no published times of other experiments"
     cells = {one.cell for one in compare.compare(found, found).outcomes}
     assert len(cells) == 4 * len(means)
 
@@ -217,6 +228,6 @@ def test_report_and_comparison(name: Name, means: dict[str, tuple[float, ...]]) 
 def test_half_a_run_is_shown(tmp_path: Path) -> None:
     """What Ctrl-C leaves: a series, and one repetition."""
     found = made("demux", {"queue": DEMUX["queue"]})
-    found.repetitions = found.repetitions[:4]
-    port_tables.show(found, Console(width=200, file=open("/dev/null", "w")))  # noqa: SIM115
-    assert port_plots.plot(found, tmp_path)
+    found.measurements = found.measurements[:4]
+    show(BY_NAME[found.experiment], found, Console(width=200, file=open("/dev/null", "w")))  # noqa: SIM115
+    assert BY_NAME[found.experiment].plots(found, tmp_path)

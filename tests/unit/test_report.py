@@ -9,20 +9,17 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 import pytest
 
 from carom.errors import ExperimentError
+from carom.lab import registry, report
 from carom.lab import results as storage
-from carom.lab.experiments.bounce_cache import tables
-from carom.lab.experiments.contests import tables as contest_tables
-from carom.lab.experiments.contests.contests import CONTESTS
-from carom.lab.experiments.filters import tables as filter_tables
-from carom.lab.record import Cell
-from carom.lab.results import Run
-from carom.lab.show import beside, facts, report
+from carom.lab.record import Cell, Run
+from carom.lab.show import facts
 from carom.lab.show.sheets import Sheet
 from unit import fake_contests, fake_filters
 from unit import fake_results as fake
@@ -66,20 +63,20 @@ class Page(HTMLParser):
         return [value for name, value in self.attributes if name == attribute]
 
 
-def shown(*runs: Run) -> Page:
+def shown(*runs: Run[Any]) -> Page:
     return Page(report.page([(Path(f"run{n}"), run) for n, run in enumerate(runs)], Path("x.html")))
 
 
-def bounce(repetitions: int = 2, **changes: object) -> Run:
+def bounce(repetitions: int = 2, **changes: object) -> Run[Any]:
     run = fake.run("bounce", fake.bounce_cells((15.0,)), repetitions=repetitions)
     return msgspec.structs.replace(run, **changes)
 
 
-def cache() -> Run:
+def cache() -> Run[Any]:
     return fake.run("cache", fake.cache_cells(), repetitions=2)
 
 
-RUNS: dict[str, Callable[[], Run]] = {
+RUNS: dict[str, Callable[[], Run[Any]]] = {
     "bounce": bounce,
     "cache": cache,
     "load": fake_contests.load,
@@ -87,13 +84,13 @@ RUNS: dict[str, Callable[[], Run]] = {
 }
 
 
-def sheets(run: Run) -> list[Sheet]:
+def sheets(run: Run[Any]) -> list[Sheet]:
     """What the terminal shows."""
-    if isinstance(run, storage.Contest):
-        return contest_tables.sheets(run, CONTESTS[run.experiment].bars)
-    if isinstance(run, storage.FilterResults):
-        return filter_tables.sheets(run)
-    return tables.sheets(run)
+    return registry.of(run).tables(run)
+
+
+def published(run: Run[Any]) -> list[Sheet]:
+    return registry.of(run).published(run)
 
 
 @pytest.mark.parametrize("kind", RUNS)
@@ -139,7 +136,7 @@ def test_the_conclusion_comes_first_then_what_was_run() -> None:
 
 def test_published_numbers_stand_beside_ours_with_their_ratio() -> None:
     run = bounce()
-    means, gains = beside.sheets(run)
+    means, gains = published(run)
     rows = {row["series"]: row for row in means.rows}
     assert rows["userspace"]["published"] == "494.1"
     ours = float(rows["userspace"]["this run"])
@@ -154,12 +151,12 @@ def test_published_numbers_stand_beside_ours_with_their_ratio() -> None:
 
 def test_of_hit_rates_those_that_were_published_have_a_counterpart() -> None:
     cells = [Cell(series="xdp_cache", wait="blocking", hit_rate=rate) for rate in (0.1, 0.5, 1.0)]
-    (means,) = beside.sheets(fake.run("cache", cells, repetitions=1))
+    (means,) = published(fake.run("cache", cells, repetitions=1))
     assert [row["hits"] for row in means.rows] == ["50 %", "100 %"]
 
 
 def test_what_the_published_were_measured_on_is_named() -> None:
-    sheet = beside.where(bounce())
+    sheet = registry.of(bounce()).where(bounce())
     assert sheet
     rows = {row[""]: (row["this run"], row["published"]) for row in sheet.rows}
     assert rows["kernel"] == ("6.1.0-9-amd64", "5.13")
@@ -171,8 +168,8 @@ def test_what_the_published_were_measured_on_is_named() -> None:
     [fake_contests.load(), fake_contests.held(("a", 0, {"s": 1.0}), experiment="unheard-of")],
     ids=["load", "unknown"],
 )
-def test_a_run_without_published_counterpart(run: Run) -> None:
-    assert beside.sheets(run) == []
+def test_a_run_without_published_counterpart(run: Run[Any]) -> None:
+    assert published(run) == []
     assert "No published numbers stand beside this experiment." in shown(run).text
 
 
@@ -182,7 +179,7 @@ def test_filters_have_their_walls_beside_the_published() -> None:
         for index in range(2)
         for series, wall in (("userspace", 2.0), ("socket", 1.0))
     ]
-    (sheet,) = beside.sheets(fake_filters.results(runs, "filter-throughput"))
+    (sheet,) = published(fake_filters.results(runs, "filter-throughput"))
     (row,) = sheet.rows
     assert row["userspace, s"] == "2.00" and row["gain"] == "2.00 (2.00-2.00)"
     assert float(row["ratio"]) == pytest.approx(2 / float(row["published gain"]), rel=0.02)
@@ -234,7 +231,7 @@ def test_nothing_measured() -> None:
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_one_repetition(kind: str) -> None:
-    of_one: dict[str, Run] = {
+    of_one: dict[str, Run[Any]] = {
         "bounce": bounce(1),
         "cache": fake.run("cache", fake.cache_cells(), repetitions=1),
         "load": fake_contests.load(1),
@@ -331,12 +328,29 @@ def _with_time(text: str) -> str:
         (lambda text: text[:-100], "cut short"),
         (lambda text: '{"schema": 1, "runs": ' + "[" * 100_000, "not a run of carom's lab"),
         (lambda text: "{}", "not a run of carom's lab"),
-        (lambda text: text.replace('"schema": 1', '"schema": 2'), "schema 2; this carom reads 1"),
+        (
+            lambda text: text.replace('"schema": 2', '"schema": 3'),
+            "schema 3; this carom reads 1 and 2",
+        ),
+        (lambda text: text.replace('"round-trips"', '"smells"'), "it measured 'smells'"),
+        (lambda text: text.replace('"round-trips"', '"packets"'), "not a run of carom's lab"),
+        (lambda text: '{"schema": 1}', "not a run of carom's lab"),
         (lambda text: text.replace('"index": 0', '"index": "x"'), "not a run of carom's lab"),
         (_with_histogram, "a histogram in these results cannot be read"),
         (_with_time, "figures that cannot be"),
     ],
-    ids=["cut", "deep", "foreign", "newer", "type", "histogram", "figures"],
+    ids=[
+        "cut",
+        "deep",
+        "foreign",
+        "newer",
+        "strange",
+        "other",
+        "old",
+        "type",
+        "histogram",
+        "figures",
+    ],
 )
 def test_a_damaged_file_is_one_clear_message(
     tmp_path: Path, damage: Callable[[str], str], said: str

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from carom.lab import report
 from carom.lab import results as storage
-from carom.lab.show import report
 from unit import fake_contests, fake_filters
 from unit import fake_results as fake
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from carom.errors import ExperimentError
 from carom.lab import results as storage
 from carom.lab.hosts.environment import environment
-from carom.lab.record import Cell, Repetition, Results
+from carom.lab.record import Cell, Repetition, Run
 from carom.lab.stats.distribution import round_trips
 from unit import fake_results as fake
 
@@ -47,7 +47,7 @@ REPETITIONS = st.builds(
 
 
 @pytest.fixture(scope="module")
-def bounce() -> Results:
+def bounce() -> Run[Repetition]:
     return fake.run("bounce", fake.bounce_cells(), repetitions=2)
 
 
@@ -55,13 +55,15 @@ def bounce() -> Results:
 @settings(max_examples=30, deadline=None)
 def test_a_run_comes_back_as_it_was(repetitions: list[Repetition], complete: bool) -> None:
     run = fake.run("cache", [], complete=complete)
-    run.repetitions = repetitions
+    run.measurements = repetitions
     with TemporaryDirectory() as root:
         folder = storage.write(run, Path(root))
         assert storage.load(folder) == storage.load(folder / "results.json") == run
 
 
-def test_the_folder_is_named_after_start_and_experiment(tmp_path: Path, bounce: Results) -> None:
+def test_the_folder_is_named_after_start_and_experiment(
+    tmp_path: Path, bounce: Run[Repetition]
+) -> None:
     root = tmp_path / "made" / "here"
     first, second = storage.write(bounce, root), storage.write(bounce, root)
     assert first.name == "20260102T030405Z-bounce"
@@ -69,11 +71,11 @@ def test_the_folder_is_named_after_start_and_experiment(tmp_path: Path, bounce: 
     assert {path.name for path in first.iterdir()} == {"results.json", "results.csv", "histograms"}
 
 
-def test_csv_has_a_line_a_repetition_and_units(tmp_path: Path, bounce: Results) -> None:
+def test_csv_has_a_line_a_repetition_and_units(tmp_path: Path, bounce: Run[Repetition]) -> None:
     text = (storage.write(bounce, tmp_path) / "results.csv").read_text()
     rows = list(csv.DictReader(text.splitlines()))
-    assert len(rows) == len(bounce.repetitions) == 12
-    for row, repetition in zip(rows, bounce.repetitions, strict=True):
+    assert len(rows) == len(bounce.measurements) == 12
+    for row, repetition in zip(rows, bounce.measurements, strict=True):
         assert (row["series"], row["wait"]) == (repetition.cell.series, repetition.cell.wait)
         assert float(row["p999_ns"]) == repetition.round_trips.p999
         assert float(row["replies_per_s"]) == pytest.approx(repetition.round_trips.rate)
@@ -81,7 +83,7 @@ def test_csv_has_a_line_a_repetition_and_units(tmp_path: Path, bounce: Results) 
 
 
 def test_histograms_are_percentile_tables_of_all_repetitions(
-    tmp_path: Path, bounce: Results
+    tmp_path: Path, bounce: Run[Repetition]
 ) -> None:
     folder = storage.write(bounce, tmp_path) / "histograms"
     spin = Cell(series="xdp", wait="spin", size=32)
@@ -90,19 +92,19 @@ def test_histograms_are_percentile_tables_of_all_repetitions(
     assert text.split()[:2] == ["Value", "Percentile"]
     assert "TotalCount     =     4000.000" in text
     fastest = float(text.splitlines()[2].split()[0])
-    times = [one.round_trips.minimum for one in bounce.repetitions if one.cell == spin]
+    times = [one.round_trips.minimum for one in bounce.measurements if one.cell == spin]
     assert fastest == pytest.approx(min(times), rel=1e-3), "in nanoseconds"
 
 
 def test_a_cell_without_replies_has_a_histogram_file_too(tmp_path: Path) -> None:
     run = fake.run("bounce", [])
-    run.repetitions.append(fake.repetition(Cell(series="xdp", wait="spin"), 0, n=0))
+    run.measurements.append(fake.repetition(Cell(series="xdp", wait="spin"), 0, n=0))
     folder = storage.write(run, tmp_path)
     assert (folder / "histograms" / "xdp-spin.hgrm").read_text() == "# no replies\n"
 
 
 def test_an_interrupted_write_leaves_no_torn_file(
-    tmp_path: Path, bounce: Results, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bounce: Run[Repetition], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -119,17 +121,17 @@ def test_a_missing_run_is_named(tmp_path: Path) -> None:
     assert error.value.hint
 
 
-def test_a_torn_run_is_called_damaged(tmp_path: Path, bounce: Results) -> None:
+def test_a_torn_run_is_called_damaged(tmp_path: Path, bounce: Run[Repetition]) -> None:
     file = storage.write(bounce, tmp_path) / "results.json"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ExperimentError, match="cut short"):
         storage.load(file)
 
 
-def test_another_schema_is_refused_by_number(tmp_path: Path, bounce: Results) -> None:
+def test_another_schema_is_refused_by_number(tmp_path: Path, bounce: Run[Repetition]) -> None:
     file = storage.write(bounce, tmp_path) / "results.json"
     file.write_text(json.dumps({"schema": 99, "experiment": {"other": "shape"}}))
-    with pytest.raises(ExperimentError, match="schema 99; this carom reads 1"):
+    with pytest.raises(ExperimentError, match="schema 99; this carom reads 1 and 2"):
         storage.load(file)
 
 
@@ -141,7 +143,7 @@ def test_other_json_is_not_taken_for_a_run(tmp_path: Path, content: str) -> None
         storage.load(file)
 
 
-def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, bounce: Results) -> None:
+def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, bounce: Run[Repetition]) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExperimentError, match="cannot write the results under"):
         storage.write(bounce, tmp_path / "file")

@@ -17,7 +17,7 @@ TABLE = {
     for room, allowed in ROW.findall((ROOT / "CONTRIBUTING.md").read_text())
 }
 ROOMS = sorted(TABLE.keys() - {"carom", "tests"})
-SHARED = {"carom.errors", "carom.converted"}
+SHARED = {"carom.errors", "carom.converted", "carom.settings"}
 """What every room may import of `carom/`."""
 PUBLIC = {"carom.Service", "carom.__version__", "carom.apps"}
 HEADERS = {path.name: room for room in ROOMS for path in (ROOT / room).rglob("*.h")}

@@ -17,10 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from carom.lab import kinds, run
-from carom.lab.experiments.contests import contest, contests
-from carom.lab.experiments.filters import run as filter_run
-from carom.lab.experiments.ports import run as port_run
+from carom.lab import experiment, registry
 from carom.lab.hosts.environment import environment
 
 RECORDED = json.loads(Path(__file__).with_name("orders.json").read_text())
@@ -39,44 +36,16 @@ class Agent(contextlib.nullcontext[Any]):
         return [0, 1]
 
 
-class Laboratory:
-    """Measures nothing."""
-
-    modes = frozenset({"native"})
-    mode = "native"
-    cpus = (0, 1)
-
-    def __init__(self, *_: object):
-        pass
-
-    def possible(self, trials: Any, _: object) -> Any:
-        return trials
-
-    def measure(self, *_: object) -> list[Any]:
-        return []
-
-    def serving(self, _: object) -> Any:
-        return contextlib.nullcontext(1)
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """All experiments, with nothing to measure."""
     where = environment("netns", "veth", None, {}), None
-    for module in (run, filter_run, port_run, contest):
-        monkeypatch.setattr(module, "Agent", Agent)
-        monkeypatch.setattr(module, "environments", lambda *_: where)
-    for module in (run, filter_run, port_run):
-        monkeypatch.setattr(module, "Laboratory", Laboratory)
-    monkeypatch.setattr(filter_run, "FilterResults", SimpleNamespace)
-    monkeypatch.setattr(port_run, "apart", lambda *_: contextlib.nullcontext())
-    for name, event in contests.CONTESTS.items():
-        subjects = tuple(one._replace(measure=lambda _: {}) for one in event.subjects)
-        still = event._replace(subjects=subjects, prepare=lambda _: None)
-        monkeypatch.setitem(contests.CONTESTS, name, still)
+    monkeypatch.setattr(experiment, "Agent", Agent)
+    monkeypatch.setattr(experiment, "environments", lambda *_: where)
+    for one in registry.experiments().values():
+        monkeypatch.setattr(one, "prepared", lambda _: contextlib.nullcontext(), raising=False)
+        monkeypatch.setattr(one, "serving", lambda *_: contextlib.nullcontext(), raising=False)
+        monkeypatch.setattr(one, "measure", lambda *_: (), raising=False)
 
 
 def pair(**_: object) -> contextlib.AbstractContextManager[Any]:
@@ -85,11 +54,11 @@ def pair(**_: object) -> contextlib.AbstractContextManager[Any]:
 
 def order(name: str, form: str, seed: int) -> Iterator[str]:
     """What an experiment says that it measures next, a line each."""
-    kind = kinds.named(name)
-    standing = kind.standard(name, short=form == "short")
+    one = registry.named(name)
+    standing = one.short if form == "short" else one.full
     settings = msgspec.structs.replace(standing, seed=seed, repetitions=2)
     said: list[str] = []
-    kind.run(name, settings, lambda what, index: said.append(f"{index} {what}"), pair)
+    experiment.run(one, settings, lambda what, index: said.append(f"{index} {what}"), pair)
     yield from said
 
 
@@ -102,4 +71,4 @@ def test_as_recorded(which: str) -> None:
 
 
 def test_every_experiment_is_recorded() -> None:
-    assert {which.split()[0] for which in RECORDED} == set(kinds.DESCRIPTIONS)
+    assert {which.split()[0] for which in RECORDED} == set(registry.experiments())

@@ -98,10 +98,12 @@ def test_break_even_needs_a_repetition() -> None:
 def test_summary_counts_every_repetition_but_times_only_answered_ones() -> None:
     cell = Cell(series="xdp", wait="spin")
     results = fake.run("bounce", [cell], repetitions=2)
-    results.repetitions.append(fake.repetition(cell, 2, n=0))
-    (summary,) = summarise(results)
+    results.measurements.append(fake.repetition(cell, 2, n=0))
+    (summary,) = summarise(results.measurements)
     assert (summary.n, summary.repetitions) == (4000, 3)
-    assert summary.p50.value == mean([one.round_trips.p50 for one in results.repetitions[:2]]).value
+    assert (
+        summary.p50.value == mean([one.round_trips.p50 for one in results.measurements[:2]]).value
+    )
 
 
 def test_repetitions_pair_by_index_whatever_was_interrupted() -> None:

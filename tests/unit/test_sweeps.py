@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,21 +13,25 @@ from rich.console import Console
 
 from carom import apps
 from carom.errors import UsageError
-from carom.lab import kinds
+from carom.lab import compare, registry, report
 from carom.lab import results as storage
-from carom.lab.experiments.sweeps import grid as sweeps
-from carom.lab.experiments.sweeps import plots as sweep_plots
-from carom.lab.experiments.sweeps.grid import SERIES, Name, Settings
-from carom.lab.experiments.sweeps.stats import Sweep, p50, replies, unanswered
-from carom.lab.experiments.sweeps.tables import sheets
-from carom.lab.experiments.sweeps.verdict import gain, sentences
-from carom.lab.record import Cell, Repetition, Results
-from carom.lab.show import report
-from carom.lab.stats import compare
+from carom.lab.experiments.sweeps.clients import Settings as Clients
+from carom.lab.experiments.sweeps.hooks import Settings as Hooks
+from carom.lab.experiments.sweeps.knee import Settings as Rates
+from carom.lab.experiments.sweeps.minutes import Settings as Windows
+from carom.lab.experiments.sweeps.series import SERIES
+from carom.lab.experiments.sweeps.sizes import Settings as Sizes
+from carom.lab.experiments.sweeps.stats import Measured, p50, replies, unanswered
+from carom.lab.experiments.sweeps.sweep import Settings, Sweep
+from carom.lab.record import Cell, Repetition, Run
+from carom.lab.show.sheets import Sheet
+from carom.lab.shown import show
 from carom.lab.stats.distribution import round_trips
 from unit.fake_results import ENVIRONMENT
 
-NAMES: tuple[Name, ...] = get_args(Name)
+SWEEPS: dict[str, Sweep[Any]] = {
+    name: one for name, one in registry.experiments().items() if isinstance(one, Sweep)
+}
 SPEED = {"userspace": 1.0, "tc": 2.0, "xdp_generic": 3.0, "xdp_native": 4.0}
 LIMIT = 1e5  # requests a second that userspace answers in these runs
 
@@ -65,11 +69,11 @@ def measured(cell: Cell, index: int, factor: float = 1.0) -> Repetition:
     return one(cell, index, us=us, count=count, lost=1000 - count, seconds=1000 / cell.rate)
 
 
-def run(name: Name, *, repetitions: int = 3, **changes: object) -> Results:
-    settings = sweeps.standard(name, short=True)
+def run(name: str, *, repetitions: int = 3, **changes: object) -> Run[Repetition]:
+    settings = SWEEPS[name].short
     settings = msgspec.structs.replace(settings, repetitions=repetitions, **changes)
     cells = []
-    for trial in sweeps.trials(name, settings):
+    for trial in SWEEPS[name].trials(settings):
         windows = range(trial.windows) if trial.windows > 1 else (None,)
         cells += [
             trial.cell
@@ -80,23 +84,38 @@ def run(name: Name, *, repetitions: int = 3, **changes: object) -> Results:
     return made(name, [measured(cell, n) for n in range(repetitions) for cell in cells], settings)
 
 
-def made(name: Name, repetitions: list[Repetition], settings: Settings | None = None) -> Results:
-    return Results(
+def found_in(run: Run[Repetition]) -> Measured:
+    return SWEEPS[run.experiment].measured(run)
+
+
+def sentences(run: Run[Repetition]) -> list[str]:
+    return registry.of(run).sentences(run)
+
+
+def sheets(run: Run[Repetition]) -> list[Sheet]:
+    return registry.of(run).tables(run)
+
+
+def made(
+    name: str, repetitions: list[Repetition], settings: Settings | None = None
+) -> Run[Repetition]:
+    return Run(
         experiment=name,
+        measured=Repetition.MEASURED,
         started="2026-01-02T03:04:05Z",
         seed=1,
         command=f"carom lab run {name}",
-        settings=msgspec.to_builtins(settings or sweeps.standard(name, short=True)),
+        settings=msgspec.to_builtins(settings or SWEEPS[name].short),
         environment=ENVIRONMENT,
         complete=True,
-        repetitions=repetitions,
+        measurements=repetitions,
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_series_is_asked_the_same(name: Name) -> None:
-    settings = sweeps.standard(name, short=False)
-    trials = sweeps.trials(name, settings)
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_series_is_asked_the_same(name: str) -> None:
+    settings = SWEEPS[name].full
+    trials = SWEEPS[name].trials(settings)
     asked: dict[str, list[object]] = {}
     for trial in trials:
         trial.plan.checked()
@@ -108,20 +127,26 @@ def test_every_series_is_asked_the_same(name: Name) -> None:
 
 
 def test_what_the_authors_missed_is_in_the_grids() -> None:
-    sizes = {trial.cell.size for trial in sweeps.trials("sizes", Settings())}
+    sizes = {trial.cell.size for trial in SWEEPS["sizes"].trials(SWEEPS["sizes"].full)}
     assert {1, 1232} <= sizes
-    assert {trial.clients for trial in sweeps.trials("clients", Settings())} == {1, 2, 4, 8, 16}
-    rates = [trial.rate for trial in sweeps.trials("knee", Settings())]
+    assert {trial.clients for trial in SWEEPS["clients"].trials(SWEEPS["clients"].full)} == {
+        1,
+        2,
+        4,
+        8,
+        16,
+    }
+    rates = [trial.rate for trial in SWEEPS["knee"].trials(SWEEPS["knee"].full)]
     assert min(rates) == 10e3 and max(rates) > 1e6
-    minutes = sweeps.trials("minutes", sweeps.standard("minutes", short=False))
+    minutes = SWEEPS["minutes"].trials(SWEEPS["minutes"].full)
     assert {trial.windows * trial.seconds for trial in minutes} == {300}
-    tasks = {trial.cell.task for trial in sweeps.trials("hooks", Settings())}
+    tasks = {trial.cell.task for trial in SWEEPS["hooks"].trials(SWEEPS["hooks"].full)}
     assert tasks == {"bounce", "hit", "miss"}
 
 
 def test_a_size_is_that_of_the_reply_that_the_service_gives() -> None:
     expect = apps.expectation("sized")
-    for trial in sweeps.trials("sizes", Settings(keys=50)):
+    for trial in SWEEPS["sizes"].trials(Sizes(keys=50)):
         (payload, *rest) = set(next(trial.plan.blocks()).payloads)
         if trial.cell.task == "hit":
             assert rest and len(payload) == 32 and trial.app == "sized"
@@ -139,37 +164,37 @@ def test_a_reply_of_that_size_is_the_requests_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("settings", "what"),
     [
-        ({"sizes": (0,)}, "sizes"),
-        ({"sizes": ()}, "sizes"),
-        ({"clients": (65,)}, "clients"),
-        ({"rates": (0.5,)}, "rates"),
-        ({"windows": 1}, "windows"),
-        ({"seconds": 0.0}, "seconds"),
-        ({"repetitions": 0}, "repetition"),
-        ({"keys": 1}, "keys"),
-        ({"sizes": (64, 64)}, "sizes must rise"),
-        ({"rates": (2e4, 1e4)}, "rates must rise"),
-        ({"series": ()}, "series"),
+        (Sizes(sizes=(0,)), "sizes 0 is out of range"),
+        (Sizes(sizes=()), "sizes must name at least one"),
+        (Clients(clients=(65,)), "clients 65"),
+        (Rates(rates=(0.5,)), "rates 0.5"),
+        (Windows(windows=1), "windows 1"),
+        (Hooks(seconds=0.0), "seconds 0"),
+        (Hooks(repetitions=0), "repetitions 0"),
+        (Hooks(keys=1), "keys 1"),
+        (Sizes(sizes=(64, 64)), "sizes must rise"),
+        (Rates(rates=(2e4, 1e4)), "rates must rise"),
+        (Hooks(series=()), "series must name at least one"),
     ],
 )
-def test_what_cannot_be_is_refused(changes: dict[str, object], what: str) -> None:
+def test_what_cannot_be_is_refused(settings: Settings, what: str) -> None:
     with pytest.raises(UsageError, match=what):
-        sweeps.trials("hooks", msgspec.structs.replace(Settings(), **changes))
+        settings.checked()
 
 
 def test_gains() -> None:
     for name, expected in (("hooks", 4.0), ("sizes", 4.0), ("clients", 4.0)):
-        sweep = Sweep(run(name))
+        sweep = found_in(run(name))
         for row in sweep.rows:
-            found = gain(sweep, "xdp_native", row)
+            found = SWEEPS[name].gain(sweep, "xdp_native", row)
             assert found and found.value == pytest.approx(expected, rel=0.01)
 
 
 def test_the_knee_is_the_last_rate_up_to_which_all_is_answered() -> None:
     rates = (20e3, 80e3, 160e3, 320e3)
-    sweep = Sweep(run("knee", rates=rates))
+    sweep = found_in(run("knee", rates=rates))
     ((_, rows),) = sweep.groups().items()
     knees = {series: sweep.knee(series, rows) for series in SERIES}
     assert {name: knee and (knee.rate, knee.lossy) for name, knee in knees.items()} == {
@@ -185,7 +210,7 @@ def test_a_knee_ends_at_the_first_loss_and_where_no_more_was_offered() -> None:
     def knee(*steps: dict[str, float]) -> object:
         cells = [Cell(series="tc", wait="spin", task="hit", rate=1e3 * (n + 1)) for n in range(3)]
         found = [one(cell, 0, us=5, **step) for cell, step in zip(cells, steps, strict=True)]
-        sweep = Sweep(made("knee", found))
+        sweep = found_in(made("knee", found))
         reached = sweep.knee("tc", sweep.rows)
         return reached and (reached.rate, reached.lossy)
 
@@ -202,7 +227,7 @@ def test_a_knee_ends_at_the_first_loss_and_where_no_more_was_offered() -> None:
 def test_a_stall_of_one_repetition_is_no_knee() -> None:
     cell = Cell(series="tc", wait="blocking", task="hit", rate=1e3)
     found = [one(cell, n, us=5, count=10_000 - 11 * (n == 2), lost=11 * (n == 2)) for n in range(9)]
-    sweep = Sweep(made("knee", found))
+    sweep = found_in(made("knee", found))
     reached = sweep.knee("tc", sweep.rows)
     assert reached and (reached.rate, reached.lossy) == (1000, None)
 
@@ -218,7 +243,7 @@ def test_hits_that_xdp_has_no_room_for_are_told() -> None:
     ]
     results = made("sizes", [at(64, 0), at(1400, 100), *base])
     said = io.StringIO()
-    kinds.of(results).show(results, Console(width=140, file=said))
+    show(registry.of(results), results, Console(width=140, file=said))
     assert "1,400 bytes (by TC): 1.80" in said.getvalue() and "64 bytes: 1.80" in said.getvalue()
     assert "5.00 (TC)" in said.getvalue() and "XDP had no room" in said.getvalue()
 
@@ -234,7 +259,7 @@ def test_without_userspace_nothing_is_compared() -> None:
 
 def test_what_nobody_answered_is_shown_as_such() -> None:
     cell = Cell(series="userspace", wait="spin", task="hit", rate=1e3)
-    sweep = Sweep(made("knee", [one(cell, n, us=5, count=0, lost=5) for n in range(2)]))
+    sweep = found_in(made("knee", [one(cell, n, us=5, count=0, lost=5) for n in range(2)]))
     (row,) = sweep.rows
     assert sweep.mean(unanswered, "userspace", row).value == 1
     assert sweep.mean(replies, "userspace", row).value == 0
@@ -264,24 +289,21 @@ def test_drift(times: tuple[float, ...], said: str) -> None:
     assert said in line
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_shown(tmp_path: Path, name: Name) -> None:
+@pytest.mark.parametrize("name", SWEEPS)
+def test_what_is_shown(tmp_path: Path, name: str) -> None:
     results = run(name)
     said = io.StringIO()
-    kinds.of(results).show(results, Console(width=140, file=said))
+    show(registry.of(results), results, Console(width=140, file=said))
     for series in ("userspace", "TC", "XDP generic", "XDP native"):
         assert series in said.getvalue()
     folder = storage.write(results, tmp_path)
-    assert (
-        msgspec.to_builtins(storage.load(folder))["repetitions"]
-        == msgspec.to_builtins(results)["repetitions"]
-    )
-    pictures = kinds.of(results).plot(results, folder)
+    assert storage.load(folder).measurements == results.measurements
+    pictures = registry.of(results).plots(results, folder)
     assert {path.name for path in pictures} == {
         "hooks": {"hooks.png"},
         "sizes": {"sizes-bounce.png", "sizes-hit.png"},
     }.get(name, {f"{name}-hit.png"})
-    cells = {repetition.cell for repetition in results.repetitions}
+    cells = {repetition.cell for repetition in results.measurements}
     assert len(list((folder / "histograms").iterdir())) == len(cells)
     page = tmp_path / "report.html"
     report.write([folder], page)
@@ -293,13 +315,13 @@ def test_what_is_shown(tmp_path: Path, name: Name) -> None:
     assert compare.compare(*both).worse and not compare.compare(*reversed(both)).worse
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SWEEPS)
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_what_an_interrupt_leaves_is_shown(tmp_path: Path, name: Name, count: int) -> None:
+def test_what_an_interrupt_leaves_is_shown(tmp_path: Path, name: str, count: int) -> None:
     whole = run(name)
-    results = msgspec.structs.replace(whole, repetitions=whole.repetitions[:count])
-    kinds.of(results).show(results, Console(width=140, file=io.StringIO()))
-    assert kinds.of(results).plot(results, tmp_path)
+    results = msgspec.structs.replace(whole, measurements=whole.measurements[:count])
+    show(registry.of(results), results, Console(width=140, file=io.StringIO()))
+    assert registry.of(results).plots(results, tmp_path)
 
 
 def test_the_opposite_is_said_as_well() -> None:
@@ -313,12 +335,12 @@ def test_the_opposite_is_said_as_well() -> None:
     assert sentences(made("hooks", [])) == ["Too little was measured to compare anything."]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_run_that_lost_everything_has_its_pictures_and_page(name: Name, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_run_that_lost_everything_has_its_pictures_and_page(name: str, tmp_path: Path) -> None:
     results = run(name)
-    lost = [one(was.cell, was.index, us=1, count=0, lost=9) for was in results.repetitions]
-    results = msgspec.structs.replace(results, repetitions=lost)
-    assert sweep_plots.plot(results, tmp_path)
+    lost = [one(was.cell, was.index, us=1, count=0, lost=9) for was in results.measurements]
+    results = msgspec.structs.replace(results, measurements=lost)
+    assert registry.of(results).plots(results, tmp_path)
     report.write([storage.write(results, tmp_path)], tmp_path / "page.html")
 
 
@@ -327,6 +349,6 @@ def test_the_slowest_part_is_by_the_median() -> None:
         one(Cell(series="tc", wait="blocking", task="hit", since=float(n)), 0, us=us)
         for n, us in enumerate((5, 5, 50, 50))
     ]
-    sweep = Sweep(made("minutes", parts))
+    sweep = found_in(made("minutes", parts))
     steady = sweep.steady("tc", sweep.rows)
     assert steady and steady.slowest.value == pytest.approx(50 / 27.5, rel=0.02)

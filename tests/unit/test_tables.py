@@ -10,28 +10,29 @@ import re
 import pytest
 from rich.console import Console
 
+from carom.lab import registry
 from carom.lab.experiments.bounce_cache.conclusion import conclusion
-from carom.lab.experiments.bounce_cache.tables import show
-from carom.lab.record import Cell, Results
+from carom.lab.record import Cell, Repetition, Run
 from carom.lab.show import words
+from carom.lab.shown import show
 from carom.lab.stats.estimates import summarise
 from unit import fake_results as fake
 
 
-def shown(results: Results, width: int) -> str:
+def shown(results: Run[Repetition], width: int) -> str:
     console = Console(width=width, file=io.StringIO(), color_system=None)
     with console.capture() as captured:
-        show(results, console)
+        show(registry.of(results), results, console)
     return captured.get()
 
 
 @pytest.fixture(scope="module")
-def bounce() -> Results:
+def bounce() -> Run[Repetition]:
     return fake.run("bounce", fake.bounce_cells())
 
 
 @pytest.fixture(scope="module")
-def cache() -> Results:
+def cache() -> Run[Repetition]:
     return fake.run("cache", fake.cache_cells())
 
 
@@ -48,10 +49,12 @@ def test_tables_fit_and_cut_nothing_off(width: int, full: bool) -> None:
         assert max(len(line) for line in text.splitlines()) <= width
 
 
-def test_every_figure_of_a_cell_is_in_its_row(bounce: Results) -> None:
+def test_every_figure_of_a_cell_is_in_its_row(bounce: Run[Repetition]) -> None:
     lines = shown(bounce, 100).splitlines()
     spin = [line.split() for line in lines if " spin " in line]
-    one = {(one.cell.series, one.cell.wait): one for one in summarise(bounce)}["xdp", "spin"]
+    one = {(one.cell.series, one.cell.wait): one for one in summarise(bounce.measurements)}[
+        "xdp", "spin"
+    ]
     figures = (one.p50.value, one.p50.margin, one.p90.value, one.p99.value, one.p999.value)
     times = [words.micro(ns) for ns in (*figures, one.mean.value, one.stddev.value)]
     assert spin[1] == ["spin", *times, "6,000", "0", words.amount(one.rate.value)]
@@ -73,7 +76,7 @@ def test_large_amounts_are_shortened(number: float, text: str) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_labels_and_comparisons_are_there(cache: Results, width: int) -> None:
+def test_labels_and_comparisons_are_there(cache: Run[Repetition], width: int) -> None:
     text = shown(cache, width)
     for label in ("userspace cache", "XDP cache", "XDP+userspace", "miss and fill", "37.5 %",
                   "p50", "p99.9", "lost", "replies/s", "vs fastest", "published", "break-even",
@@ -103,19 +106,19 @@ def test_nothing_measured_is_shown_without_a_table() -> None:
 
 def test_a_cell_without_a_reply_shows_no_time() -> None:
     results = fake.run("bounce", [Cell(series="userspace", wait="spin")])
-    results.repetitions.append(fake.repetition(Cell(series="xdp", wait="spin"), 0, n=0))
+    results.measurements.append(fake.repetition(Cell(series="xdp", wait="spin"), 0, n=0))
     row = next(line for line in shown(results, 100).splitlines() if line.startswith("XDP"))
     assert row.split()[:4] == ["XDP", "spin", "-", "-"]
 
 
-def test_the_conclusion_leads_with_the_fastest_userspace(bounce: Results) -> None:
+def test_the_conclusion_leads_with_the_fastest_userspace(bounce: Run[Repetition]) -> None:
     first, second = conclusion(bounce)
     assert "fastest userspace server (spin)" in first
     assert "1.7" in first and "95 % interval" in first
     assert "idle wake-up" in second and "published 1.19" in second
 
 
-def test_the_conclusion_says_what_a_miss_costs_and_when_it_pays(cache: Results) -> None:
+def test_the_conclusion_says_what_a_miss_costs_and_when_it_pays(cache: Run[Repetition]) -> None:
     *_, last = conclusion(cache)
     assert last.startswith("A miss takes 1.0")
     assert "the cache pays above a hit rate of" in last

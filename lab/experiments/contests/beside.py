@@ -10,9 +10,9 @@ from typing import Any
 
 from carom.lab.experiments.contests import calls
 from carom.lab.experiments.contests.contest import Contest, Settings
-from carom.lab.experiments.contests.judging import Bar, Bed, Subject
+from carom.lab.experiments.contests.judging import Bar, Subject
 from carom.lab.experiments.contests.ways import HITS, SPINNING, WAYS, ask, each_way, serving
-from carom.lab.testbed import PORT, attached, facing
+from carom.lab.testbed import PORT, Bed, attached, facing
 from carom.xdp.link import Mode
 
 BULK = "TCP, Gbit/s"
@@ -20,7 +20,7 @@ _BULK_PORT = 51143
 
 
 @contextlib.contextmanager
-def _around(bed: Bed, arguments: tuple[str, ...], bare: Mode | None) -> Iterator[None]:
+def _around(bed: Bed[Any], arguments: tuple[str, ...], bare: Mode | None) -> Iterator[None]:
     """A carom that nobody asks, or in its place a bare program that passes everything."""
     with contextlib.ExitStack() as stack:
         if bare:
@@ -32,7 +32,7 @@ def _around(bed: Bed, arguments: tuple[str, ...], bare: Mode | None) -> Iterator
         yield
 
 
-def _beside(bed: Bed, *arguments: str, bare: Mode | None = None) -> dict[str, float]:
+def _beside(bed: Bed[Any], *arguments: str, bare: Mode | None = None) -> dict[str, float]:
     """What is beside it: a plain server and a TCP stream."""
     beside = PORT + 1
     address = bed.pair.server.address
@@ -46,7 +46,7 @@ def _beside(bed: Bed, *arguments: str, bare: Mode | None = None) -> dict[str, fl
     return {**found, BULK: sent * 8 / 1e9}
 
 
-def _beside_bare(bed: Bed, mode: Mode) -> dict[str, float]:
+def _beside_bare(bed: Bed[Any], mode: Mode) -> dict[str, float]:
     return _beside(bed, *WAYS[mode], bare=mode)
 
 
@@ -95,7 +95,7 @@ class Beside(Contest):
     )
 
     @contextlib.contextmanager
-    def prepared(self, bed: Bed) -> Iterator[None]:
+    def prepared(self, bed: Bed[Any]) -> Iterator[None]:
         """The stream's far end listens."""
         bed.server.call(calls.SINK, address=bed.pair.server.address, port=_BULK_PORT)
         yield

@@ -15,7 +15,7 @@ from carom.lab.record import Figures, Run
 from carom.lab.show.sheets import Sheet
 from carom.lab.shown import Shown
 from carom.lab.stats.cases import Case
-from carom.lab.testbed import Testbed
+from carom.lab.testbed import Bed
 from carom.settings import Option
 
 
@@ -88,7 +88,7 @@ class Contest(ShownContest, Experiment[Settings, Figures]):
         return cell.name
 
     def measure(
-        self, bed: Testbed[Settings], server: object, cell: Subject, index: int
+        self, bed: Bed[Settings], server: object, cell: Subject, index: int
     ) -> Iterator[Figures]:
         """The figures of one subject."""
         yield Figures(subject=cell.name, index=index, figures=cell.measure(bed))

@@ -8,16 +8,14 @@ from typing import Any, NamedTuple
 
 from carom.lab.record import Figures
 from carom.lab.stats.estimates import Estimate, mean, ratio
-from carom.lab.testbed import Testbed
-
-Bed = Testbed[Any]
+from carom.lab.testbed import Bed
 
 
 class Subject(NamedTuple):
     """What is measured: sets itself up, measures, and takes all away again."""
 
     name: str
-    measure: Callable[[Bed], dict[str, float]]
+    measure: Callable[[Bed[Any]], dict[str, float]]
 
 
 class Bar(NamedTuple):

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 from carom.errors import ExperimentError
 from carom.lab.experiments.contests.contest import Contest
-from carom.lab.experiments.contests.judging import Bar, Bed, Subject
+from carom.lab.experiments.contests.judging import Bar, Subject
 from carom.lab.experiments.contests.ways import (
     HITS,
     PER_CPU,
@@ -20,22 +20,22 @@ from carom.lab.experiments.contests.ways import (
     load_all,
     serving,
 )
-from carom.lab.testbed import PORT, attached
+from carom.lab.testbed import PORT, Bed, attached
 from carom.xdp.link import Mode
 
 
-def _userspace(bed: Bed, wait: Literal["block", "spin"]) -> dict[str, float]:
+def _userspace(bed: Bed[Any], wait: Literal["block", "spin"]) -> dict[str, float]:
     plan = keyed(bed, HITS)
     with serving(bed, "-p", str(PORT), "--hook", "none", "--wait", wait) as ready:
         return full_load(bed, plan, "echo", PORT, [ready["pid"]])
 
 
-def _swap(bed: Bed, mode: Mode) -> dict[str, float]:
+def _swap(bed: Bed[Any], mode: Mode) -> dict[str, float]:
     with attached(bed.server, bed.pair.server.interface, "swap", mode):
         return full_load(bed, keyed(bed, HITS), "echo", PORT, [])
 
 
-def _hits(bed: Bed, *arguments: str) -> dict[str, float]:
+def _hits(bed: Bed[Any], *arguments: str) -> dict[str, float]:
     plan = keyed(bed, HITS)
     with serving(bed, "-p", str(PORT), *arguments) as ready:
         load_all(bed, plan, "echo", PORT, warm=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,7 @@ from carom.lab.clients.requests import Plan
 from carom.lab.experiment import Needs
 from carom.lab.experiments.contests import calls
 from carom.lab.experiments.contests.contest import Contest
-from carom.lab.experiments.contests.judging import Bar, Bed, Subject
+from carom.lab.experiments.contests.judging import Bar, Subject
 from carom.lab.experiments.contests.ways import (
     BLOCKING,
     PER_CPU,
@@ -25,14 +26,14 @@ from carom.lab.experiments.contests.ways import (
     keyed,
     load_all,
 )
-from carom.lab.testbed import facing
+from carom.lab.testbed import Bed, facing
 from carom.protocols.memcached import PORT as MEMCACHED_PORT
 
 _GETS = Plan(form="memcached", size=(20, 20))
 _MEMCACHED = "carom.lab.clients.memcached:values"
 
 
-def _gets(bed: Bed, pids: list[int], *arguments: str) -> dict[str, float]:
+def _gets(bed: Bed[Any], pids: list[int], *arguments: str) -> dict[str, float]:
     """What a memcached gives: GETs at full load, and one by one."""
     plan = keyed(bed, _GETS)
     found = full_load(bed, plan, _MEMCACHED, MEMCACHED_PORT, pids)
@@ -44,7 +45,7 @@ def _gets(bed: Bed, pids: list[int], *arguments: str) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _memcached(bed: Bed) -> Iterator[int]:
+def _memcached(bed: Bed[Any]) -> Iterator[int]:
     plan = msgspec.to_builtins(keyed(bed, _GETS))
     address = bed.pair.server.address
     pid = bed.server.call(calls.MEMCACHED, address=address, port=MEMCACHED_PORT, plan=plan)
@@ -55,12 +56,12 @@ def _memcached(bed: Bed) -> Iterator[int]:
         bed.server.call("stop", pid=pid)
 
 
-def _alone(bed: Bed) -> dict[str, float]:
+def _alone(bed: Bed[Any]) -> dict[str, float]:
     with _memcached(bed) as pid:
         return _gets(bed, [pid])
 
 
-def _fronted(bed: Bed, *arguments: str) -> dict[str, float]:
+def _fronted(bed: Bed[Any], *arguments: str) -> dict[str, float]:
     front = ("--protocol", "memcached", "-p", str(MEMCACHED_PORT))
     with (
         _memcached(bed) as pid,

@@ -14,9 +14,9 @@ from carom.errors import ExperimentError
 from carom.lab.clients import load as generator
 from carom.lab.clients import ping
 from carom.lab.clients.requests import Plan
-from carom.lab.experiments.contests.judging import Bed, Subject
+from carom.lab.experiments.contests.judging import Subject
 from carom.lab.record import RoundTrips
-from carom.lab.testbed import spent
+from carom.lab.testbed import Bed, spent
 
 RATE, PER_CPU = "replies/s", "replies/CPU-s"
 BLOCKING, SPINNING = "p50 blocking, µs", "p50 spinning, µs"
@@ -41,13 +41,15 @@ def each_way(prefix: str, measure: Callable[..., dict[str, float]]) -> Iterator[
         )
 
 
-def serving(bed: Bed, *arguments: str) -> AbstractContextManager[dict[str, Any]]:
+def serving(bed: Bed[Any], *arguments: str) -> AbstractContextManager[dict[str, Any]]:
     """A `carom serve` on the server's CPU, whose replies stay."""
     cpu = str(bed.cpus.apart()[1])
     return bed.serving(("--cpu", cpu, "--ttl", "1h", *arguments))
 
 
-def load_all(bed: Bed, plan: Plan, app: str, port: int, *, warm: bool = False) -> generator.Load:
+def load_all(
+    bed: Bed[Any], plan: Plan, app: str, port: int, *, warm: bool = False
+) -> generator.Load:
     """Every key once, or as much as it takes for as long as asked."""
     options = generator.Options(
         count=plan.keys if warm else None,
@@ -68,7 +70,7 @@ def load_all(bed: Bed, plan: Plan, app: str, port: int, *, warm: bool = False) -
     return done
 
 
-def full_load(bed: Bed, plan: Plan, app: str, port: int, pids: list[int]) -> dict[str, float]:
+def full_load(bed: Bed[Any], plan: Plan, app: str, port: int, pids: list[int]) -> dict[str, float]:
     """Replies a second, and a second of the server's CPU, under full load."""
     with bed.apart():
         begin = bed.server.call("cpu_seconds", pids=pids)
@@ -85,12 +87,12 @@ def full_load(bed: Bed, plan: Plan, app: str, port: int, pids: list[int]) -> dic
     return {**found, PER_CPU: done.round_trips.count / busy}
 
 
-def keyed(bed: Bed, plan: Plan) -> Plan:
+def keyed(bed: Bed[Any], plan: Plan) -> Plan:
     """A plan over as many keys as asked for."""
     return msgspec.structs.replace(plan, keys=bed.settings.keys)
 
 
-def ask(bed: Bed, plan: Plan, app: str, port: int, *, spin: bool) -> RoundTrips:
+def ask(bed: Bed[Any], plan: Plan, app: str, port: int, *, spin: bool) -> RoundTrips:
     """One request after the other, for half as long. ExperimentError where a reply is not right."""
     options = ping.Options(
         count=None,

@@ -25,7 +25,7 @@ from carom.lab.show.published import where as beside
 from carom.lab.show.sheets import Sheet
 from carom.lab.shown import Shown
 from carom.lab.stats.cases import Case, share
-from carom.lab.testbed import Testbed
+from carom.lab.testbed import Bed
 from carom.protocols.kv import PORT
 from carom.settings import Option
 
@@ -201,7 +201,7 @@ class FilterExperiment(ShownFilters, Experiment[S, FilterRun]):
         return f"{cell.series} {cell.percent:g} % of {cell.packets:,}"
 
     @contextmanager
-    def serving(self, bed: Testbed[S], group: Group) -> Iterator[int]:
+    def serving(self, bed: Bed[S], group: Group) -> Iterator[int]:
         """A key-value server with its filter there; its pid."""
         at = _AT[group.series]
         arguments = ["-p", str(PORT), "--app", "kv", "--hook", "none"]
@@ -212,7 +212,7 @@ class FilterExperiment(ShownFilters, Experiment[S, FilterRun]):
             yield ready["pid"]
 
     def measure(
-        self, bed: Testbed[S], server: int, cell: FilterCell, index: int
+        self, bed: Bed[S], server: int, cell: FilterCell, index: int
     ) -> Iterator[FilterRun]:
         """Send a cell's packets. Raises ExperimentError where the counts do not add up."""
         choice = Choice(
@@ -229,7 +229,7 @@ class FilterExperiment(ShownFilters, Experiment[S, FilterRun]):
         yield account(cell, index, filled, rise).checked()
 
 
-def _fill(bed: Testbed[Any], choice: Choice, rate: float, pid: int) -> Filled:
+def _fill(bed: Bed[Any], choice: Choice, rate: float, pid: int) -> Filled:
     """On two machines either tells its own CPU time."""
     here = bed.pair.one_machine
     before = (0.0, 0.0) if here else _busy(bed, pid)
@@ -253,7 +253,7 @@ def _fill(bed: Testbed[Any], choice: Choice, rate: float, pid: int) -> Filled:
     )
 
 
-def _busy(bed: Testbed[Any], pid: int) -> tuple[float, float]:
+def _busy(bed: Bed[Any], pid: int) -> tuple[float, float]:
     """CPU time of the server and of its machine, so far."""
     server: float = bed.server.call("cpu_seconds", pids=[pid])
     return server, bed.server.call("machine_cpu_seconds")

@@ -24,7 +24,7 @@ from carom.lab.round_trips import RoundTripExperiment
 from carom.lab.show.published import SICKLER
 from carom.lab.show.published import where as beside
 from carom.lab.show.sheets import Sheet
-from carom.lab.testbed import Testbed, spent
+from carom.lab.testbed import Bed, spent
 from carom.settings import Option
 
 
@@ -81,13 +81,13 @@ class FourPorts(RoundTripExperiment[S]):
         return [Group(series, (series,), optional=False) for series in self.series]
 
     @contextmanager
-    def prepared(self, bed: Testbed[S]) -> Iterator[None]:
+    def prepared(self, bed: Bed[S]) -> Iterator[None]:
         """Each host on a CPU of its own."""
         with bed.apart():
             yield
 
     @contextmanager
-    def serving(self, bed: Testbed[S], group: Group) -> Iterator[list[int]]:
+    def serving(self, bed: Bed[S], group: Group) -> Iterator[list[int]]:
         """A series' processes."""
         host = bed.pair.server
         ready = bed.server.call(
@@ -105,15 +105,13 @@ class FourPorts(RoundTripExperiment[S]):
         finally:
             bed.server.call(calls.LEAVE)
 
-    def measure(
-        self, bed: Testbed[S], server: list[int], cell: str, index: int
-    ) -> list[Repetition]:
+    def measure(self, bed: Bed[S], server: list[int], cell: str, index: int) -> list[Repetition]:
         """Ask at all ports: one repetition a port. ExperimentError where counts do not add up."""
         groups = [[which] for which in PORTS] if cell in self.alone else [list(PORTS)]
         return [one for ports in groups for one in self._measure(bed, server, cell, index, ports)]
 
     def _measure(
-        self, bed: Testbed[S], pids: list[int], series: str, index: int, ports: list[int]
+        self, bed: Bed[S], pids: list[int], series: str, index: int, ports: list[int]
     ) -> list[Repetition]:
         before = bed.server.call(calls.COUNTS)
         begin = bed.server.call("cpu_seconds", pids=pids)
@@ -134,9 +132,7 @@ class FourPorts(RoundTripExperiment[S]):
             for which, ping in zip(ports, pings, strict=True)
         ]
 
-    def _ask(
-        self, bed: Testbed[S], series: str, ports: list[int], seconds: float | None
-    ) -> list[Ping]:
+    def _ask(self, bed: Bed[S], series: str, ports: list[int], seconds: float | None) -> list[Ping]:
         """All of these ports at the same time."""
         loops = self.work(bed.settings).loops
 
