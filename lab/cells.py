@@ -116,6 +116,9 @@ SECONDS = Axis(
 AXES = (TASK, SOCKET, HIT_RATE, SIZE, CLIENTS, RATE, SINCE, SECONDS)
 """In the order in which cells are named and sorted."""
 
+X = Axis("x", "x", "x", "x", line="at {:g}".format, file="at{:g}".format, entry="{:g}".format)
+"""The own axis of an experiment that is not known here."""
+
 
 class Series(NamedTuple):
     """One way of answering that an experiment compares with others."""
@@ -130,10 +133,12 @@ class Series(NamedTuple):
 
 
 class SeriesOf(dict[str, Series]):
-    """An experiment's series by name, in the order in which they are shown."""
+    """An experiment's series by name, in the order in which they are shown, and its axes."""
 
-    def __init__(self, series: Iterable[Series]):
+    def __init__(self, series: Iterable[Series], *own: Axis):
         super().__init__((one.name, one) for one in series)
+        self.axes = (*AXES, *(own or (X,)))
+        """Those that every experiment may have, and its own."""
 
     def words(self, name: str) -> str:
         """How a series is shown; one that is not known here, as the record has it."""
@@ -141,24 +146,24 @@ class SeriesOf(dict[str, Series]):
 
     def name(self, cell: Cell) -> str:
         """What a cell is called in one line: `XDP cache, spin, 37.5 % hits`."""
-        return ", ".join([self.words(cell.series), cell.wait, *_values(cell, "line")])
+        values = [axis.line(axis.of(cell)) for axis in self._of(cell)]
+        return ", ".join([self.words(cell.series), cell.wait, *values])
+
+    def file_name(self, cell: Cell) -> str:
+        """A name for files about a cell: `xdp_cache-spin-hits37.5`."""
+        values = [axis.file(axis.of(cell)) for axis in self._of(cell)]
+        return "-".join([cell.series, cell.wait, *values])
+
+    def _of(self, cell: Cell) -> list[Axis]:
+        return [axis for axis in self.axes if axis.of(cell) is not None]
 
     def order(self, cell: Cell) -> tuple[float, ...]:
         """A sort key: by task, series, wait, and then what varies, from the smallest on."""
         names = list(self)
+        values = (axis.of(cell) for axis in self.axes if axis != TASK)
         return (
             TASKS.index(cell.task) if cell.task else -1,
             names.index(cell.series) if cell.series in self else len(names),
             WAITS.index(cell.wait),
-            *(-1.0 if one.of(cell) is None else one.of(cell) for one in AXES if one != TASK),
+            *(-1.0 if value is None else value for value in values),
         )
-
-
-def file_name(cell: Cell) -> str:
-    """A name for files about a cell: `xdp_cache-spin-hits37.5`."""
-    return "-".join([cell.series, cell.wait, *_values(cell, "file")])
-
-
-def _values(cell: Cell, form: str) -> list[str]:
-    found = ((axis, axis.of(cell)) for axis in AXES)
-    return [getattr(axis, form)(value) for axis, value in found if value is not None]

@@ -91,6 +91,8 @@ class Cell(msgspec.Struct, kw_only=True, frozen=True):
     """Requests a second that were to be sent, whether replies came or not."""
     since: float | None = None
     """Seconds from the start of a long measurement to that of this part of it."""
+    x: float | None = None
+    """What the experiment varies, where that is none of these: its own axis tells what it is."""
 
 
 class Repetition(msgspec.Struct, kw_only=True, frozen=True):

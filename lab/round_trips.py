@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from carom.lab.cells import AXES, HIT_RATE, SECONDS, SIZE, SeriesOf, file_name
+from carom.lab.cells import HIT_RATE, SECONDS, SIZE, SeriesOf
 from carom.lab.experiment import Experiment, S
 from carom.lab.record import Cell, Repetition, RoundTrips, Run
 from carom.lab.show import words
@@ -60,12 +60,12 @@ class ShownRoundTrips(Shown[Repetition]):
 
     def rows(self, run: Run[Repetition]) -> Iterator[dict[str, object]]:
         """A line a repetition."""
-        return (_row(run.experiment, one) for one in run.measurements)
+        return (_row(run.experiment, self.series, one) for one in run.measurements)
 
     def files(self, run: Run[Repetition]) -> Iterator[tuple[str, bytes]]:
         """HdrHistogram's percentile table of each cell, over its repetitions, in nanoseconds."""
         for cell, repetitions in by_cell(run.measurements).items():
-            yield f"histograms/{file_name(cell)}.hgrm", _hgrm(repetitions)
+            yield f"histograms/{self.series.file_name(cell)}.hgrm", _hgrm(repetitions)
 
     # Compared with another run
 
@@ -162,13 +162,13 @@ def _hgrm(repetitions: list[Repetition]) -> bytes:
     return table.getvalue()
 
 
-def _row(experiment: str, one: Repetition) -> dict[str, object]:
+def _row(experiment: str, series: SeriesOf, one: Repetition) -> dict[str, object]:
     trips = one.round_trips
     return {
         "experiment": experiment,
         "series": one.cell.series,
         "wait": one.cell.wait,
-        **{axis.column: axis.of(one.cell) for axis in AXES},
+        **{axis.column: axis.of(one.cell) for axis in series.axes},
         "repetition": one.index,
         "replies": trips.count,
         "lost": trips.lost,

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import csv
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from carom.lab import registry, report
 from carom.lab import results as storage
 from carom.lab.experiments.sweeps.series import SERIES
 from netns.process import lab_run
@@ -50,3 +54,32 @@ def test_a_sweep(tmp_path: Path, name: str) -> None:
             assert one.offered and one.offered < 0.95 * 1e8
     rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
     assert {row["series"] for row in rows} == set(series)
+
+
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    """A new experiment is one file, and a line in a list."""
+    text = (Path(__file__).resolve().parents[2] / "docs/experiment.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "prefixes.py").write_text(source)
+    start = (
+        "import sys, carom.lab.experiments.sweeps as sweeps\n"
+        f"sweeps.__path__.append({str(tmp_path)!r})\n"
+        "from carom.lab import registry\n"
+        "registry._MODULES += ('sweeps.prefixes',)\n"
+        "from carom.cli import main\n"
+        "main()\n"
+    )
+    options = ("--short", "--repetitions", "1", "--seconds", "0.1", "--keys", "50")
+    argv = [sys.executable, "-P", "-c", start, "lab", "run", "prefixes", *options]
+    argv += ["--prefixes", "1,150", *TWO, "--output", str(tmp_path / "out")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "out").iterdir()
+    assert {path.name for path in folder.glob("*.png")} == {"prefixes-hit.png"}
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    assert {float(row["prefixes"]) for row in rows} == {1, 150}
+    assert "150 prefixes" in done.stdout
+    gone = storage.load(folder)  # by a carom that does not know it
+    page = report.page([(folder, gone)], tmp_path / "page.html")
+    assert "at 150" in " ".join(case.cell for case, _ in registry.of(gone).cases(gone))
+    assert "Round-trip times" in page

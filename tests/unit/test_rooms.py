@@ -20,6 +20,13 @@ ROOMS = sorted(TABLE.keys() - {"carom", "tests"})
 SHARED = {"carom.errors", "carom.converted", "carom.settings"}
 """What every room may import of `carom/`."""
 PUBLIC = {"carom.Service", "carom.__version__", "carom.apps"}
+INSIDE = {
+    room: set(allowed.replace(",", " ").split())
+    for room, allowed in re.findall(
+        r"\| `lab/(\w*)(?:/|\*\.py)` \|.*\| ([\w, ]*) ?\|", (ROOT / "CONTRIBUTING.md").read_text()
+    )
+}
+"""The rooms inside the lab; `record` is the one file of its top that all of them know."""
 HEADERS = {path.name: room for room in ROOMS for path in (ROOT / room).rglob("*.h")}
 
 
@@ -49,6 +56,29 @@ def imported(room: str) -> set[str]:
 def test_the_table_has_every_room() -> None:
     packages = re.findall(r"^    carom\.(\w+) = ", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
     assert set(packages) == set(ROOMS)
+
+
+def inside(name: str) -> str:
+    """The room inside the lab that a module of it belongs to; "lab" is its top."""
+    first = name.split(".")[2]
+    return first if first in INSIDE or first == "record" else "lab"
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_a_room_of_the_lab(room: str) -> None:
+    folder = ROOT / "lab" / room
+    found = {
+        inside(name)
+        for path in (folder.rglob("*.py") if room else folder.glob("*.py"))
+        for name in modules(path)
+        if name.startswith("carom.lab.")
+    }
+    assert found - {room or "lab", *(() if room else ("record",))} == INSIDE[room]
+
+
+def test_the_lab_has_no_other_rooms() -> None:
+    folders = {path.parent.name for path in (ROOT / "lab").glob("*/__init__.py")}
+    assert folders == set(INSIDE) - {""}
 
 
 @pytest.mark.parametrize("room", ROOMS)

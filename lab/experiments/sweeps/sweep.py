@@ -147,6 +147,7 @@ def trial(settings: Settings, cell: Cell, **how: Any) -> Trial:
         plan=plans[cell.task],
         seconds=settings.seconds,
         counter=counter,
+        all_hit=counter == "bounce",
         warm=(_once(plans["hit"]),) if cell.task == "hit" else (),
         fills=cell.task == "miss" and counter == "hit",
         optional=cell.series == NATIVE,
