@@ -22,14 +22,16 @@ _WIDTH = 120
 """Columns of a table that is written to a file, at least."""
 
 
-def lab_fields() -> dict[str, tuple[Field, str]]:
-    """The settings of all experiments, each with the names of those that have it."""
+def lab_fields(arguments: Sequence[str]) -> dict[str, tuple[Field, str]]:
+    """The settings of the experiments that are named, or of all, and whose each is."""
     try:
         from carom.lab import registry
     except ImportError as error:
         missing(error)
-    every = registry.experiments().values()
-    return {name: (field, registry.owners(name)) for name, field in registry.options(every).items()}
+    every = registry.experiments()
+    chosen = [every[one] for one in arguments if one in every] or list(every.values())
+    options = registry.options(chosen)
+    return {name: (field, registry.owners(name, chosen)) for name, field in options.items()}
 
 
 def lab_run(
@@ -48,7 +50,7 @@ def lab_run(
 ) -> None:
     """Run experiments on a pair, and write results and plots.
 
-    An option is of the experiments that are named in brackets; `--short` is of all.
+    `carom lab run NAME --help` shows the options of one, with what stands for it.
     """
     try:
         from carom.lab import course, experiment, registry, results

@@ -31,11 +31,25 @@ class Command(TyperCommand):
                 )
         return rest
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The options in groups: each under its panel's name, those without one foremost."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for one in self.get_params(ctx):
+            record = one.get_help_record(ctx)
+            standing = "Options" if isinstance(one, TyperOption) else "Arguments"
+            if record:
+                title = getattr(one, "rich_help_panel", None) or standing
+                groups.setdefault(title, []).append(record)
+        for title, records in groups.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
     def _all_values(self, ctx: Any, args: list[str]) -> list[tuple[str, list[object]]]:
         """Of each option that takes one value, all that were given."""
         single = [
             one
-            for one in self.params
+            for one in self.get_params(ctx)
             if isinstance(one, TyperOption) and not (one.multiple or one.is_flag or one.count)
         ]
         for one in single:

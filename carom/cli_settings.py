@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +13,11 @@ import typer.main
 from carom.cli_options import Command
 from carom.settings import Field, shown, words
 
-Fields = Callable[[], Mapping[str, tuple[Field, str]]]
-"""The fields that are options, by name, each with what its help begins with."""
+Fields = Callable[[Sequence[str]], Mapping[str, tuple[Field, str]]]
+"""The fields that are options, by name, each with the group that its help is in.
+
+They are asked for with the arguments of a call for help, or with none for all of them.
+"""
 
 GIVEN = "carom.given"
 """Where in a context's `meta` the given values are, by field."""
@@ -28,19 +31,22 @@ def command(fields: Fields) -> type[Command]:
 
     class WithSettings(Command):
         def get_params(self, ctx: Any) -> list[Any]:
-            if not hasattr(self, "settings"):
-                self.settings = fields()
-                *own, json = self.params
-                self.params = [*own, *options(self.settings), json]
-            return super().get_params(ctx)
+            if _OPTIONS not in ctx.meta:
+                ctx.meta[_OPTIONS] = options(fields(ctx.meta.get(_HELP, ())))
+            return [*super().get_params(ctx), *ctx.meta[_OPTIONS]]
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if {"--help", "-h"} & set(args):
+                ctx.meta[_HELP] = tuple(args)  # which the parser uses up
             rest = super().parse_args(ctx, args)
-            given = {name: ctx.params.pop(name) for name in self.settings}
+            given = {name: ctx.params.pop(name) for name in fields(())}
             ctx.meta[GIVEN] = {name: value for name, value in given.items() if value is not None}
             return rest
 
     return WithSettings
+
+
+_HELP, _OPTIONS = "carom.help", "carom.options"
 
 
 def options(fields: Mapping[str, tuple[Field, str]]) -> list[Any]:
@@ -49,7 +55,7 @@ def options(fields: Mapping[str, tuple[Field, str]]) -> list[Any]:
     def takes(**_: object) -> None:
         """Never called."""
 
-    parameters = [_parameter(field, said) for field, said in fields.values()]
+    parameters = [_parameter(field, group) for field, group in fields.values()]
     takes.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     takes.__annotations__ = {one.name: one.annotation for one in parameters}
     app = typer.Typer(add_completion=False)
@@ -57,13 +63,14 @@ def options(fields: Mapping[str, tuple[Field, str]]) -> list[Any]:
     return list(typer.main.get_command(app).params)
 
 
-def _parameter(field: Field, said: str) -> inspect.Parameter:
+def _parameter(field: Field, group: str) -> inspect.Parameter:
     flag = field.kind is bool
     option = typer.Option(
         field.flag,
         metavar=None if flag else _metavar(field),
-        help=" ".join(part for part in (said, field.option.help, _standing(field)) if part),
+        help=f"{field.option.help} {_standing(field)}".rstrip(),
         show_default=False,
+        rich_help_panel=group,
     )
     kind: Any = Annotated[bool | None if flag else str | None, option]
     return inspect.Parameter(
@@ -80,6 +87,4 @@ def _metavar(field: Field) -> str:
 
 def _standing(field: Field) -> str:
     """What stands where the option is left out, if that is plain."""
-    if field.kind is bool or field.default is None or (words(field) and field.several):
-        return ""
-    return f"[{shown(field.default)}]"
+    return "" if field.default in (None, False) else f"[default: {shown(field.default)}]"

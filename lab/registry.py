@@ -92,10 +92,12 @@ def options(chosen: Iterable[Anything]) -> dict[str, Field]:
     return found
 
 
-def owners(name: str) -> str:
-    """Whose an option is, in words; nothing where it is of every experiment."""
-    names = [one.name for one in experiments().values() if name in fields(type(one.full))]
-    return "" if len(names) == len(experiments()) else f"({', '.join(names)})"
+def owners(name: str, chosen: Sequence[Anything]) -> str:
+    """Whose an option is among some experiments, as the heading of a group of options."""
+    names = [one.name for one in chosen if name in fields(type(one.full))]
+    if len(names) == len(chosen):
+        return "Options of each" if len(chosen) > 1 else f"Options of {names[0]}"
+    return f"Options of {', '.join(names)}"
 
 
 def settings(
