@@ -12,7 +12,7 @@ import pytest
 
 from carom.daemon import control
 from carom.lab import results
-from carom.lab.record import Repetition, Run
+from carom.lab.record import Repetition
 from netns.process import CAROM, DEADLINE, Ended, end_of, environment, until
 
 
@@ -72,7 +72,7 @@ def test_under_way(tmp_path: Path, number: signal.Signals) -> None:
     assert ended.code in ((1, 130) if number == signal.SIGINT else (1,))
     (folder,) = tmp_path.iterdir()
     run = results.load(folder)
-    assert isinstance(run, Run[Repetition])
+    assert run.measured == Repetition.MEASURED
     assert len(run.measurements) >= 2
     assert not run.complete
     assert "interrupted" in ended.stderr and str(folder) in ended.stdout
