@@ -201,6 +201,13 @@ def own_log() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A run directory of the test's own: what is loaded in it is compiled first."""
+    monkeypatch.setenv("CAROM_RUN", str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
 @pytest.fixture(scope="session")
 def load_fastpath() -> Iterator[Callable[..., FastPath]]:
     """FastPath(**options), compiled once a session for each set of options and closed at its end.
