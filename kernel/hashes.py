@@ -14,6 +14,7 @@ import secrets
 import struct
 from collections.abc import Callable
 
+from carom.kernel.compiled import Secret
 from carom.kernel.siphash import absorb, begin, end, siphash
 
 _BEFORE = 32  # SLOT_BEFORE of slot.h
@@ -61,10 +62,10 @@ class Hashes:
         )
         """The cell of `versions` that a key hashes to, 0 to SLOTS - 1."""
         self.defines = {
-            **{f"SLOT_V{n}": f"{word:#x}ull" for n, word in enumerate(state)},
-            **{f"HASH_SECRET{n}": f"{secrets.randbits(64):#x}ull" for n in range(2)},
+            **{f"SLOT_V{n}": Secret(word) for n, word in enumerate(state)},
+            **{f"HASH_SECRET{n}": Secret(secrets.randbits(64)) for n in range(2)},
         }
-        """What programs are compiled with."""
+        """What programs are given as they are loaded."""
 
     def namer(self, service: int) -> Callable[[bytes], int]:
         """A function from a key of a service to the number that tells it apart from all others.

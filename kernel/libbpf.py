@@ -14,7 +14,7 @@ import errno
 import functools
 import os
 import struct
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import NamedTuple
 
 from carom.errors import BPFError
@@ -26,12 +26,50 @@ BPF_TCX_INGRESS = 46
 CGROUP = {"ingress": 0, "egress": 1, "bind4": 12, "bind6": 13, "release": 34}
 EXPECTED = {"lookup": BPF_SK_LOOKUP, "bind4": 12, "bind6": 13, "release": 34}
 """The attach type that a program is loaded for, where its kind is not enough."""
-PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP, PROG_TYPE_CGROUP_SOCK, PROG_TYPE_SK_LOOKUP = 3, 6, 9, 30
+PROG_TYPE_SOCKET_FILTER, PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP = 1, 3, 6
+PROG_TYPE_CGROUP_SKB, PROG_TYPE_CGROUP_SOCK, PROG_TYPE_SK_LOOKUP = 8, 9, 30
 PROG_TYPE_SK_SKB, PROG_TYPE_SK_MSG = 14, 16
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
 _LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
+
+
+class _MapCreateOpts(ctypes.Structure):
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("btf_fd", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
+        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
+        ("inner_map_fd", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+    ]
+
+
+class _ProgLoadOpts(ctypes.Structure):
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("attempts", ctypes.c_int),
+        ("expected_attach_type", ctypes.c_int),
+        ("prog_btf_fd", ctypes.c_uint32),
+        ("prog_flags", ctypes.c_uint32),
+        ("prog_ifindex", ctypes.c_uint32),
+        ("kern_version", ctypes.c_uint32),
+        ("attach_btf_id", ctypes.c_uint32),
+        ("attach_prog_fd", ctypes.c_uint32),
+        ("attach_btf_obj_fd", ctypes.c_uint32),
+        ("fd_array", ctypes.c_void_p),
+        ("func_info", ctypes.c_void_p),
+        ("func_info_cnt", ctypes.c_uint32),
+        ("func_info_rec_size", ctypes.c_uint32),
+        ("line_info", ctypes.c_void_p),
+        ("line_info_cnt", ctypes.c_uint32),
+        ("line_info_rec_size", ctypes.c_uint32),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_void_p),
+    ]
 
 
 class _LinkCreateOpts(ctypes.Structure):
@@ -86,6 +124,10 @@ class TestRun:
         self.nanoseconds = nanoseconds
 
 
+_SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+"""ring_buffer_sample_fn"""
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """libbpf, loaded. Raises BPFError where it is not installed, or lacks a function."""
@@ -101,6 +143,12 @@ def library() -> ctypes.CDLL:
 def _typed(libbpf: ctypes.CDLL) -> ctypes.CDLL:
     pointer, fd, u64, u32 = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32
     for name, arguments in {
+        "bpf_btf_get_fd_by_id": [u32],
+        "bpf_btf_load": [pointer, ctypes.c_size_t, pointer],
+        "bpf_map_create": [ctypes.c_int, pointer, u32, u32, u32, pointer],
+        "ring_buffer__consume": [pointer],
+        "ring_buffer__poll": [pointer, ctypes.c_int],
+        "ring_buffer__free": [pointer],
         "bpf_map_update_elem": [fd, pointer, pointer, u64],
         "bpf_map_lookup_elem": [fd, pointer, pointer],
         "bpf_map_lookup_and_delete_elem": [fd, pointer, pointer],
@@ -120,6 +168,8 @@ def _typed(libbpf: ctypes.CDLL) -> ctypes.CDLL:
         "bpf_xdp_query_id": [ctypes.c_int, ctypes.c_int, ctypes.POINTER(u32)],
     }.items():
         getattr(libbpf, name).argtypes = arguments
+    libbpf.ring_buffer__new.argtypes = [fd, _SAMPLE, pointer, pointer]
+    libbpf.ring_buffer__new.restype = pointer
     return libbpf
 
 
@@ -462,6 +512,120 @@ def possible_cpus() -> int:
             hint="mount sysfs: /sys/devices/system/cpu/possible says it",
         )
     return count
+
+
+class MapShape(NamedTuple):
+    """What a map is made by; the last two are the types of key and value in its BTF (0: none)."""
+
+    kind: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    key_type: int
+    value_type: int
+
+
+_MAP_INFO = struct.Struct("=I4xIIII16s4x4x16xIII")  # struct bpf_map_info, linux/bpf.h
+
+
+def map_shape(map_fd: int) -> tuple[MapShape, int]:
+    """What a map was made by, and the id of its BTF (0: none)."""
+    info, length = ctypes.create_string_buffer(_INFO_BYTES), ctypes.c_uint32(_INFO_BYTES)
+    _check(library().bpf_obj_get_info_by_fd(map_fd, info, ctypes.byref(length)))
+    kind, key, value, entries, flags, _, btf, *types = _MAP_INFO.unpack_from(info.raw)
+    return MapShape(kind, key, value, entries, flags, *types), btf
+
+
+def create_map(name: str, shape: MapShape, btf_fd: int | None) -> int:
+    """A map's descriptor. Raises OSError."""
+    options = _MapCreateOpts(sz=ctypes.sizeof(_MapCreateOpts), map_flags=shape.flags)
+    if btf_fd is not None and shape.value_type:
+        options.btf_fd = btf_fd
+        options.btf_key_type_id, options.btf_value_type_id = shape[-2:]
+    words = shape.kind, name.encode()[:15], shape.key_size, shape.value_size, shape.max_entries
+    return _check(library().bpf_map_create(*words, ctypes.byref(options)))
+
+
+def btf(btf_id: int) -> bytes:
+    """The types that the kernel knows by an id. Raises OSError."""
+    descriptor = _check(library().bpf_btf_get_fd_by_id(btf_id))
+    try:
+        info = ctypes.create_string_buffer(16)  # struct bpf_btf_info's first fields
+        length = ctypes.c_uint32(16)
+        _check(library().bpf_obj_get_info_by_fd(descriptor, info, ctypes.byref(length)))
+        _, size = struct.unpack_from("=QI", info.raw)
+        data = ctypes.create_string_buffer(size)
+        struct.pack_into("=QI", info, 0, ctypes.addressof(data), size)
+        _check(library().bpf_obj_get_info_by_fd(descriptor, info, ctypes.byref(length)))
+        return data.raw
+    finally:
+        os.close(descriptor)
+
+
+def load_btf(data: bytes) -> int:
+    """A descriptor of types. Raises OSError."""
+    return _check(library().bpf_btf_load(data, len(data), None))
+
+
+def load_program(kind: int, name: str, code: bytes, license: str, expected: int) -> int:
+    """A program's descriptor; `expected` is the attach type (0: any). Raises OSError."""
+    options = _ProgLoadOpts(sz=ctypes.sizeof(_ProgLoadOpts), expected_attach_type=expected)
+    return _check(_loaded(kind, name, code, license, options))
+
+
+def why_not(kind: int, name: str, code: bytes, license: str, expected: int) -> str:
+    """What the verifier says as it refuses a program."""
+    log = ctypes.create_string_buffer(_LOG_BYTES)
+    options = _ProgLoadOpts(
+        sz=ctypes.sizeof(_ProgLoadOpts),
+        expected_attach_type=expected,
+        log_level=1,
+        log_size=_LOG_BYTES,
+        log_buf=ctypes.addressof(log),
+    )
+    descriptor = _loaded(kind, name, code, license, options)
+    if descriptor >= 0:
+        os.close(descriptor)
+        return ""
+    return log.value.decode(errors="replace")
+
+
+_LOG_BYTES = 16 << 20
+"""What the longest log takes: before Linux 6.4 the kernel says nothing where it has no room."""
+
+
+def _loaded(kind: int, name: str, code: bytes, license: str, options: _ProgLoadOpts) -> int:
+    words = name.encode()[:15], license.encode(), _buffer(code), len(code) // 8
+    result: int = library().bpf_prog_load(kind, *words, ctypes.byref(options))
+    return result
+
+
+class Ring:
+    """A ring buffer's records, given to `take` until it says False."""
+
+    def __init__(self, map_fd: int, take: Callable[[bytes], bool | None]):
+        """Raises OSError."""
+
+        def called(_context: int, data: int, size: int) -> int:
+            return -1 if take(ctypes.string_at(data, size)) is False else 0
+
+        self._called = _SAMPLE(called)  # C code has no reference to it
+        self._ring = library().ring_buffer__new(map_fd, self._called, None, None)
+        if not self._ring:
+            raise OSError(errno.ENOMEM, "a ring buffer cannot be read")
+
+    def drain(self) -> None:
+        """Take what it holds."""
+        library().ring_buffer__consume(self._ring)
+
+    def wait(self, milliseconds: int) -> None:
+        """As `drain`; where it holds nothing, wait for the first record, no longer than told."""
+        library().ring_buffer__poll(self._ring, milliseconds)
+
+    def close(self) -> None:
+        """Let go of it."""
+        library().ring_buffer__free(self._ring)
 
 
 _MOVE, _CALL, _EXIT = 0xB7, 0x85, 0x95  # linux/bpf.h: BPF_ALU64 | BPF_MOV | BPF_K, and BPF_JMP

@@ -41,29 +41,10 @@ EXPERIMENTS = tuple(
 )
 """Tests between namespaces that measure as the lab does."""
 
-FRONTED = tuple(
-    f"test_{name}.py"
-    for name in (
-        "clients_dns",
-        "clients_memcached",
-        "collisions",
-        "cookies",
-        "edge",
-        "exptime",
-        "front",
-        "front_differential",
-        "front_dns",
-        "front_hostile",
-        "names",
-        "pending",
-        "responses",
-        "server",
-        "streams",
-        "torture_dns",
-        "torture_memcached",
-    )
+SAME_PORTS = tuple(
+    f"test_{name}.py" for name in ("exptime", "front", "front_hostile", "server", "standing")
 )
-"""Those of servers that are fronted, some of which look for servers in all namespaces."""
+"""Those that have ports in common, before servers that are looked for in all namespaces."""
 
 _watch = pytest.StashKey["Watch"]()
 
@@ -124,30 +105,47 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(folder)
 
 
+def _part(folder: str, file: str) -> str:
+    """What one process runs in one go, of several (pytest -n 4).
+
+    Between namespaces that is a file, but for the lab's experiments, of which a machine takes one
+    at a time, and for those that have ports in common. All of prog is one: what is loaded there
+    serves many tests.
+    """
+    if folder == "netns" and file in EXPERIMENTS:
+        return "lab"
+    if folder == "netns" and file in SAME_PORTS:
+        return "same ports"
+    return folder if folder == "prog" else f"{folder}/{file}"
+
+
+FIRST = ("lab", "same ports", "prog")
+"""The longest parts."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of several processes (pytest -n 2), which one runs what.
-
-    Privileged tests are in four parts, each in one process: programs, the lab's experiments, of
-    which one machine takes one at a time, fronted servers, and all others between namespaces.
-    """
+    """Of several processes, which one runs what: the next part in the order of collection."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByPart(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            _, folder, rest = nodeid.split("/", 2)
-            file = rest.split("::")[0]
-            if folder not in PRIVILEGED:
-                return file
-            if file in FRONTED:
-                return "fronted"
-            return "lab" if file in EXPERIMENTS else folder
+            *_, folder, file = nodeid.split("::")[0].split("/")
+            return _part(folder, file)
 
+    config.option.loadscopereorder = False
     return ByPart(config, log)
 
 
+def _turn(item: pytest.Item) -> int:
+    part = _part(item.path.parent.name, item.path.name)
+    return FIRST.index(part) if part in FIRST else len(FIRST)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that cannot run here, with the reason."""
+    """The longest parts first; and skip tests that cannot run here, with the reason."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=_turn)
     privileged = [item for item in items if _privileged(item)]
     reason = _why_not() if privileged else None
     if reason:
@@ -199,6 +197,13 @@ def own_log() -> Iterator[None]:
     """A command that ran in this process left its log at a stderr that ends with its test."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A run directory of the test's own: what is loaded in it is compiled first."""
+    monkeypatch.setenv("CAROM_RUN", str(tmp_path / "run"))
+    return tmp_path / "run"
 
 
 @pytest.fixture(scope="session")

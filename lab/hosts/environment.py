@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from carom.errors import CompileError
-from carom.kernel.bpf import import_bcc
+from carom.kernel.compiler import import_bcc
 from carom.lab.record import Environment
 
 PACKAGES = ("bcc", "pyroute2", "scapy", "numpy", "scipy")

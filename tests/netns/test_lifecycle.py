@@ -147,7 +147,7 @@ def _mapped(process: subprocess.Popen[str], library: str) -> bool:
         ("listening", signal.SIGTERM),
     ],
 )
-def test_end_while_it_starts(straight: Line, moment: str, number: int) -> None:
+def test_end_while_it_starts(straight: Line, nothing_kept: Path, moment: str, number: int) -> None:
     """Whenever the signal comes, all is taken away and no traceback shown."""
     with start(straight.server, "serve", "-i", INTERFACE, "--mode", "generic") as process:
         reached: Callable[[], object] = {

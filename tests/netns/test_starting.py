@@ -168,7 +168,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("script", "said"), REFUSALS.values(), ids=REFUSALS)
-def test_refused(straight: Line, script: str, said: tuple[str, ...]) -> None:
+def test_refused(straight: Line, nothing_kept: Path, script: str, said: tuple[str, ...]) -> None:
     ended = run(straight.server, "serve", *ON, "--mode", "native", program=through(script))
     check_refused(straight, ended, 1, *said)
 

@@ -43,14 +43,9 @@ _LAYOUT = struct.Struct("=BBhi")
 
 def programs(module: Module) -> dict[str, list[Instruction]]:
     """The instructions of all programs of a module as clang made them, by name."""
-    bcc, compiled = module._bcc.lib, module._module
-    names = (
-        bcc.bpf_function_name(compiled.module, index)
-        for index in range(bcc.bpf_num_functions(compiled.module))
-    )
     return {
-        name.decode(): [Instruction(*one) for one in _LAYOUT.iter_unpack(compiled.dump_func(name))]
-        for name in names
+        name: [Instruction(*one) for one in _LAYOUT.iter_unpack(program.code)]
+        for name, program in module._compiled.programs.items()
     }
 
 

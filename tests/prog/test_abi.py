@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ from carom.kernel.abi import (
     Hook,
     Protocol,
 )
+from carom.kernel.compiler import import_bcc
 
 KEY_FIELDS = "service length bytes"
 ENTRY_FIELDS = (
@@ -51,17 +53,30 @@ ENTRY_FIELDS = (
 REPLY_FIELDS = "head bytes tail"
 
 
-@pytest.fixture
-def tables(load_fastpath: Callable[..., FastPath]) -> Any:
+@pytest.fixture(scope="module")
+def tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
     """BCC's tables by name; their Key and Leaf are made of clang's own record layouts."""
-    return load_fastpath(policy="lru", test_clock=True, languages=(Protocol.DNS,))._module._module
+    with bccs(load_fastpath(policy="lru", test_clock=True, languages=(Protocol.DNS,))) as tables:
+        yield tables
 
 
-@pytest.fixture
-def edge_tables(load_fastpath: Callable[..., FastPath]) -> Any:
+@pytest.fixture(scope="module")
+def edge_tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
     """The same with those of the socket's edge."""
-    fastpath = load_fastpath(policy="lru", edge=True, languages=(Protocol.DNS,), test_clock=True)
-    return fastpath._module._module
+    options = {"policy": "lru", "edge": True, "languages": (Protocol.DNS,), "test_clock": True}
+    with bccs(load_fastpath(**options)) as tables:
+        yield tables
+
+
+@contextlib.contextmanager
+def bccs(fastpath: FastPath) -> Iterator[Any]:
+    """What BCC makes of the very text and flags that a fast path was compiled from."""
+    source = fastpath._module._source
+    tables = import_bcc().BPF(text=source.text.encode(), cflags=source.flags)
+    try:
+        yield tables
+    finally:
+        tables.cleanup()
 
 
 def clangs(layout: type[ctypes.Structure], path: str) -> tuple[int, int]:

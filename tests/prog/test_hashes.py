@@ -54,10 +54,7 @@ def test_slots_are_pythons(programs: ProgramHashes, hashes: Hashes, first: int) 
 
 
 def test_names_are_siphash(programs: ProgramHashes, hashes: Hashes) -> None:
-    secret = b"".join(
-        int(hashes.defines[f"HASH_SECRET{n}"].removesuffix("ull"), 0).to_bytes(8, "little")
-        for n in range(2)
-    )
+    secret = b"".join(hashes.defines[f"HASH_SECRET{n}"].to_bytes(8, "little") for n in range(2))
     rng = random.Random(3)
     for length in LENGTHS:
         service, key = rng.randrange(256), rng.randbytes(length)

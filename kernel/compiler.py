@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one module that talks to BCC: C in, programs and maps out."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import re
+import resource
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from carom.errors import CompileError
+from carom.kernel import forked, kept, libbpf
+from carom.kernel.compiled import Compiled, parse
+
+MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
+"""Where vm/provision.sh puts headers for a kernel that has no headers package of its own."""
+
+COMPILER = 72 << 20
+"""Bytes that clang takes on top of what there is, and a little more: 62 MiB for the lab's shortest
+program with Debian 12's LLVM, 66 for everything that is fronted. It aborts where it has not."""
+
+_MEMORY_LIMITS = (
+    (resource.RLIMIT_DATA, "VmData", "ulimit -d", "LimitDATA="),
+    (resource.RLIMIT_AS, "VmSize", "ulimit -v", "LimitAS="),
+)
+"""Limits of a process' memory, what counts against each (/proc/PID/status), and who sets them."""
+
+PROVISION = "run vm/provision.sh as root (sudo ./run setup does)"
+
+
+def _find_headers() -> None:
+    """Point BCC at the merged headers, if the kernel has none of its own and none are chosen.
+
+    Raises CompileError for a chosen tree without headers: BCC crashes on some programs there.
+    """
+    running = Path("/lib/modules") / os.uname().release
+    if (
+        "BCC_KERNEL_SOURCE" not in os.environ
+        and not (running / "build").exists()
+        and MERGED_HEADERS.exists()
+    ):
+        os.environ["BCC_KERNEL_SOURCE"] = str(MERGED_HEADERS)
+    chosen = os.environ.get("BCC_KERNEL_SOURCE")
+    if chosen and not (Path(chosen) / "include/linux/kconfig.h").exists():
+        raise CompileError(
+            f"there are no kernel headers in {chosen}, which BCC_KERNEL_SOURCE names",
+            hint=f"unset it, or {PROVISION}",
+        )
+
+
+def import_bcc() -> Any:
+    """BCC's package. Raises CompileError."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # its own, which -W error would raise
+            import bcc
+    except (ImportError, OSError, AttributeError) as error:  # the latter: of its library
+        raise CompileError(
+            f"BCC's Python package cannot be imported: {error}",
+            hint=f"it is Debian's python3-bpfcc (bcc on PyPI is another package): {PROVISION}",
+        ) from error
+    if not hasattr(bcc, "BPF"):
+        raise CompileError(
+            f"the bcc package at {bcc.__file__} is not the BPF Compiler Collection",
+            hint="uninstall it from this environment; Debian's python3-bpfcc is the right one",
+        )
+    return bcc
+
+
+def _stand_somewhere() -> None:
+    """clang refuses to work in a folder that is gone."""
+    try:
+        os.getcwd()
+    except OSError:
+        os.chdir("/")
+
+
+def _check_memory() -> None:
+    """clang does not survive a limit that it runs into. Raises CompileError before."""
+    taken = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/self/status").read_text()))
+    for limit, counted, shell, unit in _MEMORY_LIMITS:
+        soft, _ = resource.getrlimit(limit)
+        left = soft - int(taken[counted]) * 1024
+        if soft != resource.RLIM_INFINITY and left < COMPILER:
+            raise CompileError(
+                f"this process may take {max(0, left) >> 20} MiB of memory more, and the compiler "
+                f"needs {COMPILER >> 20}",
+                hint=f"raise its limit of {soft >> 20} MiB: `{shell}`, or {unit} of its unit",
+            )
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[list[str]]:
+    """Collect what clang writes to descriptors 1 and 2, for an error's details."""
+    lines: list[str] = []
+    sys.stdout.flush()
+    with open(os.memfd_create("said"), "w+b") as capture:  # there may be no folder to write in
+        saved = [(fd, os.dup(fd)) for fd in (1, 2)]
+        for fd, _ in saved:
+            os.dup2(capture.fileno(), fd)
+        try:
+            yield lines
+        finally:
+            ctypes.CDLL(None).fflush(None)  # what C code still holds back was said here
+            for fd, copy in saved:
+                os.dup2(copy, fd)
+                os.close(copy)
+            capture.seek(0)
+            lines.extend(capture.read().decode(errors="replace").splitlines())
+
+
+_FLAGS = ("-fno-unroll-loops", "-Werror=implicit-function-declaration")
+"""Unrolled loops take clang 1.7 of the 4 s that `carom front` compiles for, and save nothing. A
+function that is not declared is one of the kernel's to BCC, which does not show the warning."""
+
+
+def _headers() -> list[str]:
+    """Which headers BCC finds: another package of them has another file there."""
+    running = f"/lib/modules/{os.uname().release}/build"
+    tree = Path(os.environ.get("BCC_KERNEL_SOURCE") or running)
+    return [str(tree), *_identity(tree / "include/generated/autoconf.h")]
+
+
+def _compiler() -> list[str]:
+    """Which BCC and which LLVM this process has."""
+    maps = Path("/proc/self/maps").read_text()
+    found = sorted(set(re.findall(r"/\S*/lib(?:bcc|bpf|clang|LLVM)\S*", maps)))
+    return [word for path in found for word in (path, *_identity(Path(path)))]
+
+
+def _identity(path: Path) -> list[str]:
+    """Numbers that another file of this name does not have."""
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [str(one) for one in (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)]
+
+
+class Refused(Exception):
+    """BCC's own error, and what it said besides, a line each."""
+
+    def __init__(self, reason: str, said: list[str]):
+        super().__init__(reason)
+        self.said = said
+
+
+class Source:
+    """C as one text, and clang's flags; `secrets` are what stand-ins stand for, in their order."""
+
+    def __init__(self, text: str, flags: list[str], secrets: tuple[str, ...]):
+        """Raises CompileError where BCC is missing, or its headers."""
+        _find_headers()
+        self.text = text
+        self.flags = [*_FLAGS, *flags]
+        self._secrets = secrets
+        self._bcc = import_bcc()
+
+    def digest(self) -> str:
+        """What tells apart all that something else may be made of."""
+        return kept.digest(
+            self.text, *self.flags, "", *self._secrets, "", *_compiler(), *_headers()
+        )
+
+    def compile(self) -> tuple[Compiled, dict[str, int]]:
+        """What clang makes of it, and its maps' descriptors, which BCC makes along with it.
+
+        Raises CompileError, Refused.
+        """
+        _stand_somewhere()
+        _check_memory()
+        said: list[str] = []
+        try:
+            with _captured() as said:
+                made = self._bcc.BPF(text=self.text.encode(), cflags=self.flags)
+        except Exception as error:  # BCC raises bare Exceptions
+            raise Refused(str(error), said) from error
+        try:
+            return self._taken(made)
+        finally:
+            made.cleanup()
+
+    def _taken(self, made: Any) -> tuple[Compiled, dict[str, int]]:
+        """What BCC holds, with descriptors of our own."""
+        library, module = _typed(self._bcc.lib), made.module
+        tables = range(library.bpf_num_tables(module))
+        theirs = {
+            library.bpf_table_fd_id(module, n): library.bpf_table_name(module, n).decode()
+            for n in tables
+        }
+        functions = range(library.bpf_num_functions(module))
+        names = [library.bpf_function_name(module, n) for n in functions]
+        shapes = {name: libbpf.map_shape(fd) for fd, name in theirs.items()}
+        types = {btf for _, btf in shapes.values() if btf}
+        if len(types) > 1:
+            raise ValueError("maps have types of several kinds")
+        compiled = Compiled(
+            library.bpf_module_license(module).decode(),
+            libbpf.btf(types.pop()) if types else b"",
+            {name: shape for name, (shape, _) in shapes.items()},
+            {one.decode(): parse(made.dump_func(one), theirs, self._secrets) for one in names},
+        )
+        return compiled, {name: forked.made(_copy_of(fd)) for fd, name in theirs.items()}
+
+
+def _copy_of(descriptor: int) -> Callable[[], int]:
+    return lambda: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
+
+
+def _typed(library: Any) -> Any:
+    """BCC's library, with what its Python does not know of it."""
+    for name, result, arguments in (
+        ("bpf_num_tables", ctypes.c_size_t, []),
+        ("bpf_table_name", ctypes.c_char_p, [ctypes.c_size_t]),
+        ("bpf_table_fd_id", ctypes.c_int, [ctypes.c_size_t]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, [ctypes.c_void_p, *arguments]
+    return library

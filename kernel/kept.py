@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was compiled once since this host booted, for root: clang takes seconds for each start.
+
+It lies in a folder that root alone may enter, in the run directory, under a digest of all that it
+was made of: the C, the flags, the compiler, the kernel and its headers. Whatever is wrong with the
+folder or a file, it is compiled anew. The kernel checks every program in any case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from carom.kernel.compiled import Compiled
+
+_FORMAT = "1"
+_FILES = 64
+"""So many are kept, at some 200 kB each; the oldest go first."""
+
+
+def folder() -> Path:
+    """Where it lies."""
+    return Path(os.environ.get("CAROM_RUN") or "/run/carom") / "compiled"
+
+
+def digest(*parts: str) -> str:
+    """The name of what was made of all these."""
+    uname = os.uname()
+    found = hashlib.sha256()
+    for part in (_FORMAT, uname.release, uname.version, uname.machine, *parts):
+        found.update(hashlib.sha256(part.encode()).digest())
+    return found.hexdigest()
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[int]:
+    """The folder's descriptor. Raises OSError where it is not root's alone."""
+    if os.geteuid():
+        raise PermissionError("others may write to what a user keeps")
+    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid or stat.S_IMODE(found.st_mode) != 0o700:
+            raise PermissionError("the folder is not root's alone")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def take(name: str) -> Compiled | None:
+    """What was kept under a digest, if it is there."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError), _opened() as where:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
+        with open(descriptor, "rb") as file:
+            return msgspec.msgpack.decode(file.read(), type=Compiled)
+    return None
+
+
+def keep(name: str, compiled: Compiled) -> None:
+    """Keep it under a digest, where that can be done."""
+    with contextlib.suppress(OSError), _opened() as where:
+        new = f"{name}.{secrets.token_hex(4)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with open(os.open(new, flags, 0o600, dir_fd=where), "wb") as file:
+                file.write(msgspec.msgpack.encode(compiled))
+            os.rename(new, name, src_dir_fd=where, dst_dir_fd=where)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new, dir_fd=where)
+            raise
+        _forget_the_oldest(where)
+
+
+def _forget_the_oldest(where: int) -> None:
+    files = {}
+    for one in os.listdir(where):
+        with contextlib.suppress(OSError):  # somebody else has removed it
+            files[one] = os.stat(one, dir_fd=where, follow_symlinks=False).st_mtime_ns
+    for one in sorted(files, key=lambda one: files[one])[:-_FILES]:
+        with contextlib.suppress(OSError):
+            os.unlink(one, dir_fd=where)

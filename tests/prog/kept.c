@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Programs that say what they were compiled with. */
+#include <uapi/linux/bpf.h>
+
+BPF_ARRAY(cells, u64, 4);
+
+int says(struct xdp_md *context)
+{
+	return SAYS;
+}
+
+#ifdef HASH_SECRET0
+int hashes(struct xdp_md *context)
+{
+	u64 words[] = { SLOT_V0, SLOT_V1, SLOT_V2, SLOT_V3, HASH_SECRET0, HASH_SECRET1 };
+	u32 index = 0;
+	u64 *cell = cells.lookup(&index);
+
+	if (cell)
+		*cell = words[0] + 3 * words[1] + 5 * words[2] + 7 * words[3] + 9 * words[4]
+			+ 11 * words[5];
+	return XDP_PASS;
+}
+#endif
+
+int reads_too_far(struct xdp_md *context)
+{
+	return *(int *)(long)context->data;
+}

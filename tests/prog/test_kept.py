@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compiled once and loaded more often: the same programs, with secrets of each start."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from carom.daemon.fastpath import FastPath
+from carom.errors import BPFError, CompileError
+from carom.kernel import forked, kept, libbpf
+from carom.kernel.abi import Protocol
+from carom.kernel.bpf import Module
+from carom.kernel.compiler import COMPILER
+from carom.kernel.hashes import Hashes
+
+SOURCE = Path(__file__).with_name("kept.c")
+
+
+@pytest.fixture(autouse=True)
+def folder(nothing_kept: Path) -> Path:
+    """Where it is kept, which is not there yet."""
+    assert not kept.folder().exists()
+    return kept.folder()
+
+
+def loaded(**defines: str | int | None) -> int:
+    """What the program says that begins and ends with these defines."""
+    with Module(SOURCE, defines={"SAYS": 1, **defines}) as module:
+        return libbpf.test_run(module.program("says"), bytes(64)).retval
+
+
+def cannot_compile() -> None:
+    """No clang could run here."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (taken,) = (int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
+    resource.setrlimit(resource.RLIMIT_DATA, (taken + COMPILER // 2, resource.RLIM_INFINITY))
+
+
+def test_nothing_is_compiled_twice() -> None:
+    """A process that clang has no room in loads what another has compiled, and nothing else."""
+    code = "import prog.test_kept as one; one.cannot_compile(); print(one.loaded(SAYS={}))"
+
+    def run(says: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-c", code.format(says)],
+            env={**os.environ, "PYTHONPATH": str(SOURCE.parent.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert "the compiler needs" in run(7).stderr
+    assert loaded(SAYS=7) == 7
+    assert run(7).stdout == "7\n"
+    assert "the compiler needs" in run(8).stderr
+
+
+def shapes(module: Module) -> dict[str, object]:
+    """What the kernel says of a module's maps, and how many instructions it walked."""
+    maps = {name: libbpf.map_shape(fd)[0] for name, fd in module._maps.items()}
+    walked = {name: libbpf.verified_instructions(fd) for name, fd in module._programs.items()}
+    return maps | walked
+
+
+@pytest.mark.parametrize("languages", [(), (Protocol.DNS,)], ids=str)
+def test_maps_and_programs_are_the_same(languages: tuple[Protocol, ...], folder: Path) -> None:
+    seen = []
+    for _ in range(2):
+        with FastPath(languages=languages, edge=bool(languages)) as fastpath:
+            seen.append(shapes(fastpath._module))
+        assert len(list(folder.iterdir())) == 1
+    assert seen[0] == seen[1]
+    assert len(seen[0]) > 20
+
+
+def test_what_is_kept_has_no_secret(folder: Path) -> None:
+    hashes = Hashes()
+    for _ in range(2):
+        with Module(SOURCE, defines={"SAYS": 1, **hashes.defines}) as module:
+            loaded = module._compiled.programs["hashes"].linked(module._maps, module._secrets)
+            libbpf.test_run(module.program("hashes"), bytes(64))
+        (file,) = folder.iterdir()
+        for secret in hashes.defines.values():
+            halves = (
+                (secret & 0xFFFFFFFF).to_bytes(4, "little"),
+                (secret >> 32).to_bytes(4, "little"),
+            )
+            assert all(half in loaded and half not in file.read_bytes() for half in halves)
+        hashes = Hashes()
+
+
+WRONG: dict[str, Callable[[Path], object]] = {
+    "a folder that others may enter": lambda folder: folder.chmod(0o755),
+    "a folder of somebody else's": lambda folder: os.chown(folder, 65534, 65534),
+    "a file that was cut": lambda folder: os.truncate(next(folder.iterdir()), 100),
+    "an empty file": lambda folder: os.truncate(next(folder.iterdir()), 0),
+    "a file in its place": lambda folder: (folder.rename(f"{folder}.away"), folder.touch()),
+    "a link in its place": lambda folder: (
+        folder.rename(f"{folder}.away"),
+        folder.symlink_to(f"{folder}.away"),
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_compiled_anew(spoil: Callable[[Path], object], folder: Path) -> None:
+    assert loaded(SAYS=2) == 2
+    taken = [kept.take(one.name) for one in folder.iterdir()]
+    assert None not in taken
+    names = [one.name for one in folder.iterdir()]
+    spoil(folder)
+    assert [kept.take(one) for one in names] == [None]
+    assert loaded(SAYS=2) == 2
+
+
+def test_what_is_refused_is_refused_again() -> None:
+    """By the kernel, in the same words."""
+    said = []
+    for _ in range(2):
+        with pytest.raises(BPFError) as refusal, Module(SOURCE, defines={"SAYS": 1}) as module:
+            module.program("reads_too_far")
+        said.append((str(refusal.value), refusal.value.details))
+    assert said[0] == said[1]
+    assert "reads_too_far" in said[0][0]
+    assert "processed" in str(said[0][1])
+
+
+def test_what_clang_refuses_is_not_kept(folder: Path) -> None:
+    with pytest.raises(CompileError):
+        loaded(SAYS="nothing_of_that_name")
+    assert not list(folder.iterdir()) if folder.exists() else True
+
+
+def test_no_more_than_some_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_FILES", 2)
+    for says in (3, 4, 5):
+        assert loaded(SAYS=says) == says
+    assert len(list(folder.iterdir())) == 2
+    assert loaded(SAYS=3) == 3
+
+
+@pytest.fixture
+def open_files() -> Iterator[None]:
+    """No descriptor stays behind."""
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert not forked._descriptors
+
+
+def test_a_map_that_the_kernel_refuses_a_second_time(open_files: None) -> None:
+    """In the words of the first, and with nothing left open."""
+    with Module(SOURCE, defines={"SAYS": 1}) as module:
+        compiled = module._compiled
+        wrong = compiled.maps["cells"]._replace(key_size=3)
+        compiled.maps["cells"] = wrong
+        with pytest.raises(BPFError, match=r"refused a map of .*kept.c: could not open bpf map"):
+            module._create(compiled)
