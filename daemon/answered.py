@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from carom.daemon import firewall
-from carom.daemon.cache import Cache, Clock
+from carom.daemon.cache import Cache
+from carom.daemon.clock import Clock
 from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.firewall import Ruleset
 from carom.daemon.options import Options
@@ -46,7 +47,7 @@ class Answered(Resource):
     def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
         """Make its cache, where there is a fast path to read it."""
         if fastpath and clock and self.options.fast == "cache":
-            self.cache = Cache(fastpath, clock, self.options.ttl, self.id, self.protocol)
+            self.cache = Cache(fastpath.store, clock, self.options.ttl, self.id, self.protocol)
 
     def look_again(self) -> None:
         """The network of this host has changed."""

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import pyroute2.netns
 import structlog
 
-from carom.daemon.cache import Clock
+from carom.daemon.clock import Clock
 from carom.daemon.fastpath import FastPath
 from carom.daemon.keeper import Thread
 from carom.errors import UsageError

@@ -16,9 +16,10 @@ import structlog
 from carom.daemon import identity, sockets
 from carom.daemon.again import Again
 from carom.daemon.answered import Answered
-from carom.daemon.cache import Clock
+from carom.daemon.clock import Clock
 from carom.daemon.cookies import Cookies, read_secrets
-from carom.daemon.fastpath import Attachment, FastPath, Place, Watch
+from carom.daemon.edge import Edge, Watch
+from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.finder import Finder, Found
 from carom.daemon.firewall import Ruleset
 from carom.daemon.front import Front
@@ -97,7 +98,7 @@ class Fronted(Answered):
         self._last_doors: list[Socket] = []
         self._marked: dict[int, Kind] = {}
         self._seen = 0
-        self._fastpath: FastPath | None = None
+        self._edge: Edge | None = None
         self._thread: Thread | None = None
         self._looking = threading.Lock()
         self._exptime = front.exptime
@@ -147,15 +148,15 @@ class Fronted(Answered):
     def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
         """Watch the server's sockets: before anything is answered."""
         super().prepare(fastpath, clock)
-        assert fastpath and clock and fastpath.changes
-        self._fastpath, self._clock = fastpath, clock
-        self._marks = Marks(fastpath, self.id)
+        assert fastpath and clock and fastpath.edge
+        self._store, self._edge, self._clock = fastpath.store, fastpath.edge, clock
+        self._marks = Marks(self._edge, self.id)
         if self._exptime != "ttl" and self.cache:
-            self.lifetimes = Lifetimes(fastpath, clock, self.cache)
+            self.lifetimes = Lifetimes(self._store, self._edge, clock, self.cache)
             self._ask_server(at_first=True)
         self._claim(self._found.server)
         self._watch()
-        self._seen = fastpath.changes[self.id]
+        self._seen = self._edge.changes[self.id]
         self._finder.follow(self._claim)  # it may have begun anew while the programs were compiled
         self._mark()
         if self.lifetimes:
@@ -166,10 +167,10 @@ class Fronted(Answered):
             self._cookies = Cookies(fastpath, clock, self.id, port, file, self._neighbours)
 
     def _watch(self) -> None:
-        assert self._fastpath
+        assert self._edge
         ttl, alone = int(self.options.ttl), len(self._found.server.pids) == 1
         watch = Watch(self.protocol, ttl, self._first.uid, self._ends, alone, self._away)
-        self._fastpath.watch(self.id, watch)
+        self._edge.watch(self.id, watch)
 
     def _ask_server(self, *, at_first: bool = False) -> None:
         """Ask the server when its items end. Raises ServerError for one that has to say."""
@@ -220,11 +221,10 @@ class Fronted(Answered):
         return [self._found.namespace.process]
 
     def _step(self) -> float:
-        fastpath = self._fastpath
-        assert fastpath and fastpath.changes
+        assert self._edge
         self._void_unread()
         self._ask_server_again()
-        told = fastpath.changes[self.id] != self._seen
+        told = self._edge.changes[self.id] != self._seen
         if time.monotonic() >= self._rest_until and (told or self._look_anyway.due()):
             start = time.process_time()  # not of the clock: to wait for the server is no work
             rest = LOOK if self._looked(told=told) else LOOK_FAILED
@@ -250,8 +250,8 @@ class Fronted(Answered):
 
     def _void_unread(self) -> None:
         """What nobody could read came again while the service was not to be void for it yet."""
-        assert self._fastpath and self._fastpath.unreads
-        unreads, holds, generation = self._fastpath.unreads, self._fastpath.holds, SLOTS + self.id
+        assert self._edge
+        unreads, holds, generation = self._edge.unreads, self._store.holds, SLOTS + self.id
         now = self._clock.now()
         if not unreads[2 * self.id + 1] or now < unreads[2 * self.id]:
             return
@@ -259,7 +259,7 @@ class Fronted(Answered):
         unreads[2 * self.id] = now + self._clock.ticks(UNREAD_SECONDS)
         hold = now + self._clock.ticks(HOLD_MS / 1000) + 1
         holds[generation] = max(holds[generation], hold)
-        self._fastpath.bump(generation)
+        self._store.bump(generation)
 
     @property
     def everywhere(self) -> bool:
@@ -273,10 +273,10 @@ class Fronted(Answered):
 
     def look_again(self) -> None:
         """The server's sockets may have changed: it was begun anew, perhaps elsewhere."""
-        if not self._fastpath or not self._fastpath.changes:
+        if not self._edge:
             return
         with self._looking:
-            seen = self._fastpath.changes[self.id]
+            seen = self._edge.changes[self.id]
             before = self._found
             self._finder.follow(self._claim)
             self._mark()
@@ -322,7 +322,6 @@ class Fronted(Answered):
 
     def _mark(self) -> None:
         """Have the kernel know the server's sockets; then nothing from before is good any more."""
-        assert self._fastpath
         server, namespace = self._found
         self._number_again(server)
         doors = self._doors(server, namespace)
@@ -344,7 +343,7 @@ class Fronted(Answered):
             # Connections that come from now on have their listener's mark; those before are there.
             connections = self._connections(doors, server, namespace)
             self._marks.sockets({one.cookie: _DOOR for one in connections})
-            self._fastpath.bump(SLOTS + self.id)  # nothing from before writes were seen
+            self._store.bump(SLOTS + self.id)  # nothing from before writes were seen
             self._marks.sockets(kinds)
         self._marks.forget(self._marked.keys() - kinds.keys())
         self._marked = kinds
@@ -469,7 +468,7 @@ class Fronted(Answered):
     def status(self) -> dict[str, Any]:
         """Its counters, and who the server is."""
         status = super().status()
-        events = self._fastpath.events() if self._fastpath else {}
+        events = self._edge.events() if self._edge else {}
         if status["cache"]:
             status["cache"]["fills"] = events.get(Event.LEARNED, 0)
             if self.lifetimes:
@@ -487,7 +486,7 @@ class Fronted(Answered):
             "sockets": [str(one) for one in server.sockets],
             "own_namespace": self._finder.here,
         }
-        status["voiders"] = self._fastpath.voiders(self.id) if self._fastpath else {}
+        status["voiders"] = self._edge.voiders(self.id) if self._edge else {}
         status["cookies"] = self._cookies.status() if self._cookies else None
         return status
 

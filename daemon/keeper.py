@@ -12,9 +12,9 @@ from typing import NamedTuple
 import structlog
 from pyroute2 import NetlinkError
 
-from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.fastpath import FastPath
+from carom.daemon.store import Store
 from carom.errors import CaromError
 from carom.kernel import netlink
 
@@ -213,14 +213,15 @@ class Follower:
 class Sweeper:
     """Removes dead entries now and then."""
 
-    def __init__(self, cache: Cache):
-        self._cache = cache
+    def __init__(self, store: Store, clock: JiffiesClock):
+        self._store = store
+        self._clock = clock
         self.swept = 0
         self._thread = Thread("sweeper", self._step)
 
     def _step(self) -> float:
         start = time.monotonic()
-        self.swept += self._cache.sweep()
+        self.swept += self._store.sweep(self._clock.now())
         return max(SWEEP_PERIOD, (time.monotonic() - start) / SWEEP_SHARE)
 
     def close(self) -> None:

@@ -18,14 +18,13 @@ import structlog
 
 from carom.daemon.answered import Answered, check_bind
 from carom.daemon.asking import Asking
-from carom.daemon.clock import JiffiesClock
+from carom.daemon.clock import JiffiesClock, jiffies_per_second
 from carom.daemon.control import Control
 from carom.daemon.fastpath import (
     Attachment,
     FastPath,
     Place,
     Room,
-    jiffies_per_second,
 )
 from carom.daemon.filtering import Filtering
 from carom.daemon.firewall import Ruleset
@@ -225,6 +224,8 @@ class Running:
         )
         self._fastpath = self._stack.enter_context(fastpath)
         fastpath.allow(options.allow)
+        if fastpath.edge:
+            fastpath.edge.attach()
 
     def _load_filter(self, room: Room) -> JiffiesClock | None:
         """The filter, where there is to be one; and the clock of whatever is in the kernel."""
@@ -256,13 +257,12 @@ class Running:
         """Find out how long those hold that wait for it."""
         waited = (one for one in self._answered if isinstance(one, Fronted))
         lifetimes = {one.id: one.lifetimes for one in waited if one.lifetimes}
-        if self._fastpath and lifetimes:
-            self._stack.callback(Settler(self._fastpath, lifetimes).close)
+        if self._fastpath and self._fastpath.edge and lifetimes:
+            self._stack.callback(Settler(self._fastpath.edge, lifetimes).close)
 
     def _attach(self, interfaces: list[Interface], clock: JiffiesClock, asked: Asked) -> None:
-        cache = next((one.cache for one in self._answered if one.cache), None)
-        if cache:
-            self._sweeper = Sweeper(cache)
+        if self._fastpath and any(one.cache for one in self._answered):
+            self._sweeper = Sweeper(self._fastpath.store, clock)
             self._stack.callback(self._sweeper.close)
         filter = self._filtering.filter if self._filtering else None
         changes = LocalChanges()  # before the first look, so that no change falls between
@@ -384,7 +384,7 @@ class Running:
         """
         with contextlib.ExitStack() as stack:  # the last one first, each whatever the others do
             if self._fastpath:
-                stack.callback(self._fastpath.serve, places)
+                stack.callback(self._fastpath.answer_at, places)
                 stack.callback(self._refuse_own)
                 stack.callback(self._fastpath.withdraw, places)
             if self._filtering:
@@ -493,7 +493,8 @@ class Running:
         return found[0]
 
     def _events(self) -> dict[Event, int]:
-        return self._fastpath.events() if self._fastpath else {}
+        edge = self._fastpath.edge if self._fastpath else None
+        return edge.events() if edge else {}
 
     def status(self) -> dict[str, Any]:
         """Everything that `carom status` shows: totals, and each service's own."""

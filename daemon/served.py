@@ -11,7 +11,7 @@ from typing import Any
 from carom.daemon import server as servers
 from carom.daemon import transport
 from carom.daemon.answered import Answered
-from carom.daemon.cache import Clock
+from carom.daemon.clock import Clock
 from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.loops import Loops

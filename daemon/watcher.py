@@ -135,9 +135,9 @@ class Watcher:
         if not service.learns:
             kept = service.cache.fills if service.cache else None
             return _Sample(verdicts, service.replies, kept, None)
-        if self._learning > 1:
+        if self._learning > 1 or not self._fastpath.edge:
             return _Sample(verdicts, 0, None, None)
-        events = self._fastpath.events()
+        events = self._fastpath.edge.events()
         replies = sum(events[one] for one in _REPLIES)
         return _Sample(verdicts, replies, events[Event.LEARNED], events)
 

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import resource
+import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -307,6 +308,11 @@ class Module(Resource):
         descriptor = forked.keep(int(loaded.fd))
         self._descriptors.add(descriptor)
         return descriptor
+
+    def chain(self, name: str, *programs: int) -> None:
+        """Put programs where others look for them to go on with: in a map of programs, in order."""
+        for index, program in enumerate(programs):
+            libbpf.update(self.map(name), struct.pack("=I", index), struct.pack("=I", program))
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""

@@ -120,8 +120,8 @@ def attached(ends: Ends, hook: str, wire: Wire, fast: Fast) -> Iterator[None]:
     fastpath.clock[0], fastpath.lease[0] = 1000, 2**63
     fastpath.refuse(ends.host.call(netlink.own_addresses))
     fastpath.allow(())
-    fastpath.serve([place])
-    cache = Cache(fastpath, Ticks(fastpath), 100)
+    fastpath.answer_at([place])
+    cache = Cache(fastpath.store, Ticks(fastpath), 100)
     cache.flush()
     for request in REQUESTS:
         cache.fill(request, stored(request), cache.take(request))

@@ -141,7 +141,9 @@ def test_another_programs_word(
     ours = ipaddress.ip_address(straight.address)
     fastpath.clock[0], fastpath.lease[0] = 1, 2**63
     fastpath.refuse([ours])
-    fastpath.serve([Place(ours, PORT, interface.ifindex, interface.mac, 1500, fast=Fast.BOUNCE)])
+    fastpath.answer_at(
+        [Place(ours, PORT, interface.ifindex, interface.mac, 1500, fast=Fast.BOUNCE)]
+    )
 
     def listen() -> socket.socket:
         server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

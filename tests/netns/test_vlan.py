@@ -89,8 +89,8 @@ def test_answered_behind_its_tags(
         skb_mode=how == "generic",
         second_tier=how != "tc",
     )
-    fastpath.serve([place])
-    cache = Cache(fastpath, clock, 100)
+    fastpath.answer_at([place])
+    cache = Cache(fastpath.store, clock, 100)
     cache.fill(PAYLOAD, answer(size), cache.take(PAYLOAD))
     ours, theirs = straight.server.mac(INTERFACE), straight.client.mac(INTERFACE)
     before = fastpath.verdicts(Hook.TC)

@@ -450,16 +450,16 @@ def test_a_served_port_is_no_source(ready: Host, port: int) -> None:
     """Any service's: a reply to it could be answered there, and so on."""
     frame = ready.wire.request(PAYLOAD, udp={"sport": port})
     assert ready.run(frame) == answer_of(ready, udp={"dport": port})
-    ready.fastpath.serve([ready.place, ready.place._replace(port=port, service=1)])
+    ready.fastpath.answer_at([ready.place, ready.place._replace(port=port, service=1)])
     assert ready.run(frame) == passed(Verdict.PASS_SOURCE, frame)
     beside = ready.wire.request(PAYLOAD, udp={"sport": port ^ 1})
     assert ready.run(beside) == answer_of(ready, udp={"dport": port ^ 1})
-    ready.fastpath.serve([ready.place])
+    ready.fastpath.answer_at([ready.place])
     assert ready.run(frame) == answer_of(ready, udp={"dport": port})
 
 
 def test_service_withdrawn(ready: Host) -> None:
-    ready.fastpath.serve(())
+    ready.fastpath.answer_at(())
     assert ready.asks(PAYLOAD) == ready.missed(Verdict.PASS_SERVICE, PAYLOAD)
 
 

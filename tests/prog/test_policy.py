@@ -275,7 +275,7 @@ def test_the_storm_of_two_bouncers_ends(load_fastpath: Callable[..., FastPath], 
     while True:
         end = ends[replies % 2]
         host.fastpath.refuse([end.address])
-        host.fastpath.serve([end])
+        host.fastpath.answer_at([end])
         outcome = host.run(frame)
         if outcome.action is not Action.ANSWER:
             break
