@@ -25,10 +25,10 @@ from carom.daemon.cache import Cache
 from carom.daemon.clock import Clock
 from carom.daemon.edge import Edge
 from carom.daemon.identity import Server
-from carom.daemon.keeper import Thread
 from carom.daemon.questions import Questions
 from carom.daemon.sockets import Namespace
 from carom.daemon.store import Store
+from carom.daemon.thread import Thread
 from carom.kernel import links
 from carom.kernel.abi import FLIGHT_SECONDS, SERVICES_MAX, SLOTS
 from carom.kernel.netlink import Address
@@ -337,8 +337,6 @@ class Settler:
     def close(self) -> None:
         """Settle no more."""
         self._thread.close()
-        for lifetimes in self._lifetimes.values():
-            lifetimes.close()
 
 
 def ask_at(namespace: Namespace, server: Server) -> list[Questions]:

@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from carom.daemon.answered import Answered
+from carom.daemon.backend import Backend
 from carom.daemon.fastpath import Attachment, FastPath, Stray
-from carom.daemon.keeper import Thread
 from carom.daemon.reasons import ANSWERED, Counts, Reason, lost, reason
+from carom.daemon.thread import Thread
 from carom.kernel.abi import Event, Hook, Verdict
 from carom.xdp.probe import sent
 
@@ -73,13 +73,13 @@ class Watcher:
     def __init__(
         self,
         fastpath: FastPath,
-        services: Sequence[Answered],
+        services: Sequence[Backend],
         attachments: Callable[[], Sequence[Attachment]],
     ):
         self._fastpath = fastpath
         self._attachments = attachments
         self._services = [one for one in services if one.options.fast != "off"]
-        self._learning = sum(one.learns for one in services)
+        self._learning = sum(one.receiver.learns for one in services)
         self._said: dict[int, str] = {}
         self.silences: dict[int, Silence] = {}
         self._before = self._look()
@@ -107,15 +107,15 @@ class Watcher:
                     self._judge(one, before, now)
         return _LOOK
 
-    def _judge(self, service: Answered, before: _Look, now: _Look) -> None:
+    def _judge(self, service: Backend, before: _Look, now: _Look) -> None:
         counts = _counts(service, before, now)
-        found = reason(counts, service.options, service.server_name())
+        found = reason(counts, service.options, service.receiver.server_name())
         if found:
             self._say(service, now.at - before.at, found)
         elif any(counts.verdicts.get(one) for one in ANSWERED):  # too little changes nothing
             self.silences.pop(service.id, None)
 
-    def _say(self, service: Answered, seconds: float, found: Reason) -> None:
+    def _say(self, service: Backend, seconds: float, found: Reason) -> None:
         self.silences[service.id] = Silence(
             requests=found.requests, seconds=round(seconds, 1), what=found.what, why=found.why
         )
@@ -130,9 +130,9 @@ class Watcher:
                 why=found.why,
             )
 
-    def _sample(self, service: Answered) -> _Sample:
+    def _sample(self, service: Backend) -> _Sample:
         verdicts = self._fastpath.verdicts_of(service.id)
-        if not service.learns:
+        if not service.receiver.learns:
             kept = service.cache.fills if service.cache else None
             return _Sample(verdicts, service.replies, kept, None)
         if self._learning > 1 or not self._fastpath.edge:
@@ -167,7 +167,7 @@ class Watcher:
         self._thread.close()
 
 
-def _counts(service: Answered, before: _Look, now: _Look) -> Counts:
+def _counts(service: Backend, before: _Look, now: _Look) -> Counts:
     """What was counted of a service from one look to the next."""
     then, sample = before.services[service.id], now.services[service.id]
     strays = [

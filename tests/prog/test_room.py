@@ -11,7 +11,8 @@ import pytest
 
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.fastpath import FastPath, Place, Room, room_for
-from carom.daemon.keeper import Follower, Keeper, Look
+from carom.daemon.follower import Follower, Look
+from carom.daemon.lease import LeaseKeeper
 from carom.errors import BPFError, UsageError
 from carom.kernel import libbpf, netlink
 from carom.kernel.abi import ENDPOINTS_MAX, packed_address
@@ -94,7 +95,7 @@ def test_a_look_that_takes_long_stops_no_lease(fastpath: FastPath) -> None:
 
     clock = JiffiesClock(fastpath.read_jiffies)
     follower = Follower([Look("a host of a thousand containers", look)], netlink.Changes())
-    keeper = Keeper(fastpath, clock)
+    keeper = LeaseKeeper(fastpath, clock)
     try:
         assert looking.wait(60)
         first = fastpath.lease[0]

@@ -12,7 +12,7 @@ import pytest
 
 from carom import Service
 from carom.daemon.fastpath import Attachment, Place
-from carom.daemon.served import Served
+from carom.daemon.own_socket import OwnSocket
 from carom.kernel.links import Interface, Port, Upper
 
 FOUR, SIX, FOUR7, SIX78 = map(
@@ -44,7 +44,11 @@ def places() -> Iterator[Callable[..., list[Place]]]:
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as free:
                 free.bind(("::", 0))
                 port = free.getsockname()[1]
-            return list(stack.enter_context(Served(Service(port, **options), 5)).places(attachment))
+            return list(
+                stack.enter_context(OwnSocket(Service(port, **options).options, 5)).places(
+                    attachment
+                )
+            )
 
         yield found
 
