@@ -232,8 +232,9 @@ class Assembly:
             sweeper = Sweeper(fastpath.store, clock)
             stack.callback(sweeper.close)
         filter = self._filtering.filter if self._filtering else None
-        changes = LocalChanges()  # before the first look, so that no change falls between
-        stack.callback(changes.close)
+        # Before the first looks, so that no change falls between.
+        changes = stack.enter_context(contextlib.closing(LocalChanges()))
+        rules = stack.enter_context(contextlib.closing(netlink.RuleChanges()))
         attacher = Attacher(self._options, fastpath, filter)
         attachments = Attachments(attacher, self._interfaces, self._bound)
         publisher = Publisher(
@@ -254,7 +255,7 @@ class Assembly:
         self._followers.add(HOST, Follower(looks, changes, anyway=LOOK_ANYWAY))
         watcher = None
         if fastpath:
-            self._follow_firewall(fastpath, attachments)
+            self._follow_firewall(fastpath, attachments, rules)
             watcher = Watcher(fastpath, self._backends, lambda: attachments.current)
             stack.callback(watcher.close)
         keeper = LeaseKeeper(fastpath, clock)
@@ -277,10 +278,10 @@ class Assembly:
             self._firewall.moved(attachments.current)
             self._followers.poke(FIREWALL)
 
-    def _follow_firewall(self, fastpath: FastPath, attachments: Attachments) -> None:
+    def _follow_firewall(
+        self, fastpath: FastPath, attachments: Attachments, rules: netlink.Changes
+    ) -> None:
         assert self._firewall
-        rules = netlink.RuleChanges()
-        self._stack.callback(rules.close)
         self._firewall.attached(attachments.current, fastpath.program_ids())
         follower = Follower(
             [Look("the firewall", self._firewall.look_again)],
