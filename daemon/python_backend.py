@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from carom.daemon import server as servers
+from carom.daemon import udp_server
 from carom.daemon.backend import Backend
 from carom.daemon.cache import Cache
 from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.loops import Loops
 from carom.daemon.own_socket import OwnSocket
-from carom.daemon.server import Server, UserspaceCache
 from carom.daemon.service import Handler, Reply, Service
+from carom.daemon.udp_server import UDPServer, UserspaceCache
 from carom.errors import ServerError
 
 
@@ -35,7 +35,7 @@ class PythonBackend(Backend):
         assert service.handler
         handler = service.handler
         if options.work:
-            handler = servers.with_work(handler, options.work)
+            handler = udp_server.with_work(handler, options.work)
         if options.userspace_cache:
             self.userspace_cache = UserspaceCache(options.userspace_cache, options.ttl)
             handler = self.userspace_cache.around(handler)
@@ -45,7 +45,7 @@ class PythonBackend(Backend):
         with_loops = options.echoes and options.protocol == "raw"
         loops = Loops(options.echoes, cache) if with_loops else None
         self.udp = receiver.udp
-        self.server = Server(self.udp, handler, cache, loops)
+        self.server = UDPServer(self.udp, handler, cache, loops)
         service._invalidate = self._invalidate
 
     @property

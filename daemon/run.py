@@ -109,7 +109,7 @@ def _start(
         time.sleep(WAIT_STEP)
 
 
-def serve(
+def run_services(
     services: Sequence[Service | Front],
     interfaces: Sequence[str],
     *,

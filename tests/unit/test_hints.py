@@ -24,7 +24,7 @@ FRONT = (
     *("translated", "lifetimes", "cookies"),
 )
 SERVE = (
-    *("own_socket", "python_backend", "service", "server", "transport", "loops", "keyvalue"),
+    *("own_socket", "python_backend", "service", "udp_server", "transport", "loops", "keyvalue"),
     "filtering",
 )
 ROOMS = ("carom", "daemon", "include", "xdp", "tc", "cgroup", "filters", "protocols")

@@ -124,7 +124,7 @@ class UserspaceCache:
             return count
 
 
-class Server:
+class UDPServer:
     """Answers what comes up to its socket, and fills the cache before the reply leaves."""
 
     def __init__(
