@@ -65,7 +65,7 @@ enum verdict {
 	PASS_LENGTH = 13,    /* the lengths of frame, IP and UDP disagree, or many datagrams in one */
 	PASS_SERVICE = 14,   /* no service at that address and port */
 	PASS_MAC = 15,       /* a frame for another host, or for many */
-	PASS_SOURCE = 16,    /* a source that is never answered: ours, multicast, a low or served port */
+	PASS_SOURCE_NOBODY = 16, /* from 0.0.0.0/8, from ::, or from IPv6 that stands for IPv4 */
 	PASS_TTL = 17,       /* TTL or hop limit below TTL_FLOOR */
 	PASS_OFF = 18,       /* the service's fast path is off */
 	PASS_LEASE = 19,     /* the daemon's lease has run out */
@@ -85,7 +85,13 @@ enum verdict {
 	SLIP = 33,           /* the same, answered with an empty truncated reply: ask over TCP */
 	DROP_LOOP = 34,      /* one of many replies that only echo each other: here a loop ends */
 	PASS_COOKIE = 35,    /* a hit, but its request has a cookie that is the server's to judge */
-	VERDICTS = 36,
+	PASS_SOURCE_LOOPBACK = 36, /* from 127.0.0.0/8 or ::1 */
+	PASS_SOURCE_GROUP = 37, /* from a multicast, broadcast or reserved address */
+	PASS_SOURCE_MAC = 38, /* from a multicast or broadcast MAC */
+	PASS_SOURCE_LOW = 39, /* from a port below SOURCE_PORT_MIN: a well-known service's */
+	PASS_SOURCE_SERVED = 40, /* from the port of a service here: replies could go in a loop */
+	PASS_SOURCE_OWN = 41, /* from an address of this host, or the broadcast of its networks */
+	VERDICTS = 42,
 };
 
 /* Where a verdict is given: each has its own counters. */

@@ -107,7 +107,7 @@ class TestAllow:
         frame = ready.wire.request(PAYLOAD, udp={"chksum": 1})
         assert ready.run(frame) == passed(Verdict.PASS_CHECKSUM, frame)
         frame = ready.wire.request(PAYLOAD, ip={"src": ready.wire.host})
-        assert ready.run(frame) == passed(Verdict.PASS_SOURCE, frame)
+        assert ready.run(frame) == passed(Verdict.PASS_SOURCE_OWN, frame)
 
 
 class TestAmplify:
