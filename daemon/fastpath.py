@@ -94,7 +94,7 @@ class Place(NamedTuple):
     `view` tells apart what the server's sockets answer, each at its own address. `ifindex`, `mac`
     and `mtu` are the interface's; `multiple` bounds a reply by its request's length (0: not at
     all); `learn` says that the socket's edge watches writes; `skb_mode` that XDP is generic there,
-    `second_tier` that TC ingress takes what XDP has no room for. Rates are bytes of replies a
+    `hands_over` that TC ingress takes what XDP has no room for. Rates are bytes of replies a
     second (0: any), to a source's /24 or IPv6 /64, and to all. `link` is the ifindex
     of what has the address, where that is a VLAN's interface on top. A reply of more bytes than
     `max_reply` is never given, one of more than `unasked` only where the route's MTU takes it. Of
@@ -114,7 +114,7 @@ class Place(NamedTuple):
     fast: Fast = Fast.CACHE
     protocol: Protocol = Protocol.RAW
     skb_mode: bool = False
-    second_tier: bool = False
+    hands_over: bool = False
     multiple: int = 0
     allow_list: bool = False
     learn: bool = False
@@ -137,7 +137,7 @@ class Place(NamedTuple):
                 self.fast,
                 self.protocol,
                 self.skb_mode,
-                self.second_tier,
+                self.hands_over,
                 self.mac,
                 self.mtu,
                 self.multiple,
@@ -175,7 +175,7 @@ class Attachment(NamedTuple):
     interface: Interface
     hook: HookOption
     mode: Mode | None
-    second_tier: bool
+    hands_over: bool
     failed: str = ""
 
 
@@ -237,10 +237,10 @@ class FastPath(Resource):
             stack.callback(self._module.close)
             self.program = self._module.program("xdp_fastpath")
             self.tc_program = self._module.program("tc_fastpath", "tc")
-            self.second_tier_program = self._module.program("tc_second_tier", "tc")
+            self.handover_program = self._module.program("tc_handover", "tc")
             self._read_clock = self._module.program("read_clock")
-            self._module.chain("xdp_next", self._module.program("xdp_second"))
-            self._module.chain("tc_next", self._module.program("tc_second", "tc"), self.tc_program)
+            self._module.chain("xdp_next", self._module.program("xdp_answer"))
+            self._module.chain("tc_next", self._module.program("tc_answer", "tc"), self.tc_program)
             self._maps = {
                 name: self._module.map(name)
                 for name in (
@@ -303,12 +303,12 @@ class FastPath(Resource):
             check_arrival(interface)
         if behind:
             behind.follow(link)
-        links.add(index, TCLink(self.second_tier_program, interface))
+        links.add(index, TCLink(self.handover_program, interface))
         return Attachment(interface, hook, link.mode, True)
 
     def program_ids(self) -> list[int]:
         """The numbers by which the kernel knows what is attached to interfaces."""
-        programs = self.program, self.tc_program, self.second_tier_program
+        programs = self.program, self.tc_program, self.handover_program
         return [libbpf.program_id(one) for one in programs]
 
     def withdraw(self, places: Iterable[Place]) -> None:

@@ -145,7 +145,7 @@ class Receiver(Resource):
             fast=Fast[options.fast.upper()],
             protocol=self.protocol,
             skb_mode=attachment.mode == "generic",
-            second_tier=attachment.second_tier,
+            hands_over=attachment.hands_over,
             multiple=options.amplify,
             allow_list=bool(options.allow),
             learn=self.learns,

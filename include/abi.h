@@ -49,7 +49,8 @@
 
 /* What was decided on a packet, and why. Each has one per-CPU counter. */
 enum verdict {
-	UNDECIDED = 0,       /* never counted: the packet is still on its way */
+	UNDECIDED = 0,       /* never counted: nothing speaks against it so far */
+	READ = 0,            /* never counted: the request is read, and the next program answers it */
 	BOUNCE = 1,          /* answered with the request's own payload */
 	HIT = 2,             /* answered from the cache */
 	MISS = 3,            /* could have been answered, but was not there */
@@ -144,7 +145,7 @@ struct service {
 	u8 fast;         /* enum fast */
 	u8 protocol;     /* enum protocol */
 	u8 skb_mode;     /* 1 where XDP is generic: half-made checksums stay half-made */
-	u8 second_tier;  /* 1 where TC ingress serves what XDP has no room for */
+	u8 hands_over;   /* 1 where XDP hands over to TC ingress what it has no room for */
 	u8 mac[6];
 	u16 mtu;         /* bytes of an IP packet */
 	u32 multiple;    /* the longest reply, in payloads of its request; 0: any */

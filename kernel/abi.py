@@ -207,7 +207,7 @@ STRAY = struct.Struct(f"={ENDPOINT.size}sIQ")
 """Endpoint, 0, how many."""
 
 SERVICE = struct.Struct("=HHBBBB6sHIIIIQQHHIII")
-"""id, view, fast, protocol, skb mode, second tier, MAC, MTU in bytes, multiple, allow-list, learn,
+"""id, view, fast, protocol, skb mode, hands over, MAC, MTU in bytes, multiple, allow-list, learn,
 link, bytes of replies a second to a prefix, to all, longest reply, longest without asking the
 route, echoes, responses a second, slip."""
 

@@ -77,10 +77,10 @@ def test_what_it_is_bound_to(
 def test_how(places: Callable[..., list[Place]]) -> None:
     first = places(amplify=3, allow=("198.18.0.0/15",))[0]
     assert (first.multiple, first.allow_list) == (3, True)
-    assert (first.skb_mode, first.second_tier) == (True, True)
+    assert (first.skb_mode, first.hands_over) == (True, True)
     first = places(TC)[0]
     assert (first.multiple, first.allow_list) == (16, False)
-    assert (first.skb_mode, first.second_tier) == (False, False)
+    assert (first.skb_mode, first.hands_over) == (False, False)
 
 
 BOND = INTERFACE._replace(
