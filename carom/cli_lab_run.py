@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from carom.cli_options import Json, missing, numbers
 from carom.errors import ExperimentError, UsageError
+from carom.kernel import signals
 
 _WIDTH = 120
 """Columns of a table that is written to a file, at least."""
@@ -80,7 +81,7 @@ def lab_run(
 ) -> None:
     """Run experiments on a pair, and write results and plots."""
     try:
-        from carom.lab import course, kinds, needs, results
+        from carom.lab import kinds, needs, results
         from carom.lab.experiments.filters import grid as filter_grid
     except ImportError as error:
         missing(error)
@@ -121,7 +122,7 @@ def lab_run(
     steps = {name: kinds.named(name).steps(name, settings) for name, settings in plans.items()}
     results.check(output)  # now, and not after hours
     needs.check(kinds.needs(plans), make_pair)
-    with course.interruptible() as again:
+    with signals.interruptible() as again:
         for name, settings in plans.items():
             bar = _progress_bar(name, steps[name])
             if not _run(name, settings, bar, again, output, make_pair, json=json):

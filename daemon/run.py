@@ -17,10 +17,10 @@ from carom.daemon.front import Front
 from carom.daemon.options import SHARED, Options
 from carom.daemon.running import Running
 from carom.daemon.service import Service
-from carom.daemon.signals import Stop, ending, held
 from carom.daemon.status import ready, status
 from carom.errors import CaromError, UsageError
 from carom.kernel.abi import SERVICES_MAX
+from carom.kernel.signals import Stop, ending, held
 
 OURS = ("raw", "kv")
 """Protocols of Python services; replies of the others are learned from their servers."""
