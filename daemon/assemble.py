@@ -34,9 +34,9 @@ from carom.daemon.reach import port_words
 from carom.daemon.receiver import Receiver, check_bind
 from carom.daemon.running import OnInterfaces, Parts, Running
 from carom.daemon.service import Service
+from carom.daemon.silence import SilenceWatcher
 from carom.daemon.status import calls
 from carom.daemon.sweeper import Sweeper
-from carom.daemon.watcher import Watcher
 from carom.errors import InterfaceError
 from carom.filters.filter import Filter
 from carom.kernel import forked, links, netlink
@@ -256,7 +256,7 @@ class Assembly:
         watcher = None
         if fastpath:
             self._follow_firewall(fastpath, attachments, rules)
-            watcher = Watcher(fastpath, self._backends, lambda: attachments.current)
+            watcher = SilenceWatcher(fastpath, self._backends, lambda: attachments.current)
             stack.callback(watcher.close)
         keeper = LeaseKeeper(fastpath, clock)
         stack.callback(keeper.close)  # before all else: nothing is answered from then on

@@ -18,8 +18,8 @@ from carom.daemon.follower import Followers
 from carom.daemon.options import Options
 from carom.daemon.publisher import Publisher
 from carom.daemon.python_backend import PythonBackend
+from carom.daemon.silence import SilenceWatcher
 from carom.daemon.sweeper import Sweeper
-from carom.daemon.watcher import Watcher
 from carom.errors import UsageError
 
 _PATIENCE = 1.0  # seconds for a service's thread to end
@@ -31,7 +31,7 @@ class OnInterfaces(NamedTuple):
     attachments: Attachments
     publisher: Publisher
     sweeper: Sweeper | None
-    watcher: Watcher | None
+    watcher: SilenceWatcher | None
 
 
 class Parts(NamedTuple):

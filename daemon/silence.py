@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches over services that get requests and have no hits, and says why, once."""
+"""Silence: services that get requests and have no hits. Watched for, and said why, once."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _Look(NamedTuple):
     hits: int
 
 
-class Watcher:
+class SilenceWatcher:
     """Looks at services' counters each SILENT seconds; `silences` has those that are silent."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Watcher:
         self._said: dict[int, str] = {}
         self.silences: dict[int, Silence] = {}
         self._before = self._look()
-        self._thread = Thread("watcher", self._step)
+        self._thread = Thread("silence", self._step)
 
     def _look(self) -> _Look:
         sent = self._sent()
