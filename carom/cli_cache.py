@@ -15,7 +15,7 @@ from rich.table import Table
 
 from carom.cli_options import App, Json
 from carom.daemon import control
-from carom.daemon.run import Ready
+from carom.daemon.ready import Ready
 from carom.errors import UsageError
 
 cache_app = App(

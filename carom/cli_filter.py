@@ -133,6 +133,8 @@ def print_(
     json: Json = False,
 ) -> None:
     """Print the packets that the filter sees, their first 500 bytes, until Ctrl-C."""
+    if not json:
+        _need_scapy()
     captures = _captures(pid, rate, count, seconds)
     if pcap:
         _write(captures, pcap)
@@ -159,6 +161,17 @@ def _captures(
             return
         if len(found) < limit and left != 0:
             time.sleep(_POLL)
+
+
+def _need_scapy() -> None:
+    """Raises UsageError where what reads packets is missing: nothing else here needs it."""
+    try:
+        import scapy.packet  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "scapy, which reads packets, is not installed",
+            hint="python3-scapy, or pip install carom[lab]; --json prints them as they are",
+        ) from error
 
 
 def _line(one: Capture) -> str:

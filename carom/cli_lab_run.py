@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from carom.cli_options import Json, missing
 from carom.cli_settings import GIVEN
 from carom.errors import ExperimentError
+from carom.kernel import signals
 from carom.settings import Field
 
 _WIDTH = 120
@@ -53,7 +54,7 @@ def lab_run(
     `carom lab run NAME --help` shows the options of one, with what stands for it.
     """
     try:
-        from carom.lab import course, experiment, registry, results
+        from carom.lab import experiment, registry, results
     except ImportError as error:
         missing(error)
     from carom.vm import pairs
@@ -64,7 +65,7 @@ def lab_run(
     steps = {one.name: one.steps(plans[one.name]) for one in chosen}
     results.check(output)  # now, and not after hours
     experiment.check(chosen, make_pair)
-    with course.interruptible() as again:
+    with signals.interruptible() as again:
         for one in chosen:
             bar = _progress_bar(one.name, steps[one.name])
             if not _run(one, plans[one.name], bar, again, output, make_pair, json=json):

@@ -171,7 +171,7 @@ def serve(
     """Run Python services behind their cache in the kernel, until SIGINT, SIGTERM or SIGHUP."""
     from carom.apps import load
     from carom.daemon.options import with_options, with_units
-    from carom.daemon.run import serve as run
+    from carom.daemon.run import run_services
 
     interfaces, tables = _asked(
         config,
@@ -209,7 +209,7 @@ def serve(
             raise UsageError(f"{name} serves twice", hint="a service has one port")
         service.options = with_options(service.options, with_units(options))
         services.append(service)
-    run(services, interface or interfaces, json=json)
+    run_services(services, interface or interfaces, json=json)
 
 
 def front(
@@ -279,7 +279,7 @@ def front(
     """Put the cache before servers that are already there, and learn their replies."""
     from carom.daemon.front import front_of
     from carom.daemon.options import seconds
-    from carom.daemon.run import serve as run
+    from carom.daemon.run import run_services
 
     interfaces, tables = _asked(
         config,
@@ -308,4 +308,4 @@ def front(
     )
     services = [front_of(table) for table in tables]
     patience = seconds(wait) if wait else 0
-    run(services, interface or interfaces, json=json, patience=patience)
+    run_services(services, interface or interfaces, json=json, patience=patience)

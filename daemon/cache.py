@@ -1,109 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's hands on the kernel's cache: fill, look, drop, flush and sweep."""
+"""One service's part of the store: what the daemon fills, looks at, drops and flushes."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import os
 import struct
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
-from carom.daemon.fastpath import ENTRY_CLASSES, REPLY_CLASSES, FastPath, LengthClass
-from carom.kernel import libbpf
+from carom.daemon.clock import Clock
+from carom.daemon.store import Store, Table, fitting
 from carom.kernel.abi import (
     REPLY_MAX,
     REPLY_SHORT,
     SERVICES_MAX,
     SLOTS,
     Entry,
+    Protocol,
     sum_of,
     unpack_entry,
 )
-from carom.kernel.abi import Protocol as Wire
 from carom.protocols import language
-
-_HEAD = "=8xQ8xQQI2xH8xH"
-"""expires, token, body, slot, stored and service, at the front of every entry."""
 
 _WORD = struct.Struct("=Q")
 _EXPIRES_AT = 8
 """Where in an entry the jiffies are when it expires."""
 
-_BATCH = 512
-_EXIST = 2  # BPF_EXIST, linux/bpf.h
-_FULL = (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY)
-
-
-class Clock(Protocol):
-    """Time in jiffies."""
-
-    def now(self) -> int:
-        """Jiffies now."""
-
-    def ticks(self, seconds: float) -> int:
-        """Jiffies in so many seconds."""
-
-    def seconds(self, ticks: int) -> float:
-        """Seconds in so many jiffies."""
-
-
 Token = tuple[int, int]
 """What a miss takes before its reply is made: its key's slot, and how many voids there were."""
-
-
-class _Table:
-    """One length class's map, with a buffer for one element: a fill allocates nothing."""
-
-    def __init__(self, fastpath: FastPath, length_class: LengthClass):
-        self.room, _, self.key, self.value = length_class
-        self.fd = fastpath.map(length_class.map)
-        self._buffer = bytearray(self.key.size + self.value.size)
-        self._key_at = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
-        self._value_at = self._key_at + self.key.size
-        self._update = libbpf.library().bpf_map_update_elem
-
-    def put(self, key: tuple[object, ...], value: tuple[object, ...], flags: int = 0) -> bool:
-        """Store; False when the map is full, or with _EXIST when it has no such key."""
-        self.key.pack_into(self._buffer, 0, *key)
-        self.value.pack_into(self._buffer, self.key.size, *value)
-        result: int = self._update(self.fd, self._key_at, self._value_at, flags)
-        if result in _FULL or (flags and result == -errno.ENOENT):
-            return False
-        if result:
-            raise OSError(-result, os.strerror(-result))
-        return True
-
-    def get(self, *key: object) -> bytes | None:
-        """The value of a key, or None."""
-        return libbpf.lookup(self.fd, self.key.pack(*key), self.value.size)
-
-    def change(self, key: tuple[object, ...], value: bytes) -> bool:
-        """Put a whole value in the place of one that is there; False when there is none."""
-        result: int = self._update(self.fd, self.key.pack(*key), value, _EXIST)
-        if result and result not in (*_FULL, -errno.ENOENT):
-            raise OSError(-result, os.strerror(-result))
-        return not result
-
-    def delete(self, *key: object) -> bool:
-        """Remove; False when it was not there."""
-        return libbpf.delete(self.fd, self.key.pack(*key))
-
-    def batches(self) -> Iterator[tuple[memoryview, memoryview]]:
-        """All keys and values, some at a time."""
-        for _, keys, values in libbpf.batches(self.fd, self.key.size, self.value.size, _BATCH):
-            yield keys, values
-
-    def heads(self) -> Iterator[tuple[memoryview, Iterator[tuple[int, ...]]]]:
-        """All keys with the front of their entries, some at a time."""
-        head = struct.Struct(f"{_HEAD}{self.value.size - struct.calcsize(_HEAD)}x")
-        for keys, values in self.batches():
-            yield keys, head.iter_unpack(values)
-
-
-def _fitting(tables: tuple[_Table, ...], length: int) -> _Table | None:
-    return next((table for table in tables if length <= table.room), None)
 
 
 class Cache:
@@ -115,28 +37,27 @@ class Cache:
 
     def __init__(
         self,
-        fastpath: FastPath,
+        store: Store,
         clock: Clock,
         ttl: float,
         service: int = 0,
-        protocol: Wire = Wire.RAW,
+        protocol: Protocol = Protocol.RAW,
     ):
-        self._fastpath = fastpath
+        self._store = store
         self._language = language(protocol)
         self._key_of = self._language.key_of
         self._clock = clock
         self._ttl = clock.ticks(ttl)
         self._service = self.service = service
         self._generation_cell = SLOTS + service
-        self._versions = fastpath.versions
-        self._voids = fastpath.voids
-        self._entries = tuple(_Table(fastpath, one) for one in ENTRY_CLASSES)
-        self._replies = tuple(_Table(fastpath, one) for one in REPLY_CLASSES)
-        self._hashed_slot_of = fastpath.hashes.slot_of
-        self._name_of = fastpath.hashes.namer(service)
+        self._versions = store.versions
+        self._voids = store.voids
+        self._entries, self._replies = store.tables()
+        self._hashed_slot_of = store.hashes.slot_of
+        self._name_of = store.hashes.namer(service)
         self.views = 1
         """How many addresses its server answers apart."""
-        self.take = self._take_raw() if protocol == Wire.RAW else self._take
+        self.take = self._take_raw() if protocol == Protocol.RAW else self._take
         self.fills = 0
         self.refused = 0
         """Fills that the kernel had no room for: the cache is full."""
@@ -158,7 +79,7 @@ class Cache:
         slot = self._slot_of(key)
         token = slot, self._voids[0]
         # The count first: whoever sees a void in it sees its hold too.
-        now, holds = self._clock.now(), self._fastpath.holds
+        now, holds = self._clock.now(), self._store.holds
         return None if now < holds[slot] or now < holds[self._generation_cell] else token
 
     def _slot_of(self, key: bytes) -> int:
@@ -193,7 +114,7 @@ class Cache:
             self.held += 1
             return
         entries = self._entries[len(key) > self._entries[0].room]
-        stamp = next(self._fastpath.stamps)
+        stamp = next(self._store.stamps)
         slot, voids = token
         now = self._clock.now()
         map_key = (self._service, len(key), key)
@@ -216,13 +137,13 @@ class Cache:
                 inline,
                 stamp,
             ),
-            0 if admitted else _EXIST,
+            replace=not admitted,
         )
         if stored and length > REPLY_SHORT:
             replies = self._replies[length > self._replies[0].room]
             if not replies.put((body,), (stamp, reply, stamp)):
                 entries.delete(*map_key)
-                self._fastpath.orphans = True
+                self._store.orphans = True
                 stored = False
         if stored:
             self.fills += 1
@@ -232,8 +153,8 @@ class Cache:
             self.not_admitted += 1
 
     def _admit(self, key: bytes) -> bool:
-        """admit() of include/admission.h, but for entries that are there: those _EXIST takes."""
-        seen, room = self._fastpath.seen, self._fastpath.room
+        """admit() of include/admission.h, but for entries that are there: those are replaced."""
+        seen, room = self._store.seen, self._store.room
         if seen is None or room is None:
             return True
         free = room[0]
@@ -246,8 +167,8 @@ class Cache:
         seen[cell] = hashed
         return free > 0
 
-    def _table(self, key: bytes) -> _Table | None:
-        return _fitting(self._entries, len(key))
+    def _table(self, key: bytes) -> Table | None:
+        return fitting(self._entries, len(key))
 
     def find(self, name: bytes) -> Entry | None:
         """The entry of what a user calls by this name, dead or alive, or None."""
@@ -270,7 +191,7 @@ class Cache:
         """The reply of an entry; None when it was evicted, or replaced meanwhile."""
         if entry.stored <= REPLY_SHORT:
             return entry.reply[: entry.length]
-        table = _fitting(self._replies, entry.stored)
+        table = fitting(self._replies, entry.stored)
         value = table.get(entry.body) if table else None
         if not table or not value:
             return None
@@ -327,7 +248,7 @@ class Cache:
 
     def void(self, key: bytes) -> None:
         """The same by the key."""
-        self._fastpath.bump(self._slot_of(key))
+        self._store.bump(self._slot_of(key))
 
     def drop(self, name: bytes) -> bool:
         """Invalidate what a user calls by this name, and remove it; False when it was not there."""
@@ -336,7 +257,7 @@ class Cache:
             self.void(key)
             table = self._table(key)
             while table and (entry := self.get(key)):
-                self._remove_reply(entry.body)
+                self._store.remove_reply(entry.body)
                 service = entry.view * SERVICES_MAX + self._service
                 if not table.delete(service, len(key), key):
                     break
@@ -348,65 +269,10 @@ class Cache:
 
         Those that a sweep took which was under way are among them.
         """
-        before = self._fastpath.removed
-        self._fastpath.bump(self._generation_cell)
-        self.sweep()
-        return self._fastpath.removed - before
-
-    def _remove_reply(self, body: int) -> None:
-        for table in self._replies:
-            if body:
-                table.delete(body)
-
-    def sweep(self) -> int:
-        """Remove entries that can no longer hit, so that a full cache has room again.
-
-        One that was refilled in between is removed with them: that costs a miss. Returns how many.
-        """
-        with self._fastpath.sweeping:
-            removed = self._sweep()
-            self._fastpath.removed += removed
-        return removed
-
-    def _sweep(self) -> int:
-        now, versions, room = self._clock.now(), self._versions, self._fastpath.room
-        before = room[0] if room else 0
-        removed, live, referenced = 0, 0, set[tuple[int, _Table | None]]()
-        for table in self._entries:
-            dead = []
-            for keys, heads in table.heads():
-                for i, head in enumerate(heads):
-                    expires, token, body, slot, stored, service = head
-                    if (
-                        expires > now
-                        and token >= versions[slot % SLOTS]
-                        and token >= versions[SLOTS + service % SERVICES_MAX]
-                    ):
-                        live += 1
-                        referenced.add((body, _fitting(self._replies, stored)))
-                    else:
-                        dead.append((bytes(keys[i * table.key.size :][: table.key.size]), body))
-            for key, body in dead:
-                self._remove_reply(body)
-                removed += libbpf.delete(table.fd, key)
-        if room:
-            self._fastpath.set_room(live, taken=max(0, before - room[0]))
-        if self._fastpath.orphans:
-            self._fastpath.orphans = False
-            self._sweep_replies(referenced)
-        return removed
-
-    def _sweep_replies(self, referenced: set[tuple[int, _Table | None]]) -> None:
-        """Remove replies that no entry names: those whose key was refilled in another class."""
-        for table in self._replies:
-            orphans = [
-                body
-                for keys, _ in table.batches()
-                for (body,) in table.key.iter_unpack(keys)
-                if (body, table) not in referenced
-            ]
-            for body in orphans:
-                table.delete(body)
+        before = self._store.removed
+        self._store.bump(self._generation_cell)
+        self._store.sweep(self._clock.now())
+        return self._store.removed - before
 
     def count(self) -> int:
         """How many entries there are, dead or alive."""

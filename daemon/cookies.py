@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import pyroute2.netns
 import structlog
 
-from carom.daemon.cache import Clock
+from carom.daemon.clock import Clock
 from carom.daemon.fastpath import FastPath
-from carom.daemon.keeper import Thread
+from carom.daemon.thread import Thread
 from carom.errors import UsageError
 from carom.kernel import libbpf
 from carom.kernel.abi import COOKIE_SECRETS, COOKIE_SIGHT, COOKIES

@@ -6,16 +6,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import itertools
 import struct
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from carom import cgroup, protocols, tc, xdp
-from carom.cgroup.link import EDGES, PROGRAM_KINDS, EdgeLink
+from carom.daemon.clock import jiffies_per_second
+from carom.daemon.edge import Edge
+from carom.daemon.store import Admit, Policy, Store, check_memory, store_defines
 from carom.errors import BPFError, UsageError
 from carom.filters.filter import Filter
 from carom.kernel import libbpf
@@ -23,33 +22,16 @@ from carom.kernel.abi import (
     ENDPOINT,
     ENDPOINTS_MAX,
     GATEWAYS_MAX,
-    KEY,
-    KEY_MAX,
-    KEY_SHORT,
-    LONG_ENTRY,
-    LONG_REPLY,
-    MEDIUM_REPLY,
     NEIGHBOUR,
     NEIGHBOURS_MAX,
-    PAYER,
     PREFIX,
     REPLY_MAX,
-    REPLY_MEDIUM,
-    SEEN_PER_ENTRY,
     SERVICE,
-    SERVICES_MAX,
-    SHORT_ENTRY,
-    SHORT_KEY,
-    SLOTS,
     STATION,
     STRAY,
     VERDICTS,
-    WAITING,
-    WATCH,
     WAY,
     WAY_PREFIX,
-    Ends,
-    Event,
     Fast,
     Hook,
     Protocol,
@@ -68,19 +50,7 @@ from carom.tc.link import TCLink
 from carom.xdp.link import Link, Mode, ModeOption
 from carom.xdp.probe import check_arrival
 
-Policy = Literal["lru", "fcfs"]
-Admit = Literal["always", "second"]
 HookOption = Literal["xdp", "tc", "none"]
-
-_MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
-_ELEMENT_BYTES = 64  # the kernel's own part of a hash element
-_KEPT_MAX = (
-    128  # free places of an LRU map for one CPU: LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c
-)
-_MEMORY_SHARE = 0.8
-CLOCK_MONOTONIC_COARSE = 6  # linux/time.h
-WAITING_AT_ONCE = 512
-"""Replies that `FastPath.waiting` gives out in one go."""
 
 _WORD = struct.Struct("=Q")
 _FULL = (errno.E2BIG, errno.ENOSPC, errno.ENOMEM)
@@ -118,39 +88,13 @@ def room_for(count: int, least: int, what: str) -> int:
     return max(least, 2 * count)
 
 
-class LengthClass(NamedTuple):
-    """One map of entries or replies: those of at most `room` bytes that no shorter class takes."""
-
-    room: int
-    map: str
-    key: struct.Struct
-    value: struct.Struct
-
-
-EDGE_PROGRAMS = ("stream", "sum", "summed", "cookie", "messages", "payload", "heard", "value")
-"""Programs of the socket's edge that others go on with, in cgroup/edge.h's order."""
-
-ENTRY_CLASSES = (
-    LengthClass(KEY_SHORT, "short_entries", SHORT_KEY, SHORT_ENTRY),
-    LengthClass(KEY_MAX, "long_entries", KEY, LONG_ENTRY),
-)
-REPLY_CLASSES = (
-    LengthClass(REPLY_MEDIUM, "medium_replies", _WORD, MEDIUM_REPLY),
-    LengthClass(REPLY_MAX, "long_replies", _WORD, LONG_REPLY),
-)
-ENTRY_BYTES = SEEN_PER_ENTRY * _WORD.size + sum(
-    one.key.size + one.value.size + _ELEMENT_BYTES for one in (*ENTRY_CLASSES, *REPLY_CLASSES)
-)
-"""Memory that a capacity of one takes: the kernel allocates every class at once."""
-
-
 class Place(NamedTuple):
     """Where a service is answered, and how.
 
     `view` tells apart what the server's sockets answer, each at its own address. `ifindex`, `mac`
     and `mtu` are the interface's; `multiple` bounds a reply by its request's length (0: not at
     all); `learn` says that the socket's edge watches writes; `skb_mode` that XDP is generic there,
-    `second_tier` that TC ingress takes what XDP has no room for. Rates are bytes of replies a
+    `hands_over` that TC ingress takes what XDP has no room for. Rates are bytes of replies a
     second (0: any), to a source's /24 or IPv6 /64, and to all. `link` is the ifindex
     of what has the address, where that is a VLAN's interface on top. A reply of more bytes than
     `max_reply` is never given, one of more than `unasked` only where the route's MTU takes it. Of
@@ -170,7 +114,7 @@ class Place(NamedTuple):
     fast: Fast = Fast.CACHE
     protocol: Protocol = Protocol.RAW
     skb_mode: bool = False
-    second_tier: bool = False
+    hands_over: bool = False
     multiple: int = 0
     allow_list: bool = False
     learn: bool = False
@@ -193,7 +137,7 @@ class Place(NamedTuple):
                 self.fast,
                 self.protocol,
                 self.skb_mode,
-                self.second_tier,
+                self.hands_over,
                 self.mac,
                 self.mtu,
                 self.multiple,
@@ -222,24 +166,6 @@ class Stray(NamedTuple):
     seen: int
 
 
-class Watch(NamedTuple):
-    """A fronted service: `ttl` in seconds bounds the life of what is learned.
-
-    Sockets that a process of the user `uid` binds where the server is are taken for the server's
-    until they are looked at.
-    """
-
-    protocol: Protocol
-    ttl: int
-    uid: int
-    ends: Ends = Ends.IGNORED
-    """What is done where the server's items may end by themselves."""
-    alone: bool = False
-    """Whether one process has all that is stored: what is written by any way is read by any."""
-    away: int = 0
-    """Odd while the server is away, and may begin anew in any network namespace."""
-
-
 class Attachment(NamedTuple):
     """How the fast path came on an interface: `mode` is XDP's, None with `hook` tc.
 
@@ -249,33 +175,8 @@ class Attachment(NamedTuple):
     interface: Interface
     hook: HookOption
     mode: Mode | None
-    second_tier: bool
+    hands_over: bool
     failed: str = ""
-
-
-def _check_memory(capacity: int) -> None:
-    """The kernel allocates all entries at once, and would take every page that there is."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    (available,) = (int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
-    needed, most = capacity * ENTRY_BYTES, int(_MEMORY_SHARE * available)
-    if needed > most:
-        raise UsageError(
-            f"a capacity of {capacity} needs {needed / 2**30:.1f} GiB of memory, and "
-            f"{available / 2**30:.1f} are available",
-            hint=f"at most --capacity {most // ENTRY_BYTES} here, or --memory {most >> 20}M",
-        )
-
-
-def _counter(map_fd: int, index: int) -> int:
-    """A per-CPU counter's sum."""
-    cpus = libbpf.possible_cpus()
-    value = libbpf.lookup(map_fd, struct.pack("=I", index), 8 * cpus)
-    return sum(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
-
-
-def jiffies_per_second() -> int:
-    """HZ of this kernel: CLOCK_MONOTONIC_COARSE is advanced by the same tick."""
-    return round(1 / time.clock_getres(CLOCK_MONOTONIC_COARSE))
 
 
 def _folder(package: object) -> Path:
@@ -285,13 +186,9 @@ def _folder(package: object) -> Path:
 class FastPath(Resource):
     """The fast path: loaded on entry, answering where it is attached, gone on exit.
 
-    `versions`, `voids`, `holds`, `lease` and `clock` are the maps' own cells: reads and writes need
-    no system call. Versions are read there, but only `bump` raises them. So are `changes` and
-    `unreads` with `edge`, and `seen` and `room` (include/admission.h) with `admit` second; else
-    they are None. `hashes` has its secrets. The caches of its services share `stamps`, of which no
-    two fills have the same, and `orphans`: a full class of replies is to be swept. One sweeps at a
-    time (`sweeping`); `removed` entries is what all sweeps took. One service at a time says which
-    processes are its server's (`marking`). `attached` is what is on interfaces.
+    `lease` and `clock` are the maps' own cells: reads and writes need no system call. `store` has
+    the entries of all services, `edge` the programs at the socket's edge, if it was made with them.
+    `attached` is what is on interfaces.
     """
 
     def __init__(
@@ -315,10 +212,10 @@ class FastPath(Resource):
         Raises UsageError for a capacity that memory cannot hold or a `room` beyond ROOM_MAX,
         PrivilegeError, CompileError, VerifierError, BPFError.
         """
-        _check_memory(capacity)
+        check_memory(capacity)
         self._room = (room or Room()).defines()
         self._counted = counted
-        self.hashes = Hashes()
+        hashes = Hashes()
         self._module = Module(
             _folder(xdp) / "fastpath.c",
             _folder(xdp) / "clock.c",
@@ -327,13 +224,11 @@ class FastPath(Resource):
             *beside,
             include=(*protocols.INCLUDE, _folder(cgroup)),
             defines={
-                "CACHE_TYPE": _MAP_TYPES[policy],
-                "CAPACITY": capacity,
+                **store_defines(policy, admit, capacity),
                 "COUNTED": counted,
                 **self._room,
                 "TICKS": 1 if test_clock else jiffies_per_second(),
-                **({"SEEN": SEEN_PER_ENTRY * capacity} if admit == "second" else {}),
-                **self.hashes.defines,
+                **hashes.defines,
                 **{f"WITH_{one.name}": None for one in languages if one != Protocol.RAW},
                 **({"TEST_CLOCK": None} if test_clock else {}),
             },
@@ -342,20 +237,10 @@ class FastPath(Resource):
             stack.callback(self._module.close)
             self.program = self._module.program("xdp_fastpath")
             self.tc_program = self._module.program("tc_fastpath", "tc")
-            self.second_tier_program = self._module.program("tc_second_tier", "tc")
-            self._bump = self._module.program("bump")
+            self.handover_program = self._module.program("tc_handover", "tc")
             self._read_clock = self._module.program("read_clock")
-            self._edge = {
-                one: self._module.program(f"edge_{one}", PROGRAM_KINDS[one])
-                for one in (EDGES if edge else ())
-            }
-            self._may_call("xdp_next", self._module.program("xdp_second"))
-            self._may_call("tc_next", self._module.program("tc_second", "tc"), self.tc_program)
-            if edge:
-                self._may_call(
-                    "edge_programs",
-                    *(self._module.program(f"edge_{one}", "cgroup") for one in EDGE_PROGRAMS),
-                )
+            self._module.chain("xdp_next", self._module.program("xdp_answer"))
+            self._module.chain("tc_next", self._module.program("tc_answer", "tc"), self.tc_program)
             self._maps = {
                 name: self._module.map(name)
                 for name in (
@@ -368,57 +253,20 @@ class FastPath(Resource):
                     "verdicts",
                 )
             }
-            self.versions = self._module.cells("versions", SLOTS + SERVICES_MAX)
-            self.voids = self._module.cells("voids", 1)
-            self.holds = self._module.cells("holds", SLOTS + SERVICES_MAX)
             self.lease = self._module.cells("lease", 1)
+            stack.callback(self.lease.release)
             self.clock = self._module.cells("clock", 1)
-            self.seen = self.room = None
-            if admit == "second":
-                self.seen = self._module.cells("seen", SEEN_PER_ENTRY * capacity)
-                self.room = self._module.cells("room", 1)
-                stack.callback(self.seen.release)
-                stack.callback(self.room.release)
-            self.changes = self.unreads = self.ended = self.settled = None
-            if edge:
-                self.changes = self._module.cells("changes", SERVICES_MAX)
-                self.unreads = self._module.cells("unreads", 2 * SERVICES_MAX)
-                stack.callback(self.changes.release)
-                stack.callback(self.unreads.release)
-                self.ended = self._module.cells("ended", SLOTS + 2 * SERVICES_MAX)
-                stack.callback(self.ended.release)
-                self.settled = self._module.cells("settled", SERVICES_MAX)
-                stack.callback(self.settled.release)
-            for cells in (self.versions, self.voids, self.holds, self.lease, self.clock):
-                stack.callback(cells.release)
+            stack.callback(self.clock.release)
+            self.store = stack.enter_context(Store(self._module, hashes, capacity, admit))
+            self.edge = stack.enter_context(Edge(self._module)) if edge else None
             self._stack = stack.pop_all()
         self.attached = Attached()
-        self._capacity = capacity
-        self.set_room(0)
-        self._watching = False
-        self._opening = threading.Lock()
-        self._opened: dict[int, set[int]] = {}
-        self._open_words: set[int] = set()
-        self._waiting: list[tuple[int, bytes, int, int]] = []
-        if edge:
-            self._module.ring("waitings", self._take_waiting)
-        self.stamps = itertools.count(time.time_ns())
-        self.orphans = False
-        self.sweeping = threading.Lock()
-        self.marking = threading.Lock()
-        self.removed = 0
         self._places: dict[bytes, bytes] = {}
         self._ports: dict[int, int] = {}
         self._own_addresses: dict[bytes, bytes] = {}
         self._allowed: dict[bytes, bytes] = {}
         self._ways: dict[bytes, bytes] = {}
         self._neighbours: dict[bytes, bytes] = {}
-
-    def _may_call(self, name: str, *programs: int) -> None:
-        """Put programs where others look for them to go on with."""
-        for index, program in enumerate(programs):
-            words = struct.pack("=I", index), struct.pack("=I", program)
-            libbpf.update(self._module.map(name), *words)
 
     def load(self, name: str) -> int:
         """The descriptor of an XDP program beside the fast path's own. Raises VerifierError."""
@@ -455,44 +303,20 @@ class FastPath(Resource):
             check_arrival(interface)
         if behind:
             behind.follow(link)
-        links.add(index, TCLink(self.second_tier_program, interface))
+        links.add(index, TCLink(self.handover_program, interface))
         return Attachment(interface, hook, link.mode, True)
 
     def program_ids(self) -> list[int]:
         """The numbers by which the kernel knows what is attached to interfaces."""
-        programs = self.program, self.tc_program, self.second_tier_program
+        programs = self.program, self.tc_program, self.handover_program
         return [libbpf.program_id(one) for one in programs]
-
-    def watch(self, service: int, watch: Watch) -> None:
-        """Have the socket's edge know a service whose server is fronted.
-
-        From then on sockets are seen as they are bound and released; which of them are the
-        server's, `sockets` says. Raises BPFError, PrivilegeError.
-        """
-        libbpf.update(self.map("watches"), struct.pack("=I", service), WATCH.pack(*watch))
-        if not self._watching:
-            self._watching = True
-            for edge in EDGES:  # writes first: nothing is learned that none would void
-                self._stack.enter_context(EdgeLink(self._edge[edge], edge))
-
-    def open_ports(self, service: int, ports: set[int]) -> None:
-        """The ports that a service's server is bound to: packets of their sockets are looked at."""
-        with self._opening:
-            self._opened[service] = ports
-            bits: dict[int, int] = {}
-            for port in set().union(*self._opened.values()):
-                bits[port // 64] = bits.get(port // 64, 0) | 1 << port % 64
-            for index in self._open_words | bits.keys():
-                word = _WORD.pack(bits.get(index, 0))
-                libbpf.update(self.map("door_ports"), struct.pack("=I", index), word)
-            self._open_words = set(bits)
 
     def withdraw(self, places: Iterable[Place]) -> None:
         """Answer no longer at what is not among these places; nothing new is answered."""
         wanted = dict(place.packed() for place in places)
         libbpf.withdraw(self._maps["services"], self._places, wanted)
 
-    def serve(self, places: Iterable[Place]) -> None:
+    def answer_at(self, places: Iterable[Place]) -> None:
         """Answer at these places, and at no others from now on.
 
         Raises BPFError when there is no room for all; what is left out is not answered.
@@ -573,41 +397,6 @@ class FastPath(Resource):
             self._neighbours[key] = STATION.pack(mac)
             libbpf.update(self._maps["neighbours"], key, self._neighbours[key])
 
-    def bump(self, cell: int) -> None:
-        """Void a cell: entries with a token from before are void, on every CPU, from now."""
-        frame = struct.pack("=I", cell).ljust(64, b"\0")
-        if libbpf.test_run(self._bump, frame).retval != libbpf.XDP_PASS:
-            raise BPFError(f"versions has no cell {cell}")
-
-    def set_room(self, entries: int, taken: int = 0) -> None:
-        """Say that so many entries live, of all services, and so many were filled since.
-
-        An LRU map evicts before it is full, for each CPU keeps free places to itself.
-        """
-        if self.room:
-            cpus = libbpf.possible_cpus()
-            kept = cpus * min(_KEPT_MAX, max(1, self._capacity // cpus // 2))
-            self.room[0] = max(0, self._capacity - kept - entries - taken)
-
-    def waiting(self, patience: float) -> list[tuple[int, bytes, int, int]]:
-        """Learned replies that wait for a life: their keys' service (and view) and bytes, the cell
-        that voids each, its item.
-
-        At once where there are any, else after so many seconds. For one thread alone.
-        """
-        self._waiting.clear()
-        self._module.wait(patience)
-        return list(self._waiting)
-
-    def _take_waiting(self, record: bytes) -> bool:
-        service, length, key, cell, item = WAITING.unpack(record)
-        self._waiting.append((service, key[:length], cell, item))
-        return len(self._waiting) < WAITING_AT_ONCE
-
-    def say_lasting(self, item: int, asked: int) -> None:
-        """The server said, asked at these jiffies, that this item does not end by itself."""
-        libbpf.update(self._module.map("lasting"), _WORD.pack(item), _WORD.pack(asked))
-
     def read_jiffies(self) -> int:
         """The kernel's jiffies now."""
         libbpf.test_run(self._read_clock, bytes(64))
@@ -623,7 +412,8 @@ class FastPath(Resource):
         return {one: sum(self._count(1 + service, hook, one) for hook in Hook) for one in Verdict}
 
     def _count(self, place: int, hook: Hook, verdict: Verdict) -> int:
-        return _counter(self._maps["verdicts"], (place * len(Hook) + hook) * VERDICTS + verdict)
+        cell = (place * len(Hook) + hook) * VERDICTS + verdict
+        return libbpf.counter(self._maps["verdicts"], cell)
 
     def strays(self) -> dict[int, Stray]:
         """By CPU, where there was any: the last packet to a service's port, and no service's."""
@@ -637,25 +427,6 @@ class FastPath(Resource):
             if seen:
                 found[cpu] = Stray(where, int.from_bytes(port, "big"), ifindex, outer, inner, seen)
         return found
-
-    def events(self) -> dict[Event, int]:
-        """What happened at the socket's edge since the start; empty without it."""
-        fd = self.map("events") if self._edge else None
-        return {} if fd is None else {event: _counter(fd, event) for event in Event}
-
-    def voiders(self, service: int, most: int = 10) -> dict[str, int]:
-        """Who sent what may void a whole service, by prefix: those who did so most often."""
-        found = {}
-        for _, keys, values in libbpf.batches(self.map("voiders"), PAYER.size, _WORD.size):
-            for key, (count,) in zip(
-                PAYER.iter_unpack(keys), _WORD.iter_unpack(values), strict=True
-            ):
-                prefix, of, ipv4 = key
-                if of == service:
-                    packed = prefix[4:8] if ipv4 else prefix + bytes(8)
-                    network = ipaddress.ip_network((packed, 24 if ipv4 else 64))
-                    found[str(network)] = count
-        return dict(sorted(found.items(), key=lambda one: -one[1])[:most])
 
     def close(self) -> None:
         """Detach, and free programs and maps."""

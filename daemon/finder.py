@@ -12,11 +12,11 @@ from typing import NamedTuple
 import structlog
 
 from carom.daemon import firewall, identity, sockets
-from carom.daemon.absent import none_listens, none_receives
-from carom.daemon.answered import reachable, wanted_of
 from carom.daemon.firewall import Way
 from carom.daemon.front import Front
 from carom.daemon.identity import Server
+from carom.daemon.no_server import none_listens, none_receives
+from carom.daemon.receiver import reachable, wanted_of
 from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.targets import targets
 from carom.daemon.translated import Translation, Translations, is_keeper, kept_for

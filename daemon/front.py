@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -69,6 +70,8 @@ class Front:
         self.writes_elsewhere = wishes.writes_elsewhere
         self.exptime = wishes.exptime if options.protocol == "memcached" else "ttl"
         self.server_port = wishes.server_port
+        secrets = options.cookie_secret_file
+        self.secret_file = Path(secrets).absolute() if secrets else None
         self.wants_all_seen = self.writes_elsewhere == "refuse"
         self.written_at_any_door = options.protocol in WRITTEN_AT_ANY_DOOR
 

@@ -21,12 +21,14 @@ from typing import NamedTuple
 import structlog
 
 from carom.daemon import sockets
-from carom.daemon.cache import Cache, Clock
-from carom.daemon.fastpath import FastPath
+from carom.daemon.cache import Cache
+from carom.daemon.clock import Clock
+from carom.daemon.edge import Edge
 from carom.daemon.identity import Server
-from carom.daemon.keeper import Thread
 from carom.daemon.questions import Questions
 from carom.daemon.sockets import Namespace
+from carom.daemon.store import Store
+from carom.daemon.thread import Thread
 from carom.kernel import links
 from carom.kernel.abi import FLIGHT_SECONDS, SERVICES_MAX, SLOTS
 from carom.kernel.netlink import Address
@@ -93,12 +95,11 @@ class Lifetimes:
     Several servers have to agree: the item that ends first counts.
     """
 
-    def __init__(self, fastpath: FastPath, clock: Clock, cache: Cache):
-        assert fastpath.ended and fastpath.settled
+    def __init__(self, store: Store, edge: Edge, clock: Clock, cache: Cache):
         self._lock = threading.Lock()
-        self._ended, self._settled = fastpath.ended, fastpath.settled
-        self._fastpath = fastpath
-        self._versions = fastpath.versions
+        self._edge = edge
+        self._ended, self._settled = edge.ended, edge.settled
+        self._versions = store.versions
         self._clock = clock
         self._cache = cache
         self._service = cache.service
@@ -210,7 +211,7 @@ class Lifetimes:
             ends = list(map(min, ends, self._ends(n, keys, sure=sure)))
         for one, end in zip(asking, ends, strict=True):
             if end == NEVER:
-                self._fastpath.say_lasting(one.reply.item, one.asked)
+                self._edge.say_lasting(one.reply.item, one.asked)
             unchanged = functools.partial(self._is_unchanged, one)
             if end == _UNSURE or not unchanged():
                 continue  # or written meanwhile, and so void
@@ -315,14 +316,14 @@ def _name(key: bytes) -> bytes:
 class Settler:
     """A thread that has replies which wait settled, by their service."""
 
-    def __init__(self, fastpath: FastPath, lifetimes: Mapping[int, Lifetimes]):
-        self._fastpath = fastpath
+    def __init__(self, edge: Edge, lifetimes: Mapping[int, Lifetimes]):
+        self._edge = edge
         self._lifetimes = lifetimes
         self._thread = Thread("settler", self._step)
 
     def _step(self) -> float:
         found: dict[int, list[Waiting]] = {}
-        for one in self._fastpath.waiting(WAIT):
+        for one in self._edge.waiting(WAIT):
             reply = Waiting(*one)
             found.setdefault(reply.service % SERVICES_MAX, []).append(reply)
         for service, waiting in found.items():
@@ -336,8 +337,6 @@ class Settler:
     def close(self) -> None:
         """Settle no more."""
         self._thread.close()
-        for lifetimes in self._lifetimes.values():
-            lifetimes.close()
 
 
 def ask_at(namespace: Namespace, server: Server) -> list[Questions]:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from carom.daemon.fastpath import FastPath
+from carom.daemon.edge import Edge
 from carom.kernel import libbpf
 from carom.kernel.abi import DOOR, MARK, MarkKind, packed_address
 from carom.kernel.netlink import Address
@@ -45,8 +45,8 @@ ANYWHERE = 0
 class Marks:
     """The marks of one service's server."""
 
-    def __init__(self, fastpath: FastPath, service: int):
-        self._fastpath = fastpath
+    def __init__(self, edge: Edge, service: int):
+        self._edge = edge
         self._service = service
         self._doors: dict[bytes, bytes] = {}
         self._pids: dict[bytes, bytes] = {}
@@ -55,20 +55,20 @@ class Marks:
         """Mark sockets by their cookies: their next packet brings the mark to them."""
         for cookie, (kind, view) in kinds.items():
             value = MARK.pack(self._service, view, kind)
-            libbpf.update(self._fastpath.map("sockets"), _COOKIE.pack(cookie), value)
+            libbpf.update(self._edge.map("sockets"), _COOKIE.pack(cookie), value)
 
     def forget(self, cookies: Iterable[int]) -> None:
         """Sockets that are gone; the kernel forgets by itself those whose release it saw."""
         for cookie in cookies:
-            libbpf.delete(self._fastpath.map("sockets"), _COOKIE.pack(cookie))
+            libbpf.delete(self._edge.map("sockets"), _COOKIE.pack(cookie))
 
     def doors(self, doors: Iterable[Door]) -> None:
         """Where the server is bound, now and from now on: what is bound there later is new."""
         doors = list(doors)
-        self._fastpath.open_ports(self._service, {door.port for door in doors})
+        self._edge.open_ports(self._service, {door.port for door in doors})
         new = MARK.pack(self._service, 0, MarkKind.NEW)
         wanted = {door.packed(): new for door in doors}
-        libbpf.replace(self._fastpath.map("doors"), self._doors, wanted)
+        libbpf.replace(self._edge.map("doors"), self._doors, wanted)
 
     def pids(self, pids: Iterable[int]) -> int | None:
         """The server's processes: whatever they bind from now on is watched for writes.
@@ -77,8 +77,8 @@ class Marks:
         """
         value = _PID.pack(self._service)
         wanted = {_PID.pack(pid): value for pid in pids}
-        known = self._fastpath.map("servers")
-        with self._fastpath.marking:  # two services may meet a new process at once
+        known = self._edge.map("servers")
+        with self._edge.marking:  # two services may meet a new process at once
             for pid in wanted:
                 if libbpf.lookup(known, pid, _PID.size) not in (None, value):
                     return int(_PID.unpack(pid)[0])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from carom.daemon.fastpath import FastPath
-from carom.daemon.keeper import Thread
+from carom.daemon.thread import Thread
 from carom.kernel.abi import NEIGHBOURS_MAX, WAYS_MAX
 from carom.kernel.netlink import Address
 from carom.kernel.ways import (

@@ -11,7 +11,8 @@ from typing import Literal
 import msgspec
 
 from carom.converted import converted
-from carom.daemon.fastpath import ENTRY_BYTES, Admit, HookOption, Policy
+from carom.daemon.fastpath import HookOption
+from carom.daemon.store import ENTRY_BYTES, Admit, Policy
 from carom.errors import UsageError
 from carom.filters.filter import Place
 from carom.filters.names import Name

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from carom.daemon.options import Options
-from carom.kernel.abi import TTL_FLOOR, Event, Verdict
+from carom.kernel.abi import SOURCE_PORT_MIN, TTL_FLOOR, Event, Verdict
 
 ANSWERED = (Verdict.HIT, Verdict.BOUNCE, Verdict.SLIP)
 """Verdicts on requests that the kernel answers."""
@@ -50,8 +50,15 @@ _WHY: Mapping[Verdict, str] = {
     Verdict.MISS_TORN: "their replies were replaced as they were read",
     Verdict.PASS_MAC: "their frames are for another MAC than the interface's own, as a bridge's "
     "or a virtual router's (VRRP) are",
-    Verdict.PASS_SOURCE: "their sources are never answered: source ports below 1024 or of a "
-    "service here, and this host's own addresses",
+    Verdict.PASS_SOURCE_NOBODY: "they come from addresses that nobody has (0.0.0.0/8, ::)",
+    Verdict.PASS_SOURCE_LOOPBACK: "they come from loopback addresses",
+    Verdict.PASS_SOURCE_GROUP: "they come from multicast, broadcast or reserved addresses",
+    Verdict.PASS_SOURCE_MAC: "they come from multicast or broadcast MACs",
+    Verdict.PASS_SOURCE_LOW: f"their source ports are below {SOURCE_PORT_MIN}, where a reply could "
+    "reach a well-known service",
+    Verdict.PASS_SOURCE_SERVED: "their source ports are a service's here, whose replies to each "
+    "other could go in a loop",
+    Verdict.PASS_SOURCE_OWN: "they come from this host's own addresses, or its networks' broadcast",
     Verdict.PASS_TTL: f"their TTL, or hop limit, is below {TTL_FLOOR}",
     Verdict.PASS_OFF: "the service's fast path is off",
     Verdict.PASS_LEASE: "the daemon does not renew its lease: it is stopped, or gets no CPU",

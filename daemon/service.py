@@ -72,6 +72,6 @@ def run(services: Sequence[Service], interfaces: Sequence[str] = ()) -> None:
     They share the cache's memory and the interfaces' fast path, and so the options that
     `carom.daemon.options.SHARED` names. Otherwise as `Service.run`.
     """
-    from carom.daemon.run import serve  # BPF machinery only where something is served
+    from carom.daemon.run import run_services  # BPF machinery only where something is served
 
-    serve(services, interfaces)
+    run_services(services, interfaces)

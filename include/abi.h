@@ -49,7 +49,8 @@
 
 /* What was decided on a packet, and why. Each has one per-CPU counter. */
 enum verdict {
-	UNDECIDED = 0,       /* never counted: the packet is still on its way */
+	UNDECIDED = 0,       /* never counted: nothing speaks against it so far */
+	READ = 0,            /* never counted: the request is read, and the next program answers it */
 	BOUNCE = 1,          /* answered with the request's own payload */
 	HIT = 2,             /* answered from the cache */
 	MISS = 3,            /* could have been answered, but was not there */
@@ -65,7 +66,7 @@ enum verdict {
 	PASS_LENGTH = 13,    /* the lengths of frame, IP and UDP disagree, or many datagrams in one */
 	PASS_SERVICE = 14,   /* no service at that address and port */
 	PASS_MAC = 15,       /* a frame for another host, or for many */
-	PASS_SOURCE = 16,    /* a source that is never answered: ours, multicast, a low or served port */
+	PASS_SOURCE_NOBODY = 16, /* from 0.0.0.0/8, from ::, or from IPv6 that stands for IPv4 */
 	PASS_TTL = 17,       /* TTL or hop limit below TTL_FLOOR */
 	PASS_OFF = 18,       /* the service's fast path is off */
 	PASS_LEASE = 19,     /* the daemon's lease has run out */
@@ -85,7 +86,13 @@ enum verdict {
 	SLIP = 33,           /* the same, answered with an empty truncated reply: ask over TCP */
 	DROP_LOOP = 34,      /* one of many replies that only echo each other: here a loop ends */
 	PASS_COOKIE = 35,    /* a hit, but its request has a cookie that is the server's to judge */
-	VERDICTS = 36,
+	PASS_SOURCE_LOOPBACK = 36, /* from 127.0.0.0/8 or ::1 */
+	PASS_SOURCE_GROUP = 37, /* from a multicast, broadcast or reserved address */
+	PASS_SOURCE_MAC = 38, /* from a multicast or broadcast MAC */
+	PASS_SOURCE_LOW = 39, /* from a port below SOURCE_PORT_MIN: a well-known service's */
+	PASS_SOURCE_SERVED = 40, /* from the port of a service here: replies could go in a loop */
+	PASS_SOURCE_OWN = 41, /* from an address of this host, or the broadcast of its networks */
+	VERDICTS = 42,
 };
 
 /* Where a verdict is given: each has its own counters. */
@@ -138,7 +145,7 @@ struct service {
 	u8 fast;         /* enum fast */
 	u8 protocol;     /* enum protocol */
 	u8 skb_mode;     /* 1 where XDP is generic: half-made checksums stay half-made */
-	u8 second_tier;  /* 1 where TC ingress serves what XDP has no room for */
+	u8 hands_over;   /* 1 where XDP hands over to TC ingress what it has no room for */
 	u8 mac[6];
 	u16 mtu;         /* bytes of an IP packet */
 	u32 multiple;    /* the longest reply, in payloads of its request; 0: any */

@@ -67,7 +67,7 @@ static __always_inline enum verdict no_room(const struct packet *packet,
 	struct xdp_md *context = packet->context;
 	u32 *word;
 
-	if (packet->hook != XDP || !service->second_tier ||
+	if (packet->hook != XDP || !service->hands_over ||
 	    bpf_xdp_adjust_meta(context, -(int)sizeof(*word)))
 		return PASS_ROOM;
 	word = (void *)(long)context->data_meta;
@@ -289,20 +289,22 @@ static __always_inline enum verdict serve_raw(const struct packet *packet, struc
 
 /*
  * Requests of the other protocols are read by one program and answered by the next, which it calls:
- * in one, the verifier would follow the second half once for each way through the first. UNDECIDED
- * is for the second.
+ * in one, the verifier would follow the answer once for each way through the reading. READ calls it.
  */
-static __always_inline enum verdict read_first(const struct packet *packet,
-					       const struct request *request,
-					       const struct service *service,
-					       struct scratch *scratch)
+static __always_inline enum verdict read_for_next(const struct packet *packet,
+						  const struct request *request,
+						  const struct service *service,
+						  struct scratch *scratch)
 {
+	enum verdict verdict;
+
 	scratch->request = *request;
 	scratch->service = *service;
-	return read_request(packet, &scratch->request, &scratch->service, scratch);
+	verdict = read_request(packet, &scratch->request, &scratch->service, scratch);
+	return verdict ? verdict : READ;
 }
 
-static __always_inline enum verdict answer_second(const struct packet *packet, u32 *place)
+static __always_inline enum verdict answer_read(const struct packet *packet, u32 *place)
 {
 	struct scratch *scratch;
 	struct request request;
@@ -391,7 +393,7 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 		return bounce(packet, &request, service, scratch);
 	if (service->protocol == RAW)
 		return serve_raw(packet, &request, service, scratch);
-	return read_first(packet, &request, service, scratch);
+	return read_for_next(packet, &request, service, scratch);
 }
 
 #endif

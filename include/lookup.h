@@ -70,7 +70,7 @@ static __always_inline bool same_key(const struct key *a, const struct key *b, u
 
 /*
  * Copy the entry of scratch->key and judge the copy. Nothing is decided on the map's own memory: an
- * element can be reused under a reader. The second look-up is what finds that out: the stores of
+ * element can be reused under a reader. Looking it up once more is what finds that out: the stores of
  * one map update become visible in any order, the stamps at both ends perhaps last.
  */
 static __always_inline enum verdict copy_short(struct scratch *scratch)

@@ -30,10 +30,13 @@ static __always_inline bool leased(void)
 static __always_inline enum verdict check_request(const struct request *request,
 						  const struct service *service)
 {
+	enum verdict refused;
+
 	if (!same_mac(request->eth->h_dest, service->mac))
 		return PASS_MAC;
-	if (refused_source(request))
-		return PASS_SOURCE;
+	refused = refused_source(request);
+	if (refused)
+		return refused;
 	if ((request->ipv6 ? request->ip6->hop_limit : request->ip->ttl) < TTL_FLOOR)
 		return PASS_TTL;
 	if (!request->ipv6 && fold(ipv4_sum(request->ip)) != 0xffff)
@@ -48,8 +51,10 @@ static __always_inline enum verdict check_source(const struct request *request,
 	struct prefix source = { 128, source_of(request) };
 	u8 *prefix;
 
-	if (is_served(request->udp->source) || own_addresses.lookup(&source.address))
-		return PASS_SOURCE;
+	if (is_served(request->udp->source))
+		return PASS_SOURCE_SERVED;
+	if (own_addresses.lookup(&source.address))
+		return PASS_SOURCE_OWN;
 	if (!service->allow_list)
 		return UNDECIDED;
 	prefix = allowed.lookup(&source);

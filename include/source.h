@@ -6,29 +6,44 @@
 #include "abi.h"
 #include "parse.h"
 
-/* Unspecified, loopback, multicast or broadcast; an IPv6 address that stands for an IPv4 one. */
-static __always_inline bool is_special(const struct request *request)
+/* Of nobody, loopback, of many; an IPv6 address that stands for an IPv4 one is of nobody. */
+static __always_inline enum verdict refused_address(const struct request *request)
 {
 	u32 source;
 
 	if (request->ipv6) {
 		const __be32 *word = request->ip6->saddr.in6_u.u6_addr32;
 
-		return !(word[0] | word[1]) || (word[0] & htonl(0xff000000)) == htonl(0xff000000);
+		if (word[0] | word[1])
+			return (word[0] & htonl(0xff000000)) == htonl(0xff000000)
+				       ? PASS_SOURCE_GROUP
+				       : UNDECIDED;
+		return !word[2] && word[3] == htonl(1) ? PASS_SOURCE_LOOPBACK
+						       : PASS_SOURCE_NOBODY;
 	}
 	source = ntohl(request->ip->saddr);
-	return source >> 24 == 0 || source >> 24 == 127 || source >= 0xe0000000;
+	if (source >= 0xe0000000)
+		return PASS_SOURCE_GROUP;
+	if (source >> 24 == 127)
+		return PASS_SOURCE_LOOPBACK;
+	return source >> 24 ? UNDECIDED : PASS_SOURCE_NOBODY;
 }
 
 /*
  * A source that a reply must not go to: it would loop, or reach many, or a well-known service. Our
- * own addresses and ports are the maps' to know.
+ * own addresses and other services' ports are the maps' to know.
  */
-static __always_inline bool refused_source(const struct request *request)
+static __always_inline enum verdict refused_source(const struct request *request)
 {
-	return is_special(request) || (request->eth->h_source[0] & 1) ||
-	       ntohs(request->udp->source) < SOURCE_PORT_MIN ||
-	       request->udp->source == request->udp->dest;
+	enum verdict refused = refused_address(request);
+
+	if (refused)
+		return refused;
+	if (request->eth->h_source[0] & 1)
+		return PASS_SOURCE_MAC;
+	if (ntohs(request->udp->source) < SOURCE_PORT_MIN)
+		return PASS_SOURCE_LOW;
+	return request->udp->source == request->udp->dest ? PASS_SOURCE_SERVED : UNDECIDED;
 }
 
 #endif

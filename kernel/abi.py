@@ -67,7 +67,7 @@ class Verdict(IntEnum):
     PASS_LENGTH = 13
     PASS_SERVICE = 14
     PASS_MAC = 15
-    PASS_SOURCE = 16
+    PASS_SOURCE_NOBODY = 16
     PASS_TTL = 17
     PASS_OFF = 18
     PASS_LEASE = 19
@@ -87,6 +87,12 @@ class Verdict(IntEnum):
     SLIP = 33
     DROP_LOOP = 34
     PASS_COOKIE = 35
+    PASS_SOURCE_LOOPBACK = 36
+    PASS_SOURCE_GROUP = 37
+    PASS_SOURCE_MAC = 38
+    PASS_SOURCE_LOW = 39
+    PASS_SOURCE_SERVED = 40
+    PASS_SOURCE_OWN = 41
 
 
 VERDICTS = max(Verdict) + 1
@@ -201,7 +207,7 @@ STRAY = struct.Struct(f"={ENDPOINT.size}sIQ")
 """Endpoint, 0, how many."""
 
 SERVICE = struct.Struct("=HHBBBB6sHIIIIQQHHIII")
-"""id, view, fast, protocol, skb mode, second tier, MAC, MTU in bytes, multiple, allow-list, learn,
+"""id, view, fast, protocol, skb mode, hands over, MAC, MTU in bytes, multiple, allow-list, learn,
 link, bytes of replies a second to a prefix, to all, longest reply, longest without asking the
 route, echoes, responses a second, slip."""
 

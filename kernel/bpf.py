@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import resource
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -229,6 +230,11 @@ class Module(Resource):
         except OSError as error:
             log = libbpf.why_not(kind, name, code, self._compiled.license, expected)
             raise self._refused(name, error, log) from error
+
+    def chain(self, name: str, *programs: int) -> None:
+        """Put programs where others look for them to go on with: in a map of programs, in order."""
+        for index, program in enumerate(programs):
+            libbpf.update(self.map(name), struct.pack("=I", index), struct.pack("=I", program))
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""

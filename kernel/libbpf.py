@@ -198,6 +198,13 @@ def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
     return value.raw
 
 
+def counter(map_fd: int, index: int) -> int:
+    """The sum over all CPUs of a cell of a per-CPU array of u64."""
+    cpus = possible_cpus()
+    value = lookup(map_fd, struct.pack("=I", index), 8 * cpus)
+    return sum(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
+
+
 def delete(map_fd: int, key: bytes) -> bool:
     """Remove `key`; False when it was not there."""
     result = library().bpf_map_delete_elem(map_fd, key)

@@ -4,12 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Iterator
 
 import structlog
 
@@ -17,8 +12,6 @@ from carom.errors import ExperimentError
 from carom.xdp.link import REFUSED
 
 _NO_NATIVE = REFUSED.format(mode="native")
-
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger()
 
@@ -45,43 +38,6 @@ class Course:
                 raise
             self.left_out[name] = str(error)
             log.warning("left out on this pair", series=name, reason=str(error))
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
-    """SIGTERM and a terminal that closes (SIGHUP) end what is measured inside as Ctrl-C does.
-
-    But not what was forked from this process. What is yielded raises KeyboardInterrupt again if one
-    came before: in a callback that runs at a fork, Python drops it.
-    """
-    owner, came = os.getpid(), threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == owner:
-            came.set()
-        elif number != signal.SIGINT:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        signal.default_int_handler(number, frame)
-
-    def dropped(what: sys.UnraisableHookArgs) -> None:
-        if not came.is_set():  # what it came upon half-made cannot always be unmade
-            sys.__unraisablehook__(what)
-
-    def again() -> None:
-        if came.is_set():
-            raise KeyboardInterrupt
-
-    heard = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]  # as by nohup
-    saved = {one: signal.signal(one, end) for one in heard}
-    sys.unraisablehook = dropped
-    try:
-        yield again
-    finally:
-        if not came.is_set():
-            sys.unraisablehook = sys.__unraisablehook__
-        for one, handler in saved.items():
-            signal.signal(one, handler)
 
 
 @contextlib.contextmanager

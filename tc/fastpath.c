@@ -2,7 +2,7 @@
 /* The fast path at TC ingress: whole, or for what XDP has no room for. */
 #include "fastpath.h"
 
-BPF_PROG_ARRAY(tc_next, 2);  /* tc_second, tc_fastpath */
+BPF_PROG_ARRAY(tc_next, 2);  /* tc_answer, tc_fastpath */
 
 static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u32 place)
 {
@@ -28,25 +28,25 @@ int tc_fastpath(struct __sk_buff *skb)
 
 	pull_headers(skb);
 	verdict = answer(&packet, &place);
-	if (verdict == UNDECIDED) {
+	if (verdict == READ) {
 		tc_next.call(skb, 0);
 		verdict = PASS_OFF;  /* it is not there */
 	}
 	return act_on(skb, verdict, place);
 }
 
-int tc_second(struct __sk_buff *skb)
+int tc_answer(struct __sk_buff *skb)
 {
 	struct packet packet = { skb, TC };
 
 	u32 place = 0;
-	enum verdict verdict = answer_second(&packet, &place);
+	enum verdict verdict = answer_read(&packet, &place);
 
 	return act_on(skb, verdict, place);
 }
 
 /* Only what XDP has looked at and left to us; all else is on its way up, and costs a comparison. */
-int tc_second_tier(struct __sk_buff *skb)
+int tc_handover(struct __sk_buff *skb)
 {
 	u32 *word = (void *)(long)skb->data_meta;
 

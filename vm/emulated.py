@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from carom.errors import CaromError, HostError, PrivilegeError
+from carom.kernel import signals
 
-# linux/sched.h, linux/prctl.h
+# linux/sched.h
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWPID = 0x20000000
 _CLONE_NEWNET = 0x40000000
-_PR_SET_PDEATHSIG = 1
 
 _SETTINGS = {
     # root, because the machines' files are in a folder of ours; no files of the whole machine's
@@ -49,11 +49,10 @@ def contained(work: Callable[[], int]) -> int:
         raise HostError(f"no namespaces to be had: {os.strerror(ctypes.get_errno())}")
     sys.stdout.flush()
     sys.stderr.flush()
-    # Until each process knows what to do.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    signals.not_yet()
     pid = os.fork()
     if not pid:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signals.end_with_parent(signal.SIGKILL)
         os._exit(_first(work))
     return _wait(pid)
 
@@ -71,9 +70,7 @@ def _first(work: Callable[[], int]) -> int:
 
 def _wait(pid: int) -> int:
     """Wait for a child, and bury others; the status that it exits with. It is told SIGTERM."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells all
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    signals.hand_on(pid)
     ended = status = 0
     while ended != pid:
         ended, status = os.wait()
@@ -83,9 +80,8 @@ def _wait(pid: int) -> int:
 
 def _work(work: Callable[[], int]) -> int:
     """Do it; this may not raise."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+        signals.interrupted()
         return work()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -19,6 +19,7 @@ import pyroute2
 import pyroute2.netns
 
 from carom.errors import ExperimentError, PrivilegeError
+from carom.kernel import signals
 from carom.kernel.resource import Resource
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Namespace(Resource):
         self._claim = open(claims / self.name, "w")  # noqa: SIM115  # open for as long as it is claimed
         try:
             fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with _signals_wait():  # a process that it forks would go on by itself
+            with signals.waiting():  # a process that it forks would go on by itself
                 pyroute2.netns.create(self.name)
             self.call(self._prepare)
         except OSError as error:
@@ -181,23 +182,6 @@ def pids(name: str) -> Iterator[int]:
             same = (theirs.st_dev, theirs.st_ino) == (inside.st_dev, inside.st_ino)
             if same and int(process.name) != os.getpid():
                 yield int(process.name)
-
-
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """What is done inside is done before a signal that may end this process is heard."""
-    came: list[int] = []
-    saved: dict[signal.Signals, Any] = {}
-    try:
-        if threading.current_thread() is threading.main_thread():  # which alone hears them
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                saved[number] = signal.signal(number, lambda number, _: came.append(number))
-        yield
-    finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
 
 
 def _remove(name: str) -> None:

@@ -2,7 +2,7 @@
 /* The fast path at XDP, and a program that userspace runs by hand. */
 #include "fastpath.h"
 
-BPF_PROG_ARRAY(xdp_next, 1);  /* xdp_second */
+BPF_PROG_ARRAY(xdp_next, 1);  /* xdp_answer */
 
 static __always_inline int act(enum verdict verdict, u32 place)
 {
@@ -27,18 +27,18 @@ int xdp_fastpath(struct xdp_md *context)
 	u32 place = 0;
 	enum verdict verdict = answer(&packet, &place);
 
-	if (verdict == UNDECIDED) {
+	if (verdict == READ) {
 		xdp_next.call(context, 0);
 		verdict = PASS_OFF;  /* it is not there */
 	}
 	return act(verdict, place);
 }
 
-int xdp_second(struct xdp_md *context)
+int xdp_answer(struct xdp_md *context)
 {
 	struct packet packet = { context, XDP };
 	u32 place = 0;
-	enum verdict verdict = answer_second(&packet, &place);
+	enum verdict verdict = answer_read(&packet, &place);
 
 	return act(verdict, place);
 }

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import threading
 from multiprocessing.synchronize import Barrier
 
@@ -12,6 +11,7 @@ import msgspec
 
 from carom import apps
 from carom.errors import ExperimentError
+from carom.kernel import signals
 from carom.lab.clients.ping import Options, Ping, ping
 from carom.lab.clients.requests import Plan
 from carom.lab.stats.distribution import together
@@ -32,11 +32,8 @@ def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clien
     plan.checked().prepare()
     plans = [msgspec.structs.replace(plan, seed=plan.seed + n) for n in range(clients)]
     gate = context.Barrier(clients)
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what ends a client ends it at once
-    try:
+    with signals.ended_at_once():
         workers = context.Pool(clients, _enter, (gate,))
-    finally:
-        signal.signal(signal.SIGTERM, before)
     with workers as pool:
         asked = pool.starmap_async(
             _ask, [(address, port, one, options, app) for one in plans], chunksize=1

@@ -8,7 +8,6 @@ measurement. It ends with its stdin, and takes its servers with it.
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import structlog
 
 from carom.daemon.control import Answer, Request
 from carom.errors import CaromError, ExperimentError
+from carom.kernel import signals
 from carom.kernel.resource import Resource
 from carom.lab.clients import load
 from carom.lab.clients.ping import Options, Ping
@@ -33,8 +33,7 @@ _BEATS = 6  # words in the time after which silence would be taken for the lab's
 def main() -> None:
     """Do as stdin says until it ends."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the lab, which tells us
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signals.told()
     calls = Calls()
     try:
         for line in sys.stdin:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from carom.daemon.cache import Cache
-from carom.daemon.fastpath import Admit
+from carom.daemon.store import Admit
 from carom.errors import ExperimentError, UsageError
 from carom.kernel import libbpf
 from carom.kernel.abi import Hook, Verdict
@@ -112,10 +112,11 @@ class _Run:
 
     def __init__(self, stack: contextlib.ExitStack, capacity: int, admit: Admit):
         bench = Bench(stack, capacity=capacity, admit=admit)
-        self.cache = Cache(bench.fastpath, bench.clock, 86_400)
-        self.cache.sweep()
+        self.cache = Cache(bench.fastpath.store, bench.clock, 86_400)
         self._capacity = capacity
         self._fastpath = bench.fastpath
+        self._clock = bench.clock
+        self._sweep()
         head = bytearray(frame(bytes(_SIZE))[:-_SIZE])
         head[_CHECKSUM] = bytes(2)
         self._head = bytes(head)
@@ -148,6 +149,9 @@ class _Run:
     def _hits(self) -> int:
         return self._fastpath.verdicts(Hook.XDP)[Verdict.HIT]
 
+    def _sweep(self) -> None:
+        self._fastpath.store.sweep(self._clock.now())
+
     def ask(self, keys: Iterable[int]) -> None:
         """Ask for keys, and fill what is missing."""
         for key in keys:
@@ -159,4 +163,4 @@ class _Run:
                 raise ExperimentError(f"the program returned {result.retval}")
             self._asked += 1
             if self._asked % SWEEP_EVERY == 0:
-                self.cache.sweep()
+                self._sweep()

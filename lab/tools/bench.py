@@ -26,8 +26,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from carom.daemon.cache import Cache
-from carom.daemon.clock import JiffiesClock
-from carom.daemon.fastpath import Admit, FastPath, Place, jiffies_per_second
+from carom.daemon.clock import JiffiesClock, jiffies_per_second
+from carom.daemon.fastpath import FastPath, Place
+from carom.daemon.store import Admit
 from carom.errors import ExperimentError, UsageError
 from carom.filters.filter import Endpoint, Filter
 from carom.filters.names import NAMES
@@ -130,7 +131,7 @@ class Bench:
         self.fastpath.reach({(_LOOPBACK, ipaddress.ip_network("198.18.0.0/15")): via})
         places = [(Protocol.RAW, *end) for end in _ENDS]
         places += [(protocol, _ENDS[1][0], port) for protocol, port in _PORTS.items()]
-        self.fastpath.serve(
+        self.fastpath.answer_at(
             Place(
                 address=ipaddress.IPv4Address(address),
                 port=port,
@@ -150,7 +151,7 @@ class Bench:
 
     def fill(self, request: bytes, reply: bytes, protocol: Protocol = Protocol.RAW) -> None:
         """Store a reply, in the form that the protocol keeps it in."""
-        cache = Cache(self.fastpath, self.clock, 3600, protocol, protocol)
+        cache = Cache(self.fastpath.store, self.clock, 3600, protocol, protocol)
         cache.fill(request, reply, cache.take(request))
 
     def learn(self, reply: bytes, protocol: Protocol, asked: int = 0) -> None:
@@ -391,7 +392,7 @@ def _growth(stack: contextlib.ExitStack, entries: Sequence[int], asked: int) -> 
         if count < 1:
             raise UsageError(f"{count} entries cannot be hit", hint="--entries 1000,1000000")
         bench = Bench(stack, capacity=count + count // 4 + 1000)  # an LRU map is never quite full
-        cache = Cache(bench.fastpath, bench.clock, 3600)
+        cache = Cache(bench.fastpath.store, bench.clock, 3600)
         for number in range(count):
             key = _key(number)
             cache.fill(key, key, cache.take(key))

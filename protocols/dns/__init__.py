@@ -14,6 +14,7 @@ from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
 from carom.kernel.abi import KEY_MAX, REPLY_MAX
+from carom.protocols.dns.types import TYPES
 from carom.protocols.protocol import Intent
 
 REQUEST_MAX = 326
@@ -277,11 +278,8 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
 
     One for each of the flags that requests differ by. None for what is no name or no type.
     """
-    from scapy.layers.dns import dnstypes  # half a second, and nobody else here needs it
-
     words = name.decode("ascii", "replace").split()
-    types = {str(word).upper(): number for number, word in dnstypes.items()}
-    kind = types.get(words[1].upper() if len(words) > 1 else "A")
+    kind = TYPES.get(words[1].upper() if len(words) > 1 else "A")
     labels = [label.encode() for label in words[0].rstrip(".").split(".")] if words else []
     if kind is None or len(words) > 2 or any(len(label) > _LABEL_MAX for label in labels):
         return ()

@@ -16,7 +16,7 @@ from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import Carom, until
 from netns.puppet import NOBODY, Puppet
-from netns.test_standing import reach
+from netns.test_attachments import reach
 
 NOBODY_OF_NOTHING = (*NOBODY, "unshare", "--user", "--map-user=65534", "--keep-caps", "--net")
 """As memcached's own user, in namespaces that any user can have."""

@@ -100,7 +100,7 @@ def attached(ends: Ends, hook: str, wire: Wire, fast: Fast) -> Iterator[None]:
             return [TCLink(fastpath.tc_program, interface)]
         return [
             Link(fastpath.program, interface, hook),
-            TCLink(fastpath.second_tier_program, interface),
+            TCLink(fastpath.handover_program, interface),
         ]
 
     interface = ends.host.call(lambda: links.interface(INTERFACE))
@@ -115,13 +115,13 @@ def attached(ends: Ends, hook: str, wire: Wire, fast: Fast) -> Iterator[None]:
         inner=inner,
         fast=fast,
         skb_mode=hook == "generic",
-        second_tier=hook != "tc",
+        hands_over=hook != "tc",
     )
     fastpath.clock[0], fastpath.lease[0] = 1000, 2**63
     fastpath.refuse(ends.host.call(netlink.own_addresses))
     fastpath.allow(())
-    fastpath.serve([place])
-    cache = Cache(fastpath, Ticks(fastpath), 100)
+    fastpath.answer_at([place])
+    cache = Cache(fastpath.store, Ticks(fastpath), 100)
     cache.flush()
     for request in REQUESTS:
         cache.fill(request, stored(request), cache.take(request))

@@ -106,7 +106,7 @@ def test_every_length_is_answered(
     shrunk = {reply_bytes: n for reply_bytes, n in at_tc.items() if reply_bytes <= length}
     assert set(shrunk.values()) == {0}, "a shorter reply always fits"
     grown = [n for reply_bytes, n in at_tc.items() if reply_bytes > length]
-    assert any(grown) == (how != "tc"), "TC is a second tier, or the only one"
+    assert any(grown) == (how != "tc"), "XDP hands over to TC, or TC is the only one"
     if line is straight:  # a veth has room for some of IPv4's, and in native mode few of IPv6's
         assert 0 in grown, "none ever grew at the first hook"
         assert (ROUNDS in grown) == (how != "tc")

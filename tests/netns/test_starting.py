@@ -14,8 +14,8 @@ import pytest
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import CAROM, INTERFACE, Carom, attached, run, start, until
+from netns.test_attachments import reach
 from netns.test_errors import ON, check_refused
-from netns.test_standing import reach
 from netns.wire import Client
 
 SHELL = ("sh", "-c")

@@ -31,7 +31,9 @@ def bouncer(fastpath: FastPath, namespace: Namespace, address: str, port: int) -
     ours = ipaddress.ip_address(address)
     fastpath.clock[0], fastpath.lease[0] = 1, 2**63
     fastpath.refuse([ours])
-    fastpath.serve([Place(ours, port, interface.ifindex, interface.mac, 1500, fast=Fast.BOUNCE)])
+    fastpath.answer_at(
+        [Place(ours, port, interface.ifindex, interface.mac, 1500, fast=Fast.BOUNCE)]
+    )
     return namespace.call(lambda: TCLink(fastpath.tc_program, interface))
 
 

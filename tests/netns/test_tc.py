@@ -46,7 +46,7 @@ def test_end_by_a_signal(straight: Line) -> None:
 
 @pytest.mark.parametrize("hook", ["tc", "xdp"])
 def test_kill_9(straight: Line, client: Client, hook: str) -> None:
-    """XDP's second tier goes with its owner as well."""
+    """What XDP hands over to goes with its owner as well."""
     killed = Carom(straight.server, "--hook", hook, "--fast", "bounce")
     assert len(at_tc(straight.server)) == 1
     killed.signal(signal.SIGKILL)
@@ -133,7 +133,7 @@ int leaves_a_word(struct xdp_md *context)
 def test_another_programs_word(
     straight: Line, load_fastpath: Callable[..., FastPath], tmp_path: Path, word: int, bounces: int
 ) -> None:
-    """The second tier heeds its own XDP program's alone."""
+    """What its own XDP program hands over is taken, and nothing else."""
     source = tmp_path / "word.c"
     source.write_text(_LEAVES_A_WORD)
     fastpath = load_fastpath(policy="lru", test_clock=True)
@@ -141,7 +141,9 @@ def test_another_programs_word(
     ours = ipaddress.ip_address(straight.address)
     fastpath.clock[0], fastpath.lease[0] = 1, 2**63
     fastpath.refuse([ours])
-    fastpath.serve([Place(ours, PORT, interface.ifindex, interface.mac, 1500, fast=Fast.BOUNCE)])
+    fastpath.answer_at(
+        [Place(ours, PORT, interface.ifindex, interface.mac, 1500, fast=Fast.BOUNCE)]
+    )
 
     def listen() -> socket.socket:
         server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -153,7 +155,7 @@ def test_another_programs_word(
         module = stack.enter_context(Module(source, defines={"WORD": word}))
         program = module.program("leaves_a_word")
         stack.enter_context(straight.server.call(lambda: Link(program, interface, "generic")))
-        tier = fastpath.second_tier_program
+        tier = fastpath.handover_program
         stack.enter_context(straight.server.call(lambda: TCLink(tier, interface)))
         server = stack.enter_context(straight.server.call(listen))
         client = stack.enter_context(Client(straight.client, straight.address))
@@ -253,7 +255,7 @@ class TestClsact:
         line, fastpath, interface = own
         with monkeypatch.context() as patch:
             patch.setattr(os, "getpid", lambda: _NO_PROCESS)
-            line.server.call(lambda: TCLink(fastpath.second_tier_program, interface, links=False))
+            line.server.call(lambda: TCLink(fastpath.handover_program, interface, links=False))
         (before,) = filters(line)
         assert str(_NO_PROCESS) in before
         with clsact(line, fastpath.tc_program, interface):

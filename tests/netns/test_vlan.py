@@ -43,7 +43,7 @@ def attached(
         if request.param == "tc":
             return [TCLink(fastpath.tc_program, interface)]
         link = Link(fastpath.program, interface, request.param)
-        return [link, TCLink(fastpath.second_tier_program, interface)]
+        return [link, TCLink(fastpath.handover_program, interface)]
 
     with contextlib.ExitStack() as stack:
         for one in straight.server.call(attach):
@@ -87,10 +87,10 @@ def test_answered_behind_its_tags(
         outer=outer,
         inner=inner,
         skb_mode=how == "generic",
-        second_tier=how != "tc",
+        hands_over=how != "tc",
     )
-    fastpath.serve([place])
-    cache = Cache(fastpath, clock, 100)
+    fastpath.answer_at([place])
+    cache = Cache(fastpath.store, clock, 100)
     cache.fill(PAYLOAD, answer(size), cache.take(PAYLOAD))
     ours, theirs = straight.server.mac(INTERFACE), straight.client.mac(INTERFACE)
     before = fastpath.verdicts(Hook.TC)

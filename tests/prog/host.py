@@ -10,7 +10,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from carom.daemon.cache import Cache
-from carom.daemon.fastpath import ENTRY_CLASSES, FastPath, LengthClass, Place
+from carom.daemon.fastpath import FastPath, Place
+from carom.daemon.store import ENTRY_CLASSES, LengthClass
 from carom.kernel import libbpf
 from carom.kernel.abi import Fast, Hook, Verdict
 from carom.kernel.ways import Way
@@ -132,7 +133,7 @@ class Host:
         self.place = Place(address, PORT, IFINDEX, mac, wire.mtu, outer=outer, inner=inner)
         self.place = self.place._replace(skb_mode=generic)
         self.serve(Fast.CACHE)
-        self.cache = Cache(fastpath, self.clock, ttl)
+        self.cache = Cache(fastpath.store, self.clock, ttl)
         self.cache.flush()
 
     @property
@@ -143,7 +144,7 @@ class Host:
     def describe(self, **facts: object) -> None:
         """Change fields of the service's place."""
         self.place = self.place._replace(**facts)  # type: ignore[arg-type]
-        self.fastpath.serve([self.place])
+        self.fastpath.answer_at([self.place])
 
     def serve(self, fast: Fast) -> None:
         """Change what requests are answered with."""
@@ -153,6 +154,10 @@ class Host:
     def fill(self, payload: bytes, reply: bytes, ttl: float | None = None) -> None:
         """Take a token and fill at once."""
         self.cache.fill(payload, reply, self.cache.take(payload), ttl)
+
+    def sweep(self) -> int:
+        """Remove what can no longer hit."""
+        return self.fastpath.store.sweep(self.clock.now())
 
     def run(self, frame: bytes, program: int | None = None) -> Outcome:
         """Give a program, the hook's, one frame: exactly one counter must rise, by one."""

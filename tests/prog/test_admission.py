@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from carom import protocols
-from carom.daemon.fastpath import ENTRY_CLASSES, FastPath
+from carom.daemon.fastpath import FastPath
+from carom.daemon.store import ENTRY_CLASSES
 from carom.kernel import libbpf
 from carom.kernel.abi import KEY, KEY_SHORT, SEEN_PER_ENTRY, Verdict
 from carom.kernel.bpf import Module
@@ -34,7 +35,7 @@ class Daemon(Resource):
     def __init__(self, load: Callable[..., FastPath]):
         self.host = Host(load(policy="lru", admit="second", capacity=CAPACITY, test_clock=True))
         self.fastpath = self.host.fastpath
-        seen = self.fastpath.seen
+        seen = self.fastpath.store.seen
         assert seen is not None
         for cell in range(len(seen)):
             seen[cell] = 0
@@ -50,13 +51,13 @@ class Daemon(Resource):
 
     def set_room(self, places: int) -> None:
         """Have so many free places."""
-        assert self.fastpath.room is not None
-        self.fastpath.room[0] = places
+        assert self.fastpath.store.room is not None
+        self.fastpath.store.room[0] = places
 
     def room(self) -> int:
         """How many are left."""
-        assert self.fastpath.room is not None
-        return self.fastpath.room[0]
+        assert self.fastpath.store.room is not None
+        return self.fastpath.store.room[0]
 
     def present(self, key: bytes) -> bool:
         """Is there an entry?"""
@@ -211,7 +212,7 @@ class TestDaemon:
     def daemon(self, load_fastpath: Callable[..., FastPath]) -> Daemon:
         """An empty cache with all its room."""
         daemon = Daemon(load_fastpath)
-        daemon.host.cache.sweep()
+        daemon.host.sweep()
         return daemon
 
     def test_what_is_not_admitted_goes_on_missing(self, daemon: Daemon) -> None:
@@ -242,14 +243,14 @@ class TestDaemon:
             daemon.host.fill(key(n), b"reply", 10 if n < 30 else 1000)
         assert daemon.room() == full - 100
         daemon.host.fill(key(50), b"again")
-        daemon.host.cache.sweep()
+        daemon.host.sweep()
         assert daemon.room() == full - 100
         daemon.host.clock.advance(10)
-        daemon.host.cache.sweep()
+        daemon.host.sweep()
         assert daemon.room() == full - 70
         slots = [daemon.host.cache.take(key(n))[0] for n in range(30, 100)]
         daemon.host.cache.invalidate(key(99))
-        daemon.host.cache.sweep()
+        daemon.host.sweep()
         assert daemon.room() == full - 70 + slots.count(slots[-1]), "it and those of its slot"
         daemon.host.cache.flush()
         assert daemon.room() == full
@@ -268,13 +269,13 @@ class TestDaemon:
         for n in range(2 * CAPACITY):
             for _ in range(2):
                 daemon.fill(key(n))
-        daemon.host.cache.sweep()
+        daemon.host.sweep()
         assert daemon.room() == 0
 
     def test_always(self, load_fastpath: Callable[..., FastPath]) -> None:
         """The other way to admit has no memory at all."""
         host = Host(load_fastpath(policy="lru", test_clock=True))
-        assert (host.fastpath.seen, host.fastpath.room) == (None, None)
+        assert (host.fastpath.store.seen, host.fastpath.store.room) == (None, None)
         host.fill(b"k", b"reply")
         assert host.asks(b"k") == host.hit(b"reply")
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from carom.daemon.cache import Cache
@@ -127,10 +127,16 @@ class TestHit:
         reply=st.integers(0, 1472).flatmap(lambda n: st.randoms().map(lambda r: r.randbytes(n))),
         padding=st.binary(max_size=40),
     )
+    @example(payload=b";?@K[\xce\xac", reply=b"a", padding=b"")
     def test_any(self, any_host: Host, payload: bytes, reply: bytes, padding: bytes) -> None:
+        """A whole sum that happens to be the pseudo-header's own is ambiguous, and passes."""
+        wire = any_host.wire
         any_host.fill(payload, reply)
-        frame = any_host.wire.request(payload, padding=padding)
-        assert any_host.run(frame) == any_host.hit(reply)
+        frame = wire.request(payload, padding=padding)
+        half = frame[wire.check] == wire.pseudo_sum(len(payload)).to_bytes(2, "big")
+        ambiguous = half and any_host.sees_skbs
+        expected = passed(Verdict.PASS_CHECKSUM, frame) if ambiguous else any_host.hit(reply)
+        assert any_host.run(frame) == expected
 
     def test_headers_are_this_requests(self, any_host: Host) -> None:
         any_host.fill(QUESTION, ANSWER)
@@ -228,18 +234,18 @@ class TestMiss:
     def test_a_new_generation_voids_all(self, host: Host) -> None:
         host.fill(QUESTION, ANSWER)
         host.fill(OTHER, ANSWER)
-        host.fastpath.bump(SLOTS)
+        host.fastpath.store.bump(SLOTS)
         for payload in (QUESTION, OTHER):
             assert asks(host, payload) == missed(Verdict.MISS_VOID, payload)
 
     def test_another_services_generation_voids_nothing(self, host: Host) -> None:
         host.fill(QUESTION, ANSWER)
-        host.fastpath.bump(SLOTS + 1)
+        host.fastpath.store.bump(SLOTS + 1)
         assert asks(host, QUESTION) == hit(ANSWER)
 
     def test_a_key_of_the_same_slot_goes_with_it(self, host: Host) -> None:
         """A collision costs a miss; it never keeps what was written."""
-        same = of_one_slot(b"a", host.fastpath.hashes.slot_of)
+        same = of_one_slot(b"a", host.fastpath.store.hashes.slot_of)
         host.fill(b"a", ANSWER)
         host.fill(same, b"of its own")
         assert asks(host, same) == hit(b"of its own")
@@ -263,7 +269,7 @@ class TestMiss:
 
         def sweep() -> None:
             while not ended.is_set():
-                host.cache.sweep()
+                host.sweep()
 
         sweeper = threading.Thread(target=sweep)
         sweeper.start()
@@ -348,7 +354,7 @@ class TestTorn:
     @pytest.mark.parametrize("slot", [SLOTS + 256, 0xFFFFFFFF])
     def test_a_slot_out_of_bounds_is_always_void(self, host: Host, slot: int) -> None:
         host.fill(QUESTION, ANSWER)
-        for token in (0, 1, host.fastpath.voids[0], 2**63, 2**64 - 2):
+        for token in (0, 1, host.fastpath.store.voids[0], 2**63, 2**64 - 2):
             host.store(QUESTION, torn(host.stored(QUESTION), slot=slot, token=token))
             assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
 
@@ -358,9 +364,9 @@ class TestTorn:
         value = host.stored(QUESTION)
         slot = host.cache.take(QUESTION)[0]
         for cell, other in ((slot, SLOTS), (SLOTS, slot)):
-            host.fastpath.bump(other)
-            host.fastpath.bump(cell)
-            last = host.fastpath.versions[cell]
+            host.fastpath.store.bump(other)
+            host.fastpath.store.bump(cell)
+            last = host.fastpath.store.versions[cell]
             for token, good in ((last - 1, False), (last, True), (last + 1, True)):
                 host.store(QUESTION, torn(value, token=token))
                 expected = hit(ANSWER) if good else missed(Verdict.MISS_VOID, QUESTION)
@@ -461,7 +467,7 @@ class TestHands:
         entry = host.cache.get(QUESTION)
         assert entry
         assert host.cache.state(entry) == "live"
-        host.fastpath.bump(SLOTS)
+        host.fastpath.store.bump(SLOTS)
         assert host.cache.state(entry) == "void"
 
     def test_drop(self, host: Host) -> None:
@@ -480,18 +486,18 @@ class TestHands:
         host.fill(b"void", b"2", 50)
         host.fill(b"live", b"3", 6)
         host.cache.invalidate(b"void")
-        assert host.cache.sweep() == 1
+        assert host.sweep() == 1
         host.clock.advance(4)
-        assert host.cache.sweep() == 0
+        assert host.sweep() == 0
         host.clock.advance(1)
-        assert host.cache.sweep() == 1
+        assert host.sweep() == 1
         assert [entry.key for entry in host.cache.entries()] == [b"live"]
         assert asks(host, b"live") == hit(b"3")
 
     @pytest.mark.parametrize("size", [32, 500, 1472])
     def test_two_services_with_the_same_key(self, host: Host, size: int) -> None:
         """Whatever they are filled with, neither takes the other's room or gives its reply."""
-        other = Cache(host.fastpath, host.clock, ttl=100, service=1)
+        other = Cache(host.fastpath.store, host.clock, ttl=100, service=1)
         other.flush()
         replies = answer(size), answer(size)[::-1]
         for _ in range(3):
@@ -502,7 +508,7 @@ class TestHands:
                 assert asks(host, QUESTION) == hit(reply)
 
     def test_stamps_rise_from_fill_to_fill_whichever_service_it_is_for(self, host: Host) -> None:
-        other = Cache(host.fastpath, host.clock, ttl=100, service=1)
+        other = Cache(host.fastpath.store, host.clock, ttl=100, service=1)
         heads = []
         for _ in range(3):
             for cache in (host.cache, other):
@@ -519,7 +525,7 @@ class TestHands:
         assert host.cache.count() == 1300
         assert host.held() == filled
         host.clock.advance(5)
-        assert host.cache.sweep() == 130
+        assert host.sweep() == 130
         assert host.cache.count() == 1170
         assert host.cache.flush() == 1170
         assert (host.cache.count(), list(host.cache.entries())) == (0, [])
@@ -542,14 +548,14 @@ class TestHands:
         assert (cache.unfit, cache.fills, cache.refused, cache.count()) == (3, 0, 0, 0)
 
     def test_bump_knows_its_cells(self, host: Host) -> None:
-        before = host.fastpath.voids[0]
-        host.fastpath.bump(SLOTS - 1)
-        assert host.fastpath.versions[SLOTS - 1] == host.fastpath.voids[0] == before + 1
-        host.fastpath.bump(0)
-        assert host.fastpath.versions[SLOTS - 1] == before + 1
-        assert host.fastpath.versions[0] == host.fastpath.voids[0] == before + 2
+        before = host.fastpath.store.voids[0]
+        host.fastpath.store.bump(SLOTS - 1)
+        assert host.fastpath.store.versions[SLOTS - 1] == host.fastpath.store.voids[0] == before + 1
+        host.fastpath.store.bump(0)
+        assert host.fastpath.store.versions[SLOTS - 1] == before + 1
+        assert host.fastpath.store.versions[0] == host.fastpath.store.voids[0] == before + 2
         with pytest.raises(Exception, match="no cell"):
-            host.fastpath.bump(SLOTS + 256)
+            host.fastpath.store.bump(SLOTS + 256)
 
 
 class TestFull:
@@ -587,7 +593,7 @@ class TestFull:
         assert asks(fcfs, b"first 0") == missed(Verdict.MISS_EXPIRED, b"first 0")
         fcfs.fill(OTHER, ANSWER)
         assert fcfs.cache.refused == 1
-        assert fcfs.cache.sweep() == self.CAPACITY
+        assert fcfs.sweep() == self.CAPACITY
         for n in range(self.CAPACITY):
             fcfs.fill(b"later %d" % n, b"reply %d" % n)
             assert asks(fcfs, b"later %d" % n) == hit(b"reply %d" % n)
@@ -597,7 +603,7 @@ class TestFull:
     def test_swept_when_void_it_takes_another_key(self, fcfs: Host) -> None:
         self.fill_up(fcfs)
         fcfs.cache.invalidate(b"first 5")
-        assert fcfs.cache.sweep() == 1
+        assert fcfs.sweep() == 1
         fcfs.fill(OTHER, ANSWER)
         assert asks(fcfs, OTHER) == hit(ANSWER)
 

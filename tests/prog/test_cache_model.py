@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from carom.daemon.cache import Cache, Token
-from carom.daemon.fastpath import REPLY_CLASSES
+from carom.daemon.store import REPLY_CLASSES
 from carom.kernel import libbpf
 from carom.kernel.abi import REPLY_SHORT, SLOTS, Hook, Verdict
 from prog.host import START, Host, Setting, entry_class, of_one_slot, passed, sent
@@ -117,17 +117,17 @@ class Model(RuleBasedStateMachine):
         self.hosts = {hook: Host(fastpath, Setting(hook)) for hook in Hook}
         host = self.host = self.hosts[Hook.XDP]
         places = [host.place._replace(service=s, port=PORT + s) for s in SERVICES]
-        host.fastpath.serve(places)
-        self.caches = [Cache(host.fastpath, host.clock, ttl=100, service=s) for s in SERVICES]
+        host.fastpath.answer_at(places)
+        self.caches = [Cache(host.fastpath.store, host.clock, ttl=100, service=s) for s in SERVICES]
         for cache in self.caches:
             cache.flush()
-        slot_of = host.fastpath.hashes.slot_of
+        slot_of = host.fastpath.store.hashes.slot_of
         self.slot = {key: slot_of(key) for key in (*KEYS, of_one_slot(b"a", slot_of))}
         every = [Name(service, key) for service in SERVICES for key in self.slot]
         self.states = dict.fromkeys(every, Value(0, 20))
         self.floors = dict.fromkeys(every, 0)
         self.entries: dict[Name, Stored] = {}
-        self.before = host.fastpath.voids[0]
+        self.before = host.fastpath.store.voids[0]
         self.voids = 0
         self.versions = dict.fromkeys(self.slot.values(), 0)
         self.generations = dict.fromkeys(SERVICES, 0)
@@ -218,7 +218,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         dead = self.dead()
-        assert self.caches[0].sweep() == len(dead)
+        assert self.host.sweep() == len(dead)
         for name in dead:
             del self.entries[name]
 
@@ -269,10 +269,10 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def same_voids(self) -> None:
         fastpath = self.host.fastpath
-        assert fastpath.voids[0] == self.before + self.voids
+        assert fastpath.store.voids[0] == self.before + self.voids
         cells = {**self.versions, **{SLOTS + s: n for s, n in self.generations.items()}}
         for cell, number in cells.items():
-            assert fastpath.versions[cell] == self.before + number or not number
+            assert fastpath.store.versions[cell] == self.before + number or not number
 
     @invariant()
     def same_entries(self) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from carom.daemon.cache import Cache
-from carom.daemon.fastpath import REPLY_CLASSES, FastPath, LengthClass
+from carom.daemon.fastpath import FastPath
+from carom.daemon.store import REPLY_CLASSES, LengthClass
 from carom.kernel import libbpf
 from carom.kernel.abi import KEY_SHORT, REPLY_MAX, REPLY_MEDIUM, REPLY_SHORT, SLOTS, Verdict
 from prog.host import Host, entry_class
@@ -56,9 +57,9 @@ def body_of(host: Host, key: bytes) -> bytes:
 def wipe(host: Host) -> None:
     """Empty every map, of both services and of orphans."""
     for service in (0, 1):
-        host.fastpath.bump(SLOTS + service)
-    host.fastpath.orphans = True
-    host.cache.sweep()
+        host.fastpath.store.bump(SLOTS + service)
+    host.fastpath.store.orphans = True
+    host.sweep()
     assert bodies(host) == (0, 0)
 
 
@@ -192,7 +193,7 @@ class TestRefill:
             empty.fill(KEY, answer(size), 5)
         empty.fill(b"lives", answer(200), 50)
         empty.clock.advance(5)
-        assert empty.cache.sweep() == 1
+        assert empty.sweep() == 1
         assert bodies(empty) == (1, 0)
         assert empty.asks(b"lives") == empty.hit(answer(200))
 
@@ -243,7 +244,7 @@ class TestFull:
         key = self.key(0, long=True)
         fcfs.fill(key, answer(first))
         assert fcfs.cache.refused == 1
-        assert fcfs.cache.sweep() == 0
+        assert fcfs.sweep() == 0
         fcfs.fill(key, answer(first))
         assert fcfs.cache.refused == 1
         assert fcfs.asks(key) == fcfs.hit(answer(first))
@@ -252,22 +253,22 @@ class TestFull:
 
     def test_orphans_of_another_service_are_swept_too(self, fcfs: Host) -> None:
         """The daemon has one sweeper, which is one service's."""
-        second = Cache(fcfs.fastpath, fcfs.clock, 100, service=1)
+        second = Cache(fcfs.fastpath.store, fcfs.clock, 100, service=1)
         for size in (100, 10):
             for n in range(self.CAPACITY):
                 second.fill(self.key(n), answer(size), second.take(self.key(n)))
         key = self.key(0, long=True)
         second.fill(key, answer(100), second.take(key))
         assert second.refused == 1
-        fcfs.cache.sweep()
+        fcfs.sweep()
         second.fill(key, answer(100), second.take(key))
         assert second.refused == 1
 
     def test_replies_that_live_are_no_orphans(self, fcfs: Host) -> None:
         fcfs.fill(self.key(0), answer(100))
         fcfs.fill(self.key(0, long=True), answer(1000))
-        fcfs.fastpath.orphans = True
-        assert fcfs.cache.sweep() == 0
+        fcfs.fastpath.store.orphans = True
+        assert fcfs.sweep() == 0
         assert fcfs.asks(self.key(0)) == fcfs.hit(answer(100))
         assert fcfs.asks(self.key(0, long=True)) == fcfs.hit(answer(1000))
 
@@ -280,8 +281,8 @@ class TestServices:
     @pytest.fixture
     def second(self, empty: Host) -> Cache:
         place = empty.place._replace(port=self.PORTS[1], service=1)
-        empty.fastpath.serve([empty.place, place])
-        return Cache(empty.fastpath, empty.clock, 100, service=1)
+        empty.fastpath.answer_at([empty.place, place])
+        return Cache(empty.fastpath.store, empty.clock, 100, service=1)
 
     @pytest.mark.parametrize("sizes", [(30, 40), (100, 200), (1000, 1100), (100, 1000), (30, 100)])
     def test_neither_has_the_others(

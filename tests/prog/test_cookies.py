@@ -237,7 +237,7 @@ class DNSHost(Host):
     def __init__(self, fastpath: FastPath, setting: Setting):
         super().__init__(fastpath, setting)
         self.describe(protocol=Protocol.DNS)
-        self.cache = Cache(fastpath, self.clock, 1000, 0, Protocol.DNS)
+        self.cache = Cache(fastpath.store, self.clock, 1000, 0, Protocol.DNS)
         self.cache.flush()
         self.tell([SECRET])
         self.set_wall(NOW)

@@ -121,8 +121,12 @@ REASONS = [
     for verdict in Verdict
     if Verdict.PASS_TRUNCATED <= verdict <= Verdict.PASS_CHECKSUM
     and verdict not in (Verdict.PASS_OFF, Verdict.PASS_LEASE, Verdict.PASS_SIZE)
+    and not verdict.name.startswith("PASS_SOURCE_")
 ]
 """What mutations alone can lead to."""
+
+SOURCES = [verdict for verdict in Verdict if verdict.name.startswith("PASS_SOURCE_")]
+"""Of these some do, whichever."""
 
 
 def wanted(host: Host, frame: bytes, came: bytes) -> bytes | None:
@@ -161,4 +165,5 @@ def test_answers_only_what_it_should(any_summer: Host, long_form: bool, fast: Fa
         assert outcome == expected, f"{outcome.verdict!r} on {frame.hex()}"
     assert seen[Verdict.BOUNCE] + seen[Verdict.HIT] > count // 10, seen
     assert not [verdict for verdict in REASONS if not seen[verdict]], seen
+    assert len([verdict for verdict in SOURCES if seen[verdict]]) > 1, seen
     print(f"{count:,} frames, {seen[Verdict.BOUNCE] + seen[Verdict.HIT]:,} answered")

@@ -114,8 +114,8 @@ def test_every_start_draws_secrets() -> None:
     slots, defines = [], []
     for _ in range(2):
         with FastPath() as fastpath:
-            slots.append([fastpath.hashes.slot_of(key) for key in keys])
-            defines.append(fastpath.hashes.defines)
+            slots.append([fastpath.store.hashes.slot_of(key) for key in keys])
+            defines.append(fastpath.store.hashes.defines)
     assert slots[0] != slots[1]
     assert not set(defines[0].values()) & set(defines[1].values())
 
@@ -131,14 +131,14 @@ def test_nothing_compiles_without_secrets(missing: str) -> None:
 def test_the_daemon_uses_them(load_fastpath: Callable[..., FastPath]) -> None:
     """For slots, for the names of replies that lie in another map, and for what was missed."""
     host = Host(load_fastpath(policy="lru", admit="second", capacity=2048, test_clock=True))
-    hashes, seen = host.fastpath.hashes, host.fastpath.seen
+    hashes, seen = host.fastpath.store.hashes, host.fastpath.store.seen
     assert seen is not None
     for service in (0, 3):
-        cache = Cache(host.fastpath, host.clock, 100, service)
+        cache = Cache(host.fastpath.store, host.clock, 100, service)
         name = hashes.namer(service)(b"key")
         token = cache.take(b"key")
         assert token and token[0] == hashes.slot_of(b"key")
-        host.fastpath.set_room(0)
+        host.fastpath.store.set_room(0)
         cache.fill(b"key", bytes(200), token)
         entry = cache.get(b"key")
         assert entry and entry.body == name

@@ -232,47 +232,42 @@ def not_our_addresses(wire: Wire) -> Iterator[str]:
 
 
 REFUSED_SOURCES = {
-    4: (
-        HOST,
-        "0.0.0.0",
-        "0.1.2.3",
-        "0.255.255.255",
-        "127.0.0.1",
-        "127.255.255.255",
-        "224.0.0.1",
-        "239.255.255.255",
-        "240.0.0.1",
-        "255.255.255.254",
-        "255.255.255.255",
-    ),
-    6: (
-        "2001:db8::1",
-        "::",
-        "::1",
-        "::2",
-        "::198.18.0.2",
-        "::ffff:198.18.0.2",
-        "::ffff:127.0.0.1",
-        "::ffff:ffff:ffff:ffff",
-        "ff00::",
-        "ff02::1",
-        "ff0e::2001:db8",
-        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-    ),
+    4: {
+        Verdict.PASS_SOURCE_OWN: (HOST,),
+        Verdict.PASS_SOURCE_NOBODY: ("0.0.0.0", "0.1.2.3", "0.255.255.255"),
+        Verdict.PASS_SOURCE_LOOPBACK: ("127.0.0.0", "127.0.0.1", "127.255.255.255"),
+        Verdict.PASS_SOURCE_GROUP: (
+            *("224.0.0.0", "224.0.0.1", "239.255.255.255", "240.0.0.1"),
+            *("255.255.255.254", "255.255.255.255"),
+        ),
+    },
+    6: {
+        Verdict.PASS_SOURCE_OWN: ("2001:db8::1",),
+        Verdict.PASS_SOURCE_NOBODY: (
+            *("::", "::2", "::198.18.0.2", "::ffff:198.18.0.2", "::ffff:127.0.0.1"),
+            *("::1:0:1", "::100:0:0:1", "::ffff:ffff:ffff:ffff"),
+        ),
+        Verdict.PASS_SOURCE_LOOPBACK: ("::1",),
+        Verdict.PASS_SOURCE_GROUP: (
+            *("ff00::", "ff02::1", "ff0e::2001:db8"),
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ),
+    },
 }
-"""Our own, unspecified, loopback, multicast; IPv6 addresses that stand for IPv4 ones."""
+"""Our own, of nobody, loopback, of many; IPv6 addresses that stand for IPv4 ones are nobody's."""
 
 
 def refused(wire: Wire) -> Iterator[Row]:
     """Sources that a reply must not go to, and TTLs near their end."""
-    for address in REFUSED_SOURCES[wire.version]:
-        frame = wire.request(PAYLOAD, ip={"src": address})
-        yield f"source-{address}", frame, Verdict.PASS_SOURCE
+    for verdict, addresses in REFUSED_SOURCES[wire.version].items():
+        for address in addresses:
+            yield f"source-{address}", wire.request(PAYLOAD, ip={"src": address}), verdict
     for mac in ("01:00:5e:00:00:01", "33:33:00:00:00:01", "03:00:00:00:00:02", "ff:" * 5 + "ff"):
-        yield f"source-{mac}", wire.request(PAYLOAD, eth={"src": mac}), Verdict.PASS_SOURCE
+        yield f"source-{mac}", wire.request(PAYLOAD, eth={"src": mac}), Verdict.PASS_SOURCE_MAC
     for port in (0, 1, 7, 19, 53, 1023, PORT):
         frame = wire.request(PAYLOAD, udp={"sport": port})
-        yield f"source-port-{port}", frame, Verdict.PASS_SOURCE
+        low = Verdict.PASS_SOURCE_LOW
+        yield f"source-port-{port}", frame, Verdict.PASS_SOURCE_SERVED if port == PORT else low
     for number in (0, 1, 2, 31):
         yield f"ttl-{number}", wire.request(PAYLOAD, ip=wire.ttl(number)), Verdict.PASS_TTL
 
@@ -442,7 +437,7 @@ def test_another_address_of_ours_is_no_source(ready: Host) -> None:
     frame = ready.wire.request(PAYLOAD, ip={"src": other})
     assert ready.run(frame) == answer_of(ready, ip={"dst": other})
     ready.fastpath.refuse(map(ipaddress.ip_address, (ready.wire.host, other)))
-    assert ready.run(frame) == passed(Verdict.PASS_SOURCE, frame)
+    assert ready.run(frame) == passed(Verdict.PASS_SOURCE_OWN, frame)
 
 
 @pytest.mark.parametrize("port", [1024, 1087, 1088, 40_000, 65_535])
@@ -450,16 +445,16 @@ def test_a_served_port_is_no_source(ready: Host, port: int) -> None:
     """Any service's: a reply to it could be answered there, and so on."""
     frame = ready.wire.request(PAYLOAD, udp={"sport": port})
     assert ready.run(frame) == answer_of(ready, udp={"dport": port})
-    ready.fastpath.serve([ready.place, ready.place._replace(port=port, service=1)])
-    assert ready.run(frame) == passed(Verdict.PASS_SOURCE, frame)
+    ready.fastpath.answer_at([ready.place, ready.place._replace(port=port, service=1)])
+    assert ready.run(frame) == passed(Verdict.PASS_SOURCE_SERVED, frame)
     beside = ready.wire.request(PAYLOAD, udp={"sport": port ^ 1})
     assert ready.run(beside) == answer_of(ready, udp={"dport": port ^ 1})
-    ready.fastpath.serve([ready.place])
+    ready.fastpath.answer_at([ready.place])
     assert ready.run(frame) == answer_of(ready, udp={"dport": port})
 
 
 def test_service_withdrawn(ready: Host) -> None:
-    ready.fastpath.serve(())
+    ready.fastpath.answer_at(())
     assert ready.asks(PAYLOAD) == ready.missed(Verdict.PASS_SERVICE, PAYLOAD)
 
 
@@ -484,7 +479,7 @@ def test_reasons_hold_without_a_lease(ready: Host) -> None:
     for changes, verdict in (
         ({"eth": {"dst": CLIENT_MAC}}, Verdict.PASS_MAC),
         ({"ip": ready.wire.ttl(31)}, Verdict.PASS_TTL),
-        ({"udp": {"sport": 1}}, Verdict.PASS_SOURCE),
+        ({"udp": {"sport": 1}}, Verdict.PASS_SOURCE_LOW),
     ):
         frame = ready.wire.request(PAYLOAD, **changes)
         assert ready.run(frame) == passed(verdict, frame)

@@ -107,7 +107,7 @@ class TestAllow:
         frame = ready.wire.request(PAYLOAD, udp={"chksum": 1})
         assert ready.run(frame) == passed(Verdict.PASS_CHECKSUM, frame)
         frame = ready.wire.request(PAYLOAD, ip={"src": ready.wire.host})
-        assert ready.run(frame) == passed(Verdict.PASS_SOURCE, frame)
+        assert ready.run(frame) == passed(Verdict.PASS_SOURCE_OWN, frame)
 
 
 class TestAmplify:
@@ -141,7 +141,7 @@ class TestAmplify:
         assert any_host.run(frame) == passed(Verdict.PASS_AMPLIFY, frame)
 
 
-class TestSecondTier:
+class TestHandover:
     """A driver without room to grow, made of a build whose frames grow by LONG bytes at most."""
 
     @pytest.fixture(scope="class")
@@ -163,7 +163,7 @@ class TestSecondTier:
     def host(self, request: pytest.FixtureRequest, cramped: FastPath) -> Host:
         """A host at XDP with TC behind it."""
         host = Host(cramped, Setting(Hook.XDP, request.param))
-        host.describe(second_tier=True)
+        host.describe(hands_over=True)
         return host
 
     def handed_over(self, host: Host, frame: bytes) -> tuple[int, bytes, bytes]:
@@ -191,8 +191,8 @@ class TestSecondTier:
         _, _, word = self.handed_over(host, host.wire.request(b"not there"))
         assert word == b""
 
-    def test_no_second_tier(self, host: Host) -> None:
-        host.describe(second_tier=False)
+    def test_nothing_is_handed_over(self, host: Host) -> None:
+        host.describe(hands_over=False)
         host.fill(PAYLOAD, answer(500))
         assert host.asks(PAYLOAD) == host.missed(Verdict.PASS_ROOM, PAYLOAD)
         _, packet, word = self.handed_over(host, host.wire.request(PAYLOAD))
@@ -217,7 +217,7 @@ class TestSecondTier:
         at_tc = Host(host.fastpath, Setting(Hook.TC, host.wire))
         at_tc.fastpath.clock[0] = second
         at_tc.fill(PAYLOAD, answer(size))
-        at_tc.describe(prefix_rate=3 * bytes_, total_rate=3 * bytes_ + 1, second_tier=True)
+        at_tc.describe(prefix_rate=3 * bytes_, total_rate=3 * bytes_ + 1, hands_over=True)
         found = []
         for _ in range(4):
             found.append(host.run(frame).verdict)
@@ -237,7 +237,7 @@ def test_tc_passes_what_was_not_left_to_it(load_fastpath: Callable[..., FastPath
         host.fill(PAYLOAD, ANSWER)
         before = [host.fastpath.verdicts(hook) for hook in Hook]
         frame = wire.request(PAYLOAD)
-        result = libbpf.test_run(host.fastpath.second_tier_program, frame)
+        result = libbpf.test_run(host.fastpath.handover_program, frame)
         assert (result.retval, result.data) == (0xFFFFFFFF, frame)
         assert [host.fastpath.verdicts(hook) for hook in Hook] == before
         assert host.asks(PAYLOAD) == host.hit(ANSWER)
@@ -275,7 +275,7 @@ def test_the_storm_of_two_bouncers_ends(load_fastpath: Callable[..., FastPath], 
     while True:
         end = ends[replies % 2]
         host.fastpath.refuse([end.address])
-        host.fastpath.serve([end])
+        host.fastpath.answer_at([end])
         outcome = host.run(frame)
         if outcome.action is not Action.ANSWER:
             break

@@ -105,7 +105,7 @@ def test_services_have_totals_of_their_own(host: Host) -> None:
     ready(host, total_rate=BYTES)
     assert [verdict(host), verdict(host)] == [Verdict.HIT, Verdict.PASS_RATE]
     host.describe(service=1)
-    host.cache = Cache(host.fastpath, host.clock, 100, 1)
+    host.cache = Cache(host.fastpath.store, host.clock, 100, 1)
     host.fill(QUESTION, ANSWER)
     assert [verdict(host), verdict(host)] == [Verdict.HIT, Verdict.PASS_RATE]
 

@@ -11,7 +11,8 @@ import pytest
 
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.fastpath import FastPath, Place, Room, room_for
-from carom.daemon.keeper import Follower, Keeper, Look
+from carom.daemon.follower import Follower, Look
+from carom.daemon.lease import LeaseKeeper
 from carom.errors import BPFError, UsageError
 from carom.kernel import libbpf, netlink
 from carom.kernel.abi import ENDPOINTS_MAX, packed_address
@@ -32,7 +33,7 @@ def place(n: int) -> Place:
 def fastpath(load_fastpath: Callable[..., FastPath]) -> Iterator[FastPath]:
     fastpath = load_fastpath(room=Room(own=70_000))
     yield fastpath
-    fastpath.serve(())
+    fastpath.answer_at(())
     fastpath.refuse(())
     fastpath.allow(())
 
@@ -55,9 +56,9 @@ def test_own_addresses(fastpath: FastPath) -> None:
 
 
 def test_endpoints(fastpath: FastPath) -> None:
-    fastpath.serve(place(n) for n in range(10))
+    fastpath.answer_at(place(n) for n in range(10))
     with pytest.raises(BPFError, match=f"room for {ENDPOINTS_MAX:,}"):
-        fastpath.serve(place(n) for n in range(5, 5 + ENDPOINTS_MAX + 10))
+        fastpath.answer_at(place(n) for n in range(5, 5 + ENDPOINTS_MAX + 10))
     key, service = place(0).packed()
     assert not holds(fastpath, "services", key, len(service)), "it was to go"
     fastpath.withdraw([place(7)])
@@ -67,8 +68,8 @@ def test_endpoints(fastpath: FastPath) -> None:
 
 def test_what_changes_needs_no_room(fastpath: FastPath) -> None:
     """A new MAC at every endpoint of a full map."""
-    fastpath.serve(place(n) for n in range(ENDPOINTS_MAX))
-    fastpath.serve(place(n)._replace(mtu=1400) for n in range(ENDPOINTS_MAX))
+    fastpath.answer_at(place(n) for n in range(ENDPOINTS_MAX))
+    fastpath.answer_at(place(n)._replace(mtu=1400) for n in range(ENDPOINTS_MAX))
 
 
 def test_prefixes(fastpath: FastPath) -> None:
@@ -94,7 +95,7 @@ def test_a_look_that_takes_long_stops_no_lease(fastpath: FastPath) -> None:
 
     clock = JiffiesClock(fastpath.read_jiffies)
     follower = Follower([Look("a host of a thousand containers", look)], netlink.Changes())
-    keeper = Keeper(fastpath, clock)
+    keeper = LeaseKeeper(fastpath, clock)
     try:
         assert looking.wait(60)
         first = fastpath.lease[0]

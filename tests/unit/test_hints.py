@@ -19,8 +19,14 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 OTHERS = ("daemon/access.py", "daemon/firewall.py", "daemon/iptables.py")
 """What reads options of programs that are not carom's."""
 
-FRONT = ("front", "fronted", "finder", "absent", "targets", "translated", "lifetimes", "cookies")
-SERVE = ("served", "service", "server", "transport", "loops", "keyvalue", "filtering")
+FRONT = (
+    *("front", "fronted_server", "fronted_backend", "finder", "no_server", "targets"),
+    *("translated", "lifetimes", "cookies"),
+)
+SERVE = (
+    *("own_socket", "python_backend", "service", "udp_server", "transport", "loops", "keyvalue"),
+    "filtering",
+)
 ROOMS = ("carom", "daemon", "include", "xdp", "tc", "cgroup", "filters", "protocols")
 
 

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from carom.daemon.keyvalue import KeyValueStore
-from carom.daemon.server import Server
+from carom.daemon.udp_server import UDPServer
 from carom.errors import ExperimentError, UsageError
 from carom.lab.clients import keyvalue as keyvalue_client
 from carom.lab.clients.behaviours import Choice, Step
@@ -41,7 +41,7 @@ def bound() -> socket.socket:
 def serving(handler: Handler) -> Iterator[int]:
     """carom's own server on a port of its own, which is given."""
     with bound() as udp:
-        server = Server(udp, handler, None)
+        server = UDPServer(udp, handler, None)
         thread = threading.Thread(target=server.run_until_stopped, args=("block",))
         thread.start()
         try:

@@ -141,14 +141,14 @@ class World:
         self.while_looked_up: Any = lambda: None
         clock = SimpleNamespace(now=lambda: self.time, ticks=lambda seconds: max(1, int(seconds)))
         cache = SimpleNamespace(service=0, let_live=self._let_live)
-        fastpath = SimpleNamespace(
-            versions=self.versions,
+        store = SimpleNamespace(versions=self.versions)
+        edge = SimpleNamespace(
             ended=self.ended,
             settled=self.settled,
             say_lasting=lambda item, at: self.lasting.update({item: at}),
         )
         asking = SimpleNamespace(ask=self._ask, close=lambda: None)
-        self.lifetimes = Lifetimes(fastpath, clock, cache)  # type: ignore[arg-type]
+        self.lifetimes = Lifetimes(store, edge, clock, cache)  # type: ignore[arg-type]
         self.lifetimes.ask_through([asking])  # type: ignore[list-item]
 
     def _let_live(

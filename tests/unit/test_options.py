@@ -7,7 +7,7 @@ import pytest
 
 from carom import Reply, Service
 from carom.daemon.options import options_of, seconds
-from carom.daemon.server import UserspaceCache, as_reply
+from carom.daemon.udp_server import UserspaceCache, as_reply
 from carom.errors import ServerError, UsageError
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from carom import Service
 from carom.daemon.fastpath import Attachment, Place
-from carom.daemon.served import Served
+from carom.daemon.own_socket import OwnSocket
 from carom.kernel.links import Interface, Port, Upper
 
 FOUR, SIX, FOUR7, SIX78 = map(
@@ -44,7 +44,11 @@ def places() -> Iterator[Callable[..., list[Place]]]:
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as free:
                 free.bind(("::", 0))
                 port = free.getsockname()[1]
-            return list(stack.enter_context(Served(Service(port, **options), 5)).places(attachment))
+            return list(
+                stack.enter_context(OwnSocket(Service(port, **options).options, 5)).places(
+                    attachment
+                )
+            )
 
         yield found
 
@@ -73,10 +77,10 @@ def test_what_it_is_bound_to(
 def test_how(places: Callable[..., list[Place]]) -> None:
     first = places(amplify=3, allow=("198.18.0.0/15",))[0]
     assert (first.multiple, first.allow_list) == (3, True)
-    assert (first.skb_mode, first.second_tier) == (True, True)
+    assert (first.skb_mode, first.hands_over) == (True, True)
     first = places(TC)[0]
     assert (first.multiple, first.allow_list) == (16, False)
-    assert (first.skb_mode, first.second_tier) == (False, False)
+    assert (first.skb_mode, first.hands_over) == (False, False)
 
 
 BOND = INTERFACE._replace(

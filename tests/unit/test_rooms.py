@@ -85,3 +85,14 @@ def test_the_lab_has_no_other_rooms() -> None:
 def test_a_room(room: str) -> None:
     allowed = SHARED | (PUBLIC if room == "lab" else set())
     assert imported(room) - allowed == TABLE[room]
+
+
+SETS_SIGNALS = re.compile(r"signal\.signal\(|pthread_sigmask\(|PDEATHSIG")
+ALONE = {"kernel/signals.py", "vm/tether.py"}
+"""The second is sent to hosts as a text, without the rest."""
+
+
+def test_what_signals_do_is_in_one_file() -> None:
+    files = [path for room in ("carom", *ROOMS) for path in (ROOT / room).rglob("*.py")]
+    setting = {str(one.relative_to(ROOT)) for one in files if SETS_SIGNALS.search(one.read_text())}
+    assert setting == ALONE

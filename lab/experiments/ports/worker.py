@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import socket
 import struct
 import threading
@@ -17,32 +16,25 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from carom.kernel import libbpf
+from carom.kernel import libbpf, signals
 from carom.lab.experiments.ports.ports import PORTS, reply_to
 
 JOB = struct.Struct("=I4sHH")
 """A request in a queue (demux.c, struct job): number, client's address and port."""
 
 _IP_PKTINFO = 8  # linux/in.h
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def fork(work: Callable[[], None], cpu: int) -> int:
     """Run `work` in a copy of this process on a CPU; its pid. It ends when we do.
 
-    A copy is there at once, where a Python of its own would take most of a short experiment. What
-    ends it waits until it may: a signal that came between two handlers would be lost.
+    A copy is there at once, where a Python of its own would take most of a short experiment.
     """
     parent = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    pid = os.fork()
+    pid = signals.fork_to_work()
     if pid:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         os.sched_setaffinity(0, {cpu})
         if os.getppid() == parent:  # it could have ended before
             work()

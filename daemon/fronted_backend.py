@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A service that is already there: its replies are learned as they leave its socket."""
+"""Somebody else's server behind the fast path: watched, learned of, and asked."""
 
 from __future__ import annotations
 
@@ -7,33 +7,30 @@ import contextlib
 import ipaddress
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from carom.daemon import identity, sockets
-from carom.daemon.again import Again
-from carom.daemon.answered import Answered
-from carom.daemon.cache import Clock
-from carom.daemon.cookies import Cookies, read_secrets
-from carom.daemon.fastpath import Attachment, FastPath, Place, Watch
-from carom.daemon.finder import Finder, Found
-from carom.daemon.firewall import Ruleset
+from carom.daemon import sockets
+from carom.daemon.backend import Backend
+from carom.daemon.backoff import Backoff
+from carom.daemon.cache import Cache
+from carom.daemon.clock import Clock
+from carom.daemon.cookies import Cookies
+from carom.daemon.edge import Edge, Watch
+from carom.daemon.fastpath import FastPath
 from carom.daemon.front import Front
+from carom.daemon.fronted_server import FrontedServer
 from carom.daemon.identity import Server
-from carom.daemon.keeper import Thread
 from carom.daemon.lifetimes import Lifetimes, ask_at
 from carom.daemon.marks import ANYWHERE, Door, Kind, Marks
 from carom.daemon.sockets import Namespace, Socket
-from carom.daemon.translated import handing
-from carom.daemon.views import Views
+from carom.daemon.thread import Thread
 from carom.errors import CaromError, ServerError
 from carom.kernel import libbpf
-from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
-from carom.kernel.links import Interface
-from carom.kernel.netlink import Address
+from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, Ends, Event, MarkKind
 from carom.protocols.memcached.life import Unclear
 
 LOOK = 0.05
@@ -63,66 +60,65 @@ _ANY = ipaddress.ip_address("0.0.0.0")
 log = structlog.get_logger()
 
 
-class Fronted(Answered):
-    """A server that others run on this host, in this namespace or another."""
+class FrontedBackend(Backend):
+    """Somebody else's server: its sockets are watched, its replies learned, its writes heeded."""
 
-    learns = True
+    cache: Cache
 
     def __init__(
-        self, front: Front, id: int, interfaces: Sequence[Interface], rules: Ruleset | None
+        self,
+        receiver: FrontedServer,
+        front: Front,
+        fastpath: FastPath,
+        edge: Edge,
+        clock: Clock,
+        cache: Cache,
+        changed: Callable[[], None],
     ):
-        """Look for the server, by the `rules` that translate requests to it.
+        """Watch the server's sockets by an `edge` that is attached: before anything is answered.
 
-        Raises ServerError for none, several, or one written to unseen.
+        `changed` is called when its sockets are others than before. Raises ServerError for a
+        server that has to say when its items end, and does not, and for another service's.
         """
-        super().__init__(front.options, id)
-        secrets = self.options.cookie_secret_file
-        self._secret_file = Path(secrets).absolute() if secrets else None
-        if self._secret_file:
-            read_secrets(self._secret_file)
-        self._cookies: Cookies | None = None
-        if rules:
-            self.heed(rules, interfaces)
-        self._everywhere = front.written_at_any_door
-        self._finder = Finder(
-            front,
-            interfaces,
-            self.wanted,
-            lambda: self.translations,
-            lambda ways: handing(rules, front.options.port, ways) if rules else [],
-        )
-        self._views = Views()
+        super().__init__(receiver, cache)
+        self._server = receiver
+        self._store, self._edge, self._clock = fastpath.store, edge, clock
+        self._changed = changed
+        self._any_door = front.written_at_any_door
+        self._exptime = front.exptime
+        self._marks = Marks(edge, self.id)
         self._away = 0
         self._guessed = False
         self._last_doors: list[Socket] = []
         self._marked: dict[int, Kind] = {}
-        self._seen = 0
-        self._fastpath: FastPath | None = None
-        self._thread: Thread | None = None
         self._looking = threading.Lock()
-        self._exptime = front.exptime
         self._ends = Ends.IGNORED
         self._why_unasked = ""
-        self._ask_again = Again(*ASK_AGAIN)
-        self._look_anyway = Again(*LOOK_ANYWAY)
+        self._ask_again = Backoff(*ASK_AGAIN)
+        self._look_anyway = Backoff(*LOOK_ANYWAY)
         self._rest_until = 0.0
-        self._not_numbered = ""
-        self._number(self._found.server)
+        self._cookies: Cookies | None = None
         self.lifetimes: Lifetimes | None = None
         """Where the server's items end by themselves: what finds out how long replies hold."""
-
-    @property
-    def server_port(self) -> int:
-        """The port that its server has itself, which requests may be translated to."""
-        return self._finder.port
-
-    @property
-    def _found(self) -> Found:
-        return self._finder.found
-
-    @property
-    def _first(self) -> Server:
-        return self._finder.first
+        with contextlib.ExitStack() as stack:
+            if self._exptime != "ttl":
+                self.lifetimes = Lifetimes(self._store, edge, clock, cache)
+                stack.callback(self.lifetimes.close)
+                self._ask_server(at_first=True)
+            self._claim(self._server.found.server)
+            self._watch()
+            self._seen = edge.changes[self.id]
+            self._server.follow(self._claim)  # it may have begun anew while all was compiled
+            self._mark()
+            if self.lifetimes:
+                self.lifetimes.look_for_flush()
+            thread = Thread(f"sockets of port {self.options.port}", self._step)
+            stack.callback(thread.close)
+            if self.options.protocol == "dns":
+                port, file = self._server.server_port, front.secret_file
+                self._cookies = Cookies(fastpath, clock, self.id, port, file, self._neighbours)
+                stack.callback(self._cookies.close)
+            self._stack = stack.pop_all()
 
     def notes(self) -> Iterator[str]:
         """What somebody should know who fronts this server."""
@@ -137,45 +133,25 @@ class Fronted(Answered):
                 "their end, up to the TTL"
             )
         redirecting = libbpf.programs_of(libbpf.PROG_TYPE_SK_SKB, libbpf.PROG_TYPE_SK_MSG)
-        if self._everywhere and redirecting:
+        if self._any_door and redirecting:
             yield (
                 f"{redirecting} sockmap programs (sk_skb, sk_msg) are loaded on this host: what "
                 f"they deliver to the server on port {self.options.port} is not seen, and of "
                 "writes that come so only the acknowledgement voids"
             )
 
-    def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
-        """Watch the server's sockets: before anything is answered."""
-        super().prepare(fastpath, clock)
-        assert fastpath and clock and fastpath.changes
-        self._fastpath, self._clock = fastpath, clock
-        self._marks = Marks(fastpath, self.id)
-        if self._exptime != "ttl" and self.cache:
-            self.lifetimes = Lifetimes(fastpath, clock, self.cache)
-            self._ask_server(at_first=True)
-        self._claim(self._found.server)
-        self._watch()
-        self._seen = fastpath.changes[self.id]
-        self._finder.follow(self._claim)  # it may have begun anew while the programs were compiled
-        self._mark()
-        if self.lifetimes:
-            self.lifetimes.look_for_flush()
-        self._thread = Thread(f"sockets of port {self.options.port}", self._step)
-        if self.options.protocol == "dns":
-            port, file = self._finder.port, self._secret_file
-            self._cookies = Cookies(fastpath, clock, self.id, port, file, self._neighbours)
-
     def _watch(self) -> None:
-        assert self._fastpath
-        ttl, alone = int(self.options.ttl), len(self._found.server.pids) == 1
-        watch = Watch(self.protocol, ttl, self._first.uid, self._ends, alone, self._away)
-        self._fastpath.watch(self.id, watch)
+        ttl, alone = int(self.options.ttl), len(self._server.found.server.pids) == 1
+        watch = Watch(
+            self._server.protocol, ttl, self._server.first.uid, self._ends, alone, self._away
+        )
+        self._edge.watch(self.id, watch)
 
     def _ask_server(self, *, at_first: bool = False) -> None:
         """Ask the server when its items end. Raises ServerError for one that has to say."""
         assert self.lifetimes
         before, self._ends, why = self._ends, Ends.ASKED, ""
-        server = self._found.server
+        server = self._server.found.server
         self.lifetimes.ask_through(())
         if self._exptime == "auto" and not (
             server.pids and all(sockets.runs(pid, "memcached") for pid in server.pids)
@@ -183,7 +159,7 @@ class Fronted(Answered):
             why = "only a memcached is asked, unless --exptime ask says otherwise"
         else:
             try:
-                self.lifetimes.ask_through(ask_at(self._found.namespace, server))
+                self.lifetimes.ask_through(ask_at(self._server.found.namespace, server))
                 if before != Ends.ASKED:
                     self.lifetimes.check()
             except (OSError, Unclear) as error:
@@ -217,14 +193,12 @@ class Fronted(Answered):
 
     def _neighbours(self) -> list[Path]:
         """A process in the network namespace that the server has its sockets in."""
-        return [self._found.namespace.process]
+        return [self._server.found.namespace.process]
 
     def _step(self) -> float:
-        fastpath = self._fastpath
-        assert fastpath and fastpath.changes
         self._void_unread()
         self._ask_server_again()
-        told = fastpath.changes[self.id] != self._seen
+        told = self._edge.changes[self.id] != self._seen
         if time.monotonic() >= self._rest_until and (told or self._look_anyway.due()):
             start = time.process_time()  # not of the clock: to wait for the server is no work
             rest = LOOK if self._looked(told=told) else LOOK_FAILED
@@ -235,23 +209,22 @@ class Fronted(Answered):
 
     def _looked(self, *, told: bool) -> bool:
         """Look again; False where that fails."""
-        before = self._found
+        before = self._server.found
         try:
             self.look_again()
         except (CaromError, OSError):  # the follower says so, and tries it again, too
-            self.changed()
+            self._changed()
             return False
-        changed = told or self._found != before
+        changed = told or self._server.found != before
         if changed:
-            self.changed()
-        if changed or not self._found.server.sockets:
+            self._changed()
+        if changed or not self._server.found.server.sockets:
             self._look_anyway.reset()
         return True
 
     def _void_unread(self) -> None:
         """What nobody could read came again while the service was not to be void for it yet."""
-        assert self._fastpath and self._fastpath.unreads
-        unreads, holds, generation = self._fastpath.unreads, self._fastpath.holds, SLOTS + self.id
+        unreads, holds, generation = self._edge.unreads, self._store.holds, SLOTS + self.id
         now = self._clock.now()
         if not unreads[2 * self.id + 1] or now < unreads[2 * self.id]:
             return
@@ -259,72 +232,35 @@ class Fronted(Answered):
         unreads[2 * self.id] = now + self._clock.ticks(UNREAD_SECONDS)
         hold = now + self._clock.ticks(HOLD_MS / 1000) + 1
         holds[generation] = max(holds[generation], hold)
-        self._fastpath.bump(generation)
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether its server receives at any address of the host."""
-        bound = (one.address for one in self._found.server.sockets)
-        return super().everywhere and self._finder.here and any(a.is_unspecified for a in bound)
-
-    def processes(self) -> tuple[int, ...]:
-        """The processes that hold the server's sockets."""
-        return tuple(sorted(self._found.server.pids))
+        self._store.bump(generation)
 
     def look_again(self) -> None:
         """The server's sockets may have changed: it was begun anew, perhaps elsewhere."""
-        if not self._fastpath or not self._fastpath.changes:
-            return
         with self._looking:
-            seen = self._fastpath.changes[self.id]
-            before = self._found
-            self._finder.follow(self._claim)
+            seen = self._edge.changes[self.id]
+            before = self._server.found
+            self._server.follow(self._claim)
             self._mark()
             self._seen = seen
-            if not self._found.server.sockets and before.server.sockets:
+            if not self._server.found.server.sockets and before.server.sockets:
                 log.warning("the server is gone: nothing is answered", port=self.options.port)
-            elif set(self._found.server.sockets) != set(before.server.sockets):
+            elif set(self._server.found.server.sockets) != set(before.server.sockets):
                 log.info(
                     "the server's sockets have changed",
                     port=self.options.port,
-                    server=self._finder.described(),
+                    server=self._server.server_name(),
                 )
-
-    def _number(self, server: Server) -> None:
-        """Number the addresses of its sockets. Raises ServerError for too many.
-
-        Those without a number are not answered, and what is said there is not learned.
-        """
-        left = self._views.take(one.bound for one in server.sockets)
-        if self.cache:
-            self.cache.views = self._views.used
-        if left:
-            raise ServerError(
-                f"the server on port {self.options.port} is bound to too many addresses, of which "
-                f"{len(left)} are not answered: {', '.join(str(one) for one, _ in left[:3])}...",
-                hint=f"up to {VIEWS_MAX}, one by one; or to all at once (0.0.0.0, ::)",
-            )
-
-    def _number_again(self, server: Server) -> None:
-        said = ""
-        try:
-            self._number(server)
-        except ServerError as error:
-            said = str(error)
-            if said != self._not_numbered:
-                log.error("some of the server's addresses are not answered", error=said)
-        self._not_numbered = said
 
     def _kind(self, one: Socket) -> Kind:
         """What one of the server's own sockets is."""
-        view = self._views.of(one.bound)
+        view = self._server.view_of(one)
         return _DOOR if view is None else Kind(MarkKind.SERVER, view)
 
     def _mark(self) -> None:
         """Have the kernel know the server's sockets; then nothing from before is good any more."""
-        assert self._fastpath
-        server, namespace = self._found
-        self._number_again(server)
+        server, namespace = self._server.found
+        self._server.number_again(server)
+        self.cache.views = self._server.views
         doors = self._doors(server, namespace)
         if server.sockets:
             self._last_doors = doors
@@ -344,7 +280,7 @@ class Fronted(Answered):
             # Connections that come from now on have their listener's mark; those before are there.
             connections = self._connections(doors, server, namespace)
             self._marks.sockets({one.cookie: _DOOR for one in connections})
-            self._fastpath.bump(SLOTS + self.id)  # nothing from before writes were seen
+            self._store.bump(SLOTS + self.id)  # nothing from before writes were seen
             self._marks.sockets(kinds)
         self._marks.forget(self._marked.keys() - kinds.keys())
         self._marked = kinds
@@ -355,7 +291,7 @@ class Fronted(Answered):
 
         The look that finds it may miss what is bound meanwhile; the next one does not.
         """
-        before, away = self._away, not self._found.server.sockets and not self._finder.here
+        before, away = self._away, not self._server.found.server.sockets and not self._server.here
         if away != self._away % 2:
             self._away += 1
         elif self._guessed:
@@ -366,12 +302,12 @@ class Fronted(Answered):
 
     def _known(self, doors: list[Socket]) -> Iterator[Door]:
         """Where it is bound, and where it will be if it is begun anew: here, or anywhere."""
-        server, namespace = self._found
-        at = {*self._first.sockets, *server.sockets, *doors, *self._last_doors}
+        server, namespace = self._server.found
+        at = {*self._server.first.sockets, *server.sockets, *doors, *self._last_doors}
         for one in at:
             yield Door(namespace.cookie, one.address, one.port, one.stream)
-        if not self._finder.here:
-            yield Door(ANYWHERE, _ANY, self._finder.port, stream=False)
+        if not self._server.here:
+            yield Door(ANYWHERE, _ANY, self._server.server_port, stream=False)
             for one in () if server.sockets else at:
                 yield Door(ANYWHERE, _ANY, one.port, one.stream)
 
@@ -381,7 +317,7 @@ class Fronted(Answered):
         Raises ServerError for one that is another service's: what is written through the one has
         to be void for the other too, and a socket is known as one service's.
         """
-        taken = self._marks.pids(server.pids if self._everywhere else ())
+        taken = self._marks.pids(server.pids if self._any_door else ())
         if taken is not None:
             raise ServerError(
                 f"the server on port {self.options.port} ({sockets.name(taken)}) has a port that "
@@ -413,7 +349,7 @@ class Fronted(Answered):
             if one.serves
             and one.inode in mine
             and one.cookie not in known
-            and (self._everywhere or (one.stream and one.port == self._finder.port))
+            and (self._any_door or (one.stream and one.port == self._server.server_port))
         ]
 
     def _connections(
@@ -429,47 +365,10 @@ class Fronted(Answered):
             if not one.serves and one.port in ports and (not one.inode or one.inode in mine)
         ]
 
-    def _comes(self, interface: str, address: Address) -> bool:
-        """Whether a request to the address, by that interface, gets to its server."""
-        return bool(self._finder.receivers(interface, address))
-
-    def places(self, attachment: Attachment) -> Iterator[Place]:
-        """Where on an interface it is answered: at the addresses that the server itself has."""
-        name, vrf_of = attachment.interface.name, attachment.interface.vrf_of
-        here = self._finder.here
-        for place in super().places(attachment):
-            found = self._finder.receivers(name, place.address)
-            if here:
-                link, vrf = place.link, vrf_of(place.link)
-                found = [one for one in found if sockets.takes_from(one.device, link, vrf)]
-            one = identity.nearest(found, place.address)
-            view = self._views.of(one.bound) if one else None
-            if view is not None:
-                yield place._replace(view=view)
-
-    def goes_elsewhere(self, interface: Interface) -> Iterator[str]:
-        """The same; where no server is, that is to be said, and not that its requests go there."""
-        return super().goes_elsewhere(interface) if self._found.server.sockets else iter(())
-
-    def server_name(self) -> str:
-        """Who the server is, and where it receives."""
-        return self._finder.described()
-
-    def server_words(self) -> str:
-        """Who the server is, and where it receives."""
-        if not self._found.server.sockets:
-            return f"no server is there: {self._finder.gone()}"
-        if not self._finder.here:
-            return (
-                "the server is in another network namespace, and bound to several addresses there: "
-                f"{self._finder.described()}"
-            )
-        return f"the server receives elsewhere alone: {self._finder.described()}"
-
     def status(self) -> dict[str, Any]:
         """Its counters, and who the server is."""
         status = super().status()
-        events = self._fastpath.events() if self._fastpath else {}
+        events = self._edge.events()
         if status["cache"]:
             status["cache"]["fills"] = events.get(Event.LEARNED, 0)
             if self.lifetimes:
@@ -481,19 +380,16 @@ class Fronted(Answered):
             status["cache"]["not_admitted"] = events.get(Event.NOT_ADMITTED, 0)
             status["cache"]["held"] = events.get(Event.HELD, 0)
             status["cache"]["unfit"] = events.get(Event.UNLEARNABLE, 0)
-        server = self._found.server
+        server = self._server.found.server
         status["behind"] = {
             "pids": sorted(server.pids),
             "sockets": [str(one) for one in server.sockets],
-            "own_namespace": self._finder.here,
+            "own_namespace": self._server.here,
         }
-        status["voiders"] = self._fastpath.voiders(self.id) if self._fastpath else {}
+        status["voiders"] = self._edge.voiders(self.id)
         status["cookies"] = self._cookies.status() if self._cookies else None
         return status
 
-    def stop(self) -> None:
-        """Stop following it."""
-        if self._cookies:
-            self._cookies.close()
-        if self._thread:
-            self._thread.close()
+    def close(self) -> None:
+        """Follow it no more."""
+        self._stack.close()

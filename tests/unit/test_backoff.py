@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from carom.daemon import again
-from carom.daemon.again import Again
+from carom.daemon import backoff
+from carom.daemon.backoff import Backoff
 
 
 class Clock:
@@ -23,11 +23,11 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(again, "time", clock)
+    monkeypatch.setattr(backoff, "time", clock)
     return clock
 
 
-def pause(clock: Clock, tried: Again) -> float:
+def pause(clock: Clock, tried: Backoff) -> float:
     """Seconds until it is due."""
     start = clock.now
     while not tried.due():
@@ -36,7 +36,7 @@ def pause(clock: Clock, tried: Again) -> float:
 
 
 def test_pauses(clock: Clock) -> None:
-    tried = Again(1, 6)
+    tried = Backoff(1, 6)
     pauses = []
     for _ in range(5):
         pauses.append(pause(clock, tried))

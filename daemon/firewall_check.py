@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
 
 from carom.daemon import firewall
 from carom.daemon.access import access_lists
-from carom.daemon.answered import Answered, some
+from carom.daemon.bypassed_programs import cgroup_programs, tc_programs
 from carom.daemon.fastpath import Attachment
 from carom.daemon.firewall import Findings, Ruleset, Way
-from carom.daemon.passed import cgroup_programs, tc_programs
+from carom.daemon.receiver import Receiver, some
 from carom.errors import FirewallError
 from carom.kernel.links import Interface
 
@@ -22,18 +22,24 @@ _TRIED = 8  # addresses that are looked at each alone
 log = structlog.get_logger()
 
 
-class Guard:
+class FirewallCheck:
     """Knows what the firewall, and others, would do to what services answer on interfaces."""
 
     def __init__(
-        self, services: Iterable[Answered], interfaces: Sequence[Interface], rules: Ruleset
+        self,
+        services: Iterable[Receiver],
+        interfaces: Sequence[Interface],
+        rules: Ruleset,
+        changed: Callable[[], None],
     ):
         """Look, and raise FirewallError where the firewall drops by default what is answered.
 
-        `rules` are those of a moment ago.
+        `rules` are those of a moment ago. `changed` is called when requests are translated
+        otherwise than before.
         """
         self._services = [one for one in services if one.options.fast != "off"]
         self.interfaces = interfaces
+        self._changed = changed
         self._attachments: Sequence[Attachment] = ()
         self._programs: Sequence[int] = ()
         self._warned: set[str] = set()
@@ -119,7 +125,7 @@ class Guard:
         """Where requests are sent on to others, nothing is answered."""
         for service in self._services:
             if service.heed(rules, self.interfaces):
-                service.changed()
+                self._changed()
         self._elsewhere = [
             f"requests {words}: nothing is answered there"
             for service in self._services
@@ -173,7 +179,7 @@ class Guard:
                 )
 
 
-def _looked(service: Answered, rules: Ruleset, ways: list[Way]) -> tuple[Findings, Findings]:
+def _looked(service: Receiver, rules: Ruleset, ways: list[Way]) -> tuple[Findings, Findings]:
     """What is found for a service by these ways: for all, and for those whom it allows."""
     port, allow = service.options.port, service.options.allow
     every = firewall.look(rules, port, ways)

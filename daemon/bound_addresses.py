@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses services wait at for requests: so are a large prefix's known."""
+"""Which addresses services are bound to: so those of a large local prefix are known."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from carom.errors import ServerError
 from carom.kernel.netlink import Address
 
 
-class Asking:
-    """What services are bound to, and what has the ports of servers of others here."""
+class BoundAddresses:
+    """What services are bound to, and what has the ports of somebody else's servers here."""
 
     def __init__(self, services: Sequence[Service | Front]):
         self._binds = [ipaddress.ip_address(one.options.bind) for one in services]
         fronts = [one for one in services if isinstance(one, Front)]
         self._ports = {one.server_port or one.options.port for one in fronts}
 
-    def servers_port(self, port: int) -> None:
+    def add_port(self, port: int) -> None:
         """A server has a port of its own, which requests are translated to."""
         if self._ports:
             self._ports.add(port)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches over services that get requests and have no hits, and says why, once."""
+"""Silence: services that get requests and have no hits. Watched for, and said why, once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from carom.daemon.answered import Answered
+from carom.daemon.backend import Backend
 from carom.daemon.fastpath import Attachment, FastPath, Stray
-from carom.daemon.keeper import Thread
 from carom.daemon.reasons import ANSWERED, Counts, Reason, lost, reason
+from carom.daemon.thread import Thread
 from carom.kernel.abi import Event, Hook, Verdict
 from carom.xdp.probe import sent
 
@@ -67,23 +67,23 @@ class _Look(NamedTuple):
     hits: int
 
 
-class Watcher:
+class SilenceWatcher:
     """Looks at services' counters each SILENT seconds; `silences` has those that are silent."""
 
     def __init__(
         self,
         fastpath: FastPath,
-        services: Sequence[Answered],
+        services: Sequence[Backend],
         attachments: Callable[[], Sequence[Attachment]],
     ):
         self._fastpath = fastpath
         self._attachments = attachments
         self._services = [one for one in services if one.options.fast != "off"]
-        self._learning = sum(one.learns for one in services)
+        self._learning = sum(one.receiver.learns for one in services)
         self._said: dict[int, str] = {}
         self.silences: dict[int, Silence] = {}
         self._before = self._look()
-        self._thread = Thread("watcher", self._step)
+        self._thread = Thread("silence", self._step)
 
     def _look(self) -> _Look:
         sent = self._sent()
@@ -107,15 +107,15 @@ class Watcher:
                     self._judge(one, before, now)
         return _LOOK
 
-    def _judge(self, service: Answered, before: _Look, now: _Look) -> None:
+    def _judge(self, service: Backend, before: _Look, now: _Look) -> None:
         counts = _counts(service, before, now)
-        found = reason(counts, service.options, service.server_name())
+        found = reason(counts, service.options, service.receiver.server_name())
         if found:
             self._say(service, now.at - before.at, found)
         elif any(counts.verdicts.get(one) for one in ANSWERED):  # too little changes nothing
             self.silences.pop(service.id, None)
 
-    def _say(self, service: Answered, seconds: float, found: Reason) -> None:
+    def _say(self, service: Backend, seconds: float, found: Reason) -> None:
         self.silences[service.id] = Silence(
             requests=found.requests, seconds=round(seconds, 1), what=found.what, why=found.why
         )
@@ -130,14 +130,14 @@ class Watcher:
                 why=found.why,
             )
 
-    def _sample(self, service: Answered) -> _Sample:
+    def _sample(self, service: Backend) -> _Sample:
         verdicts = self._fastpath.verdicts_of(service.id)
-        if not service.learns:
+        if not service.receiver.learns:
             kept = service.cache.fills if service.cache else None
             return _Sample(verdicts, service.replies, kept, None)
-        if self._learning > 1:
+        if self._learning > 1 or not self._fastpath.edge:
             return _Sample(verdicts, 0, None, None)
-        events = self._fastpath.events()
+        events = self._fastpath.edge.events()
         replies = sum(events[one] for one in _REPLIES)
         return _Sample(verdicts, replies, events[Event.LEARNED], events)
 
@@ -167,7 +167,7 @@ class Watcher:
         self._thread.close()
 
 
-def _counts(service: Answered, before: _Look, now: _Look) -> Counts:
+def _counts(service: Backend, before: _Look, now: _Look) -> Counts:
     """What was counted of a service from one look to the next."""
     then, sample = before.services[service.id], now.services[service.id]
     strays = [

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from carom.daemon import sockets
-from carom.daemon.answered import listed, some
 from carom.daemon.options import Options
+from carom.daemon.receiver import listed, some
 from carom.daemon.sockets import Namespace, Socket
 from carom.errors import InterfaceError, ServerError
 from carom.kernel import links, netlink

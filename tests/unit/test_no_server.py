@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from carom.daemon.absent import hidden_words
+from carom.daemon.no_server import hidden_words
 
 ROOT, NOBODY, TRACER = "CapEff:\t000001ffffffffff\n", "CapEff:\t0\n", "CapEff:\t80000\n"
 

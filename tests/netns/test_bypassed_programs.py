@@ -15,8 +15,8 @@ from pyroute2 import IPRoute
 
 from carom.cgroup.link import open_root
 from carom.daemon import firewall
+from carom.daemon.bypassed_programs import cgroup_programs
 from carom.daemon.firewall import Ruleset, Way
-from carom.daemon.passed import cgroup_programs
 from carom.kernel import libbpf
 from netns.line import Line
 from netns.process import INTERFACE, Carom, until

@@ -16,9 +16,9 @@ import structlog
 from carom.daemon.cache import Cache, Token
 from carom.daemon.loops import Loops
 from carom.daemon.service import Handler, Reply
-from carom.daemon.signals import Stop
 from carom.daemon.transport import transport
 from carom.errors import ServerError
+from carom.kernel.signals import Stop
 
 DATAGRAM_MAX = 65_535
 
@@ -124,7 +124,7 @@ class UserspaceCache:
             return count
 
 
-class Server:
+class UDPServer:
     """Answers what comes up to its socket, and fills the cache before the reply leaves."""
 
     def __init__(

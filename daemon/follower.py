@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads beside the server: one keeps the lease, one follows this host, one sweeps."""
+"""Follows this host: what has changed is looked at again, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -12,17 +12,9 @@ from typing import NamedTuple
 import structlog
 from pyroute2 import NetlinkError
 
-from carom.daemon.cache import Cache
-from carom.daemon.clock import JiffiesClock
-from carom.daemon.fastpath import FastPath
 from carom.errors import CaromError
 from carom.kernel import netlink
-
-LEASE = 2.0
-"""Seconds that the fast path goes on answering after the last renewal."""
-
-RENEWAL = 0.25
-"""Seconds between renewals."""
+from carom.kernel.resource import Resource
 
 GATHER = 0.02
 """Seconds in which events that come together become one look."""
@@ -36,67 +28,7 @@ REST_MAX = 10.0
 LOOK_SHARE = 20
 """Without a change, a look comes after so many times as long as the last took, at least."""
 
-SWEEP_PERIOD = 1.0
-SWEEP_SHARE = 0.05
-"""A sweep may take this share of one CPU: it comes less often where it takes long."""
-
 log = structlog.get_logger()
-
-
-class Thread:
-    """A daemon thread that runs `step` until it is stopped, a failing one too.
-
-    `step` returns the seconds to pause. Where renewals fail, the lease runs out by itself.
-    """
-
-    def __init__(self, name: str, step: Callable[[], float]):
-        self._stopping = threading.Event()
-        self._step = step
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                pause = self._step()
-            except Exception:
-                log.exception("a thread of the daemon failed; it goes on", thread=self._thread.name)
-                pause = RENEWAL
-            self._stopping.wait(pause)
-
-    def close(self) -> None:
-        """Stop, and wait for the step under way."""
-        self._stopping.set()
-        self._thread.join()
-
-
-class Keeper:
-    """Renews the lease of a fast path, where there is one, and keeps the clock right.
-
-    Nothing else is done in its thread: what takes long there stops every answer.
-    """
-
-    def __init__(self, fastpath: FastPath | None, clock: JiffiesClock):
-        self._fastpath = fastpath
-        self._clock = clock
-        self.renew()
-        self._thread = Thread("keeper", self._step)
-
-    def renew(self) -> None:
-        """Let the fast path answer for another LEASE seconds."""
-        self._clock.sync()
-        if self._fastpath:
-            self._fastpath.lease[0] = self._clock.now() + self._clock.ticks(LEASE)
-
-    def _step(self) -> float:
-        self.renew()
-        return RENEWAL
-
-    def close(self) -> None:
-        """End the lease."""
-        self._thread.close()
-        if self._fastpath:
-            self._fastpath.lease[0] = 0
 
 
 class Look(NamedTuple):
@@ -210,19 +142,32 @@ class Follower:
         self._changes.close()
 
 
-class Sweeper:
-    """Removes dead entries now and then."""
+class Followers(Resource):
+    """Followers by what they follow: any may be poked before it is there, and after it is gone."""
 
-    def __init__(self, cache: Cache):
-        self._cache = cache
-        self.swept = 0
-        self._thread = Thread("sweeper", self._step)
+    def __init__(self) -> None:
+        self._followers: dict[str, Follower] = {}
 
-    def _step(self) -> float:
-        start = time.monotonic()
-        self.swept += self._cache.sweep()
-        return max(SWEEP_PERIOD, (time.monotonic() - start) / SWEEP_SHARE)
+    def add(self, name: str, follower: Follower) -> None:
+        """Poke this one from now on by that name; close it with the others."""
+        self._followers[name] = follower
+
+    def poke(self, name: str) -> None:
+        """Have one look again soon, if it is there. Any thread may call this."""
+        follower = self._followers.get(name)
+        if follower:
+            follower.poke()
+
+    def failing(self) -> dict[str, str]:
+        """What could not be followed, and why."""
+        return {
+            what: why
+            for one in list(self._followers.values())
+            for what, why in dict(one.failing).items()
+        }
 
     def close(self) -> None:
-        """Stop sweeping."""
-        self._thread.close()
+        """Close them, last made first; they are told nothing from now on."""
+        closing, self._followers = self._followers, {}
+        for one in reversed(closing.values()):
+            one.close()

@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every service has that the fast path answers: places, a cache, calls from outside."""
+"""What receives a service's requests, and at which of this host's addresses they get there."""
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from carom.daemon import firewall
-from carom.daemon.cache import Cache, Clock
-from carom.daemon.fastpath import Attachment, FastPath, Place
+from carom.daemon.fastpath import Attachment, Place
 from carom.daemon.firewall import Ruleset
 from carom.daemon.options import Options
 from carom.daemon.reach import Reach, large_words, reach, tag_words
 from carom.daemon.translated import Translations, translations
 from carom.errors import UsageError
-from carom.kernel.abi import REPLY_SAFE, Entry, Fast, Protocol
+from carom.kernel.abi import REPLY_SAFE, Fast, Protocol
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 from carom.kernel.resource import Resource
@@ -27,8 +23,11 @@ _LISTED = 16  # addresses that a message names; of others it counts the rest
 _NAMED = 3  # the same of rules, programs and processes
 
 
-class Answered(Resource):
-    """A service that the fast path answers; `id` is its number among those of one fast path."""
+class Receiver(Resource):
+    """What receives one service's requests; `id` is its number among those of one fast path.
+
+    There the kernel answers: what is sent elsewhere is not this service's to answer.
+    """
 
     learns = False
     """Whether its replies are learned as they leave the server's socket."""
@@ -37,34 +36,8 @@ class Answered(Resource):
         self.options = options
         self.id = id
         self.protocol = Protocol[options.protocol.upper()]
-        self.cache: Cache | None = None
-        self.changed: Callable[[], None] = lambda: None
-        """To be called when its places are others than before."""
         self.translations: Translations = {}
         """Whose requests this host sends on elsewhere before any socket has them."""
-
-    def prepare(self, fastpath: FastPath | None, clock: Clock | None) -> None:
-        """Make its cache, where there is a fast path to read it."""
-        if fastpath and clock and self.options.fast == "cache":
-            self.cache = Cache(fastpath, clock, self.options.ttl, self.id, self.protocol)
-
-    def look_again(self) -> None:
-        """The network of this host has changed."""
-
-    def notes(self) -> Iterator[str]:
-        """What somebody should know who runs it."""
-        return iter(())
-
-    def stop(self) -> None:
-        """Leave the fast path alone: it goes."""
-
-    def close(self) -> None:
-        """Take away what belongs to it alone."""
-
-    @property
-    def replies(self) -> int:
-        """How many its server has given, where it is ours."""
-        return 0
 
     def server_name(self) -> str:
         """Who its server is, and where it receives."""
@@ -74,8 +47,8 @@ class Answered(Resource):
         """The processes that hold its server's sockets."""
         return (os.getpid(),)
 
-    def leave(self) -> None:
-        """In a process that was forked: it is the parent's."""
+    def close(self) -> None:
+        """Receive no more, where that is ours to say."""
 
     @property
     def server_port(self) -> int:
@@ -172,7 +145,7 @@ class Answered(Resource):
             fast=Fast[options.fast.upper()],
             protocol=self.protocol,
             skb_mode=attachment.mode == "generic",
-            second_tier=attachment.second_tier,
+            hands_over=attachment.hands_over,
             multiple=options.amplify,
             allow_list=bool(options.allow),
             learn=self.learns,
@@ -184,65 +157,6 @@ class Answered(Resource):
             responses=options.responses_per_second,
             slip=options.slip,
         )
-
-    # What the control socket calls.
-
-    def status(self) -> dict[str, Any]:
-        """Its counters."""
-        cache = self.cache
-        return {
-            "port": self.options.port,
-            "server": None,
-            "userspace_cache": None,
-            "cache": cache
-            and {
-                "entries": cache.count(),
-                "fills": cache.fills,
-                "refused": cache.refused,
-                "not_admitted": cache.not_admitted,
-                "held": cache.held,
-                "unfit": cache.unfit,
-            },
-        }
-
-    def _need_cache(self) -> Cache:
-        if not self.cache:
-            raise UsageError(
-                "this service has no cache in the kernel", hint="it starts with --fast cache"
-            )
-        return self.cache
-
-    def _describe(self, entry: Entry) -> dict[str, Any]:
-        cache = self._need_cache()
-        return {
-            "key": entry.key.hex(),
-            "reply_bytes": entry.length,
-            "state": cache.state(entry),
-            "ttl_seconds": cache.seconds_left(entry),
-        }
-
-    def list(self, limit: int) -> dict[str, Any]:
-        """Up to `limit` entries, and how many there are."""
-        cache = self._need_cache()
-        entries = [self._describe(entry) for entry in itertools.islice(cache.entries(), limit)]
-        return {"entries": entries, "total": cache.count()}
-
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The entry of a name, given in hex, with its reply in base64."""
-        cache = self._need_cache()
-        entry = cache.find(bytes.fromhex(key))
-        reply = cache.reply(entry) if entry else None
-        if not entry or reply is None:
-            return None
-        return {**self._describe(entry), "reply": base64.b64encode(reply).decode()}
-
-    def drop(self, key: str) -> bool:
-        """Take the reply of a name, given in hex, back; False when there was none."""
-        return self._need_cache().drop(bytes.fromhex(key))
-
-    def flush(self) -> int:
-        """Take everything back; how many entries that were."""
-        return self._need_cache().flush()
 
 
 def wanted_of(addresses: Iterable[Address], bind: str) -> tuple[Address, ...]:

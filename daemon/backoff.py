@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When something is tried again."""
+"""When something is tried again: later each time."""
 
 from __future__ import annotations
 
 import time
 
 
-class Again:
+class Backoff:
     """Due `least` seconds after its making, then after twice as many each time, up to `most`."""
 
     def __init__(self, least: float, most: float):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What services stand on: the interfaces that requests come in by, followed as they change."""
+"""The interfaces that requests come in by, with what is attached to each, as they change."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Attacher:
         return bool(kept) and all(one.on(interface.ifindex) for one in kept)
 
 
-class Standing:
-    """The interfaces, each with what is attached to it; `attachments` has them as they are.
+class Attachments:
+    """The interfaces, each with what is attached to it; `current` has them as they are.
 
     One is known by its number, whatever it is called meanwhile. When it is gone, one of its name is
     taken for it: made anew, or put in its place.
@@ -87,7 +87,7 @@ class Standing:
         self._attacher = attacher
         self._asked_at = asked
         self._asked = [one.name for one in interfaces]
-        self.attachments = [attacher.attach(one) for one in interfaces]
+        self.current = [attacher.attach(one) for one in interfaces]
 
     def look_again(self) -> None:
         """They may have changed. Raises InterfaceError, PrivilegeError, OSError.
@@ -96,14 +96,14 @@ class Standing:
         """
         found: list[Attachment] = []
         failed: list[Exception] = []
-        for number, attachment in enumerate(self.attachments):
+        for number, attachment in enumerate(self.current):
             try:
                 found.append(self._looked_at(number, attachment))
             except Exception as error:  # raised when the others have been looked at
                 attachment = attachment._replace(failed=str(error) or type(error).__name__)
                 found.append(self._unanswered(attachment, there=True))
                 failed.append(error)
-        self.attachments = found
+        self.current = found
         if failed:
             raise failed[0]
 
@@ -141,7 +141,7 @@ class Standing:
 
     def _named(self, number: int, name: str) -> Interface | None:
         """The one of this name, unless it is another's of these already."""
-        others = [one for at, one in enumerate(self.attachments) if at != number]
+        others = [one for at, one in enumerate(self.current) if at != number]
         with contextlib.suppress(InterfaceError):
             found = links.interface(name, self._asked_at)
             if all(found.ifindex != one.interface.ifindex for one in others):

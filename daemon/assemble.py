@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts together what services run on: sockets and servers first, then programs, then interfaces."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from carom.daemon.attachments import Attacher, Attachments
+from carom.daemon.backend import Backend
+from carom.daemon.bound_addresses import BoundAddresses
+from carom.daemon.cache import Cache
+from carom.daemon.clock import JiffiesClock, jiffies_per_second
+from carom.daemon.control import Control
+from carom.daemon.cookies import read_secrets
+from carom.daemon.fastpath import Attachment, FastPath, Room
+from carom.daemon.filtering import Filtering
+from carom.daemon.firewall import Ruleset
+from carom.daemon.firewall_check import FirewallCheck
+from carom.daemon.follower import Follower, Followers, Look
+from carom.daemon.front import Front
+from carom.daemon.fronted_backend import FrontedBackend
+from carom.daemon.fronted_server import FrontedServer
+from carom.daemon.lease import LeaseKeeper
+from carom.daemon.lifetimes import Settler
+from carom.daemon.neighbours import Neighbours
+from carom.daemon.notes import notes, notes_on_length, notes_on_sources
+from carom.daemon.options import Options
+from carom.daemon.own_socket import OwnSocket
+from carom.daemon.publisher import Publisher, links_of, own_addresses
+from carom.daemon.python_backend import PythonBackend
+from carom.daemon.reach import port_words
+from carom.daemon.receiver import Receiver, check_bind
+from carom.daemon.running import OnInterfaces, Parts, Running
+from carom.daemon.service import Service
+from carom.daemon.silence import SilenceWatcher
+from carom.daemon.status import calls
+from carom.daemon.sweeper import Sweeper
+from carom.errors import InterfaceError
+from carom.filters.filter import Filter
+from carom.kernel import forked, links, netlink
+from carom.kernel.abi import TTL_FLOOR
+from carom.kernel.links import Interface
+from carom.kernel.local_routes import LocalChanges
+
+FIREWALL_REST = 10.0
+"""After a look at the firewall, so many times as long passes before the next."""
+
+FIREWALL_ANYWAY = 60.0
+"""Seconds until it is looked at though nothing tells of a change, as of iptables' legacy rules."""
+
+LOOK_ANYWAY = 10.0
+"""Seconds until interfaces and servers are looked at though nothing tells of a change."""
+
+HOST, FIREWALL = "host", "firewall"
+"""Followers: of links, addresses and servers; of rules."""
+
+
+def assemble(services: Sequence[Service | Front], interface_names: Sequence[str]) -> Running:
+    """Services with all that they run on, answered. Raises CaromError, and leaves nothing."""
+    stack = contextlib.ExitStack()
+    try:
+        assembly = Assembly(stack, services, interface_names)
+        running = Running(assembly.parts, stack)
+        stack.callback(Control(calls(running)).close)
+        running.start()
+        stack.enter_context(forked.in_child(running.leave))
+    except BaseException:
+        stack.close()
+        raise
+    return running
+
+
+class Assembly:
+    """The parts while they are made; `stack` takes them away. What is found wrong soonest comes
+    first, and compiling last."""
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        services: Sequence[Service | Front],
+        interface_names: Sequence[str],
+    ):
+        started = time.monotonic()
+        self._stack = stack
+        self._services = services
+        self._options: Options = services[0].options
+        self._bound = BoundAddresses(services)
+        self._followers = Followers()
+        self._interfaces = self._found(interface_names)
+        rules = Ruleset() if self._has_fast_path() else None
+        self._receivers: list[Receiver] = []
+        for id, service in enumerate(services):
+            receiver = self._receiver(service, id, rules)
+            self._receivers.append(stack.enter_context(receiver))
+            self._bound.add_port(receiver.server_port)
+        self._firewall = self._fastpath = None
+        if rules:
+            self._firewall = FirewallCheck(
+                self._receivers, self._interfaces, rules, self._poke_host
+            )
+        self._room = self._counted()
+        if rules:
+            self._fastpath = self._loaded()
+        filter = self._loaded_filter()
+        either = self._fastpath or filter
+        self._clock = JiffiesClock(either.read_jiffies) if either else None
+        self._backends = [
+            stack.enter_context(self._backend(service, receiver))
+            for service, receiver in zip(services, self._receivers, strict=True)
+        ]
+        self._settle_replies()
+        self._filtering = self._filtered(filter) if filter else None
+        attached = None
+        if self._interfaces and self._clock:
+            attached = self._attached(self._clock)
+        self.parts = Parts(
+            started,
+            self._options,
+            self._backends,
+            self._fastpath,
+            self._firewall,
+            self._filtering,
+            self._followers,
+            attached,
+            self._notes(attached),
+        )
+
+    def _poke_host(self) -> None:
+        """A server has other sockets than before, or its requests go elsewhere: other places."""
+        self._followers.poke(HOST)
+
+    def _has_fast_path(self) -> bool:
+        options = [service.options for service in self._services]
+        return any(one.hook != "none" and one.fast != "off" for one in options)
+
+    def _found(self, names: Sequence[str]) -> list[Interface]:
+        """The interfaces to attach to, once every address is found."""
+        filtered = self._options.filter_place() in ("xdp", "tc")
+        if not filtered and not self._has_fast_path():
+            return []
+        interfaces = links.interfaces(names, self._bound)
+        for interface in interfaces:
+            if interface.port:
+                raise InterfaceError(port_words(interface))
+        for service in self._services:
+            check_bind(service.options.bind, interfaces)
+        return interfaces
+
+    def _receiver(self, service: Service | Front, id: int, rules: Ruleset | None) -> Receiver:
+        if isinstance(service, Service):
+            return OwnSocket(service.options, id, self._interfaces)
+        if service.secret_file:
+            read_secrets(service.secret_file)
+        return FrontedServer(service, id, self._interfaces, rules)
+
+    def _counted(self) -> Room:
+        """How much there is to make room for."""
+        endpoints = sum(
+            len(list(receiver.places(Attachment(interface, "xdp", "native", False))))
+            for receiver in self._receivers
+            for interface in self._interfaces
+        )
+        own = len(own_addresses(self._interfaces))
+        return Room(endpoints, own, len(self._options.allow) + 1)
+
+    def _loaded(self) -> FastPath:
+        """The fast path, answering nothing yet; at the socket's edge it sees what comes."""
+        options = self._options
+        fastpath = FastPath(
+            policy=options.policy,
+            admit=options.admission(),
+            capacity=options.entries(),
+            languages={one.protocol for one in self._receivers},
+            edge=any(one.learns for one in self._receivers),
+            room=self._room,
+            counted=len(self._receivers),
+        )
+        self._stack.enter_context(fastpath)
+        fastpath.allow(options.allow)
+        if fastpath.edge:
+            fastpath.edge.attach()
+        return fastpath
+
+    def _loaded_filter(self) -> Filter | None:
+        options, place = self._options, self._options.filter_place()
+        if not options.filter or not place:
+            return None
+        room = self._room.defines()["ENDPOINT_ROOM"]
+        filter = Filter(options.filter, place, jiffies_per_second(), room=room)
+        return self._stack.enter_context(filter)
+
+    def _backend(self, service: Service | Front, receiver: Receiver) -> Backend:
+        """What is behind the fast path for a service: its cache, where there is one to be."""
+        options, fastpath, clock, cache = receiver.options, self._fastpath, self._clock, None
+        if fastpath and clock and options.fast == "cache":
+            cache = Cache(fastpath.store, clock, options.ttl, receiver.id, receiver.protocol)
+        if isinstance(service, Service) and isinstance(receiver, OwnSocket):
+            if fastpath:
+                receiver.end_loops()
+            return PythonBackend(receiver, service, cache)
+        assert isinstance(service, Front) and isinstance(receiver, FrontedServer)
+        assert fastpath and fastpath.edge and clock and cache  # Front takes no other options
+        return FrontedBackend(
+            receiver, service, fastpath, fastpath.edge, clock, cache, self._poke_host
+        )
+
+    def _settle_replies(self) -> None:
+        """Find out how long those replies hold that wait for it."""
+        fronted = [one for one in self._backends if isinstance(one, FrontedBackend)]
+        lifetimes = {one.id: one.lifetimes for one in fronted if one.lifetimes}
+        edge = self._fastpath.edge if self._fastpath else None
+        if edge and lifetimes:
+            self._stack.callback(Settler(edge, lifetimes).close)
+
+    def _filtered(self, filter: Filter) -> Filtering:
+        """The filter, told of the servers behind it; on their sockets, if that is its place."""
+        assert self._clock
+        servers = [one for one in self._backends if isinstance(one, PythonBackend)]
+        filtering = Filtering(filter, self._clock, [one.values for one in servers])
+        if self._options.filter_place() == "socket":
+            for server in servers:
+                filter.attach_socket(server.udp, TTL_FLOOR if self._fastpath else 0)
+        return filtering
+
+    def _attached(self, clock: JiffiesClock) -> OnInterfaces:
+        """Attach to interfaces, publish, and follow what changes; answered at the end."""
+        stack, fastpath = self._stack, self._fastpath
+        sweeper = None
+        if fastpath and any(one.cache for one in self._backends):
+            sweeper = Sweeper(fastpath.store, clock)
+            stack.callback(sweeper.close)
+        filter = self._filtering.filter if self._filtering else None
+        # Before the first looks, so that no change falls between.
+        changes = stack.enter_context(contextlib.closing(LocalChanges()))
+        rules = stack.enter_context(contextlib.closing(netlink.RuleChanges()))
+        attacher = Attacher(self._options, fastpath, filter)
+        attachments = Attachments(attacher, self._interfaces, self._bound)
+        publisher = Publisher(
+            self._receivers,
+            attachments,
+            fastpath,
+            filter,
+            self._knowing_neighbours(attachments),
+            lambda: self._moved(attachments),
+        )
+        publisher.publish()
+        stack.enter_context(self._followers)
+        looks = [
+            Look(f"the server's sockets on port {one.options.port}", one.look_again)
+            for one in self._backends
+        ]
+        looks.append(Look("interfaces and addresses", publisher.follow_interfaces))
+        self._followers.add(HOST, Follower(looks, changes, anyway=LOOK_ANYWAY))
+        watcher = None
+        if fastpath:
+            self._follow_firewall(fastpath, attachments, rules)
+            watcher = SilenceWatcher(fastpath, self._backends, lambda: attachments.current)
+            stack.callback(watcher.close)
+        keeper = LeaseKeeper(fastpath, clock)
+        stack.callback(keeper.close)  # before all else: nothing is answered from then on
+        return OnInterfaces(attachments, publisher, sweeper, watcher)
+
+    def _knowing_neighbours(self, attachments: Attachments) -> Neighbours | None:
+        """Beside an allow-list, what knows from where its sources come."""
+        if not self._fastpath or not self._options.allow:
+            return None
+        neighbours = Neighbours(
+            self._fastpath, self._options.allow, links_of(attachments.current), self._poke_host
+        )
+        self._stack.callback(neighbours.close)
+        return neighbours
+
+    def _moved(self, attachments: Attachments) -> None:
+        """What is attached has changed: the firewall is looked at for other interfaces."""
+        if self._firewall:
+            self._firewall.moved(attachments.current)
+            self._followers.poke(FIREWALL)
+
+    def _follow_firewall(
+        self, fastpath: FastPath, attachments: Attachments, rules: netlink.Changes
+    ) -> None:
+        assert self._firewall
+        self._firewall.attached(attachments.current, fastpath.program_ids())
+        follower = Follower(
+            [Look("the firewall", self._firewall.look_again)],
+            rules,
+            name="firewall",
+            rest=FIREWALL_REST,
+            anyway=FIREWALL_ANYWAY,
+        )
+        self._followers.add(FIREWALL, follower)
+
+    def _notes(self, attached: OnInterfaces | None) -> list[str]:
+        """What somebody should know who runs this, but for what the firewall check says."""
+        attachments = attached.attachments.current if attached else []
+        unreached = attached.publisher.unreached if attached else {}
+        found = [
+            f"requests to port {self._receivers[id].options.port} cannot be answered: {why}"
+            for (id, _), why in unreached.items()
+        ]
+        found += notes(attachments)
+        found += [note for one in self._backends for note in one.notes()]
+        if self._fastpath:
+            options = [one.options for one in self._receivers]
+            found += notes_on_length(attachments, options)
+            found += notes_on_sources(attachments, options)
+        return found

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The socket's edge: programs that see the packets of servers' sockets, and what they tell."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import struct
+import threading
+from typing import NamedTuple
+
+from carom.cgroup.link import EDGES, PROGRAM_KINDS, EdgeLink
+from carom.kernel import libbpf
+from carom.kernel.abi import (
+    PAYER,
+    SERVICES_MAX,
+    SLOTS,
+    WAITING,
+    WATCH,
+    Ends,
+    Event,
+    Protocol,
+)
+from carom.kernel.bpf import Module
+from carom.kernel.resource import Resource
+
+WAITING_AT_ONCE = 512
+"""Replies that `Edge.waiting` gives out in one go."""
+
+STEPS = ("stream", "sum", "summed", "cookie", "messages", "payload", "heard", "value")
+"""Programs that those at the edge go on with, in cgroup/edge.h's order."""
+
+_WORD = struct.Struct("=Q")
+
+
+class Watch(NamedTuple):
+    """A fronted service: `ttl` in seconds bounds the life of what is learned.
+
+    Sockets that a process of the user `uid` binds where the server is are taken for the server's
+    until they are looked at.
+    """
+
+    protocol: Protocol
+    ttl: int
+    uid: int
+    ends: Ends = Ends.IGNORED
+    """What is done where the server's items may end by themselves."""
+    alone: bool = False
+    """Whether one process has all that is stored: what is written by any way is read by any."""
+    away: int = 0
+    """Odd while the server is away, and may begin anew in any network namespace."""
+
+
+class Edge(Resource):
+    """The programs at the socket's edge, loaded; `attach` has them see this host's sockets.
+
+    `changes`, `unreads`, `ended` and `settled` are the maps' own cells: reads and writes need no
+    system call. One service at a time says which processes are its server's (`marking`).
+    """
+
+    def __init__(self, module: Module):
+        """Raises VerifierError."""
+        self._module = module
+        self._programs = {
+            edge: module.program(f"edge_{edge}", PROGRAM_KINDS[edge]) for edge in EDGES
+        }
+        steps = (module.program(f"edge_{step}", "cgroup") for step in STEPS)
+        module.chain("edge_programs", *steps)
+        with contextlib.ExitStack() as stack:
+
+            def cells(name: str, count: int) -> memoryview:
+                found = module.cells(name, count)
+                stack.callback(found.release)
+                return found
+
+            self.changes = cells("changes", SERVICES_MAX)
+            self.unreads = cells("unreads", 2 * SERVICES_MAX)
+            self.ended = cells("ended", SLOTS + 2 * SERVICES_MAX)
+            self.settled = cells("settled", SERVICES_MAX)
+            self._stack = stack.pop_all()
+        self.marking = threading.Lock()
+        self._opening = threading.Lock()
+        self._opened: dict[int, set[int]] = {}
+        self._open_words: set[int] = set()
+        self._waiting: list[tuple[int, bytes, int, int]] = []
+        module.ring("waitings", self._take_waiting)
+
+    def attach(self) -> None:
+        """See this host's sockets from now on: as they are bound and released, and their packets.
+
+        Nothing is done for those of no service that is watched. Raises BPFError, PrivilegeError.
+        """
+        for edge in EDGES:  # writes first: nothing is learned that none would void
+            self._stack.enter_context(EdgeLink(self._programs[edge], edge))
+
+    def watch(self, service: int, watch: Watch) -> None:
+        """Know a service whose server is fronted; which sockets are the server's, Marks says."""
+        libbpf.update(self.map("watches"), struct.pack("=I", service), WATCH.pack(*watch))
+
+    def open_ports(self, service: int, ports: set[int]) -> None:
+        """The ports that a service's server is bound to: packets of their sockets are looked at."""
+        with self._opening:
+            self._opened[service] = ports
+            bits: dict[int, int] = {}
+            for port in set().union(*self._opened.values()):
+                bits[port // 64] = bits.get(port // 64, 0) | 1 << port % 64
+            for index in self._open_words | bits.keys():
+                word = _WORD.pack(bits.get(index, 0))
+                libbpf.update(self.map("door_ports"), struct.pack("=I", index), word)
+            self._open_words = set(bits)
+
+    def waiting(self, patience: float) -> list[tuple[int, bytes, int, int]]:
+        """Learned replies that wait for a life: their keys' service (and view) and bytes, the cell
+        that voids each, its item.
+
+        At once where there are any, else after so many seconds. For one thread alone.
+        """
+        self._waiting.clear()
+        self._module.wait(patience)
+        return list(self._waiting)
+
+    def _take_waiting(self, record: bytes) -> bool:
+        service, length, key, cell, item = WAITING.unpack(record)
+        self._waiting.append((service, key[:length], cell, item))
+        return len(self._waiting) < WAITING_AT_ONCE
+
+    def say_lasting(self, item: int, asked: int) -> None:
+        """The server said, asked at these jiffies, that this item does not end by itself."""
+        libbpf.update(self.map("lasting"), _WORD.pack(item), _WORD.pack(asked))
+
+    def events(self) -> dict[Event, int]:
+        """What happened here since the start."""
+        fd = self.map("events")
+        return {event: libbpf.counter(fd, event) for event in Event}
+
+    def voiders(self, service: int, most: int = 10) -> dict[str, int]:
+        """Who sent what may void a whole service, by prefix: those who did so most often."""
+        found = {}
+        for _, keys, values in libbpf.batches(self.map("voiders"), PAYER.size, _WORD.size):
+            for key, (count,) in zip(
+                PAYER.iter_unpack(keys), _WORD.iter_unpack(values), strict=True
+            ):
+                prefix, of, ipv4 = key
+                if of == service:
+                    packed = prefix[4:8] if ipv4 else prefix + bytes(8)
+                    network = ipaddress.ip_network((packed, 24 if ipv4 else 64))
+                    found[str(network)] = count
+        return dict(sorted(found.items(), key=lambda one: -one[1])[:most])
+
+    def map(self, name: str) -> int:
+        """The descriptor of a map."""
+        return self._module.map(name)
+
+    def close(self) -> None:
+        """Detach, and let go of its cells; programs and maps are the module's."""
+        self._stack.close()

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lease that the fast path answers under: while the daemon renews it, and no longer."""
+
+from __future__ import annotations
+
+from carom.daemon.clock import JiffiesClock
+from carom.daemon.fastpath import FastPath
+from carom.daemon.thread import Thread
+
+LEASE = 2.0
+"""Seconds that the fast path goes on answering after the last renewal."""
+
+RENEWAL = 0.25
+"""Seconds between renewals."""
+
+
+class LeaseKeeper:
+    """Renews the lease of a fast path, where there is one, and keeps the clock right.
+
+    Nothing else is done in its thread: what takes long there stops every answer.
+    """
+
+    def __init__(self, fastpath: FastPath | None, clock: JiffiesClock):
+        self._fastpath = fastpath
+        self._clock = clock
+        self.renew()
+        self._thread = Thread("lease", self._step)
+
+    def renew(self) -> None:
+        """Let the fast path answer for another LEASE seconds."""
+        self._clock.sync()
+        if self._fastpath:
+            self._fastpath.lease[0] = self._clock.now() + self._clock.ticks(LEASE)
+
+    def _step(self) -> float:
+        self.renew()
+        return RENEWAL
+
+    def close(self) -> None:
+        """End the lease."""
+        self._thread.close()
+        if self._fastpath:
+            self._fastpath.lease[0] = 0

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Has the kernel answer where services are now, and nowhere else; says where that is not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from carom.daemon.attachments import Attachments
+from carom.daemon.fastpath import Attachment, FastPath, Place
+from carom.daemon.neighbours import Neighbours
+from carom.daemon.reach import Reach, without
+from carom.daemon.receiver import Receiver
+from carom.filters.filter import Endpoint, Filter
+from carom.kernel import netlink
+from carom.kernel.links import Interface
+from carom.kernel.netlink import Address
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """Publishes the places of services on interfaces, each time that either may have changed.
+
+    `unreached` says of services that are not answered on an interface why, by the numbers of both.
+    """
+
+    def __init__(
+        self,
+        receivers: Sequence[Receiver],
+        attachments: Attachments,
+        fastpath: FastPath | None,
+        filter: Filter | None,
+        neighbours: Neighbours | None,
+        moved: Callable[[], None],
+    ):
+        """`moved` is called when the interfaces are others than before, or have changed."""
+        self._receivers = receivers
+        self._attachments = attachments
+        self._fastpath = fastpath
+        self._filter = filter
+        self._neighbours = neighbours
+        self._moved = moved
+        self.unreached = self._why_not()
+
+    def follow_interfaces(self) -> None:
+        """Look at the interfaces again, and publish. Raises CaromError, OSError."""
+        before = self._attachments.current
+        try:
+            self._attachments.look_again()
+        finally:
+            if self._attachments.current != before:
+                self._moved()
+                if self._neighbours:
+                    self._neighbours.look_again(links_of(self._attachments.current))
+            self.publish()
+
+    def publish(self) -> None:
+        """Answer where the services are now, and nowhere else. Raises CaromError, OSError."""
+        self._publish(
+            [
+                place
+                for attachment in self._attachments.current
+                for receiver in self._receivers
+                for place in receiver.places(attachment)
+            ]
+        )
+        self._say_reach()
+
+    def _publish(self, places: list[Place]) -> None:
+        """What is no longer ours goes first, and goes whatever else fails.
+
+        Called by the thread that starts, then by the follower's alone.
+        """
+        with contextlib.ExitStack() as stack:  # the last one first, each whatever the others do
+            if self._fastpath:
+                stack.callback(self._fastpath.answer_at, places)
+                stack.callback(self._refuse_own, self._fastpath)
+                stack.callback(self._fastpath.withdraw, places)
+            if self._filter:
+                stack.callback(
+                    self._filter.filter,
+                    [
+                        Endpoint(one.address, one.port, one.ifindex, one.mac, one.outer, one.inner)
+                        for one in places
+                    ],
+                )
+
+    def _refuse_own(self, fastpath: FastPath) -> None:
+        fastpath.refuse(own_addresses([one.interface for one in self._attachments.current]))
+
+    def _say_reach(self) -> None:
+        """What can be answered now and could not be before, and the other way round."""
+        now = self._why_not()
+        for id, number in now.keys() | self.unreached.keys():
+            port = self._receivers[id].options.port
+            why, before = now.get((id, number)), self.unreached.get((id, number))
+            if why and why != before:
+                log.warning("requests cannot be answered", port=port, why=why)
+            elif before and not why:
+                interface = self._attachments.current[number].interface.name
+                log.info("requests are answered again", port=port, interface=interface)
+        self.unreached = now
+
+    def _why_not(self) -> dict[tuple[int, int], str]:
+        reaches = {
+            (receiver.id, number): reach
+            for receiver in self._receivers
+            for number, reach in enumerate(self.reaches(receiver))
+        }
+        return {of: reach.why for of, reach in reaches.items() if not reach.answered}
+
+    def reaches(self, receiver: Receiver) -> list[Reach]:
+        """By interface, whether requests to a service can come in so and be answered."""
+        return [self._reach(receiver, one) for one in self._attachments.current]
+
+    def _reach(self, receiver: Receiver, attachment: Attachment) -> Reach:
+        """The same by one interface, by an allow-list too."""
+        found = receiver.reach(attachment)
+        unknown, why = self._neighbours.unknown() if self._neighbours else (frozenset(), "")
+        if not why:
+            return found
+        versions = {place.address.version for place in receiver.places(attachment)}
+        return without(found, versions, unknown, why)
+
+
+def links_of(attachments: Sequence[Attachment]) -> set[int]:
+    """The interfaces that have addresses to answer at: those on top of them too."""
+    interfaces = [one.interface for one in attachments]
+    return {
+        index
+        for one in interfaces
+        for index in (one.ifindex, *(upper.ifindex for upper in one.uppers))
+    }
+
+
+def own_addresses(interfaces: Sequence[Interface]) -> set[Address]:
+    """This host's own addresses, as far as they are known one by one. Raises OSError."""
+    return set(netlink.own_addresses()).union(*(one.hosts for one in interfaces))

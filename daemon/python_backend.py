@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Python service behind the fast path: its server, its caches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from carom.daemon import udp_server
+from carom.daemon.backend import Backend
+from carom.daemon.cache import Cache
+from carom.daemon.keyvalue import KeyValueStore
+from carom.daemon.loops import Loops
+from carom.daemon.own_socket import OwnSocket
+from carom.daemon.service import Handler, Reply, Service
+from carom.daemon.udp_server import UDPServer, UserspaceCache
+from carom.errors import ServerError
+
+
+def _refuse_in_child(_: bytes) -> None:
+    raise ServerError(
+        "a forked process cannot invalidate: it holds nothing of the service",
+        hint="have it tell its parent, whose handler invalidates; or `carom cache drop`",
+    )
+
+
+class PythonBackend(Backend):
+    """A service whose replies a Python handler makes, in this process."""
+
+    def __init__(self, receiver: OwnSocket, service: Service, cache: Cache | None):
+        """Make its server, behind the kernel's cache where there is one."""
+        super().__init__(receiver, cache)
+        options = self.options
+        self._service = service
+        self.userspace_cache: UserspaceCache | None = None
+        assert service.handler
+        handler = service.handler
+        if options.work:
+            handler = udp_server.with_work(handler, options.work)
+        if options.userspace_cache:
+            self.userspace_cache = UserspaceCache(options.userspace_cache, options.ttl)
+            handler = self.userspace_cache.around(handler)
+        if options.protocol == "kv":
+            handler = self._voiding(handler)
+        # kv's replies are no requests of its own.
+        with_loops = options.echoes and options.protocol == "raw"
+        loops = Loops(options.echoes, cache) if with_loops else None
+        self.udp = receiver.udp
+        self.server = UDPServer(self.udp, handler, cache, loops)
+        service._invalidate = self._invalidate
+
+    @property
+    def replies(self) -> int:
+        """How many the server has given."""
+        return self.server.replies
+
+    @property
+    def values(self) -> KeyValueStore | None:
+        """What its handler answers from, where that is carom's own key-value store."""
+        store = getattr(self._service.handler, "__self__", None)
+        return store if isinstance(store, KeyValueStore) else None
+
+    def _voiding(self, handler: Handler) -> Handler:
+        """The handler of a key-value service: what it writes is void once it is written."""
+        from carom.protocols import kv
+
+        def handled(request: bytes) -> bytes | Reply | None:
+            reply = handler(request)
+            key = kv.written_by(request)
+            if key is not None:
+                self._invalidate(kv.get_of(key))
+            return reply
+
+        return handled
+
+    def close(self) -> None:
+        """Invalidate no more: the fast path goes."""
+        self._service._invalidate = None
+
+    def leave(self) -> None:
+        """In a process that was forked: it has nothing of the service."""
+        self._service._invalidate = _refuse_in_child
+
+    def status(self) -> dict[str, Any]:
+        """Its counters."""
+        server, userspace = self.server, self.userspace_cache
+        return {
+            **super().status(),
+            "server": {
+                "replies": server.replies,
+                "handler_errors": server.handler_errors,
+                "send_errors": server.send_errors,
+                "loops_ended": server.loops.ended if server.loops else 0,
+            },
+            "userspace_cache": userspace and {"hits": userspace.hits, "misses": userspace.misses},
+        }
+
+    def drop(self, key: str) -> bool:
+        """Take the reply of a name, given in hex, back; False when there was none."""
+        # The inner cache first: the outer one is filled from it.
+        inner = self.userspace_cache
+        dropped = inner.drop(bytes.fromhex(key)) if inner else False
+        return super().drop(key) or dropped
+
+    def flush(self) -> int:
+        """Take everything back; how many entries that were."""
+        if self.userspace_cache:
+            self.userspace_cache.flush()
+        return super().flush()
+
+    def _invalidate(self, request: bytes) -> None:
+        if self.userspace_cache:
+            self.userspace_cache.drop(request)
+        if self.cache:
+            self.cache.invalidate(request)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services that run, with everything that they run on, until a signal ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from typing import NamedTuple
+
+from carom.daemon.attachments import Attachments
+from carom.daemon.backend import Backend
+from carom.daemon.fastpath import Attachment, FastPath
+from carom.daemon.filtering import Filtering
+from carom.daemon.firewall_check import FirewallCheck
+from carom.daemon.follower import Followers
+from carom.daemon.options import Options
+from carom.daemon.publisher import Publisher
+from carom.daemon.python_backend import PythonBackend
+from carom.daemon.silence import SilenceWatcher
+from carom.daemon.sweeper import Sweeper
+from carom.errors import UsageError
+
+_PATIENCE = 1.0  # seconds for a service's thread to end
+
+
+class OnInterfaces(NamedTuple):
+    """What there is where something is attached to interfaces."""
+
+    attachments: Attachments
+    publisher: Publisher
+    sweeper: Sweeper | None
+    watcher: SilenceWatcher | None
+
+
+class Parts(NamedTuple):
+    """What services run on: without a fast path, a filter or interfaces these are None."""
+
+    started: float
+    """By the monotonic clock."""
+    options: Options
+    """What services share is the same in all of theirs: these are the first one's."""
+    backends: list[Backend]
+    fastpath: FastPath | None
+    firewall: FirewallCheck | None
+    filtering: Filtering | None
+    followers: Followers
+    attached: OnInterfaces | None
+    notes: list[str]
+
+
+class Running:
+    """The services of one fast path. `daemon/assemble.py` makes one; closing takes all away."""
+
+    def __init__(self, parts: Parts, stack: contextlib.ExitStack):
+        """`stack` takes the parts away, last made first."""
+        self.parts = parts
+        self._stack = stack
+
+    @property
+    def attachments(self) -> list[Attachment]:
+        """The interfaces that something is attached to, as they are."""
+        attached = self.parts.attached
+        return attached.attachments.current if attached else []
+
+    def servers(self) -> list[PythonBackend]:
+        """The backends that are served here."""
+        return [one for one in self.parts.backends if isinstance(one, PythonBackend)]
+
+    def start(self) -> None:
+        """Every server but the first gets a thread of its own; the first runs in the main one.
+
+        Pins this thread, where that is asked for; those beside it have started.
+        """
+        for backend in self.servers()[1:]:
+            thread = threading.Thread(
+                target=backend.server.run_until_stopped,
+                args=(backend.options.wait,),
+                name=f"port {backend.options.port}",
+                daemon=True,
+            )
+            thread.start()
+            self._stack.callback(thread.join, _PATIENCE)
+            self._stack.callback(backend.server.stop)
+        if self.parts.options.cpu is not None:
+            _pin(self.parts.options.cpu)
+
+    def run(self) -> None:
+        """Serve until Stop."""
+        servers = self.servers()
+        if servers:
+            servers[0].server.run(self.parts.options.wait)
+        while True:  # the kernel and somebody else's server do the work
+            signal.pause()
+
+    def leave(self) -> None:
+        """In a process that a handler forked: all this is its parent's, which goes on."""
+        self._left = self._stack.pop_all()  # never called
+        for backend in self.parts.backends:
+            backend.leave()
+
+    def close(self) -> None:
+        """Take everything away, last made first."""
+        self._stack.close()
+
+
+def _pin(cpu: int) -> None:
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        raise UsageError(
+            f"cannot run on CPU {cpu}",
+            hint=f"this host has {sorted(os.sched_getaffinity(0))}",
+        ) from error
