@@ -58,7 +58,7 @@ def test_a_sweep(tmp_path: Path, name: str) -> None:
 
 def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     """A new experiment is one file, and a line in a list."""
-    text = (Path(__file__).resolve().parents[2] / "docs/experiment.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "docs/new-experiment.md").read_text()
     (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "prefixes.py").write_text(source)
     start = (
