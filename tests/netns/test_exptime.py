@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from netns.fronts import fronts
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import INTERFACE, Carom, run, until
@@ -333,31 +335,6 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("over", SETS)
-def test_whether_it_is_asked_about(straight: Line, over: str) -> None:
-    """A set that was seen to give no end is enough, unless it may not be the last that is done."""
-    port, key = 4007, b"known"
-    with (
-        Memcached(straight.server, port),
-        Carom(straight.server, "-p", str(port), "--hook", "tc", command="front") as front,
-        UDPClient(straight.client, straight.address, port) as udp,
-        TCPClient(straight.client, straight.address, port) as tcp,
-    ):
-        text, asked = SETS[over]
-        if over == "cut":
-            tcp.socket.sendall(text)
-            assert udp.get(key) is None
-            text = b"5\r\n"
-        if over == "udp":
-            assert udp.ask(text) == b"STORED\r\n"
-        else:
-            tcp.socket.sendall(text)
-        until(lambda: udp.get(key) == b"5", "the item to be there")
-        until_hit(front, udp, key)
-        assert (front.status()["cache"]["asked"] > 0) == asked
-        assert front.status()["cache"]["fills"] >= 1
-
-
 UNDONE = {
     "behind quit": b"quit\r\nset known 0 0 1\r\n7\r\n",
     "behind quit in binary": binary(0x07) + binary(0x01, b"known", b"7"),
@@ -365,26 +342,70 @@ UNDONE = {
 }
 """What a client says, of which the server leaves the set undone."""
 
+KNOWN = b"known"
+ALONE = dict(zip((*SETS, *UNDONE), range(4050, 4070), strict=False))
+"""The ports of servers that each have one test alone."""
+
+
+@pytest.fixture(scope="module")
+def before_each(straight: Line) -> Iterator[Carom]:
+    """One before each of them; an item that a set leaves undone was there before carom."""
+    with ExitStack() as stack:
+        for name, port in ALONE.items():
+            stack.enter_context(Memcached(straight.server, port))
+            if name in UNDONE:
+                with TCPClient(straight.server, "127.0.0.1", port) as itself:
+                    stored = itself.ask(b"set %b 0 %d 1\r\n5\r\n" % (KNOWN, LONG))
+                    assert stored == b"STORED\r\n"
+        services = [f"memcached:{port}" for port in ALONE.values()]
+        yield stack.enter_context(fronts(straight.server, *services))
+
+
+def asked(front: Carom) -> int:
+    """How many items it has asked about."""
+    count: int = front.status()["cache"]["asked"]
+    return count
+
+
+@pytest.mark.parametrize("over", SETS)
+def test_whether_it_is_asked_about(before_each: Carom, straight: Line, over: str) -> None:
+    """A set that was seen to give no end is enough, unless it may not be the last that is done."""
+    text, is_asked = SETS[over]
+    begun = asked(before_each)
+    fills = before_each.counters()["fills"]
+    with (
+        UDPClient(straight.client, straight.address, ALONE[over]) as udp,
+        TCPClient(straight.client, straight.address, ALONE[over]) as tcp,
+    ):
+        if over == "cut":
+            tcp.socket.sendall(text)
+            assert udp.get(KNOWN) is None
+            text = b"5\r\n"
+        if over == "udp":
+            assert udp.ask(text) == b"STORED\r\n"
+        else:
+            tcp.socket.sendall(text)
+        until(lambda: udp.get(KNOWN) == b"5", "the item to be there")
+        until_hit(before_each, udp, KNOWN)
+        assert (asked(before_each) > begun) == is_asked
+        assert before_each.counters()["fills"] > fills
+
 
 @pytest.mark.parametrize("name", UNDONE)
-def test_a_set_that_is_not_done(straight: Line, name: str) -> None:
+def test_a_set_that_is_not_done(before_each: Carom, straight: Line, name: str) -> None:
     """It says nothing of the item that was stored before carom came, and that ends."""
-    port, key = 4011, b"known"
-    with Memcached(straight.server, port), TCPClient(straight.server, "127.0.0.1", port) as itself:
-        assert itself.ask(b"set known 0 %d 1\r\n5\r\n" % LONG) == b"STORED\r\n"
-        with (
-            Carom(straight.server, "-p", str(port), "--hook", "tc", command="front") as front,
-            UDPClient(straight.client, straight.address, port) as udp,
-            TCPClient(straight.client, straight.address, port) as tcp,
-        ):
-            seen = front.status()["edge"]["write_seen"]
-            with contextlib.suppress(ConnectionError):
-                tcp.ask(UNDONE[name])
-            time.sleep(0.2)
-            assert udp.get(key) == b"5", "it was done: this tests nothing"
-            until_hit(front, udp, key)
-            assert front.status()["cache"]["asked"] > 0
-            assert front.status()["edge"]["write_seen"] > seen
+    with (
+        UDPClient(straight.client, straight.address, ALONE[name]) as udp,
+        TCPClient(straight.client, straight.address, ALONE[name]) as tcp,
+    ):
+        begun, seen = asked(before_each), before_each.status()["edge"]["write_seen"]
+        with contextlib.suppress(ConnectionError):
+            tcp.ask(UNDONE[name])
+        time.sleep(0.2)
+        assert udp.get(KNOWN) == b"5", "it was done: this tests nothing"
+        until_hit(before_each, udp, KNOWN)
+        assert asked(before_each) > begun
+        assert before_each.status()["edge"]["write_seen"] > seen
 
 
 class TestRefused:
