@@ -289,7 +289,8 @@ static __always_inline enum verdict serve_raw(const struct packet *packet, struc
 
 /*
  * Requests of the other protocols are read by one program and answered by the next, which it calls:
- * in one, the verifier would follow the answer once for each way through the reading. READ calls it.
+ * in one, the verifier would follow the answer once for each way through the reading. FOR_NEXT has
+ * it called.
  */
 static __always_inline enum verdict read_for_next(const struct packet *packet,
 						  const struct request *request,
@@ -301,7 +302,7 @@ static __always_inline enum verdict read_for_next(const struct packet *packet,
 	scratch->request = *request;
 	scratch->service = *service;
 	verdict = read_request(packet, &scratch->request, &scratch->service, scratch);
-	return verdict ? verdict : READ;
+	return verdict ? verdict : FOR_NEXT;
 }
 
 static __always_inline enum verdict answer_read(const struct packet *packet, u32 *place)

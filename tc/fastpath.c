@@ -28,7 +28,7 @@ int tc_fastpath(struct __sk_buff *skb)
 
 	pull_headers(skb);
 	verdict = answer(&packet, &place);
-	if (verdict == READ) {
+	if (verdict == FOR_NEXT) {
 		tc_next.call(skb, 0);
 		verdict = PASS_OFF;  /* it is not there */
 	}

@@ -27,7 +27,7 @@ int xdp_fastpath(struct xdp_md *context)
 	u32 place = 0;
 	enum verdict verdict = answer(&packet, &place);
 
-	if (verdict == READ) {
+	if (verdict == FOR_NEXT) {
 		xdp_next.call(context, 0);
 		verdict = PASS_OFF;  /* it is not there */
 	}

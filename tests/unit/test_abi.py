@@ -54,7 +54,7 @@ def test_limits() -> None:
 
 def test_verdicts() -> None:
     theirs = enumerators("verdict")
-    assert theirs.pop("UNDECIDED") == theirs.pop("READ") == 0
+    assert theirs.pop("UNDECIDED") == theirs.pop("FOR_NEXT") == 0
     assert theirs.pop("VERDICTS") == max(Verdict) + 1
     assert theirs == {verdict.name: verdict.value for verdict in Verdict}
 
