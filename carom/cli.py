@@ -19,10 +19,11 @@ from carom.cli_cache import cache_app, status
 from carom.cli_client import client
 from carom.cli_filter import filter_app
 from carom.cli_lab import lab_app
-from carom.cli_load import load
+from carom.cli_load import load, load_fields
 from carom.cli_options import App
-from carom.cli_ping import ping
-from carom.cli_serve import front, serve
+from carom.cli_ping import ping, ping_fields
+from carom.cli_serve import front, front_fields, serve, serve_fields
+from carom.cli_settings import command
 from carom.cli_vm import vm_app
 from carom.errors import CaromError
 
@@ -35,11 +36,11 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(filter_app, name="filter")
 app.add_typer(lab_app, name="lab")
 app.add_typer(vm_app, name="vm")
-app.command()(serve)
-app.command()(front)
+app.command(cls=command(serve_fields))(serve)
+app.command(cls=command(front_fields))(front)
 app.command()(status)
-app.command()(ping)
-app.command()(load)
+app.command(cls=command(ping_fields))(ping)
+app.command(cls=command(load_fields))(load)
 app.command()(client)
 
 _verbose = False

@@ -11,6 +11,7 @@ import typer
 
 from carom.cli_options import Json, missing
 from carom.protocols.kv import PORT, decode
+from carom.settings import seconds
 
 _TOLD_MAX = 200  # steps that -v tells; frigg may have a million
 
@@ -53,10 +54,9 @@ def client(
         from carom.lab.clients.keyvalue import Options, run
     except ImportError as error:
         missing(error)
-    from carom.daemon.options import seconds as duration
 
     choice = Choice(name=behaviour, packets=packets, percent=percent, equal_length=equal_length)
-    options = Options(rate=mix.rate(rate) or 0.0, patience=duration(patience))
+    options = Options(rate=mix.rate(rate) or 0.0, patience=seconds(patience))
     result = run(address, port, choice, options, _Teller() if verbose else None)
     if json:
         print(msgspec.json.encode(result).decode())

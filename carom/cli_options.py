@@ -83,15 +83,6 @@ def missing(error: ImportError) -> NoReturn:
     ) from error
 
 
-def sizes(text: str) -> tuple[int, int]:
-    """The shortest and the longest of `32` or `4-256`. Raises UsageError."""
-    low, _, high = text.partition("-")
-    try:
-        return int(low), int(high or low)
-    except ValueError as error:
-        raise UsageError(f"{text!r} is not a size", hint="for example 32, or 1-256") from error
-
-
 def numbers(text: str, name: str) -> tuple[float, ...]:
     """The numbers of `0,0.5,1`. Raises UsageError."""
     try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -10,74 +11,56 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from carom.cli_options import Json, missing, sizes
+from carom.cli_options import Json, missing
+from carom.cli_settings import GIVEN
 from carom.converted import converted
 from carom.errors import UsageError
+from carom.settings import Field, fields, read, seconds
+
+
+def ping_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
+    """What is asked for, and how."""
+    try:
+        from carom.lab.clients.ping import Options
+        from carom.lab.clients.requests import Plan
+    except ImportError as error:
+        missing(error)
+    every = fields(Options) | fields(Plan)
+    return {name: (field, "") for name, field in every.items()}
 
 
 def ping(
+    context: typer.Context,
     address: Annotated[str, typer.Argument(help="Address of the service.")],
     port: Annotated[int, typer.Argument(min=1, max=65_535, help="Its UDP port.")],
-    count: Annotated[
-        int | None, typer.Option("--count", "-c", help="Requests; default 1000.")
+    interval: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Between requests, in place of a rate: 10ms."),
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Go on so long instead.")] = None,
-    size: Annotated[str, typer.Option(help="Bytes of a request, or LOW-HIGH.")] = "32",
-    keys: Annotated[int, typer.Option(help="How many different requests.")] = 1,
-    draw: Annotated[str, typer.Option(help="uniform | sequential | unique")] = "uniform",
-    hot: Annotated[int, typer.Option(help="How many of the keys are hot.")] = 0,
-    hot_share: Annotated[
-        float | None, typer.Option(help="The exact share of requests that hot keys get, 0 to 1.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(help="Requests a second.")] = None,
-    interval: Annotated[str | None, typer.Option(help="Time between requests: 10ms.")] = None,
-    timeout: Annotated[str, typer.Option(help="When a request is given up.")] = "1s",
-    wait: Annotated[str, typer.Option(help="block | spin (burns a CPU)")] = "block",
-    cpu: Annotated[int | None, typer.Option(help="Run on this CPU only.")] = None,
-    seed: Annotated[int, typer.Option(help="Which random draws.")] = 1,
     app: Annotated[
-        str | None, typer.Option("--app", help="Compare replies with those of MODULE:SERVICE.")
+        str | None,
+        typer.Option(
+            "--app", metavar="MODULE:SERVICE", help="Whose replies they are compared with."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Measure a service's round-trip times: one request at a time, every reply accounted for."""
-    try:
-        from carom.lab.clients.ping import Broken, Options
-        from carom.lab.clients.ping import ping as measure
-        from carom.lab.clients.requests import Plan
-    except ImportError as error:
-        missing(error)
     from carom import apps
-    from carom.daemon.options import seconds as duration
+    from carom.lab.clients.ping import Broken, Options
+    from carom.lab.clients.ping import ping as measure
+    from carom.lab.clients.requests import Plan
 
-    if rate is not None and interval is not None:
+    given = context.meta[GIVEN]
+    if "rate" in given and interval is not None:
         raise UsageError("--rate and --interval say the same thing", hint="give one of them")
+    if "seconds" in given:
+        given = {"count": None, **given}
+    chosen = read(Options, given)
     if interval is not None:
-        rate = 1 / max(duration(interval), 1e-9)
-    if count is None and seconds is None:
-        count = 1000
-    plan = converted(
-        {
-            "size": sizes(size),
-            "keys": keys,
-            "draw": draw,
-            "hot": hot,
-            "hot_share": hot_share,
-            "seed": seed,
-        },
-        Plan,
-    )
-    options = converted(
-        {
-            "count": count,
-            "seconds": seconds,
-            "rate": rate or 0.0,
-            "timeout": duration(timeout),
-            "wait": wait,
-            "cpu": cpu,
-        },
-        Options,
-    )
+        chosen["rate"] = 1 / max(seconds(interval), 1e-9)
+    options = converted(chosen, Options).checked()
+    plan = converted(read(Plan, given), Plan)
     expect = apps.expectation(app) if app else None
     try:
         result = measure(address, port, plan, options, expect)

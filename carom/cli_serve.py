@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from carom.cli_settings import GIVEN
 from carom.daemon.service import Service
 from carom.errors import UsageError
+from carom.settings import Field, fields, seconds
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -49,123 +51,74 @@ def _from_file(path: Path, names: Collection[str]) -> tuple[list[str], list[dict
 
 Interfaces = Annotated[
     list[str] | None,
-    typer.Option("--interface", "-i", help="Interface to answer on; may be repeated."),
-]
-Port = Annotated[int | None, typer.Option("--port", "-p", help="UDP port.")]
-Bind = Annotated[
-    str | None,
-    typer.Option(help="Address; 0.0.0.0 is all of IPv4 (default), :: all of both."),
-]
-HookName = Annotated[str | None, typer.Option(help="xdp (and tc for large replies) | tc | none")]
-ModeName = Annotated[str | None, typer.Option(help="auto | native | generic")]
-PolicyName = Annotated[str | None, typer.Option(help="lru | fcfs (first come, first served)")]
-Admit = Annotated[
-    str | None,
-    typer.Option(help="What a full cache takes: always | second (keys missed before; lru's own)"),
-]
-Capacity = Annotated[
-    int | None, typer.Option(help="Entries of each length class in the kernel's cache.")
-]
-Memory = Annotated[
-    str | None, typer.Option(help="Instead of a capacity, what the cache takes: 64M, 1G.")
-]
-TTL = Annotated[str | None, typer.Option(help="How long a reply lives: 500ms, 60s, 10m.")]
-Amplify = Annotated[
-    int | None, typer.Option(help="Longest reply of the cache, in requests; 0: any.")
-]
-Allow = Annotated[
-    list[str] | None,
-    typer.Option(help="Prefix whose requests the cache answers; may be repeated."),
-]
-PrefixRate = Annotated[
-    str | None,
-    typer.Option(help="Bytes of replies a second to one /24 or IPv6 /64 (4M). 0: any."),
-]
-TotalRate = Annotated[str | None, typer.Option(help="The same to all sources (16M). 0: any.")]
-MaxReply = Annotated[
-    int | None,
     typer.Option(
-        help="Longest reply of the cache in bytes; those over 1232 only where the route's MTU is "
-        "known to take them (an interface that forwards)."
+        "--interface", "-i", metavar="NAME", help="Interface to answer on; may be repeated."
     ),
 ]
-BypassFirewall = Annotated[
-    bool,
+Config = Annotated[
+    Path | None,
     typer.Option(
-        "--bypass-firewall",
-        help="Start also where the firewall drops by default what the cache would answer.",
+        "--config",
+        metavar="FILE",
+        help="TOML file with several services; options here override it.",
     ),
 ]
-CookieSecretFile = Annotated[
-    str | None,
-    typer.Option(
-        help="File with the secret of a dns server's cookies, 32 hexadecimal digits a line: with "
-        "it, queries that have a cookie are answered too."
-    ),
-]
-FilterName = Annotated[
-    str | None,
-    typer.Option(
-        "--filter", help="A filter before a kv service: `carom filter ls` has their names."
-    ),
-]
-FilterAt = Annotated[str | None, typer.Option(help="auto (where the cache is) | xdp | tc | socket")]
 Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")]
 
 
-def _asked(config: Path | None, **options: Any) -> tuple[list[str], list[dict[str, Any]]]:
+def serve_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
+    """The options of a service of ours."""
+    from carom.daemon.options import Options
+
+    found = {**fields(Options), "protocol": fields(Options)["protocol"].told(metavar="raw|kv")}
+    return {
+        name: (field, field.option.group)
+        for name, field in found.items()
+        if field.option.only in ("", "serve")
+    }
+
+
+def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
+    """The options of a server that is there already."""
+    from carom.daemon.front import LEARNED, STANDING, Wishes
+    from carom.daemon.options import Options
+
+    found = fields(Options) | fields(Wishes)
+    for name, value in STANDING.items():
+        found[name] = found[name].told(default=value)
+    ports = ", ".join(f"{port} for {name}" for name, port in LEARNED.items())
+    found["port"] = found["port"].told(standing=ports)
+    found["protocol"] = found["protocol"].told(metavar="|".join(LEARNED))
+    found["bind"] = found["bind"].told(standing=":: (all that the server has)")
+    return {
+        name: (field, field.option.group)
+        for name, field in found.items()
+        if field.option.only in ("", "front")
+    }
+
+
+def _asked(
+    config: Path | None, known: Mapping[str, tuple[Field, str]], given: Mapping[str, Any], *own: str
+) -> tuple[list[str], list[dict[str, Any]]]:
     """Interfaces and each service's options: a file's, and over them those that were given."""
-    interfaces, tables = _from_file(config, options) if config else ([], [{}])
-    given = {name: value for name, value in options.items() if value is not None}
-    return interfaces, [{**table, **given} for table in tables]
+    interfaces, tables = _from_file(config, [*known, *own]) if config else ([], [{}])
+    values = {
+        name: known[name][0].read(value) if isinstance(value, str) else value
+        for name, value in given.items()
+    }
+    return interfaces, [{**table, **values} for table in tables]
 
 
 def serve(
+    context: typer.Context,
     interface: Interfaces = None,
-    port: Port = None,
     app_name: Annotated[
         str | None,
-        typer.Option("--app", help="MODULE:SERVICE, or a service of carom.apps (default: echo)."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="TOML file with several services; options here override it."),
-    ] = None,
-    bind: Bind = None,
-    protocol: Annotated[str | None, typer.Option(help="raw | kv")] = None,
-    hook: HookName = None,
-    mode: ModeName = None,
-    fast: Annotated[str | None, typer.Option(help="cache | bounce | off")] = None,
-    policy: PolicyName = None,
-    admit: Admit = None,
-    capacity: Capacity = None,
-    memory: Memory = None,
-    ttl: TTL = None,
-    amplify: Amplify = None,
-    allow: Allow = None,
-    prefix_rate: PrefixRate = None,
-    total_rate: TotalRate = None,
-    bypass_firewall: BypassFirewall = False,
-    max_reply: MaxReply = None,
-    echoes: Annotated[
-        int | None,
         typer.Option(
-            help="Of so many replies to a client that are requests too, and so may go in a loop, "
-            "one is left out (1000). 0: none."
+            "--app", metavar="MODULE:SERVICE", help="Or a service of carom.apps. [default: echo]"
         ),
     ] = None,
-    work: Annotated[
-        str | None, typer.Option(help="CPU time that every miss costs, for experiments: 2ms.")
-    ] = None,
-    userspace_cache: Annotated[
-        int | None, typer.Option(help="Entries of a cache in the server, for comparison.")
-    ] = None,
-    wait: Annotated[
-        str | None, typer.Option(help="block | spin (burns a CPU, answers sooner)")
-    ] = None,
-    cpu: Annotated[int | None, typer.Option(help="Run on this CPU only.")] = None,
-    filter: FilterName = None,
-    filter_at: FilterAt = None,
+    config: Config = None,
     json: Json = False,
 ) -> None:
     """Run Python services behind their cache in the kernel, until SIGINT, SIGTERM or SIGHUP."""
@@ -173,37 +126,11 @@ def serve(
     from carom.daemon.options import with_options, with_units
     from carom.daemon.run import run_services
 
-    interfaces, tables = _asked(
-        config,
-        port=port,
-        app=app_name,
-        bind=bind,
-        protocol=protocol,
-        hook=hook,
-        mode=mode,
-        fast=fast,
-        policy=policy,
-        admit=admit,
-        capacity=capacity,
-        memory=memory,
-        ttl=ttl,
-        amplify=amplify,
-        allow=tuple(allow) if allow else None,
-        prefix_rate=prefix_rate,
-        total_rate=total_rate,
-        bypass_firewall=bypass_firewall or None,
-        max_reply=max_reply,
-        echoes=echoes,
-        work=work,
-        userspace_cache=userspace_cache,
-        wait=wait,
-        cpu=cpu,
-        filter=filter,
-        filter_at=filter_at,
-    )
+    interfaces, tables = _asked(config, serve_fields(()), context.meta[GIVEN], "app")
     services: list[Service] = []
     for options in tables:
-        name = str(options.pop("app", "echo"))
+        name = app_name or str(options.pop("app", "echo"))
+        options.pop("app", None)
         service = load(name)
         if service in services:
             raise UsageError(f"{name} serves twice", hint="a service has one port")
@@ -213,99 +140,24 @@ def serve(
 
 
 def front(
+    context: typer.Context,
     interface: Interfaces = None,
-    port: Port = None,
-    protocol: Annotated[str | None, typer.Option(help="memcached (default) | dns")] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="TOML file with several services; options here override it."),
-    ] = None,
-    server_port: Annotated[
-        int | None,
-        typer.Option(help="The server's own port, where the host translates requests to another."),
-    ] = None,
-    writes_elsewhere: Annotated[
-        str | None,
-        typer.Option(
-            help="refuse (default) | ttl: a server that can be written to unseen is refused, or "
-            "its cache may be stale up to the TTL."
-        ),
-    ] = None,
-    exptime: Annotated[
-        str | None,
-        typer.Option(
-            help="auto (default) | ask | ttl: a memcached is asked how long replies hold (ask: any "
-            "server, or it is refused), or a reply may outlive its item up to the TTL."
-        ),
-    ] = None,
-    bind: Annotated[
-        str | None,
-        typer.Option(help="Address; 0.0.0.0 is all of IPv4, :: all that the server has (default)."),
-    ] = None,
-    hook: HookName = None,
-    mode: ModeName = None,
-    policy: PolicyName = None,
-    admit: Admit = None,
-    capacity: Capacity = None,
-    memory: Memory = None,
-    ttl: TTL = None,
-    amplify: Amplify = None,
-    allow: Allow = None,
-    prefix_rate: PrefixRate = None,
-    total_rate: TotalRate = None,
-    bypass_firewall: BypassFirewall = False,
-    max_reply: MaxReply = None,
-    responses_per_second: Annotated[
-        int | None,
-        typer.Option(help="dns: replies a second to one /24 or IPv6 /56. 0: any (default)."),
-    ] = None,
-    slip: Annotated[
-        int | None,
-        typer.Option(
-            help="dns: of those beyond, every so manieth is truncated, the rest is the server's "
-            "(2). 0: none."
-        ),
-    ] = None,
-    cookie_secret_file: CookieSecretFile = None,
+    config: Config = None,
     wait: Annotated[
         str | None,
         typer.Option(
+            metavar="TIME",
             help="Wait so long for the server, its interface and address, if they are not there "
-            "yet: 60s."
+            "yet: 60s.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Put the cache before servers that are already there, and learn their replies."""
     from carom.daemon.front import front_of
-    from carom.daemon.options import seconds
     from carom.daemon.run import run_services
 
-    interfaces, tables = _asked(
-        config,
-        port=port,
-        protocol=protocol,
-        server_port=server_port,
-        writes_elsewhere=writes_elsewhere,
-        exptime=exptime,
-        bind=bind,
-        hook=hook,
-        mode=mode,
-        policy=policy,
-        admit=admit,
-        capacity=capacity,
-        memory=memory,
-        ttl=ttl,
-        amplify=amplify,
-        allow=tuple(allow) if allow else None,
-        prefix_rate=prefix_rate,
-        total_rate=total_rate,
-        bypass_firewall=bypass_firewall or None,
-        max_reply=max_reply,
-        responses_per_second=responses_per_second,
-        slip=slip,
-        cookie_secret_file=cookie_secret_file,
-    )
+    interfaces, tables = _asked(config, front_fields(()), context.meta[GIVEN])
     services = [front_of(table) for table in tables]
     patience = seconds(wait) if wait else 0
     run_services(services, interface or interfaces, json=json, patience=patience)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
+import msgspec
 import typer
 import typer.main
 
@@ -26,7 +27,8 @@ GIVEN = "carom.given"
 def command(fields: Fields) -> type[Command]:
     """A command that has these options as well; they are asked for when it is parsed, not before.
 
-    What was given of them is in the context's `meta[GIVEN]`: texts, and True for flags.
+    What was given of them is in the context's `meta[GIVEN]`: texts, several of what repeats, and
+    True for flags.
     """
 
     class WithSettings(Command):
@@ -40,7 +42,9 @@ def command(fields: Fields) -> type[Command]:
                 ctx.meta[_HELP] = tuple(args)  # which the parser uses up
             rest = super().parse_args(ctx, args)
             given = {name: ctx.params.pop(name) for name in fields(())}
-            ctx.meta[GIVEN] = {name: value for name, value in given.items() if value is not None}
+            ctx.meta[GIVEN] = {
+                name: value for name, value in given.items() if value not in (None, [], ())
+            }
             return rest
 
     return WithSettings
@@ -64,27 +68,40 @@ def options(fields: Mapping[str, tuple[Field, str]]) -> list[Any]:
 
 
 def _parameter(field: Field, group: str) -> inspect.Parameter:
-    flag = field.kind is bool
+    flag, told = field.kind is bool, field.option
     option = typer.Option(
-        field.flag,
+        *(one for one in (field.flag, told.short) if one),
         metavar=None if flag else _metavar(field),
-        help=f"{field.option.help} {_standing(field)}".rstrip(),
+        help=f"{told.help} {_standing(field)}".rstrip(),
         show_default=False,
-        rich_help_panel=group,
+        rich_help_panel=group or None,
     )
-    kind: Any = Annotated[bool | None if flag else str | None, option]
+    kind: Any = bool | None if flag else list[str] | None if told.repeats else str | None
     return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind, option],
     )
 
 
 def _metavar(field: Field) -> str:
+    """What it takes: words, or what an example or a type says."""
+    if field.option.metavar:
+        return field.option.metavar
     if words(field):
         return ",".join(words(field)) if field.several else "|".join(words(field))
     kind = {int: "NUMBER", float: "NUMBER"}.get(field.kind, "TEXT")
-    return f"{kind},..." if field.several else kind
+    return f"{kind},..." if field.several and not field.option.repeats else kind
 
 
 def _standing(field: Field) -> str:
     """What stands where the option is left out, if that is plain."""
-    return "" if field.default in (None, False) else f"[default: {shown(field.default)}]"
+    told = field.option.standing
+    if told is None:
+        told = (
+            ""
+            if field.default in (None, False, (), "", msgspec.NODEFAULT)
+            else shown(field.default)
+        )
+    return f"[default: {told}]" if told else ""

@@ -7,11 +7,13 @@ line, its check, and the words of what is wrong with a value.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import re
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -31,8 +33,22 @@ class Option(NamedTuple):
     example: str = ""
     order: Literal["any", "once", "rising"] = "any"
     """Whether several values are to be different, or to rise."""
-    read: Callable[[str], float] | None = None
-    """What makes a number of a text with a unit."""
+    read: Callable[[str], Any] | None = None
+    """What makes a value of a text that is no plain number or word, as one with a unit."""
+    unit: str = ""
+    """Behind a number in messages: ` s`."""
+    metavar: str = ""
+    """What it takes, where its type does not say it."""
+    standing: str | None = None
+    """What stands where it is left out, in words; None: the field's default."""
+    group: str = ""
+    """Under which its help stands."""
+    short: str = ""
+    """One letter that it may be given by: `-p`."""
+    only: str = ""
+    """The one command that has it, where others with these settings have not."""
+    repeats: bool = False
+    """Whether several values are given one by one, each behind the option."""
 
 
 class Field(NamedTuple):
@@ -55,13 +71,20 @@ class Field(NamedTuple):
         """As it is given: `--hit-rates`."""
         return f"--{self.words}"
 
+    def told(self, **changes: Any) -> Field:
+        """The same with other words for the command line; `default` may be among them."""
+        default = changes.pop("default", self.default)
+        return self._replace(option=self.option._replace(**changes), default=default)
+
     @property
     def example(self) -> str:
         """How it may be given."""
         return f"for example {self.flag} {self.option.example or shown(self.default)}"
 
     def read(self, text: str) -> Any:
-        """The value, or the values, of a text. Raises UsageError."""
+        """The value of a text, or the values. Raises UsageError."""
+        if self.option.read:
+            return self.option.read(text)
         if not self.several:
             return self._read(text)
         return tuple(self._read(part) for part in text.split(","))
@@ -69,8 +92,6 @@ class Field(NamedTuple):
     def _read(self, text: str) -> Any:
         if self.kind not in (int, float):
             return text
-        if self.option.read:
-            return self.option.read(text)
         try:
             number = float(text)
         except ValueError:
@@ -89,7 +110,7 @@ class Field(NamedTuple):
             self._check_range(one)
 
     def _check_order(self, values: Sequence[Any]) -> None:
-        if not values:
+        if not values and self.default:
             raise UsageError(f"{self.words} must name at least one", hint=self.example)
         if self.option.order == "rising" and list(values) != sorted(set(values)):
             raise UsageError(f"{self.words} must rise", hint="from the smallest on, each once")
@@ -101,8 +122,12 @@ class Field(NamedTuple):
         if not isinstance(value, int | float) or low is None:
             return
         if not low <= value <= (math.inf if high is None else high):
-            hint = f"from {shown(low)} on" if high is None else f"{shown(low)} to {shown(high)}"
-            raise UsageError(f"{self.words} {shown(value)} is out of range", hint=hint)
+            unit = self.option.unit
+            hint = f"{shown(low)} to {shown(high)}{unit}"
+            raise UsageError(
+                f"{self.words} {shown(value)}{unit} is out of range",
+                hint=hint if high is not None else f"from {shown(low)}{unit} on",
+            )
 
 
 def fields(kind: type[msgspec.Struct]) -> dict[str, Field]:
@@ -121,7 +146,8 @@ def fields(kind: type[msgspec.Struct]) -> dict[str, Field]:
 def _each(kind: Any) -> tuple[Any, bool]:
     """The type of a value, or of each of several, and whether there are several."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        kind = next(one for one in typing.get_args(kind) if one is not type(None))
+        some = [one for one in typing.get_args(kind) if one is not type(None)]
+        kind = functools.reduce(operator.or_, some)
     if typing.get_origin(kind) is tuple:
         return typing.get_args(kind)[0], True
     return kind, False
@@ -145,6 +171,33 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.15g}"
     return str(value)
+
+
+def read(kind: type[msgspec.Struct], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of texts, of those given that are fields of a struct. Raises UsageError."""
+    known = fields(kind)
+    return {
+        name: known[name].read(value) if isinstance(value, str) else value
+        for name, value in given.items()
+        if name in known
+    }
+
+
+def sizes(text: str) -> tuple[int, int]:
+    """The shortest and the longest of `32` or `4-256`. Raises UsageError."""
+    low, _, high = text.partition("-")
+    try:
+        return int(low), int(high or low)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a size", hint="for example 32, or 1-256") from error
+
+
+def size(text: str) -> int:
+    """Bytes, from `64M`, `1.5G`, `512K` or plain bytes; units are powers of 1024. UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise UsageError(f"{text!r} is not a size", hint="for example 64M or 1.5G")
+    return int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " "))
 
 
 def seconds(text: str) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from carom.converted import converted
 from carom.daemon.options import Options, options_of, with_units
 from carom.errors import UsageError
+from carom.settings import Option, check, fields
 
 LEARNED = {"memcached": 11211, "dns": 53}
 """Protocols whose servers can be fronted, and the port that each has unless another is said."""
@@ -24,26 +25,47 @@ _WHY_NOT = {
     "kv": "its replies do not name the key that they are the value of",
 }
 
-_OF_SERVICES_OF_OURS = {"fast", "work", "userspace_cache", "wait", "cpu", "echoes"} | {
-    "filter",
-    "filter_at",
+_OF_SERVICES_OF_OURS = {
+    name for name, field in fields(Options).items() if field.option.only == "serve"
 }
-"""Options that a server of others has no use for."""
+"""Options that somebody else's server has no use for."""
+
+STANDING = {"bind": "::", "amplify": 0, "protocol": "memcached"}
+"""What stands for other options of a front than for those of a service."""
+
+_GROUP = "The server"
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
-    """What `front` takes beyond a service's options.
+    """What `front` takes beyond a service's options."""
 
-    `writes_elsewhere` says what to do where a server may be written to unseen: refuse it, or accept
-    replies as old as the TTL. Where items end by themselves, `exptime` has the server asked when,
-    if it is a memcached (`auto`) or in any case (`ask`), or accepts them up to the TTL.
-    `server_port` is the server's own, where requests reach it at another than clients send them to
-    (0: what translates them says which, or it is the same).
-    """
-
-    writes_elsewhere: Literal["refuse", "ttl"] = "refuse"
-    exptime: Literal["auto", "ask", "ttl"] = "auto"
-    server_port: int = 0
+    server_port: Annotated[
+        int,
+        Option(
+            "The server's own port, where the host translates requests to another, and what "
+            "translates them does not say which; 0: that, or the same.",
+            0,
+            65_535,
+            "11212",
+            group=_GROUP,
+        ),
+    ] = 0
+    writes_elsewhere: Annotated[
+        Literal["refuse", "ttl"],
+        Option(
+            "A server that can be written to unseen is refused, or its cache may be stale up to "
+            "the TTL.",
+            group=_GROUP,
+        ),
+    ] = "refuse"
+    exptime: Annotated[
+        Literal["auto", "ask", "ttl"],
+        Option(
+            "memcached: a server known to tell is asked how long replies hold (ask: any server, or "
+            "it is refused), or a reply may outlive its item up to the TTL.",
+            group=_GROUP,
+        ),
+    ] = "auto"
 
 
 class Front:
@@ -64,8 +86,7 @@ class Front:
                 hint="--ttl 1s, or more",
             )
         wishes = wishes or Wishes()
-        if not 0 <= wishes.server_port <= 65_535:
-            raise UsageError(f"server-port {wishes.server_port} is out of range", hint="1 to 65535")
+        check(wishes)
         self.options = options
         self.writes_elsewhere = wishes.writes_elsewhere
         self.exptime = wishes.exptime if options.protocol == "memcached" else "ttl"
@@ -79,8 +100,7 @@ class Front:
 def front_of(values: Mapping[str, object]) -> Front:
     """A front from untyped values, with durations and sizes as text. Raises UsageError."""
     own = {name: values[name] for name in Wishes.__struct_fields__ if name in values}
-    rest = {"bind": "::", "amplify": 0, "protocol": "memcached"}
-    rest |= {name: value for name, value in values.items() if name not in own}
+    rest = STANDING | {name: value for name, value in values.items() if name not in own}
     useless = sorted(rest.keys() & _OF_SERVICES_OF_OURS)
     if useless:
         raise UsageError(

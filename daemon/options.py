@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,9 +16,9 @@ from carom.errors import UsageError
 from carom.filters.filter import Place
 from carom.filters.names import Name
 from carom.kernel.abi import REPLY_MAX, REPLY_SAFE
+from carom.settings import Option, check, fields, seconds, size
 from carom.xdp.link import ModeOption
 
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 CAPACITY_MAX = 10_000_000
 RATE_MAX = 2**40
 PREFIX_RATE, TOTAL_RATE = 4 * 2**20, 16 * 2**20
@@ -28,78 +27,202 @@ RESPONSES_MAX = 1_000_000
 TTL_MAX = 10 * 365 * 86_400.0
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How a service runs.
+_WHERE, _CACHE, _BOUNDS, _SERVER, _LAB = (
+    "What is answered, and where",
+    "The cache",
+    "What it answers at most",
+    "The server",
+    "For experiments",
+)
+"""The groups of the command line's help."""
 
-    `admit` says what a full cache takes: every reply, or those to keys that were missed before
-    (`auto`: the latter with LRU). `capacity` counts the entries of each length class; `memory`, in
-    bytes, stands in its place. `ttl` and `work` are in seconds. `work` is CPU time that every miss
-    costs, for experiments; `userspace_cache` the entries of a cache inside the server, the baseline
-    that experiments compare with (0: none). `cpu` pins the server. `amplify` bounds a reply of the
-    cache, in payloads of its request (0: no bound); `allow` names the prefixes whose requests it
-    answers (none: all), from the MAC that a reply would be sent to; `prefix_rate` and `total_rate`
-    are bytes of its replies a second, to one /24 (IPv6 /64) and to all (0: no bound). `max_reply`
-    bounds its replies in bytes; longer ones than 1,232 it gives only where the route's MTU is known
-    to take them, which takes an interface that forwards. For `dns`, `responses_per_second` are its
-    replies to one /24 (IPv6 /56; 0: any), and every `slip`th beyond is truncated (0: none). These
-    bind the kernel alone: what it does not answer goes up to the server. With `bypass_firewall` it
-    starts also where the host's firewall drops by default what the cache would answer.
-    `cookie_secret_file` has the secrets of a `dns` server's cookies. Of `echoes` replies to a
-    client that are themselves requests known here, so that an echo of them would go in a loop, the
-    kernel and a server of ours leave one out (0: none). `filter` stands before a `kv` service:
-    `filter_at` its socket, or TC or XDP before them; `auto` is before the cache.
+_PER_NET = "Bytes of replies a second to one /24 (IPv6 /64); 0: any."
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a service runs; each field says of itself what it is for, and what it takes.
+
+    Times are in seconds, sizes and rates in bytes. The bounds bind the kernel alone: what it does
+    not answer goes up to the server.
     """
 
-    port: int
-    bind: str = "0.0.0.0"
-    protocol: Literal["raw", "kv", "memcached", "dns"] = "raw"
-    hook: HookOption = "xdp"
-    mode: ModeOption = "auto"
-    fast: Literal["cache", "bounce", "off"] = "cache"
-    policy: Policy = "lru"
-    admit: Literal["auto"] | Admit = "auto"
-    capacity: int = 10_000
-    memory: int = 0
-    ttl: float = 60.0
-    work: float = 0.0
-    userspace_cache: int = 0
-    wait: Literal["block", "spin"] = "block"
-    cpu: int | None = None
-    amplify: int = 16
-    allow: tuple[str, ...] = ()
-    prefix_rate: int = PREFIX_RATE
-    total_rate: int = TOTAL_RATE
-    max_reply: int = REPLY_SAFE
-    responses_per_second: int = 0
-    slip: int = 2
-    echoes: int = ECHOES
-    bypass_firewall: bool = False
-    cookie_secret_file: str = ""
-    filter: Name | None = None
-    filter_at: Literal["auto"] | Place = "auto"
+    port: Annotated[int, Option("UDP port.", 1, 65_535, "53", group=_WHERE, short="-p")]
+    bind: Annotated[
+        str, Option("Address; 0.0.0.0 is all of IPv4, :: all of both.", group=_WHERE)
+    ] = "0.0.0.0"
+    protocol: Annotated[
+        Literal["raw", "kv", "memcached", "dns"], Option("The language of requests.", group=_WHERE)
+    ] = "raw"
+    hook: Annotated[
+        HookOption,
+        Option("Where it is answered; TC serves what XDP has no room for.", group=_WHERE),
+    ] = "xdp"
+    mode: Annotated[ModeOption, Option("XDP's mode.", group=_WHERE)] = "auto"
+    fast: Annotated[
+        Literal["cache", "bounce", "off"],
+        Option(
+            "From the cache, or by sending a request back as it came.", group=_WHERE, only="serve"
+        ),
+    ] = "cache"
+    capacity: Annotated[
+        int, Option("Entries of each length class.", 1, CAPACITY_MAX, group=_CACHE)
+    ] = 10_000
+    memory: Annotated[
+        int,
+        Option(
+            "Instead of a capacity, what the cache takes.",
+            0,
+            CAPACITY_MAX * ENTRY_BYTES,
+            "1G",
+            read=size,
+            metavar="BYTES",
+            standing="",
+            group=_CACHE,
+        ),
+    ] = 0
+    ttl: Annotated[
+        float,
+        Option(
+            "How long a reply lives.", 0.001, TTL_MAX, "10m", read=seconds, unit=" s", metavar="TIME",
+            standing="60s", group=_CACHE,
+        ),
+    ] = 60.0  # fmt: skip
+    policy: Annotated[
+        Policy,
+        Option("What makes room in a full one: the least recently used, or nothing.", group=_CACHE),
+    ] = "lru"
+    admit: Annotated[
+        Literal["auto"] | Admit,
+        Option(
+            "What a full one takes: every reply, or those to keys that were missed before, as "
+            "auto does with lru.",
+            group=_CACHE,
+        ),
+    ] = "auto"
+    allow: Annotated[
+        tuple[str, ...],
+        Option(
+            "Prefix whose requests it answers, all others being the server's; from the MAC that a "
+            "reply would be sent to.",
+            example="192.0.2.0/24",
+            metavar="PREFIX",
+            repeats=True,
+            group=_BOUNDS,
+        ),
+    ] = ()
+    amplify: Annotated[
+        int,
+        Option("Longest reply, in payloads of its request; 0: any.", 0, REPLY_MAX, group=_BOUNDS),
+    ] = 16
+    max_reply: Annotated[
+        int,
+        Option(
+            f"Longest reply in bytes; over {REPLY_SAFE} only where the route's MTU is known to "
+            "take it (an interface that forwards).",
+            1,
+            REPLY_MAX,
+            group=_BOUNDS,
+        ),
+    ] = REPLY_SAFE
+    prefix_rate: Annotated[
+        int,
+        Option(
+            _PER_NET, 0, RATE_MAX, "4M", read=size, metavar="BYTES", standing="4M", group=_BOUNDS
+        ),
+    ] = PREFIX_RATE
+    total_rate: Annotated[
+        int,
+        Option(
+            "The same to all sources; 0: any.", 0, RATE_MAX, "16M", read=size, metavar="BYTES",
+            standing="16M", group=_BOUNDS,
+        ),
+    ] = TOTAL_RATE  # fmt: skip
+    responses_per_second: Annotated[
+        int,
+        Option(
+            "dns: replies a second to one /24 (IPv6 /56); 0: any.", 0, RESPONSES_MAX,
+            group=_BOUNDS, only="front",
+        ),
+    ] = 0  # fmt: skip
+    slip: Annotated[
+        int,
+        Option(
+            "dns: of those beyond, every so manieth is truncated, the rest is the server's; 0: "
+            "none.",
+            0,
+            RESPONSES_MAX,
+            group=_BOUNDS,
+            only="front",
+        ),
+    ] = 2
+    echoes: Annotated[
+        int,
+        Option(
+            "Of so many replies to a client that are requests too, and so may go in a loop, one is "
+            "left out; 0: none.",
+            0,
+            RESPONSES_MAX,
+            group=_BOUNDS,
+            only="serve",
+        ),
+    ] = ECHOES
+    bypass_firewall: Annotated[
+        bool,
+        Option(
+            "Start also where the firewall drops by default what the cache would answer.",
+            group=_BOUNDS,
+        ),
+    ] = False
+    wait: Annotated[
+        Literal["block", "spin"],
+        Option("How it waits for requests; spin burns a CPU, and answers sooner.",
+               group=_SERVER, only="serve"),
+    ] = "block"  # fmt: skip
+    cpu: Annotated[
+        int | None, Option("Run on this CPU only.", 0, example="1", group=_SERVER, only="serve")
+    ] = None
+    filter: Annotated[
+        Name | None,
+        Option(
+            "kv: a filter before the service; `carom filter ls` says what each accepts.",
+            example="robust-valid-command",
+            metavar="NAME",
+            group=_SERVER,
+            only="serve",
+        ),
+    ] = None
+    filter_at: Annotated[
+        Literal["auto"] | Place,
+        Option("Where; auto is before the cache.", group=_SERVER, only="serve"),
+    ] = "auto"
+    cookie_secret_file: Annotated[
+        str,
+        Option(
+            "dns: file with the secret of the server's cookies, 32 hexadecimal digits a line: with "
+            "it, queries that have a cookie are answered too.",
+            metavar="FILE",
+            group=_SERVER,
+            only="front",
+        ),
+    ] = ""
+    work: Annotated[
+        float,
+        Option(
+            "CPU time that every miss costs.", 0, 60, "2ms", read=seconds, unit=" s", metavar="TIME",
+            standing="", group=_LAB, only="serve",
+        ),
+    ] = 0.0  # fmt: skip
+    userspace_cache: Annotated[
+        int,
+        Option(
+            "Entries of a cache inside the server, to compare with; 0: none.", 0, CAPACITY_MAX,
+            group=_LAB, only="serve",
+        ),
+    ] = 0  # fmt: skip
 
     def checked(self) -> Options:
         """The same options. Raises UsageError that names the first wrong one."""
-        for name, low, high in (
-            ("port", 1, 65_535),
-            ("capacity", 1, CAPACITY_MAX),
-            ("memory", 0, CAPACITY_MAX * ENTRY_BYTES),
-            ("userspace_cache", 0, CAPACITY_MAX),
-            ("ttl", 0.001, TTL_MAX),
-            ("work", 0, 60),
-            ("amplify", 0, REPLY_MAX),
-            ("prefix_rate", 0, RATE_MAX),
-            ("total_rate", 0, RATE_MAX),
-            ("max_reply", 1, REPLY_MAX),
-            ("responses_per_second", 0, RESPONSES_MAX),
-            ("slip", 0, RESPONSES_MAX),
-            ("echoes", 0, RESPONSES_MAX),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UsageError(
-                    f"{name.replace('_', '-')} {value} is out of range", hint=f"{low} to {high}"
-                )
+        check(self)
         try:
             address = ipaddress.ip_address(self.bind)
         except ValueError as error:
@@ -190,32 +313,10 @@ def options_of(values: dict[str, object]) -> Options:
     return converted(values, Options).checked()
 
 
-def seconds(text: str) -> float:
-    """A duration such as `2ms`, `500us`, `1.5s`, `10m`, or plain seconds. Raises UsageError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|)", text.strip())
-    if not match:
-        raise UsageError(f"{text!r} is not a duration", hint="for example 2ms, 500us, 1.5s or 10m")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def size(text: str) -> int:
-    """Bytes, from `64M`, `1.5G`, `512K` or plain bytes; units are powers of 1024. UsageError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
-    if not match:
-        raise UsageError(f"{text!r} is not a size", hint="for example 64M or 1.5G")
-    return int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " "))
-
-
 def with_units(values: Mapping[str, object]) -> dict[str, object]:
     """The same options with durations and sizes, where they are text, as numbers. UsageError."""
-    readers = {
-        "ttl": seconds,
-        "work": seconds,
-        "memory": size,
-        "prefix_rate": size,
-        "total_rate": size,
-    }
+    units = {name: field for name, field in fields(Options).items() if field.option.read}
     return {
-        name: readers[name](value) if name in readers and isinstance(value, str) else value
+        name: units[name].read(value) if name in units and isinstance(value, str) else value
         for name, value in values.items()
     }

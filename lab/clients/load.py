@@ -17,7 +17,7 @@ import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,10 +32,11 @@ from carom.kernel.bpf import Module, check_privileges
 from carom.kernel.links import Interface, interface
 from carom.kernel.resource import Resource
 from carom.lab.clients.buckets import BUCKETS, Tally
-from carom.lab.clients.mix import Mix
+from carom.lab.clients.mix import Mix, rate
 from carom.lab.clients.neighbour import neighbour, on_link
 from carom.lab.clients.ping import Expect, pinned
 from carom.lab.record import RoundTrips
+from carom.settings import Option, check, seconds
 from carom.xdp.link import Link, Mode, ModeOption
 
 PAYLOAD_MAX = 1472
@@ -64,35 +65,43 @@ _LAST_SECONDS = 0.02  # until no CPU runs what was detached
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How to send. It ends after `count` requests or `seconds`, whichever is first.
 
-    `rate` in requests a second (None: as fast as can be); `timeout` in seconds; `burst` requests
-    are sent in one go at most.
+    Times are in seconds; a rate is in requests a second (None: as fast as can be).
     """
 
-    count: int | None = None
-    seconds: float | None = 5.0
-    rate: float | None = 10_000.0
-    timeout: float = 0.1
-    source_ports: int = 4096
-    first_port: int = 61_000
-    burst: int = 64
-    cpu: int | None = None
-    mode: ModeOption = "auto"
+    rate: Annotated[
+        float | None,
+        Option("Requests a second.", example="100k", read=rate, metavar="RATE|max", standing="10k"),
+    ] = 10_000.0
+    count: Annotated[int | None, Option("Requests.", 1, example="10000", short="-c")] = None
+    seconds: Annotated[
+        float | None,
+        Option("How long; default 5, or until --count is reached.", 1e-6, 1e9, standing=""),
+    ] = 5.0
+    source_ports: Annotated[
+        int, Option("As many requests can be outstanding at once.", 1, 64_512)
+    ] = 4096
+    first_port: Annotated[int, Option("The lowest of these ports.", 1024, 65_535)] = 61_000
+    timeout: Annotated[
+        float,
+        Option(
+            "When a reply is late; after twice that, it is lost.", 1e-6, 30, "10ms", read=seconds, unit=" s",
+            metavar="TIME", standing="100ms",
+        ),
+    ] = 0.1  # fmt: skip
+    burst: Annotated[int, Option("Requests sent in one go at most.", 1, 256)] = 64
+    cpu: Annotated[int | None, Option("Send from this CPU only.", 0, example="1")] = None
+    mode: Annotated[ModeOption, Option("How replies are met.")] = "auto"
 
     def checked(self) -> Options:
         """The same options. Raises UsageError that names what cannot be."""
-        if self.count is not None and self.count < 1:
-            raise UsageError(f"count {self.count} is out of range", hint="at least 1")
-        if (self.seconds is not None and self.seconds <= 0) or (self.count or self.seconds) is None:
-            raise UsageError("an end is needed", hint="a count, or seconds above 0")
-        if not 1e-6 <= self.timeout <= 30:
-            raise UsageError(f"timeout {self.timeout:g} s is out of range", hint="1us to 30s")
-        if self.first_port < 1024 or not 1 <= self.source_ports <= 65_536 - self.first_port:
+        check(self)
+        if self.count is None and self.seconds is None:
+            raise UsageError("an end is needed", hint="a count, or seconds")
+        if self.source_ports > 65_536 - self.first_port:
             raise UsageError(
                 f"{self.source_ports} source ports from {self.first_port} on are out of range",
                 hint="1024 to 65535",
             )
-        if not 1 <= self.burst <= 256:
-            raise UsageError(f"burst {self.burst} is out of range", hint="1 to 256")
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from carom.errors import UsageError
 from carom.lab.clients.requests import Plan
+from carom.settings import Option, check
 
 DRAWS_MAX = 2**20
 """The longest order, and the most different requests."""
@@ -29,17 +30,19 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     1 / k^exponent, `sequential` in turn. `writes` is the share of requests that write.
     """
 
-    draw: Literal["uniform", "zipf", "sequential"] = "uniform"
-    exponent: float = 1.0
-    writes: float = 0.0
-    seed: int = 1
+    draw: Annotated[
+        Literal["uniform", "zipf", "sequential"],
+        Option("How keys are drawn.", standing="uniform; with --file sequential"),
+    ] = "uniform"
+    exponent: Annotated[float, Option("Of zipf.", 0, 100)] = 1.0
+    writes: Annotated[
+        float, Option("The exact share of requests that are --write-file's.", 0, 1, "0.05")
+    ] = 0.0
+    seed: Annotated[int, Option("Of the random draws.")] = 1
 
     def checked(self) -> Choice:
         """The same choice. Raises UsageError that names what cannot be."""
-        if not 0 <= self.exponent <= 100:
-            raise UsageError(f"exponent {self.exponent:g} is out of range", hint="0 to 100")
-        if not 0 <= self.writes <= 1:
-            raise UsageError(f"a share of writes of {self.writes:g} is out of range", hint="0 to 1")
+        check(self)
         return self
 
 

@@ -6,14 +6,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import math
 import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -22,6 +21,7 @@ from carom.lab.clients.requests import Plan
 from carom.lab.clients.resolved import resolved
 from carom.lab.record import RoundTrips
 from carom.lab.stats.distribution import round_trips
+from carom.settings import Option, check, seconds
 
 DATAGRAM_MAX = 65_535
 _SLEEP_MARGIN = 200_000  # ns before a request is due that are waited for by spinning
@@ -36,27 +36,33 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How to ask. The run ends after `count` requests, or with the block in which `seconds` end;
     with a hot share, `count` is rounded up to whole blocks, so that the share is exact.
 
-    `rate` in requests a second paces them (0: as fast as replies come); `timeout` in seconds is
-    when a request is given up.
+    Times are in seconds.
     """
 
-    count: int | None = 1000
-    seconds: float | None = None
-    rate: float = 0.0
-    timeout: float = 1.0
-    wait: Literal["block", "spin"] = "block"
-    cpu: int | None = None
+    count: Annotated[
+        int | None, Option("Requests; default 1000.", 1, example="100", short="-c", standing="")
+    ] = 1000
+    seconds: Annotated[float | None, Option("Go on so long instead.", 1e-6, 1e9, example="10")] = (
+        None
+    )
+    rate: Annotated[
+        float, Option("Requests a second; 0: as fast as replies come.", 0, 1e9, example="100")
+    ] = 0.0
+    timeout: Annotated[
+        float,
+        Option(
+            "When a request is given up.", 1e-6, _TIMEOUT_MAX, "500ms", read=seconds, unit=" s",
+            metavar="TIME", standing="1s",
+        ),
+    ] = 1.0  # fmt: skip
+    wait: Annotated[
+        Literal["block", "spin"], Option("How a reply is waited for; spin burns a CPU.")
+    ] = "block"
+    cpu: Annotated[int | None, Option("Run on this CPU only.", 0, example="1")] = None
 
     def checked(self) -> Options:
         """The same options. Raises UsageError that names the first wrong one."""
-        if self.count is not None and self.count < 1:
-            raise UsageError(f"count {self.count} is out of range", hint="at least 1")
-        if not 1e-6 <= self.timeout <= _TIMEOUT_MAX:
-            raise UsageError(f"timeout {self.timeout:g} s is out of range", hint="1 us to an hour")
-        if not 0 <= self.rate <= 1e9:
-            raise UsageError(f"rate {self.rate:g} is out of range", hint="up to 1e9 a second")
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise UsageError(f"seconds {self.seconds:g} must be positive", hint="0.5, for example")
+        check(self)
         return self
 
 

@@ -7,11 +7,12 @@ import functools
 import random
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from carom.errors import UsageError
+from carom.settings import Option, check, sizes
 
 _BLOCK_MIN = 40
 _SHARE_DENOMINATOR_MAX = 10_000
@@ -42,14 +43,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     others, in random order. `first` is the number of the first key.
     """
 
-    size: tuple[int, int] = (32, 32)
+    size: Annotated[
+        tuple[int, int],
+        Option(
+            "Bytes of a request, or the least and the most.", 1, 65_507, "4-256", read=sizes,
+            metavar="BYTES", standing="32",
+        ),
+    ] = (32, 32)  # fmt: skip
     form: Form = "plain"
-    keys: int = 1
-    draw: Literal["uniform", "sequential", "unique"] = "uniform"
-    hot: int = 0
-    hot_share: float | None = None
+    keys: Annotated[int, Option("How many different requests.", 1)] = 1
+    draw: Annotated[Literal["uniform", "sequential", "unique"], Option("How they are drawn.")] = (
+        "uniform"
+    )
+    hot: Annotated[int, Option("How many of the keys are hot.", 0)] = 0
+    hot_share: Annotated[
+        float | None, Option("The exact share of requests that hot keys get.", 0, 1, "0.5")
+    ] = None
     first: int = 0
-    seed: int = 1
+    seed: Annotated[int, Option("Of the random draws.")] = 1
     block_min: int = _BLOCK_MIN
     """Requests in a block, or somewhat more: a client looks at the clock between blocks."""
 
@@ -58,8 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         low, high = self.size
         if not 1 <= low <= high <= 65_507:
             raise UsageError(f"size {low}-{high} is out of range", hint="1 to 65507 bytes")
-        if self.keys < 1:
-            raise UsageError(f"keys {self.keys} is out of range", hint="at least 1")
+        check(self)
         if self.form == "memcached" and high > _GET_KEY_MAX:
             raise UsageError(f"size {high} is out of range", hint=f"1 to {_GET_KEY_MAX} digits")
         if self.first + self.keys > self._space():
@@ -68,16 +78,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.draw == "unique" and self._space() < _UNIQUE_MIN:
             raise UsageError(f"too few requests of {low} bytes are unique", hint="a larger --size")
-        if self.hot_share is not None:
-            if not 0 <= self.hot_share <= 1:
-                raise UsageError(f"hot share {self.hot_share} is out of range", hint="0 to 1")
-            if (self.hot_share > 0 and self.hot < 1) or (
-                self.hot_share < 1 and self.keys <= self.hot
-            ):
-                raise UsageError(
-                    f"{self.hot} hot of {self.keys} keys cannot get a share of {self.hot_share:g}",
-                    hint="hot keys, and others beside them where the share is below 1",
-                )
+        share = self.hot_share
+        without = share is not None and share > 0 and self.hot < 1
+        alone = share is not None and share < 1 and self.keys <= self.hot
+        if without or alone:
+            raise UsageError(
+                f"{self.hot} hot of {self.keys} keys cannot get a share of {share:g}",
+                hint="hot keys, and others beside them where the share is below 1",
+            )
         return self
 
     def _space(self) -> int:

@@ -126,7 +126,7 @@ def test_filters_count_the_servers_cpu_time_there(hosts: Far, tmp_path: Path) ->
     )  # fmt: skip
     assert ended.code == 0, ended
     assert folder
-    runs = json.loads((folder / "results.json").read_text())["runs"]
+    runs = json.loads((folder / "results.json").read_text())["measurements"]
     assert {one["cell"]["series"] for one in runs} >= {"userspace", "socket", "tc"}
     for one in runs:
         assert 0 < one["server_cpu_seconds"] < one["machine_cpu_seconds"] + 0.05

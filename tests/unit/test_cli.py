@@ -117,7 +117,7 @@ def test_lab_list_names_the_experiments() -> None:
         (["ping", "127.0.0.1", "9", "--rate", "5", "--interval", "1s"], 2, "same thing"),
         (["ping", "127.0.0.1", "9", "--draw", "lots"], 2, "draw 'lots' is unknown"),
         (["ping", "127.0.0.1", "9", "--draw", "unique", "--size", "1"], 2, "too few requests"),
-        (["ping", "127.0.0.1", "9", "--rate", "nan"], 2, "rate nan is out of range"),
+        (["ping", "127.0.0.1", "9", "--rate", "nan"], 2, "rate 'nan' is not a number"),
         (["ping", "127.0.0.1", "9", "--timeout", "0.5us"], 2, "timeout 5e-07 s is out of range"),
         (["ping", "127.0.0.1", "9", "--timeout", "99h"], 2, "timeout 356400 s is out of range"),
         (["load", "127.0.0.1", "9"], 2, "--interface"),

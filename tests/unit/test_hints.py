@@ -7,8 +7,10 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer import Context
 from typer.main import get_command
 
 from carom.cli import app
@@ -32,15 +34,15 @@ ROOMS = ("carom", "daemon", "include", "xdp", "tc", "cgroup", "filters", "protoc
 
 def options_of(command: str) -> set[str]:
     """All options of a command."""
-    known = get_command(app).commands  # type: ignore[attr-defined]
-    return {name for each in known[command].params for name in each.opts}
+    known = get_command(app).commands[command]  # type: ignore[attr-defined]
+    return {name for each in known.get_params(Context(known)) for name in each.opts}
 
 
 def every_option() -> set[str]:
     """Those of all commands, and of theirs."""
 
-    def walk(command: object) -> Iterator[str]:
-        for each in getattr(command, "params", ()):
+    def walk(command: Any) -> Iterator[str]:
+        for each in command.get_params(Context(command)):
             yield from each.opts
             yield from each.secondary_opts
         for each in getattr(command, "commands", {}).values():

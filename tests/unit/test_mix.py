@@ -110,7 +110,7 @@ def test_rates_that_cannot_be(text: str) -> None:
     [
         ([b"a"], [b"w"], Choice(), "belong together"),
         ([b"a"], [], Choice(writes=0.1), "belong together"),
-        ([b"a"], [b"w"], Choice(writes=1.1), "share of writes of 1.1"),
+        ([b"a"], [b"w"], Choice(writes=1.1), "writes 1.1"),
         ([b"a"], [], Choice(draw="zipf", exponent=-1), "exponent -1"),
         ([], [], Choice(), "0 different requests"),
         ([b"a"] * (DRAWS_MAX + 1), [], Choice(), "different requests"),

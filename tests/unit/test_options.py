@@ -6,9 +6,10 @@ from __future__ import annotations
 import pytest
 
 from carom import Reply, Service
-from carom.daemon.options import options_of, seconds
+from carom.daemon.options import options_of
 from carom.daemon.udp_server import UserspaceCache, as_reply
 from carom.errors import ServerError, UsageError
+from carom.settings import seconds
 
 
 @pytest.mark.parametrize(

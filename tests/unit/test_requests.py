@@ -66,7 +66,7 @@ def test_a_key_has_one_payload_of_a_length_within_bounds(low: int, more: int, nu
         (Plan(size=(1, 70_000)), "size"),
         (Plan(keys=0), "keys"),
         (Plan(size=(1, 1), keys=257), "do not fit"),
-        (Plan(keys=4, hot=2, hot_share=1.5), "hot share"),
+        (Plan(keys=4, hot=2, hot_share=1.5), "hot-share"),
         (Plan(keys=4, hot=0, hot_share=0.5), "hot"),
         (Plan(keys=4, hot=4, hot_share=0.5), "hot"),
     ],

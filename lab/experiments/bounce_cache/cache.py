@@ -35,7 +35,7 @@ class Settings(Common, frozen=True, kw_only=True):
     seconds: Seconds = 30.0
     keys: Keys = 8
     work: Annotated[
-        float, Option("What a miss costs.", low=0, high=60, example="2ms", read=duration)
+        float, Option("What a miss costs.", low=0, high=60, example="2ms", read=duration, unit=" s")
     ] = 0.002
     size: Annotated[int | None, Option("Bytes of a request.", low=1, high=256, example="32")] = None
     mode: Mode = "auto"
