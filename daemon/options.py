@@ -83,10 +83,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ttl: Annotated[
         float,
         Option(
-            "How long a reply lives.", 0.001, TTL_MAX, "10m", read=seconds, unit=" s", metavar="TIME",
-            standing="60s", group=_CACHE,
+            "How long a reply lives.",
+            0.001,
+            TTL_MAX,
+            "10m",
+            read=seconds,
+            unit=" s",
+            metavar="TIME",
+            standing="60s",
+            group=_CACHE,
         ),
-    ] = 60.0  # fmt: skip
+    ] = 60.0
     policy: Annotated[
         Policy,
         Option("What makes room in a full one: the least recently used, or nothing.", group=_CACHE),
@@ -133,17 +140,26 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     total_rate: Annotated[
         int,
         Option(
-            "The same to all sources; 0: any.", 0, RATE_MAX, "16M", read=size, metavar="BYTES",
-            standing="16M", group=_BOUNDS,
+            "The same to all sources; 0: any.",
+            0,
+            RATE_MAX,
+            "16M",
+            read=size,
+            metavar="BYTES",
+            standing="16M",
+            group=_BOUNDS,
         ),
-    ] = TOTAL_RATE  # fmt: skip
+    ] = TOTAL_RATE
     responses_per_second: Annotated[
         int,
         Option(
-            "dns: replies a second to one /24 (IPv6 /56); 0: any.", 0, RESPONSES_MAX,
-            group=_BOUNDS, only="front",
+            "dns: replies a second to one /24 (IPv6 /56); 0: any.",
+            0,
+            RESPONSES_MAX,
+            group=_BOUNDS,
+            only="front",
         ),
-    ] = 0  # fmt: skip
+    ] = 0
     slip: Annotated[
         int,
         Option(
@@ -175,9 +191,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     wait: Annotated[
         Literal["block", "spin"],
-        Option("How it waits for requests; spin burns a CPU, and answers sooner.",
-               group=_SERVER, only="serve"),
-    ] = "block"  # fmt: skip
+        Option(
+            "How it waits for requests; spin burns a CPU, and answers sooner.",
+            group=_SERVER,
+            only="serve",
+        ),
+    ] = "block"
     cpu: Annotated[
         int | None, Option("Run on this CPU only.", 0, example="1", group=_SERVER, only="serve")
     ] = None
@@ -208,17 +227,28 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     work: Annotated[
         float,
         Option(
-            "CPU time that every miss costs.", 0, 60, "2ms", read=seconds, unit=" s", metavar="TIME",
-            standing="", group=_LAB, only="serve",
+            "CPU time that every miss costs.",
+            0,
+            60,
+            "2ms",
+            read=seconds,
+            unit=" s",
+            metavar="TIME",
+            standing="",
+            group=_LAB,
+            only="serve",
         ),
-    ] = 0.0  # fmt: skip
+    ] = 0.0
     userspace_cache: Annotated[
         int,
         Option(
-            "Entries of a cache inside the server, to compare with; 0: none.", 0, CAPACITY_MAX,
-            group=_LAB, only="serve",
+            "Entries of a cache inside the server, to compare with; 0: none.",
+            0,
+            CAPACITY_MAX,
+            group=_LAB,
+            only="serve",
         ),
-    ] = 0  # fmt: skip
+    ] = 0
 
     def checked(self) -> Options:
         """The same options. Raises UsageError that names the first wrong one."""

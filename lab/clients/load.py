@@ -84,10 +84,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     timeout: Annotated[
         float,
         Option(
-            "When a reply is late; after twice that, it is lost.", 1e-6, 30, "10ms", read=seconds, unit=" s",
-            metavar="TIME", standing="100ms",
+            "When a reply is late; after twice that, it is lost.",
+            1e-6,
+            30,
+            "10ms",
+            read=seconds,
+            unit=" s",
+            metavar="TIME",
+            standing="100ms",
         ),
-    ] = 0.1  # fmt: skip
+    ] = 0.1
     burst: Annotated[int, Option("Requests sent in one go at most.", 1, 256)] = 64
     cpu: Annotated[int | None, Option("Send from this CPU only.", 0, example="1")] = None
     mode: Annotated[ModeOption, Option("How replies are met.")] = "auto"

@@ -51,10 +51,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     timeout: Annotated[
         float,
         Option(
-            "When a request is given up.", 1e-6, _TIMEOUT_MAX, "500ms", read=seconds, unit=" s",
-            metavar="TIME", standing="1s",
+            "When a request is given up.",
+            1e-6,
+            _TIMEOUT_MAX,
+            "500ms",
+            read=seconds,
+            unit=" s",
+            metavar="TIME",
+            standing="1s",
         ),
-    ] = 1.0  # fmt: skip
+    ] = 1.0
     wait: Annotated[
         Literal["block", "spin"], Option("How a reply is waited for; spin burns a CPU.")
     ] = "block"

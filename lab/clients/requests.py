@@ -46,10 +46,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     size: Annotated[
         tuple[int, int],
         Option(
-            "Bytes of a request, or the least and the most.", 1, 65_507, "4-256", read=sizes,
-            metavar="BYTES", standing="32",
+            "Bytes of a request, or the least and the most.",
+            1,
+            65_507,
+            "4-256",
+            read=sizes,
+            metavar="BYTES",
+            standing="32",
         ),
-    ] = (32, 32)  # fmt: skip
+    ] = (32, 32)
     form: Form = "plain"
     keys: Annotated[int, Option("How many different requests.", 1)] = 1
     draw: Annotated[Literal["uniform", "sequential", "unique"], Option("How they are drawn.")] = (
