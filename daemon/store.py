@@ -38,6 +38,7 @@ from carom.kernel.resource import Resource
 
 Policy = Literal["lru", "fcfs"]
 Admit = Literal["always", "second"]
+"""What a full cache takes: every reply, or those on the second request for their key."""
 
 _MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
 _ELEMENT_BYTES = 64  # the kernel's own part of a hash element
