@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -60,6 +60,17 @@ def hit(carom: Carom, udp: UDPClient, key: bytes) -> bool:
 
 def until_hit(carom: Carom, udp: UDPClient, key: bytes) -> None:
     until(lambda: hit(carom, udp, key), f"{key!r} to be given by the kernel")
+
+
+def until_hits(carom: Carom, udp: UDPClient, keys: Iterable[bytes]) -> None:
+    """The same of several, in turns: behind an end of items each takes a second by itself."""
+    left = list(keys)
+
+    def none_left() -> bool:
+        left[:] = [key for key in left if not hit(carom, udp, key)]
+        return not left
+
+    until(none_left, "each to be given by the kernel")
 
 
 def has(itself: TCPClient, key: bytes) -> bool:
@@ -162,8 +173,7 @@ def test_every_command_that_gives_an_end(
     }
     for key in keys:
         itself.set(key, b"5")
-    for key in keys:
-        until_hit(front, udp, key)
+    until_hits(front, udp, keys)
     with (
         UDPClient(straight.client, straight.address) as datagrams,
         TCPClient(straight.client, straight.address) as connection,
@@ -247,8 +257,7 @@ def test_a_flush_that_comes_later(
     keys = {b"flushed-%d" % n for n in range(3)}
     for key in keys:
         itself.set(key, b"5")
-    for key in keys:
-        until_hit(front, udp, key)
+    until_hits(front, udp, keys)
     texts = FLUSHES[name] or [b"flush_all %d\r\n" % (time.time() + SOON)]
     with (
         UDPClient(straight.client, straight.address) as datagrams,
