@@ -12,6 +12,19 @@ import typer
 
 from carom.daemon.service import Service
 from carom.errors import UsageError
+from carom.protocols import SPECS, default, filled_by, words
+from carom.protocols.spec import Filled
+
+
+def _of(who: Filled) -> str:
+    """The protocols that are served, or fronted, and which of them is the default."""
+    return words(filled_by(who)).replace(default(who).name, f"{default(who).name} (default)", 1)
+
+
+_WITH_COOKIES = words(one for one in SPECS.values() if one.cookies)
+_WITH_FILTERS = words(one for one in SPECS.values() if one.filtered)
+_WITH_ENDS = words(one for one in SPECS.values() if one.ending)
+_WITH_TRUNCATION = words(one for one in SPECS.values() if one.truncates)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -99,14 +112,16 @@ BypassFirewall = Annotated[
 CookieSecretFile = Annotated[
     str | None,
     typer.Option(
-        help="File with the secret of a dns server's cookies, 32 hexadecimal digits a line: with "
-        "it, queries that have a cookie are answered too."
+        help=f"{_WITH_COOKIES}: file with the secret of the "
+        "server's cookies, 32 hexadecimal digits a line: with it, queries that have a cookie are "
+        "answered too."
     ),
 ]
 FilterName = Annotated[
     str | None,
     typer.Option(
-        "--filter", help="A filter before a kv service: `carom filter ls` has their names."
+        "--filter",
+        help=f"{_WITH_FILTERS}: a filter before the service; `carom filter ls` has their names.",
     ),
 ]
 FilterAt = Annotated[str | None, typer.Option(help="auto (where the cache is) | xdp | tc | socket")]
@@ -132,7 +147,7 @@ def serve(
         typer.Option("--config", help="TOML file with several services; options here override it."),
     ] = None,
     bind: Bind = None,
-    protocol: Annotated[str | None, typer.Option(help="raw | kv")] = None,
+    protocol: Annotated[str | None, typer.Option(help=_of(Filled.DAEMON))] = None,
     hook: HookName = None,
     mode: ModeName = None,
     fast: Annotated[str | None, typer.Option(help="cache | bounce | off")] = None,
@@ -215,7 +230,7 @@ def serve(
 def front(
     interface: Interfaces = None,
     port: Port = None,
-    protocol: Annotated[str | None, typer.Option(help="memcached (default) | dns")] = None,
+    protocol: Annotated[str | None, typer.Option(help=_of(Filled.LEARNED))] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file with several services; options here override it."),
@@ -234,8 +249,9 @@ def front(
     exptime: Annotated[
         str | None,
         typer.Option(
-            help="auto (default) | ask | ttl: a memcached is asked how long replies hold (ask: any "
-            "server, or it is refused), or a reply may outlive its item up to the TTL."
+            help=f"{_WITH_ENDS}: auto (default) | ask | ttl: a server known to tell is asked how "
+            "long replies hold (ask: any server, or it is refused), or a reply may outlive its "
+            "item up to the TTL."
         ),
     ] = None,
     bind: Annotated[
@@ -257,13 +273,15 @@ def front(
     max_reply: MaxReply = None,
     responses_per_second: Annotated[
         int | None,
-        typer.Option(help="dns: replies a second to one /24 or IPv6 /56. 0: any (default)."),
+        typer.Option(
+            help=f"{_WITH_TRUNCATION}: replies a second to one /24 or IPv6 /56. 0: any (default)."
+        ),
     ] = None,
     slip: Annotated[
         int | None,
         typer.Option(
-            help="dns: of those beyond, every so manieth is truncated, the rest is the server's "
-            "(2). 0: none."
+            help=f"{_WITH_TRUNCATION}: of those beyond, every so manieth is truncated, the rest is "
+            "the server's (2). 0: none."
         ),
     ] = None,
     cookie_secret_file: CookieSecretFile = None,

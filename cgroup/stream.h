@@ -232,8 +232,8 @@ static __always_inline u32 load_unread(struct __sk_buff *skb, const struct strea
 				       struct edge_scratch *scratch)
 {
 	struct unread *unread = &scratch->unread;
-	u32 left = unread->left, from, size;
-	u32 held = stream_held(unread->protocol, stream, scratch->text, &from);
+	u32 left = unread->left, from = datagram_front(unread->protocol), size;
+	u32 held = stream_held(unread->protocol, stream, scratch->text);
 
 	if (!left || held > STREAM_LINE_MAX)
 		return 0;

@@ -10,18 +10,20 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from carom import protocols
 from carom.daemon import firewall
-from carom.daemon.cache import Cache, Clock
+from carom.daemon.cache import Cache
 from carom.daemon.fastpath import Attachment, FastPath, Place
 from carom.daemon.firewall import Ruleset
 from carom.daemon.options import Options
 from carom.daemon.reach import Reach, large_words, reach, tag_words
 from carom.daemon.translated import Translations, translations
 from carom.errors import UsageError
-from carom.kernel.abi import REPLY_SAFE, Entry, Fast, Protocol
+from carom.kernel.abi import REPLY_SAFE, Entry, Fast
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 from carom.kernel.resource import Resource
+from carom.protocols.spec import Clock
 
 _LISTED = 16  # addresses that a message names; of others it counts the rest
 _NAMED = 3  # the same of rules, programs and processes
@@ -36,7 +38,7 @@ class Answered(Resource):
     def __init__(self, options: Options, id: int):
         self.options = options
         self.id = id
-        self.protocol = Protocol[options.protocol.upper()]
+        self.protocol = protocols.spec(options.protocol)
         self.cache: Cache | None = None
         self.changed: Callable[[], None] = lambda: None
         """To be called when its places are others than before."""

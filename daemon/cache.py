@@ -8,7 +8,6 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from carom.daemon.fastpath import ENTRY_CLASSES, REPLY_CLASSES, FastPath, LengthClass
 from carom.kernel import libbpf
@@ -21,8 +20,8 @@ from carom.kernel.abi import (
     sum_of,
     unpack_entry,
 )
-from carom.kernel.abi import Protocol as Wire
-from carom.protocols import language
+from carom.protocols import default
+from carom.protocols.spec import Clock, Filled, Spec
 
 _HEAD = "=8xQ8xQQI2xH8xH"
 """expires, token, body, slot, stored and service, at the front of every entry."""
@@ -34,19 +33,6 @@ _EXPIRES_AT = 8
 _BATCH = 512
 _EXIST = 2  # BPF_EXIST, linux/bpf.h
 _FULL = (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY)
-
-
-class Clock(Protocol):
-    """Time in jiffies."""
-
-    def now(self) -> int:
-        """Jiffies now."""
-
-    def ticks(self, seconds: float) -> int:
-        """Jiffies in so many seconds."""
-
-    def seconds(self, ticks: int) -> float:
-        """Seconds in so many jiffies."""
 
 
 Token = tuple[int, int]
@@ -119,10 +105,10 @@ class Cache:
         clock: Clock,
         ttl: float,
         service: int = 0,
-        protocol: Wire = Wire.RAW,
+        protocol: Spec | None = None,
     ):
         self._fastpath = fastpath
-        self._language = language(protocol)
+        self._language = protocol or default(Filled.DAEMON)
         self._key_of = self._language.key_of
         self._clock = clock
         self._ttl = clock.ticks(ttl)
@@ -136,7 +122,7 @@ class Cache:
         self._name_of = fastpath.hashes.namer(service)
         self.views = 1
         """How many addresses its server answers apart."""
-        self.take = self._take_raw() if protocol == Wire.RAW else self._take
+        self.take = self._take_whole() if self._language.whole_key else self._take
         self.fills = 0
         self.refused = 0
         """Fills that the kernel had no room for: the cache is full."""
@@ -165,7 +151,7 @@ class Cache:
         """The cell of a key's version, as the kernel has it too."""
         return self._hashed_slot_of(self._language.slot_key_of(key))
 
-    def _take_raw(self) -> Callable[[bytes], Token]:
+    def _take_whole(self) -> Callable[[bytes], Token]:
         """`take` where requests are keys and nothing writes: a closure, for every miss pays."""
         voids, slot_of = self._voids, self._hashed_slot_of
 

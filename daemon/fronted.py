@@ -16,8 +16,6 @@ import structlog
 from carom.daemon import identity, sockets
 from carom.daemon.again import Again
 from carom.daemon.answered import Answered
-from carom.daemon.cache import Clock
-from carom.daemon.cookies import Cookies, read_secrets
 from carom.daemon.fastpath import Attachment, FastPath, Place, Watch
 from carom.daemon.finder import Finder, Found
 from carom.daemon.firewall import Ruleset
@@ -34,7 +32,7 @@ from carom.kernel import libbpf
 from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, VIEWS_MAX, Ends, Event, MarkKind
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
-from carom.protocols.memcached.life import Unclear
+from carom.protocols.spec import Around, Clock, Informed, Unclear
 
 LOOK = 0.05
 """Seconds between two looks at whether the server's sockets have changed."""
@@ -78,9 +76,9 @@ class Fronted(Answered):
         super().__init__(front.options, id)
         secrets = self.options.cookie_secret_file
         self._secret_file = Path(secrets).absolute() if secrets else None
-        if self._secret_file:
-            read_secrets(self._secret_file)
-        self._cookies: Cookies | None = None
+        if self._secret_file and self.protocol.cookies:
+            self.protocol.cookies.check(self._secret_file)
+        self._cookies: Informed | None = None
         if rules:
             self.heed(rules, interfaces)
         self._everywhere = front.written_at_any_door
@@ -150,8 +148,9 @@ class Fronted(Answered):
         assert fastpath and clock and fastpath.changes
         self._fastpath, self._clock = fastpath, clock
         self._marks = Marks(fastpath, self.id)
-        if self._exptime != "ttl" and self.cache:
-            self.lifetimes = Lifetimes(fastpath, clock, self.cache)
+        ending = self.protocol.ending
+        if self._exptime != "ttl" and self.cache and ending:
+            self.lifetimes = Lifetimes(fastpath, clock, self.cache, ending)
             self._ask_server(at_first=True)
         self._claim(self._found.server)
         self._watch()
@@ -161,29 +160,33 @@ class Fronted(Answered):
         if self.lifetimes:
             self.lifetimes.look_for_flush()
         self._thread = Thread(f"sockets of port {self.options.port}", self._step)
-        if self.options.protocol == "dns":
-            port, file = self._finder.port, self._secret_file
-            self._cookies = Cookies(fastpath, clock, self.id, port, file, self._neighbours)
+        if self.protocol.cookies:
+            around = Around(
+                fastpath.map, clock, self.id, self._finder.port, self._neighbours, Thread
+            )
+            self._cookies = self.protocol.cookies.keep(around, self._secret_file)
 
     def _watch(self) -> None:
         assert self._fastpath
         ttl, alone = int(self.options.ttl), len(self._found.server.pids) == 1
-        watch = Watch(self.protocol, ttl, self._first.uid, self._ends, alone, self._away)
+        number, uid = self.protocol.number, self._first.uid
+        watch = Watch(number, ttl, uid, self._ends, alone, self._away)
         self._fastpath.watch(self.id, watch)
 
     def _ask_server(self, *, at_first: bool = False) -> None:
         """Ask the server when its items end. Raises ServerError for one that has to say."""
-        assert self.lifetimes
+        ending = self.protocol.ending
+        assert self.lifetimes and ending
         before, self._ends, why = self._ends, Ends.ASKED, ""
         server = self._found.server
         self.lifetimes.ask_through(())
         if self._exptime == "auto" and not (
-            server.pids and all(sockets.runs(pid, "memcached") for pid in server.pids)
+            server.pids and all(sockets.runs(pid, ending.program) for pid in server.pids)
         ):
-            why = "only a memcached is asked, unless --exptime ask says otherwise"
+            why = f"only a {ending.program} is asked, unless --exptime ask says otherwise"
         else:
             try:
-                self.lifetimes.ask_through(ask_at(self._found.namespace, server))
+                self.lifetimes.ask_through(ask_at(self._found.namespace, server, ending.by))
                 if before != Ends.ASKED:
                     self.lifetimes.check()
             except (OSError, Unclear) as error:
@@ -191,8 +194,8 @@ class Fronted(Answered):
         if why and self._exptime == "ask" and at_first:
             raise ServerError(
                 f"the server on port {self.options.port} does not say when its items end: {why}",
-                hint="memcached 1.6 does; or accept that replies outlive their items up to the "
-                "TTL: --exptime ttl",
+                hint=f"{ending.hint}; or accept that replies outlive their items up to the TTL: "
+                "--exptime ttl",
             )
         if why and self._exptime == "auto":
             self._ends = Ends.UNASKED

@@ -10,12 +10,15 @@ from typing import Literal
 
 import msgspec
 
+from carom import protocols
 from carom.converted import converted
 from carom.daemon.fastpath import ENTRY_BYTES, Admit, HookOption, Policy
 from carom.errors import UsageError
 from carom.filters.filter import Place
 from carom.filters.names import Name
 from carom.kernel.abi import REPLY_MAX, REPLY_SAFE
+from carom.protocols import SPECS
+from carom.protocols.spec import Filled
 from carom.xdp.link import ModeOption
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -39,19 +42,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     answers (none: all), from the MAC that a reply would be sent to; `prefix_rate` and `total_rate`
     are bytes of its replies a second, to one /24 (IPv6 /64) and to all (0: no bound). `max_reply`
     bounds its replies in bytes; longer ones than 1,232 it gives only where the route's MTU is known
-    to take them, which takes an interface that forwards. For `dns`, `responses_per_second` are its
-    replies to one /24 (IPv6 /56; 0: any), and every `slip`th beyond is truncated (0: none). These
-    bind the kernel alone: what it does not answer goes up to the server. With `bypass_firewall` it
-    starts also where the host's firewall drops by default what the cache would answer.
-    `cookie_secret_file` has the secrets of a `dns` server's cookies. Of `echoes` replies to a
-    client that are themselves requests known here, so that an echo of them would go in a loop, the
-    kernel and a server of ours leave one out (0: none). `filter` stands before a `kv` service:
-    `filter_at` its socket, or TC or XDP before them; `auto` is before the cache.
+    to take them, which takes an interface that forwards. Where a reply can say "ask over TCP",
+    `responses_per_second` are those to one /24 (IPv6 /56; 0: any), and every `slip`th beyond is
+    truncated (0: none). These bind the kernel alone: what it does not answer goes up to the
+    server. With `bypass_firewall` it starts also where the host's firewall drops by default
+    what the cache would answer. `cookie_secret_file` has the secrets of a server's cookies. Of
+    `echoes` replies to a client that are themselves requests known here, so that an echo of
+    them would go in a loop, the kernel and a server of ours leave one out (0: none). `filter`
+    stands before a key-value service: `filter_at` its socket, or TC or XDP before them; `auto`
+    is before the cache.
     """
 
     port: int
     bind: str = "0.0.0.0"
-    protocol: Literal["raw", "kv", "memcached", "dns"] = "raw"
+    protocol: str = protocols.default(Filled.DAEMON).name
     hook: HookOption = "xdp"
     mode: ModeOption = "auto"
     fast: Literal["cache", "bounce", "off"] = "cache"
@@ -116,15 +120,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                     f"allow {prefix!r} is not a prefix: {error}",
                     hint="for example 192.0.2.0/24 or 2001:db8::/32",
                 ) from error
-        if self.responses_per_second and self.protocol != "dns":
+        spec = protocols.spec(self.protocol)
+        if self.responses_per_second and not spec.truncates:
+            able = protocols.words(one for one in SPECS.values() if one.truncates)
             raise UsageError(
-                f"responses-per-second is for protocol dns, not {self.protocol}",
+                f"responses-per-second is for protocol {able}, not {self.protocol}",
                 hint="--prefix-rate bounds the bytes of any protocol",
             )
-        if self.filter and self.protocol != "kv":
+        if self.filter and not spec.filtered:
+            able = protocols.words(one for one in SPECS.values() if one.filtered)
             raise UsageError(
-                f"a filter reads the commands of protocol kv, not of {self.protocol}",
-                hint="--app kv is a server that speaks it",
+                f"a filter reads the commands of protocol {able}, not of {self.protocol}",
+                hint=f"--app {able} is a server that speaks it",
             )
         if (self.policy, self.admit) == ("fcfs", "second"):
             raise UsageError(

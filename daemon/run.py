@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from carom import protocols
 from carom.daemon.answered import Answered, check_bind
 from carom.daemon.asking import Asking
 from carom.daemon.clock import JiffiesClock
@@ -50,10 +51,8 @@ from carom.kernel.abi import SERVICES_MAX, TTL_FLOOR, Event, Hook, Verdict
 from carom.kernel.links import Interface
 from carom.kernel.local_routes import Asked, LocalChanges
 from carom.kernel.netlink import Address
+from carom.protocols.spec import Filled
 from carom.xdp.link import Mode
-
-OURS = ("raw", "kv")
-"""Protocols of Python services; replies of the others are learned from their servers."""
 
 FIREWALL_REST = 10.0
 """After a look at the firewall, so many times as long passes before the next."""
@@ -572,10 +571,11 @@ def _check_service(service: Service) -> None:
             f"the service on port {service.options.port} has no handler",
             hint="decorate one with @service.reply",
         )
-    if service.options.protocol not in OURS:
+    if protocols.spec(service.options.protocol).learned:
+        ours = " or ".join(one.name for one in protocols.filled_by(Filled.DAEMON))
         raise UsageError(
             f"a Python service does not speak {service.options.protocol}",
-            hint=f"it speaks {' or '.join(OURS)}; `carom front` goes before a server that does",
+            hint=f"it speaks {ours}; `carom front` goes before a server that does",
         )
 
 

@@ -11,9 +11,7 @@ from typing import Any
 from carom.daemon import server as servers
 from carom.daemon import transport
 from carom.daemon.answered import Answered
-from carom.daemon.cache import Clock
 from carom.daemon.fastpath import Attachment, FastPath, Place
-from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.loops import Loops
 from carom.daemon.server import Server, UserspaceCache
 from carom.daemon.service import Handler, Reply, Service
@@ -22,6 +20,7 @@ from carom.errors import ServerError, UsageError
 from carom.kernel import forked
 from carom.kernel.abi import TTL_FLOOR
 from carom.kernel.links import Interface
+from carom.protocols.spec import Clock, Store
 
 
 def _refuse_in_child(_: bytes) -> None:
@@ -79,10 +78,9 @@ class Served(Answered):
         if options.userspace_cache:
             self.userspace_cache = UserspaceCache(options.userspace_cache, options.ttl)
             handler = self.userspace_cache.around(handler)
-        if options.protocol == "kv":
+        if self.protocol.writes:
             handler = self._voiding(handler)
-        # kv's replies are no requests of its own.
-        with_loops = options.echoes and options.protocol == "raw"
+        with_loops = options.echoes and self.protocol.whole_key  # else no reply is a request
         loops = Loops(options.echoes, self.cache) if with_loops else None
         self.server = Server(self._udp, handler, self.cache, loops)
         service._invalidate = self._invalidate
@@ -98,10 +96,10 @@ class Served(Answered):
         return self.server.replies
 
     @property
-    def store(self) -> KeyValueStore | None:
-        """What its handler answers from, where that is carom's own store."""
+    def store(self) -> Store | None:
+        """What its handler answers from, where that can be watched."""
         store = getattr(self._service.handler, "__self__", None)
-        return store if isinstance(store, KeyValueStore) else None
+        return store if isinstance(store, Store) else None
 
     def places(self, attachment: Attachment) -> Iterator[Place]:
         """Where its socket receives what comes in by the interface."""
@@ -118,14 +116,13 @@ class Served(Answered):
         return f"in the VRF {self._vrf}" if self._vrf else "outside of VRFs"
 
     def _voiding(self, handler: Handler) -> Handler:
-        """The handler of a key-value service: what it writes is void once it is written."""
-        from carom.protocols import kv
+        """The handler of a protocol that has writes: what one writes is void once it is written."""
 
         def handled(request: bytes) -> bytes | Reply | None:
             reply = handler(request)
-            key = kv.written_by(request)
-            if key is not None:
-                self._invalidate(kv.get_of(key))
+            read = self.protocol.read_of_written(request)
+            if read is not None:
+                self._invalidate(read)
             return reply
 
         return handled

@@ -13,7 +13,6 @@ import dns.message
 import pytest
 
 from carom.daemon.cache import Cache
-from carom.daemon.cookies import Cookies
 from carom.daemon.fastpath import FastPath
 from carom.kernel import libbpf
 from carom.kernel.abi import (
@@ -26,6 +25,7 @@ from carom.kernel.abi import (
 )
 from carom.protocols import dns as reference
 from carom.protocols.dns.cookie import server_cookie
+from carom.protocols.dns.cookies import Cookies
 from prog.conftest import SETTINGS
 from prog.dns_bench import (
     AA,
