@@ -338,8 +338,8 @@ def ask_at(
 ) -> list[Asking]:
     """Ways to ask a server `by` a connected socket: at each of its own sockets that can be asked.
 
-    Raises OSError. One process answers for all of its sockets: no address may lead to some, as where it is bound to
-    all of IPv6 in a VRF that has none.
+    Raises OSError. One process answers for all of its sockets: no address may lead to some, as
+    where it is bound to all of IPv6 in a VRF that has none.
     """
     places = {(one.address, one.port, one.device) for one in server.sockets}
     if len(server.pids) > 1 and len(places) < len(server.sockets):

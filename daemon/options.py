@@ -193,6 +193,8 @@ def options_of(values: dict[str, object]) -> Options:
             f"unknown option {sorted(unknown)[0]!r}",
             hint="there are " + ", ".join(Options.__struct_fields__),
         )
+    if isinstance(values.get("protocol"), str):
+        values = {**values, "protocol": str(values["protocol"]).lower()}
     return converted(values, Options).checked()
 
 

@@ -11,8 +11,8 @@ from carom.lab.course import CPUs
 from carom.lab.hosts.agent import Agent
 from carom.vm.pair import Make
 
-_PACKAGES = {"memcached": "memcached", "cc": "gcc libc6-dev"}
-"""Debian's packages that have the programs which experiments need."""
+_PACKAGES = {"cc": "gcc libc6-dev"}
+"""Debian's packages that are not named as the program is which experiments need."""
 
 
 class Needs(NamedTuple):
@@ -33,7 +33,7 @@ def check(needs: Mapping[str, Needs], make_pair: Make) -> None:
             raise ExperimentError(
                 f"{program} is not installed on the server's host, and {' and '.join(names)} "
                 f"{'needs' if len(names) == 1 else 'need'} it",
-                hint=f"apt install {_PACKAGES[program]}",
+                hint=f"apt install {_PACKAGES.get(program, program)}",
             )
         if any(one.apart for one in needs.values()):
             CPUs.of(pair, client, server).apart()

@@ -169,6 +169,14 @@ class Store(Protocol):
     watcher: Watcher | None
 
 
+class Reading(NamedTuple):
+    """How the lab's clients read numbered keys: `request` by the request's number, its id, and the
+    key's digits, of which there may be `digits_max`."""
+
+    request: Callable[[int, bytes], bytes]
+    digits_max: int
+
+
 class Sample(NamedTuple):
     """A request whose hit is measured, and how the cache gets its reply.
 
@@ -258,6 +266,7 @@ class Spec:
     """What a server's configuration says of whom it answers, for a hit passes that."""
     samples: Callable[[str], Sequence[Sample]] = _no_samples
     """What `carom lab bench` measures, from a client of this address."""
+    reading: Reading | None = None
     layers: str = ""
     """The module with its packets for scapy."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from carom.daemon import control
 from carom.errors import ExperimentError
 from carom.kernel import libbpf, links
 from carom.kernel.bpf import Module
-from carom.lab.clients import load, memcached
+from carom.lab.clients import load
 from carom.lab.clients.behaviours import Choice as Behaviour
 from carom.lab.clients.load import Load
 from carom.lab.clients.mix import Choice, Mix, planned
@@ -169,12 +170,12 @@ class Hand:
         ready: dict[str, Any] = msgspec.json.decode(line)
         return ready
 
-    def memcached(self, address: str, port: int, plan: dict[str, Any]) -> int:
-        """Start memcached, filled with the values of a plan's keys; its pid."""
-        argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
-        server = _start([*argv, "-p", str(port), "-U", str(port)], said=subprocess.DEVNULL)
+    def start(self, argv: list[str], ready: str, arguments: dict[str, Any]) -> int:
+        """Start a server, and have `ready` (MODULE:FUNCTION of the lab) make it so; its pid."""
+        server = _start(argv, said=subprocess.DEVNULL)
         self._servers[server.pid] = server
-        memcached.fill(address, port, msgspec.convert(plan, Plan))
+        module, function = ready.split(":")
+        getattr(importlib.import_module(f"carom.lab.{module}"), function)(**arguments)
         return server.pid
 
     def sink(self, address: str, port: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from carom.protocols.memcached import life
 from carom.protocols.memcached.questions import Questions
-from carom.protocols.spec import Ending, Filled, RequestId, Sample, Spec, Stream
+from carom.protocols.spec import Ending, Filled, Reading, RequestId, Sample, Spec, Stream
 
 PORT = 11211
 KEY_LENGTH_MAX = 250
@@ -35,6 +35,10 @@ def name_of(key: bytes) -> bytes:
 def how_to_have_udp(port: int) -> str:
     """Since 1.5.6 it has UDP only where it is told so."""
     return f"-U {port}"
+
+
+def _get(number: int, key: bytes) -> bytes:
+    return HEADER.pack(number & 0xFFFF, 0, 1, 0) + b"get %b\r\n" % key
 
 
 def _samples(client: str) -> Sequence[Sample]:
@@ -103,5 +107,6 @@ SPEC = Spec(
     keys_named=keys_named,
     how_to_have_udp=how_to_have_udp,
     samples=_samples,
+    reading=Reading(_get, KEY_LENGTH_MAX),
     layers="carom.protocols.memcached.layers",
 )

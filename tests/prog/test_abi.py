@@ -40,8 +40,8 @@ from carom.kernel.abi import (
     WAY_PREFIX,
     WAYS_MAX,
     Hook,
-    Protocol,
 )
+from carom.protocols import SPECS
 
 KEY_FIELDS = "service length bytes"
 ENTRY_FIELDS = (
@@ -54,13 +54,13 @@ REPLY_FIELDS = "head bytes tail"
 @pytest.fixture
 def tables(load_fastpath: Callable[..., FastPath]) -> Any:
     """BCC's tables by name; their Key and Leaf are made of clang's own record layouts."""
-    return load_fastpath(policy="lru", test_clock=True, languages=(Protocol.DNS,))._module._module
+    return load_fastpath(policy="lru", test_clock=True, languages=(SPECS["dns"],))._module._module
 
 
 @pytest.fixture
 def edge_tables(load_fastpath: Callable[..., FastPath]) -> Any:
     """The same with those of the socket's edge."""
-    fastpath = load_fastpath(policy="lru", edge=True, languages=(Protocol.DNS,), test_clock=True)
+    fastpath = load_fastpath(policy="lru", edge=True, languages=(SPECS["dns"],), test_clock=True)
     return fastpath._module._module
 
 

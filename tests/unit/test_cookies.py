@@ -12,7 +12,7 @@ import dns.rcode
 import pytest
 
 from carom.errors import UsageError
-from carom.protocols import dns as messages
+from carom.protocols.dns import message as messages
 from carom.protocols.dns.cookie import siphash24
 from carom.protocols.dns.cookies import read_secrets
 

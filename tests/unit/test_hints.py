@@ -16,11 +16,11 @@ from carom.cli import app
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 
-OTHERS = ("daemon/access.py", "daemon/firewall.py", "daemon/iptables.py")
+OTHERS = ("protocols/dns/access.py", "daemon/firewall.py", "daemon/iptables.py")
 """What reads options of programs that are not carom's."""
 
-FRONT = ("front", "fronted", "finder", "absent", "targets", "translated", "lifetimes", "cookies")
-SERVE = ("served", "service", "server", "transport", "loops", "keyvalue", "filtering")
+FRONT = ("front", "fronted", "finder", "absent", "targets", "translated", "lifetimes")
+SERVE = ("served", "service", "server", "transport", "loops", "filtering")
 ROOMS = ("carom", "daemon", "include", "xdp", "tc", "cgroup", "filters", "protocols")
 
 

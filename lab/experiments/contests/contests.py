@@ -35,7 +35,7 @@ _WAYS = {
 
 _HITS = Plan(size=(32, 32))
 _GETS = Plan(form="memcached", size=(20, 20))
-_MEMCACHED = "carom.lab.clients.memcached:values"
+_MEMCACHED = "carom.lab.experiments.contests.memcached:values"
 
 
 def _each_way(prefix: str, measure: Callable[..., dict[str, float]]) -> Iterator[Subject]:
@@ -191,7 +191,11 @@ def _gets(ground: Ground, pids: list[int], *arguments: str) -> dict[str, float]:
 def _memcached(ground: Ground) -> Iterator[int]:
     plan = msgspec.to_builtins(_keys(ground, _GETS))
     address = ground.pair.server.address
-    pid = ground.server.call("memcached", address=address, port=MEMCACHED_PORT, plan=plan)
+    argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
+    argv += ["-p", str(MEMCACHED_PORT), "-U", str(MEMCACHED_PORT)]
+    filling = {"address": address, "port": MEMCACHED_PORT, "plan": plan}
+    fill = "experiments.contests.memcached:fill"
+    pid = ground.server.call("start", argv=argv, ready=fill, arguments=filling)
     try:
         ground.server.call("pin", pid=pid, cpu=ground.server_cpu)
         yield pid

@@ -7,6 +7,9 @@ import re
 import socket
 import struct
 import time
+from typing import Any
+
+import msgspec
 
 from carom import Service
 from carom.errors import ExperimentError
@@ -40,8 +43,12 @@ def _values(request: bytes) -> bytes | None:
     )
 
 
-def fill(address: str, port: int, plan: Plan) -> None:
-    """Set the value of every key of a plan, over TCP. Raises ExperimentError."""
+def fill(address: str, port: int, plan: dict[str, Any]) -> None:
+    """Set the value of every key of a plan, over TCP, once it listens. Raises ExperimentError."""
+    _fill(address, port, msgspec.convert(plan, Plan))
+
+
+def _fill(address: str, port: int, plan: Plan) -> None:
     end = time.monotonic() + _PATIENCE
     while True:
         try:
