@@ -477,7 +477,9 @@ class Running:
 
     def _need_filter(self) -> Filtering:
         if not self._filtering:
-            raise UsageError("no filter runs here", hint="`carom serve --app kv --filter NAME`")
+            apps = protocols.words(one for one in protocols.SPECS.values() if one.filtered)
+            hint = f"`carom serve --app {apps} --filter NAME`"
+            raise UsageError("no filter runs here", hint=hint)
         return self._filtering
 
     def _find(self, port: int | None) -> Answered:

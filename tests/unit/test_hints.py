@@ -72,7 +72,7 @@ def test_what_one_command_says(modules: tuple[str, ...], command: str) -> None:
 def test_what_anything_says(room: str) -> None:
     """Some command has it."""
     known = every_option()
-    for path in sorted((ROOT / room).glob("*.py")):
+    for path in sorted((ROOT / room).rglob("*.py")):
         name = str(path.relative_to(ROOT))
         for line, option in () if name in OTHERS else named_in(path):
             assert option in known, f"{name}:{line}"
