@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -237,7 +238,8 @@ class DNSHost(Host):
     def __init__(self, fastpath: FastPath, setting: Setting):
         super().__init__(fastpath, setting)
         self.describe(protocol=DNS_SPEC)
-        self.cache = Cache(fastpath, self.clock, 1000, 0, DNS_SPEC)
+        spec = dataclasses.replace(DNS_SPEC, key_of=reference.key_of)
+        self.cache = Cache(fastpath, self.clock, 1000, 0, spec)
         self.cache.flush()
         self.tell([SECRET])
         self.set_wall(NOW)

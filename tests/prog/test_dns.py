@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carom.kernel.abi import KEY_MAX, REPLY_MAX
+from carom.protocols.dns import ASKED_MAX, REQUEST_MAX
 from carom.protocols.protocol import Intent
 from prog.dns_bench import (
     AA,
@@ -269,7 +270,7 @@ def test_names_of_all_lengths(bench: DNSBench, length: int) -> None:
     qname = long_name(length)
     edns = opt(cookie(bytes(40)), ttl=DO)
     request = query(qname, edns=edns)
-    assert len(request) <= reference.REQUEST_MAX
+    assert len(request) <= REQUEST_MAX
     if length + 3 > KEY_MAX:
         assert bench.request(request) == (Intent.OTHER, None)
     else:
@@ -502,7 +503,7 @@ def test_kept(bench: DNSBench, row: Kept) -> None:
 @pytest.mark.parametrize("message", REFUSED.values(), ids=REFUSED)
 def test_refused(bench: DNSBench, message: bytes) -> None:
     """Whatever was asked."""
-    for asked in range(reference.ASKED_MAX):
+    for asked in range(ASKED_MAX):
         assert bench.learned(message, TTL, asked) is None
         assert reference.learn(message, TTL, asked) is None
 
@@ -864,7 +865,7 @@ def test_mutated_replies(bench: DNSBench) -> None:
     ]
     kept = given_ = 0
     for number, message in enumerate(mutations(SEED, messages, 20000)):
-        asked = number % reference.ASKED_MAX | RD_KEY | (EDNS_KEY if number & DO_KEY else 0)
+        asked = number % ASKED_MAX | RD_KEY | (EDNS_KEY if number & DO_KEY else 0)
         if len(message) > REPLY_MAX or not agree(bench, message, asked):
             continue
         kept += 1
@@ -939,11 +940,11 @@ def test_as_dnspython_reads_it(bench: DNSBench) -> None:
 
 
 COSTS = {
-    "run_request": 50_000,
-    "run_answer": 50_000,
-    "run_cookie": 50_000,
-    "run_return": 10_000,
-    "run_learn": 150_000,
+    "request": 50_000,
+    "answer": 50_000,
+    "cookie": 50_000,
+    "returning": 10_000,
+    "learned": 150_000,
 }
 
 

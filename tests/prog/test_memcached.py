@@ -17,7 +17,7 @@ from carom.protocols.memcached.layers import MemcachedUDP
 from carom.protocols.protocol import Intent, Request
 from prog.memcached_binary import OPCODES, binary
 from prog.memcached_commands import SEED, commands, datagram, replies, stale_bytes
-from prog.protocol import Protocol
+from prog.protocol import PROGRAMS, Protocol
 from reference import memcached
 from reference.flights import Answer
 from reference.memcached import understand
@@ -543,6 +543,6 @@ def test_the_frame_header_on_memcacheds_port() -> None:
     assert IP(frame)[MemcachedUDP].request_id == 0x1234
 
 
-@pytest.mark.parametrize("program", ["request", "answer", "what_answer", "learn", "slot"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_cost_of_verifying(protocol: Protocol, program: str) -> None:
     assert protocol.verified(program) < VERIFIED_MAX
