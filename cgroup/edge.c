@@ -10,6 +10,7 @@
 #include "edge_cookies.h"
 #include "flights.h"
 #include "messages.h"
+#include "nameless.h"
 #include "stream.h"
 #include "store.h"
 #include "token.h"
@@ -75,6 +76,14 @@ static __always_inline void see_unknown(const struct datagram *datagram, u32 ser
 		void_cell(SLOTS + service, false);
 }
 
+/* What of a request its reply does not tell. */
+static __always_inline u32 asks(u32 protocol, u32 flight, enum intent intent, const struct key *key)
+{
+	if (is_nameless(protocol))
+		return intent == INTENT_READ ? remember_key(flight, key) : ASKED_UNKNOWN;
+	return asked_besides(protocol, intent, key);
+}
+
 /*
  * Before the server sees a request: a token for its reply, and what it writes void and remembered
  * until it is acknowledged. True where it has to be read command by command.
@@ -92,7 +101,7 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 	intent = understand(protocol, scratch->text, length, &scratch->draft.key);
 	if (may_be_learned(protocol, scratch->text, intent))
 		leave_read(flight, answers_more(protocol, intent),
-			   asked_besides(protocol, intent, &scratch->draft.key));
+			   asks(protocol, flight, intent, &scratch->draft.key));
 	else if (intent == INTENT_OTHER)
 		remember_uncounted(flight);
 	if (intent & INTENT_EITHER)
@@ -108,7 +117,7 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 		begin_datagram(datagram, service, protocol, flight, scratch);
 		return true;
 	}
-	item = item_of(&scratch->draft.key, slot_from(protocol));
+	item = protocol_item(protocol, &scratch->draft.key);
 	cell = item_slot(item);
 	count_event(WRITE_SEEN);
 	note_ending(cell, intent);
@@ -162,9 +171,12 @@ static __always_inline enum event keep(struct edge_scratch *scratch, const struc
 	return *waits ? ask_how_long(scratch, reply->item, reply->slot) : LEARNED;
 }
 
-/* A reply to a read, which the server's own socket sends: into the cache, where a token waits. */
+/*
+ * A reply to a read, which the server's own socket sends: into the cache, where a token waits. `name` is
+ * its flight's.
+ */
 static __always_inline void learn_reply(const struct mark *mark, const struct watch *watch,
-					struct edge_scratch *scratch, u32 length,
+					struct edge_scratch *scratch, u32 length, u32 name,
 					const struct flight *flight)
 {
 	struct draft *draft = &scratch->draft;
@@ -178,8 +190,12 @@ static __always_inline void learn_reply(const struct mark *mark, const struct wa
 		count_event(UNLEARNABLE);
 		return;
 	}
+	if (is_nameless(watch->protocol) && !recall_key(name, flight->asked, &draft->key)) {
+		count_event(UNLEARNABLE);
+		return;
+	}
 	draft->key.service = key_service(mark->service, mark->view);
-	item = item_of(&draft->key, slot_from(watch->protocol));
+	item = protocol_item(watch->protocol, &draft->key);
 	slot = item_slot(item);
 	reply.item = item_in(item, mark->service);
 	reply.slot = slot;
@@ -212,7 +228,7 @@ static __always_inline void see_read(u32 flight, const struct datagram *datagram
 	else if (length < datagram->length)
 		count_event(UNLEARNABLE);
 	else
-		learn_reply(mark, watch, scratch, length, &taken);
+		learn_reply(mark, watch, scratch, length, flight, &taken);
 }
 
 /* Any other reply, before it leaves: what it may acknowledge is void again. */

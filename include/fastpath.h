@@ -125,7 +125,8 @@ static __always_inline enum verdict see_write(const struct service *service,
 					      const struct key *key, enum intent intent)
 {
 	u32 cell = (intent & INTENT_MASK) == INTENT_WRITE
-			   ? slot_of(key, slot_from(service->protocol))
+			   ? slot_of(key, slot_from(service->protocol, key),
+				     slot_end(service->protocol, key))
 			   : SLOTS + service->id;
 
 	if (!service->learn)

@@ -87,8 +87,10 @@ def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
         _cases("GIVE_COOKIES", cookies),
         _cases("REPLIES_TELL", [one for one in listed if one.stream is Stream.MESSAGES]),
         _cases("WITH_STREAM", streams),
+        _cases("NAMELESS", [one for one in learned if one.nameless]),
         _cases("WITHOUT_STREAM", [one for one in learned if one.stream is Stream.NONE]),
         f"#define ANY_COOKIES {int(bool(cookies))}",
+        f"#define ANY_NAMELESS {int(any(one.nameless for one in learned))}",
         f"#define ANY_SPELLED {int(any('spelled' in one.functions for one in listed))}",
         f"typedef {'u64' if any(one.id.size > 2 for one in learned) else 'u16'} id_word;",
     ]

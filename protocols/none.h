@@ -75,6 +75,17 @@ static __always_inline u32 none_asked(enum intent intent, const struct key *key)
 	return 0;
 }
 
+/* The bytes of a key that name what a write voids begin where the SPEC says, and end with it. */
+static __always_inline u32 none_slot_start(const struct key *key)
+{
+	return 0;
+}
+
+static __always_inline u32 none_slot_end(const struct key *key)
+{
+	return key->length;
+}
+
 static __always_inline bool none_learn(u8 *reply, u32 *length, struct key *key, u32 *stored,
 				       u32 *ttl, u32 asked)
 {

@@ -22,8 +22,8 @@
  *   enum answer NAME_what_answer(const u8 *reply, u32 length)
  *       What a reply says of its request. `reply` has the first REPLY_MAX bytes of `length`.
  *   bool NAME_learn(u8 *reply, u32 *length, struct key *key, u32 *stored, u32 *ttl, u32 asked)
- *       The key that a reply names, where it names one and may be kept at all. `length` may only
- *       shrink, by what is for one client alone. Bytes that NAME_answer writes are set to zero;
+ *       The key that a reply names, where it names one and may be kept at all. `length` may
+ *       shrink, by what is for one client alone, or grow up to REPLY_MAX, by what is missing. Bytes that NAME_answer writes are set to zero;
  *       `stored` (at first `length`) grows by what it appends for NAME_answer's own use, up to
  *       REPLY_MAX, from the next whole 8 bytes on; `ttl` (at first the service's, in seconds) may
  *       only shrink. What is behind REPLY_MAX in the room is free to use. `asked` is what NAME_asked
@@ -35,7 +35,13 @@
  *   bool NAME_says_stored(const u8 *reply)
  *       Was something stored as it was to be, by the first datagram of a reply?
  *
- * Where replies do not tell all of a request's key:
+ * Where a write voids more than the rest of a key behind SPEC.slot_from, the bytes that name it:
+ *
+ *   u32 NAME_slot_start(const struct key *key), u32 NAME_slot_end(const struct key *key)
+ *       Where they begin and end.
+ *
+ * Where replies name no key at all (SPEC.nameless) it is remembered from the request, and NAME_learn
+ * leaves it as it is. Where they do not tell all of it:
  *
  *   u32 NAME_asked(enum intent intent, const struct key *key)
  *       What of a read's key its reply may not tell; ASKED_UNKNOWN of what is no read.
@@ -81,8 +87,7 @@
  * `text` and `reply` are buffers of TEXT_ROOM and REPLY_ROOM bytes in a map, zero from `length` to
  * the next whole 8 bytes; an index below the room is always allowed. `key` lies in a map too.
  *
- * The slot of a key is that of its bytes from SPEC.slot_from on: key_slot() of slot.h in C,
- * Spec.slot_key_of() in Python. What stands before them tells entries apart that one write voids
+ * The slot of a key is that of these bytes: key_slot() of slot.h in C, Spec.slot_key_of() in Python. What stands before them tells entries apart that one write voids
  * together; the key of an INTENT_WRITE has zeros there, so it names a slot and no entry.
  */
 #ifndef CAROM_PROTOCOL_H

@@ -74,10 +74,26 @@ static __always_inline bool is_whole_key(u32 protocol)
 	IS_AMONG(WHOLE_KEYS)
 }
 
-/* Where in a key the bytes begin that its slot is computed from. */
-static __always_inline u32 slot_from(u32 protocol)
+/* Where in a key the bytes begin that its slot is computed from, and where they end. */
+static __always_inline u32 slot_from(u32 protocol, const struct key *key)
 {
-	CHOOSE_NUMBER(SLOT_FROM)
+	switch (protocol) {
+		HAVE_SLOT_FROM(RETURN_NUMBER, SLOT_FROM)
+		HAVE_slot_start(RETURN_FUNCTION, slot_start, key)
+	default:
+		return none_slot_start(key);
+	}
+}
+
+static __always_inline u32 slot_end(u32 protocol, const struct key *key)
+{
+	CHOOSE(slot_end, key)
+}
+
+/* Do replies not name their key? Then it is remembered from the request (cgroup/nameless.h). */
+static __always_inline bool is_nameless(u32 protocol)
+{
+	IS_AMONG(NAMELESS)
 }
 
 /* Where in a payload its request's id is, and how many bytes of it. */

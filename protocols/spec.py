@@ -248,6 +248,8 @@ class Spec:
     """The whole payload is the key: the fast path reads it, and a reply may be a request."""
     filtered: bytes = b""
     """One of its commands, if filters (filters/) read them."""
+    nameless: bool = False
+    """Replies do not name their key: it is remembered from their request, whose id they have."""
     written_at_any_door: bool = False
     """A server takes writes at every port that it is bound to."""
     why_not_learned: str = ""

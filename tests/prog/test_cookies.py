@@ -15,6 +15,7 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
+from carom.daemon.keeper import Thread
 from carom.kernel import libbpf
 from carom.kernel.abi import (
     COOKIE_SECRETS,
@@ -26,6 +27,7 @@ from carom.kernel.abi import (
 from carom.protocols.dns import SPEC as DNS_SPEC
 from carom.protocols.dns.cookie import server_cookie
 from carom.protocols.dns.cookies import Cookies
+from carom.protocols.spec import Around
 from prog.conftest import SETTINGS
 from prog.dns_bench import (
     AA,
@@ -442,7 +444,8 @@ def test_a_stepping_clock_is_followed(
     told(bench, dns_host, [b"x"])
     wall = float(NOW)
     monkeypatch.setattr("time.time", lambda: wall)
-    with Cookies(dns_host.fastpath, dns_host.clock, 0, 53, None, list):
+    around = Around(dns_host.fastpath.map, dns_host.clock, 0, 53, list, Thread)
+    with Cookies(around, None):
         dns_host.tell([SECRET])
         asked = ask(dns_host.whole())
         assert dns_host.asks(asked).verdict == Verdict.HIT
