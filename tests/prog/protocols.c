@@ -219,8 +219,8 @@ static __always_inline void step(struct talk *talk, u32 n)
 	if ((intent & INTENT_MASK) != INTENT_WRITE)
 		return;
 	found->key_length = talk->key.length;
-	found->slot = key_slot(talk->key.bytes + slot_from(PROTOCOL),
-			       talk->key.length - slot_from(PROTOCOL));
+	found->slot = key_slot(talk->key.bytes + slot_from(PROTOCOL, &talk->key),
+			       slot_end(PROTOCOL, &talk->key) - slot_from(PROTOCOL, &talk->key));
 	found->displaced = stream_displaces(&talk->stream);
 	stream_wrote(&talk->stream, found->slot, intent & INTENT_QUIET, 0);
 }
