@@ -10,9 +10,9 @@ import traceback
 import zlib
 from collections.abc import Callable
 
-from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.service import Reply, Service
 from carom.errors import UsageError
+from carom.protocols.kv.store import KeyValueStore
 
 DEFAULT_PORT = 51141
 

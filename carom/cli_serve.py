@@ -13,6 +13,8 @@ import typer
 from carom.cli_settings import GIVEN
 from carom.daemon.service import Service
 from carom.errors import UsageError
+from carom.protocols import default, filled_by
+from carom.protocols.spec import Filled
 from carom.settings import Field, fields, seconds
 
 
@@ -66,11 +68,19 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")]
 
 
+def _of(who: Filled) -> Field:
+    """The option of the protocols that are served, or fronted."""
+    from carom.daemon.options import Options
+
+    names = "|".join(one.name for one in filled_by(who))
+    return fields(Options)["protocol"].told(metavar=names, default=default(who).name)
+
+
 def serve_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     """The options of a service of ours."""
     from carom.daemon.options import Options
 
-    found = {**fields(Options), "protocol": fields(Options)["protocol"].told(metavar="raw|kv")}
+    found = {**fields(Options), "protocol": _of(Filled.DAEMON)}
     return {
         name: (field, field.option.group)
         for name, field in found.items()
@@ -80,15 +90,15 @@ def serve_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
 
 def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     """The options of a server that is there already."""
-    from carom.daemon.front import LEARNED, STANDING, Wishes
+    from carom.daemon.front import STANDING, Wishes
     from carom.daemon.options import Options
 
     found = fields(Options) | fields(Wishes)
     for name, value in STANDING.items():
         found[name] = found[name].told(default=value)
-    ports = ", ".join(f"{port} for {name}" for name, port in LEARNED.items())
-    found["port"] = found["port"].told(standing=ports)
-    found["protocol"] = found["protocol"].told(metavar="|".join(LEARNED))
+    ports = (f"{one.port} for {one.name}" for one in filled_by(Filled.LEARNED))
+    found["port"] = found["port"].told(standing=", ".join(ports))
+    found["protocol"] = _of(Filled.LEARNED)
     found["bind"] = found["bind"].told(standing=":: (all that the server has)")
     return {
         name: (field, field.option.group)

@@ -10,15 +10,32 @@
 #include "edge_cookies.h"
 #include "flights.h"
 #include "messages.h"
+#include "nameless.h"
 #include "stream.h"
 #include "store.h"
 #include "token.h"
 
 #define PASS 1
 
-static __always_inline u32 find_flight(const struct datagram *datagram, u32 service, u16 id)
+static __always_inline u32 find_flight(const struct datagram *datagram, u32 service, id_word id)
 {
 	return flight_of(&datagram->client, datagram->client_port, service, id);
+}
+
+/* The id of a payload that is nowhere loaded, into `id`, which is 0 where it has none. */
+static __always_inline void load_id(const struct datagram *datagram, u32 protocol, id_word *id)
+{
+	u32 size = id_size(protocol), at = datagram->offset + id_at(protocol);
+	u8 first = 0;
+
+	if (id_size_varies(protocol)) {
+		bpf_skb_load_bytes(datagram->skb, datagram->offset, &first, sizeof(first));
+		size = shorter_id(first, size);
+		if (!size)
+			return;
+		size = bounded(size, sizeof(*id));
+	}
+	bpf_skb_load_bytes(datagram->skb, at, id, size);
 }
 
 /* What was asked for is not known: it may be a write, or have any number of replies. */
@@ -34,6 +51,39 @@ static __always_inline void overlook_request(const struct datagram *datagram, u3
 	void_unread(service);
 }
 
+/* A datagram that may write anything, of a protocol whose commands stand alone. */
+static __always_inline void see_unread(const struct datagram *datagram, u32 service, u32 flight)
+{
+	count_voider(datagram, service);
+	count_event(WRITE_ALL_SEEN);
+	note_ending(SLOTS + service, 0);
+	void_unread(service);
+	remember_unread(flight);
+	leave_read(flight, true, ASKED_UNKNOWN);
+}
+
+/* What comes and goes over TCP where nobody can read it: the client's may write, the server's tell so. */
+static __always_inline void see_unknown(const struct datagram *datagram, u32 service, bool ingress)
+{
+	if (!datagram->length)
+		return;
+	count_event(STREAM_LOST);
+	note_ending(SLOTS + service, 0);
+	count_voider(datagram, service);
+	if (ingress)
+		void_unread(service);
+	else
+		void_cell(SLOTS + service, false);
+}
+
+/* What of a request its reply does not tell. */
+static __always_inline u32 asks(u32 protocol, u32 flight, enum intent intent, const struct key *key)
+{
+	if (is_nameless(protocol))
+		return intent == INTENT_READ ? remember_key(flight, key) : ASKED_UNKNOWN;
+	return asked_besides(protocol, intent, key);
+}
+
 /*
  * Before the server sees a request: a token for its reply, and what it writes void and remembered
  * until it is acknowledged. True where it has to be read command by command.
@@ -43,7 +93,7 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 					struct edge_scratch *scratch)
 {
 	u32 protocol = watch->protocol, length = load_text(datagram, scratch), cell;
-	u32 flight = find_flight(datagram, service, *(u16 *)scratch->text);
+	u32 flight = find_flight(datagram, service, id_in(protocol, scratch->text));
 	enum intent intent;
 	u64 item;
 
@@ -51,19 +101,23 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 	intent = understand(protocol, scratch->text, length, &scratch->draft.key);
 	if (may_be_learned(protocol, scratch->text, intent))
 		leave_read(flight, answers_more(protocol, intent),
-			   asked_besides(protocol, intent, &scratch->draft.key));
+			   asks(protocol, flight, intent, &scratch->draft.key));
 	else if (intent == INTENT_OTHER)
 		remember_uncounted(flight);
 	if (intent & INTENT_EITHER)
 		remember_query(flight);
 	if ((intent & INTENT_MASK) < INTENT_WRITE || says_what_it_wrote(protocol))
 		return false;
+	if ((intent & INTENT_MASK) == INTENT_WRITE_ALL && has_no_stream(protocol)) {
+		see_unread(datagram, service, flight);
+		return false;
+	}
 	if ((intent & INTENT_MASK) == INTENT_WRITE_ALL) {
 		count_voider(datagram, service);
 		begin_datagram(datagram, service, protocol, flight, scratch);
 		return true;
 	}
-	item = item_of(&scratch->draft.key, slot_from(protocol));
+	item = protocol_item(protocol, &scratch->draft.key);
 	cell = item_slot(item);
 	count_event(WRITE_SEEN);
 	note_ending(cell, intent);
@@ -117,9 +171,12 @@ static __always_inline enum event keep(struct edge_scratch *scratch, const struc
 	return *waits ? ask_how_long(scratch, reply->item, reply->slot) : LEARNED;
 }
 
-/* A reply to a read, which the server's own socket sends: into the cache, where a token waits. */
+/*
+ * A reply to a read, which the server's own socket sends: into the cache, where a token waits. `name` is
+ * its flight's.
+ */
 static __always_inline void learn_reply(const struct mark *mark, const struct watch *watch,
-					struct edge_scratch *scratch, u32 length,
+					struct edge_scratch *scratch, u32 length, u32 name,
 					const struct flight *flight)
 {
 	struct draft *draft = &scratch->draft;
@@ -133,8 +190,12 @@ static __always_inline void learn_reply(const struct mark *mark, const struct wa
 		count_event(UNLEARNABLE);
 		return;
 	}
+	if (is_nameless(watch->protocol) && !recall_key(name, flight->asked, &draft->key)) {
+		count_event(UNLEARNABLE);
+		return;
+	}
 	draft->key.service = key_service(mark->service, mark->view);
-	item = item_of(&draft->key, slot_from(watch->protocol));
+	item = protocol_item(watch->protocol, &draft->key);
 	slot = item_slot(item);
 	reply.item = item_in(item, mark->service);
 	reply.slot = slot;
@@ -167,7 +228,7 @@ static __always_inline void see_read(u32 flight, const struct datagram *datagram
 	else if (length < datagram->length)
 		count_event(UNLEARNABLE);
 	else
-		learn_reply(mark, watch, scratch, length, &taken);
+		learn_reply(mark, watch, scratch, length, flight, &taken);
 }
 
 /* Any other reply, before it leaves: what it may acknowledge is void again. */
@@ -189,7 +250,7 @@ static __always_inline void see_reply(const struct datagram *datagram, const str
 				      const struct watch *watch, struct edge_scratch *scratch)
 {
 	u32 length = load_reply(datagram, scratch), service = mark->service;
-	u32 flight = find_flight(datagram, service, *(u16 *)scratch->draft.bytes);
+	u32 flight = find_flight(datagram, service, id_in(watch->protocol, scratch->draft.bytes));
 	enum answer answer = what_answer(watch->protocol, scratch->draft.bytes, datagram->length);
 
 	if (answer == ANSWER_READ)
@@ -204,7 +265,7 @@ static __always_inline void see_reply(const struct datagram *datagram, const str
 static __always_inline void overlook(const struct datagram *datagram, u32 service, u32 protocol,
 				     bool ingress)
 {
-	u16 id = 0;
+	id_word id = 0;
 
 	count_event(EDGE_BUSY);
 	if (!ingress || datagram->stream) {
@@ -212,7 +273,7 @@ static __always_inline void overlook(const struct datagram *datagram, u32 servic
 		void_cell(SLOTS + service, ingress);
 		return;
 	}
-	bpf_skb_load_bytes(datagram->skb, datagram->offset, &id, sizeof(id));
+	load_id(datagram, protocol, &id);
 	overlook_request(datagram, service, protocol, find_flight(datagram, service, id));
 }
 
@@ -236,11 +297,11 @@ static __always_inline bool look_inside(const struct datagram *datagram, struct 
  * have marked it as half-made, whatever stands there, and then the server has it. So replies that may be
  * to it take no newer token.
  */
-static __always_inline void hide_request(const struct datagram *datagram, u32 service)
+static __always_inline void hide_request(const struct datagram *datagram, u32 service, u32 protocol)
 {
-	u16 id = 0;
+	id_word id = 0;
 
-	bpf_skb_load_bytes(datagram->skb, datagram->offset, &id, sizeof(id));
+	load_id(datagram, protocol, &id);
 	leave_hidden(find_flight(datagram, service, id));
 }
 
@@ -282,6 +343,10 @@ static __always_inline int look(struct __sk_buff *skb, const bool ingress, const
 		}
 		return PASS;
 	}
+	if (datagram.stream && has_no_stream(watch->protocol)) {
+		see_unknown(&datagram, service, ingress);
+		return PASS;
+	}
 	if (datagram.stream && !ingress) {
 		edge_programs.call(skb, writes_by_stream(watch->protocol) ? EDGE_PAYLOAD
 									   : EDGE_MESSAGES);
@@ -297,7 +362,7 @@ static __always_inline int look(struct __sk_buff *skb, const bool ingress, const
 	}
 	if (ingress && !datagram.stream &&
 	    !right_sum(&datagram, summed ? skb->cb[0] : sum_steps(&datagram, SUM_SHORT))) {
-		hide_request(&datagram, service);
+		hide_request(&datagram, service, watch->protocol);
 		return PASS;
 	}
 	scratch = enter(ingress);
@@ -405,7 +470,7 @@ int edge_cookie(struct __sk_buff *skb)
 	struct mark *mark = NULL;
 
 	if (sk && find_server(&datagram, sk, &mark, &watch) && find_payload(&datagram, false))
-		see_cookie(&datagram, mark->service & (SERVICES_MAX - 1));
+		see_cookie(&datagram, mark->service & (SERVICES_MAX - 1), watch->protocol);
 	return PASS;
 }
 

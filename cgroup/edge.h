@@ -26,6 +26,12 @@
 #define EXTENSIONS_MAX 8  /* of IPv6, before a payload */
 #define WAITING_PAGES 128 /* some 1,900 replies that wait for the daemon */
 
+/* What of a key is void together with it. */
+static __always_inline u64 protocol_item(u32 protocol, const struct key *key)
+{
+	return item_of(key, slot_from(protocol, key), slot_end(protocol, key));
+}
+
 /* One packet of a server's socket; `length` bytes of payload from `offset` on. */
 struct datagram {
 	struct __sk_buff *skb;

@@ -23,7 +23,7 @@
 #include "hash.h"
 #include "lasting.h"
 #include "parse.h"
-#include "protocol.h"
+#include "protocols.h"
 #include "token.h"
 #include "typed.h"
 
@@ -89,14 +89,16 @@ LOCKED_ARRAY(reads, struct reads, FLIGHTS);
 LOCKED_ARRAY(writes, struct writes, FLIGHTS);
 
 static __always_inline u32 flight_of(const struct address *client, __be16 port, u32 service,
-				     u16 id)
+				     id_word id)
 {
 	struct siphash hash;
 
 	siphash_begin(&hash, HASH_SECRET0, HASH_SECRET1);
 	siphash_word(&hash, (u64)client->words[0] << 32 | client->words[1], 1);
 	siphash_word(&hash, (u64)client->words[2] << 32 | client->words[3], 1);
-	siphash_word(&hash, (u64)service << 32 | (u32)port << 16 | id, 1);
+	siphash_word(&hash, (u64)service << 32 | (u32)port << 16 | (u16)id, 1);
+	if (sizeof(id) > sizeof(u16))
+		siphash_word(&hash, id, 1);
 	return siphash_end(&hash, 0, 0, 1, 3);
 }
 

@@ -44,7 +44,7 @@ struct settling {
 	u64 digest;
 };
 
-#ifdef WITH_DNS
+#if ANY_SPELLED
 LOCKED_ARRAY(spellings, struct spelling, SPELLINGS);
 
 #define ANEW(field) (*(volatile typeof(field) *)&(field))

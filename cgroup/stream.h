@@ -232,8 +232,8 @@ static __always_inline u32 load_unread(struct __sk_buff *skb, const struct strea
 				       struct edge_scratch *scratch)
 {
 	struct unread *unread = &scratch->unread;
-	u32 left = unread->left, from, size;
-	u32 held = stream_held(unread->protocol, stream, scratch->text, &from);
+	u32 left = unread->left, from = datagram_front(unread->protocol), size;
+	u32 held = stream_held(unread->protocol, stream, scratch->text);
 
 	if (!left || held > STREAM_LINE_MAX)
 		return 0;
@@ -310,7 +310,7 @@ static __always_inline void take_write(struct stream *stream, struct unread *unr
 				       const struct key *key, enum intent intent)
 {
 	bool all = (intent & INTENT_MASK) == INTENT_WRITE_ALL;
-	u64 item = all ? 0 : item_of(key, slot_from(unread->protocol));
+	u64 item = all ? 0 : protocol_item(unread->protocol, key);
 	u32 cell = all ? SLOTS + unread->service : item_slot(item);
 
 	if (all && intent & INTENT_UNSURE) {

@@ -7,13 +7,13 @@ import contextlib
 import time
 from collections.abc import Sequence
 
+from carom import protocols
 from carom.daemon.attachments import Attacher, Attachments
 from carom.daemon.backend import Backend
 from carom.daemon.bound_addresses import BoundAddresses
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock, jiffies_per_second
 from carom.daemon.control import Control
-from carom.daemon.cookies import read_secrets
 from carom.daemon.fastpath import Attachment, FastPath, Room
 from carom.daemon.filtering import Filtering
 from carom.daemon.firewall import Ruleset
@@ -151,8 +151,9 @@ class Assembly:
     def _receiver(self, service: Service | Front, id: int, rules: Ruleset | None) -> Receiver:
         if isinstance(service, Service):
             return OwnSocket(service.options, id, self._interfaces)
-        if service.secret_file:
-            read_secrets(service.secret_file)
+        cookies = protocols.spec(service.options.protocol).cookies
+        if service.secret_file and cookies:
+            cookies.check(service.secret_file)
         return FrontedServer(service, id, self._interfaces, rules)
 
     def _counted(self) -> Room:

@@ -20,7 +20,7 @@ class Backend(Resource):
 
     def __init__(self, receiver: Receiver, cache: Cache | None):
         self.receiver = receiver
-        self.options, self.id = receiver.options, receiver.id
+        self.options, self.id, self.protocol = receiver.options, receiver.id, receiver.protocol
         self.cache = cache
 
     @property

@@ -6,7 +6,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from carom.daemon.clock import Clock
 from carom.daemon.store import Store, Table, fitting
 from carom.kernel.abi import (
     REPLY_MAX,
@@ -14,11 +13,11 @@ from carom.kernel.abi import (
     SERVICES_MAX,
     SLOTS,
     Entry,
-    Protocol,
     sum_of,
     unpack_entry,
 )
-from carom.protocols import language
+from carom.protocols import default
+from carom.protocols.spec import Clock, Filled, Spec
 
 _WORD = struct.Struct("=Q")
 _EXPIRES_AT = 8
@@ -41,10 +40,10 @@ class Cache:
         clock: Clock,
         ttl: float,
         service: int = 0,
-        protocol: Protocol = Protocol.RAW,
+        protocol: Spec | None = None,
     ):
         self._store = store
-        self._language = language(protocol)
+        self._language = protocol or default(Filled.DAEMON)
         self._key_of = self._language.key_of
         self._clock = clock
         self._ttl = clock.ticks(ttl)
@@ -57,7 +56,7 @@ class Cache:
         self._name_of = store.hashes.namer(service)
         self.views = 1
         """How many addresses its server answers apart."""
-        self.take = self._take_raw() if protocol == Protocol.RAW else self._take
+        self.take = self._take_whole() if self._language.whole_key else self._take
         self.fills = 0
         self.refused = 0
         """Fills that the kernel had no room for: the cache is full."""
@@ -86,7 +85,7 @@ class Cache:
         """The cell of a key's version, as the kernel has it too."""
         return self._hashed_slot_of(self._language.slot_key_of(key))
 
-    def _take_raw(self) -> Callable[[bytes], Token]:
+    def _take_whole(self) -> Callable[[bytes], Token]:
         """`take` where requests are keys and nothing writes: a closure, for every miss pays."""
         voids, slot_of = self._voids, self._hashed_slot_of
 

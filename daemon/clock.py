@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 CLOCK_MONOTONIC_COARSE = 6  # linux/time.h
 
@@ -13,19 +12,6 @@ CLOCK_MONOTONIC_COARSE = 6  # linux/time.h
 def jiffies_per_second() -> int:
     """HZ of this kernel: CLOCK_MONOTONIC_COARSE is advanced by the same tick."""
     return round(1 / time.clock_getres(CLOCK_MONOTONIC_COARSE))
-
-
-class Clock(Protocol):
-    """Time in jiffies."""
-
-    def now(self) -> int:
-        """Jiffies now."""
-
-    def ticks(self, seconds: float) -> int:
-        """Jiffies in so many seconds."""
-
-    def seconds(self, ticks: int) -> float:
-        """Seconds in so many jiffies."""
 
 
 class JiffiesClock:

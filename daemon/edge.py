@@ -19,7 +19,6 @@ from carom.kernel.abi import (
     WATCH,
     Ends,
     Event,
-    Protocol,
 )
 from carom.kernel.bpf import Module
 from carom.kernel.resource import Resource
@@ -40,7 +39,7 @@ class Watch(NamedTuple):
     until they are looked at.
     """
 
-    protocol: Protocol
+    protocol: int
     ttl: int
     uid: int
     ends: Ends = Ends.IGNORED

@@ -34,7 +34,6 @@ from carom.kernel.abi import (
     WAY_PREFIX,
     Fast,
     Hook,
-    Protocol,
     Verdict,
     packed_address,
     packed_endpoint,
@@ -46,6 +45,7 @@ from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 from carom.kernel.resource import Resource
 from carom.kernel.ways import Network, Way
+from carom.protocols.spec import Filled, Spec
 from carom.tc.link import TCLink
 from carom.xdp.link import Link, Mode, ModeOption
 from carom.xdp.probe import check_arrival
@@ -112,7 +112,7 @@ class Place(NamedTuple):
     service: int = 0
     view: int = 0
     fast: Fast = Fast.CACHE
-    protocol: Protocol = Protocol.RAW
+    protocol: Spec = protocols.default(Filled.DAEMON)
     skb_mode: bool = False
     hands_over: bool = False
     multiple: int = 0
@@ -135,7 +135,7 @@ class Place(NamedTuple):
                 self.service,
                 self.view,
                 self.fast,
-                self.protocol,
+                self.protocol.number,
                 self.skb_mode,
                 self.hands_over,
                 self.mac,
@@ -197,15 +197,15 @@ class FastPath(Resource):
         policy: Policy = "lru",
         admit: Admit = "always",
         capacity: int = 10_000,
-        languages: Iterable[Protocol] = (),
+        languages: Iterable[Spec] = (),
         edge: bool = False,
         room: Room | None = None,
         counted: int = 1,
         beside: Sequence[Path] = (),
         test_clock: bool = False,
     ):
-        """Compile and load, with what `languages` besides raw need, with `edge` for servers that
-        are fronted, `counted` services with counters of their own, and the C files `beside` it,
+        """Compile and load, with what these `languages` need, with `edge` for servers that are
+        fronted, `counted` services with counters of their own, and the C files `beside` it,
         which share its maps. With `test_clock` the programs' time, in seconds, is what the `clock`
         cell says.
 
@@ -229,9 +229,9 @@ class FastPath(Resource):
                 **self._room,
                 "TICKS": 1 if test_clock else jiffies_per_second(),
                 **hashes.defines,
-                **{f"WITH_{one.name}": None for one in languages if one != Protocol.RAW},
                 **({"TEST_CLOCK": None} if test_clock else {}),
             },
+            written=protocols.headers(languages),
         )
         with contextlib.ExitStack() as stack:
             stack.callback(self._module.close)

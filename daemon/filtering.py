@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from carom.daemon.clock import JiffiesClock
-from carom.daemon.keyvalue import KeyValueStore
 from carom.errors import UsageError
 from carom.filters.capture import Capture
 from carom.filters.filter import Filter
 from carom.filters.names import NAMES, Name
 from carom.kernel import libbpf
+from carom.protocols.spec import Store
 
 CAPTURE_RATE_MAX = 10_000
 
@@ -20,7 +20,7 @@ CAPTURE_RATE_MAX = 10_000
 class Filtering:
     """The filter of the services that run together, with the stores that they answer from."""
 
-    def __init__(self, kernel: Filter, clock: JiffiesClock, stores: Sequence[KeyValueStore | None]):
+    def __init__(self, kernel: Filter, clock: JiffiesClock, stores: Sequence[Store | None]):
         self.filter = kernel
         self._clock = clock
         self._stores = stores

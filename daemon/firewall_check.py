@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import structlog
 
 from carom.daemon import firewall
-from carom.daemon.access import access_lists
 from carom.daemon.bypassed_programs import cgroup_programs, tc_programs
 from carom.daemon.fastpath import Attachment
 from carom.daemon.firewall import Findings, Ruleset, Way
@@ -168,8 +167,7 @@ class FirewallCheck:
                     f"is answered on port {port}; repeat what they say with --allow PREFIX: "
                     f"{some(programs)}"
                 )
-            if service.options.protocol == "dns":
-                yield from access_lists(service.processes())
+            yield from service.protocol.access_lists(service.processes())
         for attachment in self._attachments:
             programs = list(tc_programs(attachment, self._programs))
             if programs:

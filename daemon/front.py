@@ -9,31 +9,24 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from carom import protocols
 from carom.converted import converted
 from carom.daemon.options import Options, options_of, with_units
 from carom.errors import UsageError
+from carom.protocols import SPECS
+from carom.protocols.spec import Filled, Spec
 from carom.settings import Option, check, fields
-
-LEARNED = {"memcached": 11211, "dns": 53}
-"""Protocols whose servers can be fronted, and the port that each has unless another is said."""
-
-WRITTEN_AT_ANY_DOOR = ("memcached",)
-"""Protocols whose servers take writes at every port that they are bound to."""
-
-_WHY_NOT = {
-    "raw": "its replies do not name the request that they answer",
-    "kv": "its replies do not name the key that they are the value of",
-}
 
 _OF_SERVICES_OF_OURS = {
     name for name, field in fields(Options).items() if field.option.only == "serve"
 }
 """Options that somebody else's server has no use for."""
 
-STANDING = {"bind": "::", "amplify": 0, "protocol": "memcached"}
+STANDING = {"bind": "::", "amplify": 0, "protocol": protocols.default(Filled.LEARNED).name}
 """What stands for other options of a front than for those of a service."""
 
 _GROUP = "The server"
+_WITH_ENDS = protocols.words(one for one in SPECS.values() if one.ending)
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +54,8 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     exptime: Annotated[
         Literal["auto", "ask", "ttl"],
         Option(
-            "memcached: a server known to tell is asked how long replies hold (ask: any server, or "
-            "it is refused), or a reply may outlive its item up to the TTL.",
+            f"{_WITH_ENDS}: a server known to tell is asked how long replies hold (ask: any "
+            "server, or it is refused), or a reply may outlive its item up to the TTL.",
             group=_GROUP,
         ),
     ] = "auto"
@@ -76,9 +69,11 @@ class Front:
         _check_learned(options.protocol)
         if options.fast != "cache" or options.hook == "none":
             raise UsageError("front is a cache in the kernel", hint="--hook xdp | tc")
-        if options.cookie_secret_file and options.protocol != "dns":
+        spec = protocols.spec(options.protocol)
+        if options.cookie_secret_file and not spec.cookies:
+            able = protocols.words(one for one in SPECS.values() if one.cookies)
             raise UsageError(
-                f"{options.protocol} has no cookies", hint="--cookie-secret-file is for dns"
+                f"{options.protocol} has no cookies", hint=f"--cookie-secret-file is for {able}"
             )
         if options.ttl != int(options.ttl):
             raise UsageError(
@@ -89,12 +84,12 @@ class Front:
         check(wishes)
         self.options = options
         self.writes_elsewhere = wishes.writes_elsewhere
-        self.exptime = wishes.exptime if options.protocol == "memcached" else "ttl"
+        self.exptime = wishes.exptime if spec.ending else "ttl"
         self.server_port = wishes.server_port
         secrets = options.cookie_secret_file
         self.secret_file = Path(secrets).absolute() if secrets else None
         self.wants_all_seen = self.writes_elsewhere == "refuse"
-        self.written_at_any_door = options.protocol in WRITTEN_AT_ANY_DOOR
+        self.written_at_any_door = spec.written_at_any_door
 
 
 def front_of(values: Mapping[str, object]) -> Front:
@@ -107,17 +102,21 @@ def front_of(values: Mapping[str, object]) -> Front:
             f"front has no option {useless[0]!r}",
             hint="it is for services that run in `carom serve`",
         )
-    protocol = rest["protocol"] = str(rest["protocol"]).lower()
-    _check_learned(protocol)
-    rest.setdefault("port", LEARNED[protocol])
+    rest["protocol"] = str(rest["protocol"]).lower()
+    spec = _check_learned(str(rest["protocol"]))
+    if spec.port:
+        rest.setdefault("port", spec.port)
     return Front(options_of(with_units(rest)), converted(own, Wishes))
 
 
-def _check_learned(protocol: str) -> None:
-    if protocol in _WHY_NOT:
+def _check_learned(protocol: str) -> Spec:
+    able = protocols.words(protocols.filled_by(Filled.LEARNED))
+    if protocol not in SPECS:
+        raise UsageError(f"protocol {protocol!r} is unknown", hint=able)
+    spec = SPECS[protocol]
+    if not spec.learned:
         raise UsageError(
-            f"front cannot learn {protocol}: {_WHY_NOT[protocol]}",
-            hint="--protocol memcached | dns; a Python service of yours runs by `carom serve`",
+            f"front cannot learn {protocol}: {spec.why_not_learned}",
+            hint=f"--protocol {able}; a Python service of yours runs by `carom serve`",
         )
-    if protocol not in LEARNED:
-        raise UsageError(f"protocol {protocol!r} is unknown", hint=" | ".join(LEARNED))
+    return spec

@@ -17,8 +17,6 @@ from carom.daemon import sockets
 from carom.daemon.backend import Backend
 from carom.daemon.backoff import Backoff
 from carom.daemon.cache import Cache
-from carom.daemon.clock import Clock
-from carom.daemon.cookies import Cookies
 from carom.daemon.edge import Edge, Watch
 from carom.daemon.fastpath import FastPath
 from carom.daemon.front import Front
@@ -31,7 +29,7 @@ from carom.daemon.thread import Thread
 from carom.errors import CaromError, ServerError
 from carom.kernel import libbpf
 from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, Ends, Event, MarkKind
-from carom.protocols.memcached.life import Unclear
+from carom.protocols.spec import Around, Clock, Informed, Unclear
 
 LOOK = 0.05
 """Seconds between two looks at whether the server's sockets have changed."""
@@ -97,12 +95,13 @@ class FrontedBackend(Backend):
         self._ask_again = Backoff(*ASK_AGAIN)
         self._look_anyway = Backoff(*LOOK_ANYWAY)
         self._rest_until = 0.0
-        self._cookies: Cookies | None = None
+        self._cookies: Informed | None = None
         self.lifetimes: Lifetimes | None = None
         """Where the server's items end by themselves: what finds out how long replies hold."""
         with contextlib.ExitStack() as stack:
-            if self._exptime != "ttl":
-                self.lifetimes = Lifetimes(self._store, edge, clock, cache)
+            ending = self.protocol.ending
+            if self._exptime != "ttl" and ending:
+                self.lifetimes = Lifetimes(self._store, edge, clock, cache, ending)
                 stack.callback(self.lifetimes.close)
                 self._ask_server(at_first=True)
             self._claim(self._server.found.server)
@@ -114,9 +113,10 @@ class FrontedBackend(Backend):
                 self.lifetimes.look_for_flush()
             thread = Thread(f"sockets of port {self.options.port}", self._step)
             stack.callback(thread.close)
-            if self.options.protocol == "dns":
-                port, file = self._server.server_port, front.secret_file
-                self._cookies = Cookies(fastpath, clock, self.id, port, file, self._neighbours)
+            if self.protocol.cookies:
+                port = self._server.server_port
+                around = Around(fastpath.map, clock, self.id, port, self._neighbours, Thread)
+                self._cookies = self.protocol.cookies.keep(around, front.secret_file)
                 stack.callback(self._cookies.close)
             self._stack = stack.pop_all()
 
@@ -142,24 +142,24 @@ class FrontedBackend(Backend):
 
     def _watch(self) -> None:
         ttl, alone = int(self.options.ttl), len(self._server.found.server.pids) == 1
-        watch = Watch(
-            self._server.protocol, ttl, self._server.first.uid, self._ends, alone, self._away
-        )
-        self._edge.watch(self.id, watch)
+        number, uid = self._server.protocol.number, self._server.first.uid
+        self._edge.watch(self.id, Watch(number, ttl, uid, self._ends, alone, self._away))
 
     def _ask_server(self, *, at_first: bool = False) -> None:
         """Ask the server when its items end. Raises ServerError for one that has to say."""
-        assert self.lifetimes
+        ending = self.protocol.ending
+        assert self.lifetimes and ending
         before, self._ends, why = self._ends, Ends.ASKED, ""
         server = self._server.found.server
         self.lifetimes.ask_through(())
         if self._exptime == "auto" and not (
-            server.pids and all(sockets.runs(pid, "memcached") for pid in server.pids)
+            server.pids and all(sockets.runs(pid, ending.program) for pid in server.pids)
         ):
-            why = "only a memcached is asked, unless --exptime ask says otherwise"
+            why = f"only a {ending.program} is asked, unless --exptime ask says otherwise"
         else:
             try:
-                self.lifetimes.ask_through(ask_at(self._server.found.namespace, server))
+                found = self._server.found.namespace
+                self.lifetimes.ask_through(ask_at(found, server, ending.by))
                 if before != Ends.ASKED:
                     self.lifetimes.check()
             except (OSError, Unclear) as error:
@@ -167,8 +167,8 @@ class FrontedBackend(Backend):
         if why and self._exptime == "ask" and at_first:
             raise ServerError(
                 f"the server on port {self.options.port} does not say when its items end: {why}",
-                hint="memcached 1.6 does; or accept that replies outlive their items up to the "
-                "TTL: --exptime ttl",
+                hint=f"{ending.hint}; or accept that replies outlive their items up to the TTL: "
+                "--exptime ttl",
             )
         if why and self._exptime == "auto":
             self._ends = Ends.UNASKED

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long replies hold that were learned of a server whose items end by themselves.
 
-A memcached forgets an item when its exptime is over, and all of them when a delayed flush_all is
-due. Neither can be seen when it happens. So a reply that is learned waits until the server has said
-how long its item is still to live, whoever stored or touched it, and when: docs/consistency.md.
+Such a server forgets an item when its time is over, and all of them when a delayed flush is due.
+Neither can be seen when it happens. So a reply that is learned waits until the server has said how
+long its item is still to live, whoever stored or touched it, and when: docs/consistency.md. How it
+is asked, its protocol knows (`Ending`).
 """
 
 from __future__ import annotations
@@ -12,37 +13,26 @@ import contextlib
 import functools
 import ipaddress
 import itertools
+import math
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
 
 from carom.daemon import sockets
 from carom.daemon.cache import Cache
-from carom.daemon.clock import Clock
 from carom.daemon.edge import Edge
 from carom.daemon.identity import Server
-from carom.daemon.questions import Questions
 from carom.daemon.sockets import Namespace
 from carom.daemon.store import Store
 from carom.daemon.thread import Thread
 from carom.kernel import links
 from carom.kernel.abi import FLIGHT_SECONDS, SERVICES_MAX, SLOTS
 from carom.kernel.netlink import Address
-from carom.protocols.memcached import KEY_LENGTH_MAX, SLOT_FROM
-from carom.protocols.memcached.life import (
-    NEVER,
-    SETTINGS,
-    SLACK,
-    STATS,
-    Lives,
-    Unclear,
-    second_left,
-    second_question,
-)
+from carom.protocols.spec import Asking, Clock, Ending, State, Unclear
 
 WAIT = 0.25
 """Seconds that the thread waits for replies before it looks whether it is to end."""
@@ -51,6 +41,8 @@ _UNSURE = -1.0
 """In the place of jiffies: an item that never ends, or ends within a second."""
 
 _UNSURE_MAX = 4096
+
+_NEVER = math.inf
 
 log = structlog.get_logger()
 
@@ -68,12 +60,12 @@ class Waiting(NamedTuple):
 
 
 class _Flush(NamedTuple):
-    """What a server said of its flush_all while the service's generation was this one."""
+    """What a server said of its flushes while the service's generation was this one."""
 
     generation: int
     due: float
     """Jiffies until which it is certainly not due."""
-    lives: Lives
+    state: State
 
 
 class _Asked(NamedTuple):
@@ -95,7 +87,8 @@ class Lifetimes:
     Several servers have to agree: the item that ends first counts.
     """
 
-    def __init__(self, store: Store, edge: Edge, clock: Clock, cache: Cache):
+    def __init__(self, store: Store, edge: Edge, clock: Clock, cache: Cache, ending: Ending):
+        self._ending = ending
         self._lock = threading.Lock()
         self._edge = edge
         self._ended, self._settled = edge.ended, edge.settled
@@ -104,7 +97,7 @@ class Lifetimes:
         self._cache = cache
         self._service = cache.service
         self._generation = SLOTS + cache.service
-        self._questions: Sequence[Questions] = ()
+        self._questions: Sequence[Asking] = ()
         self._flushes: list[_Flush | None] = []
         self._marks: list[bool] = []
         """Whether a server has items that are marked stale: a second question takes their token."""
@@ -123,7 +116,7 @@ class Lifetimes:
         self.unanswered = 0
         """Replies that are not kept, as the server did not say how long they hold."""
 
-    def ask_through(self, questions: Sequence[Questions]) -> None:
+    def ask_through(self, questions: Sequence[Asking]) -> None:
         """Ask these servers from now on, or none. What others said is forgotten."""
         with self._lock:
             for one in self._questions:
@@ -160,7 +153,7 @@ class Lifetimes:
             except Unclear as error:
                 self._complain(error)
                 return
-            if flush_in == NEVER:
+            if flush_in == _NEVER:
                 self._settled[self._service] = asked
 
     def settle(self, waiting: Sequence[Waiting]) -> None:
@@ -206,16 +199,16 @@ class Lifetimes:
     def _settle(self, asking: Sequence[_Asked], *, sure: bool) -> list[_Asked]:
         """Returns those of which it is not sure whether they end; with `sure` they do not."""
         keys = [one.reply.key for one in asking]
-        ends = [NEVER] * len(asking)
+        ends = [_NEVER] * len(asking)
         for n in range(len(self._questions)):
             ends = list(map(min, ends, self._ends(n, keys, sure=sure)))
         for one, end in zip(asking, ends, strict=True):
-            if end == NEVER:
+            if end == _NEVER:
                 self._edge.say_lasting(one.reply.item, one.asked)
             unchanged = functools.partial(self._is_unchanged, one)
             if end == _UNSURE or not unchanged():
                 continue  # or written meanwhile, and so void
-            until = sys.maxsize if end == NEVER else int(end)
+            until = sys.maxsize if end == _NEVER else int(end)
             if self._cache.let_live(one.reply.service, one.reply.key, until, unchanged):
                 self.kept += 1
             elif until:
@@ -229,11 +222,12 @@ class Lifetimes:
         """The second that each server has come to. Raises Unclear."""
         return tuple(self._read(n).now for n in range(len(self._questions)))
 
-    def _read(self, n: int) -> Lives:
-        stats, settings = self._questions[n].ask([STATS, SETTINGS])
-        if stats is None or settings is None:
+    def _read(self, n: int) -> State:
+        answers = self._questions[n].ask(self._ending.about_all)
+        told = [one for one in answers if one is not None]
+        if len(told) < len(answers):
             raise Unclear("it does not answer")
-        return Lives.read(stats, settings)
+        return self._ending.state(told)
 
     def _versions_of(self, cell: int) -> tuple[int, int]:
         return self._versions[cell], self._versions[self._generation]
@@ -242,7 +236,8 @@ class Lifetimes:
         """Jiffies until which the items are certainly there; 0 where that is not known."""
         try:
             flush = self._flush(n)
-            ends = self._left(n, flush.lives, [_name(key) for key in keys], sure)
+            names = [self._ending.name_of(key) for key in keys]
+            ends = self._left(n, flush.state, names, sure)
         except Unclear as error:
             self._complain(error)
             self._flushes[n] = None
@@ -251,30 +246,31 @@ class Lifetimes:
         return [min(end, flush.due) for end in ends]
 
     def _flush(self, n: int) -> _Flush:
-        """What is known of a server's flush_all, asked anew where it may have changed or come."""
+        """What is known of a server's flushes, asked anew where it may have changed or come."""
         flush, generation = self._flushes[n], self._versions[self._generation]
         now = self._clock.now()
         if not flush or flush.generation != generation or now >= flush.due:
-            lives = self._read(n)
-            flush = _Flush(generation, self._end(now, lives.flush_in), lives)
+            state = self._read(n)
+            flush = _Flush(generation, self._end(now, state.flush_in), state)
             self._flushes[n] = flush
         return flush
 
     def _end(self, asked: int, left: float) -> float:
         """The jiffies at which what is left for so many of the server's seconds may be over."""
-        if left == NEVER:
-            return NEVER
-        return max(0, asked + self._clock.ticks(1) * (int(left) - SLACK) - 1)
+        if left == _NEVER:
+            return _NEVER
+        seconds = int(left) - self._ending.slack
+        return max(0, asked + self._clock.ticks(1) * seconds - 1)
 
-    def _left(self, n: int, lives: Lives, names: Sequence[bytes], sure: bool) -> list[float]:
+    def _left(self, n: int, state: State, names: Sequence[bytes], sure: bool) -> list[float]:
         """The jiffies at which items may end, by what the server says. Raises Unclear."""
         questions, asked = self._questions[n], self._clock.now()
         ends: list[float] = []
-        answers = questions.ask([lives.question(name) for name in names])
+        answers = questions.ask([state.question(name) for name in names])
         for name, answer in zip(names, answers, strict=True):
-            left = lives.left(answer, name) if answer is not None else 0
+            left = state.left(answer, name) if answer is not None else 0
             if left is None:
-                ends.append(NEVER if sure else _UNSURE)
+                ends.append(_NEVER if sure else _UNSURE)
             else:
                 ends.append(0.0 if answer is None else self._end(asked, left))
             self.asked += answer is not None
@@ -283,10 +279,10 @@ class Lifetimes:
         if not unsure or self._marks[n]:
             return ends
         asked = self._clock.now()
-        answers = questions.ask([second_question(names[i]) for i in unsure])
+        answers = questions.ask([self._ending.second_question(names[i]) for i in unsure])
         for i, answer in zip(unsure, answers, strict=True):
             if answer is not None:
-                left, marked = second_left(answer)
+                left, marked = self._ending.second_left(answer)
                 ends[i] = self._end(asked, left)
                 self._marks[n] |= marked
         return ends
@@ -307,10 +303,6 @@ class Lifetimes:
     def close(self) -> None:
         """Ask no more."""
         self.ask_through(())
-
-
-def _name(key: bytes) -> bytes:
-    return key[SLOT_FROM : SLOT_FROM + KEY_LENGTH_MAX]
 
 
 class Settler:
@@ -339,22 +331,24 @@ class Settler:
         self._thread.close()
 
 
-def ask_at(namespace: Namespace, server: Server) -> list[Questions]:
-    """Ways to ask a server, at each of its own sockets that can be asked. Raises OSError.
+def ask_at(
+    namespace: Namespace, server: Server, by: Callable[[socket.socket], Asking]
+) -> list[Asking]:
+    """Ways to ask a server `by` a connected socket: at each of its own sockets that can be asked.
 
-    One process answers for all of its sockets: no address may lead to some, as where it is bound to
-    all of IPv6 in a VRF that has none.
+    Raises OSError. One process answers for all of its sockets: no address may lead to some, as
+    where it is bound to all of IPv6 in a VRF that has none.
     """
     places = {(one.address, one.port, one.device) for one in server.sockets}
     if len(server.pids) > 1 and len(places) < len(server.sockets):
         raise OSError("its processes share an address, and nobody chooses which one answers")
     with contextlib.ExitStack() as stack:
-        questions: list[Questions] = []
+        questions: list[Asking] = []
         unreached: OSError | None = None
         for address, port, device in sorted(places, key=str):
             connect = functools.partial(_connected, address, port, device)
             try:
-                questions.append(Questions(sockets.inside(namespace.process, connect)))
+                questions.append(by(sockets.inside(namespace.process, connect)))
             except OSError as error:
                 unreached = error
                 if len(server.pids) > 1:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from carom.daemon.cache import Cache
-from carom.kernel.abi import RAW_MAX
+from carom.kernel.abi import WHOLE_MAX
 
 _REMEMBERED = 65_536
 _KEYS = 1 << 20
@@ -57,7 +57,7 @@ class Loops:
         """Most replies are nobody's request: to know that takes no call to the kernel."""
         if not self._cache or not self._keys[hashed % _KEYS >> 3] >> (hashed & 7) & 1:
             return False
-        return 0 < len(reply) <= RAW_MAX and self._cache.get(reply) is not None
+        return 0 < len(reply) <= WHOLE_MAX and self._cache.get(reply) is not None
 
     def ends(self, origin: Any, request: bytes, reply: bytes) -> bool:
         """Leave this reply out? Call it once for each."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from carom import protocols
 from carom.daemon import sockets
 from carom.daemon.options import Options
 from carom.daemon.receiver import listed, some
@@ -38,8 +39,9 @@ def none_listens(
     if port != options.port:
         message += f", which requests to port {options.port} are translated to"
     others = _over_tcp(port, namespaces)
+    how = protocols.spec(options.protocol).how_to_have_udp(port)
     if others:
-        more = f"-U {port}, else it has none" if options.protocol == "memcached" else "UDP"
+        more = f"{how}, else it has none" if how else "UDP"
         return ServerError(
             f"{message}, and over TCP alone {', '.join(others)} does",
             hint=f"carom answers over UDP: start the server with {more}",
@@ -49,10 +51,9 @@ def none_listens(
         message += f"; port {options.port} itself is only held for a container"
     if handing:
         message += f"; rules send some requests on, or nobody can tell where: {some(handing)}"
-    udp = f" (a memcached with -U {port}: else it has no UDP)"
+    udp = f" (a {options.protocol} with {how}: else it has no UDP)" if how else ""
     hints = [
-        f"start the server first{udp if options.protocol == 'memcached' else ''}; one on another "
-        "host cannot be fronted from here",
+        f"start the server first{udp}; one on another host cannot be fronted from here",
         "--server-port PORT for one that has another port, which this host translates requests to"
         + (" (with --allow PREFIX where it does so for some sources alone)" if handing else ""),
     ]

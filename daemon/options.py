@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from carom import protocols
 from carom.converted import converted
 from carom.daemon.fastpath import HookOption
 from carom.daemon.store import ENTRY_BYTES, Admit, Policy
@@ -16,6 +17,8 @@ from carom.errors import UsageError
 from carom.filters.filter import Place
 from carom.filters.names import Name
 from carom.kernel.abi import REPLY_MAX, REPLY_SAFE
+from carom.protocols import SPECS
+from carom.protocols.spec import Filled
 from carom.settings import Option, check, fields, seconds, size
 from carom.xdp.link import ModeOption
 
@@ -36,6 +39,12 @@ _WHERE, _CACHE, _BOUNDS, _SERVER, _LAB = (
 )
 """The groups of the command line's help."""
 
+_TRUNCATES, _FILTERED, _COOKIES = (
+    protocols.words(spec for spec in SPECS.values() if getattr(spec, able))
+    for able in ("truncates", "filtered", "cookies")
+)
+"""The protocols that have these options."""
+
 _PER_NET = "Bytes of replies a second to one /24 (IPv6 /64); 0: any."
 
 
@@ -50,9 +59,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     bind: Annotated[
         str, Option("Address; 0.0.0.0 is all of IPv4, :: all of both.", group=_WHERE)
     ] = "0.0.0.0"
-    protocol: Annotated[
-        Literal["raw", "kv", "memcached", "dns"], Option("The language of requests.", group=_WHERE)
-    ] = "raw"
+    protocol: Annotated[str, Option("The language of requests.", group=_WHERE)] = protocols.default(
+        Filled.DAEMON
+    ).name
     hook: Annotated[
         HookOption,
         Option("Where it is answered; TC serves what XDP has no room for.", group=_WHERE),
@@ -153,7 +162,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     responses_per_second: Annotated[
         int,
         Option(
-            "dns: replies a second to one /24 (IPv6 /56); 0: any.",
+            f"{_TRUNCATES}: replies a second to one /24 (IPv6 /56); 0: any.",
             0,
             RESPONSES_MAX,
             group=_BOUNDS,
@@ -163,8 +172,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     slip: Annotated[
         int,
         Option(
-            "dns: of those beyond, every so manieth is truncated, the rest is the server's; 0: "
-            "none.",
+            f"{_TRUNCATES}: of those beyond, one in so many is truncated, the rest is the "
+            "server's; 0: none.",
             0,
             RESPONSES_MAX,
             group=_BOUNDS,
@@ -203,7 +212,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     filter: Annotated[
         Name | None,
         Option(
-            "kv: a filter before the service; `carom filter ls` says what each accepts.",
+            f"{_FILTERED}: a filter before the service; `carom filter ls` says what each accepts.",
             example="robust-valid-command",
             metavar="NAME",
             group=_SERVER,
@@ -217,8 +226,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cookie_secret_file: Annotated[
         str,
         Option(
-            "dns: file with the secret of the server's cookies, 32 hexadecimal digits a line: with "
-            "it, queries that have a cookie are answered too.",
+            f"{_COOKIES}: file with the secret of the server's cookies, 32 hexadecimal digits a "
+            "line: with it, queries that have a cookie are answered too.",
             metavar="FILE",
             group=_SERVER,
             only="front",
@@ -270,15 +279,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                     f"allow {prefix!r} is not a prefix: {error}",
                     hint="for example 192.0.2.0/24 or 2001:db8::/32",
                 ) from error
-        if self.responses_per_second and self.protocol != "dns":
+        spec = protocols.spec(self.protocol)
+        if self.responses_per_second and not spec.truncates:
+            able = protocols.words(one for one in SPECS.values() if one.truncates)
             raise UsageError(
-                f"responses-per-second is for protocol dns, not {self.protocol}",
+                f"responses-per-second is for protocol {able}, not {self.protocol}",
                 hint="--prefix-rate bounds the bytes of any protocol",
             )
-        if self.filter and self.protocol != "kv":
+        if self.filter and not spec.filtered:
+            able = protocols.words(one for one in SPECS.values() if one.filtered)
             raise UsageError(
-                f"a filter reads the commands of protocol kv, not of {self.protocol}",
-                hint="--app kv is a server that speaks it",
+                f"a filter reads the commands of protocol {able}, not of {self.protocol}",
+                hint=f"--app {able} is a server that speaks it",
             )
         if (self.policy, self.admit) == ("fcfs", "second"):
             raise UsageError(
@@ -340,6 +352,8 @@ def options_of(values: dict[str, object]) -> Options:
             f"unknown option {sorted(unknown)[0]!r}",
             hint="there are " + ", ".join(Options.__struct_fields__),
         )
+    if isinstance(values.get("protocol"), str):
+        values = {**values, "protocol": str(values["protocol"]).lower()}
     return converted(values, Options).checked()
 
 

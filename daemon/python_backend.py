@@ -8,12 +8,12 @@ from typing import Any
 from carom.daemon import udp_server
 from carom.daemon.backend import Backend
 from carom.daemon.cache import Cache
-from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.loops import Loops
 from carom.daemon.own_socket import OwnSocket
 from carom.daemon.service import Handler, Reply, Service
 from carom.daemon.udp_server import UDPServer, UserspaceCache
 from carom.errors import ServerError
+from carom.protocols.spec import Store
 
 
 def _refuse_in_child(_: bytes) -> None:
@@ -39,10 +39,9 @@ class PythonBackend(Backend):
         if options.userspace_cache:
             self.userspace_cache = UserspaceCache(options.userspace_cache, options.ttl)
             handler = self.userspace_cache.around(handler)
-        if options.protocol == "kv":
+        if self.protocol.writes:
             handler = self._voiding(handler)
-        # kv's replies are no requests of its own.
-        with_loops = options.echoes and options.protocol == "raw"
+        with_loops = options.echoes and self.protocol.whole_key  # else no reply is a request
         loops = Loops(options.echoes, cache) if with_loops else None
         self.udp = receiver.udp
         self.server = UDPServer(self.udp, handler, cache, loops)
@@ -54,20 +53,19 @@ class PythonBackend(Backend):
         return self.server.replies
 
     @property
-    def values(self) -> KeyValueStore | None:
-        """What its handler answers from, where that is carom's own key-value store."""
+    def values(self) -> Store | None:
+        """What its handler answers from, where that can be watched."""
         store = getattr(self._service.handler, "__self__", None)
-        return store if isinstance(store, KeyValueStore) else None
+        return store if isinstance(store, Store) else None
 
     def _voiding(self, handler: Handler) -> Handler:
-        """The handler of a key-value service: what it writes is void once it is written."""
-        from carom.protocols import kv
+        """The handler of a protocol that has writes: what one writes is void once it is written."""
 
         def handled(request: bytes) -> bytes | Reply | None:
             reply = handler(request)
-            key = kv.written_by(request)
-            if key is not None:
-                self._invalidate(kv.get_of(key))
+            read = self.protocol.read_of_written(request)
+            if read is not None:
+                self._invalidate(read)
             return reply
 
         return handled

@@ -7,6 +7,7 @@ import ipaddress
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
+from carom import protocols
 from carom.daemon import firewall
 from carom.daemon.fastpath import Attachment, Place
 from carom.daemon.firewall import Ruleset
@@ -14,7 +15,7 @@ from carom.daemon.options import Options
 from carom.daemon.reach import Reach, large_words, reach, tag_words
 from carom.daemon.translated import Translations, translations
 from carom.errors import UsageError
-from carom.kernel.abi import REPLY_SAFE, Fast, Protocol
+from carom.kernel.abi import REPLY_SAFE, Fast
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 from carom.kernel.resource import Resource
@@ -35,7 +36,7 @@ class Receiver(Resource):
     def __init__(self, options: Options, id: int):
         self.options = options
         self.id = id
-        self.protocol = Protocol[options.protocol.upper()]
+        self.protocol = protocols.spec(options.protocol)
         self.translations: Translations = {}
         """Whose requests this host sends on elsewhere before any socket has them."""
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from carom import protocols
 from carom.daemon.assemble import assemble
 from carom.daemon.front import Front
 from carom.daemon.options import SHARED, Options
@@ -21,9 +22,7 @@ from carom.daemon.status import ready, status
 from carom.errors import CaromError, UsageError
 from carom.kernel.abi import SERVICES_MAX
 from carom.kernel.signals import Stop, ending, held
-
-OURS = ("raw", "kv")
-"""Protocols of Python services; replies of the others are learned from their servers."""
+from carom.protocols.spec import Filled
 
 WAIT_STEP = 0.25
 """Seconds between two looks for what is waited for at the start."""
@@ -37,10 +36,11 @@ def _check_service(service: Service) -> None:
             f"the service on port {service.options.port} has no handler",
             hint="decorate one with @service.reply",
         )
-    if service.options.protocol not in OURS:
+    if protocols.spec(service.options.protocol).learned:
+        ours = " or ".join(one.name for one in protocols.filled_by(Filled.DAEMON))
         raise UsageError(
             f"a Python service does not speak {service.options.protocol}",
-            hint=f"it speaks {' or '.join(OURS)}; `carom front` goes before a server that does",
+            hint=f"it speaks {ours}; `carom front` goes before a server that does",
         )
 
 

@@ -25,7 +25,7 @@ Handler = Callable[[bytes], "bytes | Reply | None"]
 class Service:
     """One UDP service.
 
-    >>> service = Service(port=51141, protocol="raw", ttl=60)
+    >>> service = Service(port=51141, ttl=60)
     >>> @service.reply
     ... def answer(request: bytes) -> bytes:
     ...     return request.upper()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from carom import protocols
 from carom.daemon.backend import Backend
 from carom.daemon.filtering import Filtering
 from carom.daemon.ready import Ready, ReadyFilter, ReadyInterface, ReadyService
@@ -40,7 +41,8 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
 
 def _need_filter(running: Running) -> Filtering:
     if not running.parts.filtering:
-        raise UsageError("no filter runs here", hint="`carom serve --app kv --filter NAME`")
+        apps = protocols.words(one for one in protocols.SPECS.values() if one.filtered)
+        raise UsageError("no filter runs here", hint=f"`carom serve --app {apps} --filter NAME`")
     return running.parts.filtering
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import time
 
-from carom.daemon.clock import Clock
 from carom.daemon.store import Store
 from carom.daemon.thread import Thread
+from carom.protocols.spec import Clock
 
 PERIOD = 1.0
 """Seconds between two sweeps, at least."""

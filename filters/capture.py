@@ -32,7 +32,7 @@ class Capture(msgspec.Struct, frozen=True):
         from scapy.layers.inet6 import IPv6
         from scapy.layers.l2 import Ether
 
-        from carom.protocols.layers import KeyValue
+        from carom.protocols.kv.layers import KeyValue
 
         layer: Any = Ether
         if self.hook == "socket":

@@ -12,7 +12,7 @@
 
 #define KEY_MAX 260         /* bytes of a key */
 #define KEY_SHORT 60        /* bytes of a key in the class that is cheap to hash */
-#define RAW_MAX 256         /* bytes of a request whose whole payload is the key */
+#define WHOLE_MAX 256       /* bytes of a request whose whole payload is the key */
 #define REPLY_MAX 1472      /* bytes of a reply: what an MTU of 1500 takes after IPv4 and UDP */
 #define REPLY_SAFE 1232     /* bytes of a reply that every path of IPv6 takes: 1280 less 40 and 8 */
 #define REPLY_MEDIUM 512    /* bytes of a reply in the class below that */
@@ -44,7 +44,7 @@
 #define WAYS_MAX 4096       /* routes, each by one interface, to sources that are allowed */
 #define NEIGHBOURS_MAX 16384 /* such sources on the interfaces' own links */
 #define GATEWAYS_MAX 4      /* gateways of one route */
-#define COOKIE_SECRETS 4    /* of a name server that are in use at once */
+#define COOKIE_SECRETS 4    /* of a server that are in use at once */
 #define HANDED_OVER 0x6d6f7263 /* packet metadata: XDP leaves this hit to TC ingress */
 
 /* What was decided on a packet, and why. Each has one per-CPU counter. */
@@ -109,13 +109,6 @@ enum fast {
 	FAST_BOUNCE = 2,
 };
 
-enum protocol {
-	RAW = 0,
-	KV = 1,
-	MEMCACHED = 2,
-	DNS = 3,
-};
-
 /* IPv4 addresses stand as IPv6 has them: ::ffff:a.b.c.d. */
 struct address {
 	__be32 words[4];
@@ -143,7 +136,7 @@ struct service {
 	u16 id;          /* below SERVICES_MAX; part of every key; generation: versions[SLOTS + id] */
 	u16 view;        /* below VIEWS_MAX; part of every key too */
 	u8 fast;         /* enum fast */
-	u8 protocol;     /* enum protocol */
+	u8 protocol;     /* its SPEC's number */
 	u8 skb_mode;     /* 1 where XDP is generic: half-made checksums stay half-made */
 	u8 hands_over;   /* 1 where XDP hands over to TC ingress what it has no room for */
 	u8 mac[6];
@@ -157,13 +150,13 @@ struct service {
 	u16 max_reply;   /* bytes of the longest reply */
 	u16 unasked;     /* bytes of the longest reply for which the route is not asked for its MTU */
 	u32 echoes;      /* of so many replies to a client that may loop one is left out; 0: none */
-	u32 responses;   /* replies a second to one source prefix (dns); 0: any */
+	u32 responses;   /* replies a second to one source prefix; 0: any */
 	u32 slip;        /* of the rest every so manieth is answered, with TC; 0: none */
 };
 
 /* A service as the socket's edge has it, by its id. */
 struct watch {
-	u32 protocol;  /* enum protocol */
+	u32 protocol;  /* its SPEC's number */
 	u32 ttl;       /* seconds that a learned reply lives at most */
 	u32 uid;       /* whose new sockets at its doors are taken for the server's, until looked at */
 	u16 ends;      /* enum ends */
@@ -273,7 +266,7 @@ enum event {
 	EVENTS = 22,
 };
 
-/* What a name server's cookies are made by, and whether it gives any: the daemon's to say. */
+/* What a server's cookies are made by, and whether it gives any: the daemon's to say. */
 struct cookies {
 	u64 epoch;   /* counts the server's starts, from 1 */
 	u64 none;    /* the epoch in which it was asked with a cookie and gave none */

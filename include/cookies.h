@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the fast path and the socket's edge know of a name server's cookies (RFC 7873): the secrets
- * that the daemon was given, and whether the server gives cookies at all.
+ * What the fast path and the socket's edge know of a server's cookies (RFC 7873): the secrets that
+ * the daemon was given, and whether the server gives cookies at all.
  */
 #ifndef CAROM_COOKIES_H
 #define CAROM_COOKIES_H
@@ -17,7 +17,7 @@ enum cookie {
 	COOKIE_IGNORED,   /* the server gives none, and the client has had none */
 };
 
-#ifdef WITH_DNS
+#if ANY_COOKIES
 BPF_ARRAY(cookies, struct cookies, SERVICES_MAX);
 BPF_ARRAY(cookie_sights, struct cookie_sight, SERVICES_MAX);
 BPF_ARRAY(wall, u64, 1);  /* ticks since 1970 less jiffies; 0: not known, and no cookie is fresh */
@@ -53,28 +53,27 @@ static __always_inline bool has_other_secret(u32 service, const struct cookies *
 }
 
 /*
- * `option` is a COOKIE in a request: its code, length and data. A cookie with a server's part that
- * is not right was given to the client by somebody: what it expects, only the server can say.
+ * `option` is what cookie_of() has found in a request. A cookie with a server's part that is not
+ * right was given to the client by somebody: what it expects, only the server can say.
  */
-static __always_inline enum cookie judge_cookie(const u8 *option, const struct address *client,
-						u32 service)
+static __always_inline enum cookie judge_cookie(u32 protocol, const u8 *option,
+						const struct address *client, u32 service)
 {
 	struct cookies *known = cookies.lookup(&service);
-	u32 length = option[2] << 8 | option[3];
-	const u8 *cookie = option + 4;
 
 	if (!known)
 		return COOKIE_PASSES;
-	if (length == DNS_COOKIE_CLIENT)
+	if (cookie_is_bare(protocol, option))
 		return gives_no_cookies(service, known) ? COOKIE_IGNORED : COOKIE_PASSES;
-	if (length == DNS_COOKIE_WHOLE && dns_cookie_fresh(cookie, wall_seconds()) &&
-	    dns_cookie_right(cookie, client, known) && !has_other_secret(service, known))
+	if (cookie_is_whole(protocol, option) &&
+	    cookie_is_right(protocol, option, client, known, wall_seconds()) &&
+	    !has_other_secret(service, known))
 		return COOKIE_RETURNED;
 	return COOKIE_PASSES;
 }
 #else
-static __always_inline enum cookie judge_cookie(const u8 *option, const struct address *client,
-						u32 service)
+static __always_inline enum cookie judge_cookie(u32 protocol, const u8 *option,
+						const struct address *client, u32 service)
 {
 	return COOKIE_PASSES;
 }

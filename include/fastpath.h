@@ -18,7 +18,6 @@
 #include "parse.h"
 #include "policy.h"
 #include "protocols.h"
-#include "raw.h"
 #include "reply.h"
 #include "token.h"
 
@@ -97,21 +96,26 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 	return HIT;
 }
 
-/* raw: the payload is read to where its key has to be. */
-static __always_inline enum verdict read_raw(const struct packet *packet,
-					     const struct request *request,
-					     struct scratch *scratch)
+static __always_inline bool is_key_length(u32 length)
+{
+	return length >= 1 && length <= WHOLE_MAX;
+}
+
+/* The whole payload is the key: it is read to where that has to be. */
+static __always_inline enum verdict read_whole(const struct packet *packet,
+					       const struct request *request,
+					       struct scratch *scratch)
 {
 	u32 length = request->length;
 
-	if (!raw_has_key(length))
+	if (!is_key_length(length))
 		return PASS_SIZE;
 	__builtin_memset(&scratch->key, 0, sizeof(struct short_key));
 	if (length > KEY_SHORT)
 		__builtin_memset(scratch->key.bytes + KEY_SHORT, 0, KEY_MAX - KEY_SHORT);
 	scratch->key.length = length;
 	if (packet_load(packet, headers_length(request), scratch->key.bytes,
-			bounded(length, RAW_MAX)))
+			bounded(length, WHOLE_MAX)))
 		return PASS_TRUNCATED;
 	return UNDECIDED;
 }
@@ -121,7 +125,8 @@ static __always_inline enum verdict see_write(const struct service *service,
 					      const struct key *key, enum intent intent)
 {
 	u32 cell = (intent & INTENT_MASK) == INTENT_WRITE
-			   ? slot_of(key, slot_from(service->protocol))
+			   ? slot_of(key, slot_from(service->protocol, key),
+				     slot_end(service->protocol, key))
 			   : SLOTS + service->id;
 
 	if (!service->learn)
@@ -196,14 +201,15 @@ static __always_inline enum verdict heed_cookie(const struct request *request,
 						const struct service *service,
 						struct scratch *scratch, u64 *sum)
 {
-	const u8 *option = cookie_of(service->protocol, scratch->text, &scratch->key);
+	u32 protocol = service->protocol;
+	const u8 *option = cookie_of(protocol, scratch->text, &scratch->key);
 	struct address client;
 	u32 length;
 
 	if (!option)
 		return UNDECIDED;
 	client = source_of(request);
-	switch (judge_cookie(option, &client, service->id)) {
+	switch (judge_cookie(protocol, option, &client, service->id)) {
 	case COOKIE_IGNORED:
 		return UNDECIDED;
 	case COOKIE_RETURNED:
@@ -219,11 +225,11 @@ static __always_inline enum verdict heed_cookie(const struct request *request,
 	return too_large(request, service, scratch) ? PASS_AMPLIFY : UNDECIDED;
 }
 
-/* The reply to the request whose key is in scratch, if the cache has one. `raw` is a constant. */
+/* The reply to the request whose key is in scratch, if the cache has one. `whole` is a constant. */
 static __always_inline enum verdict serve_known(const struct packet *packet,
 						struct request *request,
 						const struct service *service,
-						struct scratch *scratch, const bool raw)
+						struct scratch *scratch, const bool whole)
 {
 	u64 payload_sum, reply_sum = 0;
 	enum verdict verdict, allotted = HIT;
@@ -240,12 +246,12 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	verdict = check_source(request, service);
 	if (verdict)
 		return verdict;
-	payload_sum = raw ? sum_bytes(scratch->key.bytes, request->length, RAW_MAX)
-			  : sum_bytes(scratch->text, request->length, 512);
+	payload_sum = whole ? sum_bytes(scratch->key.bytes, request->length, WHOLE_MAX)
+			    : sum_bytes(scratch->text, request->length, 512);
 	sum = request_sum(packet, request, service, payload_sum);
 	if (sum == SUM_WRONG)
 		return PASS_CHECKSUM;
-	if (raw) {
+	if (whole) {
 		reply_sum = scratch->meta.sum;
 	} else {
 		if (!adapt_reply(request, service, scratch, &reply_sum))
@@ -255,7 +261,7 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 			return verdict;
 	}
 	bill = bill_of(request, service);
-	if (!raw) {
+	if (!whole) {
 		allotted = within_responses(service, &bill);
 		if (allotted == PASS_RESPONSES ||
 		    (allotted == SLIP && !slip(request, service, scratch, &reply_sum)))
@@ -267,22 +273,23 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	bytes = headers_length(request) + scratch->meta.length;
 	if (!within_rates(service, &bill, bytes))
 		return PASS_RATE;
-	if (raw && scratch->meta.loops && service->echoes)
+	if (whole && scratch->meta.loops && service->echoes)
 		echo = echo_cell(request, service, payload_sum);
 	verdict = serve(packet, request, service, sum, scratch, reply_sum);
 	if (verdict != HIT)
 		return verdict;
-	if (raw && scratch->meta.loops && service->echoes && ends_loop(service, echo))
+	if (whole && scratch->meta.loops && service->echoes && ends_loop(service, echo))
 		return DROP_LOOP;
 	pay(service, &bill, bytes, allotted == HIT);
 	return allotted;
 }
 
-static __always_inline enum verdict serve_raw(const struct packet *packet, struct request *request,
-					      const struct service *service,
-					      struct scratch *scratch)
+static __always_inline enum verdict serve_whole(const struct packet *packet,
+						struct request *request,
+						const struct service *service,
+						struct scratch *scratch)
 {
-	enum verdict verdict = read_raw(packet, request, scratch);
+	enum verdict verdict = read_whole(packet, request, scratch);
 
 	return verdict ? verdict : serve_known(packet, request, service, scratch, true);
 }
@@ -392,8 +399,8 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 		return PASS_OFF;
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
-	if (service->protocol == RAW)
-		return serve_raw(packet, &request, service, scratch);
+	if (is_whole_key(service->protocol))
+		return serve_whole(packet, &request, service, scratch);
 	return read_for_next(packet, &request, service, scratch);
 }
 

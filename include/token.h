@@ -88,16 +88,16 @@ static __always_inline u16 key_service(u16 service, u16 view)
 	return view << 8 | service;
 }
 
-/* The item that a protocol's key names, where its first `from` bytes do not count. */
-static __always_inline u64 item_of(const struct key *key, u32 from)
+/* The item that a protocol's key names, by its bytes `from` where they count, up to `end`. */
+static __always_inline u64 item_of(const struct key *key, u32 from, u32 end)
 {
-	return item_hash(key->bytes + from, key->length - from);
+	return item_hash(key->bytes + from, end - from);
 }
 
 /* The slot that it voids. */
-static __always_inline u32 slot_of(const struct key *key, u32 from)
+static __always_inline u32 slot_of(const struct key *key, u32 from, u32 end)
 {
-	return key_slot(key->bytes + from, key->length - from);
+	return key_slot(key->bytes + from, end - from);
 }
 
 #endif

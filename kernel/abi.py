@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 KEY_MAX = 260
 KEY_SHORT = 60
-RAW_MAX = 256
+WHOLE_MAX = 256
 REPLY_MAX = 1472
 REPLY_SAFE = 1232
 """Bytes of a reply that every path of IPv6 takes: an MTU of 1280 less 40 and 8."""
@@ -127,15 +127,6 @@ class Fast(IntEnum):
     OFF = 0
     CACHE = 1
     BOUNCE = 2
-
-
-class Protocol(IntEnum):
-    """What language a service's requests are in."""
-
-    RAW = 0
-    KV = 1
-    MEMCACHED = 2
-    DNS = 3
 
 
 class Event(IntEnum):

@@ -37,27 +37,34 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def expand(source: Path, include: Sequence[Path], seen: set[Path] | None = None) -> str:
+def expand(
+    source: Path,
+    include: Sequence[Path],
+    seen: set[Path] | None = None,
+    written: Mapping[str, str] | None = None,
+) -> str:
     """A C file with its own `#include "..."` lines replaced by those files, each once.
 
     BCC knows its maps in the main file only, so what is shared has to be part of that. Lines keep
-    their file and number for clang's messages.
+    their file and number for clang's messages. `written` are headers that are no files, by name.
     """
     seen = set() if seen is None else seen
+    written = written or {}
     if source in seen:
         return ""
     seen.add(source)
+    text = written[source.name] if source.name in written else source.read_text()
     lines = [f'#line 1 "{source.name}"']
-    for number, line in enumerate(source.read_text().splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         quoted = re.match(r'#include "(.+)"', line)
         if not quoted:
             lines.append(line)
             continue
         found = (folder / quoted[1] for folder in include if (folder / quoted[1]).exists())
-        path = next(found, None)
+        path = Path(quoted[1]) if quoted[1] in written else next(found, None)
         if path is None:
             raise CompileError(f"{source.name} includes {quoted[1]}, which is not there")
-        lines += [expand(path, include, seen), f'#line {number + 1} "{source.name}"']
+        lines += [expand(path, include, seen, written), f'#line {number + 1} "{source.name}"']
     return "\n".join(lines)
 
 
@@ -118,12 +125,15 @@ class Module(Resource):
         *sources: Path,
         include: tuple[Path, ...] = (),
         defines: Mapping[str, str | int | None] | None = None,
+        written: Mapping[str, str] | None = None,
     ):
+        """`written` are headers that are no files, by name."""
         check_privileges()
         _raise_file_limit()
         self._name = ", ".join("/".join(source.parts[-2:]) for source in sources)
         seen: set[Path] = set()
-        text = "\n".join(expand(source, (INCLUDE, *include), seen) for source in sources)
+        folders = (INCLUDE, *include)
+        text = "\n".join(expand(source, folders, seen, written) for source in sources)
         defines = defines or {}
         self._secrets = {name: one for name, one in defines.items() if isinstance(one, Secret)}
         self._source = Source(text, _flags(defines, tuple(self._secrets)), tuple(self._secrets))

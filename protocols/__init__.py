@@ -1,36 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder a protocol: what of a request is its cache key, and what a request writes."""
+"""A folder a protocol: what of a request is its cache key, and what a request writes.
+
+Each folder here that has a SPEC is a protocol, and no other file knows them by name.
+"""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-from typing import Protocol as Interface
 
-from carom.kernel.abi import Protocol
+from carom.errors import UsageError
+from carom.protocols.loaded import loaded
+from carom.protocols.spec import Filled, Spec
 
 _HERE = Path(__file__).resolve().parent
+
+
+def _found() -> dict[str, Spec]:
+    """Every folder's SPEC, in the order of their numbers."""
+    names = sorted(path.parent.name for path in _HERE.glob("*/__init__.py"))
+    specs: list[Spec] = [importlib.import_module(f"{__name__}.{one}").SPEC for one in names]
+    assert [one.name for one in specs] == names, "a SPEC is named as its folder is"
+    assert len({one.number for one in specs}) == len(specs), "each has a number of its own"
+    return {one.name: one for one in sorted(specs, key=lambda one: one.number)}
+
+
+SPECS: Mapping[str, Spec] = _found()
+"""The protocols, by name."""
 
 INCLUDE = (_HERE, *sorted({path.parent for path in _HERE.glob("*/*.h")}))
 """Folders of the protocols' C headers."""
 
 
-class Language(Interface):
-    """What the daemon asks of a protocol's module."""
-
-    def key_of(self, request: bytes) -> bytes | None:
-        """The cache key of a request; None for one that the cache does not answer."""
-
-    def slot_key_of(self, key: bytes) -> bytes:
-        """The bytes of a cache key that its slot is computed from."""
-
-    def keys_named(self, name: bytes) -> tuple[bytes, ...]:
-        """The cache keys of what a user calls by this name: for `carom cache get` and `drop`."""
+def filled_by(who: Filled) -> list[Spec]:
+    """The protocols that are served, or fronted."""
+    return [one for one in SPECS.values() if one.filled is who]
 
 
-def language(protocol: Protocol) -> Language:
-    """A protocol's module, imported when it is needed: some bring a large library along."""
-    module: Any = importlib.import_module(f"carom.protocols.{protocol.name.lower()}")
-    found: Language = module
-    return found
+def default(who: Filled) -> Spec:
+    """The one that is served, or fronted, where none is said."""
+    return next(one for one in filled_by(who) if one.default)
+
+
+def words(specs: Iterable[Spec]) -> str:
+    """Protocols to choose from, for a hint or a help text."""
+    return " | ".join(one.name for one in specs)
+
+
+def spec(name: str) -> Spec:
+    """The protocol of this name. Raises UsageError."""
+    if name not in SPECS:
+        raise UsageError(f"protocol {name!r} is unknown", hint=words(SPECS.values()))
+    return SPECS[name]
+
+
+def headers(specs: Iterable[Spec] = ()) -> dict[str, str]:
+    """The header that is written for programs that know these protocols.
+
+    Those whose key is the whole payload need no code of their own, and are always there.
+    """
+    return {"loaded.h": loaded(specs, [one for one in SPECS.values() if one.whole_key])}

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a protocol tells the fast path. protocols/NAME/NAME.h has NAME_REQUEST_MAX, the longest payload
- * that can be INTENT_READ, NAME_SLOT_FROM (see below), and these functions, which call no map and
- * nothing that a hook lacks:
+ * The contract: what a protocol tells the fast path and the socket's edge. Its SPEC, in
+ * protocols/NAME/__init__.py, has its numbers: the longest payload that can be INTENT_READ, where the
+ * id of a request is, from where on a key is hashed to its slot. NAME.h has those of these functions
+ * that the SPEC names, which call no map and nothing that a hook lacks. What a SPEC does not name,
+ * none.h has for it.
  *
  *   enum intent NAME_request(const u8 *text, u32 length, struct key *key)
  *       What a request wants, and its key: `key->length` and `key->bytes`, which come in as zeros
@@ -14,43 +16,78 @@
  *       Make the stored reply the reply to this request, in place and without changing its length;
  *       add to `sum` the 16-bit words that this adds to it, in memory order. False: cannot be.
  *       `age` is in seconds since the fill, rounded up.
+ *
+ * Of a protocol whose replies are learned:
+ *
  *   enum answer NAME_what_answer(const u8 *reply, u32 length)
  *       What a reply says of its request. `reply` has the first REPLY_MAX bytes of `length`.
- *   bool NAME_learn(u8 *reply, u32 *length, struct key *key, u32 *stored, u32 *ttl[, u8 asked])
- *       The key that a reply names, where it names one and may be kept at all. `length` may only
- *       shrink, by what is for one client alone. Bytes that NAME_answer writes are set to zero;
+ *   bool NAME_learn(u8 *reply, u32 *length, struct key *key, u32 *stored, u32 *ttl, u32 asked)
+ *       The key that a reply names, where it names one and may be kept at all. `length` may
+ *       shrink, by what is for one client alone, or grow up to REPLY_MAX, by what is missing. Bytes that NAME_answer writes are set to zero;
  *       `stored` (at first `length`) grows by what it appends for NAME_answer's own use, up to
  *       REPLY_MAX, from the next whole 8 bytes on; `ttl` (at first the service's, in seconds) may
- *       only shrink. What is behind REPLY_MAX in the room is free to use.
+ *       only shrink. What is behind REPLY_MAX in the room is free to use. `asked` is what NAME_asked
+ *       has said of the request, or ASKED_UNKNOWN.
+ *   bool NAME_may_be_learned(const u8 *text, enum intent intent)
+ *       May a request get a reply that can be learned?
+ *   bool NAME_answers_more(enum intent intent)
+ *       May it get more than one, so that none is counted?
+ *   bool NAME_says_stored(const u8 *reply)
+ *       Was something stored as it was to be, by the first datagram of a reply?
  *
- * A protocol whose replies do not tell all of a request's key (dns alone) has one more, whose word
- * comes back to NAME_learn in `asked`:
+ * Where a write voids more than the rest of a key behind SPEC.slot_from, the bytes that name it:
  *
- *   u8 NAME_asked(const struct key *key)
- *       What of a read's key its reply may not tell.
+ *   u32 NAME_slot_start(const struct key *key), u32 NAME_slot_end(const struct key *key)
+ *       Where they begin and end.
  *
- * A protocol whose clients may spell one key in several ways (dns alone) has two more, for what
- * NAME_learn has made of a reply:
+ * Where replies name no key at all (SPEC.nameless) it is remembered from the request, and NAME_learn
+ * leaves it as it is. Where they do not tell all of it:
  *
- *   void NAME_spelled(const u8 *reply, u32 length, struct spelled *spelled)
+ *   u32 NAME_asked(enum intent intent, const struct key *key)
+ *       What of a read's key its reply may not tell; ASKED_UNKNOWN of what is no read.
+ *
+ * Where clients may spell one key in several ways, of what NAME_learn has made of a reply:
+ *
+ *   bool NAME_spelled(const u8 *reply, u32 length, struct spelled *spelled)
  *       How its request was spelled. NAME_answer gives it to who spells just so.
  *   void NAME_give_any(u8 *reply, u32 length)
  *       From now on NAME_answer gives it to all.
  *
- * A protocol whose clients send cookies (dns alone) has two more, which a hook calls after
- * NAME_answer:
+ * Where a reply can say "ask over TCP":
+ *
+ *   u32 NAME_truncated(u8 *reply, const u8 *text, const struct key *key, u32 length)
+ *       Make the stored reply one that says just that; its length, or 0.
+ *
+ * Where clients send cookies (SPEC.cookies), called by a hook after NAME_answer:
  *
  *   const u8 *NAME_cookie(const u8 *text, const struct key *key)
- *       Where in a read its cookie's option is, as judge_cookie() of cookies.h reads it; or NULL.
+ *       Where in a read its cookie is, for the others; or NULL.
+ *   bool NAME_cookie_is_bare(const u8 *option), NAME_cookie_is_whole(const u8 *option)
+ *       Has it nothing of the server's? As much as can be judged?
+ *   bool NAME_cookie_is_right(const u8 *option, const struct address *client,
+ *                             const struct cookies *known, u32 seconds)
+ *       Did the server make it, for this client, and not long ago?
  *   bool NAME_return_cookie(u8 *reply, u32 *length, const u8 *text, const struct key *key, u64 *sum)
- *       Put that cookie, of DNS_COOKIE_WHOLE bytes, into the reply, and what this adds into `length`
- *       and `sum`. False: cannot be.
+ *       Put it, of COOKIE_WHOLE bytes, into the reply, and what this adds into `length` and `sum`.
+ *       False: cannot be.
+ *   u32 NAME_cookie_from_end(const u8 *tail), bool NAME_may_have_cookie(const u8 *front),
+ *   bool NAME_cookie_right(const u8 *cookie, const struct address *client,
+ *                          const struct cookies *known)
+ *       Of a server's own reply, by its last COOKIE_TAIL and its first MESSAGE_HEADER bytes: how far
+ *       from its end a cookie begins, or 0; may that be one; is it by a secret that is known?
+ *
+ * Where messages come over TCP, each behind two bytes of its length (Stream.MESSAGES):
+ *
+ *   enum answer NAME_message_answer(const u8 *header, u32 length)
+ *       NAME_what_answer by a message's first MESSAGE_HEADER bytes.
+ *
+ * Where commands come over TCP, one behind the other (Stream.COMMANDS), NAME_stream_*: protocols.h says
+ * what each is. A datagram of several commands is read in the same way.
  *
  * `text` and `reply` are buffers of TEXT_ROOM and REPLY_ROOM bytes in a map, zero from `length` to
  * the next whole 8 bytes; an index below the room is always allowed. `key` lies in a map too.
  *
- * The slot of a key is that of its bytes from NAME_SLOT_FROM on: key_slot() of slot.h in C,
- * NAME.slot_key_of() in Python. What stands before them tells entries apart that one write voids
+ * The slot of a key is that of these bytes: key_slot() of slot.h in C, Spec.slot_key_of() in Python. What stands before them tells entries apart that one write voids
  * together; the key of an INTENT_WRITE has zeros there, so it names a slot and no entry.
  */
 #ifndef CAROM_PROTOCOL_H
@@ -102,5 +139,8 @@ struct spelled {
 #define INTENT_MASK 3  /* what is left without the bits */
 #define ASKED_UNKNOWN 0x100  /* beside what NAME_asked() says: nothing is known of the request */
 #define AHEAD_ROOM 64  /* bytes of a stream in which a short read is looked for */
+#define MESSAGE_HEADER 12  /* bytes of a message that say what it is */
+#define COOKIE_WHOLE 24  /* bytes of a cookie that can be judged */
+#define COOKIE_TAIL 45   /* bytes at a reply's end that tell whether it has one */
 
 #endif

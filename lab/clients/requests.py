@@ -12,17 +12,15 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from carom.errors import UsageError
+from carom.protocols import SPECS, spec
+from carom.protocols.spec import Reading
 from carom.settings import Option, check, sizes
 
 _BLOCK_MIN = 40
 _SHARE_DENOMINATOR_MAX = 10_000
 _KEPT = 10_000  # payloads
 _UNIQUE_MIN = 10**8  # more than a closed loop asks in an hour
-_GET_KEY_MAX = 250
-_GET = b"%b\0\0\0\1\0\0get "  # memcached's frame header for UDP: id, 0, 1 datagram, 0
-
-
-Form = Literal["plain", "decimal", "memcached"]
+_FORMS = ("plain", "decimal")
 
 
 class Block(NamedTuple):
@@ -36,8 +34,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asks for.
 
     `size` is the payload's shortest and longest length in bytes: a key's own length is fixed, and
-    lies between. With the `form` memcached a payload is a frame header and a `get`, and `size` the
-    digits of its key; `decimal`, it is the key's digits alone. `draw` chooses among `keys` keys:
+    lies between. With the `form` decimal a payload is the key's digits alone; with the name of a
+    protocol it is a read of these, and `size` counts the digits. `draw` chooses among `keys` keys:
     `uniform` at random, `sequential` in turn, `unique` each once (`keys` is not used then). With
     `hot_share`, exactly that share of every block goes to the first `hot` keys and the rest to the
     others, in random order. `first` is the number of the first key.
@@ -55,7 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             standing="32",
         ),
     ] = (32, 32)
-    form: Form = "plain"
+    form: str = "plain"
     keys: Annotated[int, Option("How many different requests.", 1)] = 1
     draw: Annotated[Literal["uniform", "sequential", "unique"], Option("How they are drawn.")] = (
         "uniform"
@@ -75,8 +73,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if not 1 <= low <= high <= 65_507:
             raise UsageError(f"size {low}-{high} is out of range", hint="1 to 65507 bytes")
         check(self)
-        if self.form == "memcached" and high > _GET_KEY_MAX:
-            raise UsageError(f"size {high} is out of range", hint=f"1 to {_GET_KEY_MAX} digits")
+        if self.form not in _FORMS and high > _reading(self.form).digits_max:
+            most = _reading(self.form).digits_max
+            raise UsageError(f"size {high} is out of range", hint=f"1 to {most} digits")
         if self.first + self.keys > self._space():
             raise UsageError(
                 f"{self.keys} keys do not fit into {low} bytes", hint="a larger --size, or fewer"
@@ -137,13 +136,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return numbers, hot
 
 
-def _payload(form: Form, low: int, high: int, number: int) -> bytes:
+def _reading(form: str) -> Reading:
+    """How a protocol reads numbered keys. Raises UsageError for one that says nothing of it."""
+    reading = spec(form).reading
+    if not reading:
+        able = [one.name for one in SPECS.values() if one.reading]
+        raise UsageError(f"form {form!r} is unknown", hint=" | ".join((*_FORMS, *able)))
+    return reading
+
+
+def _payload(form: str, low: int, high: int, number: int) -> bytes:
     source = random.Random(number)
     size = low if low == high else source.randint(low, high)
-    if form == "memcached":
-        return _GET % (number & 0xFFFF).to_bytes(2, "big") + b"%0*d\r\n" % (size, number)
     if form == "decimal":
         return b"%0*d" % (size, number)
+    if form != "plain":
+        return _reading(form).request(number, b"%0*d" % (size, number))
     head = number.to_bytes(min(low, 8), "big")
     return head + source.randbytes(size - len(head))
 

@@ -16,12 +16,10 @@ import ipaddress
 import random
 import statistics
 import struct
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT, EDNS0TLV
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
@@ -29,18 +27,18 @@ from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock, jiffies_per_second
 from carom.daemon.fastpath import FastPath, Place
 from carom.daemon.store import Admit
+from carom.daemon.thread import Thread
 from carom.errors import ExperimentError, UsageError
 from carom.filters.filter import Endpoint, Filter
 from carom.filters.names import NAMES
 from carom.kernel import libbpf
-from carom.kernel.abi import COOKIES, TTL_FLOOR, Fast, Protocol
+from carom.kernel.abi import TTL_FLOOR, Fast
 from carom.kernel.bpf import Module
 from carom.kernel.links import interface
 from carom.kernel.ways import Way
 from carom.lab.experiments.ports import concurrency, ports
-from carom.protocols import kv
-from carom.protocols.dns import KeyFlag
-from carom.protocols.dns.cookie import server_cookie
+from carom.protocols import SPECS, default
+from carom.protocols.spec import Around, Filled, Spec
 from carom.vm.namespace import Namespace
 from carom.xdp.link import Link
 
@@ -50,12 +48,13 @@ _LOOPBACK = 1  # the interface that made-up packets come in by
 _REPEAT = 255 - TTL_FLOOR  # runs until the TTL, one less in each, reaches the floor
 _HERE = Path(__file__).resolve().parent
 _WORKERS = _HERE.parent / "experiments/ports"
-_PORTS = {
-    Protocol.RAW: 51_141,
-    Protocol.KV: 12_345,
-    Protocol.MEMCACHED: 11_211,
-    Protocol.DNS: 53,
-}
+_WHOLE = default(Filled.DAEMON)
+
+
+def _port(spec: Spec) -> int:
+    return spec.port or _ENDS[1][1]
+
+
 _BASELINE = "MAC swap"
 
 
@@ -117,7 +116,7 @@ class Bench:
     ):
         self.fastpath = stack.enter_context(
             FastPath(
-                languages=tuple(Protocol),
+                languages=SPECS.values(),
                 capacity=capacity,
                 admit=admit,
                 beside=[_HERE / "learn.c"],
@@ -129,8 +128,8 @@ class Bench:
         self.fastpath.allow(["198.18.0.0/15"])
         via = Way(False, (bytes.fromhex(_MAC.replace(":", "")),))
         self.fastpath.reach({(_LOOPBACK, ipaddress.ip_network("198.18.0.0/15")): via})
-        places = [(Protocol.RAW, *end) for end in _ENDS]
-        places += [(protocol, _ENDS[1][0], port) for protocol, port in _PORTS.items()]
+        places = [(_WHOLE, *end) for end in _ENDS]
+        places += [(spec, _ENDS[1][0], _port(spec)) for spec in SPECS.values()]
         self.fastpath.answer_at(
             Place(
                 address=ipaddress.IPv4Address(address),
@@ -138,28 +137,33 @@ class Bench:
                 ifindex=_LOOPBACK,
                 mac=bytes.fromhex(_MAC.replace(":", "")),
                 mtu=1500,
-                service=protocol,
-                protocol=protocol,
+                service=spec.number,
+                protocol=spec,
                 **place,
             )
-            for protocol, address, port in places
+            for spec, address, port in places
         )
         # Here a reply is the next request, and so comes from a served port.
         for index in range(65536 // 64):
             ports = self.fastpath.map("served_ports")
             libbpf.update(ports, struct.pack("=I", index), bytes(8))
 
-    def fill(self, request: bytes, reply: bytes, protocol: Protocol = Protocol.RAW) -> None:
+    def fill(self, request: bytes, reply: bytes, protocol: Spec = _WHOLE) -> None:
         """Store a reply, in the form that the protocol keeps it in."""
-        cache = Cache(self.fastpath.store, self.clock, 3600, protocol, protocol)
+        cache = Cache(self.fastpath.store, self.clock, 3600, protocol.number, protocol)
         cache.fill(request, reply, cache.take(request))
 
-    def learn(self, reply: bytes, protocol: Protocol, asked: int = 0) -> None:
+    def learn(self, reply: bytes, protocol: Spec, asked: int = 0) -> None:
         """Store a reply that names its request, but for what that `asked` besides, as the socket's
         edge does."""
-        learned = libbpf.test_run(self._learn, struct.pack("=II", protocol, asked) + reply).retval
+        asking = struct.pack("=II", protocol.number, asked)
+        learned = libbpf.test_run(self._learn, asking + reply).retval
         if learned != libbpf.XDP_PASS:
-            raise ExperimentError(f"a reply of {protocol.name.lower()} was not learned")
+            raise ExperimentError(f"a reply of {protocol.name} was not learned")
+
+    def around(self, spec: Spec) -> Around:
+        """What a sample is prepared with: no server is there."""
+        return Around(self.fastpath.map, self.clock, spec.number, _port(spec), list, Thread)
 
     def case(
         self,
@@ -167,12 +171,12 @@ class Bench:
         payload: bytes,
         *,
         repeated: bool = False,
-        protocol: Protocol = Protocol.RAW,
+        protocol: Spec = _WHOLE,
         answered: bool = True,
     ) -> _Case:
         """A case on a request of this payload."""
         action = libbpf.XDP_TX if answered else libbpf.XDP_PASS
-        request = frame(payload, _PORTS[protocol])
+        request = frame(payload, _port(protocol))
         return _Case(name, repeated, self.fastpath.program, [request], action)
 
 
@@ -216,63 +220,23 @@ def _sizes(bench: Bench) -> list[_Case]:
 
 
 def _protocols(bench: Bench) -> list[_Case]:
-    """A miss and a hit of each protocol."""
-    get = struct.pack("!HHHH", 7, 0, 1, 0) + b"get a-key-of-twenty-bytes\r\n"
-    value = struct.pack("!HHHH", 0, 0, 1, 0) + b"VALUE a-key-of-twenty-bytes 0 32\r\n%b\r\nEND\r\n"
-    query = bytes(DNS(id=7, rd=0, qd=DNSQR(qname="www.example.org")))
-    key = b"GET\x0a\0\0\0"
+    """The misses and the hits of each protocol."""
+    found = [(spec, one) for spec in SPECS.values() for one in spec.samples(_ENDS[0][0])]
     misses = [
         bench.case(
-            "miss: kv", b"GET\x0b\0\0\0", repeated=True, protocol=Protocol.KV, answered=False
-        ),
-        bench.case(
-            "miss: memcached, 20-byte key",
-            get.replace(b"a-key", b"b-key"),
-            repeated=True,
-            protocol=Protocol.MEMCACHED,
-            answered=False,
-        ),
-        bench.case(
-            "miss: dns, www.example.com",
-            query.replace(b"org", b"com"),
-            repeated=True,
-            protocol=Protocol.DNS,
-            answered=False,
-        ),
+            f"miss: {one.miss[0]}", one.miss[1], repeated=True, protocol=spec, answered=False
+        )
+        for spec, one in found
+        if one.miss
     ]
-    bench.fill(key, b"12345", Protocol.KV)
-    bench.learn(value % bytes(32), Protocol.MEMCACHED)
-    address = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
-    reply = DNS(id=7, qr=1, aa=1, rd=0, qd=DNSQR(qname="www.example.org"), an=address)
-    bench.learn(bytes(reply), Protocol.DNS)
-    plain, cookie = _with_edns(bench)
-    return [
-        *misses,
-        bench.case("hit: kv", key, protocol=Protocol.KV),
-        bench.case("hit: memcached, 20/32 bytes", get, protocol=Protocol.MEMCACHED),
-        bench.case("hit: dns, www.example.org", query, protocol=Protocol.DNS),
-        bench.case("hit: dns, EDNS", plain, protocol=Protocol.DNS),
-        bench.case("hit: dns, EDNS with a cookie", cookie, protocol=Protocol.DNS),
-    ]
-
-
-def _with_edns(bench: Bench) -> tuple[bytes, bytes]:
-    """A query with EDNS, and one with a right cookie, to which the cache has the reply."""
-    client, secret = bytes(8), bytes(range(16))
-    question = DNSQR(qname="www.example.org")
-    made = server_cookie(secret, client, _ENDS[0][0], int(time.time()))
-    option = EDNS0TLV(optcode=10, optdata=client + made)
-    requests = [DNS(id=7, rd=0, qd=question, ar=DNSRROPT(rdata=one)) for one in ([], [option])]
-    address = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
-    reply = DNS(id=7, qr=1, aa=1, rd=0, qd=question, an=address, ar=DNSRROPT())
-    bench.learn(bytes(reply), Protocol.DNS, KeyFlag.EDNS | KeyFlag.DO)
-    known = COOKIES.pack(1, 0, 1, 1, secret)
-    number = struct.pack("=I", Protocol.DNS)
-    libbpf.update(bench.fastpath.map("cookies"), number, known)
-    ahead = int(time.time()) * jiffies_per_second() - bench.clock.now()
-    libbpf.update(bench.fastpath.map("wall"), bytes(4), struct.pack("=Q", ahead % 2**64))
-    plain, cookie = map(bytes, requests)
-    return plain, cookie
+    for spec, one in found:
+        one.prepare(bench.around(spec))
+        if spec.learned:
+            bench.learn(one.reply, spec, one.asked)
+        else:
+            bench.fill(one.request, one.reply, spec)
+    hits = [bench.case(f"hit: {one.name}", one.request, protocol=spec) for spec, one in found]
+    return [*misses, *hits]
 
 
 def _defences(stack: contextlib.ExitStack) -> list[_Case]:
@@ -293,11 +257,12 @@ def _defences(stack: contextlib.ExitStack) -> list[_Case]:
 
 
 def _filters(stack: contextlib.ExitStack) -> list[_Case]:
-    """Every filter at XDP, by itself, on a PUT."""
+    """Every filter at XDP, by itself, on a command."""
     place: Filter = stack.enter_context(Filter("simple", "xdp", jiffies_per_second()))
-    address, port = ipaddress.ip_address(_ENDS[1][0]), _PORTS[Protocol.KV]
+    spec = next(one for one in SPECS.values() if one.filtered)
+    address, port = ipaddress.ip_address(_ENDS[1][0]), _port(spec)
     place.filter([Endpoint(address, port, _LOOPBACK, bytes.fromhex(_MAC.replace(":", "")))])
-    put = frame(kv.Command(b"PUT", 10, 1).encode(), port)
+    put = frame(spec.filtered, port)
     cases = []
     for name in NAMES:
         place.load(name)

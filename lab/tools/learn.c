@@ -34,6 +34,7 @@ int learn_frame(struct xdp_md *context)
 	if (!learn(front.protocol, draft->bytes, &length, &draft->key, &stored, &ttl, front.asked))
 		return XDP_DROP;
 	draft->key.service = front.protocol;
-	slot = slot_of(&draft->key, slot_from(front.protocol));
+	slot = slot_of(&draft->key, slot_from(front.protocol, &draft->key),
+		       slot_end(front.protocol, &draft->key));
 	return store(draft, take_token(), slot, length, stored, ttl) ? XDP_PASS : XDP_ABORTED;
 }

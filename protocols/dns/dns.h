@@ -53,8 +53,6 @@
 #define DNS_OPT 11           /* an OPT record without options */
 #define DNS_COOKIE_MIN 16    /* bytes of a COOKIE with a server's part; without it, 8 */
 #define DNS_COOKIE_MAX 40
-#define DNS_REQUEST_MAX \
-	(DNS_HEADER + DNS_NAME_MAX + DNS_QUESTION_END + DNS_OPT + 4 + DNS_COOKIE_MAX)
 #define DNS_TRUNCATED_ROOM 288 /* header, question and OPT, and zeros */
 #define DNS_UDP_MIN 512      /* what every client takes */
 #define DNS_SOA_MIN 22       /* RDATA of an SOA: two names and five numbers */
@@ -282,10 +280,13 @@ static __always_inline u8 dns_flags(const u8 *message, bool edns, u8 edns_flags)
 	return flags;
 }
 
-/* What of a read may change its reply, and does not come back in every one: the key's last byte. */
-static __always_inline u8 dns_asked(const struct key *key)
+/*
+ * What of a read may change its reply, and does not come back in every one: the key's last byte. Of
+ * other requests it is not known.
+ */
+static __always_inline u32 dns_asked(enum intent intent, const struct key *key)
 {
-	return key->bytes[dns_key_name(key) + 2];
+	return intent == INTENT_READ ? key->bytes[dns_key_name(key) + 2] : ASKED_UNKNOWN;
 }
 
 /* Where an OPT record follows the question: its type, behind the one byte of its name. */
@@ -751,9 +752,8 @@ static __always_inline bool dns_reply_question(const u8 *reply, u32 length, stru
 	return dns_question(reply, key);
 }
 
-/* `asked` is what dns_asked() said of the request. */
-static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u32 *stored,
-				      u32 *ttl, u8 asked)
+static __always_inline bool dns_learn_of(u8 *reply, u32 *length, struct key *key, u32 *stored,
+					 u32 *ttl, u8 asked)
 {
 	struct dns_walk *walk = (struct dns_walk *)(reply + DNS_SCRATCH);
 	u64 name, opt;
@@ -786,14 +786,22 @@ static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u
 	return dns_store(reply, *length, name, walk, stored);
 }
 
+/* `asked` is what dns_asked() said of the request. */
+static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u32 *stored,
+				      u32 *ttl, u32 asked)
+{
+	return asked < ASKED_UNKNOWN && dns_learn_of(reply, length, key, stored, ttl, asked);
+}
+
 /* How the question was spelled to which a reply was learned. */
-static __always_inline void dns_spelled(const u8 *reply, u32 length, struct spelled *spelled)
+static __always_inline bool dns_spelled(const u8 *reply, u32 length, struct spelled *spelled)
 {
 	const struct dns_notes *notes = (const struct dns_notes *)(reply + dns_aligned(length));
 
 	spelled->spelling = notes->spelling;
 	spelled->last = notes->last;
 	spelled->points = notes->flags & DNS_POINTS;
+	return true;
 }
 
 /* A learned reply is the same for any other spelling. */
@@ -816,6 +824,80 @@ static __always_inline enum answer dns_what_answer(const u8 *reply, u32 length)
 	if (reply[3] & DNS_RCODE)
 		return ANSWER_REFUSED;
 	return opcode == DNS_UPDATE ? ANSWER_WRITTEN : ANSWER_HEEDED;
+}
+
+/* Over TCP a message says the same. */
+static __always_inline enum answer dns_message_answer(const u8 *header, u32 length)
+{
+	return dns_what_answer(header, length);
+}
+
+/* An UPDATE has one reply, as a query has. */
+static __always_inline bool dns_answers_more(enum intent intent)
+{
+	return false;
+}
+
+/* A COOKIE's option in a request: its code, length and data. */
+static __always_inline u32 dns_cookie_length(const u8 *option)
+{
+	return option[2] << 8 | option[3];
+}
+
+static __always_inline bool dns_cookie_is_bare(const u8 *option)
+{
+	return dns_cookie_length(option) == DNS_COOKIE_CLIENT;
+}
+
+static __always_inline bool dns_cookie_is_whole(const u8 *option)
+{
+	return dns_cookie_length(option) == DNS_COOKIE_WHOLE;
+}
+
+static __always_inline bool dns_cookie_is_right(const u8 *option, const struct address *client,
+						const struct cookies *known, u32 seconds)
+{
+	const u8 *cookie = option + 4;
+
+	return dns_cookie_fresh(cookie, seconds) && dns_cookie_right(cookie, client, known);
+}
+
+#define DNS_COOKIE_OPT (DNS_OPT + 4)  /* an OPT record up to the data of its first option */
+#define DNS_COOKIE_EDE 6  /* an extended error without words (RFC 8914), as NSD refuses by */
+
+/*
+ * Does an OPT record with a COOKIE of `size` bytes first, and `more` bytes behind that, end what
+ * ends here?
+ */
+static __always_inline bool dns_ends_with(const u8 *tail, const u32 size, const u32 more)
+{
+	const u8 *opt = tail + COOKIE_TAIL - DNS_COOKIE_OPT - size - more;
+
+	return !opt[0] && !opt[1] && opt[2] == DNS_TYPE_OPT && !opt[9] &&
+	       opt[10] == 4 + size + more && !opt[11] && opt[12] == DNS_OPTION_COOKIE &&
+	       !opt[13] && opt[14] == size;
+}
+
+/*
+ * Servers put the OPT record last, so that the end of a reply tells. A reply with other options may
+ * be overlooked: it had to be asked for with them, and whoever asks for less is told too.
+ */
+static __always_inline u32 dns_cookie_from_end(const u8 *tail)
+{
+	_Static_assert(COOKIE_TAIL == DNS_COOKIE_OPT + DNS_COOKIE_WHOLE + DNS_COOKIE_EDE &&
+			       COOKIE_WHOLE == DNS_COOKIE_WHOLE,
+		       "the room is for an OPT record with both");
+	if (dns_ends_with(tail, DNS_COOKIE_WHOLE, DNS_COOKIE_EDE))
+		return DNS_COOKIE_WHOLE + DNS_COOKIE_EDE;
+	if (dns_ends_with(tail, DNS_COOKIE_WHOLE, 0) || dns_ends_with(tail, DNS_COOKIE_MIN, 0))
+		return DNS_COOKIE_WHOLE;
+	return 0;
+}
+
+/* Without additional records it is the end of a TXT record, say, that somebody made to look so. */
+static __always_inline bool dns_may_have_cookie(const u8 *front)
+{
+	return *(const __be16 *)(front + 10);
 }
 
 #endif

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from carom.protocols.protocol import Intent
+from carom.protocols.spec import Filled, Sample, Spec
 
 PORT = 12345
 
@@ -76,14 +78,10 @@ def written_by(request: bytes) -> bytes | None:
     return _KEY.pack(command.key)
 
 
-def get_of(key: bytes) -> bytes:
-    """The GET that a cache key belongs to."""
-    return b"GET" + key
-
-
-def slot_key_of(key: bytes) -> bytes:
-    """The bytes of a cache key that its slot is computed from: all of them."""
-    return key
+def read_of_written(request: bytes) -> bytes | None:
+    """The GET whose reply a PUT or DELETE voids. None for other requests."""
+    key = written_by(request)
+    return None if key is None else b"GET" + key
 
 
 def keys_named(name: bytes) -> tuple[bytes, ...]:
@@ -92,3 +90,26 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
         return (_KEY.pack(int(name)),)
     key = key_of(name)
     return () if key is None else (key,)
+
+
+def _samples(client: str) -> Sequence[Sample]:
+    del client
+    return [Sample("kv", b"GET\x0a\0\0\0", b"12345", miss=("kv", b"GET\x0b\0\0\0"))]
+
+
+SPEC = Spec(
+    name="kv",
+    number=1,
+    filled=Filled.DAEMON,
+    port=PORT,
+    request_max=max(_SIZES.values()),
+    headers=("kv.h",),
+    functions=("request",),
+    filtered=Command(b"PUT", 10, 1).encode(),
+    why_not_learned="its replies do not name the key that they are the value of",
+    key_of=key_of,
+    keys_named=keys_named,
+    read_of_written=read_of_written,
+    samples=_samples,
+    layers="carom.protocols.kv.layers",
+)

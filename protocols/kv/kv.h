@@ -13,9 +13,7 @@
 #define KV_PUT_SIZE 15
 #define KV_DELETE_SIZE 10
 #define KV_STOP_SIZE 4
-#define KV_REQUEST_MAX KV_PUT_SIZE
 #define KV_KEY_SIZE 4
-#define KV_SLOT_FROM 0
 
 static __always_inline bool kv_is_letter(u8 byte)
 {

@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from carom.protocols.spec import Unclear
+
 STATS = b"stats\r\n"
 SETTINGS = b"stats settings\r\n"
 
@@ -26,10 +28,6 @@ _START = 60  # the second in which a server's count begins: ITEM_UPDATE_INTERVAL
 _RIGHT_SIGN = (1, 6, 24)
 _STAT = re.compile(rb"STAT (\S+) ([^\r\n]*)\r\n")
 _VERSION = re.compile(rb"(\d+)\.(\d+)\.(\d+)")
-
-
-class Unclear(ValueError):
-    """An answer that says nothing: of another server than memcached, or an older one."""
 
 
 def _stats(answer: bytes) -> Mapping[bytes, bytes]:

@@ -143,7 +143,7 @@ static __always_inline u64 end_of_value(u8 *reply, struct key *key, bool *cas)
 
 /* A whole reply to a get or gets of one key that found it: VALUE, data, END, in one datagram. */
 static __always_inline bool memcached_learn(u8 *reply, u32 *whole, struct key *key, u32 *stored,
-					    u32 *ttl)
+					    u32 *ttl, u32 asked)
 {
 	const __be16 *header = (const __be16 *)reply;
 	u32 length = *whole;

@@ -55,6 +55,18 @@ static __always_inline void copy_line(u8 *to, const u8 *from, u32 length)
 	}
 }
 
+/* Bytes of a datagram before its commands. */
+static __always_inline u32 memcached_stream_front(void)
+{
+	return MEMCACHED_HEADER;
+}
+
+/* Nobody knows which language the server takes a datagram for, if it may be in binary. */
+static __always_inline bool memcached_stream_is_readable(const u8 *text)
+{
+	return text[MEMCACHED_HEADER] != MEMCACHED_BINARY;
+}
+
 static __always_inline u32 memcached_stream_held(const struct stream *stream, u8 *text)
 {
 	copy_line(text + MEMCACHED_HEADER, stream->line, *(volatile const u16 *)&stream->held);

@@ -16,8 +16,6 @@
 
 #define MEMCACHED_HEADER 8      /* request id, sequence number, datagrams, reserved: 16 bits each */
 #define MEMCACHED_KEY_MAX 250
-#define MEMCACHED_REQUEST_MAX (MEMCACHED_HEADER + 5 + MEMCACHED_KEY_MAX + 2)
-#define MEMCACHED_SLOT_FROM 1
 #define MEMCACHED_GET 'g'       /* first byte of a cache key */
 #define MEMCACHED_GETS 's'
 #define MEMCACHED_BINARY 0x80   /* first byte of a request in binary, and of no command */

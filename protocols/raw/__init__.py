@@ -1,21 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""raw: the whole payload is the key, and nothing on the wire writes. The other half of raw.h."""
+"""raw: the whole payload is the key, and nothing on the wire writes."""
 
 from __future__ import annotations
 
-from carom.kernel.abi import RAW_MAX
+from carom.kernel.abi import WHOLE_MAX
+from carom.protocols.spec import Filled, Spec
 
 
 def key_of(request: bytes) -> bytes | None:
     """The cache key of a request; None for one that has none: empty, or longer than a key."""
-    return request if 1 <= len(request) <= RAW_MAX else None
-
-
-def slot_key_of(key: bytes) -> bytes:
-    """The bytes of a cache key that its slot is computed from: all of them."""
-    return key
+    return request if 1 <= len(request) <= WHOLE_MAX else None
 
 
 def keys_named(name: bytes) -> tuple[bytes, ...]:
     """The cache keys of what a user calls by this name: the request itself."""
     return (name,)
+
+
+SPEC = Spec(
+    name="raw",
+    number=0,
+    filled=Filled.DAEMON,
+    default=True,
+    request_max=WHOLE_MAX,
+    whole_key=True,
+    why_not_learned="its replies do not name the request that they answer",
+    key_of=key_of,
+    keys_named=keys_named,
+)

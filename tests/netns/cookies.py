@@ -19,7 +19,7 @@ import dns.rcode
 import pytest
 
 from carom.kernel.resource import Resource
-from carom.protocols import dns as messages
+from carom.protocols.dns import message as messages
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, until
 from netns.sums import looks_half_made

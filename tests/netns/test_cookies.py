@@ -16,7 +16,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from carom.protocols import dns as messages
+from carom.protocols.dns import message as messages
 from carom.protocols.dns.cookie import server_cookie
 from netns import line as lines
 from netns.cookies import CookieServer, Discarded, Stub

@@ -10,7 +10,7 @@ import pytest
 
 from carom import apps
 from carom.daemon import control
-from carom.kernel.abi import RAW_MAX, REPLY_MAX
+from carom.kernel.abi import REPLY_MAX, WHOLE_MAX
 from netns.line import Line, forwarding
 from netns.process import INTERFACE, Carom
 from netns.services import sized_reply, sized_request
@@ -69,7 +69,7 @@ def line(straight: Line, request: pytest.FixtureRequest) -> Line:
 
 
 @pytest.mark.parametrize("sender", [True, False], ids=["sender-tx-on", "sender-tx-off"])
-@pytest.mark.parametrize("length", [2, 32, RAW_MAX])
+@pytest.mark.parametrize("length", [2, 32, WHOLE_MAX])
 def test_every_length_is_answered(
     carom: Carom, straight: Line, line: Line, how: str, length: int, sender: bool
 ) -> None:
@@ -116,7 +116,7 @@ def test_every_length_is_answered(
 def test_longer_than_ipv6_takes(carom: Carom, straight: Line, reply_bytes: int) -> None:
     """Its header is longer: the server fragments what IPv4 has room for."""
     line = straight.over(6)
-    request = sized_request(reply_bytes, RAW_MAX)
+    request = sized_request(reply_bytes, WHOLE_MAX)
     with Client(line.client, line.address) as client:
         assert client.ask(request) == sized_reply(request)
         before = carom.counters()
@@ -152,7 +152,7 @@ def test_longer_than_a_datagram(carom: Carom, straight: Line) -> None:
 
 def test_longer_than_the_mtu(own_line: Line) -> None:
     """A hit that the interface's MTU does not take goes up to the server, which fragments it."""
-    fits, long = (sized_request(n, RAW_MAX) for n in (200, 280))
+    fits, long = (sized_request(n, WHOLE_MAX) for n in (200, 280))
     for end in (own_line.client, own_line.server):
         end.run("ip", "link", "set", INTERFACE, "mtu", "300")
     with (
@@ -175,7 +175,7 @@ def test_mixed_sizes(own_line: Line, how: str) -> None:
     source = random.Random(10_000)
     handler = apps.mixed.handler
     assert handler
-    requests = [source.randbytes(source.randint(1, RAW_MAX)) for _ in range(400)]
+    requests = [source.randbytes(source.randint(1, WHOLE_MAX)) for _ in range(400)]
     replies = {request: handler(request) for request in requests}
     assert len(replies) == len(set(replies.values())) > 390
     wrong = 0

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from carom.protocols import dns as messages
+from carom.protocols.dns import message as messages
 from carom.protocols.dns.cookie import server_cookie
 from carom.vm.namespace import Namespace
 from netns.cookies import COOKIE, CookieServer

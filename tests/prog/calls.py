@@ -13,6 +13,7 @@ from carom.kernel import libbpf
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.resource import Resource
+from carom.protocols.spec import Spec
 from prog.race import HERE, folder
 
 _ONLY = struct.pack("=I", 0)
@@ -27,9 +28,9 @@ class Calls(Resource):
         layout: struct.Struct,
         programs: Iterable[str],
         cells: dict[str, int],
-        *defines: str,
+        languages: Iterable[Spec] = (),
     ):
-        """`layout` is of the struct in `calls`."""
+        """`layout` is of the struct in `calls`; the file knows these `languages`."""
         self.layout = layout
         self._module = module = Module(
             HERE / file,
@@ -37,9 +38,9 @@ class Calls(Resource):
             defines={
                 "TEST_CLOCK": None,
                 "TICKS": 1,
-                **dict.fromkeys(defines),
                 **Hashes().defines,
             },
+            written=protocols.headers(languages),
         )
         self._programs = {name: module.program(name) for name in programs}
         self._calls = module.map("calls")

@@ -3,28 +3,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import ipaddress
 import random
 import struct
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from carom import protocols
-from carom.kernel import libbpf
-from carom.kernel.abi import COOKIE_SECRETS, COOKIES, KEY, packed_address, sum_of
-from carom.kernel.bpf import Module
-from carom.kernel.resource import Resource
-from carom.protocols.protocol import Intent
+from carom.kernel.abi import COOKIE_SECRETS, COOKIES, packed_address, sum_of
+from carom.protocols.protocol import TEXT_ROOM, Intent
+from prog.protocol import PROGRAMS, REPLY_ROOM, Protocol, State
 
-TEXT_ROOM = 512
-REPLY_ROOM = 2048
-
-_BENCH = struct.Struct(f"=8IQ{TEXT_ROOM}s{REPLY_ROOM}s{KEY.size}s16s{COOKIES.size}s")
-_BENCH_SIZE = (_BENCH.size + 7) // 8 * 8
-_FRAME = bytes(64)
-_ONLY = struct.pack("=I", 0)
 _JUNK = random.Random(1).randbytes(REPLY_ROOM)  # what an earlier packet left in a buffer
 
 IN = 1
@@ -89,148 +77,99 @@ def _room(data: bytes, size: int) -> bytes:
     return data + _JUNK[len(data) : size]
 
 
-class DNSBench(Resource):
-    """The programs of dns_harness.c."""
+class DNSBench(Protocol):
+    """The programs of dns.h."""
 
     def __init__(self) -> None:
-        self._module = Module(
-            Path(__file__).resolve().with_name("dns_harness.c"), include=protocols.INCLUDE
-        )
-        names = ("run_request", "run_answer", "run_learn", "run_cookie", "run_return")
-        self.programs = {name: self._module.program(name) for name in names}
-        self._map = self._module.map("benches")
-
-    def close(self) -> None:
-        """Free programs and maps."""
-        self._module.close()
-
-    def _run(
-        self,
-        program: str,
-        text: bytes,
-        reply: bytes,
-        *numbers: int,
-        text_length: int | None = None,
-        asked: int = 0,
-        key: bytes = b"",
-        client: bytes = b"",
-        cookies: bytes = b"",
-    ) -> tuple[Any, ...]:
-        """Numbers (length, stored, ttl, age) in, all fields out."""
-        value = _BENCH.pack(
-            len(text) if text_length is None else text_length,
-            *numbers,
-            0xDEAD,
-            asked,
-            0,
-            0,
-            _room(text, TEXT_ROOM),
-            _room(reply, REPLY_ROOM),
-            KEY.pack(0, len(key), key),
-            client,
-            cookies,
-        )
-        libbpf.update(self._map, _ONLY, value.ljust(_BENCH_SIZE, b"\0"))
-        libbpf.test_run(self.programs[program], _FRAME)
-        value = libbpf.lookup(self._map, _ONLY, _BENCH_SIZE) or b""
-        return _BENCH.unpack(value[: _BENCH.size])
-
-    def _key(self, data: bytes) -> bytes:
-        service, length, content = KEY.unpack(data)
-        assert service == 0
-        assert not any(content[length:]), "bytes behind the key"
-        return bytes(content[:length])
+        super().__init__("dns", (*PROGRAMS, "cookie", "returning"))
 
     def request(self, text: bytes, *, length: int | None = None) -> tuple[Intent, bytes | None]:
         """dns_request: the intent, and the key of a read. `length` where it is not `text`'s."""
-        *_, verdict, asked, _, _, room, _, key, _, _ = self._run(
-            "run_request", text, b"", 0, 0, 0, 0, text_length=length
-        )
-        assert room == _room(text, TEXT_ROOM)
-        intent = Intent(verdict)
+        room = _room(text, TEXT_ROOM)
+        length = len(text) if length is None else length
+        found = self.run("request", State(length=length, text=room))
+        assert found.text == room
+        intent = Intent(found.returned)
         if intent is not Intent.READ:
             return intent, None
-        found = self._key(key)
-        assert asked == found[-1]
-        return intent, found
+        assert found.asked == found.key[-1]
+        return intent, found.key
 
-    def learn(
+    def learned(
         self, reply: bytes, ttl: int = 1000, asked: int | None = None, *, length: int | None = None
     ) -> Stored | None:
         """dns_learn. `asked` where it is not what the reply says, and `length` likewise."""
         length = len(reply) if length is None else length
         asked = returned(reply) if asked is None else asked
-        _, length, stored, ttl, _, verdict, _, _, _, _, room, key, _, _ = self._run(
-            "run_learn", b"", reply, length, length, ttl, 0, asked=asked
-        )
-        assert verdict in (0, 1)
-        if not verdict:
+        room = _room(reply, REPLY_ROOM)
+        before = State(length=length, stored=length, ttl=ttl, asked=asked, reply=room)
+        found = self.run("learned", before)
+        assert found.returned in (0, 1)
+        if not found.returned:
             return None
-        data: bytes = room[:stored]
-        assert not any(data[length : (length + 7) // 8 * 8]), "no zeros behind the reply"
-        return Stored(self._key(key), data, length, ttl)
+        data = found.reply[: found.stored]
+        behind = data[found.length : (found.length + 7) // 8 * 8]
+        assert not any(behind), "no zeros behind the reply"
+        return Stored(found.key, data, found.length, found.ttl)
 
-    def answer(
+    def given(
         self, stored: Stored, text: bytes, age: int, *, size: int | None = None
     ) -> bytes | None:
         """dns_answer; what it adds to the sum is held against the sum of the bytes.
 
         `size` where it is not that of what is stored.
         """
-        size = len(stored.stored) if size is None else size
-        _, length, size, _, _, verdict, _, _, added, _, room, _, _, _ = self._run(
-            "run_answer", text, stored.stored, stored.length, size, 0, age
+        room = _room(stored.stored, REPLY_ROOM)
+        before = State(
+            length=stored.length,
+            stored=len(stored.stored) if size is None else size,
+            text_length=len(text),
+            age=age,
+            text=_room(text, TEXT_ROOM),
+            reply=room,
         )
-        assert verdict in (0, 1)
-        if not verdict:
+        found = self.run("answer", before)
+        assert found.returned in (0, 1)
+        if not found.returned:
             return None
-        reply: bytes = room[:length]
-        assert (length, size) == (stored.length, len(stored.stored))
-        assert room[length:] == _room(stored.stored, REPLY_ROOM)[length:]
-        before = sum_of(stored.stored[: stored.length])
-        assert (before + added) % 0xFFFF == sum_of(reply), "the sum"
+        reply = found.reply[: stored.length]
+        assert (found.length, found.stored) == (before.length, before.stored)
+        assert found.reply[stored.length :] == room[stored.length :]
+        assert (sum_of(room[: stored.length]) + found.sum) % 0xFFFF == sum_of(reply), "the sum"
         return reply
 
     def cookie(
         self, text: bytes, client: str, secrets: Sequence[bytes], seconds: int
     ) -> tuple[bool, bool]:
-        """dns_cookie_right and dns_cookie_fresh, of a request's COOKIE."""
-        packed = packed_address(ipaddress.ip_address(client))
-        known = packed_cookies(secrets)
-        *_, verdict, _, _, _, _, _, _, _, _ = self._run(
-            "run_cookie", text, b"", 0, 0, 0, seconds, client=packed, cookies=known
+        """Of a request's COOKIE: was it made by one of the secrets, and is it fresh, too?"""
+        before = State(
+            length=len(text),
+            age=seconds,
+            text=_room(text, TEXT_ROOM),
+            client=packed_address(ipaddress.ip_address(client)),
+            cookies=packed_cookies(secrets),
         )
-        return bool(verdict & 1), bool(verdict & 2)
+        found = self.run("cookie", before).returned
+        return bool(found & 1), bool(found & 2)
 
     def answer_returning(self, stored: Stored, text: bytes, age: int) -> bytes | None:
         """dns_answer and then dns_return_cookie; the sum as above."""
-        plain = self.answer(stored, text, age)
+        plain = self.given(stored, text, age)
         if plain is None:
             return None
-        _, length, _, _, _, verdict, _, _, added, _, room, _, _, _ = self._run(
-            "run_return",
-            text,
-            plain + stored.stored[stored.length :],
-            *(stored.length, 0, 0, 0),
+        before = State(
+            length=stored.length,
             key=stored.key,
+            text=_room(text, TEXT_ROOM),
+            reply=_room(plain + stored.stored[stored.length :], REPLY_ROOM),
         )
-        if not verdict:
-            assert room[: stored.length] == plain
+        found = self.run("returning", before)
+        if not found.returned:
+            assert found.reply[: stored.length] == plain
             return None
-        reply: bytes = room[:length]
-        assert (sum_of(plain) + added) % 0xFFFF == sum_of(reply), "the sum"
+        reply = found.reply[: found.length]
+        assert (sum_of(plain) + found.sum) % 0xFFFF == sum_of(reply), "the sum"
         return reply
-
-    def verified(self, program: str) -> int:
-        """Instructions that the verifier followed (bpf_prog_info.verified_insns)."""
-        info = ctypes.create_string_buffer(256)
-        size = ctypes.c_uint32(len(info))
-        result = libbpf.library().bpf_obj_get_info_by_fd(
-            self.programs[program], info, ctypes.byref(size)
-        )
-        assert result == 0
-        (count,) = struct.unpack_from("=I", info.raw, 216)
-        return int(count)
 
 
 def packed_cookies(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from scapy.packet import Raw, raw
 
-from carom.protocols.layers import MemcachedUDP
+from carom.protocols.memcached.layers import MemcachedUDP
 from prog.memcached_binary import binary_request
 from prog.protocol import Stale
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection to memcached as Python has it and as memcached_stream.h does, segment by segment."""
+"""A connection to memcached as Python has it and as the C does, segment by segment."""
 
 from __future__ import annotations
 
@@ -17,17 +17,12 @@ from carom.kernel.abi import KEY
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.resource import Resource
-from carom.protocols.memcached import (
-    SLOT_FROM,
-    lasts,
-    names_in_base64,
-    slot_key_of,
-    understand,
-)
+from carom.protocols.memcached import SLOT_FROM, SPEC
 from carom.protocols.protocol import LASTING, TEXT_ROOM, Intent, Request
 from prog import memcached_binary
 from prog.memcached_binary import BinaryRequest, binary_request
 from prog.memcached_commands import command, datagram
+from reference.memcached import lasts, names_in_base64, understand
 
 HEADER = 8
 HELD_MAX = 256
@@ -190,13 +185,14 @@ class Connection(Resource):
     def __init__(self, room: int = TEXT_ROOM):
         self.slot_of = (hashes := Hashes()).slot_of
         self._module = Module(
-            Path(__file__).with_suffix(".c"),
+            Path(__file__).with_name("protocols.c"),
             include=protocols.INCLUDE,
-            defines={"TEXT_ROOM": room, **hashes.defines},
+            defines={"PROTOCOL": SPEC.number, "TEXT_ROOM": room, **hashes.defines},
+            written=protocols.headers([SPEC]),
         )
         names = ("begin", "proceed", "answered")
         self._programs = {name: self._module.program(name) for name in names}
-        self._states = self._module.map("states")
+        self._states = self._module.map("talks")
         key_end = self._SEGMENT + KEY.size
         self._text = key_end + -key_end % 8 + 8
         self._front = self._text + room + 1024
@@ -235,7 +231,7 @@ class Connection(Resource):
         return [
             (
                 w._replace(key=b""),
-                self.slot_of(slot_key_of(w.key)) if w.intent is Intent.WRITE else 0,
+                self.slot_of(SPEC.slot_key_of(w.key)) if w.intent is Intent.WRITE else 0,
             )
             for w in writes
         ]

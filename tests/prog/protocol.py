@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from carom import protocols
 from carom.kernel import libbpf
-from carom.kernel.abi import KEY
+from carom.kernel.abi import COOKIES, KEY
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.resource import Resource
@@ -20,6 +20,10 @@ from reference.flights import Answer
 
 REPLY_ROOM = 2048
 TTL = 60
+ASKED_UNKNOWN = 0x100
+PROGRAMS = ("request", "answer", "replied", "learned", "slot")
+"""What there is of every protocol: programs of protocols.c."""
+
 _ONLY = struct.pack("=I", 0)
 
 Stale = Callable[[int], bytes]
@@ -36,34 +40,32 @@ class State(NamedTuple):
     ttl: int = TTL
     returned: int = 0
     slot: int = 0
-    slot_from: int = 0
+    asked: int = ASKED_UNKNOWN
     sum: int = 0
     key: bytes = b""
+    id: int = 0
     text: bytes = b""
     reply: bytes = b""
+    client: bytes = b""
+    cookies: bytes = b""
 
 
 class Protocol(Resource):
-    """The functions of protocols/NAME/NAME.h, each in a program of its own."""
+    """The functions of protocols/NAME/, each in a program of its own: those that are said."""
 
-    def __init__(self, name: str, *, room: int = TEXT_ROOM):
+    def __init__(self, name: str, programs: Iterable[str] = PROGRAMS, *, room: int = TEXT_ROOM):
+        spec = protocols.spec(name)
         self.room = room
-        self._layout = struct.Struct(f"@8IQ{KEY.size}s0Q8x{room}s{REPLY_ROOM}s")
+        layout = f"@8IQ{KEY.size}s0QQ{room}s{REPLY_ROOM}s16s{COOKIES.size}s0Q"
+        self._layout = struct.Struct(layout)
         self.hashes = Hashes()
         self._module = Module(
             Path(__file__).with_name("protocols.c"),
             include=protocols.INCLUDE,
-            defines={
-                "PROTOCOL": name,
-                "PROTOCOL_UPPER": name.upper(),
-                "TEXT_ROOM": room,
-                **self.hashes.defines,
-            },
+            defines={"PROTOCOL": spec.number, "TEXT_ROOM": room, **self.hashes.defines},
+            written=protocols.headers([spec]),
         )
-        self.programs = {
-            program: self._module.program(program)
-            for program in ("request", "answer", "what_answer", "learn", "slot")
-        }
+        self.programs = {program: self._module.program(program) for program in programs}
         self._states = self._module.map("states")
         self.lasts = False
         """Whether the last request that was understood had INTENT_LASTING."""
@@ -81,19 +83,16 @@ class Protocol(Resource):
 
     def run(self, program: str, state: State) -> State:
         """Run a program on a state, and see what it made of it."""
-        *numbers, key, text, reply = state
-        full_key = KEY.pack(0, len(key), key)
-        libbpf.update(self._states, _ONLY, self._layout.pack(*numbers, full_key, text, reply))
+        packed = (*state[:9], KEY.pack(0, len(state.key), state.key), *state[10:])
+        libbpf.update(self._states, _ONLY, self._layout.pack(*packed))
         result = libbpf.test_run(self.programs[program], bytes(64))
         assert result.retval == libbpf.XDP_PASS
         cell = libbpf.lookup(self._states, _ONLY, self._layout.size)
         assert cell is not None
-        *numbers, full_key, text, reply = self._layout.unpack(cell)
-        service, length, key = KEY.unpack(full_key)
+        found = self._layout.unpack(cell)
+        service, length, key = KEY.unpack(found[9])
         assert service == 0
-        return State(
-            *numbers, key=key[:length] if not any(key[length:]) else key, text=text, reply=reply
-        )
+        return State(*found[:9], key[:length] if not any(key[length:]) else key, *found[10:])
 
     def understand(self, request: bytes, stale: Stale = bytes) -> Request:
         """NAME_request, on what a hook sees of a request."""
@@ -121,14 +120,14 @@ class Protocol(Resource):
     def what_answer(self, reply: bytes, stale: Stale = bytes) -> Answer:
         """NAME_what_answer."""
         before = State(length=len(reply), reply=buffer(reply, REPLY_ROOM, stale))
-        state = self.run("what_answer", before)
+        state = self.run("replied", before)
         assert state.reply == before.reply, "a reply was written to"
         return Answer(state.returned)
 
     def learn(self, reply: bytes, stale: Stale = bytes) -> tuple[bytes, bytes] | None:
         """NAME_learn: the key and what is stored."""
         before = State(length=len(reply), stored=len(reply), reply=buffer(reply, REPLY_ROOM, stale))
-        state = self.run("learn", before)
+        state = self.run("learned", before)
         assert state.ttl <= TTL
         if not state.returned:
             assert state.reply == before.reply, "a reply was written to"

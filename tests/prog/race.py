@@ -73,7 +73,7 @@ class Race(Resource):
         name: str = "race.c",
     ):
         rooms = (*protocols.INCLUDE, folder(xdp), folder(cgroup))
-        text = expand(HERE / name, (INCLUDE, *rooms, HERE))
+        text = expand(HERE / name, (INCLUDE, *rooms, HERE), written=protocols.headers())
         source = where / name
         source.write_text(broken(text, changes))
         self._module = Module(source, defines={**Hashes().defines, **defines})

@@ -41,9 +41,9 @@ from carom.kernel.abi import (
     WAY_PREFIX,
     WAYS_MAX,
     Hook,
-    Protocol,
 )
 from carom.kernel.compiler import import_bcc
+from carom.protocols import SPECS
 
 KEY_FIELDS = "service length bytes"
 ENTRY_FIELDS = (
@@ -56,14 +56,14 @@ REPLY_FIELDS = "head bytes tail"
 @pytest.fixture(scope="module")
 def tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
     """BCC's tables by name; their Key and Leaf are made of clang's own record layouts."""
-    with bccs(load_fastpath(policy="lru", test_clock=True, languages=(Protocol.DNS,))) as tables:
+    with bccs(load_fastpath(policy="lru", test_clock=True, languages=(SPECS["dns"],))) as tables:
         yield tables
 
 
 @pytest.fixture(scope="module")
 def edge_tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
     """The same with those of the socket's edge."""
-    options = {"policy": "lru", "edge": True, "languages": (Protocol.DNS,), "test_clock": True}
+    options = {"policy": "lru", "edge": True, "languages": (SPECS["dns"],), "test_clock": True}
     with bccs(load_fastpath(**options)) as tables:
         yield tables
 

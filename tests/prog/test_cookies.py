@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -13,19 +14,20 @@ import dns.message
 import pytest
 
 from carom.daemon.cache import Cache
-from carom.daemon.cookies import Cookies
 from carom.daemon.fastpath import FastPath
+from carom.daemon.keeper import Thread
 from carom.kernel import libbpf
 from carom.kernel.abi import (
     COOKIE_SECRETS,
     COOKIE_SIGHT,
     LONG_ENTRY,
-    Protocol,
     Verdict,
     sum_of,
 )
-from carom.protocols import dns as reference
+from carom.protocols.dns import SPEC as DNS_SPEC
 from carom.protocols.dns.cookie import server_cookie
+from carom.protocols.dns.cookies import Cookies
+from carom.protocols.spec import Around
 from prog.conftest import SETTINGS
 from prog.dns_bench import (
     AA,
@@ -48,6 +50,7 @@ from prog.dns_bench import (
     text,
 )
 from prog.host import Host, Setting, passed, sent
+from reference import dns as reference
 
 SECRET, OTHER = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf"), bytes(range(16))
 CLIENT_COOKIE = b"8 bytes."
@@ -167,7 +170,7 @@ REPLIES = {
 @pytest.mark.parametrize("message", REPLIES.values(), ids=REPLIES)
 def test_a_hit_returns_the_requests_own(bench: DNSBench, message: bytes) -> None:
     """As dns.py has it, and dnspython reads it; nothing else is changed."""
-    stored, learned = bench.learn(message), reference.learn(message, 1000, returned(message))
+    stored, learned = bench.learned(message), reference.learn(message, 1000, returned(message))
     assert stored
     assert learned
     asked = query(
@@ -178,7 +181,7 @@ def test_a_hit_returns_the_requests_own(bench: DNSBench, message: bytes) -> None
     given = bench.answer_returning(stored.for_all(), asked, 7)
     assert given == reference.answer(learned, asked, 7, returned=True, spelled=True)
     assert given
-    plain = bench.answer(stored.for_all(), asked, 7)
+    plain = bench.given(stored.for_all(), asked, 7)
     assert plain
     parsed = dns.message.from_wire(given)
     (found,) = parsed.options
@@ -194,11 +197,11 @@ def test_a_reply_whose_opt_record_is_not_last_passes(bench: DNSBench) -> None:
     looks_so = text(b"\0\0\x29\4\xd0\0\0\0\0\0\0")
     for last in (address(), looks_so):
         message = reply(address(), additional=(opt(), last))
-        stored, learned = bench.learn(message), reference.learn(message, 1000, returned(message))
+        stored, learned = bench.learned(message), reference.learn(message, 1000, returned(message))
         assert stored
         assert learned
         asked = asking(wholes())
-        assert bench.answer(stored, asked, 0) is not None
+        assert bench.given(stored, asked, 0) is not None
         assert bench.answer_returning(stored, asked, 0) is None
         assert reference.answer(learned, asked, 0, returned=True) is None
 
@@ -207,7 +210,7 @@ def test_a_reply_whose_opt_record_is_not_last_passes(bench: DNSBench) -> None:
 def test_the_size_that_a_client_takes_counts_the_cookie(bench: DNSBench, short: int) -> None:
     words = [text(b"x" * size) for size in (250, 250, 99)]
     message = reply(*words, qtype=TXT, additional=(opt(),))
-    stored, learned = bench.learn(message), reference.learn(message, 1000, returned(message))
+    stored, learned = bench.learned(message), reference.learn(message, 1000, returned(message))
     assert stored
     assert learned
     size = len(message) + 28 - short
@@ -224,7 +227,7 @@ def test_badcookie_is_never_learned(bench: DNSBench) -> None:
             flags=flags,
             additional=(opt(option(COOKIE, bytes(24)), ttl=BADCOOKIE >> 4 << 24),),
         )
-        assert bench.learn(message) is None
+        assert bench.learned(message) is None
         assert reference.learn(message, 1000, returned(message)) is None
 
 
@@ -236,8 +239,9 @@ class DNSHost(Host):
 
     def __init__(self, fastpath: FastPath, setting: Setting):
         super().__init__(fastpath, setting)
-        self.describe(protocol=Protocol.DNS)
-        self.cache = Cache(fastpath.store, self.clock, 1000, 0, Protocol.DNS)
+        self.describe(protocol=DNS_SPEC)
+        spec = dataclasses.replace(DNS_SPEC, key_of=reference.key_of)
+        self.cache = Cache(fastpath.store, self.clock, 1000, 0, spec)
         self.cache.flush()
         self.tell([SECRET])
         self.set_wall(NOW)
@@ -278,7 +282,7 @@ class DNSHost(Host):
 
 @pytest.fixture(params=SETTINGS, ids=str)
 def dns_host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath]) -> DNSHost:
-    fastpath = load_fastpath(policy="lru", test_clock=True, languages=(Protocol.DNS,))
+    fastpath = load_fastpath(policy="lru", test_clock=True, languages=(DNS_SPEC,))
     return DNSHost(fastpath, request.param)
 
 
@@ -288,7 +292,7 @@ LENGTHS = {"short": [b"x"], "odd": [b"xy"], "medium": [b"x" * 200], "long": [b"x
 def told(bench: DNSBench, host: DNSHost, words: list[bytes]) -> reference.Learned:
     """Have a host learn a reply to a TXT query with EDNS."""
     message = reply(*map(text, words), qtype=TXT, additional=(opt(),))
-    stored, learned = bench.learn(message), reference.learn(message, 1000, returned(message))
+    stored, learned = bench.learned(message), reference.learn(message, 1000, returned(message))
     assert stored
     assert learned
     host.learn(query(qtype=TXT, edns=opt()), stored.for_all())
@@ -440,7 +444,8 @@ def test_a_stepping_clock_is_followed(
     told(bench, dns_host, [b"x"])
     wall = float(NOW)
     monkeypatch.setattr("time.time", lambda: wall)
-    with Cookies(dns_host.fastpath, dns_host.clock, 0, 53, None, list):
+    around = Around(dns_host.fastpath.map, dns_host.clock, 0, 53, list, Thread)
+    with Cookies(around, None):
         dns_host.tell([SECRET])
         asked = ask(dns_host.whole())
         assert dns_host.asks(asked).verdict == Verdict.HIT

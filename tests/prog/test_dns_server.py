@@ -14,7 +14,6 @@ from pathlib import Path
 import dns.message
 import pytest
 
-from carom.protocols import dns as reference
 from carom.protocols.protocol import Intent
 from prog.dns_bench import (
     AAAA,
@@ -36,6 +35,7 @@ from prog.dns_bench import (
     option,
     query,
 )
+from reference import dns as reference
 
 TTL = 10_000
 SERVER = "127.0.0.1"
@@ -234,7 +234,7 @@ def test_what_is_given_is_what_the_server_says(bench: DNSBench, server: Server) 
                 assert qtype == 250
                 continue
             assert key is not None
-            stored, what = bench.learn(reply, TTL, key[-1]), reference.learn(reply, TTL, key[-1])
+            stored, what = bench.learned(reply, TTL, key[-1]), reference.learn(reply, TTL, key[-1])
             assert (stored is None) == (what is None), reply.hex()
             if stored is not None:
                 assert stored.key == key
@@ -259,7 +259,7 @@ def give_to_others(
         if bench.request(request)[1] != stored.key:
             continue
         reply = without_cookie(server.ask(request), stored.key[-1])
-        given = bench.answer(stored.for_all(), request, 0)
+        given = bench.given(stored.for_all(), request, 0)
         if given is None:
             assert stored.length > 512, "only for its length"
             tally.kept_back += 1
@@ -290,8 +290,8 @@ def test_a_reply_grows_old(bench: DNSBench, server: Server) -> None:
     for name, qtype in NAMES:
         request = query(name.upper(), qtype, edns=opt(ttl=DO), ident=0x3001)
         reply = server.ask(request)
-        stored = bench.learn(server.ask(query(name, qtype, edns=opt(ttl=DO))), TTL)
-        given = stored and bench.answer(stored.for_all(), request, 50)
+        stored = bench.learned(server.ask(query(name, qtype, edns=opt(ttl=DO))), TTL)
+        given = stored and bench.given(stored.for_all(), request, 50)
         if given is None:
             continue
         given_ += 1

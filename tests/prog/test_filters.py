@@ -15,7 +15,6 @@ from typing import NamedTuple
 import pytest
 from scapy.layers.inet import IPOption_NOP
 
-from carom.daemon.keyvalue import KeyValueStore
 from carom.errors import UsageError
 from carom.filters.filter import (
     PLACES,
@@ -24,6 +23,7 @@ from carom.filters.filter import (
 )
 from carom.filters.names import NAMES, Name
 from carom.kernel import libbpf
+from carom.protocols.kv.store import KeyValueStore
 from prog.filters import Reference
 from prog.host import IFINDEX, mac_of
 from prog.packets import HOST_MAC, PORT, WIRES, Wire

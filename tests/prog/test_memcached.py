@@ -12,14 +12,15 @@ from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw, raw
 
 from carom.kernel.abi import KEY_MAX, sum_of
-from carom.protocols import memcached
-from carom.protocols.layers import MemcachedUDP
-from carom.protocols.memcached import understand
+from carom.protocols.memcached import SPEC
+from carom.protocols.memcached.layers import MemcachedUDP
 from carom.protocols.protocol import Intent, Request
 from prog.memcached_binary import OPCODES, binary
 from prog.memcached_commands import SEED, commands, datagram, replies, stale_bytes
-from prog.protocol import Protocol
+from prog.protocol import PROGRAMS, Protocol
+from reference import memcached
 from reference.flights import Answer
+from reference.memcached import understand
 
 VERIFIED_MAX = 70_000
 """Instructions that the verifier may go through, of the million that it allows a program."""
@@ -529,7 +530,7 @@ def test_a_write_names_the_slot_of_both_reads(protocol: Protocol) -> None:
     requests = (b"get key\r\n", b"gets key\r\n", b"delete key\r\n")
     keys = [protocol.understand(datagram(text)).key for text in requests]
     assert len(set(keys)) == 3
-    assert {memcached.slot_key_of(key) for key in keys} == {b"key"}
+    assert {SPEC.slot_key_of(key) for key in keys} == {b"key"}
     assert memcached.key_of(datagram(requests[0])) == keys[0]
     assert memcached.key_of(datagram(requests[2])) is None
     assert memcached.intent_of(datagram(requests[2])) is Intent.WRITE
@@ -542,6 +543,6 @@ def test_the_frame_header_on_memcacheds_port() -> None:
     assert IP(frame)[MemcachedUDP].request_id == 0x1234
 
 
-@pytest.mark.parametrize("program", ["request", "answer", "what_answer", "learn", "slot"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_cost_of_verifying(protocol: Protocol, program: str) -> None:
     assert protocol.verified(program) < VERIFIED_MAX

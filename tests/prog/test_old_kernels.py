@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 import carom.lab
+from carom import protocols
 from carom.daemon.fastpath import FastPath
 from carom.filters.filter import PLACES, Filter, Place
-from carom.kernel.abi import Protocol
 from carom.kernel.bpf import Module
 from carom.lab.experiments.ports import ports
+from carom.protocols import SPECS
+from carom.protocols.spec import Spec
 from prog.old_kernels import Instruction, back_edges, programs, refused
 
-KV, MEMCACHED, DNS = Protocol.KV, Protocol.MEMCACHED, Protocol.DNS
+KV, MEMCACHED, DNS = map(protocols.spec, ("kv", "memcached", "dns"))
 LAB = Path(str(carom.lab.__file__)).parent
 
 EXIT, PLAIN, CALL = Instruction(0x95), Instruction(0xB7), Instruction(0x85)
@@ -56,19 +58,19 @@ def test_a_loop_that_is_entered_past_its_head() -> None:
         assert list(refused(module)) == ["past_its_head"]
 
 
-def _named(languages: tuple[Protocol, ...]) -> str:
+def _named(languages: tuple[Spec, ...]) -> str:
     return "-".join(one.name for one in languages) or "RAW"
 
 
 @pytest.mark.parametrize("languages", [(), (KV,)], ids=_named)
-def test_serve(load_fastpath: Callable[..., FastPath], languages: tuple[Protocol, ...]) -> None:
+def test_serve(load_fastpath: Callable[..., FastPath], languages: tuple[Spec, ...]) -> None:
     assert not refused(load_fastpath(languages=languages)._module)
 
 
 @pytest.mark.parametrize("admit", ["always", "second"])
 @pytest.mark.parametrize("languages", [(MEMCACHED,), (DNS,), (MEMCACHED, DNS)], ids=_named)
 def test_front(
-    load_fastpath: Callable[..., FastPath], languages: tuple[Protocol, ...], admit: str
+    load_fastpath: Callable[..., FastPath], languages: tuple[Spec, ...], admit: str
 ) -> None:
     fastpath = load_fastpath(languages=languages, edge=True, admit=admit)
     assert not refused(fastpath._module)
@@ -100,6 +102,6 @@ def test_the_labs(source: str, defines: dict[str, int]) -> None:
 
 
 def test_the_labs_own_fast_path(load_fastpath: Callable[..., FastPath]) -> None:
-    fastpath = load_fastpath(languages=tuple(Protocol), beside=(LAB / "tools/learn.c",))
+    fastpath = load_fastpath(languages=SPECS.values(), beside=(LAB / "tools/learn.c",))
     assert "learn_frame" in programs(fastpath._module)
     assert not refused(fastpath._module)

@@ -16,7 +16,8 @@ from scapy.layers.l2 import Ether
 import carom.lab.tools
 from carom.daemon.fastpath import FastPath
 from carom.kernel import libbpf
-from carom.kernel.abi import Protocol, Verdict
+from carom.kernel.abi import Verdict
+from carom.protocols import spec
 from prog.conftest import GENERIC, SETTINGS
 from prog.dns_bench import returned
 from prog.host import Host, passed
@@ -26,14 +27,17 @@ LIMIT = 4
 _seconds = itertools.count(20_000, 10)
 
 
+DNS_SPEC = spec("dns")
+
+
 @pytest.fixture(params=SETTINGS + GENERIC, ids=str)
 def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath]) -> Host:
     """One that knows the address of NAME, and that NOPE is not."""
     beside = Path(carom.lab.tools.__file__).with_name("learn.c")
-    options = {"languages": (Protocol.DNS,), "beside": (beside,), "test_clock": True}
+    options = {"languages": (DNS_SPEC,), "beside": (beside,), "test_clock": True}
     host = Host(load_fastpath(**options), request.param)
     host.clock.advance(next(_seconds))
-    host.describe(protocol=Protocol.DNS, service=int(Protocol.DNS))
+    host.describe(protocol=DNS_SPEC, service=DNS_SPEC.number)
     address = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
     soa = DNSRRSOA(rrname="example.org", ttl=60, mname="ns", rname="x", minimum=60)
     ar = DNSRROPT(rclass=1232)
@@ -45,7 +49,7 @@ def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath])
         DNS(qr=1, aa=1, rd=0, rcode=3, qd=DNSQR(qname="nope.example.org"), ns=soa),
     ):
         learn = host.fastpath.load("learn_frame")
-        packed = struct.pack("=II", Protocol.DNS, returned(bytes(reply))) + bytes(reply)
+        packed = struct.pack("=II", DNS_SPEC.number, returned(bytes(reply))) + bytes(reply)
         assert libbpf.test_run(learn, packed).retval == libbpf.XDP_PASS
     return host
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from carom import protocols
 from carom.kernel.abi import SERVICES_MAX, SLOTS
 from prog.calls import Calls
 
@@ -120,7 +121,7 @@ class Programs(Calls):
 
     def __init__(self) -> None:
         cells = {"clock": 1, "versions": SLOTS + SERVICES_MAX}
-        super().__init__("spellings.c", _CALL, ["judge"], cells, "WITH_DNS")
+        super().__init__("spellings.c", _CALL, ["judge"], cells, [protocols.spec("dns")])
         self.clock, self.versions = self.cells["clock"], self.cells["versions"]
 
     def judge(self, said: Said) -> As:

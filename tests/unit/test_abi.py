@@ -26,7 +26,6 @@ from carom.kernel.abi import (
     Fast,
     Hook,
     MarkKind,
-    Protocol,
     Verdict,
 )
 from carom.kernel.bpf import INCLUDE
@@ -67,7 +66,6 @@ def test_hooks_and_protocols() -> None:
     hooks = enumerators("hook")
     assert hooks.pop("HOOKS") == len(Hook)
     assert hooks == {hook.name: hook.value for hook in Hook}
-    assert enumerators("protocol") == {one.name: one.value for one in Protocol}
 
 
 def test_events() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from carom.daemon import access
+from carom.protocols.dns import access
 
 OPEN4, OPEN6 = "access-control: 0.0.0.0/0 allow\n", "access-control: ::/0 allow\n"
 REFUSED = "without access-control for {}, all others but localhost are refused"

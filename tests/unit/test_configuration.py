@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from carom.daemon import access, configuration
-from carom.daemon.configuration import BYTES_MAX, FILES_MAX, Tree, Unreadable
+from carom.protocols.dns import access, configuration
+from carom.protocols.dns.configuration import BYTES_MAX, FILES_MAX, Tree, Unreadable
 
 
 def texts(root: Path, *names: str) -> list[tuple[str, str]]:
@@ -136,7 +136,8 @@ def test_hostile_files(tmp_path: Path, what: str) -> None:
     """They are read, or said not to be, for all servers in the time that is there for one."""
     (tmp_path / "main.conf").write_text(HOSTILE[what])
     code = (
-        "import sys; from pathlib import Path; from carom.daemon import access; access._bound()\n"
+        "import sys; from pathlib import Path; from carom.protocols.dns import access\n"
+        "access._bound()\n"
         "for one in access._SERVERS:\n"
         "    print(one, access.lists_of(one, Path(sys.argv[1]), ['/main.conf']))"
     )

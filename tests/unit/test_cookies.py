@@ -11,10 +11,10 @@ import dns.message
 import dns.rcode
 import pytest
 
-from carom.daemon.cookies import read_secrets
 from carom.errors import UsageError
-from carom.protocols import dns as messages
+from carom.protocols.dns import message as messages
 from carom.protocols.dns.cookie import siphash24
+from carom.protocols.dns.cookies import read_secrets
 
 HEX = "e5e973e5a6b2a43f48e7dc849e37bfcf"
 SECRET = bytes.fromhex(HEX)

@@ -18,15 +18,15 @@ from carom.cli import app
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 
-OTHERS = ("daemon/access.py", "daemon/firewall.py", "daemon/iptables.py")
+OTHERS = ("protocols/dns/access.py", "daemon/firewall.py", "daemon/iptables.py")
 """What reads options of programs that are not carom's."""
 
 FRONT = (
     *("front", "fronted_server", "fronted_backend", "finder", "no_server", "targets"),
-    *("translated", "lifetimes", "cookies"),
+    *("translated", "lifetimes"),
 )
 SERVE = (
-    *("own_socket", "python_backend", "service", "udp_server", "transport", "loops", "keyvalue"),
+    *("own_socket", "python_backend", "service", "udp_server", "transport", "loops"),
     "filtering",
 )
 ROOMS = ("carom", "daemon", "include", "xdp", "tc", "cgroup", "filters", "protocols")
@@ -80,7 +80,7 @@ def test_what_one_command_says(modules: tuple[str, ...], command: str) -> None:
 def test_what_anything_says(room: str) -> None:
     """Some command has it."""
     known = every_option()
-    for path in sorted((ROOT / room).glob("*.py")):
+    for path in sorted((ROOT / room).rglob("*.py")):
         name = str(path.relative_to(ROOT))
         for line, option in () if name in OTHERS else named_in(path):
             assert option in known, f"{name}:{line}"

@@ -17,12 +17,12 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from carom.daemon.keyvalue import KeyValueStore
 from carom.daemon.udp_server import UDPServer
 from carom.errors import ExperimentError, UsageError
 from carom.lab.clients import keyvalue as keyvalue_client
 from carom.lab.clients.behaviours import Choice, Step
 from carom.lab.clients.keyvalue import LAG, Client, Options, Pacer, Result, run
+from carom.protocols.kv.store import KeyValueStore
 
 LOOPBACK = "127.0.0.1"
 DEADLINE = 60.0

@@ -16,21 +16,24 @@ import pytest
 
 from carom.daemon.lifetimes import Lifetimes, Waiting
 from carom.kernel.abi import SLOTS
-from carom.protocols import memcached
+from carom.protocols.memcached import SPEC
 from carom.protocols.memcached.life import (
     NEVER,
     SETTINGS,
     SLACK,
     STATS,
     Lives,
-    Unclear,
     second_left,
     second_question,
 )
 from carom.protocols.protocol import Intent
+from carom.protocols.spec import Unclear
 from prog.memcached_commands import KEYS, SEED, commands
+from reference import memcached
 from unit.test_memcached_server import Server
 
+ENDING = SPEC.ending
+assert ENDING
 OLD, NEW = Lives(100, NEVER, False), Lives(100, NEVER, True)
 
 
@@ -148,7 +151,7 @@ class World:
             say_lasting=lambda item, at: self.lasting.update({item: at}),
         )
         asking = SimpleNamespace(ask=self._ask, close=lambda: None)
-        self.lifetimes = Lifetimes(store, edge, clock, cache)  # type: ignore[arg-type]
+        self.lifetimes = Lifetimes(store, edge, clock, cache, ENDING)  # type: ignore[arg-type]
         self.lifetimes.ask_through([asking])  # type: ignore[list-item]
 
     def _let_live(

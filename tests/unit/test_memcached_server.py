@@ -14,11 +14,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from carom.protocols import memcached
-from carom.protocols.memcached import understand
+from carom.protocols.memcached import SPEC
 from carom.protocols.protocol import Intent, Request
 from prog.memcached_commands import KEYS, SEED, commands, datagram
 from prog.memcached_stream import Model, streams
+from reference import memcached
+from reference.memcached import understand
 
 REQUESTS = 6_000
 STREAMS = 800
@@ -141,7 +142,7 @@ def test_requests_do_what_they_are_taken_for(server: Server) -> None:
         found = understand(request)
         if found.intent is Intent.WRITE_ALL or request[:2] == b"\xff\xff":
             continue
-        written = (memcached.slot_key_of(found.key),) if found.intent is Intent.WRITE else ()
+        written = (SPEC.slot_key_of(found.key),) if found.intent is Intent.WRITE else ()
         before, stores = server.items(*written), server.stores()
         replies = server.send(request)
         assert server.items(*written) == before, request
@@ -167,7 +168,7 @@ def test_streams_write_no_more_than_they_are_taken_for(server: Server) -> None:
         if any(write.intent is Intent.WRITE_ALL for write in writes):
             continue
         server.reset()
-        named = {memcached.slot_key_of(write.key) for write in writes}
+        named = {SPEC.slot_key_of(write.key) for write in writes}
         before, others = server.items(), server.items(*named)
         server.pour(b"".join(segments))
         assert server.items(*named) == others, segments

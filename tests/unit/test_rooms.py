@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each room imports what CONTRIBUTING's table says, no more and no less."""
+"""Each room imports what CONTRIBUTING's table says, and none knows a protocol by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from carom.protocols import SPECS, headers
+from carom.protocols.loaded import CONTRACT
+from carom.protocols.spec import Spec
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"\| `(\w+)/` \|.*\| ([\w, ]*) ?\|")
@@ -28,6 +32,28 @@ INSIDE = {
 }
 """The rooms inside the lab; `record` is the one file of its top that all of them know."""
 HEADERS = {path.name: room for room in ROOMS for path in (ROOT / room).rglob("*.h")}
+HEADERS |= dict.fromkeys(headers(), "protocols")
+"""With those that the loader writes."""
+
+KEY_VALUE = "the key-value experiments are about this protocol"
+MAY_NAME = {
+    "carom/apps.py": "its services have names: --app kv",
+    "carom/cli_client.py": KEY_VALUE,
+    "filters/": "filters read the commands of key-value requests",
+    "lab/clients/behaviours.py": KEY_VALUE,
+    "lab/clients/keyvalue.py": KEY_VALUE,
+    "lab/experiments/filters/": KEY_VALUE,
+    "lab/experiments/contests/": "a contest with memcached is about memcached",
+    "daemon/firewall.py": "iptables has a table of this name",
+}
+"""Files and folders that may know a protocol by name, and why."""
+
+NAMES = "|".join(SPECS.keys() - {"raw"})
+NAMED = re.compile(rf"(?i)(?<![a-z0-9])({NAMES})(?![a-z0-9])")
+RAW_NAMED = re.compile(
+    r"""["'`]raw["'`]|\bRAW\b|\bRAW_MAX\b|\braw_[a-z]|\braw\.(h|py)|protocol raw"""
+)
+"""`raw` is a word of its own, too, so not every one is the protocol."""
 
 
 def modules(path: Path) -> Iterator[str]:
@@ -96,3 +122,58 @@ def test_what_signals_do_is_in_one_file() -> None:
     files = [path for room in ("carom", *ROOMS) for path in (ROOT / room).rglob("*.py")]
     setting = {str(one.relative_to(ROOT)) for one in files if SETS_SIGNALS.search(one.read_text())}
     assert setting == ALONE
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """Each file of code in a room, but for those of protocols' own folders."""
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.[pch]*")):
+            name = str(path.relative_to(ROOT))
+            own = room == "protocols" and path.parent != ROOT / room
+            if path.suffix in (".py", ".c", ".h") and not own:
+                yield name, path.read_text()
+    for path in sorted((ROOT / "carom").glob("*.py")):
+        yield f"carom/{path.name}", path.read_text()
+
+
+def places() -> Iterator[str]:
+    """The places that know a protocol by name, as `grep -n` tells them: comments count."""
+    for name, text in sources():
+        for number, line in enumerate(text.splitlines(), 1):
+            if NAMED.search(line) or RAW_NAMED.search(line):
+                yield f"{name}:{number}: {line.strip()}"
+
+
+def test_only_its_folder_knows_a_protocol() -> None:
+    found = [one for one in places() if not one.startswith(tuple(MAY_NAME))]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", MAY_NAME)
+def test_what_may_name_a_protocol_does(name: str) -> None:
+    assert any(one.startswith(name) for one in places())
+
+
+def test_the_pattern_finds_each_protocol() -> None:
+    """In names of C and of Python, in words and in upper case."""
+    for name in SPECS:
+        for text in (f"{name}_request(text)", f'"{name}"', f"({name.upper()}, 1)"):
+            assert NAMED.search(text) or RAW_NAMED.search(text), text
+    assert not NAMED.search("backwards") and not RAW_NAMED.search("socket.SOCK_RAW, raw frames")
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_a_protocol_says_which_functions_it_has(spec: Spec) -> None:
+    """Of the contract's functions its files define those that its SPEC names."""
+    folder = ROOT / "protocols" / spec.name
+    text = "".join(path.read_text() for path in folder.glob("*.h"))
+    defined = set(re.findall(rf"^static __always_inline .*?\b{spec.name}_(\w+)\(", text, re.M))
+    assert defined & CONTRACT == set(spec.functions)
+
+
+def test_the_switches_go_through_the_contract() -> None:
+    """protocols.h asks for each of its functions, and for none besides."""
+    text = (ROOT / "protocols/protocols.h").read_text()
+    asked = re.findall(r"^\tCHOOSE(?:_STREAM|_COOKIE)?\((\w+)", text, re.M)
+    asked += re.findall(r"^\t\tHAVE_(slot_start)\(", text, re.M)
+    assert sorted(asked) == sorted(CONTRACT)

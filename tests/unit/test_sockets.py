@@ -7,7 +7,8 @@ import os
 import socket
 from pathlib import Path
 
-from carom.daemon import access, sockets
+from carom.daemon import sockets
+from carom.protocols.dns import access
 
 
 def test_a_process_of_any_name() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from carom.kernel.resource import Resource
-from carom.lab.clients import memcached
 from carom.lab.clients.requests import Plan
+from carom.lab.experiments.contests import memcached_client
 from carom.lab.hosts.calls import Calls as Host
 
 MEMCACHED, SINK, STREAM = (f"contests:{name}" for name in ("memcached", "sink", "stream"))
@@ -33,7 +33,7 @@ class Calls(Resource):
         """Start memcached, filled with the values of a plan's keys; its pid."""
         argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
         server = self._host.start([*argv, "-p", str(port), "-U", str(port)])
-        memcached.fill(address, port, msgspec.convert(plan, Plan))
+        memcached_client.fill(address, port, msgspec.convert(plan, Plan))
         return server.pid
 
     def sink(self, address: str, port: int) -> None:

@@ -30,7 +30,7 @@ from carom.lab.testbed import Bed, facing
 from carom.protocols.memcached import PORT as MEMCACHED_PORT
 
 _GETS = Plan(form="memcached", size=(20, 20))
-_MEMCACHED = "carom.lab.clients.memcached:values"
+_MEMCACHED = "carom.lab.experiments.contests.memcached_client:values"
 
 
 def _gets(bed: Bed[Any], pids: list[int], *arguments: str) -> dict[str, float]:

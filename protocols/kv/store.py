@@ -6,22 +6,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Protocol
 
 from carom.protocols import kv
+from carom.protocols.spec import Watcher
 
 CAPACITY = 100_000
 _VALUES = 2**64
-
-
-class Watcher(Protocol):
-    """Who is told what has become of keys, once it has."""
-
-    def put(self, key: int, *, new: bool) -> None:
-        """A PUT was done."""
-
-    def delete(self, key: int) -> None:
-        """A key is gone."""
 
 
 class KeyValueStore:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from carom.daemon.configuration import Finding, Tree
+from carom.protocols.dns.configuration import Finding, Tree
 
 _KNOT = r"^[ \t]*mod-(?:queryacl|geoip):"
 _KRESD = r"\bview:(?:addr|tsig)\s*\([^\n]*|\bkr_view_insert_action\s*\([^\n]*|^[ \t]*views:"

@@ -16,21 +16,19 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyroute2.netns
 import structlog
 
-from carom.daemon.clock import Clock
-from carom.daemon.fastpath import FastPath
-from carom.daemon.thread import Thread
 from carom.errors import UsageError
 from carom.kernel import libbpf
 from carom.kernel.abi import COOKIE_SECRETS, COOKIE_SIGHT, COOKIES
 from carom.kernel.resource import Resource
-from carom.protocols import dns
+from carom.protocols.dns import message
+from carom.protocols.spec import Around
 
 SECRET = 16
 """Bytes of a secret."""
@@ -116,26 +114,17 @@ class _Known(NamedTuple):
 class Cookies(Resource):
     """Keeps the kernel informed of one name server's cookies, by a thread of its own.
 
-    `processes` are directories in /proc of processes in whose network namespaces the server has its
-    sockets. The first step is done when this is made.
+    The first step is done when this is made.
     """
 
-    def __init__(
-        self,
-        fastpath: FastPath,
-        clock: Clock,
-        service: int,
-        port: int,
-        file: Path | None,
-        processes: Callable[[], Iterable[Path]],
-    ):
+    def __init__(self, around: Around, file: Path | None):
         """Raises UsageError for a file that does not do."""
-        self._fastpath = fastpath
-        self._clock = clock
-        self._service = service
-        self._port = port
+        self._map = around.map
+        self._clock = around.clock
+        self._service = around.service
+        self._port = around.port
         self._file = file
-        self._processes = processes
+        self._processes = around.processes
         self._stamp: object = None
         self._secrets: tuple[bytes, ...] = ()
         self._version = 1
@@ -150,7 +139,7 @@ class Cookies(Resource):
             self._stamp = _stamp(file)
             self._secrets = read_secrets(file)
         self._step()
-        self._thread = Thread(f"cookies {port}", self._step)
+        self._thread = around.repeat(f"cookies {around.port}", self._step)
 
     def close(self) -> None:
         """Stop looking."""
@@ -159,7 +148,7 @@ class Cookies(Resource):
     def _step(self) -> float:
         ticks = self._clock.ticks(1.0)
         ahead = int(time.time() * ticks) - self._clock.now()
-        libbpf.update(self._fastpath.map("wall"), bytes(4), struct.pack("=Q", ahead % 2**64))
+        libbpf.update(self._map("wall"), bytes(4), struct.pack("=Q", ahead % 2**64))
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + _LOOK
@@ -216,7 +205,7 @@ class Cookies(Resource):
             b"".join(keys),
         )
         service = struct.pack("=I", self._service)
-        libbpf.update(self._fastpath.map("cookies"), service, value)
+        libbpf.update(self._map("cookies"), service, value)
 
     def _complain(self) -> None:
         """Say once, in the log, that the server has another secret."""
@@ -228,7 +217,7 @@ class Cookies(Resource):
     def sight(self) -> Sight:
         """What the kernel saw of the server's cookies."""
         service = struct.pack("=I", self._service)
-        value = libbpf.lookup(self._fastpath.map("cookie_sights"), service, COOKIE_SIGHT.size)
+        value = libbpf.lookup(self._map("cookie_sights"), service, COOKIE_SIGHT.size)
         return Sight(*COOKIE_SIGHT.unpack(value or bytes(COOKIE_SIGHT.size)))
 
     def gives(self) -> bool | None:
@@ -347,14 +336,14 @@ def _ask_at(process: Path, address: str, port: int) -> bool | None:
 
 
 def _exchange(address: str, port: int) -> bool | None:
-    query = dns.cookie_query(secrets.randbits(16), secrets.token_bytes(8))
+    query = message.cookie_query(secrets.randbits(16), secrets.token_bytes(8))
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as client:
         client.connect((address, port))  # so that no one else can reply
         client.send(query)
         end = time.monotonic() + _PATIENCE
         while select.select([client], [], [], max(0.0, end - time.monotonic()))[0]:
-            told = dns.answers_cookie(client.recv(65_536), query)
+            told = message.answers_cookie(client.recv(65_536), query)
             if told is not None:
                 return told
     return None

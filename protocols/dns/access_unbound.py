@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from carom.daemon.configuration import Finding, Tree
+from carom.protocols.dns.configuration import Finding, Tree
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _TOKEN = re.compile(r'#[^\n]*|"[^"\n]*"|\'[^\'\n]*\'|[^\s"\']+')

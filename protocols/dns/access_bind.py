@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from carom.daemon.configuration import DEEPEST, Finding, Tree, Unreadable
+from carom.protocols.dns.configuration import DEEPEST, Finding, Tree, Unreadable
 
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|/\*.*?(?:\*/|\Z)|(?:#|//)[^\n]*|[{};]'

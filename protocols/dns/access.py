@@ -2,7 +2,8 @@
 """Whom name servers answer, as far as their configuration can be read: hits pass it.
 
 That is a stranger's, and its owner may write into it what takes for ever to be understood. So a
-process of its own reads it (`python -m carom.daemon.access NAME PID`), for so long and no longer.
+process of its own reads it (`python -m carom.protocols.dns.access NAME PID`), for so long and no
+longer.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from carom.daemon import access_bind, access_lines, access_unbound
-from carom.daemon.configuration import Finding, Tree, Unreadable
 from carom.kernel import forked
+from carom.protocols.dns import access_bind, access_lines, access_unbound
+from carom.protocols.dns.configuration import Finding, Tree, Unreadable
 
 PATIENCE = 30
 """Seconds that reading may take, and of a CPU a third of that."""

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The keys of reads whose replies do not name them. A flight remembers of a request what its reply does
+ * not tell (flights.h): here that is a number by a hash of the key, and the key itself lies in the
+ * flight's cell. It counts where it is of that flight and has that number. Who shares a cell pushes the
+ * other's key out, which costs that one's reply its place in the cache, and no more.
+ */
+#ifndef CAROM_NAMELESS_H
+#define CAROM_NAMELESS_H
+
+#include "abi.h"
+#include "flights.h"
+#include "hash.h"
+#include "protocols.h"
+#include "typed.h"
+
+#define KEY_REMEMBERED (1u << 31)  /* beside the lower bits of a hash: no ASKED_UNKNOWN */
+
+#if ANY_NAMELESS
+struct remembered {
+	struct bpf_spin_lock lock;
+	u32 flight;
+	u32 asked;
+	u32 zero;
+	struct key key;
+};
+
+LOCKED_ARRAY(remembered_keys, struct remembered, FLIGHTS);
+
+static __always_inline u32 number_of(const struct key *key)
+{
+	return (u32)hash_key(key) | KEY_REMEMBERED;
+}
+
+/* Under the cell's lock, one end. */
+static __always_inline void copy_whole_key(struct key *to, const struct key *from)
+{
+	u64 *words = (u64 *)to;
+
+#pragma unroll
+	for (u32 n = 0; n < sizeof(*to) / sizeof(u64); n++)
+		words[n] = ((const u64 *)from)[n];
+}
+
+/* Before the server sees the request. */
+static __always_inline u32 remember_key(u32 flight, const struct key *key)
+{
+	u32 index = flight % FLIGHTS, asked = number_of(key);
+	struct remembered *cell = remembered_keys.lookup(&index);
+
+	if (!cell)
+		return ASKED_UNKNOWN;
+	lock_value(&cell->lock);
+	cell->flight = flight;
+	cell->asked = asked;
+	copy_whole_key(&cell->key, key);
+	unlock_value(&cell->lock);
+	return asked;
+}
+
+/* The key of a reply's request. False where it is not known. */
+static __always_inline bool recall_key(u32 flight, u32 asked, struct key *key)
+{
+	u32 index = flight % FLIGHTS;
+	struct remembered *cell = remembered_keys.lookup(&index);
+	bool same;
+
+	if (!cell || !(asked & KEY_REMEMBERED))
+		return false;
+	lock_value(&cell->lock);
+	same = cell->flight == flight && cell->asked == asked;
+	copy_whole_key(key, &cell->key);
+	unlock_value(&cell->lock);
+	return same && key->length <= KEY_MAX && number_of(key) == asked;
+}
+#else
+static __always_inline u32 remember_key(u32 flight, const struct key *key)
+{
+	return ASKED_UNKNOWN;
+}
+
+static __always_inline bool recall_key(u32 flight, u32 asked, struct key *key)
+{
+	return false;
+}
+#endif
+
+#endif

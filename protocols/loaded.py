@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""loaded.h, which protocols.h includes: the protocols that are loaded, from their SPECs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from carom.protocols.spec import Spec, Stream
+
+CONTRACT = frozenset(re.findall(r"\bnone_(\w+)\(", Path(__file__).with_name("none.h").read_text()))
+"""The functions of the contract: for each there is one of none.h."""
+
+_STREAM = frozenset(one for one in CONTRACT if one.startswith("stream_"))
+_COOKIE = frozenset(one for one in CONTRACT if "cookie" in one)
+
+
+def _check(spec: Spec) -> None:
+    """A protocol says no function that the contract has not, and all that belong together."""
+    functions = set(spec.functions)
+    assert functions <= CONTRACT, f"{spec.name}: {functions - CONTRACT} is not in the contract"
+    for has, belong in ((spec.stream is Stream.COMMANDS, _STREAM), (spec.cookies, _COOKIE)):
+        assert functions & belong == (belong if has else set()), f"{spec.name}: {belong}"
+
+
+def _numbers(spec: Spec) -> dict[str, int]:
+    return {
+        "REQUEST_MAX": spec.request_max,
+        "SLOT_FROM": spec.slot_from,
+        "ID_AT": spec.id.at,
+        "ID_SIZE": spec.id.size,
+        "ID_SIZE_VARIES": int(spec.id.varies),
+    }
+
+
+def _of(spec: Spec) -> Iterator[str]:
+    """One protocol's numbers and files."""
+    for name, number in _numbers(spec).items():
+        yield f"#define {spec.name.upper()}_{name} {number}"
+    for header in spec.headers:
+        yield f'#include "{header}"'
+
+
+def _list(name: str, specs: Iterable[Spec]) -> str:
+    """`name(CASE, ...)` has a CASE for each of them."""
+    cases = (f"CASE({one.name.upper()}, {one.name}, __VA_ARGS__)" for one in specs)
+    return f"#define {name}(CASE, ...) {' '.join(cases)}"
+
+
+def _cases(name: str, specs: Iterable[Spec]) -> str:
+    return f"#define {name} {' '.join(f'case {one.name.upper()}:' for one in specs)}"
+
+
+def _last(name: str, specs: Sequence[Spec]) -> str:
+    return f"#define {name}(function) {specs[-1].name if specs else 'none'}_##function"
+
+
+def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
+    """The text of loaded.h for these protocols, and those whose key is the `whole` payload."""
+    listed = sorted({one for one in specs if not one.whole_key}, key=lambda one: one.number)
+    for one in listed:
+        _check(one)
+    learned = [one for one in listed if one.learned]
+    streams = [one for one in listed if one.stream is Stream.COMMANDS]
+    cookies = [one for one in listed if one.cookies]
+    numbers = ", ".join(f"{one.name.upper()} = {one.number}" for one in (*whole, *listed))
+    of_last = f"{learned[-1].name.upper()}_##NUMBER" if learned else "0"
+    lines = [
+        f"enum {{ {numbers} }};",
+        *(line for one in listed for line in _of(one)),
+        *(
+            _list(f"HAVE_{function}", [one for one in listed if function in one.functions])
+            for function in sorted(CONTRACT)
+        ),
+        *(
+            _list(f"HAVE_{name}", [one for one in listed if _numbers(one)[name]])
+            for name in ("REQUEST_MAX", "SLOT_FROM")
+        ),
+        _list("LEARNED_BUT_LAST", learned[:-1]),
+        f"#define LAST_LEARNED(NUMBER) {of_last}",
+        _list("STREAMS_BUT_LAST", streams[:-1]),
+        _last("LAST_STREAM", streams),
+        _list("COOKIES_BUT_LAST", cookies[:-1]),
+        _last("LAST_COOKIE", cookies),
+        _cases("WHOLE_KEYS", whole),
+        _cases("GIVE_COOKIES", cookies),
+        _cases("REPLIES_TELL", [one for one in listed if one.stream is Stream.MESSAGES]),
+        _cases("WITH_STREAM", streams),
+        _cases("NAMELESS", [one for one in learned if one.nameless]),
+        _cases("WITHOUT_STREAM", [one for one in learned if one.stream is Stream.NONE]),
+        f"#define ANY_COOKIES {int(bool(cookies))}",
+        f"#define ANY_NAMELESS {int(any(one.nameless for one in learned))}",
+        f"#define ANY_SPELLED {int(any('spelled' in one.functions for one in listed))}",
+        f"typedef {'u64' if any(one.id.size > 2 for one in learned) else 'u16'} id_word;",
+    ]
+    return "\n".join(lines) + "\n"
