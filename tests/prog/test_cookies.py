@@ -15,7 +15,7 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
-from carom.daemon.keeper import Thread
+from carom.daemon.thread import Thread
 from carom.kernel import libbpf
 from carom.kernel.abi import (
     COOKIE_SECRETS,

@@ -15,10 +15,11 @@ import pytest
 from carom.daemon.fastpath import FastPath
 from carom.errors import BPFError, CompileError
 from carom.kernel import forked, kept, libbpf
-from carom.kernel.abi import Protocol
 from carom.kernel.bpf import Module
 from carom.kernel.compiler import COMPILER
 from carom.kernel.hashes import Hashes
+from carom.protocols import SPECS
+from carom.protocols.spec import Spec
 
 SOURCE = Path(__file__).with_name("kept.c")
 
@@ -69,8 +70,8 @@ def shapes(module: Module) -> dict[str, object]:
     return maps | walked
 
 
-@pytest.mark.parametrize("languages", [(), (Protocol.DNS,)], ids=str)
-def test_maps_and_programs_are_the_same(languages: tuple[Protocol, ...], folder: Path) -> None:
+@pytest.mark.parametrize("languages", [(), (SPECS["dns"],)], ids=str)
+def test_maps_and_programs_are_the_same(languages: tuple[Spec, ...], folder: Path) -> None:
     seen = []
     for _ in range(2):
         with FastPath(languages=languages, edge=bool(languages)) as fastpath:
