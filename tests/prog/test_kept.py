@@ -70,7 +70,7 @@ def shapes(module: Module) -> dict[str, object]:
     return maps | walked
 
 
-@pytest.mark.parametrize("languages", [(), (SPECS["dns"],)], ids=str)
+@pytest.mark.parametrize("languages", [(), (SPECS["dns"],)], ids=["none", "dns"])
 def test_maps_and_programs_are_the_same(languages: tuple[Spec, ...], folder: Path) -> None:
     seen = []
     for _ in range(2):

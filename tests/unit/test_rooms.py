@@ -44,6 +44,7 @@ MAY_NAME = {
     "lab/clients/keyvalue.py": KEY_VALUE,
     "lab/experiments/filters/": KEY_VALUE,
     "lab/experiments/contests/": "a contest with memcached is about memcached",
+    "lab/registry.py": "the list of experiments, of which that is one",
     "daemon/firewall.py": "iptables has a table of this name",
 }
 """Files and folders that may know a protocol by name, and why."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -24,13 +25,20 @@ SAYS = {
 }
 
 
+def told(value: Any) -> Any:
+    """A record without what it says nothing of."""
+    if isinstance(value, dict):
+        return {name: told(one) for name, one in value.items() if one is not None}
+    return value
+
+
 @pytest.mark.parametrize("name", SAYS)
 def test_it_is_read_and_shown(name: str, tmp_path: Path) -> None:
     run = results.load(OLD[name])
     plain = json.loads(OLD[name].read_text())
     (many,) = (plain[one] for one in ("repetitions", "measurements", "runs") if one in plain)
     assert (run.experiment, run.schema) == (name, SCHEMA)
-    assert msgspec.to_builtins(run.measurements) == many
+    assert [told(one) for one in msgspec.to_builtins(run.measurements)] == list(map(told, many))
     shown = registry.of(run)
     assert shown is registry.named(name)
     assert any(SAYS[name] in line for line in shown.sentences(run))
