@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Record types have the numbers that dnspython and scapy know, and no daemon imports either."""
+"""Record types have the numbers that dnspython and scapy know."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import dns.rdatatype
 from scapy.layers.dns import dnstypes
@@ -31,28 +28,3 @@ def test_scapy_has_the_same() -> None:
 def test_a_name_and_its_type() -> None:
     assert {key[-3:-1] for key in keys_named(b"example.org mx")} == {b"\0\x0f"}
     assert keys_named(b"example.org any") == keys_named(b"example.org nonsense") == ()
-
-
-DAEMON = """
-import sys
-
-for name in ("scapy", "dns", "numpy", "scipy", "matplotlib", "jinja2", "hdrh"):
-    sys.modules[name] = None  # an import of it fails
-
-import carom.apps
-import carom.cli
-import carom.cli_serve
-import carom.daemon.front
-import carom.daemon.run
-from carom.protocols import SPECS
-
-
-assert all(one.keys_named(b"1") for one in SPECS.values())
-print("done")
-"""
-
-
-def test_a_daemon_needs_what_it_is_installed_with() -> None:
-    """And neither what the lab needs nor what tests do."""
-    done = subprocess.run([sys.executable, "-P", "-c", DAEMON], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
