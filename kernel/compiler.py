@@ -120,11 +120,17 @@ _FLAGS = ("-fno-unroll-loops", "-Werror=implicit-function-declaration")
 function that is not declared is one of the kernel's to BCC, which does not show the warning."""
 
 
+_ASKED = ("CPATH", "C_INCLUDE_PATH")
+"""Variables by which clang finds headers, beside those of BCC."""
+
+
 def _headers() -> list[str]:
-    """Which headers BCC finds: another package of them has another file there."""
+    """Which headers are found: another package of them has another file there."""
     running = f"/lib/modules/{os.uname().release}/build"
     tree = Path(os.environ.get("BCC_KERNEL_SOURCE") or running)
-    return [str(tree), *_identity(tree / "include/generated/autoconf.h")]
+    variables = sorted(os.environ.items())
+    told = [f"{one}={it}" for one, it in variables if one.startswith("BCC_") or one in _ASKED]
+    return [*told, str(tree), *_identity(tree / "include/generated/autoconf.h")]
 
 
 def _compiler() -> list[str]:

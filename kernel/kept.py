@@ -22,7 +22,7 @@ from carom.kernel.compiled import Compiled
 
 _FORMAT = "1"
 _FILES = 64
-"""So many are kept, at some 200 kB each; the oldest go first."""
+"""So many are kept, at some 200 kB each; what nobody took for longest goes first."""
 
 
 def folder() -> Path:
@@ -60,7 +60,9 @@ def take(name: str) -> Compiled | None:
     with contextlib.suppress(OSError, msgspec.MsgspecError), _opened() as where:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
         with open(descriptor, "rb") as file:
-            return msgspec.msgpack.decode(file.read(), type=Compiled)
+            compiled = msgspec.msgpack.decode(file.read(), type=Compiled)
+            os.utime(file.fileno())
+        return compiled
     return None
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -190,6 +191,34 @@ def pytest_terminal_summary(
             f"Here: {_why_not() or 'they were not selected'}.",
             red=True,
         )
+
+
+_seen: dict[Path, int] = {}
+"""When other processes of this session last had something new that was compiled."""
+
+
+@pytest.fixture(autouse=True)
+def compiled_once() -> None:
+    """What another process of this session has compiled is loaded here, too."""
+    worker, own = os.environ.get("PYTEST_XDIST_WORKER"), Path(os.environ.get("CAROM_RUN", ""))
+    if not worker:
+        return
+    for folder in own.parent.glob(f"{own.name.replace(worker, 'gw*')}/compiled"):
+        if folder.parent == own:
+            continue
+        with contextlib.suppress(OSError):  # it has gone
+            changed = folder.stat().st_mtime_ns
+            if _seen.get(folder) != changed:
+                _seen[folder] = changed
+                _link_all(folder, own / "compiled")
+
+
+def _link_all(there: Path, here: Path) -> None:
+    here.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in there.iterdir():
+        with contextlib.suppress(OSError):  # it is there, or has gone
+            if not file.suffix:  # else it is being written
+                (here / file.name).hardlink_to(file)
 
 
 @pytest.fixture(autouse=True)
