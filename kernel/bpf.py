@@ -151,7 +151,8 @@ class Module(Resource):
             compiled, maps = self._source.compile()
         except Refused as error:
             raise self._explained(error, error.said) from error
-        kept.keep(digest, compiled)
+        if compiled.btf is not None:
+            kept.keep(digest, compiled)
         return compiled, maps
 
     def _create(self, compiled: Compiled) -> dict[str, int]:

@@ -43,10 +43,13 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class Compiled(msgspec.Struct, frozen=True):
-    """All programs and maps of a module, by name; `btf` has the types of what is in maps."""
+    """All programs and maps of a module, by name.
+
+    `btf` has the types of what is in maps; None where the kernel does not show them.
+    """
 
     license: str
-    btf: bytes
+    btf: bytes | None
     maps: dict[str, MapShape]
     programs: dict[str, Program]
 

@@ -203,16 +203,23 @@ class Source:
         functions = range(library.bpf_num_functions(module))
         names = [library.bpf_function_name(module, n) for n in functions]
         shapes = {name: libbpf.map_shape(fd) for fd, name in theirs.items()}
-        types = {btf for _, btf in shapes.values() if btf}
-        if len(types) > 1:
-            raise ValueError("maps have types of several kinds")
         compiled = Compiled(
             library.bpf_module_license(module).decode(),
-            libbpf.btf(types.pop()) if types else b"",
+            _types({btf for _, btf in shapes.values() if btf}),
             {name: shape for name, (shape, _) in shapes.items()},
             {one.decode(): parse(made.dump_func(one), theirs, self._secrets) for one in names},
         )
         return compiled, {name: forked.made(_copy_of(fd)) for fd, name in theirs.items()}
+
+
+def _types(numbers: set[int]) -> bytes | None:
+    """The types that the kernel has under a number."""
+    if len(numbers) > 1:
+        raise ValueError("maps have types of several kinds")
+    try:
+        return libbpf.btf(numbers.pop()) if numbers else b""
+    except PermissionError:  # without CAP_SYS_ADMIN
+        return None
 
 
 def _copy_of(descriptor: int) -> Callable[[], int]:
