@@ -52,6 +52,7 @@ FRONTED = tuple(
         "exptime",
         "front",
         "front_differential",
+        "front_coap",
         "front_dns",
         "front_hostile",
         "names",
@@ -59,6 +60,7 @@ FRONTED = tuple(
         "responses",
         "server",
         "streams",
+        "torture_coap",
         "torture_dns",
         "torture_memcached",
     )
