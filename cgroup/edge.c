@@ -77,11 +77,19 @@ static __always_inline void see_unknown(const struct datagram *datagram, u32 ser
 }
 
 /* What of a request its reply does not tell. */
-static __always_inline u32 asks(u32 protocol, u32 flight, enum intent intent, const struct key *key)
+static __always_inline u32 asks(const struct datagram *datagram, u32 service, u32 protocol, u32 flight,
+				enum intent intent, struct edge_scratch *scratch)
 {
-	if (is_nameless(protocol))
-		return intent == INTENT_READ ? remember_key(flight, key) : ASKED_UNKNOWN;
-	return asked_besides(protocol, intent, key);
+	const struct key *key = &scratch->draft.key;
+	u16 number;
+
+	if (!is_nameless(protocol))
+		return asked_besides(protocol, intent, key);
+	number = *(const u16 *)(scratch->text + repeat_at(protocol));
+	if (intent != INTENT_READ ||
+	    came_before(&datagram->client, datagram->client_port, service, number))
+		return ASKED_UNKNOWN;
+	return remember_key(flight, key);
 }
 
 /*
@@ -101,7 +109,7 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 	intent = understand(protocol, scratch->text, length, &scratch->draft.key);
 	if (may_be_learned(protocol, scratch->text, intent))
 		leave_read(flight, answers_more(protocol, intent),
-			   asks(protocol, flight, intent, &scratch->draft.key));
+			   asks(datagram, service, protocol, flight, intent, scratch));
 	else if (intent == INTENT_OTHER)
 		remember_uncounted(flight);
 	if (intent & INTENT_EITHER)

@@ -4,6 +4,11 @@
  * not tell (flights.h): here that is a number by a hash of the key, and the key itself lies in the
  * flight's cell. It counts where it is of that flight and has that number. Who shares a cell pushes the
  * other's key out, which costs that one's reply its place in the cache, and no more.
+ *
+ * A server may answer a request that comes again as it answered it before, whatever was written
+ * meanwhile. That reply is good for its own client alone. So requests are known again by a number that
+ * they keep: by cells, as many to a cell as it happens. One that finds its cell used in the last
+ * REPEAT_SECONDS may have come before, and its reply is not learned.
  */
 #ifndef CAROM_NAMELESS_H
 #define CAROM_NAMELESS_H
@@ -16,7 +21,27 @@
 
 #define KEY_REMEMBERED (1u << 31)  /* beside the lower bits of a hash: no ASKED_UNKNOWN */
 
+#define REPEAT_SECONDS 256  /* RFC 7252 4.8.2: 247 */
+#define REPEATS (1 << 20)
+
 #if ANY_NAMELESS
+BPF_ARRAY(repeats, u32, REPEATS);  /* seconds when a request came, and 1 */
+
+/* May this request have come before? From now on it has. */
+static __always_inline bool came_before(const struct address *client, __be16 port, u32 service,
+					u16 number)
+{
+	u32 index = flight_of(client, port, service, number) % REPEATS, seconds, last;
+	u32 *cell = repeats.lookup(&index);
+
+	if (!cell)
+		return true;
+	seconds = now() / TICKS + 1;
+	last = *(volatile u32 *)cell;
+	*(volatile u32 *)cell = seconds;
+	return last && seconds - last < REPEAT_SECONDS;
+}
+
 struct remembered {
 	struct bpf_spin_lock lock;
 	u32 flight;
@@ -74,6 +99,12 @@ static __always_inline bool recall_key(u32 flight, u32 asked, struct key *key)
 	return same && key->length <= KEY_MAX && number_of(key) == asked;
 }
 #else
+static __always_inline bool came_before(const struct address *client, __be16 port, u32 service,
+					u16 number)
+{
+	return false;
+}
+
 static __always_inline u32 remember_key(u32 flight, const struct key *key)
 {
 	return ASKED_UNKNOWN;

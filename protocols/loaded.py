@@ -31,6 +31,7 @@ def _numbers(spec: Spec) -> dict[str, int]:
         "ID_AT": spec.id.at,
         "ID_SIZE": spec.id.size,
         "ID_SIZE_VARIES": int(spec.id.varies),
+        "REPEAT_AT": spec.repeat_at,
     }
 
 

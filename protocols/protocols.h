@@ -90,6 +90,12 @@ static __always_inline u32 slot_end(u32 protocol, const struct key *key)
 	CHOOSE(slot_end, key)
 }
 
+/* Where in a request the 16 bits are that it keeps when it is sent again. */
+static __always_inline u32 repeat_at(u32 protocol)
+{
+	CHOOSE_LEARNED(REPEAT_AT)
+}
+
 /* Do replies not name their key? Then it is remembered from the request (cgroup/nameless.h). */
 static __always_inline bool is_nameless(u32 protocol)
 {

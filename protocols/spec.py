@@ -250,6 +250,9 @@ class Spec:
     """One of its commands, if filters (filters/) read them."""
     nameless: bool = False
     """Replies do not name their key: it is remembered from their request, whose id they have."""
+    repeat_at: int = 0
+    """Of a nameless one: where in a request 16 bits are that it keeps when it is sent again, for a
+    server may answer it then as it did before."""
     written_at_any_door: bool = False
     """A server takes writes at every port that it is bound to."""
     why_not_learned: str = ""

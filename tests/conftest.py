@@ -43,7 +43,11 @@ EXPERIMENTS = tuple(
 """Tests between namespaces that measure as the lab does."""
 
 SAME_PORTS = tuple(
-    f"test_{name}.py" for name in ("exptime", "front", "front_hostile", "server", "standing")
+    f"test_{name}.py"
+    for name in (
+        *("exptime", "front", "front_hostile", "server", "standing"),
+        *("front_coap", "torture_coap"),
+    )
 )
 """Those that have ports in common, before servers that are looked for in all namespaces."""
 

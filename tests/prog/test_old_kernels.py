@@ -23,6 +23,7 @@ from carom.protocols.spec import Spec
 from prog.old_kernels import Instruction, back_edges, programs, refused
 
 KV, MEMCACHED, DNS = map(protocols.spec, ("kv", "memcached", "dns"))
+LEARNED = [(one,) for one in SPECS.values() if one.learned]
 LAB = Path(str(carom.lab.__file__)).parent
 
 EXIT, PLAIN, CALL = Instruction(0x95), Instruction(0xB7), Instruction(0x85)
@@ -68,7 +69,7 @@ def test_serve(load_fastpath: Callable[..., FastPath], languages: tuple[Spec, ..
 
 
 @pytest.mark.parametrize("admit", ["always", "second"])
-@pytest.mark.parametrize("languages", [(MEMCACHED,), (DNS,), (MEMCACHED, DNS)], ids=_named)
+@pytest.mark.parametrize("languages", [*LEARNED, (MEMCACHED, DNS)], ids=_named)
 def test_front(
     load_fastpath: Callable[..., FastPath], languages: tuple[Spec, ...], admit: str
 ) -> None:

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""coap: CoAP over UDP (RFC 7252), its replies learned from the server: coap.h says what and why."""
+
+from __future__ import annotations
+
+from carom.protocols.spec import Filled, RequestId, Spec
+
+PORT = 5683
+TOKEN_MAX = 8
+REQUEST_MAX = 240
+"""Bytes of the longest read: header, token, the options of its key, and a few more."""
+
+URI_PATH, URI_QUERY = 11, 15
+
+
+def option(delta: int, value: bytes) -> bytes:
+    """An option on the wire, by how much its number is larger than the one before (3.1)."""
+    heads, more = [], b""
+    for number in (delta, len(value)):
+        if number < 13:
+            heads.append(number)
+        elif number < 269:
+            heads.append(13)
+            more += bytes([number - 13])
+        else:
+            heads.append(14)
+            more += (number - 269).to_bytes(2)
+    return bytes([heads[0] << 4 | heads[1]]) + more + value
+
+
+def keys_named(name: bytes) -> tuple[bytes, ...]:
+    """The cache keys of what a user calls by this name, such as `/sensors/1?unit=K`.
+
+    One for each length of a token; of requests that name no host, port, format or ETag.
+    """
+    path, _, query = name.partition(b"?")
+    segments = [one for one in path.split(b"/") if one]
+    queries = query.split(b"&") if query else []
+    options, before, start, end = b"", 0, 4, 4
+    for number, values in ((URI_PATH, segments), (URI_QUERY, queries)):
+        for value in values:
+            options += option(number - before, value)
+            before = number
+            if number == URI_PATH:
+                end = 4 + len(options)
+                start = start if start > 4 else end - len(value)
+    if len(options) > REQUEST_MAX or end > 255:
+        return ()
+    return tuple(bytes([token, start, end, 0]) + options for token in range(TOKEN_MAX + 1))
+
+
+SPEC = Spec(
+    name="coap",
+    number=4,
+    filled=Filled.LEARNED,
+    port=PORT,
+    request_max=REQUEST_MAX,
+    id=RequestId(4, TOKEN_MAX, varies=True),
+    headers=("coap.h",),
+    functions=(
+        "request",
+        "answer",
+        "learn",
+        "what_answer",
+        "may_be_learned",
+        "slot_start",
+        "slot_end",
+    ),
+    nameless=True,
+    repeat_at=2,
+    written_at_any_door=True,
+    keys_named=keys_named,
+)
