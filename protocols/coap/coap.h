@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * coap: CoAP over UDP (RFC 7252), its replies learned from the server.
+ * coap: CoAP over UDP (RFC 7252), its replies learned from the server, which answers every client alike.
  *
  * A read is a GET, confirmable or not, of which everything is known: Uri-Host, Uri-Port, Uri-Path,
  * Uri-Query, Accept and one ETag. Options that are no part of a cache's key (5.4.6) and that a server

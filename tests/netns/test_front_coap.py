@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from carom.vm.netns import SERVER_IPV6
 from netns.coap_server import AIOCoAP, Client, LibCoAP, path
+from netns.fronted import check_writes_are_seen
 from netns.line import Line
+from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import DEADLINE, Carom, run, until
 from reference.coap import (
     ACCEPT,
@@ -350,3 +353,22 @@ def test_what_is_sent_again_is_not_learned(before_aiocoap: tuple[Carom, Line]) -
         assert client.reply_to(request).payload == b"old", "the server knows it again"
         assert other.get("again").payload == b"new"
         assert until_hit(carom, lambda: other.get("again")).payload == b"new"
+
+
+def test_beside_a_memcached(own_line: Line, tmp_path: Path) -> None:
+    """Programs that know both: ids of two bytes at the front, and tokens of any length behind."""
+    config = tmp_path / "front.toml"
+    services = ('[[service]]\nprotocol = "coap"\n', '[[service]]\nprotocol = "memcached"\n')
+    config.write_text("".join(services))
+    with (
+        LibCoAP(own_line.server),
+        Memcached(own_line.server),
+        Carom(own_line.server, "--config", str(config), command="front") as carom,
+        Client(own_line.client, own_line.address) as client,
+        UDPClient(own_line.client, own_line.address) as udp,
+        TCPClient(own_line.client, own_line.address) as tcp,
+    ):
+        check_writes_are_seen(carom, tcp, udp)
+        for value in (b"before", b"after"):
+            client.put("thing", value)
+            assert until_hit(carom, lambda: client.get("thing")).payload == value
