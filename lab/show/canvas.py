@@ -34,10 +34,10 @@ def page(
     FigureCanvasAgg(figure)
     share: Literal["row", "none"] = "row" if rows > 1 and shared else "none"
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=share).flat)
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(True, color="#dddddd", linewidth=0.7)
-        one.set_axisbelow(True)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(True, color="#dddddd", linewidth=0.7)
+        panel.set_axisbelow(True)
     return figure, axes
 
 
@@ -59,13 +59,19 @@ def save(figure: Figure, caption: str, path: Path) -> Path:
 
 def what_bars_are(estimates: Iterable[Estimate]) -> str:
     """The caption that says what the bars are, if there are any."""
-    if any(one.margin is not None for one in estimates):
+    if any(estimate.margin is not None for estimate in estimates):
         return "Bars and bands: 95 % intervals over repetitions."
     return "One repetition: no intervals."
 
 
 def margins(estimates: Sequence[Estimate]) -> NDArray[np.float64]:
     """How far each interval reaches down and up: nothing where there is none."""
-    down = [math.nan if one.low is None else one.value - one.low for one in estimates]
-    up = [math.nan if one.high is None else one.high - one.value for one in estimates]
+    down = [
+        math.nan if estimate.low is None else estimate.value - estimate.low
+        for estimate in estimates
+    ]
+    up = [
+        math.nan if estimate.high is None else estimate.high - estimate.value
+        for estimate in estimates
+    ]
     return np.array([down, up])

@@ -49,8 +49,8 @@ def where(run: Run[Any], theirs: Mapping[str, str], **ours: str) -> Sheet:
         **ours,
     }
     lines: list[Row] = [
-        {"": name, "this run": facts.get(name, "-"), "published": said}
-        for name, said in theirs.items()
+        {"": name, "this run": facts.get(name, "-"), "published": fact}
+        for name, fact in theirs.items()
     ]
     return Sheet("Where: this run, and what was published", lines, names=3)
 

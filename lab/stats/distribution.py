@@ -44,7 +44,7 @@ def round_trips(
     JSON has no NaN: `count` tells.
     """
     samples = np.asarray(samples_ns, dtype=np.int64)
-    found = np.sort(samples) if samples.size else np.zeros(1, dtype=np.int64)
+    ordered = np.sort(samples) if samples.size else np.zeros(1, dtype=np.int64)
     return RoundTrips(
         count=samples.size,
         lost=lost,
@@ -52,14 +52,14 @@ def round_trips(
         reordered=reordered,
         wrong=wrong,
         seconds=seconds,
-        mean=float(found.mean()),
-        stddev=float(found.std(ddof=1)) if found.size > 1 else 0.0,
-        minimum=float(found[0]),
-        maximum=float(found[-1]),
-        p50=_percentile(found, 500),
-        p90=_percentile(found, 900),
-        p99=_percentile(found, 990),
-        p999=_percentile(found, 999),
+        mean=float(ordered.mean()),
+        stddev=float(ordered.std(ddof=1)) if ordered.size > 1 else 0.0,
+        minimum=float(ordered[0]),
+        maximum=float(ordered[-1]),
+        p50=_percentile(ordered, 500),
+        p90=_percentile(ordered, 900),
+        p99=_percentile(ordered, 990),
+        p999=_percentile(ordered, 999),
         histogram=encode(samples),
         corrected=corrected,
     )
@@ -110,47 +110,47 @@ def merge(histograms: Iterable[str]) -> Any:
     """One HdrHistogram of several encoded ones: the repetitions of a cell as one distribution."""
     merged = empty()
     for histogram in histograms:
-        one = decode(histogram)
-        if one.get_total_count():
-            merged.add(one)
+        decoded = decode(histogram)
+        if decoded.get_total_count():
+            merged.add(decoded)
     return merged
 
 
-def together(every: Sequence[RoundTrips]) -> RoundTrips:
+def together(clients: Sequence[RoundTrips]) -> RoundTrips:
     """The round trips of clients that asked at the same time, as of one.
 
     Counts add up; the time is the longest of theirs. Mean, stddev, minimum and maximum are those
     of all samples, percentiles the merged histogram's: at most 0.1 % above the sample. ValueError
     without clients, or for times that were corrected.
     """
-    if not every or any(one.corrected for one in every):
+    if not clients or any(client.corrected for client in clients):
         raise ValueError("together are clients that asked without a rate")
-    counts = np.array([one.count for one in every])
+    counts = np.array([client.count for client in clients])
     count = int(counts.sum())
-    asked = [one for one in every if one.count]
-    means = np.array([one.mean for one in every])
+    asked = [client for client in clients if client.count]
+    means = np.array([client.mean for client in clients])
     mean = float(np.average(means, weights=counts)) if count else 0.0
-    squares = sum((one.count - 1) * one.stddev**2 for one in asked)
+    squares = sum((client.count - 1) * client.stddev**2 for client in asked)
     squares += float((counts * (means - mean) ** 2).sum())
-    histogram = merge(one.histogram for one in every)
-    values, of = points(histogram)
-    ranks = np.cumsum(of)
+    histogram = merge(client.histogram for client in clients)
+    values, held = points(histogram)
+    ranks = np.cumsum(held)
     percentiles = [
-        float(values[np.searchsorted(ranks, -(-count * one // 1000))]) if count else 0.0
-        for one in _PERMILLES
+        float(values[np.searchsorted(ranks, -(-count * permille // 1000))]) if count else 0.0
+        for permille in _PERMILLES
     ]
     encoded: bytes = histogram.encode()
     return RoundTrips(
         count=count,
-        lost=sum(one.lost for one in every),
-        duplicated=sum(one.duplicated for one in every),
-        reordered=sum(one.reordered for one in every),
-        wrong=sum(one.wrong for one in every),
-        seconds=max(one.seconds for one in every),
+        lost=sum(client.lost for client in clients),
+        duplicated=sum(client.duplicated for client in clients),
+        reordered=sum(client.reordered for client in clients),
+        wrong=sum(client.wrong for client in clients),
+        seconds=max(client.seconds for client in clients),
         mean=mean,
         stddev=math.sqrt(squares / (count - 1)) if count > 1 else 0.0,
-        minimum=min((one.minimum for one in asked), default=0.0),
-        maximum=max((one.maximum for one in asked), default=0.0),
+        minimum=min((client.minimum for client in asked), default=0.0),
+        maximum=max((client.maximum for client in asked), default=0.0),
         p50=percentiles[0],
         p90=percentiles[1],
         p99=percentiles[2],

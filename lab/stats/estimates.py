@@ -122,18 +122,18 @@ def independent_ratio(
     for the fewer of the two, as `break_even` does. ValueError for a value that is not positive,
     or a side without any.
     """
-    sides = [np.array(one, dtype=float) for one in (numerators, denominators)]
-    if not all(one.size and (one > 0).all() for one in sides):
+    sides = [np.array(side, dtype=float) for side in (numerators, denominators)]
+    if not all(side.size and (side > 0).all() for side in sides):
         raise ValueError("a ratio needs positive values on either side")
-    over, under = (np.log(one) for one in sides)
+    over, under = (np.log(side) for side in sides)
     value = float(np.exp(over.mean() - under.mean()))
     n = min(over.size, under.size)
     if n == 1:
         return Estimate(value)
     draws = np.random.default_rng(seed)
     means = [
-        one[draws.integers(one.size, size=(RESAMPLES, one.size))].mean(axis=1)
-        for one in (over, under)
+        logs[draws.integers(logs.size, size=(RESAMPLES, logs.size))].mean(axis=1)
+        for logs in (over, under)
     ]
     return _expanded(value, np.exp(means[0] - means[1]), n)
 
@@ -166,9 +166,9 @@ def ranks(first: Sequence[float], second: Sequence[float]) -> Ranks:
         raise ValueError("ranks need values on either side")
     if len({*first, *second}) == 1:
         return Ranks(1.0, 0.0)
-    found = mannwhitneyu(second, first, alternative="two-sided")
-    delta = 2 * float(found.statistic) / (len(first) * len(second)) - 1
-    return Ranks(float(found.pvalue), delta)
+    test = mannwhitneyu(second, first, alternative="two-sided")
+    delta = 2 * float(test.statistic) / (len(first) * len(second)) - 1
+    return Ranks(float(test.pvalue), delta)
 
 
 def _break_even(times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -181,7 +181,7 @@ def _break_even(times: NDArray[np.float64]) -> NDArray[np.float64]:
 def by_cell(repetitions: Iterable[Repetition]) -> dict[Cell, list[Repetition]]:
     """The repetitions of each cell in order of index; cells in order of first appearance."""
     cells: dict[Cell, list[Repetition]] = {}
-    for repetition in sorted(repetitions, key=lambda one: one.index):
+    for repetition in sorted(repetitions, key=lambda repetition: repetition.index):
         cells.setdefault(repetition.cell, []).append(repetition)
     return cells
 
@@ -191,33 +191,37 @@ def paired(figure: Figure, *cells: Sequence[Repetition]) -> list[list[float]]:
 
     Rounds are interleaved, so equal indices were measured one after the other.
     """
-    found = [
-        {one.index: figure(one.round_trips) for one in cell if one.round_trips.count}
+    by_index = [
+        {
+            repetition.index: figure(repetition.round_trips)
+            for repetition in cell
+            if repetition.round_trips.count
+        }
         for cell in cells
     ]
-    common = sorted(set.intersection(*(set(one) for one in found))) if found else []
-    return [[one[index] for index in common] for one in found]
+    common = sorted(set.intersection(*(set(times) for times in by_index))) if by_index else []
+    return [[times[index] for index in common] for times in by_index]
 
 
 def summarise(repetitions: Iterable[Repetition]) -> list[Summary]:
     """One summary a cell, in order of first appearance."""
-    return [_summary(cell, every) for cell, every in by_cell(repetitions).items()]
+    return [_summary(cell, measured) for cell, measured in by_cell(repetitions).items()]
 
 
 def _summary(cell: Cell, repetitions: Sequence[Repetition]) -> Summary:
-    every = [one.round_trips for one in repetitions]
-    answered = [one for one in every if one.count]
+    all_trips = [repetition.round_trips for repetition in repetitions]
+    answered = [trips for trips in all_trips if trips.count]
     return Summary(
         cell=cell,
-        p50=mean([one.p50 for one in answered]),
-        p90=mean([one.p90 for one in answered]),
-        p99=mean([one.p99 for one in answered]),
-        p999=mean([one.p999 for one in answered]),
-        mean=mean([one.mean for one in answered]),
-        stddev=mean([one.stddev for one in answered]),
-        rate=mean([one.rate for one in every]),
-        n=sum(one.count for one in every),
-        lost=sum(one.lost for one in every),
-        wrong=sum(one.wrong for one in every),
-        repetitions=len(every),
+        p50=mean([trips.p50 for trips in answered]),
+        p90=mean([trips.p90 for trips in answered]),
+        p99=mean([trips.p99 for trips in answered]),
+        p999=mean([trips.p999 for trips in answered]),
+        mean=mean([trips.mean for trips in answered]),
+        stddev=mean([trips.stddev for trips in answered]),
+        rate=mean([trips.rate for trips in all_trips]),
+        n=sum(trips.count for trips in all_trips),
+        lost=sum(trips.lost for trips in all_trips),
+        wrong=sum(trips.wrong for trips in all_trips),
+        repetitions=len(all_trips),
     )

@@ -337,7 +337,7 @@ def _with_time(text: str) -> str:
         (lambda text: '{"schema": 1}', "not a run of carom's lab"),
         (lambda text: text.replace('"index": 0', '"index": "x"'), "not a run of carom's lab"),
         (_with_histogram, "a histogram in these results cannot be read"),
-        (_with_time, "figures that cannot be"),
+        (_with_time, "impossible figures"),
     ],
     ids=[
         "cut",
