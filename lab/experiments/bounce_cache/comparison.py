@@ -57,25 +57,25 @@ def average(round_trips: RoundTrips) -> float:
 def speedups(run: Run[Repetition]) -> list[Speedup]:
     """Every XDP cell that has a userspace cell to be compared with, in order of display."""
     cells = by_cell(run.measurements)
-    found = (
+    candidates = (
         _speedup(cell, cells) for cell in sorted(cells, key=SERIES.order) if cell.series in BASES
     )
-    return [one for one in found if one]
+    return [speedup for speedup in candidates if speedup]
 
 
-def headline(found: Sequence[Speedup]) -> Speedup | None:
+def headline(candidates: Sequence[Speedup]) -> Speedup | None:
     """The comparison to lead with: XDP in the very wait in which userspace is fastest.
 
     Of several payload sizes or durations the first; of hit rates the highest.
     """
-    fair = [one for one in found if one.cell.wait == one.fastest.wait]
-    fair = fair or [one for one in found if one.against_fastest]
-    return max(fair, key=lambda one: one.cell.hit_rate or 0.0, default=None)
+    fair = [speedup for speedup in candidates if speedup.cell.wait == speedup.fastest.wait]
+    fair = fair or [speedup for speedup in candidates if speedup.against_fastest]
+    return max(fair, key=lambda speedup: speedup.cell.hit_rate or 0.0, default=None)
 
 
 def miss_costs(run: Run[Repetition]) -> list[MissCost]:
     """The cost of a miss for each wait in which a server without a hook was measured."""
-    found = []
+    costs = []
     for wait in WAITS:
         series = {
             cell.series: repetitions
@@ -83,8 +83,8 @@ def miss_costs(run: Run[Repetition]) -> list[MissCost]:
             if cell.wait == wait
         }
         if "no_hook" in series:
-            found.append(_miss_cost(wait, series))
-    return found
+            costs.append(_miss_cost(wait, series))
+    return costs
 
 
 def _speedup(cell: Cell, cells: dict[Cell, list[Repetition]]) -> Speedup | None:

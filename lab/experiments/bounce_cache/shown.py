@@ -46,11 +46,11 @@ class BounceCache(TrialExperiment[S]):
 
     def published(self, run: Run[Repetition]) -> list[Sheet]:
         """Means, and ratios of means."""
-        return [one for one in (_means(run), _speedups(run)) if one.rows]
+        return [sheet for sheet in (_means(run), _speedups(run)) if sheet.rows]
 
     def where(self, run: Run[Repetition]) -> Sheet:
         """This run, and Sickler's."""
-        waits = {one.cell.wait for one in run.measurements}
+        waits = {repetition.cell.wait for repetition in run.measurements}
         return beside(
             run,
             SICKLER,
@@ -71,15 +71,17 @@ def _published_mean(cell: Cell) -> float | None:
 
 def _means(run: Run[Repetition]) -> Sheet:
     rows: list[Row] = []
-    for one in sorted(summarise(run.measurements), key=lambda one: SERIES.order(one.cell)):
-        theirs = _published_mean(one.cell)
-        if theirs and one.cell.wait == WAIT and one.n:
+    for summary in sorted(
+        summarise(run.measurements), key=lambda summary: SERIES.order(summary.cell)
+    ):
+        theirs = _published_mean(summary.cell)
+        if theirs and summary.cell.wait == WAIT and summary.n:
             rows.append(
                 {
-                    **_cell(one.cell),
-                    "this run": words.micro(one.mean.value),
+                    **_cell(summary.cell),
+                    "this run": words.micro(summary.mean.value),
                     "published": words.micro(1e6 * theirs),
-                    "ratio": ratio(one.mean.value / (1e6 * theirs)),
+                    "ratio": ratio(summary.mean.value / (1e6 * theirs)),
                 }
             )
     return Sheet(f"Mean round trips, µs, beside the published ({WAIT})", rows, grouped=True)
@@ -87,16 +89,16 @@ def _means(run: Run[Repetition]) -> Sheet:
 
 def _speedups(run: Run[Repetition]) -> Sheet:
     rows: list[Row] = []
-    for one in speedups(run):
-        ours = one.means_against_same_wait
-        if ours and one.published:
+    for speedup in speedups(run):
+        ours = speedup.means_against_same_wait
+        if ours and speedup.published:
             rows.append(
                 {
-                    **_cell(one.cell),
-                    "wait": one.cell.wait,
+                    **_cell(speedup.cell),
+                    "wait": speedup.cell.wait,
                     "this run": words.bracket(ours),
-                    "published": words.times(one.published),
-                    "ratio": ratio(ours.value / one.published),
+                    "published": words.times(speedup.published),
+                    "ratio": ratio(ours.value / speedup.published),
                 }
             )
     title = "Userspace time / XDP time, of means, beside the published"

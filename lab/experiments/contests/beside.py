@@ -39,11 +39,11 @@ def _beside(bed: Bed[Any], *arguments: str, bare: Mode | None = None) -> dict[st
     plain = ("-p", str(beside), "--hook", "none", "--wait", "spin")
     with serving(bed, *plain), _around(bed, arguments, bare):
         trips = ask(bed, HITS, "echo", beside, spin=True)
-        found = {SPINNING: trips.p50 / 1e3}
+        figures = {SPINNING: trips.p50 / 1e3}
     with _around(bed, arguments, bare):
         seconds = bed.settings.seconds / 2
         sent: Any = bed.client.call(calls.STREAM, address=address, port=_BULK_PORT, seconds=seconds)
-    return {**found, BULK: sent * 8 / 1e9}
+    return {**figures, BULK: sent * 8 / 1e9}
 
 
 def _beside_bare(bed: Bed[Any], mode: Mode) -> dict[str, float]:

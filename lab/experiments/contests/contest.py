@@ -58,16 +58,20 @@ class ShownContest(Shown[Figures]):
 
     def rows(self, run: Run[Figures]) -> Iterator[dict[str, object]]:
         """A line a figure."""
-        for one in run.measurements:
-            at = {"experiment": run.experiment, "subject": one.subject, "repetition": one.index}
-            for name, value in one.figures.items():
+        for measurement in run.measurements:
+            at = {
+                "experiment": run.experiment,
+                "subject": measurement.subject,
+                "repetition": measurement.index,
+            }
+            for name, value in measurement.figures.items():
                 yield {**at, "figure": name, "value": value}
 
     def cases(self, run: Run[Figures]) -> Iterator[tuple[Case, float]]:
         """Every figure."""
-        for one in sorted(run.measurements, key=lambda one: one.subject):
-            for name, value in one.figures.items():
-                yield Case(one.subject, name, larger_is_better(name)), value
+        for measurement in sorted(run.measurements, key=lambda measurement: measurement.subject):
+            for name, value in measurement.figures.items():
+                yield Case(measurement.subject, name, larger_is_better(name)), value
 
 
 class Contest(ShownContest, Experiment[Settings, Figures]):
@@ -81,7 +85,7 @@ class Contest(ShownContest, Experiment[Settings, Figures]):
 
     def groups(self, settings: Settings, index: int) -> list[Group]:
         """A subject each."""
-        return [Group(one.name, (one,)) for one in self.subjects]
+        return [Group(subject.name, (subject,)) for subject in self.subjects]
 
     def says(self, cell: Subject) -> str:
         """Its name."""

@@ -49,7 +49,7 @@ class Judged(NamedTuple):
 
 def figures(measurements: Sequence[Figures]) -> dict[str, dict[str, Estimate]]:
     """The mean of each figure of each subject, with its interval; subjects by name."""
-    subjects = sorted({one.subject for one in measurements})
+    subjects = sorted({measurement.subject for measurement in measurements})
     return {
         subject: {
             figure: mean(list(values.values()))
@@ -62,28 +62,28 @@ def figures(measurements: Sequence[Figures]) -> dict[str, dict[str, Estimate]]:
 def judge(measurements: Sequence[Figures], bars: Sequence[Bar]) -> list[Judged]:
     """What came of each bar whose subjects were measured: ratios are paired by round."""
     means = figures(measurements)
-    found = []
+    judged = []
     for bar in bars:
-        rivals = [one for one in bar.under if bar.figure in means.get(one, {})]
+        rivals = [rival for rival in bar.under if bar.figure in means.get(rival, {})]
         if bar.figure not in means.get(bar.over, {}) or not rivals:
             continue
         best = max if larger_is_better(bar.figure) else min
-        against = best(rivals, key=lambda one: means[one][bar.figure].value)
-        ours, theirs = (_of(measurements, one)[bar.figure] for one in (bar.over, against))
+        against = best(rivals, key=lambda rival: means[rival][bar.figure].value)
+        ours, theirs = (_of(measurements, subject)[bar.figure] for subject in (bar.over, against))
         rounds = sorted(ours.keys() & theirs.keys())
         if rounds:
-            of = ratio([ours[n] for n in rounds], [theirs[n] for n in rounds])
-            found.append(Judged(bar, against, of))
-    return found
+            paired = ratio([ours[n] for n in rounds], [theirs[n] for n in rounds])
+            judged.append(Judged(bar, against, paired))
+    return judged
 
 
 def _of(measurements: Sequence[Figures], subject: str) -> dict[str, dict[int, float]]:
-    found: dict[str, dict[int, float]] = {}
-    for one in measurements:
-        for figure, value in one.figures.items():
-            if one.subject == subject:
-                found.setdefault(figure, {})[one.index] = value
-    return found
+    by_figure: dict[str, dict[int, float]] = {}
+    for measurement in measurements:
+        for figure, value in measurement.figures.items():
+            if measurement.subject == subject:
+                by_figure.setdefault(figure, {})[measurement.index] = value
+    return by_figure
 
 
 def larger_is_better(figure: str) -> bool:

@@ -36,12 +36,12 @@ _MEMCACHED = "carom.lab.experiments.contests.memcached_client:values"
 def _gets(bed: Bed[Any], pids: list[int], *arguments: str) -> dict[str, float]:
     """What a memcached gives: GETs at full load, and one by one."""
     plan = keyed(bed, _GETS)
-    found = full_load(bed, plan, _MEMCACHED, MEMCACHED_PORT, pids)
+    figures = full_load(bed, plan, _MEMCACHED, MEMCACHED_PORT, pids)
     with facing(bed.pair, bed.client, arguments):
         for name, spin in ((BLOCKING, False), (SPINNING, True)):
             trips = ask(bed, plan, _MEMCACHED, MEMCACHED_PORT, spin=spin)
-            found[name] = trips.p50 / 1e3
-    return found
+            figures[name] = trips.p50 / 1e3
+    return figures
 
 
 @contextlib.contextmanager

@@ -29,10 +29,10 @@ def value_of(key: bytes) -> bytes:
 
 @values.reply
 def _values(request: bytes) -> bytes | None:
-    found = _GET.fullmatch(request[_HEADER.size :])
-    if not found:
+    match = _GET.fullmatch(request[_HEADER.size :])
+    if not match:
         return None
-    key = found[1]
+    key = match[1]
     return request[: _HEADER.size] + b"VALUE %b 0 %d\r\n%b\r\nEND\r\n" % (
         key,
         VALUE_SIZE,

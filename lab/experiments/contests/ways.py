@@ -37,7 +37,8 @@ def each_way(prefix: str, measure: Callable[..., dict[str, float]]) -> Iterator[
     """A subject for each way to attach carom, measured with its options."""
     for way, options in WAYS.items():
         yield Subject(
-            prefix + way, functools.partial(lambda bed, how: measure(bed, *how), how=options)
+            prefix + way,
+            functools.partial(lambda bed, chosen: measure(bed, *chosen), chosen=options),
         )
 
 
@@ -76,15 +77,15 @@ def full_load(bed: Bed[Any], plan: Plan, app: str, port: int, pids: list[int]) -
         begin = bed.server.call("cpu_seconds", pids=pids)
         done = load_all(bed, plan, app, port)
         busy = spent(begin, bed.server.call("cpu_seconds", pids=pids))
-    found = {RATE: done.round_trips.rate}
+    figures = {RATE: done.round_trips.rate}
     if busy is None:
-        return found
+        return figures
     if busy <= 0:  # the kernel's threads are told apart by when they came
         raise ExperimentError(
             "the server's CPU time was not counted: what its interface receives had another thread",
             hint="does another experiment run on this machine? let it end first",
         )
-    return {**found, PER_CPU: done.round_trips.count / busy}
+    return {**figures, PER_CPU: done.round_trips.count / busy}
 
 
 def keyed(bed: Bed[Any], plan: Plan) -> Plan:

@@ -61,15 +61,15 @@ class _Sending:
 def _filled(
     results: list[Result], send: float, wall: float, server: float, machine: float
 ) -> Filled:
-    values = [value for one in results for value in one.values if value is not None]
+    values = [value for result in results for value in result.values if value is not None]
     if len(set(values)) > 1:
         raise ExperimentError(f"the server had not done all when it replied: {values}")
-    puts = sum(one.sent_puts for one in results)
+    puts = sum(result.sent_puts for result in results)
     return Filled(
         sent_puts=puts,
-        sent_invalid=sum(one.sent_invalid for one in results),
-        sent_others=sum(one.sent_valid for one in results) - puts,
-        replies=len(values) + sum(one.late for one in results),
+        sent_invalid=sum(result.sent_invalid for result in results),
+        sent_others=sum(result.sent_valid for result in results) - puts,
+        replies=len(values) + sum(result.late for result in results),
         value=values[0],
         send_seconds=send,
         wall_seconds=wall,

@@ -59,7 +59,7 @@ class Settings(Common, frozen=True, kw_only=True):
         """The same settings. Raises UsageError that names the first wrong one."""
         super().checked()
         if self.filter in _UNFIT:
-            others = ", ".join(one for one in NAMES if one not in _UNFIT)
+            others = ", ".join(name for name in NAMES if name not in _UNFIT)
             raise UsageError(
                 f"{self.filter} would reject PUTs that are to be counted: {SAYS[self.filter]}",
                 hint=f"these are fit: {others}",
@@ -144,27 +144,36 @@ class ShownFilters(Shown[FilterRun]):
 
     def rows(self, run: Run[FilterRun]) -> Iterator[dict[str, object]]:
         """A line a measurement."""
-        for one in run.measurements:
-            row = msgspec.to_builtins(one)
+        for measured in run.measurements:
+            row = msgspec.to_builtins(measured)
             at = {**row.pop("cell"), "index": row.pop("index")}
-            yield {"experiment": run.experiment, **at, **row, "lost": one.lost, "loss": one.loss}
+            yield {
+                "experiment": run.experiment,
+                **at,
+                **row,
+                "lost": measured.lost,
+                "loss": measured.loss,
+            }
 
     def cases(self, run: Run[FilterRun]) -> Iterator[tuple[Case, float]]:
         """Times a packet, and the share of PUTs that were done."""
-        for one in sorted(run.measurements, key=lambda one: _order(one.cell)):
-            name = _name(one.cell)
-            if not one.cell.rate:  # at a rate, that sets it
-                yield Case(name, "wall, µs a packet"), 1e6 * one.per_packet(one.wall_seconds)
-            cpu = 1e6 * one.per_packet(one.server_cpu_seconds)
+        for measured in sorted(run.measurements, key=lambda measured: _order(measured.cell)):
+            name = _name(measured.cell)
+            if not measured.cell.rate:  # at a rate, that sets it
+                yield (
+                    Case(name, "wall, µs a packet"),
+                    1e6 * measured.per_packet(measured.wall_seconds),
+                )
+            cpu = 1e6 * measured.per_packet(measured.server_cpu_seconds)
             yield Case(name, "server CPU, µs a packet"), cpu
-            if one.sent_puts:
-                done = share(one.value, one.sent_puts)
+            if measured.sent_puts:
+                done = share(measured.value, measured.sent_puts)
                 yield Case(name, "PUTs done, share", larger_is_better=True, share=True), done
 
     def published(self, run: Run[FilterRun]) -> list[Sheet]:
         """Wall times."""
         made = [published.walls(run)] if self.of_times else []
-        return [one for one in made if one.rows]
+        return [sheet for sheet in made if sheet.rows]
 
     def where(self, run: Run[FilterRun]) -> Sheet:
         """This run, and theirs."""
@@ -233,7 +242,7 @@ def _fill(bed: Bed[Any], choice: Choice, rate: float, pid: int) -> Filled:
     """On two machines either tells its own CPU time."""
     here = bed.pair.one_machine
     before = (0.0, 0.0) if here else _busy(bed, pid)
-    found = bed.client.call(
+    reply = bed.client.call(
         calls.FILL,
         address=bed.pair.server.address,
         port=PORT,
@@ -242,7 +251,7 @@ def _fill(bed: Bed[Any], choice: Choice, rate: float, pid: int) -> Filled:
         pid=pid if here else None,
         cpu=bed.cpus.apart()[0],
     )
-    filled = msgspec.convert(found, Filled)
+    filled = msgspec.convert(reply, Filled)
     if here:
         return filled
     server, machine = (now - was for now, was in zip(_busy(bed, pid), before, strict=True))
@@ -267,7 +276,7 @@ def account(cell: FilterCell, index: int, filled: Filled, rise: Mapping[str, int
     rejected = rise.get("invalid_rejected", 0) + rise.get("valid_rejected", 0)
     accepted = rise.get("invalid_accepted", 0) + rise.get("valid_accepted", 0)
     at_socket = rise["drops"] - (rejected if cell.series == "socket" else 0)
-    came = rise["received"] + at_socket
+    arrived = rise["received"] + at_socket
     sent = filled.sent_puts + filled.sent_invalid + filled.sent_others
     unfiltered = cell.series == "userspace"
     return FilterRun(
@@ -277,8 +286,8 @@ def account(cell: FilterCell, index: int, filled: Filled, rise: Mapping[str, int
         rejected_valid=rise.get("valid_rejected", 0),
         accepted_invalid=rise.get("invalid_accepted", 0),
         accepted_valid=rise.get("valid_accepted", 0),
-        lost_before=sent - (came if unfiltered else rejected + accepted),
-        lost_between=0 if unfiltered else accepted - came,
+        lost_before=sent - (arrived if unfiltered else rejected + accepted),
+        lost_between=0 if unfiltered else accepted - arrived,
         lost_at_socket=at_socket,
         received=rise["received"],
         **msgspec.structs.asdict(filled),
@@ -291,5 +300,5 @@ def _order(cell: FilterCell) -> tuple[int, bool, int, float, float]:
 
 def _name(cell: FilterCell) -> str:
     at = f" at {cell.rate:,.0f}/s" if cell.rate else ""
-    of = " (knee)" if cell.knee else ""
-    return f"{SERIES.words(cell.series)}, {cell.percent:g} % of {cell.packets:,}{at}{of}"
+    knee = " (knee)" if cell.knee else ""
+    return f"{SERIES.words(cell.series)}, {cell.percent:g} % of {cell.packets:,}{at}{knee}"

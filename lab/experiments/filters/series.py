@@ -18,4 +18,4 @@ SERIES = SeriesOf(
 BASE = "userspace"
 """What the others are compared with."""
 
-KERNEL = tuple(one for one in SERIES if one != BASE)
+KERNEL = tuple(name for name in SERIES if name != BASE)

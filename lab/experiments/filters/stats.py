@@ -21,43 +21,43 @@ Point = tuple[Series, int, float]
 """A series, a number of packets and the percent of them that are invalid."""
 
 
-def wall(one: FilterRun) -> float:
+def wall(measured: FilterRun) -> float:
     """Seconds a packet until the server has done all."""
-    return one.per_packet(one.wall_seconds)
+    return measured.per_packet(measured.wall_seconds)
 
 
-def server_cpu(one: FilterRun) -> float:
+def server_cpu(measured: FilterRun) -> float:
     """CPU seconds of the server's process a packet."""
-    return one.per_packet(one.server_cpu_seconds)
+    return measured.per_packet(measured.server_cpu_seconds)
 
 
-def machine_cpu(one: FilterRun) -> float:
+def machine_cpu(measured: FilterRun) -> float:
     """CPU seconds of the whole machine a packet."""
-    return one.per_packet(one.machine_cpu_seconds)
+    return measured.per_packet(measured.machine_cpu_seconds)
 
 
-def loss(one: FilterRun) -> float:
+def loss(measured: FilterRun) -> float:
     """The share of PUTs that were lost."""
-    return one.loss
+    return measured.loss
 
 
-def done(one: FilterRun) -> float:
+def done(measured: FilterRun) -> float:
     """PUTs done a second."""
-    return one.done_rate
+    return measured.done_rate
 
 
 def grid(runs: Iterable[FilterRun]) -> Table:
     """The runs of the grid, sent as fast as it goes."""
-    return Table(one for one in runs if not one.cell.knee)
+    return Table(measured for measured in runs if not measured.cell.knee)
 
 
-def slowest(every: Iterable[FilterRun]) -> tuple[float, Table] | None:
+def slowest(runs: Iterable[FilterRun]) -> tuple[float, Table] | None:
     """The lowest rate at which the knee was looked for, and its runs: there the load is equal."""
-    runs = [one for one in every if one.cell.knee and one.cell.rate]
-    if not runs:
+    paced = [measured for measured in runs if measured.cell.knee and measured.cell.rate]
+    if not paced:
         return None
-    rate = min(one.cell.rate for one in runs)
-    return rate, Table(one for one in runs if one.cell.rate == rate)
+    rate = min(measured.cell.rate for measured in paced)
+    return rate, Table(measured for measured in paced if measured.cell.rate == rate)
 
 
 class Table:
@@ -65,16 +65,16 @@ class Table:
 
     def __init__(self, runs: Iterable[FilterRun]):
         self._runs: dict[Point, dict[int, FilterRun]] = {}
-        for one in runs:
-            at = one.cell.series, one.cell.packets, one.cell.percent
-            self._runs.setdefault(at, {})[one.index] = one
+        for measured in runs:
+            at = measured.cell.series, measured.cell.packets, measured.cell.percent
+            self._runs.setdefault(at, {})[measured.index] = measured
         self.packets = sorted({packets for _, packets, _ in self._runs})
         self.percents = sorted({percent for _, _, percent in self._runs})
         self.series = list(dict.fromkeys(series for series, _, _ in self._runs))
 
     def mean(self, figure: Figure, at: Point) -> Estimate:
         """The mean over repetitions; NaN where there is none."""
-        return mean([figure(one) for one in self._runs.get(at, {}).values()])
+        return mean([figure(measured) for measured in self._runs.get(at, {}).values()])
 
     def _pairs(self, figure: Figure, at: Point) -> dict[int, tuple[float, float]]:
         """Userspace's figure and this series', by repetition."""
@@ -112,8 +112,8 @@ class Table:
         slopes = [_slope(points) for points in by_index.values() if len(points) > 1]
         if not slopes:
             return None
-        found = mean(slopes)
-        return Estimate(*(None if end is None else math.exp(end) for end in found))  # type: ignore[arg-type]
+        slope = mean(slopes)
+        return Estimate(*(None if end is None else math.exp(end) for end in slope))  # type: ignore[arg-type]
 
 
 def _slope(points: Iterable[tuple[float, float]]) -> float:
@@ -137,20 +137,22 @@ def knees(runs: Iterable[FilterRun]) -> dict[tuple[Series, float], Knee | None]:
     Every lower rate was without loss as well; None where already the lowest one lost.
     """
     steps: dict[tuple[Series, float], dict[float, list[FilterRun]]] = {}
-    for one in runs:
-        if one.cell.knee:
-            at = steps.setdefault((one.cell.series, one.cell.percent), {})
-            at.setdefault(one.cell.rate or math.inf, []).append(one)
+    for measured in runs:
+        if measured.cell.knee:
+            at = steps.setdefault((measured.cell.series, measured.cell.percent), {})
+            at.setdefault(measured.cell.rate or math.inf, []).append(measured)
     return {at: _knee(rates) for at, rates in sorted(steps.items())}
 
 
 def _knee(rates: dict[float, list[FilterRun]]) -> Knee | None:
-    found = None
+    knee = None
     for rate in sorted(rates):
         runs = rates[rate]
-        sent = sum(one.sent_puts for one in runs)
-        if sum(one.lost for one in runs) > KNEE_LOSS * sent:
+        sent = sum(measured.sent_puts for measured in runs)
+        if sum(measured.lost for measured in runs) > KNEE_LOSS * sent:
             break
-        reached = float(np.mean([one.cell.packets / one.send_seconds for one in runs]))
-        found = Knee(0.0 if rate == math.inf else rate, reached, rate == max(rates))
-    return found
+        reached = float(
+            np.mean([measured.cell.packets / measured.send_seconds for measured in runs])
+        )
+        knee = Knee(0.0 if rate == math.inf else rate, reached, rate == max(rates))
+    return knee

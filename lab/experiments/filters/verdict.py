@@ -20,7 +20,7 @@ TIMES: dict[str, Figure] = {
 
 def most_invalid(table: Table) -> float:
     """99 %, or what comes next to it and is not 100."""
-    return max((one for one in table.percents if one < 100), default=table.percents[-1])
+    return max((percent for percent in table.percents if percent < 100), default=table.percents[-1])
 
 
 def sentences(table: Table) -> list[str]:
@@ -48,12 +48,12 @@ def _less_time(table: Table, name: str) -> list[str]:
             for percent in table.percents
             if percent > 0
         }
-        came = [side(one, 1) for one in gains.values()]
-        sides += came
+        decided = [side(gain, 1) for gain in gains.values()]
+        sides += decided
         at = most_invalid(table)
         lines.append(
-            f"      {SERIES.words(series)}: {outcome(came)}; at {at:g} % invalid userspace takes "
-            f"{words.bracket(gains.get(at))} times as much"
+            f"      {SERIES.words(series)}: {outcome(decided)}; at {at:g} % invalid "
+            f"userspace takes {words.bracket(gains.get(at))} times as much"
         )
     return [f"   {name}, all places: {outcome(sides)}", *lines]
 
@@ -67,11 +67,11 @@ def _less_loss(table: Table) -> list[str]:
             for percent in table.percents
             if 0 < percent < 100
         }
-        came = [side(one, 0) for one in saved.values()]
-        sides += came
+        decided = [side(difference, 0) for difference in saved.values()]
+        sides += decided
         at = most_invalid(table)
         lines.append(
-            f"      {SERIES.words(series)}: {outcome(came)}; at {at:g} % invalid "
+            f"      {SERIES.words(series)}: {outcome(decided)}; at {at:g} % invalid "
             f"{points(saved.get(at))} percentage points fewer"
         )
     return [f"   PUTs lost, all places: {outcome(sides)}", *lines]
@@ -94,9 +94,9 @@ def points(estimate: Estimate | None) -> str:
     """A difference of shares in percentage points: `31.5 (30.2 to 32.8)`."""
     if estimate is None:
         return "-"
-    value, *ends = (None if one is None else f"{100 * one:.1f}" for one in estimate)
+    value, *ends = (None if end is None else f"{100 * end:.1f}" for end in estimate)
     return f"{value} ({ends[0]} to {ends[1]})" if all(ends) else f"{value}"
 
 
 def _kernel(table: Table) -> list[Series]:
-    return [one for one in KERNEL if one in table.series]
+    return [series for series in KERNEL if series in table.series]

@@ -67,8 +67,8 @@ class Concurrency(FourPorts[Settings]):
 
     def amounts(self, settings: Mapping[str, Any]) -> Sequence[float]:
         """The loops of each port."""
-        found: Sequence[float] = settings["loops"]
-        return found
+        loops: Sequence[float] = settings["loops"]
+        return loops
 
     def amount(self, amount: float) -> str:
         """So many loops."""
@@ -85,13 +85,13 @@ class Concurrency(FourPorts[Settings]):
         by_work = sorted(table.sockets, key=lambda socket: table.amounts[socket - 1])
         most, least = by_work[-1], by_work[0]
         for series in ("userspace", "xdp"):
-            found = table.ratio((series, most), (series, least))
+            ratio = table.ratio((series, most), (series, least))
             theirs = published.ratio(self.name, (series, most), (series, least))
             known = "" if theirs is None else f" (published {words.times(theirs)})"
-            if found:
+            if ratio:
                 yield (
-                    f"2. {self.series.words(series)}: socket {most} takes {words.bracket(found)} "
-                    f"times as long as socket {least}{known}: {said(found)}."
+                    f"2. {self.series.words(series)}: socket {most} takes {words.bracket(ratio)} "
+                    f"times as long as socket {least}{known}: {said(ratio)}."
                 )
 
 

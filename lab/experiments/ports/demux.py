@@ -58,8 +58,8 @@ class Demux(FourPorts[Settings]):
 
     def amounts(self, settings: Mapping[str, Any]) -> Sequence[float]:
         """The seconds of each port."""
-        found: Sequence[float] = settings["sleeps"]
-        return found
+        sleeps: Sequence[float] = settings["sleeps"]
+        return sleeps
 
     def amount(self, amount: float) -> str:
         """So many milliseconds."""
@@ -81,7 +81,7 @@ class Demux(FourPorts[Settings]):
         )
         yield took("2. A process takes longer beside three others than alone", "processes", "alone")
         yield "The author's hope: a packet reaches an open socket as if it had come up the stack."
-        for series in (one for one in _STEERED if one in table.series):
+        for series in (name for name in _STEERED if name in table.series):
             name = self.series.words(series)
             yield took(f"3. {name} takes longer than processes", series, "processes")
             yield took(f"   Queues take longer than {name}", "queue", series)

@@ -108,7 +108,11 @@ class FourPorts(RoundTripExperiment[S]):
     def measure(self, bed: Bed[S], server: list[int], cell: str, index: int) -> list[Repetition]:
         """Ask at all ports: one repetition a port. ExperimentError where counts do not add up."""
         groups = [[which] for which in PORTS] if cell in self.alone else [list(PORTS)]
-        return [one for ports in groups for one in self._measure(bed, server, cell, index, ports)]
+        return [
+            repetition
+            for ports in groups
+            for repetition in self._measure(bed, server, cell, index, ports)
+        ]
 
     def _measure(
         self, bed: Bed[S], pids: list[int], series: str, index: int, ports: list[int]
@@ -118,7 +122,7 @@ class FourPorts(RoundTripExperiment[S]):
         pings = self._ask(bed, series, ports, bed.settings.seconds)
         busy = spent(begin, bed.server.call("cpu_seconds", pids=pids))
         after = bed.server.call(calls.COUNTS)
-        replies = sum(one.round_trips.count for one in pings)
+        replies = sum(ping.round_trips.count for ping in pings)
         return [
             account(
                 series,
@@ -137,7 +141,7 @@ class FourPorts(RoundTripExperiment[S]):
         loops = self.work(bed.settings).loops
 
         def ask(which: int) -> Ping:
-            found = bed.clients[which].call(
+            reply = bed.clients[which].call(
                 calls.ASK,
                 experiment=self.name,
                 address=bed.pair.server.address,
@@ -148,7 +152,7 @@ class FourPorts(RoundTripExperiment[S]):
                 cpu=bed.cpus.apart()[0],
                 seconds=seconds,
             )
-            return msgspec.convert(found, Ping)
+            return msgspec.convert(reply, Ping)
 
         threads = ThreadPoolExecutor(len(ports))
         try:
@@ -160,7 +164,7 @@ class FourPorts(RoundTripExperiment[S]):
 
     def table(self, run: Run[Repetition]) -> Table:
         """What a run measured, by series and socket."""
-        return Table(run, self.series, [float(one) for one in self.amounts(run.settings)])
+        return Table(run, self.series, [float(amount) for amount in self.amounts(run.settings)])
 
     def sentences(self, run: Run[Repetition]) -> list[str]:
         """The claims."""

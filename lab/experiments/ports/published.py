@@ -28,5 +28,5 @@ def means(experiment: str) -> dict[tuple[str, int], float]:
 
 def ratio(experiment: str, over: tuple[str, int], under: tuple[str, int]) -> float | None:
     """The mean of one series and socket over another's; None where one is not published."""
-    found = means(experiment)
-    return found[over] / found[under] if over in found and under in found else None
+    published = means(experiment)
+    return published[over] / published[under] if over in published and under in published else None

@@ -95,8 +95,8 @@ class Serving(Resource):
         module = self._module("steer.c", CPU=self._cpu)
         program = module.program("by_port", "lookup")
         sockets = [self._socket(which, address=_LOOPBACK) for which in PORTS]
-        for which, one in enumerate(sockets):
-            key, value = struct.pack("=I", which), struct.pack("=I", one.fileno())
+        for which, worker_socket in enumerate(sockets):
+            key, value = struct.pack("=I", which), struct.pack("=I", worker_socket.fileno())
             libbpf.update(module.map("workers"), key, value)
         self._sleep(sockets, source=self._address)
         with open("/proc/thread-self/ns/net") as here:
@@ -133,30 +133,32 @@ class Serving(Resource):
     def _socket(
         self, which: int, *, address: str | None = None, shared: bool = False
     ) -> socket.socket:
-        one = self._stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        bound = self._stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         if shared:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            one.bind((address or self._address, FIRST_PORT + which))
+            bound.bind((address or self._address, FIRST_PORT + which))
         except OSError as error:
             raise InterfaceError(
                 f"cannot take port {FIRST_PORT + which} of {address or self._address}: "
                 f"{error.strerror}"
             ) from error
-        return one
+        return bound
 
     def _loop(self, serve: Callable[..., None]) -> None:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory())
         code = port_worker.library(str(compiled(Path(folder))))
         for which, loops in enumerate(self._work.loops):
-            one = self._socket(which)
-            self._start(functools.partial(serve, code, one, loops, self._requests, which))
+            worker_socket = self._socket(which)
+            self._start(functools.partial(serve, code, worker_socket, loops, self._requests, which))
 
     def _sleep(self, sockets: Sequence[socket.socket], source: str | None = None) -> None:
-        for which, one in enumerate(sockets):
+        for which, worker_socket in enumerate(sockets):
             seconds = self._work.sleeps[which]
             self._start(
-                functools.partial(port_worker.sleep, one, seconds, self._requests, which, source)
+                functools.partial(
+                    port_worker.sleep, worker_socket, seconds, self._requests, which, source
+                )
             )
 
     def _start(self, work: Callable[[], None]) -> None:
@@ -172,10 +174,10 @@ class Serving(Resource):
                 raise ExperimentError(
                     f"a process of {self._series} ended", hint="its last words are above"
                 )
-        found = {"requests": self._requests.tolist()} if self.pids else {}
+        counted = {"requests": self._requests.tolist()} if self.pids else {}
         for name, (map_fd, first) in self._counted.items():
-            found[name] = [self._count(map_fd, first + which) for which in PORTS]
-        return found
+            counted[name] = [self._count(map_fd, first + which) for which in PORTS]
+        return counted
 
     @staticmethod
     def _count(map_fd: int, index: int) -> int:

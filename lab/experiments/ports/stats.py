@@ -37,16 +37,16 @@ class Table:
         self.amounts = amounts
         """Each socket's work."""
         self._cells = {
-            (cell.series, cell.socket or 0): found
-            for cell, found in by_cell(run.measurements).items()
+            (cell.series, cell.socket or 0): repetitions
+            for cell, repetitions in by_cell(run.measurements).items()
         }
-        self.series = [one for one in series if any(at[0] == one for at in self._cells)]
+        self.series = [name for name in series if any(at[0] == name for at in self._cells)]
         self.sockets = sorted({socket for _, socket in self._cells})
 
     def mean(self, figure: Figure, at: At) -> Estimate:
         """A figure of the round trips, over the repetitions."""
-        trips = [one.round_trips for one in self._cells.get(at, ())]
-        return mean([figure(one) for one in trips if one.count])
+        trips = [repetition.round_trips for repetition in self._cells.get(at, ())]
+        return mean([figure(trip_times) for trip_times in trips if trip_times.count])
 
     def ratio(self, over: At, under: At, figure: Figure = middle) -> Estimate | None:
         """One by the other, paired by repetition; None where they have none in common."""
@@ -57,16 +57,19 @@ class Table:
 
     def totals(self, series: str) -> Totals:
         """Over all sockets and repetitions."""
-        found: list[Repetition] = [
-            one for at, every in self._cells.items() if at[0] == series for one in every
+        all_repetitions: list[Repetition] = [
+            repetition
+            for at, repetitions in self._cells.items()
+            if at[0] == series
+            for repetition in repetitions
         ]
-        trips = [one.round_trips for one in found]
-        answered = sum(one.count for one in trips)
+        trips = [repetition.round_trips for repetition in all_repetitions]
+        answered = sum(times.count for times in trips)
         late, lost, wrong = (
-            sum(getattr(one, name) for one in trips) for name in ("reordered", "lost", "wrong")
+            sum(getattr(times, name) for times in trips) for name in ("reordered", "lost", "wrong")
         )
-        busy = [one.server_cpu_seconds for one in found]
-        known = [one for one in busy if one is not None]
+        busy = [repetition.server_cpu_seconds for repetition in all_repetitions]
+        known = [seconds for seconds in busy if seconds is not None]
         return Totals(
             sent=answered + late + lost + wrong,
             answered=answered,

@@ -53,26 +53,28 @@ def library(path: str) -> ctypes.CDLL:
 
 
 def serve_in_c(
-    code: ctypes.CDLL, one: socket.socket, loops: int, cells: memoryview, which: int
+    code: ctypes.CDLL, bound: socket.socket, loops: int, cells: memoryview, which: int
 ) -> None:
     """Reply with the number worked on: all of it in C."""
     counter = ctypes.c_uint64.from_buffer(cells, 8 * which)
-    code.serve(one.fileno(), loops, ctypes.byref(counter))
+    code.serve(bound.fileno(), loops, ctypes.byref(counter))
 
 
-def serve(code: ctypes.CDLL, one: socket.socket, loops: int, cells: memoryview, which: int) -> None:
+def serve(
+    code: ctypes.CDLL, bound: socket.socket, loops: int, cells: memoryview, which: int
+) -> None:
     """The same with the work alone in C."""
     work = code.work
     while True:
-        request, client = one.recvfrom(64)
+        request, client = bound.recvfrom(64)
         if len(request) == 4:
             cells[which] += 1
             result = work(int.from_bytes(request, "big"), loops)
-            one.sendto(result.to_bytes(4, "big"), client)
+            bound.sendto(result.to_bytes(4, "big"), client)
 
 
 def sleep(
-    one: socket.socket, seconds: float, cells: memoryview, which: int, source: str | None
+    bound: socket.socket, seconds: float, cells: memoryview, which: int, source: str | None
 ) -> None:
     """Reply after a while, from `source` where that is not the socket's own address."""
     from_there = []
@@ -80,11 +82,11 @@ def sleep(
         info = struct.pack("=I4s4s", 0, socket.inet_aton(source), bytes(4))
         from_there.append((socket.IPPROTO_IP, _IP_PKTINFO, info))
     while True:
-        request, client = one.recvfrom(64)
+        request, client = bound.recvfrom(64)
         if len(request) == 7 and request.isdigit():
             cells[which] += 1
             time.sleep(seconds)
-            one.sendmsg([b"%07d" % reply_to(int(request), which)], from_there, 0, client)
+            bound.sendmsg([b"%07d" % reply_to(int(request), which)], from_there, 0, client)
 
 
 def poll(
@@ -101,9 +103,9 @@ def poll(
 
     while True:
         for which in PORTS:
-            found = libbpf.pop(queues[which], JOB.size)
-            if found:
-                value, address, port, _ = JOB.unpack(found)
+            job = libbpf.pop(queues[which], JOB.size)
+            if job:
+                value, address, port, _ = JOB.unpack(job)
                 cells[which] += 1
                 client = socket.inet_ntoa(address), socket.ntohs(port)
                 threading.Thread(target=answer, args=(which, value, client), daemon=True).start()

@@ -50,21 +50,21 @@ class Clients(Sweep[Settings]):
             cell = Cell(series=series, wait=wait, task="hit", clients=clients)
             yield trial(settings, cell, clients=clients, apart=True)
 
-    def gain(self, found: Measured, series: str, row: Row) -> Estimate | None:
+    def gain(self, measured: Measured, series: str, row: Row) -> Estimate | None:
         """In replies a second."""
-        return found.ratio(replies, series, BASE, row)
+        return measured.ratio(replies, series, BASE, row)
 
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
         """The gain with the fewest and the most."""
-        return at_both_ends(self, found, task, wait, rows)
+        return at_both_ends(self, measured, task, wait, rows)
 
-    def sheets(self, found: Measured) -> list[Sheet]:
+    def sheets(self, measured: Measured) -> list[Sheet]:
         """Gains, replies, times, and the server's CPU time."""
         return [
-            tables.gains(self, found),
-            tables.rates(found),
-            *tables.times(found),
-            tables.sheet(found, "The server's CPU time, µs a reply", cpu, tables.micro),
+            tables.gains(self, measured),
+            tables.rates(measured),
+            *tables.times(measured),
+            tables.sheet(measured, "The server's CPU time, µs a reply", cpu, tables.micro),
         ]
 
 

@@ -46,43 +46,43 @@ class Knees(Sweep[Settings]):
         for rate in settings.rates:
             yield trial(settings, Cell(series=series, wait=wait, task="hit", rate=rate), rate=rate)
 
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
         """How far each series came."""
-        for series in found.series:
-            knee = found.knee(series, rows)
+        for series in measured.series:
+            knee = measured.knee(series, rows)
             if knee is None:
                 continue
             lossy = "" if knee.lossy is None else f" (not at {words.amount(knee.lossy)})"
-            said = (
+            sentence = (
                 f"{self.series.words(series)} ({wait}) answers 99.9 % of requests up to "
                 f"{_reach(knee)} a second{lossy}, "
                 f"and at most {words.amount(knee.most.value)} a second"
             )
-            more = found.most_ratio(series, BASE, rows)
+            more = measured.most_ratio(series, BASE, rows)
             if series != BASE and more:
-                said += f": {words.bracket(more)} times as many as userspace"
-            yield said + "."
+                sentence += f": {words.bracket(more)} times as many as userspace"
+            yield sentence + "."
 
-    def sheets(self, found: Measured) -> list[Sheet]:
+    def sheets(self, measured: Measured) -> list[Sheet]:
         """The knees foremost."""
         lost = "Requests without a reply in time"
         asked = "Requests a second that were sent or skipped"
         return [
-            self._knees(found),
-            tables.rates(found),
-            tables.sheet(found, lost, unanswered, tables.percent),
-            tables.sheet(found, asked, offered, tables.amount),
-            *tables.times(found),
+            self._knees(measured),
+            tables.rates(measured),
+            tables.sheet(measured, lost, unanswered, tables.percent),
+            tables.sheet(measured, asked, offered, tables.amount),
+            *tables.times(measured),
         ]
 
-    def _knees(self, found: Measured) -> Sheet:
+    def _knees(self, measured: Measured) -> Sheet:
         lines: list[Line] = []
-        for (_, wait), rows in found.groups().items():
-            for series in found.series:
-                knee = found.knee(series, rows)
+        for (_, wait), rows in measured.groups().items():
+            for series in measured.series:
+                knee = measured.knee(series, rows)
                 if knee is None:
                     continue
-                more = found.most_ratio(series, BASE, rows)
+                more = measured.most_ratio(series, BASE, rows)
                 lines.append(
                     {
                         "series": self.series.words(series),

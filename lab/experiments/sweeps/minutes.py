@@ -42,10 +42,10 @@ class Minutes(Sweep[Settings]):
         cell = Cell(series=series, wait=wait, task="hit")
         yield trial(settings, cell, windows=settings.windows)
 
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
         """How even each series was."""
-        for series in found.series:
-            steady = found.steady(series, rows)
+        for series in measured.series:
+            steady = measured.steady(series, rows)
             if steady:
                 yield (
                     f"{self.series.words(series)} ({wait}): the last third's p50 is "
@@ -53,15 +53,15 @@ class Minutes(Sweep[Settings]):
                     f"the slowest part took {words.bracket(steady.slowest)} times the middle one."
                 )
 
-    def sheets(self, found: Measured) -> list[Sheet]:
+    def sheets(self, measured: Measured) -> list[Sheet]:
         """How steady each was, foremost."""
-        return [self._steady(found), *super().sheets(found)]
+        return [self._steady(measured), *super().sheets(measured)]
 
-    def _steady(self, found: Measured) -> Sheet:
+    def _steady(self, measured: Measured) -> Sheet:
         lines: list[Line] = []
-        for (_, wait), rows in found.groups().items():
-            for series in found.series:
-                steady = found.steady(series, rows)
+        for (_, wait), rows in measured.groups().items():
+            for series in measured.series:
+                steady = measured.steady(series, rows)
                 if steady:
                     lines.append(
                         {
@@ -74,12 +74,12 @@ class Minutes(Sweep[Settings]):
         return Sheet("How steady the p50 was", lines, names=2)
 
 
-def _drift(found: Estimate) -> str:
-    if found.low is None or found.high is None:
+def _drift(drift: Estimate) -> str:
+    if drift.low is None or drift.high is None:
         return "one repetition, no interval"
-    if found.low > 1:
+    if drift.low > 1:
         return "it became slower"
-    return "it became faster" if found.high < 1 else "no change shown"
+    return "it became faster" if drift.high < 1 else "no change shown"
 
 
 EXPERIMENT = Minutes()

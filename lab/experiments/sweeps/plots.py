@@ -50,7 +50,7 @@ class Panel(NamedTuple):
 
 
 TIMES = (Panel("p50 round trip, µs", p50, 1e-3, False), Panel("p99, µs", p99, 1e-3, False))
-LOG_TIMES = tuple(one._replace(log=True) for one in TIMES)
+LOG_TIMES = tuple(panel._replace(log=True) for panel in TIMES)
 REPLIES = Panel("replies a second", replies, 1.0, True)
 CPU = Panel("the server's CPU time, µs a reply", cpu, 1e-3, False)
 LOSS = Panel("without a reply in time, %", unanswered, 100.0, True)
@@ -62,13 +62,13 @@ def dots(measured: Measured, path: Path) -> Path:
     figure, (axes,) = page(1.6 + 0.62 * len(groups))
     shown = []
     for place, series in enumerate(measured.series):
-        found = [measured.mean(p50, series, rows[0]).scaled(1e-3) for _, rows in groups]
-        shown += found
+        medians = [measured.mean(p50, series, rows[0]).scaled(1e-3) for _, rows in groups]
+        shown += medians
         aside = _ASIDE * ((len(measured.series) - 1) / 2 - place)
         axes.errorbar(
-            [one.value for one in found],
+            [estimate.value for estimate in medians],
             [-number + aside for number in range(len(groups))],
-            xerr=margins(found),
+            xerr=margins(medians),
             linestyle="none",
             capsize=3,
             **_looks(series),
@@ -77,29 +77,31 @@ def dots(measured: Measured, path: Path) -> Path:
     axes.set_yticks([-number for number in range(len(groups))], names)
     axes.set_ylim(0.6 - len(groups), 0.5)
     _logarithmic(axes, "x")
-    values = [one.value for one in shown if not math.isnan(one.value)]
+    values = [estimate.value for estimate in shown if not math.isnan(estimate.value)]
     if values:  # an interval may be as wide as it likes
         axes.set_xlim(min(values) / _BESIDE, max(values) * _BESIDE)
     axes.set_xlabel("p50 round trip, µs (log scale)")
     return _finished(figure, axes, "Every hook", shown, path, [IDLE])
 
 
-def lines(sweep: Sweep[Any], found: Measured, task: Task, path: Path) -> Path:
+def lines(sweep: Sweep[Any], measured: Measured, task: Task, path: Path) -> Path:
     """A panel for each figure, a curve in it for each series and wait."""
     assert sweep.axis
     panels = sweep.panels
     down = -(-len(panels) // 2)
-    figure, every = page(1.0 + 2.9 * down, down, 2, shared=False)
-    groups = {wait: rows for (of, wait), rows in found.groups().items() if of == task}
+    figure, all_axes = page(1.0 + 2.9 * down, down, 2, shared=False)
+    groups = {
+        wait: rows for (shown_task, wait), rows in measured.groups().items() if shown_task == task
+    }
     shown = []
-    for axes, panel in zip(every, panels, strict=False):
+    for axes, panel in zip(all_axes, panels, strict=False):
         for wait, rows in groups.items():
-            for series in found.series:
+            for series in measured.series:
                 looks = {"linestyle": "-"}
                 if len(groups) > 1:
                     label = f"{SERIES.words(series)}, {wait}"
                     looks = {"linestyle": DASHES[wait], "label": label}
-                shown += _curve(axes, found, panel, series, rows, **looks)
+                shown += _curve(axes, measured, panel, series, rows, **looks)
         axes.set_title(panel.title + (" (log scale)" if panel.log else ""), loc="left")
         axes.set_xlabel(sweep.axis.label)
         if sweep.axis.log:
@@ -109,48 +111,52 @@ def lines(sweep: Sweep[Any], found: Measured, task: Task, path: Path) -> Path:
         else:
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter(FuncFormatter(_number))
-    for axes in every[len(panels) :]:
+    for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
     notes = [IDLE] if "blocking" in groups else []
     if LOSS in panels:
         notes.append(_NO_LOSS)
-    notes += _by_tc(found, sweep.axis, next(iter(groups.values())))
+    notes += _by_tc(measured, sweep.axis, next(iter(groups.values())))
     title = f"{sweep.name.capitalize()}, {task}: {' and '.join(groups)}"
-    return _finished(figure, every[0], title, shown, path, notes)
+    return _finished(figure, all_axes[0], title, shown, path, notes)
 
 
-def _by_tc(found: Measured, axis: Axis, rows: Sequence[Row]) -> list[str]:
+def _by_tc(measured: Measured, axis: Axis, rows: Sequence[Row]) -> list[str]:
     """From which size on a series' replies are TC's, if any are."""
     first = {
-        SERIES.words(series): next((row for row in rows if found.by_tc(series, row)), None)
-        for series in found.series
+        SERIES.words(series): next((row for row in rows if measured.by_tc(series, row)), None)
+        for series in measured.series
     }
-    said = [f"{series} from {axis.entry(row.x or 0)}" for series, row in first.items() if row]
-    return [f"By TC, as XDP had no room for the reply: {', '.join(said)} bytes on."] if said else []
+    starts = [f"{series} from {axis.entry(row.x or 0)}" for series, row in first.items() if row]
+    return (
+        [f"By TC, as XDP had no room for the reply: {', '.join(starts)} bytes on."]
+        if starts
+        else []
+    )
 
 
 def _curve(
     axes: Axes, measured: Measured, panel: Panel, series: str, rows: Sequence[Row], **looks: Any
 ) -> list[Estimate]:
     """One series' curve; in a panel of losses none is drawn as the least that can be seen."""
-    found = [
+    curve = [
         (row.x or 0.0, measured.mean(panel.figure, series, row).scaled(panel.scale))
         for row in rows
         if measured.at(series, row)
     ]
     if panel is LOSS:
         least = panel.scale * _LEAST
-        found = [(x, Estimate(max(one.value, least))) for x, one in found]
-    of = [one for _, one in found]
+        curve = [(x, Estimate(max(estimate.value, least))) for x, estimate in curve]
+    estimates = [estimate for _, estimate in curve]
     axes.errorbar(
-        [x for x, _ in found],
-        [one.value for one in of],
-        yerr=margins(of),
+        [x for x, _ in curve],
+        [estimate.value for estimate in estimates],
+        yerr=margins(estimates),
         linewidth=1.8,
         capsize=3,
         **{**_looks(series), **looks},
     )
-    return of
+    return estimates
 
 
 def _looks(series: str) -> dict[str, Any]:

@@ -47,9 +47,9 @@ class Sizes(Sweep[Settings]):
             yield trial(settings, Cell(series=series, wait=wait, task="bounce", size=size))
             yield trial(settings, Cell(series=series, wait=wait, task="hit", size=size))
 
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
         """The gain with the shortest and the longest."""
-        return at_both_ends(self, found, task, wait, rows)
+        return at_both_ends(self, measured, task, wait, rows)
 
 
 EXPERIMENT = Sizes()

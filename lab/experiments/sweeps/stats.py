@@ -20,40 +20,40 @@ Figure = Callable[[Repetition], float]
 """What is taken of a repetition: NaN where it has none of it."""
 
 
-def p50(one: Repetition) -> float:
+def p50(repetition: Repetition) -> float:
     """The median round trip, ns."""
-    return one.round_trips.p50 if one.round_trips.count else math.nan
+    return repetition.round_trips.p50 if repetition.round_trips.count else math.nan
 
 
-def p99(one: Repetition) -> float:
+def p99(repetition: Repetition) -> float:
     """The round trip that 99 % do not exceed, ns."""
-    return one.round_trips.p99 if one.round_trips.count else math.nan
+    return repetition.round_trips.p99 if repetition.round_trips.count else math.nan
 
 
-def replies(one: Repetition) -> float:
+def replies(repetition: Repetition) -> float:
     """Replies a second."""
-    return one.round_trips.rate
+    return repetition.round_trips.rate
 
 
-def offered(one: Repetition) -> float:
+def offered(repetition: Repetition) -> float:
     """Requests a second that were sent, or skipped because too many were unanswered."""
-    return math.nan if one.offered is None else one.offered
+    return math.nan if repetition.offered is None else repetition.offered
 
 
-def unanswered(one: Repetition) -> float:
+def unanswered(repetition: Repetition) -> float:
     """The share of the requests that were due to which no right reply came in time."""
-    return 1 - one.round_trips.count / one.due if one.due else math.nan
+    return 1 - repetition.round_trips.count / repetition.due if repetition.due else math.nan
 
 
-def cpu(one: Repetition) -> float:
+def cpu(repetition: Repetition) -> float:
     """The server's CPU time for a reply, ns, with that of what its interface receives.
 
     NaN where it is not known, and for a server that spins, which takes all that there is.
     """
-    known = one.server_cpu_seconds is not None and one.cell.wait != "spin"
-    if not known or not one.round_trips.count:
+    known = repetition.server_cpu_seconds is not None and repetition.cell.wait != "spin"
+    if not known or not repetition.round_trips.count:
         return math.nan
-    return 1e9 * (one.server_cpu_seconds or 0.0) / one.round_trips.count
+    return 1e9 * (repetition.server_cpu_seconds or 0.0) / repetition.round_trips.count
 
 
 class Row(NamedTuple):
@@ -91,11 +91,11 @@ class Measured:
     def __init__(self, run: Run[Repetition], axis: Axis | None):
         self.axis = axis
         self._cells = {
-            (cell.series, self._row(cell)): found
-            for cell, found in by_cell(run.measurements).items()
+            (cell.series, self._row(cell)): repetitions
+            for cell, repetitions in by_cell(run.measurements).items()
             if cell.series in SERIES and cell.task
         }
-        self.series = [one for one in SERIES if any(at[0] == one for at in self._cells)]
+        self.series = [name for name in SERIES if any(at[0] == name for at in self._cells)]
         """Those that were measured, in order of display."""
         self.rows = sorted(
             {row for _, row in self._cells},
@@ -107,14 +107,14 @@ class Measured:
 
     def others(self) -> list[str]:
         """The series that userspace is compared with."""
-        return [one for one in self.series if one != BASE]
+        return [series for series in self.series if series != BASE]
 
     def groups(self) -> dict[tuple[Task, Wait], list[Row]]:
         """The rows of each task and wait, by what was varied."""
-        found: dict[tuple[Task, Wait], list[Row]] = {}
+        groups: dict[tuple[Task, Wait], list[Row]] = {}
         for row in self.rows:
-            found.setdefault((row.task, row.wait), []).append(row)
-        return found
+            groups.setdefault((row.task, row.wait), []).append(row)
+        return groups
 
     def at(self, series: str, row: Row) -> list[Repetition]:
         """The repetitions of one point."""
@@ -122,18 +122,23 @@ class Measured:
 
     def mean(self, figure: Figure, series: str, row: Row) -> Estimate:
         """A figure over the repetitions; NaN where there is none."""
-        values = [figure(one) for one in self.at(series, row)]
-        return mean([one for one in values if not math.isnan(one)])
+        values = [figure(repetition) for repetition in self.at(series, row)]
+        return mean([value for value in values if not math.isnan(value)])
 
     def ratio(self, figure: Figure, over: str, under: str, row: Row) -> Estimate | None:
         """One series' by another's, paired by repetition; None where they have none in common."""
-        return _ratio(*({one.index: figure(one) for one in self.at(s, row)} for s in (over, under)))
+        return _ratio(
+            *(
+                {repetition.index: figure(repetition) for repetition in self.at(s, row)}
+                for s in (over, under)
+            )
+        )
 
     def by_tc(self, series: str, row: Row) -> bool:
         """Whether XDP passed most of its requests to TC: it had no room for their replies."""
-        found = self.at(series, row)
-        passed = sum(one.verdicts.get("pass_to_tc", 0) for one in found)
-        return 2 * passed > sum(one.round_trips.count for one in found)
+        repetitions = self.at(series, row)
+        passed = sum(repetition.verdicts.get("pass_to_tc", 0) for repetition in repetitions)
+        return 2 * passed > sum(repetition.round_trips.count for repetition in repetitions)
 
     def knee(self, series: str, rows: Sequence[Row]) -> Knee | None:
         """How far a series came; None where nothing of it was measured."""
@@ -142,9 +147,9 @@ class Measured:
             return None
         reached, lossy = None, None
         for row in measured:
-            found = self.at(series, row)
-            due = sum(one.due for one in found)
-            if sum(one.round_trips.count for one in found) < ANSWERED * due:
+            repetitions = self.at(series, row)
+            due = sum(repetition.due for repetition in repetitions)
+            if sum(repetition.round_trips.count for repetition in repetitions) < ANSWERED * due:
                 lossy = row.x
                 break
             reached = max(reached or 0.0, self.mean(offered, series, row).value)
@@ -157,12 +162,12 @@ class Measured:
     def _most(self, series: str, rows: Sequence[Row]) -> dict[int, float]:
         """The most replies a second of each repetition that has all of the rows."""
         runs = self._by_index(series, rows).items()
-        return {index: max(replies(one) for one in run) for index, run in runs}
+        return {index: max(replies(repetition) for repetition in run) for index, run in runs}
 
     def steady(self, series: str, rows: Sequence[Row]) -> Steady | None:
         """How even the p50s of a long measurement's parts were; None where there are too few."""
         found = [run for run in self._by_index(series, rows).values() if len(run) > 1]
-        runs = [[p50(one) for one in run if one.round_trips.count] for run in found]
+        runs = [[p50(part) for part in run if part.round_trips.count] for run in found]
         if not runs or any(len(run) < 2 for run in runs):
             return None
         third = max(1, min(len(run) for run in runs) // 3)
@@ -175,13 +180,19 @@ class Measured:
 
     def _by_index(self, series: str, rows: Sequence[Row]) -> dict[int, list[Repetition]]:
         """The repetitions of a series that have all of the rows: each one's in the rows' order."""
-        found: dict[int, list[Repetition]] = {}
+        by_index: dict[int, list[Repetition]] = {}
         for row in rows:
-            for one in self.at(series, row):
-                found.setdefault(one.index, []).append(one)
-        return {index: run for index, run in found.items() if len(run) == len(rows)}
+            for repetition in self.at(series, row):
+                by_index.setdefault(repetition.index, []).append(repetition)
+        return {index: run for index, run in by_index.items() if len(run) == len(rows)}
 
 
 def _ratio(over: dict[int, float], under: dict[int, float]) -> Estimate | None:
-    common = sorted(one for one in over.keys() & under.keys() if over[one] > 0 and under[one] > 0)
-    return ratio([over[one] for one in common], [under[one] for one in common]) if common else None
+    common = sorted(
+        index for index in over.keys() & under.keys() if over[index] > 0 and under[index] > 0
+    )
+    return (
+        ratio([over[index] for index in common], [under[index] for index in common])
+        if common
+        else None
+    )

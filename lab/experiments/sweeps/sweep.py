@@ -87,17 +87,17 @@ class Sweep(TrialExperiment[S]):
             for trial in self.cells(settings, series, wait)
         ]
 
-    def gain(self, found: Measured, series: str, row: Row) -> Estimate | None:
+    def gain(self, measured: Measured, series: str, row: Row) -> Estimate | None:
         """How many times as fast a series is as userspace."""
-        return found.ratio(p50, BASE, series, row)
+        return measured.ratio(p50, BASE, series, row)
 
     @abstractmethod
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
         """What one task in one wait says."""
 
-    def sheets(self, found: Measured) -> list[Sheet]:
+    def sheets(self, measured: Measured) -> list[Sheet]:
         """The tables of what was found, the foremost first."""
-        return [tables.gains(self, found), *tables.times(found)]
+        return [tables.gains(self, measured), *tables.times(measured)]
 
     # A run
 
@@ -107,19 +107,19 @@ class Sweep(TrialExperiment[S]):
 
     def sentences(self, run: Run[Repetition]) -> list[str]:
         """What was found of each hook against userspace, with 95 % intervals."""
-        found = self.measured(run)
-        said = [
+        measured = self.measured(run)
+        sentences = [
             line
-            for (task, wait), rows in found.groups().items()
-            for line in self.say(found, task, wait, rows)
+            for (task, wait), rows in measured.groups().items()
+            for line in self.say(measured, task, wait, rows)
         ]
-        if not said and found.series and BASE not in found.series:
+        if not sentences and measured.series and BASE not in measured.series:
             return ["Userspace was not measured, with which the hooks are compared."]
-        return said or [words.TOO_LITTLE]
+        return sentences or [words.TOO_LITTLE]
 
     def tables(self, run: Run[Repetition], width: int | None = None) -> list[Sheet]:
         """The tables of a sweep, those only that have rows."""
-        return [one for one in self.sheets(self.measured(run)) if one.rows]
+        return [sheet for sheet in self.sheets(self.measured(run)) if sheet.rows]
 
     def notes(self, run: Run[Repetition], width: int | None = None) -> list[str]:
         """What a reader has to know to read the tables."""
@@ -127,9 +127,11 @@ class Sweep(TrialExperiment[S]):
 
     def plots(self, run: Run[Repetition], folder: Path) -> list[Path]:
         """`NAME-TASK.png` for each task."""
-        found = self.measured(run)
-        tasks = list(dict.fromkeys(row.task for row in found.rows))
-        return [plots.lines(self, found, one, folder / f"{self.name}-{one}.png") for one in tasks]
+        measured = self.measured(run)
+        tasks = list(dict.fromkeys(row.task for row in measured.rows))
+        return [
+            plots.lines(self, measured, task, folder / f"{self.name}-{task}.png") for task in tasks
+        ]
 
 
 def trial(settings: Settings, cell: Cell, **how: Any) -> Trial:
