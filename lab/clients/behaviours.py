@@ -82,9 +82,11 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
             raise self._has_no("invalid packets", "filler")
         return self
 
-    def _has_no(self, what: str, field: str) -> UsageError:
-        names = ", ".join(name for name, one in BEHAVIOURS.items() if getattr(one, field))
-        return UsageError(f"{self.name} has no {what}", hint=f"these have: {names}")
+    def _has_no(self, missing: str, field: str) -> UsageError:
+        names = ", ".join(
+            name for name, behaviour in BEHAVIOURS.items() if getattr(behaviour, field)
+        )
+        return UsageError(f"{self.name} has no {missing}", hint=f"these have: {names}")
 
     def steps(self) -> Iterator[Step]:
         """What to send, in order, made as it is asked for. Raises UsageError at once."""

@@ -177,11 +177,11 @@ def _sum(payload: bytes) -> int:
     return total
 
 
-def _check_sizes(mtu: int, payloads: Sequence[bytes | None], what: str) -> None:
+def _check_sizes(mtu: int, payloads: Sequence[bytes | None], kind: str) -> None:
     longest, limit = max(len(payload or b"") for payload in payloads), min(mtu - 28, PAYLOAD_MAX)
     if longest > limit:
         raise UsageError(
-            f"a {what} of {longest} bytes does not fit into one frame",
+            f"a {kind} of {longest} bytes does not fit into one frame",
             hint=f"at most {limit} bytes with an MTU of {mtu}: fragments are not followed",
         )
 
@@ -305,10 +305,10 @@ class Generator(Resource):
     def tally(self) -> tuple[dict[str, int], Tally]:
         """What became of the replies so far, and the round trips of the right ones."""
         words = _OUTCOMES + 3 + BUCKETS
-        found = libbpf.lookup(
+        tallies = libbpf.lookup(
             self._module.map("tallies"), _ONLY, 8 * words * libbpf.possible_cpus()
         )
-        cells = np.frombuffer(found or b"", dtype=np.uint64).reshape(-1, words)
+        cells = np.frombuffer(tallies or b"", dtype=np.uint64).reshape(-1, words)
         names = ("answered", "reordered", "wrong", "duplicated", "write_answered")
         outcomes = dict(zip(names, cells.sum(axis=0).tolist(), strict=False))
         minima = cells[:, _OUTCOMES + 1]

@@ -259,16 +259,16 @@ class Client:
         self._open()
 
     @staticmethod
-    def _drain(one: socket.socket) -> int:
-        found = 0
+    def _drain(drained: socket.socket) -> int:
+        count = 0
         with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
-            while one.recv(DATAGRAM_MAX, socket.MSG_DONTWAIT) is not None:
-                found += 1
-        return found
+            while drained.recv(DATAGRAM_MAX, socket.MSG_DONTWAIT) is not None:
+                count += 1
+        return count
 
     def _collect_late(self) -> None:
-        for one in self._abandoned:
-            self._counts.reordered += self._drain(one)
+        for abandoned in self._abandoned:
+            self._counts.reordered += self._drain(abandoned)
 
     def _result(self, complete: bool) -> Ping:
         counts = self._counts
@@ -295,8 +295,8 @@ class Client:
 
     def close(self) -> None:
         """Close all sockets."""
-        for one in (*self._abandoned, self._socket):
-            one.close()
+        for opened in (*self._abandoned, self._socket):
+            opened.close()
 
 
 def ping(

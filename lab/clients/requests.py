@@ -140,7 +140,7 @@ def _reading(form: str) -> Reading:
     """How a protocol reads numbered keys. Raises UsageError for one that says nothing of it."""
     reading = spec(form).reading
     if not reading:
-        able = [one.name for one in SPECS.values() if one.reading]
+        able = [protocol.name for protocol in SPECS.values() if protocol.reading]
         raise UsageError(f"form {form!r} is unknown", hint=" | ".join((*_FORMS, *able)))
     return reading
 

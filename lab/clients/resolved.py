@@ -29,12 +29,12 @@ class Target(NamedTuple):
 def resolved(address: str, port: int) -> Target:
     """Of a name's addresses the first, IPv4's before IPv6's. Raises UsageError."""
     try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_DGRAM)
+        addresses = socket.getaddrinfo(address, port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         raise UsageError(
             f"cannot send to {address or repr(address)}, which is no address: "
             f"{getattr(error, 'strerror', None) or error}",
             hint="an address of IPv4 or IPv6 (fe80::1%eth0), or a name that resolves to one",
         ) from error
-    family, _, _, _, target = min(found, key=lambda one: one[0] == socket.AF_INET6)
+    family, _, _, _, target = min(addresses, key=lambda entry: entry[0] == socket.AF_INET6)
     return Target(address, family, target)

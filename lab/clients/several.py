@@ -36,7 +36,7 @@ def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clien
         workers = context.Pool(clients, _enter, (gate,))
     with workers as pool:
         asked = pool.starmap_async(
-            _ask, [(address, port, one, options, app) for one in plans], chunksize=1
+            _ask, [(address, port, own_plan, options, app) for own_plan in plans], chunksize=1
         )
         pool.close()
         try:
@@ -48,10 +48,10 @@ def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clien
             ) from error
         pool.join()
     return Ping(
-        sent=sum(one.sent for one in pings),
-        hot=sum(one.hot for one in pings),
-        complete=all(one.complete for one in pings),
-        round_trips=together([one.round_trips for one in pings]),
+        sent=sum(result.sent for result in pings),
+        hot=sum(result.hot for result in pings),
+        complete=all(result.complete for result in pings),
+        round_trips=together([result.round_trips for result in pings]),
     )
 
 
@@ -63,6 +63,6 @@ def _enter(gate: Barrier) -> None:
 def _ask(address: str, port: int, plan: Plan, options: Options, app: str) -> Ping:
     expect = apps.expectation(app)
     _gate.wait(_PATIENCE)
-    found = ping(address, port, plan, options, expect)
-    trips = msgspec.structs.replace(found.round_trips, seconds=found.wall)
-    return msgspec.structs.replace(found, round_trips=trips)
+    result = ping(address, port, plan, options, expect)
+    trips = msgspec.structs.replace(result.round_trips, seconds=result.wall)
+    return msgspec.structs.replace(result, round_trips=trips)

@@ -71,10 +71,10 @@ class Agent(Resource):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
-    def _beat(self, every: float) -> None:
+    def _beat(self, interval: float) -> None:
         """Say that the lab is still there, whatever the agent is busy with."""
         with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended, or was closed
-            while not self._closing.wait(every):
+            while not self._closing.wait(interval):
                 self._say("")
 
     def call(self, name: str, **arguments: Any) -> Any:

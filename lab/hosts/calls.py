@@ -68,8 +68,8 @@ class Calls:
         """
         part, _, call = name.rpartition(":")
         if not part:
-            found: Callable[..., Any] = getattr(self, name)
-            return found
+            method: Callable[..., Any] = getattr(self, name)
+            return method
         if part not in self._parts:
             module = importlib.import_module(f"carom.lab.experiments.{part}.calls")
             self._parts[part] = self._stack.enter_context(module.Calls(self))
@@ -87,7 +87,7 @@ class Calls:
 
     def lacking(self, programs: list[str]) -> list[str]:
         """Those of these programs that are not installed."""
-        return [one for one in programs if not shutil.which(one)]
+        return [program for program in programs if not shutil.which(program)]
 
     # Clients
 
@@ -131,8 +131,8 @@ class Calls:
         line = server.stdout.readline()
         if not line:
             del self._servers[server.pid]
-            said = server.communicate()[1].strip()
-            raise ExperimentError(f"carom {command} {' '.join(arguments)} did not start: {said}")
+            words = server.communicate()[1].strip()
+            raise ExperimentError(f"carom {command} {' '.join(arguments)} did not start: {words}")
         ready: dict[str, Any] = msgspec.json.decode(line)
         return ready
 
@@ -238,8 +238,8 @@ class Calls:
 def _switched(interface: str) -> dict[str, str]:
     """How the offloads stand that `receive_on` switches."""
     done = subprocess.run(["ethtool", "-k", interface], capture_output=True, text=True, check=False)
-    found = dict(re.findall(r"^([\w-]+): (on|off)", done.stdout, re.MULTILINE))
-    return {short: found[name] for short, name in _SWITCHED.items() if name in found}
+    features = dict(re.findall(r"^([\w-]+): (on|off)", done.stdout, re.MULTILINE))
+    return {short: features[name] for short, name in _SWITCHED.items() if name in features}
 
 
 def _switch(interface: str, to: dict[str, str]) -> None:
@@ -263,9 +263,9 @@ def _receive_as_before(interface: str, offloads: dict[str, str], threaded: str) 
 
 def _napi_threads() -> set[int]:
     """The kernel's threads that receive, of every interface."""
-    found = set()
+    threads = set()
     for comm in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):  # it has ended
             if comm.read_text().startswith("napi/"):
-                found.add(int(comm.parent.name))
-    return found
+                threads.add(int(comm.parent.name))
+    return threads

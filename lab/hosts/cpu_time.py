@@ -24,5 +24,5 @@ def of_machine() -> float:
 
 def busy(stat: str) -> int:
     """The busy ticks of all CPUs in the text of /proc/stat."""
-    columns = [int(one) for one in stat.split("\n", 1)[0].split()[1 : 1 + _COUNTED]]
+    columns = [int(text) for text in stat.split("\n", 1)[0].split()[1 : 1 + _COUNTED]]
     return sum(columns) - sum(columns[column] for column in _IDLE)

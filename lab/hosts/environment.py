@@ -40,10 +40,10 @@ def environment(pair: str, driver: str, mode: str | None, offloads: dict[str, bo
 
 def versions() -> dict[str, str]:
     """The versions of Python, of the packages that matter and of BCC's clang, where known."""
-    found = {name: _version(name) for name in PACKAGES}
-    found["python"] = platform.python_version()
-    found["clang"] = _clang()
-    return {name: version for name, version in found.items() if version}
+    known = {name: _version(name) for name in PACKAGES}
+    known["python"] = platform.python_version()
+    known["clang"] = _clang()
+    return {name: version for name, version in known.items() if version}
 
 
 def _version(package: str) -> str | None:
@@ -57,8 +57,8 @@ def _clang() -> str | None:
     """The version of the LLVM that BCC maps into this process, if it is there."""
     with contextlib.suppress(CompileError):
         import_bcc()
-    found = re.search(r"libLLVM(?:-|\.so\.)(\d+[\d.]*\d|\d)", _read("/proc/self/maps"))
-    return found[1] if found else None
+    match = re.search(r"libLLVM(?:-|\.so\.)(\d+[\d.]*\d|\d)", _read("/proc/self/maps"))
+    return match[1] if match else None
 
 
 def _distribution() -> str:
@@ -70,8 +70,8 @@ def _distribution() -> str:
 
 def _cpu() -> str:
     """The CPU's name; on machines whose cpuinfo gives none (arm64), the architecture."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return match[1].strip() if match else platform.machine()
 
 
 def _read(path: str) -> str:

@@ -29,7 +29,7 @@ IDLE = "Blocking includes this machine's idle wake-up."
 def page(
     height: float, rows: int = 1, columns: int = 1, *, shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches, and its axes row by row; those of a row may share their scale."""
+    """A figure of this height (inches), and its axes row by row; a row may share its scale."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     share: Literal["row", "none"] = "row" if rows > 1 and shared else "none"
@@ -42,7 +42,7 @@ def page(
 
 
 def logarithmic(axes: Axes, which: Literal["x", "y"]) -> bool:
-    """Make a scale logarithmic, if there is anything drawn that it can show; whether it is."""
+    """Make a scale logarithmic, if it can show anything that is drawn; returns whether it did."""
     drawn = (axes.xaxis if which == "x" else axes.yaxis).get_data_interval()
     if not 0 < drawn[1] < math.inf:
         return False
@@ -51,7 +51,7 @@ def logarithmic(axes: Axes, which: Literal["x", "y"]) -> bool:
 
 
 def save(figure: Figure, caption: str, path: Path) -> Path:
-    """Write a figure with what is to be known of it below; the path."""
+    """Write a figure with a caption below it; returns the path."""
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color=GREY)
     figure.savefig(path)
     return path
@@ -65,7 +65,7 @@ def what_bars_are(estimates: Iterable[Estimate]) -> str:
 
 
 def margins(estimates: Sequence[Estimate]) -> NDArray[np.float64]:
-    """How far each interval reaches down and up: nothing where there is none."""
+    """How far each interval reaches down and up: 2 rows, NaN where there is no interval."""
     down = [
         math.nan if estimate.low is None else estimate.value - estimate.low
         for estimate in estimates

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run was made with and on, as names and texts, and where runs differ in it."""
+"""The settings and the environment of runs, as names and texts, and how runs differ in these."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _PLAIN = {"memory_bytes": "memory", "cpus": "CPUs", "cpu": "CPU"}
 
 
 class Difference(NamedTuple):
-    """A fact, and what it is in each of the runs that differ in it."""
+    """A fact in which runs differ, and its text in each run."""
 
     name: str
     values: tuple[str, ...]
 
 
 def environment(run: Run[Any]) -> dict[str, str]:
-    """What a run was measured on; without the load, which is never twice the same.
+    """What a run was measured on, without the load, which always differs.
 
-    Of a client that is another machine than the server, what differs.
+    Of a client on another machine: only what differs from the server.
     """
     facts = _of(run.environment)
     if run.client_environment is not None:
@@ -42,12 +42,12 @@ def _of(environment: Environment) -> dict[str, str]:
 
 
 def settings(run: Run[Any]) -> dict[str, str]:
-    """What a run was asked for."""
+    """The settings of a run, with its seed."""
     return _flat({"seed": run.seed, **run.settings})
 
 
 def differences(facts: Sequence[Mapping[str, str]]) -> list[Difference]:
-    """The facts that are not the same in all."""
+    """The facts that are not the same in all runs."""
     names = dict.fromkeys(name for values in facts for name in values)
     compared = (
         Difference(name, tuple(values.get(name, ABSENT) for values in facts)) for name in names
@@ -56,11 +56,11 @@ def differences(facts: Sequence[Mapping[str, str]]) -> list[Difference]:
 
 
 def warnings(run: Run[Any]) -> list[str]:
-    """What makes a run's figures doubtful by themselves."""
+    """What makes the figures of a run doubtful."""
     doubts = []
     if not run.complete:
-        why = f"stopped: {run.stopped}. This" if run.stopped else "interrupted: this"
-        doubts.append(f"It was {why} is what it had measured until then.")
+        why = f"stopped: {run.stopped}. It" if run.stopped else "interrupted: it"
+        doubts.append(f"The run was {why} has what was measured until then.")
     load, cpus = run.environment.load_average[0], run.environment.cpus
     if load > cpus:
         doubts.append(f"The machine was busy when it started: a load of {load:.1f} on {cpus} CPUs.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What estimates say, in words: a difference is claimed only where an interval shows it."""
+"""Estimates in words: a difference is claimed only where an interval shows it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def judgement(ratio: Estimate | None) -> str:
 
 
 def side(estimate: Estimate | None, middle: float) -> int:
-    """1 or -1 where the whole interval is above or below; 0 where it says neither."""
+    """1 or -1 where the whole interval is above or below `middle`; else 0."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return 0
     return int(estimate.low > middle) - int(estimate.high < middle)
 
 
 def outcome(sides: Sequence[int]) -> str:
-    """What comes of a claim that was tried so often, 1 being for it and -1 against."""
+    """The outcome of a claim in words. A side is 1 for the claim, -1 against it, 0 neither."""
     yes, no, tries = sides.count(1), sides.count(-1), len(sides)
     if tries and yes == tries:
         return f"holds ({yes} of {tries})"

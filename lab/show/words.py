@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and numbers as a reader of tables, plots and conclusions sees them."""
+"""Names and numbers as text for tables, plots and conclusions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def interval(estimate: Estimate, show: Callable[[float], str] = times) -> str:
 
 
 def plain(text: str) -> str:
-    """A text from a file without what would steer a terminal."""
+    """A text from a file, with replacement characters for what would control a terminal."""
     return "".join(
         character if character.isprintable() or character == "\n" else "\ufffd"
         for character in text
@@ -69,7 +69,7 @@ def plain(text: str) -> str:
 
 
 def repetitions(measurements: Iterable[Any]) -> str:
-    """How often all was measured, by the indices of what was, and what its intervals are."""
+    """How many repetitions there are, by their indices, and what the intervals are."""
     count = len({measurement.index for measurement in measurements})
     if count == 1:
         return "One repetition: no intervals."
@@ -78,7 +78,7 @@ def repetitions(measurements: Iterable[Any]) -> str:
 
 
 def place(server: Environment, client: Environment | None) -> str:
-    """What was measured on; of a client that is another machine, that too."""
+    """The pair and the machine; also the client's machine, if that is another."""
     mode = f", XDP {server.mode}" if server.mode else ""
     busy = f"load average {server.load_average[0]:.1f} before"
     text = f"Pair {server.pair}: {server.driver}{mode}; {_machine(server)}; {busy}."

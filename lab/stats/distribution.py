@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a client's samples to the record of their distribution, and back to something to plot."""
+"""The record of a distribution of round trips: made of samples, put together, read for plots."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def round_trips(
     seconds: float,
     corrected: RoundTrips | None = None,
 ) -> RoundTrips:
-    """The record of one client's round trips, given in nanoseconds; `seconds` is how long it took.
+    """The record of one client's round trips (ns); `seconds` is how long all of them took.
 
     A percentile is the smallest sample that at least that share of the samples does not exceed
     (Hyndman and Fan 1996, definition 1, HdrHistogram's too): always a value that occurred.
@@ -66,7 +66,7 @@ def round_trips(
 
 
 def _percentile(ordered: Samples, permille: int) -> float:
-    """In whole numbers: as floats, 99.9 % of 1,000 is a little more than 999."""
+    """Computed in integers: in floats, 99.9 % of 1,000 is slightly more than 999."""
     return float(ordered[-(-ordered.size * permille // 1000) - 1])
 
 
@@ -76,9 +76,9 @@ def empty() -> Any:
 
 
 def encode(samples: Samples) -> str:
-    """The samples, in nanoseconds, as a V2 compressed HdrHistogram in base64.
+    """The samples (ns) as a V2 compressed HdrHistogram in base64.
 
-    What lies outside 1 ns to 60 s is counted at that end.
+    Samples outside 1 ns to 60 s are counted at the nearer end.
     """
     histogram = empty()
     values, counts = np.unique(np.clip(samples, LOWEST_NS, HIGHEST_NS), return_counts=True)
@@ -107,7 +107,7 @@ def decode(histogram: str) -> Any:
 
 
 def merge(histograms: Iterable[str]) -> Any:
-    """One HdrHistogram of several encoded ones: the repetitions of a cell as one distribution."""
+    """One HdrHistogram of several encoded ones, such as the repetitions of a cell."""
     merged = empty()
     for histogram in histograms:
         decoded = decode(histogram)
@@ -117,14 +117,14 @@ def merge(histograms: Iterable[str]) -> Any:
 
 
 def together(clients: Sequence[RoundTrips]) -> RoundTrips:
-    """The round trips of clients that asked at the same time, as of one.
+    """The round trips of clients that asked at the same time, as one record.
 
-    Counts add up; the time is the longest of theirs. Mean, stddev, minimum and maximum are those
-    of all samples, percentiles the merged histogram's: at most 0.1 % above the sample. ValueError
-    without clients, or for times that were corrected.
+    Counts are summed; `seconds` is the longest. Mean, stddev, minimum and maximum are those of all
+    samples, percentiles the merged histogram's: at most 0.1 % above the sample. ValueError
+    without clients, or for corrected times.
     """
     if not clients or any(client.corrected for client in clients):
-        raise ValueError("together are clients that asked without a rate")
+        raise ValueError("only clients that asked without a rate can be put together")
     counts = np.array([client.count for client in clients])
     count = int(counts.sum())
     asked = [client for client in clients if client.count]
@@ -160,9 +160,9 @@ def together(clients: Sequence[RoundTrips]) -> RoundTrips:
 
 
 def points(histogram: Any) -> tuple[Samples, Samples]:
-    """The values (ns, ascending) that a histogram holds and how often it holds each.
+    """The values (ns, ascending) that a histogram holds, and the count of each.
 
-    A value stands for its bucket's upper end: at most 0.1 % above the sample.
+    A value is its bucket's upper end: at most 0.1 % above the sample.
     """
     buckets = np.asarray(histogram.counts)  # hdrh's own iterator is a thousand times slower
     used = np.flatnonzero(buckets)

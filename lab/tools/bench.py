@@ -221,21 +221,23 @@ def _sizes(bench: Bench) -> list[_Case]:
 
 def _protocols(bench: Bench) -> list[_Case]:
     """The misses and the hits of each protocol."""
-    found = [(spec, one) for spec in SPECS.values() for one in spec.samples(_ENDS[0][0])]
+    samples = [(spec, sample) for spec in SPECS.values() for sample in spec.samples(_ENDS[0][0])]
     misses = [
         bench.case(
-            f"miss: {one.miss[0]}", one.miss[1], repeated=True, protocol=spec, answered=False
+            f"miss: {sample.miss[0]}", sample.miss[1], repeated=True, protocol=spec, answered=False
         )
-        for spec, one in found
-        if one.miss
+        for spec, sample in samples
+        if sample.miss
     ]
-    for spec, one in found:
-        one.prepare(bench.around(spec))
+    for spec, sample in samples:
+        sample.prepare(bench.around(spec))
         if spec.learned:
-            bench.learn(one.reply, spec, one.asked)
+            bench.learn(sample.reply, spec, sample.asked)
         else:
-            bench.fill(one.request, one.reply, spec)
-    hits = [bench.case(f"hit: {one.name}", one.request, protocol=spec) for spec, one in found]
+            bench.fill(sample.request, sample.reply, spec)
+    hits = [
+        bench.case(f"hit: {sample.name}", sample.request, protocol=spec) for spec, sample in samples
+    ]
     return [*misses, *hits]
 
 
@@ -259,7 +261,7 @@ def _defences(stack: contextlib.ExitStack) -> list[_Case]:
 def _filters(stack: contextlib.ExitStack) -> list[_Case]:
     """Every filter at XDP, by itself, on a command."""
     place: Filter = stack.enter_context(Filter("simple", "xdp", jiffies_per_second()))
-    spec = next(one for one in SPECS.values() if one.filtered)
+    spec = next(known for known in SPECS.values() if known.filtered)
     address, port = ipaddress.ip_address(_ENDS[1][0]), _port(spec)
     place.filter([Endpoint(address, port, _LOOPBACK, bytes.fromhex(_MAC.replace(":", "")))])
     put = frame(spec.filtered, port)

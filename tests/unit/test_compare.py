@@ -226,7 +226,7 @@ def test_what_differs_is_named() -> None:
         "offloads: tx-checksum-ip-generic differs: yes in A, no in B",
         "offloads: gro differs: - in A, yes in B",
         "keys differs: 8 in A, 9 in B",
-        "B: It was interrupted",
+        "B: The run was interrupted",
         "B: The machine was busy when it started: a load of 9.0 on 4 CPUs",
         "B is older than A",
         "only A has XDP, spin, 32 B",

@@ -213,7 +213,7 @@ def test_a_client_that_is_another_machine() -> None:
 def test_an_interrupted_run_says_so() -> None:
     cells = [Cell(series="xdp", wait="spin")]
     text = shown(fake.run("bounce", cells, repetitions=1, complete=False)).text
-    assert "It was interrupted" in text
+    assert "The run was interrupted" in text
     assert "Too little was measured to compare anything." in text
 
 
@@ -221,7 +221,7 @@ def test_an_interrupted_run_says_so() -> None:
 def test_an_interrupted_run_of_filters(count: int) -> None:
     run = fake_filters.results(fake_filters.grid()[:count])
     run.complete = False
-    assert "It was interrupted" in shown(run).text
+    assert "The run was interrupted" in shown(run).text
 
 
 def test_nothing_measured() -> None:
