@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run says, in words: whichever way it falls."""
+"""The conclusion of a run in words, for or against XDP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from carom.lab.stats.estimates import Estimate, summarise
 
 
 def conclusion(run: Run[Repetition]) -> list[str]:
-    """Two plain lines, three with the cost of a miss: figures with their 95 % intervals."""
+    """Two lines, three with the cost of a miss: figures with their 95 % intervals."""
     compared = speedups(run)
     lead = headline(compared)
     lines = [_headline(lead, run), *_blocking(lead, compared)] if lead else []
@@ -31,7 +31,7 @@ def conclusion(run: Run[Repetition]) -> list[str]:
 
 
 def _headline(lead: Speedup, run: Run[Repetition]) -> str:
-    """XDP against the fastest userspace server: the one comparison that flatters nobody."""
+    """XDP against the fastest userspace server: the fairest comparison."""
     summaries = {summary.cell: summary for summary in summarise(run.measurements)}
     fast, slow = summaries[lead.cell], summaries[lead.fastest]
     fast_us, slow_us = (
@@ -47,7 +47,7 @@ def _headline(lead: Speedup, run: Run[Repetition]) -> str:
 
 
 def _blocking(lead: Speedup, compared: Sequence[Speedup]) -> list[str]:
-    """The same against a server that blocks, with what that ratio contains, and the published."""
+    """The same against a server that blocks, with what that ratio includes, and the published."""
     blocking = replace(lead.cell, wait="blocking")
     for speedup in compared:
         if speedup.cell == blocking and speedup.against_same_wait:
@@ -64,7 +64,7 @@ def _blocking(lead: Speedup, compared: Sequence[Speedup]) -> list[str]:
 
 
 def _miss(cost: MissCost) -> str:
-    """What an attached cache costs where it cannot answer, and from where on it pays."""
+    """What an attached cache costs on a miss, and the hit rate above which it pays."""
     costs = [
         f"{words.times(ratio.value)} ({words.interval(ratio)}){name}"
         for name, ratio in (("", cost.never_hits), (" with the fill", cost.miss_and_fill))

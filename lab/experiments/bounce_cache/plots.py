@@ -45,7 +45,7 @@ Curves = dict[str, list[Point]]
 
 
 def plot(run: Run[Repetition], folder: Path) -> list[Path]:
-    """Draw all that this run has cells for; returns the files written."""
+    """Draw every plot that this run has cells for; returns the files written."""
     return [*bounce(run, folder), *cache(run, folder), *misses(run, folder)]
 
 
@@ -83,7 +83,7 @@ def cache(run: Run[Repetition], folder: Path) -> list[Path]:
 
 
 def misses(run: Run[Repetition], folder: Path) -> list[Path]:
-    """`misses-WAIT.png`: p50 with no hook, of a miss and of a hit, and where the cache pays."""
+    """`misses-WAIT.png`: p50 without a hook, of a miss and of a hit, and where the cache pays."""
     summaries = {
         (summary.cell.series, summary.cell.wait): summary
         for summary in summarise(run.measurements)
@@ -116,7 +116,7 @@ def _pooled(
 
 
 def _curves(run: Run[Repetition], wait: Wait) -> Curves:
-    """Our points of each series with that wait."""
+    """The run's points of each series in one wait."""
     curves: Curves = {name: [] for name in _CURVES}
     for summary in summarise(run.measurements):
         cell = summary.cell
@@ -166,7 +166,7 @@ def _distribution(
 
 
 def _hit_rates(curves: Curves, wait: Wait, path: Path) -> Path:
-    """Four panels: ours and the published, round trip above throughput, on the same scales."""
+    """Four panels on the same scales: this run and the published, round trip above throughput."""
     figure, axes = page(6.2, 2, 2)
     for column, (name, side_curves) in enumerate(
         (("this run", curves), ("published (two VMs)", _published_curves()))
@@ -209,7 +209,7 @@ def _lines(axes: Axes, curves: Curves, figure: Callable[[Point], Estimate]) -> N
 
 
 def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
-    """Left: p50 of each, from 0. Right: what they make of a request, against the hit rate."""
+    """Left: p50 of each, from 0. Right: the p50s weighted by the hit rate, against it."""
     figure, (dots, *right) = page(3.9, 1, 2 if cost.break_even else 1)
     names = list(reversed(medians))
     longest = max(median.value for median in medians.values())
@@ -244,7 +244,7 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
 
 
 def _break_even(axes: Axes, medians: dict[str, Estimate], rate: Estimate) -> None:
-    """Lines of the mix of hits and misses, and of no hook; the interval where they cross."""
+    """Lines of hits mixed with misses, and of no hook, and the interval in which they cross."""
     miss, hit, no_hook = (medians[name].value for name in ("miss_and_fill", "xdp_hit", "no_hook"))
     at = 0.97 if rate.value < 0.75 else 0.4  # away from where the lines cross
     up = 5 if miss + at * (hit - miss) <= no_hook else -13

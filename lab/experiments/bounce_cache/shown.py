@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How runs of bounce and cache are shown: what they say, tables, plots, the published beside."""
+"""How runs of bounce and cache are shown: sentences, tables, plots, and published figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from carom.lab.stats.estimates import summarise
 from carom.lab.trial import TrialExperiment
 
 WAIT = "blocking"
-"""How the published servers wait: times of other waits have no published counterpart."""
+"""How the published servers waited: times of other waits have no published counterpart."""
 
 
 class BounceCache(TrialExperiment[S]):
@@ -29,11 +29,11 @@ class BounceCache(TrialExperiment[S]):
     series = SERIES
 
     def sentences(self, run: Run[Repetition]) -> list[str]:
-        """XDP against userspace, and what a miss costs."""
+        """XDP against userspace, and the cost of a miss."""
         return conclusion(run)
 
     def tables(self, run: Run[Repetition], width: int | None = None) -> list[Sheet]:
-        """Every cell, what XDP gains, what a miss costs."""
+        """Every cell, the speedup by XDP, and the cost of a miss."""
         return tables.tables(run, width)
 
     def notes(self, run: Run[Repetition], width: int | None = None) -> list[str]:
@@ -60,7 +60,7 @@ class BounceCache(TrialExperiment[S]):
 
 
 def _published_mean(cell: Cell) -> float | None:
-    """Milliseconds: of runs as long, or of all if none was."""
+    """The published mean (ms), of runs of the same duration if there are any, else of all."""
     if cell.hit_rate is not None:
         at = {(row.series, row.hit_rate): row.mean_ms for row in published.cache_hit_rate()}
         return at.get((cell.series, cell.hit_rate))

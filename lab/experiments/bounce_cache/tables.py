@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of bounce or cache as tables: every cell, what XDP gains, what a miss costs."""
+"""A run of bounce or cache as tables: every cell, the speedup by XDP, and the cost of a miss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from carom.lab.stats.estimates import Estimate, summarise
 
 
 def tables(run: Run[Repetition], width: int | None) -> list[Sheet]:
-    """The tables of a run, those only that have rows, for a terminal of so many columns."""
+    """The tables of a run that have rows; `width` is the terminal's, in columns."""
     wide = width is None or width >= WIDE
     summaries = sorted(summarise(run.measurements), key=lambda summary: SERIES.order(summary.cell))
     costs = [summary for summary in summaries if summary.cell.series in MISS_COST]
@@ -36,7 +36,7 @@ def notes(run: Run[Repetition], width: int | None) -> list[str]:
     lines = [
         words.repetitions(run.measurements),
         "± is the p50's interval.",
-        "Speedups are of p50; between 0 and 100 % hits, where p50 is one or the other, of means.",
+        "Speedups are of p50; between 0 and 100 % hits, where p50 is a hit's or a miss', of means.",
         "Published speedups are of means, on other machines.",
         "* includes this machine's idle wake-up.",
         words.place(run.environment, run.client_environment),

@@ -20,32 +20,32 @@ from carom.settings import Option
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """How a contest is run."""
+    """The settings of a contest."""
 
     repetitions: Annotated[int, Option("How often each subject is measured.", low=1)] = 7
     seconds: Annotated[float, Option("How long each measurement lasts.", 1e-3, 86_400)] = 2.0
 
 
 class KeySettings(Settings, frozen=True, kw_only=True):
-    """The same, where requests are for keys."""
+    """The settings of a contest whose requests are for keys."""
 
     keys: Annotated[int, Option("How many different requests.", 1, 10_000)] = 1000
 
 
 class ShownContest(Shown[Figures]):
-    """Any run of subjects whose figures are compared."""
+    """How any run with subjects and figures is shown."""
 
     measures = Figures
     tells = False
     bars: tuple[Bar, ...] = ()
-    """What is asked of the figures."""
+    """The comparisons that are made of the figures."""
 
     def sentences(self, run: Run[Figures]) -> list[str]:
-        """What came of each comparison."""
+        """The result of each comparison."""
         return tables.sentences(run, self.bars)
 
     def tables(self, run: Run[Figures], width: int | None = None) -> list[Sheet]:
-        """What was measured, and what came of each comparison."""
+        """The figures, and the result of each comparison."""
         return tables.sheets(run, self.bars)
 
     def notes(self, run: Run[Figures], width: int | None = None) -> list[str]:
@@ -57,7 +57,7 @@ class ShownContest(Shown[Figures]):
         return plots.plot(run, folder)
 
     def rows(self, run: Run[Figures]) -> Iterator[dict[str, object]]:
-        """A line a figure."""
+        """A line for each figure."""
         for measurement in run.measurements:
             at = {
                 "experiment": run.experiment,
@@ -75,7 +75,7 @@ class ShownContest(Shown[Figures]):
 
 
 class Contest(ShownContest, Experiment[Settings, Figures]):
-    """Subjects, each of which sets itself up."""
+    """A contest: each subject sets itself up."""
 
     needs = Needs(apart=True)
     bare = True
@@ -84,11 +84,11 @@ class Contest(ShownContest, Experiment[Settings, Figures]):
     short: Settings = KeySettings(repetitions=3, seconds=1.0)
 
     def groups(self, settings: Settings, index: int) -> list[Group]:
-        """A subject each."""
+        """A group for each subject."""
         return [Group(subject.name, (subject,)) for subject in self.subjects]
 
     def says(self, cell: Subject) -> str:
-        """Its name."""
+        """The subject's name."""
         return cell.name
 
     def measure(

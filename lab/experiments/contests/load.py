@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Full load: replies a second and a CPU-second, in userspace, as hits, and as bare swaps."""
+"""Full load: replies a second and a CPU-second, by userspace, hits and bare swaps."""
 
 from __future__ import annotations
 

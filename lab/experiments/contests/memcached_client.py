@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A memcached to measure: gets of numbered keys, and what one that was filled with them replies."""
+"""A memcached to measure: filled with numbered keys, and its right replies to gets of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GET = re.compile(rb"get (\S+)\r\n")
 _PATIENCE = 5.0  # seconds until it listens
 
 values = Service(PORT)
-"""Replies as a memcached that `fill` has filled, to what `Plan` asks for."""
+"""Replies to the requests of a `Plan` as a memcached does that `fill` has filled."""
 
 
 def value_of(key: bytes) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A contest as a picture: each figure of each subject, from 0, with its interval."""
+"""A contest as a plot: each figure of each subject, from 0, with its interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from carom.lab.stats.estimates import Estimate
 
 COLOUR = "#0072B2"
 _ACROSS = 2
-_LONGEST = 40  # letters of a name: what is longer leaves no room to draw in
+_LONGEST = 40  # letters of a name: a longer one would leave no room for the panel
 
 
 def plot(run: Run[Figures], folder: Path) -> list[Path]:
@@ -40,7 +40,7 @@ def plot(run: Run[Figures], folder: Path) -> list[Path]:
 
 
 def _panel(axes: Axes, name: str, by_subject: dict[str, Estimate]) -> None:
-    """A dot for each subject; the first on top."""
+    """A dot for each subject, the first at the top."""
     subjects = list(reversed(by_subject))
     heights = list(range(len(subjects)))
     estimates = [by_subject[subject] for subject in subjects]

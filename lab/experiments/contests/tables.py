@@ -12,13 +12,13 @@ from carom.lab.show.sheets import Sheet
 
 
 def sheets(run: Run[Figures], bars: Sequence[Bar]) -> list[Sheet]:
-    """What was measured, and what came of each comparison: those that have rows."""
+    """The tables that have rows: the figures, and the result of each comparison."""
     made = _figures(run), _judged(judge(run.measurements, bars))
     return [sheet for sheet in made if sheet.rows]
 
 
 def sentences(run: Run[Figures], bars: Sequence[Bar]) -> list[str]:
-    """What came of each comparison, in words."""
+    """The result of each comparison, in words."""
     if not bars:
         return ["Nothing is compared in this contest: its figures are in the table."]
     lines = [_sentence(judged) for judged in judge(run.measurements, bars)]
@@ -55,7 +55,7 @@ def _figures(run: Run[Figures]) -> Sheet:
         }
         for subject, by_name in means.items()
     ]
-    return Sheet("What was measured", rows)
+    return Sheet("Figures", rows)
 
 
 def _number(value: float) -> str:
@@ -73,7 +73,7 @@ def _judged(outcomes: Sequence[Judged]) -> Sheet:
         }
         for judged in outcomes
     ]
-    return Sheet("What came of it", rows)
+    return Sheet("Comparisons", rows)
 
 
 def _asked(bar: Bar) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the filter experiments say: gains paired by repetition, losses, and the knees of rates."""
+"""Figures of the filter experiments: gains paired by repetition, losses, and knees."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from carom.lab.experiments.filters.series import BASE
 from carom.lab.stats.estimates import Estimate, mean, ratio
 
 KNEE_LOSS = 0.001
-"""What a rate may lose and still count as one without loss."""
+"""The share of PUTs that a rate may lose and still count as without loss."""
 
 Figure = Callable[[FilterRun], float]
 Point = tuple[Series, int, float]
@@ -22,17 +22,17 @@ Point = tuple[Series, int, float]
 
 
 def wall(measured: FilterRun) -> float:
-    """Seconds a packet until the server has done all."""
+    """Seconds per packet until the server has done everything."""
     return measured.per_packet(measured.wall_seconds)
 
 
 def server_cpu(measured: FilterRun) -> float:
-    """CPU seconds of the server's process a packet."""
+    """CPU seconds of the server's process per packet."""
     return measured.per_packet(measured.server_cpu_seconds)
 
 
 def machine_cpu(measured: FilterRun) -> float:
-    """CPU seconds of the whole machine a packet."""
+    """CPU seconds of the whole machine per packet."""
     return measured.per_packet(measured.machine_cpu_seconds)
 
 
@@ -47,12 +47,12 @@ def done(measured: FilterRun) -> float:
 
 
 def grid(runs: Iterable[FilterRun]) -> Table:
-    """The runs of the grid, sent as fast as it goes."""
+    """The measurements of the grid, sent as fast as possible."""
     return Table(measured for measured in runs if not measured.cell.knee)
 
 
 def slowest(runs: Iterable[FilterRun]) -> tuple[float, Table] | None:
-    """The lowest rate at which the knee was looked for, and its runs: there the load is equal."""
+    """The lowest rate of the knee's search, and its measurements: all series had the same load."""
     paced = [measured for measured in runs if measured.cell.knee and measured.cell.rate]
     if not paced:
         return None
@@ -61,7 +61,7 @@ def slowest(runs: Iterable[FilterRun]) -> tuple[float, Table] | None:
 
 
 class Table:
-    """Runs by point and repetition."""
+    """Measurements by point and repetition."""
 
     def __init__(self, runs: Iterable[FilterRun]):
         self._runs: dict[Point, dict[int, FilterRun]] = {}
@@ -73,7 +73,7 @@ class Table:
         self.series = list(dict.fromkeys(series for series, _, _ in self._runs))
 
     def mean(self, figure: Figure, at: Point) -> Estimate:
-        """The mean over repetitions; NaN where there is none."""
+        """The mean over repetitions; NaN without any."""
         return mean([figure(measured) for measured in self._runs.get(at, {}).values()])
 
     def _pairs(self, figure: Figure, at: Point) -> dict[int, tuple[float, float]]:
@@ -86,21 +86,21 @@ class Table:
         }
 
     def gain(self, figure: Figure, at: Point) -> Estimate | None:
-        """Userspace's over this series', paired; None where a time was too short to be seen."""
+        """Userspace's figure over this series', paired; None where a time was measured as 0."""
         pairs = list(self._pairs(figure, at).values())
         if not pairs or min(min(pair) for pair in pairs) <= 0:
             return None
         return ratio([pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
     def saved(self, figure: Figure, at: Point) -> Estimate | None:
-        """Userspace's less this series', paired."""
+        """Userspace's figure minus this series', paired."""
         pairs = list(self._pairs(figure, at).values())
         return mean([theirs - ours for theirs, ours in pairs]) if pairs else None
 
     def growth(self, figure: Figure, series: Series, packets: int) -> Estimate | None:
-        """What the gain is multiplied by from 0 to 100 % invalid.
+        """The factor by which the gain grows from 0 to 100 % invalid.
 
-        In each repetition a line is laid through the logarithms of the gains by least squares; the
+        In each repetition, a line is fitted to the logarithms of the gains by least squares; the
         interval is that of its slope over repetitions.
         """
         by_index: dict[int, list[tuple[float, float]]] = {}
@@ -123,18 +123,18 @@ def _slope(points: Iterable[tuple[float, float]]) -> float:
 
 
 class Knee(NamedTuple):
-    """The highest rate without loss: as asked for (0: as fast as it goes) and as it was reached."""
+    """The highest rate without loss: the one asked for (0: as fast as possible) and the reached."""
 
     rate: float
     reached: float
     fastest: bool
-    """No faster one was tried."""
+    """Whether no faster rate was tried."""
 
 
 def knees(runs: Iterable[FilterRun]) -> dict[tuple[Series, float], Knee | None]:
-    """The knee of each series and percent, by all repetitions' packets.
+    """The knee of each series and percent, by the packets of all repetitions.
 
-    Every lower rate was without loss as well; None where already the lowest one lost.
+    Every lower rate was without loss too; None where the lowest rate already lost.
     """
     steps: dict[tuple[Series, float], dict[float, list[FilterRun]]] = {}
     for measured in runs:

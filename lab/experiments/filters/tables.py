@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter experiments as tables: the gain foremost, the claims last."""
+"""The filter experiments as tables, the gain first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TITLES: dict[str, str] = {
 
 
 def sheets(run: Run[FilterRun], *, times: bool, losses: bool) -> list[Sheet]:
-    """The tables of what is to be shown, those only that have rows."""
+    """The tables that have rows: the gain, and times, losses, or both."""
     table = filter_stats.grid(run.measurements)
     if not table.packets:
         return []
@@ -31,7 +31,7 @@ def sheets(run: Run[FilterRun], *, times: bool, losses: bool) -> list[Sheet]:
     paced = filter_stats.slowest(run.measurements)
     if paced:
         share = filter_verdict.most_invalid(paced[1])
-        title = f"At {share:g} % invalid, {paced[0]:,.0f} packets/s, where all get the same"
+        title = f"At {share:g} % invalid, {paced[0]:,.0f} packets/s, the same load for all"
         made.append(foremost(title, paced[1], *list(TIMES)[1:]))
     if times:
         made += [
@@ -45,12 +45,12 @@ def sheets(run: Run[FilterRun], *, times: bool, losses: bool) -> list[Sheet]:
 
 def _fast(table: Table) -> Sheet:
     share = filter_verdict.most_invalid(table)
-    title = f"At {share:g} % invalid, {table.packets[-1]:,} packets, as fast as it goes"
+    title = f"At {share:g} % invalid, {table.packets[-1]:,} packets, as fast as possible"
     return foremost(title, table, *TIMES)
 
 
 def foremost(title: str, table: Table, *names: str) -> Sheet:
-    """What filtering gains in these times where almost all is invalid."""
+    """The gains in these times where almost all packets are invalid."""
     at = table.packets[-1], filter_verdict.most_invalid(table)
     rows = [
         {
@@ -67,7 +67,7 @@ def foremost(title: str, table: Table, *names: str) -> Sheet:
 
 
 def _times(title: str, table: Table, figure: Figure, *, beside: bool) -> Sheet:
-    """Userspace's time a packet, and each place's gain; beside it the published one if any."""
+    """Userspace's time per packet, and each place's gain; with `beside`, the published gain too."""
     rows = []
     for packets, percent in _points(table):
         row = {
@@ -159,9 +159,9 @@ def about(run: Run[FilterRun]) -> str:
     return (
         f"{words.repetitions(run.measurements)} Differences are paired as "
         f"ratios are. Behaviour {settings.get('behaviour')}, filter {settings.get('filter')}, "
-        f"{lengths}. A loaded server that loses packets has less to do: read times beside the "
-        "loss. The machine's CPU time has the client's sending in it, and other programs. "
-        f"Published times without their {published.START_UP:g} s of start-up, '-' "
-        "where what is left is too short to compare. "
+        f"{lengths}. A server that loses packets has less to do: read times together with the "
+        "loss. The machine's CPU time includes the client's sending and other programs. "
+        f"Published times are without their {published.START_UP:g} s of start-up; '-' "
+        "where the rest is too short to compare. "
         f"{words.place(run.environment, run.client_environment)}"
     )

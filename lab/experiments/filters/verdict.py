@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three published claims about filters in the kernel, and what a run says of each."""
+"""The three published claims about filters in the kernel, each with the outcome of a run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TIMES: dict[str, Figure] = {
 
 
 def most_invalid(table: Table) -> float:
-    """99 %, or what comes next to it and is not 100."""
+    """The highest share below 100 % that was measured: 99 by default."""
     return max((percent for percent in table.percents if percent < 100), default=table.percents[-1])
 
 
 def sentences(table: Table) -> list[str]:
-    """Each claim with what came of it at the largest number of packets, series by series."""
+    """Each claim with its outcome at the largest number of packets, series by series."""
     if not table.packets:
         return []
     return [
@@ -40,7 +40,7 @@ def sentences(table: Table) -> list[str]:
 
 
 def _less_time(table: Table, name: str) -> list[str]:
-    """Without 0 % invalid, where there is nothing to gain."""
+    """0 % invalid is left out: there is nothing to gain."""
     lines, sides = [], []
     for series in _kernel(table):
         gains = {
@@ -59,7 +59,7 @@ def _less_time(table: Table, name: str) -> list[str]:
 
 
 def _less_loss(table: Table) -> list[str]:
-    """Without 100 % invalid, where there is nothing to lose."""
+    """100 % invalid is left out: there is nothing to lose."""
     lines, sides = [], []
     for series in _kernel(table):
         saved = {
@@ -78,7 +78,7 @@ def _less_loss(table: Table) -> list[str]:
 
 
 def _growth(table: Table, name: str) -> list[str]:
-    """By the slope of the gain's logarithm over all shares that were measured."""
+    """Judged by the slope of the gain's logarithm over all measured shares."""
     lines, sides = [], []
     for series in _kernel(table):
         grown = table.growth(TIMES[name], series, table.packets[-1])
