@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was claimed of four ports, and what a run says of it."""
+"""Published claims about the four ports, each with the outcome of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from carom.lab.stats.estimates import Estimate
 
 
 def claim(name: str, table: Table, title: str, over: str, under: str) -> str:
-    """A claim that one series takes longer than another, at every socket."""
+    """The claim that one series takes longer than another at every socket, with its outcome."""
     estimates = [table.ratio((over, socket), (under, socket)) for socket in table.sockets]
     ratios = ", ".join(words.bracket(estimate) for estimate in estimates)
     theirs = [published.ratio(name, (over, socket), (under, socket)) for socket in table.sockets]
@@ -27,7 +27,7 @@ def _sides(estimates: Sequence[Estimate | None]) -> list[int]:
 
 
 def said(estimate: Estimate) -> str:
-    """Whether more work takes longer."""
+    """In words, whether more work takes longer."""
     return {1: "more work takes longer", 0: "no difference shown", -1: "more work takes less"}[
         side(estimate, 1)
     ]

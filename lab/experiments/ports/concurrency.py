@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concurrency: four ports, work in a loop: four processes against one XDP program."""
+"""Concurrency: four ports with work in a loop, by four processes and by one XDP program."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from carom.lab.experiments.ports.stats import Table
 from carom.lab.show import words
 from carom.settings import Option
 
-_LOOPS_MAX = 20_000  # of all four: the verifier walks through every one
+_LOOPS_MAX = 20_000  # of all four together: the verifier walks through every iteration
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What concurrency is run with."""
+    """The settings of concurrency."""
 
     loops: Annotated[tuple[int, int, int, int], Option("The work of each port.", 0, _LOOPS_MAX)] = (
         1400,
@@ -42,7 +42,7 @@ class Settings(Common, frozen=True, kw_only=True):
 
 
 class Concurrency(FourPorts[Settings]):
-    """Processes in C and in Python, and one program."""
+    """Processes in C, processes in Python, and one XDP program."""
 
     name = "concurrency"
     description = (
@@ -62,7 +62,7 @@ class Concurrency(FourPorts[Settings]):
     short = Settings(repetitions=5, seconds=1.0)
 
     def work(self, settings: Settings) -> Work:
-        """Loops."""
+        """Work in loops."""
         return Work(loops=settings.loops, mode=settings.mode)
 
     def amounts(self, settings: Mapping[str, Any]) -> Sequence[float]:
@@ -71,7 +71,7 @@ class Concurrency(FourPorts[Settings]):
         return loops
 
     def amount(self, amount: float) -> str:
-        """So many loops."""
+        """`1,400 loops`."""
         return f"{amount:,.0f} loops"
 
     def claims(self, table: Table) -> Iterator[str]:

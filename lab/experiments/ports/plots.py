@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concurrency and demux as a PNG file: this run, and the published one on its own scale."""
+"""Concurrency and demux as a PNG file: this run, and the published run on its own scale."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SOCKETS = [which + 1 for which in PORTS]
 Figure = Callable[[At], Estimate]
 
 _WIDTH = 0.6
-"""Of the room that a socket's points take, side by side."""
+"""The width that a socket's points take side by side; sockets are 1 apart."""
 
 
 def plot(experiment: FourPorts[Any], table: Table, folder: Path) -> list[Path]:
@@ -36,7 +36,7 @@ def plot(experiment: FourPorts[Any], table: Table, folder: Path) -> list[Path]:
     amounts = table.amounts
     theirs_amounts = experiment.amounts(
         msgspec.to_builtins(experiment.full)
-    )  # of the published runs: our default
+    )  # our defaults are theirs
     estimates = [
         _points(ours, experiment, series, _measured(experiment, table)) for series in table.series
     ]
@@ -71,7 +71,7 @@ def plot(experiment: FourPorts[Any], table: Table, folder: Path) -> list[Path]:
 
 
 def _measured(experiment: FourPorts[Any], table: Table) -> Figure:
-    """Ours, in microseconds."""
+    """This run's figure, in microseconds."""
 
     def figure(at: At) -> Estimate:
         less = experiment.asleep(table.amounts[at[1] - 1])
@@ -85,7 +85,7 @@ def _measured(experiment: FourPorts[Any], table: Table) -> Figure:
 
 
 def _known(experiment: FourPorts[Any], amounts: Sequence[float]) -> Figure:
-    """The published, in milliseconds."""
+    """The published figure, in milliseconds."""
     known = published.means(experiment.name)
     return lambda at: Estimate(known[at] - experiment.asleep(amounts[at[1] - 1]) / 1e6)
 
@@ -98,7 +98,7 @@ def _points(
     *,
     legend: bool = True,
 ) -> list[Estimate]:
-    """A point a socket, beside those of other series."""
+    """Draw a point for each socket, beside those of other series."""
     names = list(experiment.series)
     aside = _WIDTH * ((names.index(series) + 0.5) / len(names) - 0.5)
     estimates = [figure((series, socket)) for socket in SOCKETS]

@@ -30,17 +30,17 @@ _SO_ATTACH_REUSEPORT_EBPF = 52  # asm-generic/socket.h
 _CPUMAP_QUEUE = 512  # packets on their way to a CPU
 
 Counts = dict[str, list[int]]
-"""What was counted for each port: `requests` by processes, or by a program under other names."""
+"""Counts of each port by name: `requests` by processes, or a program's under other names."""
 
 
 class Serving(Resource):
-    """One series' server: answers at four ports until it is closed."""
+    """One series' server: answers at the four ports until it is closed."""
 
     def __init__(self, series: str, interface: str, address: str, cpu: int, work: Work):
         self._series, self._cpu, self._work = series, cpu, work
         self._interface, self._address = interface, address
         self._counted: dict[str, tuple[int, int]] = {}
-        """Where a program counts for the first port: a map, and an index in it."""
+        """A program's counters by name: a map's fd, and the first port's index in it."""
         self._requests = memoryview(mmap.mmap(-1, 8 * len(PORTS))).cast("Q")
         self.pids: list[int] = []
         """Its processes."""
@@ -73,7 +73,7 @@ class Serving(Resource):
     def _queue(self) -> None:
         module = self._module("demux.c", QUEUE=self._work.queue)
         sockets = [self._socket(which) for which in PORTS]
-        # A forked process holds nothing of a module's: these are copies, which it does.
+        # A forked process does not keep a module's fds open; it does keep these copies.
         queues = [os.dup(module.map(f"jobs_{which}")) for which in PORTS]
         for queue in queues:
             self._stack.callback(os.close, queue)
@@ -84,14 +84,14 @@ class Serving(Resource):
             self._counted[name] = module.map("counts"), index * len(PORTS)
 
     def _reuseport(self) -> None:
-        """All four sockets share the first port: a socket's index is its turn in binding."""
+        """All four sockets share the first port: their indexes are the order in which they bind."""
         program = self._module("steer.c", CPU=self._cpu).program("by_digit", "socket")
         sockets = [self._socket(0, shared=True) for _ in PORTS]
         sockets[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, program)
         self._sleep(sockets)
 
     def _sk_lookup(self) -> None:
-        """Sockets that the stack alone would give nothing that comes by an interface."""
+        """Sockets on loopback, to which the stack alone would give no packet of an interface."""
         module = self._module("steer.c", CPU=self._cpu)
         program = module.program("by_port", "lookup")
         sockets = [self._socket(which, address=_LOOPBACK) for which in PORTS]
@@ -118,8 +118,8 @@ class Serving(Resource):
     def _attach(self, module: Module, name: str) -> None:
         interface = links.interface(self._interface)
         mode = self._work.mode
-        # `auto` is generic there, which Link would warn of each time. A native redirect to a CPU
-        # forgets that a checksum was left half-made, and the stack drops what looks wrong.
+        # On veth, `auto` is generic, and Link would warn each time. After a native redirect to a
+        # CPU, nobody knows that a checksum is half-made, and the stack drops the packet as wrong.
         if interface.driver == "veth" and (mode == "auto" or name == "on_cpu"):
             mode = "generic"
         link = Link(module.program(name), interface, mode)
@@ -164,7 +164,7 @@ class Serving(Resource):
     def _start(self, work: Callable[[], None]) -> None:
         self.pids.append(port_worker.fork(work, self._cpu))
 
-    # What is asked of it
+    # Its public calls
 
     def counts(self) -> Counts:
         """The requests so far, by port. Raises ExperimentError if a process has ended."""
@@ -172,7 +172,7 @@ class Serving(Resource):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 self.pids.remove(pid)
                 raise ExperimentError(
-                    f"a process of {self._series} ended", hint="its last words are above"
+                    f"a process of {self._series} ended", hint="see what it printed above"
                 )
         counted = {"requests": self._requests.tolist()} if self.pids else {}
         for name, (map_fd, first) in self._counted.items():
@@ -196,7 +196,7 @@ class Serving(Resource):
 
 
 def compiled(folder: Path) -> Path:
-    """work_server.c as a library in a folder. Raises ExperimentError."""
+    """Compile work_server.c to a library in a folder. Raises ExperimentError."""
     library = folder / "work_server.so"
     source = _HERE / "work_server.c"
     argv = ["cc", "-O2", "-shared", "-fPIC", "-I", str(_HERE), "-o", str(library), str(source)]
@@ -204,7 +204,7 @@ def compiled(folder: Path) -> Path:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise ExperimentError(
-            "the processes of concurrency are in C, and there is no C compiler",
+            "concurrency needs a C compiler for its processes, and there is none",
             hint="apt install gcc libc6-dev",
         ) from error
     if done.returncode:

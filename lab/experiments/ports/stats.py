@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of concurrency or demux as a table: what series and sockets took, and their ratios."""
+"""A run of concurrency or demux by series and socket: times, ratios, and totals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ At = tuple[str, int]
 
 
 def middle(trips: RoundTrips) -> float:
-    """The mean: what was published."""
+    """The mean, which is what was published."""
     return trips.mean
 
 
 class Totals(NamedTuple):
-    """What became of all requests of a series; the server's CPU time a reply in ns, or NaN."""
+    """All requests of a series by outcome; `cpu` is the server's CPU time per reply, ns, or NaN."""
 
     sent: int
     answered: int
@@ -31,11 +31,11 @@ class Totals(NamedTuple):
 
 
 class Table:
-    """Everything that was measured, by series and socket."""
+    """All measurements of a run, by series and socket."""
 
     def __init__(self, run: Run[Repetition], series: Iterable[str], amounts: Sequence[float]):
         self.amounts = amounts
-        """Each socket's work."""
+        """The amount of work of each socket."""
         self._cells = {
             (cell.series, cell.socket or 0): repetitions
             for cell, repetitions in by_cell(run.measurements).items()
@@ -44,19 +44,19 @@ class Table:
         self.sockets = sorted({socket for _, socket in self._cells})
 
     def mean(self, figure: Figure, at: At) -> Estimate:
-        """A figure of the round trips, over the repetitions."""
+        """A figure's mean over the repetitions."""
         trips = [repetition.round_trips for repetition in self._cells.get(at, ())]
         return mean([figure(trip_times) for trip_times in trips if trip_times.count])
 
     def ratio(self, over: At, under: At, figure: Figure = middle) -> Estimate | None:
-        """One by the other, paired by repetition; None where they have none in common."""
+        """One's figure over the other's, paired by repetition; None where none is paired."""
         if over not in self._cells or under not in self._cells:
             return None
         pairs = paired(figure, self._cells[over], self._cells[under])
         return ratio(*pairs) if pairs[0] else None
 
     def totals(self, series: str) -> Totals:
-        """Over all sockets and repetitions."""
+        """The totals of a series, over all sockets and repetitions."""
         all_repetitions: list[Repetition] = [
             repetition
             for at, repetitions in self._cells.items()

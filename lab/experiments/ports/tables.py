@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concurrency and demux as tables, the published numbers beside ours."""
+"""Concurrency and demux as tables, with the published numbers beside ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIGURES: dict[str, Figure] = {
 
 
 def sheets(experiment: FourPorts[Any], table: Table) -> list[Sheet]:
-    """Round trips of every series and socket, their ratios, and what became of each request."""
+    """Round trips of every series and socket, their ratios, and all requests by outcome."""
     return [
         *(_times(experiment, table, name, figure) for name, figure in FIGURES.items()),
         _ratios(experiment, table),
@@ -50,7 +50,7 @@ def _times(experiment: FourPorts[Any], table: Table, name: str, figure: Figure) 
 
 
 def _ratios(experiment: FourPorts[Any], table: Table) -> Sheet:
-    """Every other series' mean by the base's, with the published ratio where there is one."""
+    """Every other series' mean over the base's, with the published ratio where there is one."""
     rows = []
     for socket in table.sockets:
         row = {"socket": str(socket)}
@@ -71,7 +71,7 @@ def _ratios(experiment: FourPorts[Any], table: Table) -> Sheet:
 
 
 def _accounts(experiment: FourPorts[Any], table: Table) -> Sheet:
-    """Requests and replies of each series, and the CPU time that a reply took its server."""
+    """Requests and replies of each series, and the server's CPU time per reply."""
     rows = []
     for series in table.series:
         totals = table.totals(series)
@@ -86,12 +86,12 @@ def _accounts(experiment: FourPorts[Any], table: Table) -> Sheet:
                 "CPU µs a reply": words.micro(totals.cpu),
             }
         )
-    return Sheet("What became of every request", rows)
+    return Sheet("All requests by outcome", rows)
 
 
 def about(experiment: FourPorts[Any], run: Run[Repetition]) -> str:
     """What a reader has to know to read the tables."""
-    exception = ", but for one process alone" if experiment.alone else ""
+    exception = ", except for one process alone" if experiment.alone else ""
     return (
         f"{words.repetitions(run.measurements)} "
         f"Each measurement took {run.settings['seconds']:g} s. "

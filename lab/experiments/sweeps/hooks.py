@@ -21,13 +21,13 @@ from carom.lab.trial import Trial
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What hooks is run with."""
+    """The settings of hooks."""
 
     waits: Waits = ("blocking", "spin")
 
 
 class Hooks(Sweep[Settings]):
-    """Nothing is varied but what is asked."""
+    """Only the task is varied."""
 
     name = "hooks"
     description = "RTT of a bounce, a hit and a miss: userspace, TC, generic and native XDP"
@@ -35,12 +35,12 @@ class Hooks(Sweep[Settings]):
     short = Settings(repetitions=3, seconds=0.5)
 
     def cells(self, settings: Settings, series: str, wait: Wait) -> Iterator[Trial]:
-        """Each task."""
+        """A trial for each task."""
         for task in TASKS:
             yield trial(settings, Cell(series=series, wait=wait, task=task))
 
     def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
-        """What the task takes, series by series."""
+        """How long the task takes, series by series."""
 
         def takes(series: str) -> str:
             value = measured.mean(p50, series, rows[0]).value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Minutes: hits over minutes, part by part: are they as fast at the end?"""
+"""Minutes: hits over minutes, part by part: are they as fast at the end as at the start?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from carom.settings import Option
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What minutes is run with; a server over minutes waits as services do."""
+    """The settings of minutes; by default both ends block, as services do."""
 
     repetitions: Annotated[int, Option("How often each cell is measured.", low=1)] = 3
     windows: Annotated[
@@ -29,21 +29,21 @@ class Settings(Common, frozen=True, kw_only=True):
 
 
 class Minutes(Sweep[Settings]):
-    """Measurements that follow each other before one server."""
+    """Measurements that follow each other, of one running server."""
 
     name = "minutes"
-    description = "the same of a hit over minutes: does it stay so?"
+    description = "RTT of a hit over minutes: does it change?"
     axis = SINCE
     full = Settings()
     short = Settings(seconds=0.5, windows=6)
 
     def cells(self, settings: Settings, series: str, wait: Wait) -> Iterator[Trial]:
-        """One, in so many parts."""
+        """One trial, in parts."""
         cell = Cell(series=series, wait=wait, task="hit")
         yield trial(settings, cell, windows=settings.windows)
 
     def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
-        """How even each series was."""
+        """How steady each series was."""
         for series in measured.series:
             steady = measured.steady(series, rows)
             if steady:
@@ -54,7 +54,7 @@ class Minutes(Sweep[Settings]):
                 )
 
     def sheets(self, measured: Measured) -> list[Sheet]:
-        """How steady each was, foremost."""
+        """How steady each series was, then the others."""
         return [self._steady(measured), *super().sheets(measured)]
 
     def _steady(self, measured: Measured) -> Sheet:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sweeps as PNG files: each way of answering against what was varied."""
+"""The sweeps as PNG files: each series against what was varied."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from carom.lab.stats.estimates import Estimate
 if TYPE_CHECKING:
     from carom.lab.experiments.sweeps.sweep import Sweep
 
-_ASIDE = 0.16  # of the room between two lines of dots, from one series to the next
-_BESIDE = 2.0  # how far a scale reaches beyond its least and its largest value
-_DECADES = 2.5  # of a log scale, above which powers of ten alone are named
-_LEAST = 1e-5  # a share that stands for less on a log scale: 0.001 %
-_NO_LOSS = "Losses have no bars; 0.001 % stands for less, or none."
+_ASIDE = 0.16  # the shift from one series to the next, of the distance between lines of dots
+_BESIDE = 2.0  # the factor by which a scale reaches beyond its least and its largest value
+_DECADES = 2.5  # the length of a log scale above which only powers of ten have labels
+_LEAST = 1e-5  # a share on a log scale that is drawn also for less: 0.001 %
+_NO_LOSS = "Losses have no bars; less than 0.001 %, or none, is drawn as 0.001 %."
 
 
 class Panel(NamedTuple):
-    """What is drawn in one of a page's panels."""
+    """The figure that one panel of a page shows."""
 
     title: str
     figure: Figure
     scale: float
-    """What a figure is multiplied by."""
+    """The factor from the figure's unit to the panel's."""
     log: bool
 
 
@@ -57,7 +57,7 @@ LOSS = Panel("without a reply in time, %", unanswered, 100.0, True)
 
 
 def dots(measured: Measured, path: Path) -> Path:
-    """A line for each task and wait, a dot on it for each series."""
+    """A line for each task and wait, with a dot for each series; returns the file."""
     groups = list(measured.groups().items())
     figure, (axes,) = page(1.6 + 0.62 * len(groups))
     shown = []
@@ -78,14 +78,14 @@ def dots(measured: Measured, path: Path) -> Path:
     axes.set_ylim(0.6 - len(groups), 0.5)
     _logarithmic(axes, "x")
     values = [estimate.value for estimate in shown if not math.isnan(estimate.value)]
-    if values:  # an interval may be as wide as it likes
+    if values:  # a wide interval must not set the scale
         axes.set_xlim(min(values) / _BESIDE, max(values) * _BESIDE)
     axes.set_xlabel("p50 round trip, µs (log scale)")
     return _finished(figure, axes, "Every hook", shown, path, [IDLE])
 
 
 def lines(sweep: Sweep[Any], measured: Measured, task: Task, path: Path) -> Path:
-    """A panel for each figure, a curve in it for each series and wait."""
+    """A panel for each figure, with a curve for each series and wait; returns the file."""
     assert sweep.axis
     panels = sweep.panels
     down = -(-len(panels) // 2)
@@ -122,7 +122,7 @@ def lines(sweep: Sweep[Any], measured: Measured, task: Task, path: Path) -> Path
 
 
 def _by_tc(measured: Measured, axis: Axis, rows: Sequence[Row]) -> list[str]:
-    """From which size on a series' replies are TC's, if any are."""
+    """The caption's line with the size from which TC answered for XDP; empty if it never did."""
     first = {
         SERIES.words(series): next((row for row in rows if measured.by_tc(series, row)), None)
         for series in measured.series
@@ -138,7 +138,7 @@ def _by_tc(measured: Measured, axis: Axis, rows: Sequence[Row]) -> list[str]:
 def _curve(
     axes: Axes, measured: Measured, panel: Panel, series: str, rows: Sequence[Row], **looks: Any
 ) -> list[Estimate]:
-    """One series' curve; in a panel of losses none is drawn as the least that can be seen."""
+    """Draw one series' curve; in a panel of losses, less than `_LEAST` is drawn as that."""
     curve = [
         (row.x or 0.0, measured.mean(panel.figure, series, row).scaled(panel.scale))
         for row in rows
@@ -169,7 +169,7 @@ def _looks(series: str) -> dict[str, Any]:
 
 
 def _logarithmic(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float] = ()) -> None:
-    """A log scale with plain numbers; `ticks` where they are few."""
+    """Make a log scale with plain numbers, and with these `ticks` if they are few."""
     if not logarithmic(axes, which):
         return
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -185,7 +185,7 @@ def _logarithmic(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float] = 
 
 
 def _number(value: float, _: object) -> str:
-    """Without a thousand's zeros: `20k`, `1.28M`."""
+    """A tick's label: `800`, `20k`, `1.28M`."""
     scale, unit = (1e6, "M") if value >= 1e6 else (1e3, "k") if value >= 1e4 else (1.0, "")
     return f"{value / scale:,.4g}{unit}"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sweeps as tables: a row for each point, a column for each way of answering."""
+"""The sweeps as tables: a row for each point, a column for each series."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from carom.lab.stats.estimates import Estimate
 if TYPE_CHECKING:
     from carom.lab.experiments.sweeps.sweep import Sweep
 
-_MARGIN = 0.0005  # of a share that is shown in percent
+_MARGIN = 0.0005  # below this share, a percentage gets more digits, and a margin is left out
 
 
 def notes(sweep: Sweep[Any], measured: Measured, run: Run[Repetition]) -> list[str]:
@@ -30,9 +30,7 @@ def notes(sweep: Sweep[Any], measured: Measured, run: Run[Repetition]) -> list[s
     if any(row.wait == "blocking" for row in measured.rows):
         sentences.append("Blocking includes a CPU's wake-up where it had nothing to do.")
     if sweep.needs.apart:
-        sentences.append(
-            "Either host has a CPU of its own, which deals with what that host receives."
-        )
+        sentences.append("Each host has a CPU of its own, which also receives its packets.")
     if sweep.about:
         sentences.append(sweep.about)
     if any(measured.by_tc(series, row) for series in measured.series for row in measured.rows):
@@ -43,7 +41,7 @@ def notes(sweep: Sweep[Any], measured: Measured, run: Run[Repetition]) -> list[s
 
 
 def point(measured: Measured, row: Row) -> Line:
-    """What a row is about: what is the same in all of them is left out."""
+    """The columns that name a row, without those that are the same in all rows."""
     line: Line = {}
     if len({other.task for other in measured.rows}) > 1:
         line["task"] = row.task
@@ -55,7 +53,7 @@ def point(measured: Measured, row: Row) -> Line:
 
 
 def times(measured: Measured) -> list[Sheet]:
-    """The round trips."""
+    """Round trips: p50 and p99."""
     return [
         sheet(measured, "p50 round trip, µs", p50, micro),
         sheet(measured, "p99 round trip, µs", p99, micro),
@@ -63,12 +61,12 @@ def times(measured: Measured) -> list[Sheet]:
 
 
 def rates(measured: Measured) -> Sheet:
-    """The replies."""
+    """Replies a second."""
     return sheet(measured, "Replies a second", replies, amount)
 
 
 def sheet(measured: Measured, title: str, figure: Figure, show: Callable[[Estimate], str]) -> Sheet:
-    """A figure of each series at each point."""
+    """A table of a figure of each series in each row."""
     rows = []
     names = 1
     for row in measured.rows:
@@ -82,7 +80,7 @@ def sheet(measured: Measured, title: str, figure: Figure, show: Callable[[Estima
 
 
 def gains(sweep: Sweep[Any], measured: Measured) -> Sheet:
-    """What each hook gains over userspace."""
+    """A table of each hook's gain over userspace."""
     rows = []
     names = 1
     for row in measured.rows:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sweeps say in the same words."""
+"""Sentences that several sweeps share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TITLES: dict[Task, str] = {"bounce": "A bounce", "hit": "A hit", "miss": "A miss
 def at_both_ends(
     sweep: Sweep[Any], measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]
 ) -> Iterator[str]:
-    """What each hook gains at the least and at the most of what was varied."""
+    """Each hook's gain at the least and at the greatest value of what was varied."""
     assert sweep.axis
     ends = list(dict.fromkeys((rows[0], rows[-1])))
     for series in measured.others():
@@ -35,5 +35,5 @@ def at_both_ends(
 
 
 def _by_tc(measured: Measured, series: str, row: Row) -> str:
-    """What there is to add to a figure of XDP's that is TC's."""
+    """The remark beside a figure of XDP in which TC answered."""
     return " (by TC)" if measured.by_tc(series, row) else ""
