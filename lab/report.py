@@ -33,7 +33,7 @@ from carom.lab.shown import Shown
 _INDENT = 3  # spaces that make a line of a conclusion a detail of the one above
 
 
-class Said(NamedTuple):
+class Line(NamedTuple):
     """A line of a conclusion; the higher its level, the more it is a detail."""
 
     level: int
@@ -59,7 +59,7 @@ class Section(NamedTuple):
 
     title: str
     started: str
-    said: list[Said]
+    conclusion: list[Line]
     warnings: list[str]
     command: str
     settings: dict[str, str]
@@ -76,8 +76,10 @@ class Section(NamedTuple):
     @property
     def headline(self) -> str:
         """The conclusion's first line; where it has details, the first claim and its outcome."""
-        claims = any(line.level for line in self.said)
-        return " ".join(line.text for line in (self.said[1:3] if claims else self.said[:1]))
+        claims = any(line.level for line in self.conclusion)
+        return " ".join(
+            line.text for line in (self.conclusion[1:3] if claims else self.conclusion[:1])
+        )
 
 
 def write(paths: Sequence[Path], file: Path) -> list[Path]:
@@ -138,7 +140,7 @@ def _section(title: str, path: Path, run: Run[Any], file: Path) -> Section:
     return Section(
         title=title,
         started=_when(run.started),
-        said=_said(shown.sentences(run)),
+        conclusion=_conclusion(shown.sentences(run)),
         warnings=facts.warnings(run),
         command=run.command,
         settings=facts.settings(run),
@@ -154,10 +156,10 @@ def _section(title: str, path: Path, run: Run[Any], file: Path) -> Section:
     )
 
 
-def _said(lines: Sequence[str]) -> list[Said]:
+def _conclusion(lines: Sequence[str]) -> list[Line]:
     """The conclusion's lines; indented lines are details."""
     indented = [(len(line) - len(line.lstrip()), line.strip()) for line in lines]
-    return [Said(min(2, -(-spaces // _INDENT)), text) for spaces, text in indented]
+    return [Line(min(2, -(-spaces // _INDENT)), text) for spaces, text in indented]
 
 
 def _pictures(shown: Shown[Any], run: Run[Any]) -> list[Picture]:

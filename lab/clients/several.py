@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several closed-loop clients at once, each a process, and their round trips together."""
+"""Several closed-loop clients at once, each a process, and their round trips put together."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from carom.lab.clients.ping import Options, Ping, ping
 from carom.lab.clients.requests import Plan
 from carom.lab.stats.distribution import together
 
-_PATIENCE = 30.0  # seconds for all of them to be there
+_PATIENCE = 30.0  # seconds for all of them to start
 
 _gate: Barrier
 
 
 def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clients: int) -> Ping:
-    """Ask as `ping` does, `clients` times at once: each draws from the plan by a seed of its own.
+    """Ask as `ping` does, by `clients` clients at once, each with a seed of its own.
 
-    They begin together. What is returned is all of theirs (see `distribution.together`), over the
-    time that the slowest was at it: what a client does between its requests is time in which
-    others are answered. Raises ExperimentError when one of them is lost, or does not end.
+    They start together. The result has the requests of all (see `distribution.together`), over the
+    whole time of the slowest: while one client is between two requests, others are answered.
+    Raises ExperimentError when one of them is lost, or does not end.
     """
-    context = multiprocessing.get_context("fork")  # what a client needs is loaded, and made
+    context = multiprocessing.get_context("fork")  # a copy has all modules and payloads already
     plan.checked().prepare()
     plans = [msgspec.structs.replace(plan, seed=plan.seed + n) for n in range(clients)]
     gate = context.Barrier(clients)
@@ -44,7 +44,7 @@ def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clien
         except (multiprocessing.TimeoutError, threading.BrokenBarrierError) as error:
             raise ExperimentError(
                 f"not all of {clients} clients began and ended",
-                hint="was one killed? is there memory for that many?",
+                hint="was one killed? is there enough memory for them?",
             ) from error
         pool.join()
     return Ping(

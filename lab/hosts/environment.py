@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run was measured on: the machine, the kernel, the versions."""
+"""The environment of a run: the machine, the kernel, the versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("bcc", "pyroute2", "scapy", "numpy", "scipy")
 
 
 def environment(pair: str, driver: str, mode: str | None, offloads: dict[str, bool]) -> Environment:
-    """This machine, and what the caller knows of the pair that was measured on it.
+    """The environment of this machine, completed by what the caller knows of the pair.
 
     `mode` is how XDP was attached; `offloads` are the device's, by their ethtool names.
     """
@@ -39,7 +39,7 @@ def environment(pair: str, driver: str, mode: str | None, offloads: dict[str, bo
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, of the packages that matter and of BCC's clang, where known."""
+    """The versions of Python, of `PACKAGES` and of BCC's clang, where known."""
     known = {name: _version(name) for name in PACKAGES}
     known["python"] = platform.python_version()
     known["clang"] = _clang()
@@ -54,7 +54,7 @@ def _version(package: str) -> str | None:
 
 
 def _clang() -> str | None:
-    """The version of the LLVM that BCC maps into this process, if it is there."""
+    """The version of the LLVM that BCC maps into this process; None if it is not mapped."""
     with contextlib.suppress(CompileError):
         import_bcc()
     match = re.search(r"libLLVM(?:-|\.so\.)(\d+[\d.]*\d|\d)", _read("/proc/self/maps"))
@@ -69,7 +69,7 @@ def _distribution() -> str:
 
 
 def _cpu() -> str:
-    """The CPU's name; on machines whose cpuinfo gives none (arm64), the architecture."""
+    """The CPU's name; the architecture where /proc/cpuinfo has none (arm64)."""
     match = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return match[1].strip() if match else platform.machine()
 

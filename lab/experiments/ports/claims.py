@@ -26,7 +26,7 @@ def _sides(estimates: Sequence[Estimate | None]) -> list[int]:
     return [side(estimate, 1) for estimate in estimates]
 
 
-def said(estimate: Estimate) -> str:
+def more_work(estimate: Estimate) -> str:
     """In words, whether more work takes longer."""
     return {1: "more work takes longer", 0: "no difference shown", -1: "more work takes less"}[
         side(estimate, 1)

@@ -10,7 +10,7 @@ from carom.errors import UsageError
 from carom.lab.cells import Series, SeriesOf
 from carom.lab.experiment import Needs
 from carom.lab.experiments.ports import published
-from carom.lab.experiments.ports.claims import claim, said
+from carom.lab.experiments.ports.claims import claim, more_work
 from carom.lab.experiments.ports.four import FourPorts
 from carom.lab.experiments.ports.four import Settings as Common
 from carom.lab.experiments.ports.ports import Work
@@ -91,7 +91,7 @@ class Concurrency(FourPorts[Settings]):
             if ratio:
                 yield (
                     f"2. {self.series.words(series)}: socket {most} takes {words.bracket(ratio)} "
-                    f"times as long as socket {least}{known}: {said(ratio)}."
+                    f"times as long as socket {least}{known}: {more_work(ratio)}."
                 )
 
 
