@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cells of round trips: the axes along which they differ, their series, and what they are called.
+"""Cells of round trips: the axes along which they differ, their series, and their names.
 
-All that is said of an axis anywhere (a column, a heading, a scale, a file's name) is said here.
+All that any output needs of an axis (a column, a heading, a scale, a file's name) stands here.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ class Axis(NamedTuple):
     """One thing that a grid varies, beside its series and waits."""
 
     field: str
-    """Of a cell."""
+    """The field of `Cell` that has its value."""
     column: str
-    """In results.csv."""
+    """Its column in results.csv."""
     heading: str
-    """Of a table's column."""
+    """Its column in tables."""
     label: str
-    """Below a plot."""
+    """What stands below a plot's axis."""
     line: Callable[[Any], str]
     """A value in a cell's name: `16 B`."""
     file: Callable[[Any], str]
-    """The same in a file's name: `16bytes`."""
+    """A value in a file's name: `16bytes`."""
     entry: Callable[[Any], str] = "{:,.0f}".format
     """A value below the heading: `16`."""
     unit: str = ""
-    """In the plural, where a sentence counts it."""
+    """The unit in the plural, for sentences."""
     log: bool = False
     """Whether plots have it on a log scale."""
 
@@ -117,18 +117,18 @@ AXES = (TASK, SOCKET, HIT_RATE, SIZE, CLIENTS, RATE, SINCE, SECONDS)
 """In the order in which cells are named and sorted."""
 
 X = Axis("x", "x", "x", "x", line="at {:g}".format, file="at{:g}".format, entry="{:g}".format)
-"""The own axis of an experiment that is not known here."""
+"""The axis of an experiment that this carom does not know."""
 
 
 class Series(NamedTuple):
     """One way of answering that an experiment compares with others."""
 
     name: str
-    """In records."""
+    """Its name in records."""
     words: str
-    """In tables, plots and sentences."""
+    """Its name in tables, plots and sentences."""
     colour: str
-    """Of Okabe and Ito's palette, which colour-blind readers can tell apart."""
+    """A colour of Okabe and Ito's palette, which colour-blind readers can tell apart."""
     marker: str = "o"
 
 
@@ -136,16 +136,16 @@ class SeriesOf(dict[str, Series]):
     """An experiment's series by name, in the order in which they are shown, and its axes."""
 
     def __init__(self, series: Iterable[Series], *own: Axis):
-        super().__init__((one.name, one) for one in series)
+        super().__init__((way.name, way) for way in series)
         self.axes = (*AXES, *(own or (X,)))
-        """Those that every experiment may have, and its own."""
+        """The axes that every experiment may have, and its own."""
 
     def words(self, name: str) -> str:
-        """How a series is shown; one that is not known here, as the record has it."""
+        """The name of a series as it is shown; of an unknown series, the record's name."""
         return self[name].words if name in self else name
 
     def name(self, cell: Cell) -> str:
-        """What a cell is called in one line: `XDP cache, spin, 37.5 % hits`."""
+        """A cell's name in one line: `XDP cache, spin, 37.5 % hits`."""
         values = [axis.line(axis.of(cell)) for axis in self._of(cell)]
         return ", ".join([self.words(cell.series), cell.wait, *values])
 
@@ -158,7 +158,7 @@ class SeriesOf(dict[str, Series]):
         return [axis for axis in self.axes if axis.of(cell) is not None]
 
     def order(self, cell: Cell) -> tuple[float, ...]:
-        """A sort key: by task, series, wait, and then what varies, from the smallest on."""
+        """A sort key: by task, series, wait, then by each other axis, ascending."""
         names = list(self)
         values = (axis.of(cell) for axis in self.axes if axis != TASK)
         return (

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two runs of one experiment, figure by figure: is the second faster, slower, or neither?
 
-What is compared are the repetitions of the two runs. Rounds pair nothing here, for the runs were
-made at different times: what the machine did meanwhile is in the ratio, and in no interval.
+The repetitions of the two runs are compared. They cannot be paired by round, because the runs were
+made at different times: a change of the machine between them is in the ratio, and in no interval.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from carom.lab.stats.estimates import CONFIDENCE, Estimate, Ranks, independent_r
 
 THRESHOLD = 0.05
 ENOUGH = 4
-"""Repetitions of either run from which on ranks can show anything: with 3, p is never below 0.1."""
+"""How many repetitions of each run ranks need to show anything: with 3, p is never below 0.1."""
 
 NO_DIFFERENCE = "no difference shown"
 TOO_FEW = "too few repetitions to tell"
@@ -34,7 +34,7 @@ Values = dict[Case, list[float]]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one case; `ratio` is that of the geometric means, B's over A's."""
+    """The result of one case; `ratio` is that of the geometric means, B's over A's."""
 
     cell: str
     figure: str
@@ -49,7 +49,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     p: float | None
     """Mann and Whitney's, two-sided."""
     effect: float | None
-    """Cliff's delta: from -1, where all of B's are below all of A's, to 1."""
+    """Cliff's delta: -1 where all of B's are below all of A's, 1 where all are above."""
     verdict: str
     side: int
     """1 where B is shown to be better, -1 where worse, else 0."""
@@ -58,7 +58,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is to be said of two runs."""
+    """Two runs compared: a verdict in words, warnings, and the outcome of each case."""
 
     experiment: str
     threshold: float
@@ -69,7 +69,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def worse(self) -> bool:
         """Whether anything is worse by more than the threshold."""
-        return any(one.beyond for one in self.outcomes)
+        return any(outcome.beyond for outcome in self.outcomes)
 
 
 def compare(a: Run[Any], b: Run[Any], threshold: float = THRESHOLD) -> Comparison:
@@ -106,8 +106,8 @@ def compare(a: Run[Any], b: Run[Any], threshold: float = THRESHOLD) -> Compariso
 def values(run: Run[Any]) -> Values:
     """The value of each repetition of each case, in order of display."""
     cases: Values = {}
-    for of, value in registry.of(run).cases(run):
-        cases.setdefault(of, []).append(value)
+    for case, value in registry.of(run).cases(run):
+        cases.setdefault(case, []).append(value)
     return cases
 
 
@@ -120,7 +120,7 @@ def _outcome(case: Case, a: Sequence[float], b: Sequence[float], threshold: floa
     side = 0
     if ratio and ranked and enough and ranked.p < 1 - CONFIDENCE:
         side = _side(ratio) * (1 if case.larger_is_better else -1)
-    said = {1: case.words[0], -1: case.words[1], 0: NO_DIFFERENCE if enough else TOO_FEW}[side]
+    judged = {1: case.words[0], -1: case.words[1], 0: NO_DIFFERENCE if enough else TOO_FEW}[side]
     change = (1 / ratio.value if case.larger_is_better else ratio.value) if ratio else 1.0
     return Outcome(
         cell=case.cell,
@@ -135,7 +135,7 @@ def _outcome(case: Case, a: Sequence[float], b: Sequence[float], threshold: floa
         high=ratio.high if ratio else None,
         p=ranked.p if ranked else None,
         effect=ranked.delta if ranked else None,
-        verdict=said if ratio else TOO_SHORT,
+        verdict=judged if ratio else TOO_SHORT,
         side=side,
         beyond=side < 0 and change > 1 + threshold,
     )
@@ -149,45 +149,45 @@ def _side(ratio: Estimate) -> int:
 
 
 def verdict(outcomes: Sequence[Outcome], threshold: float) -> str:
-    """What they say together, in words."""
-    beyond = [one for one in outcomes if one.beyond]
+    """All outcomes summed up in words."""
+    beyond = [outcome for outcome in outcomes if outcome.beyond]
     counts = {
-        "better": sum(one.side > 0 for one in outcomes),
-        "worse by less": sum(one.side < 0 and not one.beyond for one in outcomes),
-        NO_DIFFERENCE: sum(one.verdict == NO_DIFFERENCE for one in outcomes),
-        TOO_FEW: sum(one.verdict == TOO_FEW for one in outcomes),
-        TOO_SHORT: sum(one.verdict == TOO_SHORT for one in outcomes),
+        "better": sum(outcome.side > 0 for outcome in outcomes),
+        "worse by less": sum(outcome.side < 0 and not outcome.beyond for outcome in outcomes),
+        NO_DIFFERENCE: sum(outcome.verdict == NO_DIFFERENCE for outcome in outcomes),
+        TOO_FEW: sum(outcome.verdict == TOO_FEW for outcome in outcomes),
+        TOO_SHORT: sum(outcome.verdict == TOO_SHORT for outcome in outcomes),
     }
     rest = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
     limit = words.percent(threshold)
-    said = f"Of {len(outcomes)} figures B is worse by more than {limit} in {len(beyond)}"
+    text = f"Of {len(outcomes)} figures B is worse by more than {limit} in {len(beyond)}"
     if beyond:
-        worst = max(beyond, key=lambda one: max(one.ratio or 1, 1 / (one.ratio or 1)))
-        said += f" (most: {worst.cell}, {worst.figure}, {_ratio(worst)})"
-    said += f"{'; ' if rest else ''}{rest}."
-    if len(outcomes) > 2 and abs(sum(one.side for one in outcomes)) == len(outcomes):
-        said += " All went the same way, as where the machine has changed."
-    return said
+        worst = max(beyond, key=lambda outcome: max(outcome.ratio or 1, 1 / (outcome.ratio or 1)))
+        text += f" (most: {worst.cell}, {worst.figure}, {_ratio(worst)})"
+    text += f"{'; ' if rest else ''}{rest}."
+    if len(outcomes) > 2 and abs(sum(outcome.side for outcome in outcomes)) == len(outcomes):
+        text += " All changed the same way: perhaps the machine did."
+    return text
 
 
 def _warnings(a: Run[Any], b: Run[Any]) -> list[str]:
     """What makes the comparison doubtful."""
-    said = [
+    doubts = [
         f"{name} differs: {value_a} in A, {value_b} in B"
         for kind in (facts.environment, facts.settings)
         for name, (value_a, value_b) in facts.differences([kind(a), kind(b)])
     ]
-    said += [
+    doubts += [
         f"{name}: {line}" for name, run in (("A", a), ("B", b)) for line in facts.warnings(run)
     ]
     if b.started < a.started:
-        said.append("B is older than A: are they named in the right order?")
-    return said
+        doubts.append("B is older than A: are they named in the right order?")
+    return doubts
 
 
 def _missing(name: str, ours: Values, theirs: Values) -> list[str]:
     cells = list(dict.fromkeys(case.cell for case in ours))
-    absent = [one for one in cells if one not in {case.cell for case in theirs}]
+    absent = [cell for cell in cells if cell not in {case.cell for case in theirs}]
     return [f"only {name} has {_list(absent)}"] if absent else []
 
 
@@ -200,21 +200,23 @@ def sheet(outcomes: Iterable[Outcome]) -> Sheet:
     """The outcomes as a table."""
     rows: list[Row] = [
         {
-            "cell": one.cell,
-            "figure": one.figure,
-            "A": _amount(one.a),
-            "B": _amount(one.b),
-            "B / A": _ratio(one),
-            "effect": "-" if one.effect is None else f"{one.effect:+.2f}",
-            "verdict": f"{one.verdict}{' !' if one.beyond else ''}",
+            "cell": outcome.cell,
+            "figure": outcome.figure,
+            "A": _amount(outcome.a),
+            "B": _amount(outcome.b),
+            "B / A": _ratio(outcome),
+            "effect": "-" if outcome.effect is None else f"{outcome.effect:+.2f}",
+            "verdict": f"{outcome.verdict}{' !' if outcome.beyond else ''}",
         }
-        for one in outcomes
+        for outcome in outcomes
     ]
     return Sheet("", rows, names=2)
 
 
-def _ratio(one: Outcome) -> str:
-    return words.bracket(None if one.ratio is None else Estimate(one.ratio, one.low, one.high))
+def _ratio(outcome: Outcome) -> str:
+    return words.bracket(
+        None if outcome.ratio is None else Estimate(outcome.ratio, outcome.low, outcome.high)
+    )
 
 
 def _amount(value: float) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How measuring goes: what a pair cannot do is left out, and what ends it keeps what was done."""
+"""How a run goes: what the pair cannot do is left out; a run that stops early keeps its results."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ log = structlog.get_logger()
 
 
 class Course:
-    """How measuring goes: to its end, or until something `stopped` it; neither after Ctrl-C.
+    """How a run went: `complete`, or `stopped` by the error in it; neither after Ctrl-C.
 
-    `left_out` is what this pair cannot do, because a driver takes no XDP in native mode, with what
-    it said.
+    `left_out` has what this pair cannot do, as its driver takes no native XDP, and the error.
     """
 
     def __init__(self) -> None:
@@ -30,7 +29,7 @@ class Course:
 
     @contextlib.contextmanager
     def unless_refused(self, name: str) -> Iterator[None]:
-        """Start inside what a driver may refuse: then it is left out, which is said."""
+        """Start inside what a driver may refuse: then it is left out, with a warning."""
         try:
             yield
         except ExperimentError as error:
@@ -42,15 +41,15 @@ class Course:
 
 @contextlib.contextmanager
 def course() -> Iterator[Course]:
-    """Measure inside: Ctrl-C, a host that is lost, or counts that disagree end it.
+    """Measure inside: Ctrl-C or an ExperimentError ends the block, and is not raised.
 
-    What was measured until then stays.
+    Such an error is a lost host, or counts that disagree. What was measured until then stays.
     """
-    one = Course()
+    going = Course()
     try:
-        yield one
-        one.complete = True
+        yield going
+        going.complete = True
     except KeyboardInterrupt:
         pass
     except ExperimentError as error:
-        one.stopped = f"{error} ({error.hint})" if error.hint else str(error)
+        going.stopped = f"{error} ({error.hint})" if error.hint else str(error)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an experiment is, and how all of them are run: the same rounds, orders, refusals, record.
+"""What an experiment is, and `run`, which runs any of them.
 
 An experiment is one object: its settings, the groups of cells that it measures in a repetition,
-how one cell is measured, and how a run of it is shown. `run` does the rest.
+how one cell is measured, and how a run of it is shown. `run` draws the orders, leaves out what a
+driver refuses, and makes the record.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ from carom.xdp.link import ModeOption
 log = structlog.get_logger()
 
 Progress = Callable[[str, int], None]
-"""Called with the name of what is measured next, and the index of its repetition."""
+"""Called with the name of the cell that is measured next, and the index of its repetition."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every experiment is run with; an experiment adds fields of its own.
+    """The settings of every experiment; an experiment adds fields of its own.
 
-    A field with an `Option` is one of `carom lab run`.
+    A field with an `Option` is an option of `carom lab run`.
     """
 
     repetitions: Annotated[int, Option("How often each cell is measured.", low=1)] = 10
-    seed: Annotated[int, Option("Of the random draws, and of the order.")] = 1
+    seed: Annotated[int, Option("Seed of the random draws, and of the order.")] = 1
 
     def checked(self) -> Self:
         """The same settings. Raises UsageError that names the first wrong one."""
@@ -65,21 +66,21 @@ class Group(NamedTuple):
     """A server, and the cells that are measured while it runs."""
 
     series: str
-    """Whose it is: where its server is refused, the whole series is left out."""
+    """Its series: where the driver refuses the server, the whole series is left out."""
     cells: Sequence[Any]
     drawn: bool = False
-    """Whether the cells are measured in an order that is drawn anew each time."""
+    """Whether each repetition draws an order for the cells; else they are measured as listed."""
     wait: Wait = "blocking"
-    """How both ends wait for a packet; left out where the hosts cannot."""
+    """How both ends wait for a packet. The group is left out where the hosts cannot."""
     optional: bool = True
-    """Whether the run goes on without its series where a driver refuses it, as native XDP."""
+    """Whether the run goes on without the series where a driver refuses native XDP."""
 
 
 class Needs(NamedTuple):
-    """What has to be there before anything is measured."""
+    """What an experiment needs of the hosts."""
 
     programs: Mapping[str, str] = {}
-    """Programs on the server's host, and Debian's packages that have them."""
+    """Programs on the server's host, each with the Debian package that has it."""
     apart: bool = False
     """Whether each host needs a CPU of its own."""
 
@@ -90,14 +91,14 @@ class Experiment(Shown[M], Generic[S, M]):
     name: str
     description: str
     replaces: frozenset[str] = frozenset()
-    """The experiments that it is all of at once, and that it stands for where all are asked for."""
+    """The experiments that this one does at once; it replaces them when all are asked for."""
     full: S
-    """The settings that stand where nothing else is chosen."""
+    """The default settings."""
     short: S
-    """Those of the short form, which takes half a minute or so."""
+    """The settings of `--short`, which takes about half a minute."""
     needs: Needs = Needs()
     bare: bool = False
-    """Whether the pair comes without a program on the client's end."""
+    """Whether the pair is made without a program at the client's end."""
     clients: int = 1
     """How many agents the client's host has."""
 
@@ -105,22 +106,22 @@ class Experiment(Shown[M], Generic[S, M]):
 
     @abstractmethod
     def groups(self, settings: S, index: int) -> Sequence[Group]:
-        """What is measured in one repetition. Raises UsageError for settings that cannot be."""
+        """What is measured in one repetition. Raises UsageError for impossible settings."""
 
     @abstractmethod
     def measure(self, bed: Bed[S], server: Any, cell: Any, index: int) -> Iterable[M]:
-        """Measure one cell, as often as belongs together. ExperimentError where counts are off."""
+        """Measure one cell: one record, or several. ExperimentError where counts disagree."""
 
     def prepared(self, bed: Bed[S]) -> AbstractContextManager[Any]:
-        """What is to be so on the hosts while the experiment runs."""
+        """Prepare the hosts, and undo that at the end of the run."""
         return contextlib.nullcontext()
 
     def serving(self, bed: Bed[S], group: Group) -> AbstractContextManager[Any]:
-        """A group's server, which `measure` is given."""
+        """Run a group's server; `measure` gets what this yields as `server`."""
         return contextlib.nullcontext()
 
     def says(self, cell: Any) -> str:
-        """What a cell is called while it is measured."""
+        """A cell's name while it is measured."""
         return str(cell)
 
     def steps(self, settings: S) -> int:
@@ -132,27 +133,35 @@ class Experiment(Shown[M], Generic[S, M]):
 
 
 def check(experiments: Sequence[Experiment[Any, Any]], make_pair: Make) -> None:
-    """Look at a pair for what experiments need. Raises ExperimentError for what is not there."""
-    if not any(one.needs.programs or one.needs.apart for one in experiments):
+    """Check that the pair has what the experiments need. Raises ExperimentError if not."""
+    if not any(experiment.needs.programs or experiment.needs.apart for experiment in experiments):
         return
-    packages = {name: of for one in experiments for name, of in one.needs.programs.items()}
+    packages = {
+        name: package
+        for experiment in experiments
+        for name, package in experiment.needs.programs.items()
+    }
     with make_pair() as pair, Agent(pair.client) as client, Agent(pair.server) as server:
         for program in server.call("lacking", programs=sorted(packages)):
-            names = [one.name for one in experiments if program in one.needs.programs]
+            names = [
+                experiment.name
+                for experiment in experiments
+                if program in experiment.needs.programs
+            ]
             raise ExperimentError(
                 f"{program} is not installed on the server's host, and {' and '.join(names)} "
                 f"{'needs' if len(names) == 1 else 'need'} it",
                 hint=f"apt install {packages[program]}",
             )
-        if any(one.needs.apart for one in experiments):
+        if any(experiment.needs.apart for experiment in experiments):
             CPUs.of(pair, client, server).apart()
 
 
 def run(experiment: Experiment[S, M], settings: S, progress: Progress, make_pair: Make) -> Run[M]:
     """Measure every cell in every repetition, each repetition in an order of its own.
 
-    Ctrl-C, or a host that is lost, keeps what was done: the run says that it is not complete.
-    Raises CaromError.
+    After Ctrl-C, or an error while measuring, the run has what was measured until then, and says
+    that it is not complete. Raises CaromError where measuring cannot begin.
     """
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     measurements: list[M] = []
@@ -199,27 +208,27 @@ def _measure(
                 cells = group.cells
                 for cell in order.sample(cells, len(cells)) if group.drawn else cells:
                     progress(experiment.says(cell), index)
-                    for one in experiment.measure(bed, server, cell, index):
-                        keep(one)
+                    for measurement in experiment.measure(bed, server, cell, index):
+                        keep(measurement)
         if all(group.series in going.left_out for group in groups):
             raise ExperimentError("; ".join(going.left_out.values()))
 
 
 def _possible(groups: Sequence[Group], cpus: CPUs, *, tell: bool) -> list[Group]:
-    """Those that wait as the hosts can. ExperimentError if these are none."""
+    """The groups whose wait the hosts can do. ExperimentError if there is none."""
     waits = {group.wait for group in groups}
     absent = sorted(wait for wait in waits if not cpus.can(wait))
     if absent and tell:
-        log.warning("not to be had on this pair", waits=", ".join(absent))
+        log.warning("this pair cannot wait so", waits=", ".join(absent))
     if set(absent) == waits:
         raise ExperimentError(
             "these hosts cannot wait as asked",
-            hint="one-cpu wants both on one machine, spin a CPU for each",
+            hint="one-cpu needs both on one machine, spin a CPU for each",
         )
     return [group for group in groups if group.wait not in absent]
 
 
 def _recorded(settings: Settings, going: Course) -> dict[str, Any]:
-    """The settings as a run's record has them, with what was left out."""
+    """The settings as a run records them, with the series that were left out."""
     values = msgspec.to_builtins(settings) | {"left_out": list(going.left_out) or None}
     return {key: value for key, value in values.items() if value is not None}

@@ -20,7 +20,7 @@ Task = Literal["bounce", "hit", "miss"]
 
 
 class RoundTrips(msgspec.Struct, kw_only=True, frozen=True):
-    """The whole distribution of one client's round trips, and what became of its requests.
+    """The whole distribution of one client's round trips, and its requests by outcome.
 
     `histogram` is an HdrHistogram (3 significant digits, 1 ns to 60 s) in its V2 compressed
     base64 form; the other figures are computed from the exact samples (of several clients, their
@@ -55,24 +55,21 @@ class RoundTrips(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Measurement(Protocol):
-    """What the record of one measurement has, whatever was measured; it is a msgspec struct."""
+    """What the record of any measurement has; it is a msgspec struct."""
 
     MEASURED: ClassVar[str]
-    """What is measured, in a run's record."""
+    """The kind of measurement, as a run's record names it."""
 
     @property
     def index(self) -> int:
-        """In which repetition of the experiment, from 0 on."""
+        """The repetition of the experiment, from 0 on."""
 
 
 M = TypeVar("M", bound=Measurement)
 
 
 class Cell(msgspec.Struct, kw_only=True, frozen=True):
-    """One point of a grid of round trips: one of its experiment's series, and where on each axis.
-
-    The axes are described in `cells.AXES`.
-    """
+    """One point of a grid of round trips: a series, and a value on each axis (`cells.AXES`)."""
 
     series: str
     wait: Wait
@@ -82,17 +79,17 @@ class Cell(msgspec.Struct, kw_only=True, frozen=True):
     seconds: float | None = None
     """How long a repetition measured, where the published experiment varies it."""
     socket: int | None = None
-    """Of the experiments with four ports: whose client it was, from 1 on."""
+    """Which socket was asked, from 1 on, in the experiments with four ports."""
     task: Task | None = None
-    """Of the sweeps: what is asked."""
+    """What is asked, in the sweeps."""
     clients: int | None = None
     """How many closed-loop clients asked at once, where that varies."""
     rate: float | None = None
-    """Requests a second that were to be sent, whether replies came or not."""
+    """Requests a second to be sent, whether replies come or not."""
     since: float | None = None
-    """Seconds from the start of a long measurement to that of this part of it."""
+    """When this part of a long measurement began, in seconds from the measurement's start."""
     x: float | None = None
-    """What the experiment varies, where that is none of these: its own axis tells what it is."""
+    """What the experiment varies, where no other field has it; its own axis describes it."""
 
 
 class Repetition(msgspec.Struct, kw_only=True, frozen=True):
@@ -108,22 +105,22 @@ class Repetition(msgspec.Struct, kw_only=True, frozen=True):
     """Hits in the kernel's counters during this measurement (userspace series: in the server's)."""
     counted_misses: int | None = None
     verdicts: dict[str, int] = {}
-    """What the kernel's counters rose by, by verdict."""
+    """By how much the kernel's counters rose, by verdict."""
     server_cpu_seconds: float | None = None
     skipped: int = 0
-    """Requests of a rate that were due and not sent: too many were still unanswered."""
+    """With a rate: requests that were due but not sent, as too many were still unanswered."""
     offered: float | None = None
-    """Requests a second that were sent or skipped, where a rate was asked for."""
+    """With a rate: requests a second that were sent or skipped."""
 
     @property
     def due(self) -> int:
-        """All requests that there should have been a reply to."""
+        """All requests that should have had a reply."""
         trips = self.round_trips
         return trips.count + trips.lost + trips.reordered + trips.wrong + self.skipped
 
 
 class Environment(msgspec.Struct, kw_only=True, frozen=True):
-    """What an experiment ran on: what a reader needs to compare it with another."""
+    """What an experiment ran on: what a reader needs to compare runs."""
 
     carom: str
     kernel: str
@@ -140,7 +137,7 @@ class Environment(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Figures(msgspec.Struct, kw_only=True, frozen=True):
-    """One measurement of one subject of a contest; the figures' names say their units."""
+    """One measurement of one subject of a contest; the names of figures include their units."""
 
     MEASURED: ClassVar[str] = "figures"
 
@@ -150,9 +147,9 @@ class Figures(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Run(msgspec.Struct, Generic[M], kw_only=True):
-    """One run of one experiment: how and where it was made, and what was measured.
+    """One run of one experiment: how and where it was made, and its measurements.
 
-    `measured` names what the measurements are: each kind of them has one (`MEASURED`).
+    `measured` is the kind of all its measurements (their `MEASURED`).
     """
 
     schema: int = SCHEMA
@@ -165,9 +162,9 @@ class Run(msgspec.Struct, Generic[M], kw_only=True):
     settings: dict[str, bool | int | float | str | list[float | str]]
     environment: Environment
     complete: bool
-    """False when the run was interrupted: what was measured until then is here."""
+    """False when the run was interrupted: it has what was measured until then."""
     stopped: str | None = None
-    """What ended it before its time, if it was not Ctrl-C."""
+    """The error that ended it early; None also after Ctrl-C."""
     client_environment: Environment | None = None
-    """The client's, where it differs from the server's."""
+    """The client's environment, where it differs from the server's."""
     measurements: list[M]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All experiments: by name, of a run, and with the settings that a command line gives."""
+"""All experiments: found by name or by a run, and their settings from a command line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MODULES = (
     "contests.memcached",
     "contests.beside",
 )
-"""Where in `carom.lab.experiments` an `EXPERIMENT` is, in the order in which they are listed."""
+"""The modules of `carom.lab.experiments` that have an `EXPERIMENT`, in the order of the list."""
 
 Anything = Experiment[Any, Any]
 
@@ -45,56 +45,56 @@ Anything = Experiment[Any, Any]
 @functools.cache
 def experiments() -> Mapping[str, Anything]:
     """Every experiment by its name."""
-    modules = (importlib.import_module(f"carom.lab.experiments.{one}") for one in _MODULES)
-    return {one.EXPERIMENT.name: one.EXPERIMENT for one in modules}
+    modules = (importlib.import_module(f"carom.lab.experiments.{path}") for path in _MODULES)
+    return {module.EXPERIMENT.name: module.EXPERIMENT for module in modules}
 
 
 def named(name: str) -> Anything:
-    """An experiment. Raises UsageError for a name that is none."""
-    found = experiments().get(name)
-    if found is None:
+    """The experiment of this name. Raises UsageError if there is none."""
+    experiment = experiments().get(name)
+    if experiment is None:
         raise UsageError(
             f"there is no experiment {name!r}", hint="there are " + ", ".join(experiments())
         )
-    return found
+    return experiment
 
 
 def together(names: Iterable[str]) -> list[Anything]:
-    """The experiments of these names, each once; one that is several of them stands for these."""
+    """The experiments of these names, without repeats; one may replace several others."""
     chosen = [named(name) for name in dict.fromkeys(names)]
-    for one in experiments().values():
-        if one.replaces and one.replaces <= {other.name for other in chosen}:
-            chosen = [one if other.name in one.replaces else other for other in chosen]
+    for whole in experiments().values():
+        if whole.replaces and whole.replaces <= {other.name for other in chosen}:
+            chosen = [whole if other.name in whole.replaces else other for other in chosen]
     return list(dict.fromkeys(chosen))
 
 
 def of(run: Run[Any]) -> Shown[Any]:
-    """The experiment of a run; of one that is not known here, what shows any that measured so."""
-    found = experiments().get(run.experiment)
-    if found is not None and run.measured == found.measures.MEASURED:
-        return found
+    """What shows a run: its experiment, or for an unknown experiment what shows its kind of run."""
+    experiment = experiments().get(run.experiment)
+    if experiment is not None and run.measured == experiment.measures.MEASURED:
+        return experiment
     return kinds()[run.measured]
 
 
 @functools.cache
 def kinds() -> Mapping[str, Shown[Any]]:
-    """What shows any run that measured so, by the name of what was measured."""
+    """What shows any run of a kind, by the kind's name (`MEASURED`)."""
     plain = (ShownRoundTrips(), ShownContest(), ShownFilters())
-    return {one.measures.MEASURED: one for one in plain}
+    return {shown.measures.MEASURED: shown for shown in plain}
 
 
 def options(chosen: Iterable[Anything]) -> dict[str, Field]:
-    """The options of experiments, by name; of one that several have, the first one's."""
-    found: dict[str, Field] = {}
-    for one in chosen:
-        for name, field in fields(type(one.full)).items():
-            found.setdefault(name, field)
-    return found
+    """The options of experiments by name; where several have one, the first experiment's."""
+    known: dict[str, Field] = {}
+    for experiment in chosen:
+        for name, field in fields(type(experiment.full)).items():
+            known.setdefault(name, field)
+    return known
 
 
 def owners(name: str, chosen: Sequence[Anything]) -> str:
-    """Whose an option is among some experiments, as the heading of a group of options."""
-    names = [one.name for one in chosen if name in fields(type(one.full))]
+    """The heading of a group of options: which of these experiments have it."""
+    names = [experiment.name for experiment in chosen if name in fields(type(experiment.full))]
     if len(names) == len(chosen):
         return "Options of each" if len(chosen) > 1 else f"Options of {names[0]}"
     return f"Options of {', '.join(names)}"
@@ -103,33 +103,37 @@ def owners(name: str, chosen: Sequence[Anything]) -> str:
 def settings(
     chosen: Sequence[Anything], given: Mapping[str, str | bool], *, short: bool
 ) -> dict[str, Settings]:
-    """The settings of experiments, by name: of those given what each has, over what stands.
+    """The settings of experiments by name: the defaults, and the given ones that each has.
 
-    Raises UsageError for one that none of them has, or that cannot be.
+    Raises UsageError for a setting that none of them has, or a value that is not allowed.
     """
     known = options(chosen)
     for strange in sorted(given.keys() - known.keys()):
-        owners = [one.name for one in experiments().values() if strange in fields(type(one.full))]
-        names = [one.name for one in chosen]
+        owners = [
+            experiment.name
+            for experiment in experiments().values()
+            if strange in fields(type(experiment.full))
+        ]
+        names = [experiment.name for experiment in chosen]
         raise UsageError(
             f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no "
             f"--{strange.replace('_', '-')}",
             hint=f"{', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it",
         )
-    return {one.name: _settings(one, given, short=short) for one in chosen}
+    return {experiment.name: _settings(experiment, given, short=short) for experiment in chosen}
 
 
-def _settings(of: Anything, given: Mapping[str, str | bool], *, short: bool) -> Settings:
-    standing = of.short if short else of.full
-    known = fields(type(standing))
+def _settings(experiment: Anything, given: Mapping[str, str | bool], *, short: bool) -> Settings:
+    defaults = experiment.short if short else experiment.full
+    known = fields(type(defaults))
     values: dict[str, Any] = {}
     for name, value in given.items():
         field = known.get(name)
         if field and isinstance(value, str) and "," in value and not field.several:
             raise UsageError(
-                f"{of.name} takes one of {field.flag}, not several", hint=field.example
+                f"{experiment.name} takes one of {field.flag}, not several", hint=field.example
             )
         if field:
             values[name] = field.read(value) if isinstance(value, str) else value
-    found: Settings = converted({**msgspec.to_builtins(standing), **values}, type(standing))
-    return found.checked()
+    result: Settings = converted({**msgspec.to_builtins(defaults), **values}, type(defaults))
+    return result.checked()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs as one self-contained HTML page: what they say, where, tables, plots, raw data.
+"""Runs as one self-contained HTML page: conclusions, environments, tables, plots, raw data.
 
-The page needs no network and no script, and its policy (CSP) forbids both. All that comes from a
-run's files is escaped.
+The page needs no network and no script, and its policy (CSP) forbids both. Every text from a run's
+files is escaped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from carom.lab.shown import Shown
 _INDENT = 3  # spaces that make a line of a conclusion a detail of the one above
 
 
-class Said(NamedTuple):
+class Line(NamedTuple):
     """A line of a conclusion; the higher its level, the more it is a detail."""
 
     level: int
@@ -41,7 +41,7 @@ class Said(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A file of raw data, where it is relative to the page."""
+    """A file of raw data, and its address relative to the page."""
 
     name: str
     address: str
@@ -55,11 +55,11 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What the page says of one run."""
+    """The part of the page about one run."""
 
     title: str
     started: str
-    said: list[Said]
+    conclusion: list[Line]
     warnings: list[str]
     command: str
     settings: dict[str, str]
@@ -76,12 +76,14 @@ class Section(NamedTuple):
     @property
     def headline(self) -> str:
         """The conclusion's first line; where it has details, the first claim and its outcome."""
-        claims = any(one.level for one in self.said)
-        return " ".join(one.text for one in (self.said[1:3] if claims else self.said[:1]))
+        claims = any(line.level for line in self.conclusion)
+        return " ".join(
+            line.text for line in (self.conclusion[1:3] if claims else self.conclusion[:1])
+        )
 
 
 def write(paths: Sequence[Path], file: Path) -> list[Path]:
-    """Write the page of these runs; returns them, each once.
+    """Write the page of these runs; returns their paths, without repeats.
 
     ExperimentError if a run cannot be read, or the disk refuses.
     """
@@ -98,7 +100,7 @@ def write(paths: Sequence[Path], file: Path) -> list[Path]:
 
 
 def page(runs: Sequence[tuple[Path, Run[Any]]], file: Path) -> str:
-    """The page of these runs, for a file at that place: from there it links their raw data."""
+    """The page of these runs, as HTML. Its links to raw data are relative to `file`."""
     sections = []
     for number, (path, run) in enumerate(runs, 1):
         title = f"{number}. {run.experiment}" if len(runs) > 1 else run.experiment
@@ -122,12 +124,12 @@ def page(runs: Sequence[tuple[Path, Run[Any]]], file: Path) -> str:
 
 @contextlib.contextmanager
 def sensible() -> Iterator[None]:
-    """ExperimentError where a run has figures that cannot have been measured."""
+    """Inside, arithmetic that fails on a run's figures is an ExperimentError."""
     try:
         yield
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ExperimentError(
-            f"the run has figures that cannot be: {error}",
+            f"the run has impossible figures: {error}",
             hint="the file was changed or damaged; run the experiment again",
         ) from error
 
@@ -138,12 +140,12 @@ def _section(title: str, path: Path, run: Run[Any], file: Path) -> Section:
     return Section(
         title=title,
         started=_when(run.started),
-        said=_said(shown.sentences(run)),
+        conclusion=_conclusion(shown.sentences(run)),
         warnings=facts.warnings(run),
         command=run.command,
         settings=facts.settings(run),
         environment=facts.environment(run),
-        load=", ".join(f"{one:.2f}" for one in run.environment.load_average),
+        load=", ".join(f"{average:.2f}" for average in run.environment.load_average),
         sheets=shown.tables(run),
         beside=shown.published(run),
         where=shown.where(run),
@@ -154,17 +156,17 @@ def _section(title: str, path: Path, run: Run[Any], file: Path) -> Section:
     )
 
 
-def _said(lines: Sequence[str]) -> list[Said]:
-    """The conclusion, in which indented lines are details."""
-    found = [(len(line) - len(line.lstrip()), line.strip()) for line in lines]
-    return [Said(min(2, -(-spaces // _INDENT)), text) for spaces, text in found]
+def _conclusion(lines: Sequence[str]) -> list[Line]:
+    """The conclusion's lines; indented lines are details."""
+    indented = [(len(line) - len(line.lstrip()), line.strip()) for line in lines]
+    return [Line(min(2, -(-spaces // _INDENT)), text) for spaces, text in indented]
 
 
 def _pictures(shown: Shown[Any], run: Run[Any]) -> list[Picture]:
-    """The plots, drawn afresh, so that they show what the tables do."""
+    """The plots, drawn anew, so that they agree with the tables."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = shown.plots(run, Path(folder))
-        return [Picture(one.stem, _uri(one)) for one in drawn]
+        return [Picture(picture.stem, _uri(picture)) for picture in drawn]
 
 
 def _uri(picture: Path) -> str:
@@ -172,30 +174,30 @@ def _uri(picture: Path) -> str:
 
 
 def _between(sections: Sequence[Section]) -> Sheet | None:
-    """Where the runs of the page were measured on different things; None where there is one run."""
+    """How the environments of the page's runs differ; None for a single run."""
     if len(sections) < 2:
         return None
-    found = facts.differences([one.environment for one in sections])
-    titles = [one.title for one in sections]
+    differing = facts.differences([section.environment for section in sections])
+    titles = [section.title for section in sections]
     rows: list[Row] = [
-        {"": name, **dict(zip(titles, values, strict=True))} for name, values in found
+        {"": name, **dict(zip(titles, values, strict=True))} for name, values in differing
     ]
     return Sheet("Where the runs of this page differ", rows, names=1 + len(titles))
 
 
 def _raw(path: Path, file: Path) -> tuple[list[Link], list[Link]]:
-    """The run's data and plots, and its histograms, as far as they are there."""
+    """Links to the run's data and plots, and to its histograms; only to files that exist."""
     main = _file(path)
     folder = main.parent
     others = [folder / "results.csv", *sorted(folder.glob("*.png"))] if main.name == NAME else []
-    data = [main, *(one for one in others if one.is_file())]
+    data = [main, *(other for other in others if other.is_file())]
     histograms = sorted((folder / "histograms").glob("*.hgrm")) if others else []
-    return [_link(one, file) for one in data], [_link(one, file) for one in histograms]
+    return [_link(target, file) for target in data], [_link(target, file) for target in histograms]
 
 
-def _link(one: Path, file: Path) -> Link:
-    relative = os.path.relpath(one.resolve(), file.resolve().parent)
-    return Link(one.name, "./" + quote(os.fsencode(relative)))
+def _link(target: Path, file: Path) -> Link:
+    relative = os.path.relpath(target.resolve(), file.resolve().parent)
+    return Link(target.name, "./" + quote(os.fsencode(relative)))
 
 
 def _file(path: Path) -> Path:
@@ -203,7 +205,7 @@ def _file(path: Path) -> Path:
 
 
 def _when(started: str) -> str:
-    """`2026-01-02 03:04 UTC`, or what the file says if that is no time."""
+    """`2026-01-02 03:04 UTC`, or the file's own text if that is no time."""
     try:
         return f"{datetime.fromisoformat(started).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     except (ValueError, OverflowError):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run on disk: results.json, a flat results.csv and one histogram a cell.
 
-`results.json` is the run, whole and read back by `load`; the others are for other programs.
+`load` reads the whole run back from `results.json`; the other files are for other programs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Head(msgspec.Struct):
 
 
 def check(root: Path) -> None:
-    """See that a run can be written into `root`, and make that. Raises ExperimentError."""
+    """Make `root` if it is absent. Raises ExperimentError if no run can be written into it."""
     with _refusals(root):
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root):
@@ -43,10 +43,10 @@ def check(root: Path) -> None:
 
 
 def write(run: Run[Any], root: Path = Path("results")) -> Path:
-    """Write a run into a new directory `<UTC time>-<experiment>` of `root`, and return that.
+    """Write a run into a new directory `<UTC time>-<experiment>` of `root`; returns its path.
 
-    results.csv has a line for each measurement or figure. results.json comes last, each file in one
-    step: a directory that has one is whole. ExperimentError if the disk refuses.
+    results.csv has a line for each measurement or figure. Each file is written in one step, and
+    results.json last: a directory that has it is complete. ExperimentError if the disk refuses.
     """
     shown = registry.of(run)
     with _refusals(root):
@@ -110,7 +110,7 @@ def load(path: Path) -> Run[Any]:
 
 
 def _as(measured: str, file: Path) -> Any:
-    """The type of a run that measured so. Raises ExperimentError where nothing here did."""
+    """The type of a run of this kind. Raises ExperimentError for an unknown kind."""
     kinds = registry.kinds()
     if measured not in kinds:
         raise ExperimentError(
@@ -125,20 +125,20 @@ def newest(root: Path) -> list[Path]:
 
     ExperimentError if there is none.
     """
-    found: dict[str, tuple[tuple[str, int], Path]] = {}
+    runs: dict[str, tuple[tuple[str, int], Path]] = {}
     for file in root.glob(f"*/{NAME}"):
         named = _FOLDER.fullmatch(file.parent.name)
         if named:
             age = named["time"], int(named["number"] or 1)
-            found[named["experiment"]] = max(
-                found.get(named["experiment"], (age, file.parent)), (age, file.parent)
+            runs[named["experiment"]] = max(
+                runs.get(named["experiment"], (age, file.parent)), (age, file.parent)
             )
-    if not found:
+    if not runs:
         raise ExperimentError(
             f"there is no run in {root}",
             hint="make one with `carom lab run`, name one, or name another folder with --results",
         )
-    return [path for _, (_, path) in sorted(found.items())]
+    return [path for _, (_, path) in sorted(runs.items())]
 
 
 def _new_folder(root: Path, run: Run[Any]) -> Path:
@@ -152,11 +152,11 @@ def _new_folder(root: Path, run: Run[Any]) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise FileExistsError(17, "a thousand runs of this second are there", str(root / name))
+    raise FileExistsError(17, "it has a thousand runs of this second", str(root / name))
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a file so that, whenever we are interrupted, it is there whole or not at all.
+    """Write a file in one step: after an interruption it is complete or absent.
 
     OSError if the disk refuses.
     """

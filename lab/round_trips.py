@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Experiments that measure round trips: what a run of any of them has on disk, and as a table."""
+"""Experiments that measure round trips: the files and the tables that all of them have."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from carom.lab.stats.distribution import merge, together
 from carom.lab.stats.estimates import Summary, by_cell, summarise
 
 WIDE = 96
-"""Columns from which a terminal's tables leave nothing out."""
+"""How many columns a terminal needs for the whole tables."""
 _LEFT_OUT = ("p90", "stddev", "n", "which is")
 _TELLING = (SIZE.heading, SECONDS.heading, HIT_RATE.heading)
-"""What is left out where it is the same in every row."""
+"""Columns that are left out where every row has the same."""
 
 
 class ShownRoundTrips(Shown[Repetition]):
@@ -34,15 +34,15 @@ class ShownRoundTrips(Shown[Repetition]):
 
     def tables(self, run: Run[Repetition], width: int | None = None) -> list[Sheet]:
         """The round trips of every cell."""
-        rows = [figures(self.series, one) for one in self.summaries(run)]
+        rows = [figures(self.series, summary) for summary in self.summaries(run)]
         return sheets({"Round-trip times, µs": rows}, width)
 
     def sentences(self, run: Run[Repetition]) -> list[str]:
-        """Nothing: what is compared is the experiment's own."""
+        """A plain run compares nothing: its experiment does."""
         return [f"Nothing is compared in {run.experiment}: its figures are in the table."]
 
     def notes(self, run: Run[Repetition], width: int | None = None) -> list[str]:
-        """How often, how paired, and where."""
+        """The repetitions, how they are paired, and where they were measured."""
         return [
             words.repetitions(run.measurements),
             words.place(run.environment, run.client_environment),
@@ -53,14 +53,16 @@ class ShownRoundTrips(Shown[Repetition]):
         return []
 
     def summaries(self, run: Run[Repetition]) -> list[Summary]:
-        """One a cell, in order of display."""
-        return sorted(summarise(run.measurements), key=lambda one: self.series.order(one.cell))
+        """A summary of each cell, in order of display."""
+        return sorted(
+            summarise(run.measurements), key=lambda summary: self.series.order(summary.cell)
+        )
 
     # On disk
 
     def rows(self, run: Run[Repetition]) -> Iterator[dict[str, object]]:
         """A line a repetition."""
-        return (_row(run.experiment, self.series, one) for one in run.measurements)
+        return (_row(run.experiment, self.series, repetition) for repetition in run.measurements)
 
     def files(self, run: Run[Repetition]) -> Iterator[tuple[str, bytes]]:
         """HdrHistogram's percentile table of each cell, over its repetitions, in nanoseconds."""
@@ -70,16 +72,16 @@ class ShownRoundTrips(Shown[Repetition]):
     # Compared with another run
 
     def cases(self, run: Run[Repetition]) -> Iterator[tuple[Case, float]]:
-        """The p50, or the mean between 0 and 100 % hits, where p50 is one or the other."""
-        wholes = sorted(_wholes(run), key=lambda one: self.series.order(one.cell))
-        for one in wholes:
-            name, trips = self.series.name(one.cell), one.round_trips
-            mixed = one.cell.hit_rate is not None and 0 < one.cell.hit_rate < 1
+        """The p50; the mean between 0 and 100 % hits, where p50 is that of a hit or of a miss."""
+        wholes = sorted(_wholes(run), key=lambda repetition: self.series.order(repetition.cell))
+        for repetition in wholes:
+            name, trips = self.series.name(repetition.cell), repetition.round_trips
+            mixed = repetition.cell.hit_rate is not None and 0 < repetition.cell.hit_rate < 1
             if trips.count:
                 time = trips.mean if mixed else trips.p50
                 yield Case(name, "mean, µs" if mixed else "p50, µs"), time / 1e3
-            if one.due:
-                answered = share(trips.count, one.due)
+            if repetition.due:
+                answered = share(trips.count, repetition.due)
                 yield Case(name, "answered, share", larger_is_better=True, share=True), answered
 
 
@@ -88,7 +90,7 @@ class RoundTripExperiment(ShownRoundTrips, Experiment[S, Repetition]):
 
 
 def identity(series: SeriesOf, cell: Cell) -> Row:
-    """The columns that say which cell a row is about."""
+    """The columns that name a row's cell."""
     return {
         "series": series.words(cell.series),
         "wait": cell.wait,
@@ -98,25 +100,25 @@ def identity(series: SeriesOf, cell: Cell) -> Row:
     }
 
 
-def figures(series: SeriesOf, one: Summary) -> Row:
+def figures(series: SeriesOf, summary: Summary) -> Row:
     """A cell's row, times in microseconds."""
     return {
-        **identity(series, one.cell),
-        "p50": words.micro(one.p50.value),
-        "±": words.micro(one.p50.margin),
-        "p90": words.micro(one.p90.value),
-        "p99": words.micro(one.p99.value),
-        "p99.9": words.micro(one.p999.value),
-        "mean": words.micro(one.mean.value),
-        "stddev": words.micro(one.stddev.value),
-        "n": words.amount(one.n),
-        "lost": words.amount(one.lost),
-        "replies/s": words.amount(one.rate.value),
+        **identity(series, summary.cell),
+        "p50": words.micro(summary.p50.value),
+        "±": words.micro(summary.p50.margin),
+        "p90": words.micro(summary.p90.value),
+        "p99": words.micro(summary.p99.value),
+        "p99.9": words.micro(summary.p999.value),
+        "mean": words.micro(summary.mean.value),
+        "stddev": words.micro(summary.stddev.value),
+        "n": words.amount(summary.n),
+        "lost": words.amount(summary.lost),
+        "replies/s": words.amount(summary.rate.value),
     }
 
 
 def sheets(made: dict[str, list[Row]], width: int | None) -> list[Sheet]:
-    """Tables of cells by title, those only that have rows; without what `width` has no room for."""
+    """Tables of cells by title; none without rows, and only the columns that fit into `width`."""
     wide = width is None or width >= WIDE
     return [_sheet(title, rows, wide=wide) for title, rows in made.items() if rows]
 
@@ -135,26 +137,26 @@ def _sheet(title: str, rows: Sequence[Row], *, wide: bool) -> Sheet:
 
 
 def _wholes(run: Run[Repetition]) -> list[Repetition]:
-    """The parts of a long measurement, which hang together, as one."""
+    """The repetitions, with the parts of each long measurement put together."""
     parts: dict[tuple[Cell, int], list[Repetition]] = {}
-    for one in run.measurements:
-        cell = msgspec.structs.replace(one.cell, since=None)
-        parts.setdefault((cell, one.index), []).append(one)
-    return [_whole(cell, many) for (cell, _), many in parts.items()]
+    for part in run.measurements:
+        cell = msgspec.structs.replace(part.cell, since=None)
+        parts.setdefault((cell, part.index), []).append(part)
+    return [_whole(cell, same) for (cell, _), same in parts.items()]
 
 
 def _whole(cell: Cell, parts: Sequence[Repetition]) -> Repetition:
-    first, *others = (msgspec.structs.replace(one, cell=cell) for one in parts)
+    first, *others = (msgspec.structs.replace(part, cell=cell) for part in parts)
     if not others:
         return first
-    trips = together([one.round_trips for one in parts])
+    trips = together([part.round_trips for part in parts])
     return msgspec.structs.replace(
-        first, round_trips=trips, skipped=sum(one.skipped for one in parts)
+        first, round_trips=trips, skipped=sum(part.skipped for part in parts)
     )
 
 
 def _hgrm(repetitions: list[Repetition]) -> bytes:
-    histogram = merge(one.round_trips.histogram for one in repetitions)
+    histogram = merge(repetition.round_trips.histogram for repetition in repetitions)
     if not histogram.get_total_count():
         return b"# no replies\n"
     table = io.BytesIO()
@@ -162,14 +164,14 @@ def _hgrm(repetitions: list[Repetition]) -> bytes:
     return table.getvalue()
 
 
-def _row(experiment: str, series: SeriesOf, one: Repetition) -> dict[str, object]:
-    trips = one.round_trips
+def _row(experiment: str, series: SeriesOf, repetition: Repetition) -> dict[str, object]:
+    trips = repetition.round_trips
     return {
         "experiment": experiment,
-        "series": one.cell.series,
-        "wait": one.cell.wait,
-        **{axis.column: axis.of(one.cell) for axis in series.axes},
-        "repetition": one.index,
+        "series": repetition.cell.series,
+        "wait": repetition.cell.wait,
+        **{axis.column: axis.of(repetition.cell) for axis in series.axes},
+        "repetition": repetition.index,
         "replies": trips.count,
         "lost": trips.lost,
         "duplicated": trips.duplicated,
@@ -179,12 +181,12 @@ def _row(experiment: str, series: SeriesOf, one: Repetition) -> dict[str, object
         "replies_per_s": trips.rate,
         **_times("", trips),
         **_times("corrected_", trips.corrected),
-        "planned_hits": one.planned_hits,
-        "counted_hits": one.counted_hits,
-        "counted_misses": one.counted_misses,
-        "server_cpu_s": one.server_cpu_seconds,
-        "skipped": one.skipped,
-        "offered_per_s": one.offered,
+        "planned_hits": repetition.planned_hits,
+        "counted_hits": repetition.counted_hits,
+        "counted_misses": repetition.counted_misses,
+        "server_cpu_s": repetition.server_cpu_seconds,
+        "skipped": repetition.skipped,
+        "offered_per_s": repetition.offered,
     }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs as they were recorded at first: what was measured was told by the name of its list."""
+"""Runs of the first schema, in which the name of the list told what was measured."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from carom.lab.record import SCHEMA as NOW
 SCHEMA = 1
 
 _LISTS = {"repetitions": "round-trips", "measurements": "figures", "runs": "packets"}
-"""The list that each kind of run had, and what it is called now."""
+"""The name of each kind's list, and the kind's name now."""
 
 
 def upgraded(old: dict[str, Any]) -> dict[str, Any]:
-    """The same run as it would be recorded today. Raises ValidationError where it is none.
+    """The same run in today's schema. Raises ValidationError if it is not a run.
 
-    Of the settings those are left out that the experiment shared with others and that meant nothing
-    to it; one that was left open was what stands today.
+    Settings that had no meaning for the experiment are dropped: it shared them with others. A
+    setting that was not recorded gets today's default.
     """
     for name, measured in _LISTS.items():
         if old.get(name) is not None:
@@ -39,8 +39,8 @@ def _own(experiment: Any, settings: Any) -> Any:
     known = registry.experiments().get(experiment) if isinstance(experiment, str) else None
     if known is None or not isinstance(settings, dict):
         return settings
-    standing = {
+    defaults = {
         name: value for name, value in msgspec.to_builtins(known.full).items() if value is not None
     }
-    own = {one.name for one in msgspec.structs.fields(type(known.full))} | {"left_out"}
-    return standing | {name: value for name, value in settings.items() if name in own}
+    own = {field.name for field in msgspec.structs.fields(type(known.full))} | {"left_out"}
+    return defaults | {name: value for name, value in settings.items() if name in own}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How runs are shown: what they say, tables, plots, files, and what they are compared by."""
+"""How runs are shown: sentences, tables, plots, files, and the figures that are compared."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from carom.lab.stats.cases import Case
 
 
 class Shown(ABC, Generic[M]):
-    """What there is to be said of a run, whichever carom made it."""
+    """How a kind of run is shown, also a run that another version of carom made."""
 
     measures: type[Any]
     """The record of a measurement."""
     tells: bool = True
-    """Whether a terminal has the sentences below the tables, which do not say the same."""
+    """Whether a terminal shows the sentences too; False where the tables say the same."""
 
     @abstractmethod
     def sentences(self, run: Run[M]) -> list[str]:
-        """What the run says, in words; lines that are indented are details of the one above."""
+        """What the run says, in words; indented lines are details of the line above."""
 
     @abstractmethod
     def tables(self, run: Run[M], width: int | None = None) -> list[Sheet]:
-        """The tables, those only that have rows; for a terminal of so many columns."""
+        """The tables that have rows; `width` is the terminal's, in columns."""
 
     @abstractmethod
     def notes(self, run: Run[M], width: int | None = None) -> list[str]:
-        """What has to be known to read them."""
+        """What a reader has to know to read the tables."""
 
     @abstractmethod
     def plots(self, run: Run[M], folder: Path) -> list[Path]:
@@ -48,15 +48,15 @@ class Shown(ABC, Generic[M]):
         """The figures by which two runs are compared, in order of display."""
 
     def files(self, run: Run[M]) -> Iterator[tuple[str, bytes]]:
-        """Other files of the run, by their path in its folder."""
+        """Other files of the run: path in its folder, and content."""
         return iter(())
 
     def published(self, run: Run[M]) -> list[Sheet]:
-        """The published figures beside the run's; none where nothing was published."""
+        """The published figures beside the run's; empty where nothing was published."""
         return []
 
     def where(self, run: Run[M]) -> Sheet | None:
-        """How and on what the published figures were measured, beside the run."""
+        """How and on what the published figures were measured, beside this run."""
         return None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Experiments that ask a `carom serve`: how a cell is asked, and what must have been counted."""
+"""Experiments that ask a `carom serve`: how a cell is measured, and how its counts are checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from carom.lab.record import Cell, Repetition, RoundTrips
 from carom.lab.round_trips import RoundTripExperiment
 from carom.lab.testbed import PORT, Bed, spent
 
-_SOURCE_PORTS = 16_384  # so many requests can be unanswered before one is skipped
+_SOURCE_PORTS = 16_384  # how many requests can be unanswered before one is skipped
 
 Counter = Literal["bounce", "hit", "userspace", "none"]
 """Where the hits of a cell are counted: a verdict of the kernel's, or the server's own cache."""
@@ -30,10 +30,9 @@ Counter = Literal["bounce", "hit", "userspace", "none"]
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """How a cell is measured: the server's options, what warms it, what is asked.
 
-    `clients` closed-loop clients ask at once (None: one, which need not be told from its agent), or
-    one generator at a `rate` that no reply holds up.
-    `windows` measurements follow each other. With `apart` each host's CPU deals with what that
-    host receives.
+    `clients` closed-loop clients ask at once (None: one, in the agent itself), or one generator
+    sends at a `rate`, whether replies come or not. `windows` measurements follow each other. With
+    `apart`, each host's packets are received on its own CPU.
     """
 
     cell: Cell
@@ -48,15 +47,15 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     windows: int = 1
     apart: bool = False
     all_hit: bool = False
-    """Whether every request is to be a hit; else those to the plan's hot keys are."""
+    """Whether every request must be a hit; else those to the plan's hot keys."""
     fills: bool = False
-    """Whether every miss is to be filled."""
+    """Whether every miss must be filled."""
     optional: bool = False
-    """Whether its series is left out where its server is refused, as native XDP is by drivers."""
+    """Whether its series is left out where the driver refuses native XDP."""
 
 
 class Asked(NamedTuple):
-    """What a client did: requests sent, those of them to hot keys, and the replies to them."""
+    """What a client did: requests sent, how many of these to hot keys, and the replies."""
 
     sent: int
     hot: int
@@ -70,13 +69,13 @@ class TrialExperiment(RoundTripExperiment[S]):
 
     @abstractmethod
     def trials(self, settings: S) -> list[Trial]:
-        """The grid. Raises UsageError for settings that cannot be."""
+        """The grid. Raises UsageError for impossible settings."""
 
     def groups(self, settings: S, index: int) -> list[Group]:
-        """A trial each."""
+        """A group for each trial."""
         return [
-            Group(one.cell.series, (one,), wait=one.cell.wait, optional=one.optional)
-            for one in self.trials(settings)
+            Group(trial.cell.series, (trial,), wait=trial.cell.wait, optional=trial.optional)
+            for trial in self.trials(settings)
         ]
 
     def says(self, cell: Trial) -> str:
@@ -93,7 +92,7 @@ class TrialExperiment(RoundTripExperiment[S]):
             *("--cpu", str(cpus[1]), *trial.server),
         ]
         with ExitStack() as stack:
-            # A generator has a program of its own at the client's end.
+            # A generator attaches a program of its own at the client's end.
             serving = bed.serving(arguments, faced=trial.rate is None)
             pid = stack.enter_context(serving)["pid"]
             for plan in trial.warm:
@@ -103,7 +102,7 @@ class TrialExperiment(RoundTripExperiment[S]):
             yield pid
 
     def measure(self, bed: Bed[S], server: int, cell: Trial, index: int) -> Iterator[Repetition]:
-        """Ask a trial's server; a repetition for each of its windows, as they are done.
+        """Ask a trial's server; yields the record of each window as it ends.
 
         Raises ExperimentError when the counts disagree with the plan.
         """
@@ -114,12 +113,14 @@ class TrialExperiment(RoundTripExperiment[S]):
             asked = _ask(bed, cell, cpu)
             busy = spent(begin, bed.server.call("cpu_seconds", pids=[server]))
             after = bed.server.call("status", pid=server)
-            one = checked(cell, index, asked, before, after, busy, self.says(cell))
-            yield msgspec.structs.replace(one, cell=msgspec.structs.replace(one.cell, since=since))
+            repetition = checked(cell, index, asked, before, after, busy, self.says(cell))
+            yield msgspec.structs.replace(
+                repetition, cell=msgspec.structs.replace(repetition.cell, since=since)
+            )
 
 
 def _windows(trial: Trial) -> Sequence[float | None]:
-    """When each of a trial's measurements begins, in seconds; None where there is but one."""
+    """When each of a trial's measurements begins, in seconds; None for a single one."""
     if trial.windows == 1:
         return [None]
     return [number * trial.seconds for number in range(trial.windows)]
@@ -132,8 +133,8 @@ def _ask(bed: Bed[Any], trial: Trial, cpu: int) -> Asked:
     options = Options(
         count=None, seconds=trial.seconds, wait="spin" if wait == "spin" else "block", cpu=cpu
     )
-    found = _ping(bed, trial.plan, options, trial)
-    return Asked(found.sent, found.hot, found.round_trips)
+    ping = _ping(bed, trial.plan, options, trial)
+    return Asked(ping.sent, ping.hot, ping.round_trips)
 
 
 def _ping(bed: Bed[Any], plan: Plan, options: Options, trial: Trial) -> Ping:
@@ -143,7 +144,7 @@ def _ping(bed: Bed[Any], plan: Plan, options: Options, trial: Trial) -> Ping:
 
 
 def _load(bed: Bed[Any], trial: Trial, rate: float, cpu: int) -> Asked:
-    """Requests at a rate, whether replies come or not."""
+    """Send requests at a rate, whether replies come or not."""
     options = load.Options(
         seconds=trial.seconds,
         rate=rate,
@@ -152,8 +153,8 @@ def _load(bed: Bed[Any], trial: Trial, rate: float, cpu: int) -> Asked:
         cpu=cpu,
     )
     interface, address = bed.pair.client.interface, bed.pair.server.address
-    found = bed.client.load(interface, address, PORT, trial.plan, options, trial.app)
-    return Asked(found.sent, found.sent, found.round_trips, found.skipped, found.offered)
+    result = bed.client.load(interface, address, PORT, trial.plan, options, trial.app)
+    return Asked(result.sent, result.sent, result.round_trips, result.skipped, result.offered)
 
 
 def checked(
@@ -165,11 +166,11 @@ def checked(
     cpu_seconds: float | None,
     name: str,
 ) -> Repetition:
-    """The record of a measurement, if what the server's end counted is what was to be.
+    """The record of a measurement, if the server's counts are as planned.
 
-    A request that was lost may have been lost on its way there, or on its way back. One of 65,536
-    has a checksum that a hook which sees skbs cannot tell from one that is half-made: it is left to
-    the server. Raises ExperimentError, which calls the cell by its `name`.
+    A lost request may have been lost on its way there or back. A hook that sees skbs cannot tell
+    one checksum in 65,536 from a half-made one, and leaves such a request to the server.
+    Raises ExperimentError that begins with `name`, the cell's.
     """
     verdicts = {
         name: after["verdicts"][name] - count

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a key-value client sends, by name: the behaviours of Kierkegaard and Willén (2025).
+"""What a key-value client sends: the behaviours of Kierkegaard and Willén (2025), by name.
 
-The sequences are theirs. What they leave open is chosen here, the same in every run:
+The sequences are theirs. What they leave open is decided here, the same in every run:
 
 - The filler of BAD is zero bytes: a letter would belong to the command's word.
-- frey's and frigg's packets are their PUTs and BADs; the GET and the STOP come on top.
-- Of `packets` packets, `percent` percent are invalid: to the nearest whole one, a half up.
-- frigg sends rounds of 100, the last with what is left: the valid ones of a round, then its invalid
-  ones. After each round the invalid ones so far are percent of the packets so far, rounded down;
-  after the last there are as many as frey sends.
-- frigg ends with its GET and sends no STOP; getstop's GET asks for key 10, as all do but sif's.
+- `packets` counts only the PUTs and BADs of frey and frigg, not their GET and STOP.
+- Of `packets` packets, `percent` percent are invalid, rounded to a whole number, halves up.
+- frigg sends rounds of 100 (the last one may be shorter): the valid packets of a round, then its
+  invalid ones. After each round, the invalid packets so far are `percent` percent of the packets so
+  far, rounded down; after the last round there are as many as frey sends.
+- frigg ends with its GET and sends no STOP. Every GET asks for key 10, except sif's.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ ROUND = 100
 
 PACKETS_MAX = 10**9
 EQUAL_LENGTH = 15
-"""Bytes of a PUT, which invalid packets have too where lengths are to be equal."""
+"""Bytes of a PUT, and of an invalid packet with `equal_length`."""
 
 _WORD = b"BAD"
 
 
 class Step(NamedTuple):
-    """The same packet `times` times in a row; after a GET, which is sent once, its reply is due."""
+    """The same packet, sent `times` times in a row; a GET is sent once, and its reply awaited."""
 
     word: str
     payload: bytes
@@ -43,15 +43,15 @@ class Step(NamedTuple):
 
     @property
     def valid(self) -> bool:
-        """Is it a request that the server understands?"""
+        """Whether the server understands it."""
         return self.word != "BAD"
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """A behaviour, and what it leaves to choose; None where its own default holds.
+    """A behaviour and its parameters; None for the behaviour's own default.
 
-    `packets` is how many packets loki's BADs, sylvie's PUTs, or frey's and frigg's of both are;
-    `percent` the share of frey's and frigg's that are invalid, 0 to 100. With `equal_length` an
+    `packets` is the number of loki's BADs, of sylvie's PUTs, or of both for frey and frigg;
+    `percent` is the share of frey's and frigg's that are invalid, 0 to 100. With `equal_length` an
     invalid packet is as long as a PUT.
     """
 
@@ -61,7 +61,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     equal_length: bool = False
 
     def checked(self) -> Choice:
-        """The same choice. Raises UsageError that names what cannot be."""
+        """The same choice. Raises UsageError that names the first wrong parameter."""
         behaviour = BEHAVIOURS.get(self.name)
         if behaviour is None:
             hint = "there are " + ", ".join(BEHAVIOURS)
@@ -82,12 +82,14 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
             raise self._has_no("invalid packets", "filler")
         return self
 
-    def _has_no(self, what: str, field: str) -> UsageError:
-        names = ", ".join(name for name, one in BEHAVIOURS.items() if getattr(one, field))
-        return UsageError(f"{self.name} has no {what}", hint=f"these have: {names}")
+    def _has_no(self, missing: str, field: str) -> UsageError:
+        names = ", ".join(
+            name for name, behaviour in BEHAVIOURS.items() if getattr(behaviour, field)
+        )
+        return UsageError(f"{self.name} has no {missing}", hint=f"these have: {names}")
 
     def steps(self) -> Iterator[Step]:
-        """What to send, in order, made as it is asked for. Raises UsageError at once."""
+        """What to send, in order, made one by one. Raises UsageError before the first."""
         self.checked()
         steps = BEHAVIOURS[self.name].steps(self._packets(), self._invalid(), self._bad())
         return (step for step in steps if step.times)
@@ -97,7 +99,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
     def _invalid(self) -> int:
         percent = BEHAVIOURS[self.name].percent if self.percent is None else self.percent
-        share = Fraction(str(percent or 0)) / 100  # as it was written: 0.1 is a tenth
+        share = Fraction(str(percent or 0)) / 100  # by its decimal text: 0.1 is exactly a tenth
         return int(self._packets() * share + Fraction(1, 2))
 
     def _bad(self) -> bytes:
@@ -106,10 +108,10 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Behaviour(NamedTuple):
-    """How steps are made of packets, invalid ones among them and an invalid payload.
+    """`steps` makes the steps from the packets, how many are invalid, and an invalid payload.
 
-    Beside it what it has when nothing else is chosen, None for what it has none of; `filler` is
-    how many bytes follow an invalid packet's word.
+    The other fields are defaults, None for a parameter that the behaviour does not have; `filler`
+    is how many bytes follow an invalid packet's word.
     """
 
     steps: Callable[[int, int, bytes], Iterator[Step]]
@@ -135,7 +137,7 @@ _PUTS = tuple(_put(KEY, value) for value in (2, 4, 6, -5))
 
 
 def _always(*steps: Step) -> Behaviour:
-    """The same steps whatever is chosen."""
+    """A behaviour without parameters."""
     return Behaviour(lambda packets, invalid, bad: iter(steps))
 
 
@@ -184,4 +186,4 @@ BEHAVIOURS = {
     "stop": _always(_STOP),
     "getstop": _always(_get(), _STOP),
 }
-"""All behaviours by name. Their steps may have `times` 0, which is to send nothing."""
+"""All behaviours by name. A step with `times` 0 sends nothing."""

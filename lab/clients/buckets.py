@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The histogram that lab/clients/load.c keeps of round trips, and the record made of it.
 
-It is log-linear, as HdrHistogram is: 1 ns a bucket below 128 ns, and from there on 64 buckets for
-each power of two, so that a bucket is at most 1/64 of its values wide. What is reported of a bucket
-is its middle: at most 0.8 % from any value in it.
+It is log-linear, as HdrHistogram is: below 128 ns a bucket is 1 ns wide, above there are 64 buckets
+for each power of two, so that a bucket is at most 1/64 of its values wide. A bucket's values are
+reported as its middle, which is at most 0.8 % from any of them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from carom.lab.stats.distribution import HIGHEST_NS, LOWEST_NS, empty
 
 SUB_BITS = 6
 BUCKETS = 2048
-"""As in lab/clients/load.c: enough for 2^37 ns, which is more than any timeout."""
+"""The same as in lab/clients/load.c: up to 2^37 ns, more than any timeout."""
 
 Counts = NDArray[np.uint64]
 
 
 def bucket(ns: int) -> int:
-    """Where a round trip is counted."""
+    """The index of a round trip's bucket."""
     shift = max(0, ns.bit_length() - 1 - SUB_BITS)
     return (shift << SUB_BITS) + (ns >> shift)
 
@@ -35,7 +35,7 @@ def bounds(index: int) -> tuple[int, int]:
 
 
 class Tally:
-    """What was counted of the right replies: `counts` by bucket, and ns exactly beside them."""
+    """Round trips of the right replies: `counts` by bucket; `total` and extremes in exact ns."""
 
     def __init__(self, counts: Counts, total: int, minimum: int, maximum: int):
         self.counts = counts
@@ -46,9 +46,9 @@ class Tally:
     def round_trips(
         self, *, lost: int, duplicated: int, reordered: int, wrong: int, seconds: float
     ) -> RoundTrips:
-        """The record: mean, minimum and maximum are exact, the others are of buckets' middles.
+        """The record: mean, minimum and maximum are exact, the others from buckets' middles.
 
-        Without any reply every figure is 0: `count` tells.
+        Without any reply, `count` and every other figure are 0.
         """
         used = np.flatnonzero(self.counts)
         counts = self.counts[used].astype(np.int64)

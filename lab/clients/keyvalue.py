@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key-value client: goes through a behaviour on one UDP socket and tells what came of it."""
+"""The key-value client: runs a behaviour on one UDP socket and counts the results."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from carom.lab.clients.behaviours import Choice, Step
 from carom.lab.clients.resolved import resolved
 
 PATIENCE = 0.01
-"""Seconds that a GET's reply is waited for, as published."""
+"""How long a GET's reply is waited for, in seconds, as published."""
 
 LAG = 0.01
-"""Seconds that a paced client may catch up: what it was held up for longer is not made up."""
+"""How many seconds of delay a paced client makes up for; it skips what it missed before."""
 
 _DATAGRAM_MAX = 65_535
 _NUMBER = re.compile(rb"-?\d{1,19}")
-_REFUSALS = (errno.ECONNREFUSED, errno.EHOSTUNREACH)  # no socket there; a firewall's answer
+_REFUSALS = (errno.ECONNREFUSED, errno.EHOSTUNREACH)  # no socket there; rejected by a firewall
 
 Tell = Callable[[Step, bytes | None], None]
-"""Told of each step once it is done, and of the reply where one came."""
+"""Called after each step, with the step and its reply if one came."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to send. `rate` in packets a second (0: as fast as it goes); `patience` in seconds is
-    how long a GET's reply is waited for.
+    """How to send: `rate` in packets a second (0: as fast as possible), and `patience`, how long a
+    GET's reply is waited for, in seconds.
     """
 
     rate: float = 0.0
     patience: float = PATIENCE
 
     def checked(self) -> Options:
-        """The same options. Raises UsageError that names what cannot be."""
+        """The same options. Raises UsageError that names the first wrong one."""
         if self.rate != 0 and not 1e-3 <= self.rate <= 1e9:
             raise UsageError(
                 f"rate {self.rate:g} is out of range", hint="0, or 0.001 to 1e9 packets a second"
@@ -59,12 +59,12 @@ class Result(msgspec.Struct, kw_only=True):
     """What a client did.
 
     `sent_valid` counts requests that the server understands, `sent_puts` the PUTs among them,
-    `sent_invalid` all others. `refused` is how often the other end said that nobody listens, which
-    a send or a wait for a reply is told of; such a send sent nothing and is not among the sent.
-    `values` has what each GET was replied, in order: None where nothing came in time. `late` counts
-    replies that came after that. `seconds` last from the first packet to the last, waits included,
-    and `rate` is packets sent in each of them; `asked` is what rate was to be, 0 for any. A run
-    that was interrupted is not `complete`.
+    `sent_invalid` all others. `refused` is how often the other end refused a packet, which a later
+    send or wait reports; such a send sends nothing and is not counted as sent. `values` has the
+    reply to each GET, in order; None where none came in time. `late` counts replies that came
+    later. `seconds` is the time from the first packet to the last, with waits, and `rate` the
+    packets sent per second of it; `asked` is the rate asked for, 0 for any. A run that was
+    interrupted is not `complete`.
     """
 
     behaviour: str
@@ -81,9 +81,9 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 class Pacer:
-    """Says how many packets are due, and sleeps until one is: never a loop that waits.
+    """Says how many packets are due, and sleeps until one is; it never waits in a loop.
 
-    So packets leave in small bursts where a sleep takes longer than the time between two.
+    So packets leave in small bursts where a sleep takes longer than the time between packets.
     """
 
     def __init__(self, rate: float):
@@ -91,7 +91,7 @@ class Pacer:
         self._due = time.perf_counter()
 
     def take(self, wanted: int) -> int:
-        """How many of these packets to send now, at least one."""
+        """How many of `wanted` packets to send now: at least one."""
         if not self._rate:
             return wanted
         ahead = self._due - time.perf_counter()
@@ -104,7 +104,7 @@ class Pacer:
         return due
 
     def rest(self) -> None:
-        """The time since the last packet was meant to be spent: nothing is overdue."""
+        """Forget packets that became due since the last one: the wait was intended."""
         self._due = max(self._due, time.perf_counter())
 
 
@@ -120,15 +120,15 @@ class Client:
         self._poll.register(self._socket, select.POLLIN)
 
     def run(self, choice: Choice, tell: Tell | None = None) -> Result:
-        """Go through a behaviour. Ctrl-C ends it early and keeps what was done.
+        """Run a behaviour. Ctrl-C ends it early and keeps what was done.
 
-        Raises UsageError for a choice that cannot be, ExperimentError where sending fails or a
-        reply is no number.
+        Raises UsageError for an impossible choice, ExperimentError where sending fails or a reply
+        is not a number.
         """
         return self.go(choice.steps(), tell, name=choice.name)
 
     def go(self, steps: Iterable[Step], tell: Tell | None = None, *, name: str = "") -> Result:
-        """The same with steps that are no behaviour's."""
+        """The same with steps of one's own."""
         result = Result(behaviour=name, asked=self._options.rate)
         pacer = Pacer(self._options.rate)
         begin = time.perf_counter()
@@ -147,10 +147,10 @@ class Client:
         if step.word != "GET":
             self._send(step, pacer, result)
             return None
-        # A reply says nothing of its request: one that is here already is not this GET's.
+        # A reply does not name its request: one that is here already is not this GET's.
         self._forget_late(result)
         self._send(step, pacer, result)
-        result.values.append(None)  # its place, whatever ends the wait
+        result.values.append(None)  # an entry for this GET, however the wait ends
         reply = self._reply(result)
         pacer.rest()
         if reply is not None:
@@ -171,14 +171,14 @@ class Client:
         try:
             while True:
                 try:
-                    for _ in turns:  # the fast path; after a refusal it goes on where it was
+                    for _ in turns:  # the fast path; after a refusal it continues here
                         send(payload)
                     break
                 except OSError as error:
                     if error.errno not in _REFUSALS:
                         self._fail(error)
                     refused += 1
-        finally:  # also where Ctrl-C ends it: what is left was not sent
+        finally:  # also after Ctrl-C: the rest was not sent
             sent = count - operator.length_hint(turns) - refused
             result.refused += refused
             if step.valid:
@@ -188,7 +188,7 @@ class Client:
                 result.sent_invalid += sent
 
     def _reply(self, result: Result) -> bytes | None:
-        """What comes within the patience."""
+        """The first reply within the patience, or None."""
         end = time.perf_counter() + self._options.patience
         while True:
             left = max(0.0, end - time.perf_counter())
@@ -199,13 +199,13 @@ class Client:
                 return reply
 
     def _forget_late(self, result: Result) -> None:
-        """Count what has come that nobody waited for."""
+        """Count as late, and drop, the replies that have come."""
         while self._poll.poll(0):
             if self._receive(result) is not None:
                 result.late += 1
 
     def _receive(self, result: Result) -> bytes | None:
-        """A datagram; None for a refusal, or where a datagram was dropped for its checksum."""
+        """A datagram; None for a refusal, or where one was dropped for its checksum."""
         try:
             return self._socket.recv(_DATAGRAM_MAX, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -219,7 +219,7 @@ class Client:
     def _value(self, reply: bytes) -> int:
         if not _NUMBER.fullmatch(reply):
             raise ExperimentError(
-                f"{self._where} replied {reply[:32]!r} to a GET, which is no number",
+                f"{self._where} replied {reply[:32]!r} to a GET, which is not a number",
                 hint="does a key-value server listen there? `carom serve --app kv`",
             )
         return int(reply)
@@ -253,7 +253,7 @@ def run(
     options: Options | None = None,
     tell: Tell | None = None,
 ) -> Result:
-    """Go through a behaviour towards a key-value server, by a socket of its own.
+    """Run a behaviour against a key-value server, on a socket of its own.
 
     Raises what Client and its `run` raise.
     """

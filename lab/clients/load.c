@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The load generator: requests sent as live frames, replies met, verified and timed in XDP. */
+/* The load generator: sends requests as live frames; takes, verifies and times replies in XDP. */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/if_ether.h>
 #include <uapi/linux/in.h>
@@ -16,13 +16,13 @@
 #define REQUEST_ROOM 32   /* bytes of the longest request: a power of two, from 32 on */
 #endif
 #ifndef REPLIES
-#define REPLIES 1         /* replies to compare with: one to each request that only reads */
+#define REPLIES 1         /* expected replies: one for each request that only reads */
 #endif
 #ifndef REPLY_ROOM
-#define REPLY_ROOM 32     /* bytes of the longest reply that is looked at: a power of two */
+#define REPLY_ROOM 32     /* bytes of the longest reply that is verified: a power of two */
 #endif
 #ifndef DRAWS
-#define DRAWS 1           /* which request comes when: gone through in turn, over and over */
+#define DRAWS 1           /* the length of the order of requests, which is repeated */
 #endif
 #ifndef PORTS
 #define PORTS 1           /* source ports: the most requests that can be outstanding */
@@ -34,11 +34,11 @@
 #define IPV4_DF 0x4000
 #define TTL 64
 #define PROBES 16                /* source ports that a slot tries before it is skipped */
-#define NO_REPLY 0xffff          /* as a reply's length: there should be none */
+#define NO_REPLY 0xffff          /* length of an expected reply: none may come */
 
-/* Round trips in nanoseconds: 64 buckets for each power of two, of 1 ns below 128. */
+/* Round trips in nanoseconds: buckets of 1 ns below 128 ns, then 64 for each power of two. */
 #define SUB_BITS 6
-#define BUCKETS 2048             /* up to 2^37 ns; the timeout is less. A power of two: masked */
+#define BUCKETS 2048             /* up to 2^37 ns, above the timeout; a power of two: a mask */
 
 struct settings {
 	u8 their_mac[ETH_ALEN];
@@ -49,7 +49,7 @@ struct settings {
 	u16 our_port;    /* the first source port, host order */
 	u32 ifindex;
 	u32 reads;       /* requests from this index on are writes, whose replies are not verified */
-	u32 verify;      /* 1 when `replies` holds what is to come back */
+	u32 verify;      /* 1 when `replies` holds the expected replies */
 	u32 zero;
 	u64 timeout;     /* ns from which on a reply comes too late */
 	u64 reuse;       /* ns after which an unanswered request is lost and its port used again */
@@ -82,7 +82,7 @@ struct reply {
 
 /* The one request that a source port has outstanding. */
 struct flight {
-	u64 sent;          /* ns; 0 when there is none: whoever swaps it for 0 decides what became of it */
+	u64 sent;          /* ns; 0 when there is none. Who swaps it for 0 decides the outcome */
 	u32 request;
 	u32 zero;
 };
@@ -90,7 +90,7 @@ struct flight {
 enum outcome {
 	ANSWERED,          /* the right reply, in time */
 	REORDERED,         /* the right reply, after the timeout */
-	WRONG,             /* another reply than the right one, or a damaged one */
+	WRONG,             /* a wrong or a damaged reply */
 	DUPLICATED,        /* nothing was outstanding on this port */
 	WRITE_ANSWERED,
 	OUTCOMES = 8,
@@ -98,13 +98,13 @@ enum outcome {
 
 struct tally {
 	u64 outcomes[OUTCOMES];
-	u64 sum;           /* of round trips, ns; so are the next two */
+	u64 sum;           /* of the round trips, ns, like the next two */
 	u64 minimum;
 	u64 maximum;
 	u64 histogram[BUCKETS];
 };
 
-/* One u64 behind the longest reply, so that its last word can be zeroed wherever it ends. */
+/* With one u64 more than the longest reply, so that a reply's last word can always be zeroed. */
 struct scratch {
 	u64 words[REPLY_ROOM / 8 + 1];
 };
@@ -136,13 +136,13 @@ static __always_inline u64 addresses_sum(const struct iphdr *ip)
 	return (u64)ip->saddr + ip->daddr;
 }
 
-/* End what is outstanding since `sent`; false when somebody else has just done so. */
+/* End the request outstanding since `sent`; false when another CPU has just ended it. */
 static __always_inline bool end_flight(struct flight *flight, u64 sent)
 {
 	return __sync_val_compare_and_swap(&flight->sent, sent, 0) == sent;
 }
 
-/* The next port in turn with nothing outstanding; a request unanswered for too long is given up. */
+/* The next port with nothing outstanding; a request unanswered for too long is given up. */
 static __always_inline struct flight *free_flight(const struct settings *settings,
 						  struct generator *generator, u32 *port)
 {
@@ -171,7 +171,7 @@ static __always_inline struct flight *free_flight(const struct settings *setting
 	return NULL;
 }
 
-/* Frames are recycled with the edits of their last trip, so all of it is written. */
+/* Frames are recycled with the edits of their last trip, so every byte is written. */
 static __always_inline bool build(struct xdp_md *ctx, const struct settings *settings,
 				  const struct request *request, u16 port)
 {
@@ -272,7 +272,7 @@ static __always_inline void record(struct tally *tally, u64 ns)
 	tally->histogram[bucket(ns) & (BUCKETS - 1)] += 1;
 }
 
-/* A reply to us, as far as addresses and ports say. The pointers are into the frame. */
+/* A reply to us, by its addresses and ports. The pointers are into the frame. */
 struct datagram {
 	struct iphdr *ip;
 	struct udphdr *udp;
@@ -298,15 +298,15 @@ static __always_inline bool find_reply(struct xdp_md *ctx, const struct settings
 }
 
 /*
- * The UDP checksum is right, or there is none, or it is the pseudo-header's alone: its sender left
- * the rest to a device, which a virtual one never makes.
+ * The UDP checksum is right, or absent, or the pseudo-header's alone: its sender left the rest to
+ * the device, and a virtual device never computes it.
  */
 static __always_inline bool right_check(const struct datagram *found, u64 payload)
 {
 	return classify_sum(addresses_sum(found->ip), found->udp, payload, false, false) != SUM_WRONG;
 }
 
-/* Lengths, checksums, and every byte. Without a reply to compare with, all but the bytes. */
+/* Check lengths, checksums and every byte; without an expected reply, all but the bytes. */
 static __always_inline bool right_reply(struct xdp_md *ctx, const struct datagram *found,
 					const struct reply *reply, struct scratch *scratch)
 {
@@ -379,7 +379,7 @@ static __always_inline int receive(struct xdp_md *ctx, const struct settings *se
 	if (!scratch || !tally || !find_reply(ctx, settings, &found))
 		return XDP_PASS;
 	port = ntohs(found.udp->dest) - settings->our_port;
-	flight = flights.lookup(&port);  /* none for a port that is not ours, also one below */
+	flight = flights.lookup(&port);  /* none for a port above or (wrapped around) below ours */
 	if (!flight)
 		return XDP_PASS;
 	outcome = judge(ctx, settings, &found, flight, scratch, tally);
@@ -388,9 +388,9 @@ static __always_inline int receive(struct xdp_md *ctx, const struct settings *se
 }
 
 /*
- * Attached, it meets replies; run on live frames, which seem to come in by lo, it makes requests of
- * them. One program for both, because the kernel waits for two RCU grace periods (24 ms were seen)
- * in each run of a program that no interface has.
+ * Attached, it takes replies; run on live frames, which seem to come in by lo, it makes them into
+ * requests. One program does both, because the kernel waits for two RCU grace periods (24 ms were
+ * seen) in each run of a program that is attached to no interface.
  */
 int load(struct xdp_md *ctx)
 {

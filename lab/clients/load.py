@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The open-loop client: requests sent from XDP at a rate of their own, every reply met there.
+"""The open-loop client: XDP sends requests at a rate, whether replies come or not, and takes these.
 
-Kernel and userspace share the maps of load.c. A request belongs to the source port that it left by,
-and a port has one request outstanding, so a reply's port says which request it answers. Each
-request that is sent ends as exactly one of: answered, reordered (the right reply after the
-timeout), wrong, lost (none within twice the timeout), or, when the end is not waited for,
-outstanding.
+Kernel and userspace share the maps of load.c. A source port has one request outstanding, so a
+reply's port says which request it answers. Each request that is sent ends as exactly one of:
+answered, reordered (the right reply after the timeout), wrong, lost (no reply within twice the
+timeout), or, when the end is not waited for, outstanding.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from carom.settings import Option, check, seconds
 from carom.xdp.link import Link, Mode, ModeOption
 
 PAYLOAD_MAX = 1472
-"""Bytes: what an MTU of 1500 takes after IPv4 and UDP."""
+"""Bytes: what an MTU of 1500 leaves after IPv4 and UDP."""
 
 _SOURCE = Path(__file__).resolve().parent / "load.c"
 _ONLY = struct.pack("=I", 0)
@@ -57,15 +56,15 @@ _STATE = ("draw", "port", "reads", "writes", "reads_lost", "writes_lost", "skipp
 _OUTCOMES = 8
 
 _TICK = 100e-6  # seconds that pacing sleeps at least, so that it does not spin
-_CHUNK = 4096  # requests a call when there is no rate
-_GRACE = 0.1  # seconds at the end, for replies that come twice
-_LAST_SECONDS = 0.02  # until no CPU runs what was detached
+_CHUNK = 4096  # requests per call when there is no rate
+_GRACE = 0.1  # seconds at the end, for duplicated replies
+_LAST_SECONDS = 0.02  # until no CPU runs a detached program any more
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How to send. It ends after `count` requests or `seconds`, whichever is first.
 
-    Times are in seconds; a rate is in requests a second (None: as fast as can be).
+    Times are in seconds; a rate is in requests a second (None: as fast as possible).
     """
 
     rate: Annotated[
@@ -77,9 +76,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         float | None,
         Option("How long; default 5, or until --count is reached.", 1e-6, 1e9, standing=""),
     ] = 5.0
-    source_ports: Annotated[
-        int, Option("As many requests can be outstanding at once.", 1, 64_512)
-    ] = 4096
+    source_ports: Annotated[int, Option("The most requests outstanding at once.", 1, 64_512)] = 4096
     first_port: Annotated[int, Option("The lowest of these ports.", 1024, 65_535)] = 61_000
     timeout: Annotated[
         float,
@@ -96,10 +93,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.1
     burst: Annotated[int, Option("Requests sent in one go at most.", 1, 256)] = 64
     cpu: Annotated[int | None, Option("Send from this CPU only.", 0, example="1")] = None
-    mode: Annotated[ModeOption, Option("How replies are met.")] = "auto"
+    mode: Annotated[ModeOption, Option("XDP's mode.")] = "auto"
 
     def checked(self) -> Options:
-        """The same options. Raises UsageError that names what cannot be."""
+        """The same options. Raises UsageError that names the first wrong one."""
         check(self)
         if self.count is None and self.seconds is None:
             raise UsageError("an end is needed", hint="a count, or seconds")
@@ -112,7 +109,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(NamedTuple):
-    """A service on the interface's link, and what a frame to it carries."""
+    """A service on the interface's link, and the addresses of a frame to it."""
 
     interface: Interface
     source: ipaddress.IPv4Address
@@ -122,7 +119,7 @@ class Target(NamedTuple):
 
 
 class Writes(msgspec.Struct, kw_only=True, frozen=True):
-    """What became of the requests that write; their replies are not verified."""
+    """The requests that write, by outcome; their replies are not verified."""
 
     sent: int
     answered: int
@@ -131,11 +128,11 @@ class Writes(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Load(msgspec.Struct, kw_only=True, frozen=True):
-    """What came of it: `sent` requests that read, and their round trips, timed in XDP.
+    """The result: `sent` requests that read, and their round trips, timed in XDP.
 
-    `sent` is answered (`round_trips.count`), reordered, wrong, lost and `outstanding` together.
-    `skipped` slots found every source port taken. `offered` is slots a second, `asked` what was
-    asked for (None: as many as can be).
+    `sent` is the sum of answered (`round_trips.count`), reordered, wrong, lost and `outstanding`.
+    A slot in which every source port was taken is `skipped`. `offered` is slots a second, `asked`
+    the rate asked for (None: as fast as possible).
     """
 
     sent: int
@@ -150,7 +147,7 @@ class Load(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def target(name: str, address: str, port: int) -> Target:
-    """Where to send. Raises UsageError or InterfaceError; asks for the neighbour's MAC address."""
+    """Where to send, with the neighbour's MAC address. Raises UsageError or InterfaceError."""
     try:
         service = ipaddress.IPv4Address(address)
     except ValueError as error:
@@ -164,7 +161,7 @@ def target(name: str, address: str, port: int) -> Target:
 
 
 def _room(payloads: Sequence[bytes | None]) -> int:
-    """Bytes that hold the longest of them: a power of two, for the verifier."""
+    """Bytes that hold the longest payload: a power of two, for the verifier."""
     longest = max(len(payload or b"") for payload in payloads)
     return int(max(_ROOM_MIN, 1 << (longest - 1).bit_length() if longest else 0))
 
@@ -177,17 +174,17 @@ def _sum(payload: bytes) -> int:
     return total
 
 
-def _check_sizes(mtu: int, payloads: Sequence[bytes | None], what: str) -> None:
+def _check_sizes(mtu: int, payloads: Sequence[bytes | None], kind: str) -> None:
     longest, limit = max(len(payload or b"") for payload in payloads), min(mtu - 28, PAYLOAD_MAX)
     if longest > limit:
         raise UsageError(
-            f"a {what} of {longest} bytes does not fit into one frame",
-            hint=f"at most {limit} bytes with an MTU of {mtu}: fragments are not followed",
+            f"a {kind} of {longest} bytes does not fit into one frame",
+            hint=f"at most {limit} bytes with an MTU of {mtu}: fragments are not supported",
         )
 
 
 class Generator(Resource):
-    """load.c with its maps filled: `send` makes requests; once attached, replies are met."""
+    """load.c with its maps filled: `send` sends requests; once attached, it takes replies."""
 
     def __init__(
         self,
@@ -198,9 +195,9 @@ class Generator(Resource):
         *,
         test_clock: bool = False,
     ):
-        """Compile, load and fill.
+        """Compile, load, and fill the maps.
 
-        `expect` says what the right reply to a request is; without it none is compared. Raises
+        `expect` gives the right reply to a request; without it no reply is compared. Raises
         UsageError, PrivilegeError, CompileError, VerifierError, BPFError.
         """
         first = options.checked().first_port
@@ -214,7 +211,7 @@ class Generator(Resource):
         _check_sizes(to.interface.mtu, replies, "reply")
         room, reply_room = _room(mix.requests), _room(replies) if expect else 2048
         if len(mix.requests) * (room + 8) + len(replies) * (reply_room + 8) > _MEMORY_MAX:
-            raise UsageError("that many requests of that size need too much memory", hint="fewer")
+            raise UsageError("so many requests of this size need too much memory", hint="use fewer")
         self._module = Module(
             _SOURCE,
             defines={
@@ -258,7 +255,7 @@ class Generator(Resource):
             cells[at * stride : at * stride + len(entry)] = entry
 
     def configure(self, to: Target, options: Options, *, verify: bool) -> None:
-        """Tell the program whom to ask, and how long to wait."""
+        """Tell the program where to send, and how long to wait."""
         timeout = round(options.timeout * 1e9)
         settings = _SETTINGS.pack(
             to.mac,
@@ -276,39 +273,39 @@ class Generator(Resource):
         libbpf.update(self._module.map("settings"), _ONLY, settings)
 
     def attach(self, own: Interface, mode: ModeOption) -> Mode:
-        """Meet replies on an interface; returns the mode. Raises BusyError, InterfaceError."""
+        """Take replies at an interface; returns the mode. Raises BusyError, InterfaceError."""
         self._link = Link(self.program, own, mode, answers=False)
         return self._link.mode
 
     def detach(self) -> None:
-        """Meet no more replies: what is outstanding stays so."""
+        """Take no more replies: outstanding requests stay outstanding."""
         if self._link:
             self._link.close()
             self._link = None
             time.sleep(_LAST_SECONDS)
 
     def send(self, slots: int) -> None:
-        """Send so many requests, but for slots that find no port; fewer when a signal comes."""
+        """Send a request in each slot that finds a free port; a signal ends it early."""
         with contextlib.suppress(InterruptedError):
             libbpf.send_frames(self.program, self._frame, slots, self._burst)
 
     def counter(self, name: str) -> int:
-        """A count of the generator's: one of `_STATE`."""
+        """A counter of the generator, one of `_STATE`."""
         return int(self.state[_STATE.index(name)])
 
     def outstanding(self) -> tuple[int, int]:
-        """How many requests are: those that read, and writes."""
+        """How many requests are outstanding: reads, and writes."""
         pending = self.flights[self.flights[:, 0] != 0, 1] & np.uint64(0xFFFFFFFF)
         reads = int((pending < self._reads).sum())
         return reads, pending.size - reads
 
     def tally(self) -> tuple[dict[str, int], Tally]:
-        """What became of the replies so far, and the round trips of the right ones."""
+        """The replies so far by outcome, and the round trips of the right ones."""
         words = _OUTCOMES + 3 + BUCKETS
-        found = libbpf.lookup(
+        tallies = libbpf.lookup(
             self._module.map("tallies"), _ONLY, 8 * words * libbpf.possible_cpus()
         )
-        cells = np.frombuffer(found or b"", dtype=np.uint64).reshape(-1, words)
+        cells = np.frombuffer(tallies or b"", dtype=np.uint64).reshape(-1, words)
         names = ("answered", "reordered", "wrong", "duplicated", "write_answered")
         outcomes = dict(zip(names, cells.sum(axis=0).tolist(), strict=False))
         minima = cells[:, _OUTCOMES + 1]
@@ -336,11 +333,11 @@ class _Run:
         self._slots = 0
 
     def send(self) -> bool:
-        """Send all; False when it was interrupted."""
+        """Send everything; False when it was interrupted."""
         begin = time.perf_counter()
         try:
             with pinned(self._options.cpu):
-                begin = time.perf_counter()  # a busy CPU lets one wait for it
+                begin = time.perf_counter()  # moving to a busy CPU may have taken a while
                 self._pace(begin)
         except KeyboardInterrupt:
             return False
@@ -368,7 +365,7 @@ class _Run:
                 time.sleep(max(_TICK, min(self._slots / rate, seconds) - passed))
 
     def drain(self) -> bool:
-        """Wait for replies until none can be in time any more; False when that was interrupted."""
+        """Wait until no reply can be in time any more; False when it was interrupted."""
         end = time.monotonic() + 2 * self._options.timeout
         try:
             while any(self._generator.outstanding()) and time.monotonic() < end:
@@ -425,7 +422,7 @@ def _check(result: Load, faults: int) -> None:
         raise ExperimentError(
             f"the counts disagree: {result.sent} requests sent and {ends} ended, "
             f"{writes.sent} writes sent and {write_ends} ended, {faults} not made",
-            hint="this is a bug of carom's",
+            hint="this is a bug in carom; please report it",
         )
 
 

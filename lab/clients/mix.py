@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which requests `carom load` sends in which order: drawn beforehand, and gone through in turn."""
+"""The requests that `carom load` sends, and their order, which is drawn beforehand."""
 
 from __future__ import annotations
 
@@ -34,25 +34,24 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         Literal["uniform", "zipf", "sequential"],
         Option("How keys are drawn.", standing="uniform; with --file sequential"),
     ] = "uniform"
-    exponent: Annotated[float, Option("Of zipf.", 0, 100)] = 1.0
+    exponent: Annotated[float, Option("Exponent of zipf.", 0, 100)] = 1.0
     writes: Annotated[
         float, Option("The exact share of requests that are --write-file's.", 0, 1, "0.05")
     ] = 0.0
-    seed: Annotated[int, Option("Of the random draws.")] = 1
+    seed: Annotated[int, Option("Seed of the random draws.")] = 1
 
     def checked(self) -> Choice:
-        """The same choice. Raises UsageError that names what cannot be."""
+        """The same choice. Raises UsageError that names the first wrong value."""
         check(self)
         return self
 
 
 class Mix:
-    """`requests`, of which those from `reads` on are writes, and the `order` of their indexes."""
+    """`requests`, which from index `reads` on are writes, and the `order` of their indexes."""
 
     def __init__(self, reads: list[bytes], writes: list[bytes], choice: Choice):
-        """Draw. The share of writes is exact in every block, the smallest that it is whole in.
-
-        Raises UsageError.
+        """Draw the order. The share of writes is exact in every block of the smallest size in which
+        it is a whole number. Raises UsageError.
         """
         choice.checked()
         self.requests = reads + writes
@@ -72,7 +71,7 @@ class Mix:
 
 def _order(reads: int, writes: int, choice: Choice) -> Order:
     share = Fraction(choice.writes).limit_denominator(_DENOMINATOR_MAX)
-    # Where it can be, the order ends with the last key of a sequence.
+    # If possible, the order ends with the last key of a sequence.
     unit = share.denominator * (reads if choice.draw == "sequential" else 1)
     if unit > DRAWS_MAX:
         unit = share.denominator
@@ -87,7 +86,7 @@ def _order(reads: int, writes: int, choice: Choice) -> Order:
 
 
 def _writing(share: Fraction, blocks: int, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Which requests write: as many in each block, at random places."""
+    """Which requests write: the same number in each block, at random places."""
     if share in (0, 1):
         return np.full(blocks, bool(share))
     places = random.random((blocks, share.denominator)).argsort(axis=1)
@@ -95,7 +94,7 @@ def _writing(share: Fraction, blocks: int, random: np.random.Generator) -> NDArr
 
 
 def keys_drawn(keys: int, count: int, choice: Choice, random: np.random.Generator) -> Order:
-    """The indexes of so many requests, of which none writes."""
+    """The indexes of `count` requests that read, drawn from `keys` keys."""
     if choice.draw == "sequential":
         return np.arange(count, dtype=np.uint64) % np.uint64(keys)
     if choice.draw == "uniform":
@@ -106,7 +105,7 @@ def keys_drawn(keys: int, count: int, choice: Choice, random: np.random.Generato
 
 
 def planned(plan: Plan) -> list[bytes]:
-    """The requests for the keys of a plan: what `carom ping` would send for them."""
+    """The requests for the keys of a plan, as `carom ping` would send them."""
     plan.checked()
     if plan.keys > DRAWS_MAX:
         raise UsageError(f"keys {plan.keys} is out of range", hint=f"1 to {DRAWS_MAX}")
@@ -114,9 +113,9 @@ def planned(plan: Plan) -> list[bytes]:
 
 
 def read(path: Path) -> list[bytes]:
-    """The payloads in a file: a line each, as text, or as hexadecimal digits after 0x.
+    """The payloads in a file: one a line, as text, or as hexadecimal digits after 0x.
 
-    Empty lines are none. Raises UsageError.
+    Empty lines are skipped. Raises UsageError.
     """
     try:
         lines = path.read_bytes().splitlines()

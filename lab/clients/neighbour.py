@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom raw frames go to: a host on an interface's own link, and its MAC address."""
+"""Where raw frames go: to a host on an interface's own link, by its MAC address."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from carom.errors import InterfaceError
 from carom.kernel.links import Interface
 
 _RTN_UNICAST = 1  # linux/rtnetlink.h
-_NTF_USE = 0x01  # linux/neighbour.h: resolve it, as if there were something to send
+_NTF_USE = 0x01  # linux/neighbour.h: resolve it, as if a packet were to be sent
 _NUD_FAILED = 0x20
 _RESOLVE_SECONDS = 4.0  # the kernel asks three times, a second apart
 
 
 def on_link(interface: Interface, address: ipaddress.IPv4Address) -> ipaddress.IPv4Address:
-    """The own address for frames to a host that is on this interface's own link.
+    """Our source address for frames to a host on this interface's own link.
 
-    Raises InterfaceError when there is no route, or the route goes another way.
+    Raises InterfaceError when there is no route, or the route leaves elsewhere.
     """
     with IPRoute() as netlink:
         try:
@@ -32,7 +32,7 @@ def on_link(interface: Interface, address: ipaddress.IPv4Address) -> ipaddress.I
             ) from error
     gateway, by = route.get_attr("RTA_GATEWAY"), route.get_attr("RTA_OIF")
     if route["type"] != _RTN_UNICAST:
-        why = "it is this host's own, or an address for many"
+        why = "it is this host's own, or a multicast or broadcast address"
     elif by != interface.ifindex:
         why = f"the route leaves by {socket.if_indextoname(by)}"
     elif gateway or route.get_attr("RTA_VIA"):
@@ -46,9 +46,9 @@ def on_link(interface: Interface, address: ipaddress.IPv4Address) -> ipaddress.I
 
 
 def neighbour(interface: Interface, address: ipaddress.IPv4Address) -> bytes:
-    """The MAC address of a neighbour, which the kernel asks for if it has to.
+    """The MAC address of a neighbour; the kernel asks for it if it has to.
 
-    Raises InterfaceError when nobody answers.
+    Raises InterfaceError when no host answers.
     """
     wanted = {"dst": str(address), "ifindex": interface.ifindex}
     end = time.monotonic() + _RESOLVE_SECONDS

@@ -24,7 +24,7 @@ from carom.lab.stats.distribution import round_trips
 from carom.settings import Option, check, seconds
 
 DATAGRAM_MAX = 65_535
-_SLEEP_MARGIN = 200_000  # ns before a request is due that are waited for by spinning
+_SLEEP_MARGIN = 200_000  # ns: the last part of the wait for a request's time, done by spinning
 _ABANDONED_MAX = 64
 _TIMEOUT_MAX = 3600.0
 _GRACE = 0.2  # seconds at the end for replies to requests that were given up
@@ -33,8 +33,8 @@ Expect = Callable[[bytes], bytes | None]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to ask. The run ends after `count` requests, or with the block in which `seconds` end;
-    with a hot share, `count` is rounded up to whole blocks, so that the share is exact.
+    """How to ask. The run ends after `count` requests, or with the block in which `seconds` end.
+    With a hot share, `count` is rounded up to whole blocks, so that the share is exact.
 
     Times are in seconds.
     """
@@ -42,9 +42,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     count: Annotated[
         int | None, Option("Requests; default 1000.", 1, example="100", short="-c", standing="")
     ] = 1000
-    seconds: Annotated[float | None, Option("Go on so long instead.", 1e-6, 1e9, example="10")] = (
-        None
-    )
+    seconds: Annotated[
+        float | None, Option("Ask for this long instead.", 1e-6, 1e9, example="10")
+    ] = None
     rate: Annotated[
         float, Option("Requests a second; 0: as fast as replies come.", 0, 1e9, example="100")
     ] = 0.0
@@ -73,10 +73,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ping(msgspec.Struct, kw_only=True):
-    """What came of it: requests sent, how many of them to hot keys, and their round trips.
+    """The result: requests sent, how many of them to hot keys, and their round trips.
 
-    `wall` is the seconds from the first request to the last reply, with all that is between: where
-    `round_trips.seconds` leaves out what a client does between two blocks of requests.
+    `wall` is the seconds from the first request to the last reply; `round_trips.seconds` leaves out
+    the time between two blocks of requests.
     """
 
     sent: int
@@ -87,7 +87,7 @@ class Ping(msgspec.Struct, kw_only=True):
 
 
 class Broken(ExperimentError):
-    """It could not go on, after replies had come: `result` is what was measured until then."""
+    """The server was lost after some replies; `result` has what was measured until then."""
 
     def __init__(self, error: ExperimentError, result: Ping):
         super().__init__(str(error), hint=error.hint)
@@ -112,7 +112,7 @@ class _Counts:
 
 
 class Client:
-    """A socket towards one service, replaced when a request is given up.
+    """A socket for one service, replaced when a request is given up.
 
     So a late reply comes to the old socket and is never taken for the next request's.
     """
@@ -122,7 +122,7 @@ class Client:
         self._options = options
         self._abandoned: list[socket.socket] = []
         self._counts = _Counts()
-        self._due = 0  # when the next request is, with a rate; 0 before the first
+        self._due = 0  # with a rate, when the next request is due; 0 before the first
         self._open()
 
     def _open(self) -> None:
@@ -143,9 +143,9 @@ class Client:
         self._poll.register(self._socket, select.POLLIN)
 
     def _connect(self) -> None:
-        """From another port than the service's, which may be of those that the kernel chooses from.
+        """Connect from another port than the service's, which the kernel might choose by chance.
 
-        A request from there is answered by nobody's kernel: replies would be asked in turn.
+        carom never answers a request from the service's port: replies could go back and forth.
         """
         while True:
             self._socket.connect(self._target.address)
@@ -153,10 +153,10 @@ class Client:
                 return
             same = self._socket
             self._socket = socket.socket(same.family, socket.SOCK_DGRAM)
-            self._abandoned.append(same)  # keeps the port taken meanwhile
+            self._abandoned.append(same)  # keeps that port taken
 
     def _receive(self) -> Callable[[], bytes]:
-        """What waits for a reply; raises BlockingIOError when it does not come in time."""
+        """A function that waits for a reply; it raises BlockingIOError after the timeout."""
         recv = self._socket.recv
         if self._options.wait == "block":
             return lambda: recv(DATAGRAM_MAX)
@@ -176,8 +176,8 @@ class Client:
     def run(self, plan: Plan, expect: Expect | None) -> Ping:
         """Ask as planned; Ctrl-C ends it early and keeps what was done.
 
-        Raises UsageError, or ExperimentError when nothing listens on the port: Broken where
-        something did.
+        Raises UsageError, or ExperimentError when nothing listens on the port: Broken if something
+        did at first.
         """
         complete = False
         try:
@@ -236,7 +236,7 @@ class Client:
                 due += period
         except ConnectionRefusedError as error:
             raise ExperimentError(
-                f"nothing listens on {self._target.said} port {self._target.address[1]}"
+                f"nothing listens on {self._target.given} port {self._target.address[1]}"
                 + (" any more" if samples else ""),
                 hint="see why it ended" if samples else "start it first: `carom serve`",
             ) from error
@@ -259,16 +259,16 @@ class Client:
         self._open()
 
     @staticmethod
-    def _drain(one: socket.socket) -> int:
-        found = 0
+    def _drain(drained: socket.socket) -> int:
+        count = 0
         with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
-            while one.recv(DATAGRAM_MAX, socket.MSG_DONTWAIT) is not None:
-                found += 1
-        return found
+            while drained.recv(DATAGRAM_MAX, socket.MSG_DONTWAIT) is not None:
+                count += 1
+        return count
 
     def _collect_late(self) -> None:
-        for one in self._abandoned:
-            self._counts.reordered += self._drain(one)
+        for abandoned in self._abandoned:
+            self._counts.reordered += self._drain(abandoned)
 
     def _result(self, complete: bool) -> Ping:
         counts = self._counts
@@ -295,8 +295,8 @@ class Client:
 
     def close(self) -> None:
         """Close all sockets."""
-        for one in (*self._abandoned, self._socket):
-            one.close()
+        for opened in (*self._abandoned, self._socket):
+            opened.close()
 
 
 def ping(
@@ -305,8 +305,8 @@ def ping(
     """Ask a service as planned and measure every round trip.
 
     `expect` says what the right reply to a request is; without it none is compared. Raises
-    UsageError for a plan or address that cannot be, ExperimentError when nothing listens, and
-    Broken with what was measured when nothing listens any more.
+    UsageError for an impossible plan or address, ExperimentError when nothing listens, and Broken,
+    with what was measured, when nothing listens any more.
     """
     with contextlib.closing(Client(address, port, options.checked())) as client:
         return client.run(plan, expect)
@@ -322,13 +322,13 @@ def _wait_until(due: int) -> None:
 
 @contextlib.contextmanager
 def pinned(cpu: int | None) -> Iterator[None]:
-    """Run this thread on one CPU meanwhile. Raises UsageError."""
+    """Inside, this thread runs on one CPU. Raises UsageError."""
     before = os.sched_getaffinity(0)
     if cpu is not None:
         try:
             os.sched_setaffinity(0, {cpu})
         except OSError as error:
-            raise UsageError(f"cannot run on CPU {cpu}", hint=f"there is {before}") from error
+            raise UsageError(f"cannot run on CPU {cpu}", hint=f"allowed are {before}") from error
     try:
         yield
     finally:

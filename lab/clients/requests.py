@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which requests a client sends: seeded plans that say beforehand how many go to which keys."""
+"""Which requests a client sends: seeded plans, which fix beforehand how many go to which keys."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Block(NamedTuple):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asks for.
 
-    `size` is the payload's shortest and longest length in bytes: a key's own length is fixed, and
-    lies between. With the `form` decimal a payload is the key's digits alone; with the name of a
-    protocol it is a read of these, and `size` counts the digits. `draw` chooses among `keys` keys:
-    `uniform` at random, `sequential` in turn, `unique` each once (`keys` is not used then). With
-    `hot_share`, exactly that share of every block goes to the first `hot` keys and the rest to the
-    others, in random order. `first` is the number of the first key.
+    `size` is the payload's shortest and longest length in bytes; each key has a fixed length
+    between them. With the `form` decimal, a payload is the key's digits alone; with the name of a
+    protocol, it is a read of these digits, and `size` counts them. `draw` chooses among `keys`
+    keys: `uniform` at random, `sequential` in turn, `unique` each once (`keys` is not used then).
+    With `hot_share`, exactly that share of every block goes to the first `hot` keys and the rest to
+    the others, in random order. `first` is the number of the first key.
     """
 
     size: Annotated[
@@ -63,12 +63,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         float | None, Option("The exact share of requests that hot keys get.", 0, 1, "0.5")
     ] = None
     first: int = 0
-    seed: Annotated[int, Option("Of the random draws.")] = 1
+    seed: Annotated[int, Option("Seed of the random draws.")] = 1
     block_min: int = _BLOCK_MIN
-    """Requests in a block, or somewhat more: a client looks at the clock between blocks."""
+    """The fewest requests in a block; a client reads the clock between blocks."""
 
     def checked(self) -> Plan:
-        """The same plan. Raises UsageError that names what cannot be."""
+        """The same plan. Raises UsageError that names the first wrong value."""
         low, high = self.size
         if not 1 <= low <= high <= 65_507:
             raise UsageError(f"size {low}-{high} is out of range", hint="1 to 65507 bytes")
@@ -93,26 +93,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
     def _space(self) -> int:
-        """How many requests can be told apart."""
+        """How many different requests there can be."""
         return int((256 if self.form == "plain" else 10) ** min(self.size[0], 8))
 
     def block_size(self) -> int:
-        """The smallest number of requests of which `hot_share` is whole, at least `block_min`."""
+        """The smallest number of requests, from `block_min` on, of which `hot_share` is whole."""
         share = Fraction(self.hot_share or 0).limit_denominator(_SHARE_DENOMINATOR_MAX)
         return share.denominator * -(-self.block_min // share.denominator)
 
     def payload(self, number: int) -> bytes:
-        """The request for a key: its number, and bytes that follow from it."""
+        """The request for a key: its number, and bytes that are derived from it."""
         return _payload(self.form, *self.size, number)
 
     def prepare(self) -> None:
-        """Make what will be asked for again and again beforehand, and keep it."""
+        """Make the payloads of repeated requests beforehand, and keep them."""
         if self.draw != "unique":
             for number in range(self.first, self.first + min(self.keys, _KEPT)):
                 _kept(self.form, *self.size, number)
 
     def blocks(self) -> Iterator[Block]:
-        """Blocks without end, each as planned."""
+        """Endless blocks, each as planned."""
         source = random.Random(self.seed)
         size, number = self.block_size(), self.first
         payload = _payload if self.draw == "unique" else _kept
@@ -137,10 +137,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _reading(form: str) -> Reading:
-    """How a protocol reads numbered keys. Raises UsageError for one that says nothing of it."""
+    """How a protocol reads numbered keys. Raises UsageError for one that cannot."""
     reading = spec(form).reading
     if not reading:
-        able = [one.name for one in SPECS.values() if one.reading]
+        able = [protocol.name for protocol in SPECS.values() if protocol.reading]
         raise UsageError(f"form {form!r} is unknown", hint=" | ".join((*_FORMS, *able)))
     return reading
 

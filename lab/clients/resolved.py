@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a client sends to: an address, with its zone if it is link-local, or a name."""
+"""A client's destination: an address, with its zone if it is link-local, or a name."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from carom.errors import UsageError
 
 
 class Target(NamedTuple):
-    """What an address or name is to sockets; `said` is how it was given."""
+    """A destination as sockets take it; `given` is the user's text for it."""
 
-    said: str
+    given: str
     family: socket.AddressFamily
     address: tuple[Any, ...]
 
     def refused(self, error: OSError) -> UsageError:
-        """What to say where nothing can be sent there."""
+        """The error for a destination that cannot be sent to."""
         hint = "is the address right, and is there a route?"
         host = ipaddress.ip_address(self.address[0])
         if host.version == 6 and host.is_link_local and not self.address[3]:
-            hint = f"a link-local address needs its interface: {self.said}%eth0"
-        return UsageError(f"cannot send to {self.said}: {error.strerror or error}", hint=hint)
+            hint = f"a link-local address needs its interface: {self.given}%eth0"
+        return UsageError(f"cannot send to {self.given}: {error.strerror or error}", hint=hint)
 
 
 def resolved(address: str, port: int) -> Target:
-    """Of a name's addresses the first, IPv4's before IPv6's. Raises UsageError."""
+    """The first address of a name, IPv4 before IPv6. Raises UsageError."""
     try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_DGRAM)
+        addresses = socket.getaddrinfo(address, port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         raise UsageError(
             f"cannot send to {address or repr(address)}, which is no address: "
             f"{getattr(error, 'strerror', None) or error}",
-            hint="an address of IPv4 or IPv6 (fe80::1%eth0), or a name that resolves to one",
+            hint="use an IPv4 or IPv6 address (fe80::1%eth0), or a name that resolves to one",
         ) from error
-    family, _, _, _, target = min(found, key=lambda one: one[0] == socket.AF_INET6)
+    family, _, _, _, target = min(addresses, key=lambda entry: entry[0] == socket.AF_INET6)
     return Target(address, family, target)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several closed-loop clients at once, each a process, and their round trips together."""
+"""Several closed-loop clients at once, each a process, and their round trips put together."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from carom.lab.clients.ping import Options, Ping, ping
 from carom.lab.clients.requests import Plan
 from carom.lab.stats.distribution import together
 
-_PATIENCE = 30.0  # seconds for all of them to be there
+_PATIENCE = 30.0  # seconds for all of them to start
 
 _gate: Barrier
 
 
 def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clients: int) -> Ping:
-    """Ask as `ping` does, `clients` times at once: each draws from the plan by a seed of its own.
+    """Ask as `ping` does, by `clients` clients at once, each with a seed of its own.
 
-    They begin together. What is returned is all of theirs (see `distribution.together`), over the
-    time that the slowest was at it: what a client does between its requests is time in which
-    others are answered. Raises ExperimentError when one of them is lost, or does not end.
+    They start together. The result has the requests of all (see `distribution.together`), over the
+    whole time of the slowest: while one client is between two requests, others are answered.
+    Raises ExperimentError when one of them is lost, or does not end.
     """
-    context = multiprocessing.get_context("fork")  # what a client needs is loaded, and made
+    context = multiprocessing.get_context("fork")  # a copy has all modules and payloads already
     plan.checked().prepare()
     plans = [msgspec.structs.replace(plan, seed=plan.seed + n) for n in range(clients)]
     gate = context.Barrier(clients)
@@ -36,7 +36,7 @@ def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clien
         workers = context.Pool(clients, _enter, (gate,))
     with workers as pool:
         asked = pool.starmap_async(
-            _ask, [(address, port, one, options, app) for one in plans], chunksize=1
+            _ask, [(address, port, own_plan, options, app) for own_plan in plans], chunksize=1
         )
         pool.close()
         try:
@@ -44,14 +44,14 @@ def crowd(address: str, port: int, plan: Plan, options: Options, app: str, clien
         except (multiprocessing.TimeoutError, threading.BrokenBarrierError) as error:
             raise ExperimentError(
                 f"not all of {clients} clients began and ended",
-                hint="was one killed? is there memory for that many?",
+                hint="was one killed? is there enough memory for them?",
             ) from error
         pool.join()
     return Ping(
-        sent=sum(one.sent for one in pings),
-        hot=sum(one.hot for one in pings),
-        complete=all(one.complete for one in pings),
-        round_trips=together([one.round_trips for one in pings]),
+        sent=sum(result.sent for result in pings),
+        hot=sum(result.hot for result in pings),
+        complete=all(result.complete for result in pings),
+        round_trips=together([result.round_trips for result in pings]),
     )
 
 
@@ -63,6 +63,6 @@ def _enter(gate: Barrier) -> None:
 def _ask(address: str, port: int, plan: Plan, options: Options, app: str) -> Ping:
     expect = apps.expectation(app)
     _gate.wait(_PATIENCE)
-    found = ping(address, port, plan, options, expect)
-    trips = msgspec.structs.replace(found.round_trips, seconds=found.wall)
-    return msgspec.structs.replace(found, round_trips=trips)
+    result = ping(address, port, plan, options, expect)
+    trips = msgspec.structs.replace(result.round_trips, seconds=result.wall)
+    return msgspec.structs.replace(result, round_trips=trips)

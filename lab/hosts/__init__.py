@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host of the pair: the agent there, its calls, and what it says of the machine."""
+"""A host of the pair: its agent, the agent's calls, and the machine's environment and counts."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's agent on a host, which makes the calls that it is told on stdin by JSON lines.
+"""The lab's agent on a host, which makes the calls that come on its stdin as JSON lines.
 
-One stays up through an experiment, so that Python's start-up is paid once a host and not once a
-measurement. It ends with its stdin, and takes its servers with it.
+It runs through a whole experiment, so that Python starts once for each host and not for each
+measurement. It ends with its stdin, and ends its servers.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from carom.lab.hosts.calls import Calls
 from carom.vm.pair import Host
 
 _STOP_PATIENCE = 10.0  # seconds for an agent to end when told to
-_BEATS = 6  # words in the time after which silence would be taken for the lab's end
+_BEATS = 6  # lines sent in the time after which the host takes silence for the lab's end
 
 
 def main() -> None:
-    """Do as stdin says until it ends."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout answers
+    """Make the calls that come on stdin, until it ends."""
+    # stdout is for answers alone
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     signals.told()
     calls = Calls()
     try:
         for line in sys.stdin:
-            if line == "\n":  # only to say that the lab is there
+            if line == "\n":  # a beat: the lab is still there
                 continue
             order = msgspec.json.decode(line, type=Request)
             try:
@@ -51,12 +52,12 @@ def main() -> None:
 
 
 class Agent(Resource):
-    """The lab's end: calls what runs on a host. Leaving it ends the agent and its servers."""
+    """The lab's end of an agent. Leaving it ends the agent and its servers."""
 
     def __init__(self, host: Host):
         self.host = host
         self.busy = False
-        """Whether it was interrupted in a call: it has an answer to come, and takes no other."""
+        """Whether a call has no answer yet (it was interrupted): no other may be made."""
         argv = [host.python, "-P", "-m", "carom.lab.hosts.agent"]
         self._process = host.popen(argv, listens=True)
         self._speaking = threading.Lock()
@@ -71,14 +72,14 @@ class Agent(Resource):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
-    def _beat(self, every: float) -> None:
-        """Say that the lab is still there, whatever the agent is busy with."""
+    def _beat(self, interval: float) -> None:
+        """Tell the host that the lab is still there, also during calls."""
         with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended, or was closed
-            while not self._closing.wait(every):
+            while not self._closing.wait(interval):
                 self._say("")
 
     def call(self, name: str, **arguments: Any) -> Any:
-        """Call, and wait for the result. Raises ExperimentError with what the agent said."""
+        """Make a call, and wait for its result. Raises ExperimentError with the agent's error."""
         stdout = self._process.stdout
         assert stdout
         try:
@@ -105,9 +106,9 @@ class Agent(Resource):
         *,
         clients: int | None = None,
     ) -> Ping:
-        """Ask the service there; replies are compared with those of `app`.
+        """Ask a service from this host; replies are compared with those of `app`.
 
-        So many `clients` ask at once, each a process of its own; None: the agent asks itself.
+        `clients` clients ask at once, each a process of its own; with None, the agent itself asks.
         """
         result = self.call(
             "ping",
@@ -129,7 +130,7 @@ class Agent(Resource):
         options: load.Options,
         app: str,
     ) -> load.Load:
-        """Ask for each key of a plan in turn, at a rate or as fast as it goes."""
+        """Ask for each key of a plan in turn, at a rate or as fast as possible."""
         result = self.call(
             "load",
             interface=interface,
@@ -147,7 +148,7 @@ class Agent(Resource):
         self._closing.set()
         with contextlib.suppress(BrokenPipeError), self._speaking:  # it may have ended
             self._process.stdin.close()
-        if self.busy:  # an interrupt left it in the middle of a call
+        if self.busy:  # an interrupt left it in a call
             self._process.terminate()
         try:
             self._process.wait(timeout=_STOP_PATIENCE)

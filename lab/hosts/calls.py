@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent does on its host for the lab: servers, clients, and the CPU time that they take."""
+"""The calls of an agent on its host: servers, clients, and the CPU time that they take."""
 
 from __future__ import annotations
 
@@ -45,40 +45,40 @@ _SWITCHED = {"gro": "generic-receive-offload", "tso": "tcp-segmentation-offload"
 
 _RATES = ("--prefix-rate", "0", "--total-rate", "0")
 _UNBOUND = {"serve": (*_RATES, "--echoes", "0"), "front": _RATES}
-"""An experiment's one client is all of the load, and may ask for the same all the time."""
+"""Options that lift the limits on one client: an experiment's client is the whole load."""
 
 
 class Calls:
-    """One host's: its public methods are the calls that every experiment may make."""
+    """The calls on one host: its public methods, which every experiment may call."""
 
     def __init__(self) -> None:
         self._servers: dict[int, subprocess.Popen[str]] = {}
         self._napi: list[int] = []
-        self._hidden = False  # threads that receive are there, but not to be seen
+        self._hidden = False  # whether threads that receive exist but cannot be seen
         self._receiving: set[str] = set()
         self._stack = contextlib.ExitStack()
         self._attached = contextlib.ExitStack()
         self._parts: dict[str, Any] = {}
 
     def does(self, name: str) -> Callable[..., Any]:
-        """A call by its name: one of these, or `PART:CALL` of an experiment's own.
+        """A call by its name: one of these methods, or `PART:CALL`, a call of an experiment's own.
 
-        That is a public method of `Calls` in `carom.lab.experiments.PART.calls`, of which there is
-        one on each host for as long as its agent is up.
+        That is a public method of `Calls` in `carom.lab.experiments.PART.calls`. Each host has one
+        such object, as long as its agent runs.
         """
         part, _, call = name.rpartition(":")
         if not part:
-            found: Callable[..., Any] = getattr(self, name)
-            return found
+            method: Callable[..., Any] = getattr(self, name)
+            return method
         if part not in self._parts:
             module = importlib.import_module(f"carom.lab.experiments.{part}.calls")
             self._parts[part] = self._stack.enter_context(module.Calls(self))
         return getattr(self._parts[part], call)  # type: ignore[no-any-return]
 
-    # What the host is
+    # The host
 
     def cpus(self) -> list[int]:
-        """The CPUs that we may use."""
+        """The CPUs that this process may use."""
         return sorted(os.sched_getaffinity(0))
 
     def environment(self, pair: str, driver: str, offloads: dict[str, bool]) -> Environment:
@@ -87,7 +87,7 @@ class Calls:
 
     def lacking(self, programs: list[str]) -> list[str]:
         """Those of these programs that are not installed."""
-        return [one for one in programs if not shutil.which(one)]
+        return [program for program in programs if not shutil.which(program)]
 
     # Clients
 
@@ -100,7 +100,7 @@ class Calls:
         app: str,
         clients: int | None,
     ) -> Ping:
-        """Ask as `carom ping` does; or so many clients at once, each a process."""
+        """Ask as `carom ping` does; with `clients`, by as many processes at once."""
         how = msgspec.convert(plan, Plan), msgspec.convert(options, Options)
         if clients:
             return crowd(address, port, *how, app, clients)
@@ -126,27 +126,27 @@ class Calls:
         """Start `carom serve`, or `front`, and return its ready line."""
         argv = [sys.executable, "-P", "-m", "carom", command, "--json"]
         argv += [*_UNBOUND[command], *arguments]
-        server = self.start(argv, said=subprocess.PIPE)
+        server = self.start(argv, output=subprocess.PIPE)
         assert server.stdout and server.stderr
         line = server.stdout.readline()
         if not line:
             del self._servers[server.pid]
-            said = server.communicate()[1].strip()
-            raise ExperimentError(f"carom {command} {' '.join(arguments)} did not start: {said}")
+            reason = server.communicate()[1].strip()
+            raise ExperimentError(f"carom {command} {' '.join(arguments)} did not start: {reason}")
         ready: dict[str, Any] = msgspec.json.decode(line)
         return ready
 
-    def start(self, argv: list[str], said: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        """Start a program that ends with this one, or by `stop`; `said` is where its words go."""
+    def start(self, argv: list[str], output: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        """Start a program that ends with this one, or by `stop`; `output` is where it prints."""
         argv = [*_DIES_WITH_US, *argv]
         server = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, text=True
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True
         )
         self._servers[server.pid] = server
         return server
 
     def attach(self, interface: str, program: Literal["swap", "pass"], mode: Mode) -> None:
-        """Answer UDP datagrams over IPv4 by a bare swap at XDP, or pass all, until `detach`."""
+        """Attach at XDP, until `detach`, a bare swap of UDP over IPv4, or a program that passes."""
         if program == "swap":
             descriptor = self._attached.enter_context(Module(_SWAP)).program("swap_ends")
         else:
@@ -155,15 +155,15 @@ class Calls:
         self._attached.enter_context(Link(descriptor, links.interface(interface), mode))
 
     def detach(self) -> None:
-        """End that."""
+        """Detach the program."""
         self._attached.close()
 
     def met(self, interface: str) -> bool:
-        """Whether an XDP program is there already."""
+        """Whether the interface has an XDP program already."""
         return libbpf.attached_xdp(socket.if_nametoindex(interface)) is not None
 
     def status(self, pid: int) -> Any:
-        """What `carom status` shows of a server."""
+        """The status of a server, as `carom status --json` shows it."""
         return control.call("status", pid)
 
     def stop(self, pid: int) -> None:
@@ -185,11 +185,11 @@ class Calls:
             os.sched_setaffinity(int(thread.name), {cpu})
 
     def receive_on(self, interface: str, cpu: int | None) -> None:
-        """Let kernel threads on one CPU deal with what an interface receives; None: no threads.
+        """Receive an interface's packets in kernel threads on one CPU; None: without threads.
 
-        So a host of a namespace pair has a CPU, whose time can be told from its neighbour's. A veth
-        has a thread to give only with GRO on, and a socket's packets come to its peer's thread only
-        with TSO off. The interface is as it was when the agent ends.
+        So each host of a namespace pair has a CPU of its own, and its CPU time can be measured
+        alone. A veth has such a thread only with GRO on, and a socket's packets reach its peer's
+        thread only with TSO off. When the agent ends, the interface is as before.
         """
         switch = Path(f"/sys/class/net/{interface}/threaded")
         if interface not in self._receiving:
@@ -202,33 +202,33 @@ class Calls:
             switch.write_text("0" if cpu is None else "1")
         except OSError as error:
             raise ExperimentError(
-                f"{interface} receives in no thread of its own: {error.strerror}",
+                f"{interface} cannot receive in a thread of its own: {error.strerror}",
                 hint="this needs Linux 5.12 and a driver with NAPI",
             ) from error
         self._hidden = False
-        if cpu is not None:  # some kernels keep a thread that has nothing to do
+        if cpu is not None:  # some kernels keep an earlier thread, so that none is new
             self._napi = sorted(_napi_threads() - there) or self._napi
             if not self._napi:
                 self._hidden = True
-                log.warning("kernel threads cannot be seen here: CPU times are not told")
+                log.warning("kernel threads cannot be seen here: CPU times are not measured")
             for pid in self._napi:
                 self.pin(pid, cpu)
 
     def machine_cpu_seconds(self) -> float:
-        """CPU time that this machine was busy, so far."""
+        """CPU time that this machine has been busy so far."""
         return cpu_time.of_machine()
 
     def cpu_seconds(self, pids: list[int]) -> float | None:
-        """CPU time of processes and of what `receive_on` has set apart, so far.
+        """CPU time so far of processes and of the kernel threads of `receive_on`.
 
-        None where that cannot be seen, as in a PID namespace.
+        None where the threads cannot be seen, as in a PID namespace.
         """
         if self._hidden:
             return None
         return sum(cpu_time.of_process(pid) for pid in (*pids, *self._napi))
 
     def close(self) -> None:
-        """End all that is still there."""
+        """End all servers, and undo all changes."""
         self._attached.close()
         self._stack.close()
         for pid in list(self._servers):
@@ -236,10 +236,10 @@ class Calls:
 
 
 def _switched(interface: str) -> dict[str, str]:
-    """How the offloads stand that `receive_on` switches."""
+    """The state of the offloads that `receive_on` switches: `on` or `off` by short name."""
     done = subprocess.run(["ethtool", "-k", interface], capture_output=True, text=True, check=False)
-    found = dict(re.findall(r"^([\w-]+): (on|off)", done.stdout, re.MULTILINE))
-    return {short: found[name] for short, name in _SWITCHED.items() if name in found}
+    features = dict(re.findall(r"^([\w-]+): (on|off)", done.stdout, re.MULTILINE))
+    return {short: features[name] for short, name in _SWITCHED.items() if name in features}
 
 
 def _switch(interface: str, to: dict[str, str]) -> None:
@@ -250,7 +250,7 @@ def _switch(interface: str, to: dict[str, str]) -> None:
 def _text(switch: Path) -> str:
     try:
         return switch.read_text().strip()
-    except OSError:  # no such switch, or of a device that has no use for it
+    except OSError:  # the switch is absent, or the device does not support it
         return ""
 
 
@@ -262,10 +262,10 @@ def _receive_as_before(interface: str, offloads: dict[str, str], threaded: str) 
 
 
 def _napi_threads() -> set[int]:
-    """The kernel's threads that receive, of every interface."""
-    found = set()
+    """The kernel threads that receive, of every interface."""
+    threads = set()
     for comm in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):  # it has ended
             if comm.read_text().startswith("napi/"):
-                found.add(int(comm.parent.name))
-    return found
+                threads.add(int(comm.parent.name))
+    return threads

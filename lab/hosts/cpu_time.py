@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU time: what a process has used, and what the whole machine has."""
+"""CPU time: of a process, and of the whole machine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import time
 from pathlib import Path
 
-_RUN_TIME = 2  # of a process' clocks (clock_getcpuclockid(3)), that of the scheduler
+_RUN_TIME = 2  # the scheduler's clock among a process' clocks (clock_getcpuclockid(3))
 _IDLE = (3, 4)  # idle and iowait among /proc/stat's columns
 _COUNTED = 8  # guest time is in user time already
 
 
 def of_process(pid: int) -> float:
-    """Seconds that a process' threads have run, those that have ended included."""
+    """Seconds that a process' threads have run, including those that have ended."""
     return time.clock_gettime(~pid << 3 | _RUN_TIME)
 
 
@@ -24,5 +24,5 @@ def of_machine() -> float:
 
 def busy(stat: str) -> int:
     """The busy ticks of all CPUs in the text of /proc/stat."""
-    columns = [int(one) for one in stat.split("\n", 1)[0].split()[1 : 1 + _COUNTED]]
+    columns = [int(text) for text in stat.split("\n", 1)[0].split()[1 : 1 + _COUNTED]]
     return sum(columns) - sum(columns[column] for column in _IDLE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run was measured on: the machine, the kernel, the versions."""
+"""The environment of a run: the machine, the kernel, the versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("bcc", "pyroute2", "scapy", "numpy", "scipy")
 
 
 def environment(pair: str, driver: str, mode: str | None, offloads: dict[str, bool]) -> Environment:
-    """This machine, and what the caller knows of the pair that was measured on it.
+    """The environment of this machine, completed by what the caller knows of the pair.
 
     `mode` is how XDP was attached; `offloads` are the device's, by their ethtool names.
     """
@@ -39,11 +39,11 @@ def environment(pair: str, driver: str, mode: str | None, offloads: dict[str, bo
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, of the packages that matter and of BCC's clang, where known."""
-    found = {name: _version(name) for name in PACKAGES}
-    found["python"] = platform.python_version()
-    found["clang"] = _clang()
-    return {name: version for name, version in found.items() if version}
+    """The versions of Python, of `PACKAGES` and of BCC's clang, where known."""
+    known = {name: _version(name) for name in PACKAGES}
+    known["python"] = platform.python_version()
+    known["clang"] = _clang()
+    return {name: version for name, version in known.items() if version}
 
 
 def _version(package: str) -> str | None:
@@ -54,11 +54,11 @@ def _version(package: str) -> str | None:
 
 
 def _clang() -> str | None:
-    """The version of the LLVM that BCC maps into this process, if it is there."""
+    """The version of the LLVM that BCC maps into this process; None if it is not mapped."""
     with contextlib.suppress(CompileError):
         import_bcc()
-    found = re.search(r"libLLVM(?:-|\.so\.)(\d+[\d.]*\d|\d)", _read("/proc/self/maps"))
-    return found[1] if found else None
+    match = re.search(r"libLLVM(?:-|\.so\.)(\d+[\d.]*\d|\d)", _read("/proc/self/maps"))
+    return match[1] if match else None
 
 
 def _distribution() -> str:
@@ -69,9 +69,9 @@ def _distribution() -> str:
 
 
 def _cpu() -> str:
-    """The CPU's name; on machines whose cpuinfo gives none (arm64), the architecture."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
+    """The CPU's name; the architecture where /proc/cpuinfo has none (arm64)."""
+    match = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return match[1].strip() if match else platform.machine()
 
 
 def _read(path: str) -> str:

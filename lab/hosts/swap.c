@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The least that answers a UDP datagram over IPv4: both ends swapped in every header, which leaves
- * the checksums right, and sent back. What hits a second are compared with.
+ * The least that can answer a UDP datagram over IPv4: swap both ends in every header, which keeps
+ * the checksums right, and send it back. Hits a second are compared with this.
  */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/if_ether.h>

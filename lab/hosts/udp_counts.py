@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this network namespace's UDP sockets over IPv4 have counted."""
+"""The counters of this network namespace's UDP sockets over IPv4."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read(port: int) -> dict[str, int]:
-    """`received`, by all sockets, and `drops`, at those of one port (/proc/net/snmp, udp)."""
+    """`received` by all sockets, and `drops` at the sockets of one port (/proc/net/snmp, udp)."""
     return {
         "received": received(Path("/proc/self/net/snmp").read_text()),
         "drops": drops(Path("/proc/self/net/udp").read_text(), port),
@@ -21,6 +21,6 @@ def received(snmp: str) -> int:
 
 
 def drops(udp: str, port: int) -> int:
-    """Datagrams dropped at a port's sockets: rejected by a filter there, or for want of room."""
+    """Datagrams dropped at a port's sockets: rejected by a socket filter, or without room."""
     rows = (line.split() for line in udp.splitlines()[1:])
     return sum(int(row[-1]) for row in rows if int(row[1].rpartition(":")[2], 16) == port)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How runs are shown: names and numbers, tables, plots, the report, the published beside ours."""
+"""How runs are shown: names and numbers, tables, plots, and published figures beside ours."""

@@ -29,20 +29,20 @@ IDLE = "Blocking includes this machine's idle wake-up."
 def page(
     height: float, rows: int = 1, columns: int = 1, *, shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches, and its axes row by row; those of a row may share their scale."""
+    """A figure of this height (inches), and its axes row by row; a row may share its scale."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     share: Literal["row", "none"] = "row" if rows > 1 and shared else "none"
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=share).flat)
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(True, color="#dddddd", linewidth=0.7)
-        one.set_axisbelow(True)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(True, color="#dddddd", linewidth=0.7)
+        panel.set_axisbelow(True)
     return figure, axes
 
 
 def logarithmic(axes: Axes, which: Literal["x", "y"]) -> bool:
-    """Make a scale logarithmic, if there is anything drawn that it can show; whether it is."""
+    """Make a scale logarithmic, if it can show anything that is drawn; returns whether it did."""
     drawn = (axes.xaxis if which == "x" else axes.yaxis).get_data_interval()
     if not 0 < drawn[1] < math.inf:
         return False
@@ -51,7 +51,7 @@ def logarithmic(axes: Axes, which: Literal["x", "y"]) -> bool:
 
 
 def save(figure: Figure, caption: str, path: Path) -> Path:
-    """Write a figure with what is to be known of it below; the path."""
+    """Write a figure with a caption below it; returns the path."""
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color=GREY)
     figure.savefig(path)
     return path
@@ -59,13 +59,19 @@ def save(figure: Figure, caption: str, path: Path) -> Path:
 
 def what_bars_are(estimates: Iterable[Estimate]) -> str:
     """The caption that says what the bars are, if there are any."""
-    if any(one.margin is not None for one in estimates):
+    if any(estimate.margin is not None for estimate in estimates):
         return "Bars and bands: 95 % intervals over repetitions."
     return "One repetition: no intervals."
 
 
 def margins(estimates: Sequence[Estimate]) -> NDArray[np.float64]:
-    """How far each interval reaches down and up: nothing where there is none."""
-    down = [math.nan if one.low is None else one.value - one.low for one in estimates]
-    up = [math.nan if one.high is None else one.high - one.value for one in estimates]
+    """How far each interval reaches down and up: 2 rows, NaN where there is no interval."""
+    down = [
+        math.nan if estimate.low is None else estimate.value - estimate.low
+        for estimate in estimates
+    ]
+    up = [
+        math.nan if estimate.high is None else estimate.high - estimate.value
+        for estimate in estimates
+    ]
     return np.array([down, up])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run was made with and on, as names and texts, and where runs differ in it."""
+"""The settings and the environment of runs, as names and texts, and how runs differ in these."""
 
 from __future__ import annotations
 
@@ -15,54 +15,56 @@ _PLAIN = {"memory_bytes": "memory", "cpus": "CPUs", "cpu": "CPU"}
 
 
 class Difference(NamedTuple):
-    """A fact, and what it is in each of the runs that differ in it."""
+    """A fact in which runs differ, and its text in each run."""
 
     name: str
     values: tuple[str, ...]
 
 
 def environment(run: Run[Any]) -> dict[str, str]:
-    """What a run was measured on; without the load, which is never twice the same.
+    """What a run was measured on, without the load, which always differs.
 
-    Of a client that is another machine than the server, what differs.
+    Of a client on another machine: only what differs from the server.
     """
-    found = _of(run.environment)
+    facts = _of(run.environment)
     if run.client_environment is not None:
         client = _of(run.client_environment)
-        others = {name: value for name, value in client.items() if found.get(name) != value}
-        found |= {f"client: {name}": value for name, value in others.items()}
-    return found
+        others = {name: value for name, value in client.items() if facts.get(name) != value}
+        facts |= {f"client: {name}": value for name, value in others.items()}
+    return facts
 
 
 def _of(environment: Environment) -> dict[str, str]:
-    found = msgspec.to_builtins(environment)
-    found.pop("load_average")
-    found["memory_bytes"] = f"{environment.memory_bytes / 2**30:.1f} GiB"
-    return _flat(found)
+    facts = msgspec.to_builtins(environment)
+    facts.pop("load_average")
+    facts["memory_bytes"] = f"{environment.memory_bytes / 2**30:.1f} GiB"
+    return _flat(facts)
 
 
 def settings(run: Run[Any]) -> dict[str, str]:
-    """What a run was asked for."""
+    """The settings of a run, with its seed."""
     return _flat({"seed": run.seed, **run.settings})
 
 
 def differences(facts: Sequence[Mapping[str, str]]) -> list[Difference]:
-    """The facts that are not the same in all."""
-    names = dict.fromkeys(name for one in facts for name in one)
-    found = (Difference(name, tuple(one.get(name, ABSENT) for one in facts)) for name in names)
-    return [one for one in found if len(set(one.values)) > 1]
+    """The facts that are not the same in all runs."""
+    names = dict.fromkeys(name for values in facts for name in values)
+    compared = (
+        Difference(name, tuple(values.get(name, ABSENT) for values in facts)) for name in names
+    )
+    return [difference for difference in compared if len(set(difference.values)) > 1]
 
 
 def warnings(run: Run[Any]) -> list[str]:
-    """What makes a run's figures doubtful by themselves."""
-    said = []
+    """What makes the figures of a run doubtful."""
+    doubts = []
     if not run.complete:
-        why = f"stopped: {run.stopped}. This" if run.stopped else "interrupted: this"
-        said.append(f"It was {why} is what it had measured until then.")
+        why = f"stopped: {run.stopped}. It" if run.stopped else "interrupted: it"
+        doubts.append(f"The run was {why} has what was measured until then.")
     load, cpus = run.environment.load_average[0], run.environment.cpus
     if load > cpus:
-        said.append(f"The machine was busy when it started: a load of {load:.1f} on {cpus} CPUs.")
-    return said
+        doubts.append(f"The machine was busy when it started: a load of {load:.1f} on {cpus} CPUs.")
+    return doubts
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -70,7 +72,9 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, str]:
     for name, value in facts.items():
         name = _PLAIN.get(name, name.replace("_", " "))
         if isinstance(value, dict):
-            flat.update({f"{name}: {inner}": _text(one) for inner, one in value.items()})
+            flat.update(
+                {f"{name}: {inner}": _text(inner_value) for inner, inner_value in value.items()}
+            )
         else:
             flat[name] = _text(value)
     return flat
@@ -82,7 +86,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(_text(one) for one in value)
+        return ", ".join(_text(item) for item in value)
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() else f"{value:g}"
     return str(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of published experiments, to stand beside ours; each experiment reads its own."""
+"""The published figures, for tables beside ours; each experiment reads its own."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ SICKLER = {
 }
 """How and on what Sickler (2022) measured, as far as is known.
 
-Two VirtualBox machines with one CPU each: ratios within these tables compare with ratios within our
-runs, times do not.
+Compare ratios within these tables with ratios within our runs, but not times: they are from two
+VirtualBox machines with one CPU each.
 """
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    """The lines of a published table, by its headings."""
+    """The lines of a published table, each by the table's headings."""
     text = files("carom.lab").joinpath("published", name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
 def where(run: Run[Any], theirs: Mapping[str, str], **ours: str) -> Sheet:
-    """How and on what a run and the published were measured, fact by fact of the published."""
+    """How and on what a run and the published figures were measured, fact by fact of `theirs`."""
     on = run.environment
     facts = {
         "authors": f"carom {on.carom}",
@@ -49,12 +49,12 @@ def where(run: Run[Any], theirs: Mapping[str, str], **ours: str) -> Sheet:
         **ours,
     }
     lines: list[Row] = [
-        {"": name, "this run": facts.get(name, "-"), "published": said}
-        for name, said in theirs.items()
+        {"": name, "this run": facts.get(name, "-"), "published": fact}
+        for name, fact in theirs.items()
     ]
     return Sheet("Where: this run, and what was published", lines, names=3)
 
 
 def ratio(value: float) -> str:
-    """Ours by theirs."""
+    """Our figure over the published one, as text."""
     return words.times(value) if value >= 0.1 else f"{value:.3g}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables before they are drawn: the terminal and the report show the same rows."""
+"""Tables before they are drawn, for the terminal and for the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from carom.lab.show import words
 
 Row = dict[str, str]
-"""A row by its headings."""
+"""A row: texts by heading."""
 
 
 class Sheet(NamedTuple):
@@ -21,9 +21,9 @@ class Sheet(NamedTuple):
     title: str
     rows: list[Row]
     names: int = 1
-    """How many columns, the first ones, say what a row is about; the others hold figures."""
+    """How many of the first columns name what a row is about; the others have figures."""
     grouped: bool = False
-    """Whether rows with the same first column belong together, and say it once."""
+    """Whether rows with the same first column are one group, which names it once."""
 
     @property
     def headings(self) -> list[str]:
@@ -31,7 +31,7 @@ class Sheet(NamedTuple):
         return list(self.rows[0]) if self.rows else []
 
     def groups(self) -> list[list[Row]]:
-        """The rows, group by group, without the names that the row above has as well."""
+        """The rows, group by group, without names that are the same in the row above."""
         first = [next(iter(row.values())) for row in self.rows]
         if not self.grouped or len(set(first)) == len(first):
             return [self.rows] if self.rows else []
@@ -54,7 +54,7 @@ class Sheet(NamedTuple):
 
 
 def drawn(sheet: Sheet, width: int | None = None) -> Table:
-    """A sheet for a terminal of so many columns, without its title; long cells are folded."""
+    """A sheet for a terminal `width` columns wide, without its title; long cells are folded."""
     needed = sum(
         2 + max(len(name), *(len(row[name]) for row in sheet.rows)) for name in sheet.headings
     )
@@ -73,5 +73,5 @@ def drawn(sheet: Sheet, width: int | None = None) -> Table:
 
 
 def text(value: str) -> Text:
-    """A string as it is: none of it is markup or a control sequence."""
+    """A string as plain text, without markup or control sequences."""
     return Text(words.plain(value))

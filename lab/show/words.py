@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and numbers as a reader of tables, plots and conclusions sees them."""
+"""Names and numbers as text for tables, plots and conclusions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def micro(ns: float | None) -> str:
     return f"{us:,.{2 if abs(us) < 100 else 1 if abs(us) < 1000 else 0}f}"
 
 
-def measured(of: Estimate, show: Callable[[float], str]) -> str:
+def measured(estimate: Estimate, show: Callable[[float], str]) -> str:
     """An estimate with half its interval, if it has one: `51.2 ±0.8`."""
-    return show(of.value) + ("" if of.margin is None else f" ±{show(of.margin)}")
+    return show(estimate.value) + ("" if estimate.margin is None else f" ±{show(estimate.margin)}")
 
 
 def percent(share: float) -> str:
@@ -53,21 +53,24 @@ def bracket(estimate: Estimate | None, scale: float = 1.0) -> str:
     return f"{value} ({low}-{high})" if low and high else f"{value}"
 
 
-def interval(of: Estimate, show: Callable[[float], str] = times) -> str:
+def interval(estimate: Estimate, show: Callable[[float], str] = times) -> str:
     """An estimate's interval in words."""
-    if of.low is None or of.high is None:
+    if estimate.low is None or estimate.high is None:
         return "one repetition: no interval"
-    return f"95 % interval {show(of.low)} to {show(of.high)}"
+    return f"95 % interval {show(estimate.low)} to {show(estimate.high)}"
 
 
 def plain(text: str) -> str:
-    """A text from a file without what would steer a terminal."""
-    return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+    """A text from a file, with replacement characters for what would control a terminal."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else "\ufffd"
+        for character in text
+    )
 
 
-def repetitions(every: Iterable[Any]) -> str:
-    """How often all was measured, by the indices of what was, and what its intervals are."""
-    count = len({one.index for one in every})
+def repetitions(measurements: Iterable[Any]) -> str:
+    """How many repetitions there are, by their indices, and what the intervals are."""
+    count = len({measurement.index for measurement in measurements})
     if count == 1:
         return "One repetition: no intervals."
     paired = "Student's t; ratios paired by repetition"
@@ -75,12 +78,12 @@ def repetitions(every: Iterable[Any]) -> str:
 
 
 def place(server: Environment, client: Environment | None) -> str:
-    """What was measured on; of a client that is another machine, that too."""
+    """The pair and the machine; also the client's machine, if that is another."""
     mode = f", XDP {server.mode}" if server.mode else ""
     busy = f"load average {server.load_average[0]:.1f} before"
-    said = f"Pair {server.pair}: {server.driver}{mode}; {_machine(server)}; {busy}."
-    return said + (f" The client: {client.driver}; {_machine(client)}." if client else "")
+    text = f"Pair {server.pair}: {server.driver}{mode}; {_machine(server)}; {busy}."
+    return text + (f" The client: {client.driver}; {_machine(client)}." if client else "")
 
 
-def _machine(of: Environment) -> str:
-    return f"Linux {of.kernel}; {of.cpus} CPUs, {of.cpu}"
+def _machine(environment: Environment) -> str:
+    return f"Linux {environment.kernel}; {environment.cpus} CPUs, {environment.cpu}"

@@ -13,14 +13,14 @@ class Case(NamedTuple):
     figure: str
     larger_is_better: bool = False
     share: bool = False
-    """Whether it is the share of requests that were answered: less of it is no slowness."""
+    """Whether it is the share of requests that were answered: less means lost, not slower."""
 
     @property
     def words(self) -> tuple[str, str]:
-        """What it is called when it is better, and when it is worse."""
+        """What to call a change to the better, and to the worse."""
         return ("fewer lost", "more lost") if self.share else ("faster", "slower")
 
 
 def share(count: int, of: int) -> float:
-    """A share of requests; none counts as half a one, so that there is a ratio."""
+    """A share of requests; a count of 0 is taken as a half, so that ratios exist."""
     return max(count, 0.5) / of

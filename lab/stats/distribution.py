@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a client's samples to the record of their distribution, and back to something to plot."""
+"""The record of a distribution of round trips: made of samples, put together, read for plots."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def round_trips(
     seconds: float,
     corrected: RoundTrips | None = None,
 ) -> RoundTrips:
-    """The record of one client's round trips, given in nanoseconds; `seconds` is how long it took.
+    """The record of one client's round trips (ns); `seconds` is how long all of them took.
 
     A percentile is the smallest sample that at least that share of the samples does not exceed
     (Hyndman and Fan 1996, definition 1, HdrHistogram's too): always a value that occurred.
@@ -44,7 +44,7 @@ def round_trips(
     JSON has no NaN: `count` tells.
     """
     samples = np.asarray(samples_ns, dtype=np.int64)
-    found = np.sort(samples) if samples.size else np.zeros(1, dtype=np.int64)
+    ordered = np.sort(samples) if samples.size else np.zeros(1, dtype=np.int64)
     return RoundTrips(
         count=samples.size,
         lost=lost,
@@ -52,21 +52,21 @@ def round_trips(
         reordered=reordered,
         wrong=wrong,
         seconds=seconds,
-        mean=float(found.mean()),
-        stddev=float(found.std(ddof=1)) if found.size > 1 else 0.0,
-        minimum=float(found[0]),
-        maximum=float(found[-1]),
-        p50=_percentile(found, 500),
-        p90=_percentile(found, 900),
-        p99=_percentile(found, 990),
-        p999=_percentile(found, 999),
+        mean=float(ordered.mean()),
+        stddev=float(ordered.std(ddof=1)) if ordered.size > 1 else 0.0,
+        minimum=float(ordered[0]),
+        maximum=float(ordered[-1]),
+        p50=_percentile(ordered, 500),
+        p90=_percentile(ordered, 900),
+        p99=_percentile(ordered, 990),
+        p999=_percentile(ordered, 999),
         histogram=encode(samples),
         corrected=corrected,
     )
 
 
 def _percentile(ordered: Samples, permille: int) -> float:
-    """In whole numbers: as floats, 99.9 % of 1,000 is a little more than 999."""
+    """Computed in integers: in floats, 99.9 % of 1,000 is slightly more than 999."""
     return float(ordered[-(-ordered.size * permille // 1000) - 1])
 
 
@@ -76,9 +76,9 @@ def empty() -> Any:
 
 
 def encode(samples: Samples) -> str:
-    """The samples, in nanoseconds, as a V2 compressed HdrHistogram in base64.
+    """The samples (ns) as a V2 compressed HdrHistogram in base64.
 
-    What lies outside 1 ns to 60 s is counted at that end.
+    Samples outside 1 ns to 60 s are counted at the nearer end.
     """
     histogram = empty()
     values, counts = np.unique(np.clip(samples, LOWEST_NS, HIGHEST_NS), return_counts=True)
@@ -107,50 +107,50 @@ def decode(histogram: str) -> Any:
 
 
 def merge(histograms: Iterable[str]) -> Any:
-    """One HdrHistogram of several encoded ones: the repetitions of a cell as one distribution."""
+    """One HdrHistogram of several encoded ones, such as the repetitions of a cell."""
     merged = empty()
     for histogram in histograms:
-        one = decode(histogram)
-        if one.get_total_count():
-            merged.add(one)
+        decoded = decode(histogram)
+        if decoded.get_total_count():
+            merged.add(decoded)
     return merged
 
 
-def together(every: Sequence[RoundTrips]) -> RoundTrips:
-    """The round trips of clients that asked at the same time, as of one.
+def together(clients: Sequence[RoundTrips]) -> RoundTrips:
+    """The round trips of clients that asked at the same time, as one record.
 
-    Counts add up; the time is the longest of theirs. Mean, stddev, minimum and maximum are those
-    of all samples, percentiles the merged histogram's: at most 0.1 % above the sample. ValueError
-    without clients, or for times that were corrected.
+    Counts are summed; `seconds` is the longest. Mean, stddev, minimum and maximum are those of all
+    samples, percentiles the merged histogram's: at most 0.1 % above the sample. ValueError
+    without clients, or for corrected times.
     """
-    if not every or any(one.corrected for one in every):
-        raise ValueError("together are clients that asked without a rate")
-    counts = np.array([one.count for one in every])
+    if not clients or any(client.corrected for client in clients):
+        raise ValueError("only clients that asked without a rate can be put together")
+    counts = np.array([client.count for client in clients])
     count = int(counts.sum())
-    asked = [one for one in every if one.count]
-    means = np.array([one.mean for one in every])
+    asked = [client for client in clients if client.count]
+    means = np.array([client.mean for client in clients])
     mean = float(np.average(means, weights=counts)) if count else 0.0
-    squares = sum((one.count - 1) * one.stddev**2 for one in asked)
+    squares = sum((client.count - 1) * client.stddev**2 for client in asked)
     squares += float((counts * (means - mean) ** 2).sum())
-    histogram = merge(one.histogram for one in every)
-    values, of = points(histogram)
-    ranks = np.cumsum(of)
+    histogram = merge(client.histogram for client in clients)
+    values, held = points(histogram)
+    ranks = np.cumsum(held)
     percentiles = [
-        float(values[np.searchsorted(ranks, -(-count * one // 1000))]) if count else 0.0
-        for one in _PERMILLES
+        float(values[np.searchsorted(ranks, -(-count * permille // 1000))]) if count else 0.0
+        for permille in _PERMILLES
     ]
     encoded: bytes = histogram.encode()
     return RoundTrips(
         count=count,
-        lost=sum(one.lost for one in every),
-        duplicated=sum(one.duplicated for one in every),
-        reordered=sum(one.reordered for one in every),
-        wrong=sum(one.wrong for one in every),
-        seconds=max(one.seconds for one in every),
+        lost=sum(client.lost for client in clients),
+        duplicated=sum(client.duplicated for client in clients),
+        reordered=sum(client.reordered for client in clients),
+        wrong=sum(client.wrong for client in clients),
+        seconds=max(client.seconds for client in clients),
         mean=mean,
         stddev=math.sqrt(squares / (count - 1)) if count > 1 else 0.0,
-        minimum=min((one.minimum for one in asked), default=0.0),
-        maximum=max((one.maximum for one in asked), default=0.0),
+        minimum=min((client.minimum for client in asked), default=0.0),
+        maximum=max((client.maximum for client in asked), default=0.0),
         p50=percentiles[0],
         p90=percentiles[1],
         p99=percentiles[2],
@@ -160,9 +160,9 @@ def together(every: Sequence[RoundTrips]) -> RoundTrips:
 
 
 def points(histogram: Any) -> tuple[Samples, Samples]:
-    """The values (ns, ascending) that a histogram holds and how often it holds each.
+    """The values (ns, ascending) that a histogram holds, and the count of each.
 
-    A value stands for its bucket's upper end: at most 0.1 % above the sample.
+    A value is its bucket's upper end: at most 0.1 % above the sample.
     """
     buckets = np.asarray(histogram.counts)  # hdrh's own iterator is a thousand times slower
     used = np.flatnonzero(buckets)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What repetitions say: means, paired ratios and the break-even hit rate, with intervals."""
+"""Estimates from repetitions: means, paired ratios and the break-even hit rate, with intervals."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CONFIDENCE = 0.95
 RESAMPLES = 10_000
 
 Figure = Callable[[RoundTrips], float]
-"""What is taken of a repetition: its p50, its mean."""
+"""A figure of a repetition, such as its p50 or its mean, ns."""
 
 
 class Estimate(NamedTuple):
-    """A figure and its 95 % interval; the ends are None where one repetition gives none."""
+    """A figure and its 95 % interval; the ends are None for a single repetition."""
 
     value: float
     low: float | None = None
@@ -39,9 +39,9 @@ class Estimate(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A cell over its repetitions: means of each one's figure, times in nanoseconds.
+    """A cell over its repetitions: the mean of each figure, times in nanoseconds.
 
-    `n` and `lost` are totals; times are NaN when no repetition had a reply.
+    `n`, `lost` and `wrong` are totals; times are NaN when no repetition had a reply.
     """
 
     cell: Cell
@@ -65,7 +65,7 @@ def t_quantile(n: int) -> float:
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """The mean with its t interval; NaN for no value, no interval for one."""
+    """The mean with its t interval; NaN without values, no interval for a single one."""
     if not values:
         return Estimate(math.nan)
     centre = float(np.mean(values))
@@ -78,10 +78,10 @@ def mean(values: Sequence[float]) -> Estimate:
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
     """The geometric mean of the paired ratios, with the t interval of their logarithms.
 
-    The geometric mean is the one that does not depend on which side is called the base (Fleming
-    and Wallace 1986); the interval of the logarithms is carried back (Bland and Altman 1996), and
-    as rounds are interleaved, what slows a whole round cancels. ValueError for lengths that
-    differ or a value that is not positive.
+    Only the geometric mean does not depend on which side is called the base (Fleming and Wallace
+    1986). The interval of the logarithms is transformed back (Bland and Altman 1996). As rounds
+    are interleaved, what slows a whole round cancels. ValueError for lengths that differ or a
+    value that is not positive.
     """
     if len(numerators) != len(denominators):
         raise ValueError("a paired ratio needs as many numerators as denominators")
@@ -96,10 +96,10 @@ def break_even(
 ) -> Estimate:
     """The hit rate above which a cache saves time: (miss - no_hook) / (miss - hit), from 0 to 1.
 
-    0 when a miss costs nothing, 1 when no hit rate pays. The three are one time a repetition, in
-    the same order; the means over repetitions are compared. The interval resamples whole
-    repetitions (seeded bootstrap), and takes percentiles spread for few of them ("expanded
-    percentile interval", Hesterberg 2015): three repetitions give the range of what they allow.
+    0 when a miss costs nothing, 1 when no hit rate pays. Each of the three has one time for each
+    repetition, in the same order; their means are compared. The interval resamples whole
+    repetitions (seeded bootstrap). Its percentiles are spread further the fewer repetitions there
+    are ("expanded percentile interval", Hesterberg 2015); with three, it is the resamples' range.
     ValueError for lengths that differ or are 0.
     """
     times = np.array([no_hook, hit, miss], dtype=float)
@@ -116,24 +116,24 @@ def break_even(
 def independent_ratio(
     numerators: Sequence[float], denominators: Sequence[float], *, seed: int = 0
 ) -> Estimate:
-    """The ratio of the geometric means of repetitions that no round pairs: those of two runs.
+    """The ratio of the geometric means of unpaired repetitions: those of two runs.
 
-    The interval resamples either side by itself (seeded bootstrap), and takes percentiles spread
-    for the fewer of the two, as `break_even` does. ValueError for a value that is not positive,
-    or a side without any.
+    The interval resamples each side by itself (seeded bootstrap), with percentiles spread as in
+    `break_even`, for the side with fewer repetitions. ValueError for a value that is not positive,
+    or a side without values.
     """
-    sides = [np.array(one, dtype=float) for one in (numerators, denominators)]
-    if not all(one.size and (one > 0).all() for one in sides):
-        raise ValueError("a ratio needs positive values on either side")
-    over, under = (np.log(one) for one in sides)
+    sides = [np.array(side, dtype=float) for side in (numerators, denominators)]
+    if not all(side.size and (side > 0).all() for side in sides):
+        raise ValueError("a ratio needs positive values on both sides")
+    over, under = (np.log(side) for side in sides)
     value = float(np.exp(over.mean() - under.mean()))
     n = min(over.size, under.size)
     if n == 1:
         return Estimate(value)
     draws = np.random.default_rng(seed)
     means = [
-        one[draws.integers(one.size, size=(RESAMPLES, one.size))].mean(axis=1)
-        for one in (over, under)
+        logs[draws.integers(logs.size, size=(RESAMPLES, logs.size))].mean(axis=1)
+        for logs in (over, under)
     ]
     return _expanded(value, np.exp(means[0] - means[1]), n)
 
@@ -148,7 +148,7 @@ def _expanded(value: float, resampled: NDArray[np.float64], n: int) -> Estimate:
 class Ranks(NamedTuple):
     """Two samples by their ranks: Mann and Whitney's two-sided p, and Cliff's delta.
 
-    `delta` runs from -1 (every one of the second is below every one of the first) to 1 (above).
+    `delta` runs from -1 (all of the second are below all of the first) to 1 (all are above).
     """
 
     p: float
@@ -156,19 +156,19 @@ class Ranks(NamedTuple):
 
 
 def ranks(first: Sequence[float], second: Sequence[float]) -> Ranks:
-    """Whether the second lie above or below the first (Mann and Whitney 1947, Cliff 1993).
+    """Whether the second sample is above or below the first (Mann and Whitney 1947, Cliff 1993).
 
-    ValueError if one has no values.
+    ValueError if one is empty.
     """
     from scipy.stats import mannwhitneyu  # takes as long to import as all the rest
 
     if not len(first) or not len(second):
-        raise ValueError("ranks need values on either side")
+        raise ValueError("ranks need values on both sides")
     if len({*first, *second}) == 1:
         return Ranks(1.0, 0.0)
-    found = mannwhitneyu(second, first, alternative="two-sided")
-    delta = 2 * float(found.statistic) / (len(first) * len(second)) - 1
-    return Ranks(float(found.pvalue), delta)
+    test = mannwhitneyu(second, first, alternative="two-sided")
+    delta = 2 * float(test.statistic) / (len(first) * len(second)) - 1
+    return Ranks(float(test.pvalue), delta)
 
 
 def _break_even(times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -181,43 +181,47 @@ def _break_even(times: NDArray[np.float64]) -> NDArray[np.float64]:
 def by_cell(repetitions: Iterable[Repetition]) -> dict[Cell, list[Repetition]]:
     """The repetitions of each cell in order of index; cells in order of first appearance."""
     cells: dict[Cell, list[Repetition]] = {}
-    for repetition in sorted(repetitions, key=lambda one: one.index):
+    for repetition in sorted(repetitions, key=lambda repetition: repetition.index):
         cells.setdefault(repetition.cell, []).append(repetition)
     return cells
 
 
 def paired(figure: Figure, *cells: Sequence[Repetition]) -> list[list[float]]:
-    """The figure of each cell's repetitions, those only that every cell has with a reply.
+    """The figure of each cell's repetitions, only of those in which every cell had a reply.
 
-    Rounds are interleaved, so equal indices were measured one after the other.
+    Rounds are interleaved, so that equal indices were measured at about the same time.
     """
-    found = [
-        {one.index: figure(one.round_trips) for one in cell if one.round_trips.count}
+    by_index = [
+        {
+            repetition.index: figure(repetition.round_trips)
+            for repetition in cell
+            if repetition.round_trips.count
+        }
         for cell in cells
     ]
-    common = sorted(set.intersection(*(set(one) for one in found))) if found else []
-    return [[one[index] for index in common] for one in found]
+    common = sorted(set.intersection(*(set(times) for times in by_index))) if by_index else []
+    return [[times[index] for index in common] for times in by_index]
 
 
 def summarise(repetitions: Iterable[Repetition]) -> list[Summary]:
-    """One summary a cell, in order of first appearance."""
-    return [_summary(cell, every) for cell, every in by_cell(repetitions).items()]
+    """One summary for each cell, in order of first appearance."""
+    return [_summary(cell, measured) for cell, measured in by_cell(repetitions).items()]
 
 
 def _summary(cell: Cell, repetitions: Sequence[Repetition]) -> Summary:
-    every = [one.round_trips for one in repetitions]
-    answered = [one for one in every if one.count]
+    all_trips = [repetition.round_trips for repetition in repetitions]
+    answered = [trips for trips in all_trips if trips.count]
     return Summary(
         cell=cell,
-        p50=mean([one.p50 for one in answered]),
-        p90=mean([one.p90 for one in answered]),
-        p99=mean([one.p99 for one in answered]),
-        p999=mean([one.p999 for one in answered]),
-        mean=mean([one.mean for one in answered]),
-        stddev=mean([one.stddev for one in answered]),
-        rate=mean([one.rate for one in every]),
-        n=sum(one.count for one in every),
-        lost=sum(one.lost for one in every),
-        wrong=sum(one.wrong for one in every),
-        repetitions=len(every),
+        p50=mean([trips.p50 for trips in answered]),
+        p90=mean([trips.p90 for trips in answered]),
+        p99=mean([trips.p99 for trips in answered]),
+        p999=mean([trips.p999 for trips in answered]),
+        mean=mean([trips.mean for trips in answered]),
+        stddev=mean([trips.stddev for trips in answered]),
+        rate=mean([trips.rate for trips in all_trips]),
+        n=sum(trips.count for trips in all_trips),
+        lost=sum(trips.lost for trips in all_trips),
+        wrong=sum(trips.wrong for trips in all_trips),
+        repetitions=len(all_trips),
     )

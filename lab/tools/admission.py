@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a scan does to the hit rate of keys that are asked for again, by how the cache admits.
+"""How a scan changes the hit rate of keys that are asked for again, by how the cache admits.
 
-Requests of two kinds, on the fast path's own programs and maps (BPF_PROG_TEST_RUN): hot ones, and a
-scan's, each of whose keys is asked for once. The scan comes between hot requests that are drawn by
-Zipf's law; or in one piece, after a hot set that fits. Every miss is filled as the daemon does it.
-The kernel's counters tell the hits: only hot requests can have any. The order, drawn by a seed, is
-the same for both ways to admit.
+The requests run on the fast path's own programs and maps (BPF_PROG_TEST_RUN). There are two kinds:
+hot ones, and a scan's, which asks for each of its keys once. The scan comes among hot requests that
+are drawn by Zipf's law, or in one piece, after a hot set that fits into the cache. Every miss is
+filled as by the daemon. Hits are counted in the kernel: only hot requests can be hits. The order is
+drawn by a seed and is the same for both ways to admit.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from carom.lab.clients.mix import Choice, keys_drawn
 from carom.lab.tools.bench import Bench, frame
 
 SWEEP_EVERY = 10_000
-"""Requests from one sweep to the next, which a running carom does by the second."""
+"""Requests from one sweep to the next; a running carom sweeps by the clock."""
 
 HOT_SET, PASS = 0.8, 3
-"""In capacities: the hot set before a scan in one piece, and that scan."""
+"""The sizes of the hot set and of a scan in one piece, as multiples of the capacity."""
 
 ONE_PASS = "one pass"
 
 _SIZE = 32  # bytes of a request, and of its reply
-_CHECKSUM = slice(40, 42)  # in an Ethernet frame of IPv4: 0 is none
+_CHECKSUM = slice(40, 42)  # of UDP, in an Ethernet frame of IPv4: 0 is none
 
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked: `hot` requests by Zipf's law over `keys`, and among them a scan's, which has
-    each share of `scans` in turn of all requests.
+    """What is asked: `hot` requests by Zipf's law over `keys` keys, and a scan's among them, whose
+    share of all requests is each of `scans` in turn.
 
-    The first third of the hot requests warms the cache up and is not counted.
+    The first third of the hot requests warms up the cache and is not counted.
     """
 
     keys: int = 100_000
@@ -53,7 +53,7 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
 
     def checked(self) -> Scan:
-        """The same. Raises UsageError that names what cannot be."""
+        """The same scan. Raises UsageError that names the first wrong value."""
         for name, low, high in (
             ("keys", 1, 2**20),
             ("capacity", 1, 10**6),
@@ -69,7 +69,7 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Washed(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: the hot requests that were counted and their hits; and what became of all fills."""
+    """One row: the hot requests that were counted, their hits, and all fills."""
 
     scan: str
     admit: Admit
@@ -80,7 +80,7 @@ class Washed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def hit_rate(self) -> float:
-        """Of the hot requests."""
+        """The hit rate of the hot requests, 0 to 1."""
         return self.hits / self.requests
 
 
@@ -108,7 +108,7 @@ def measure(scan: Scan, progress: Callable[[str], None] = lambda row: None) -> I
 
 
 class _Run:
-    """One cache, empty at first."""
+    """One cache, which is empty at first."""
 
     def __init__(self, stack: contextlib.ExitStack, capacity: int, admit: Admit):
         bench = Bench(stack, capacity=capacity, admit=admit)
@@ -123,7 +123,8 @@ class _Run:
         self._asked = 0
 
     def mixed(self, scan: Scan, share: float) -> tuple[int, int]:
-        """Hot requests by Zipf's law, each behind as many of a scan's as chance has it."""
+        """Hot requests by Zipf's law, before each a random number of a scan's; returns the counted
+        hot requests and their hits."""
         random = np.random.default_rng(scan.seed)
         choice = Choice(draw="zipf", exponent=scan.exponent)
         order = keys_drawn(scan.keys, scan.hot, choice, random).tolist()
@@ -137,7 +138,8 @@ class _Run:
         return scan.hot - warm, self._hits() - hits
 
     def one_pass(self) -> tuple[int, int]:
-        """A hot set, asked for in turn, three times; a scan; and what is left of the hot set."""
+        """Ask three times for a hot set, then for a scan; returns the hot set's size and how many
+        of it are still hits."""
         hot = range(max(1, int(HOT_SET * self._capacity)))
         for _ in range(3):
             self.ask(hot)
@@ -153,7 +155,7 @@ class _Run:
         self._fastpath.store.sweep(self._clock.now())
 
     def ask(self, keys: Iterable[int]) -> None:
-        """Ask for keys, and fill what is missing."""
+        """Ask for keys, and fill each miss."""
         for key in keys:
             payload = key.to_bytes(_SIZE, "big")
             result = libbpf.test_run(self._fastpath.program, self._head + payload)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nanoseconds a packet, by BPF_PROG_TEST_RUN: the fast path beside the least that XDP can do.
+"""Nanoseconds per packet, by BPF_PROG_TEST_RUN: the fast path beside the least that XDP can do.
 
-Two ways to measure, each with a MAC swap of its own as baseline. *Repeated*: one packet many times
-within a call; it keeps the edits of its last run, so this is for packets that stay as they are, or
-that answer their own reply (client and server have one MAC, and either end is a service). *Single*:
-a fresh packet for each call, for replies of another length than their request; the call's own clock
-reading and cold caches are in both sides.
+There are two ways to measure, each with a MAC swap as its baseline. *Repeated*: one packet many
+times within a call. It keeps the edits of its last run, so this is for packets that do not change,
+or whose reply is a request again (client and server have one MAC, and both ends are services).
+*Single*: a fresh packet for each call, for replies of another length than their request; the call's
+own reading of the clock and cold caches are in both figures.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from carom.xdp.link import Link
 _MAC = "02:00:00:00:00:01"
 _ENDS = (("198.18.0.1", 40_000), ("198.18.0.2", 51_141))
 _LOOPBACK = 1  # the interface that made-up packets come in by
-_REPEAT = 255 - TTL_FLOOR  # runs until the TTL, one less in each, reaches the floor
+_REPEAT = 255 - TTL_FLOOR  # runs until the TTL, which falls by 1 in each, reaches the floor
 _HERE = Path(__file__).resolve().parent
 _WORKERS = _HERE.parent / "experiments/ports"
 _WHOLE = default(Filled.DAEMON)
@@ -59,7 +59,7 @@ _BASELINE = "MAC swap"
 
 
 class Figure(NamedTuple):
-    """One case: the median over the rounds, and the lowest and highest, ns a packet."""
+    """One case: the median of the rounds, and the lowest and highest, ns per packet."""
 
     name: str
     way: str
@@ -68,9 +68,9 @@ class Figure(NamedTuple):
     low: float
     high: float
     ratio: float
-    """Over the MAC swap measured the same way, the median of the rounds' own ratios."""
+    """To the MAC swap measured the same way: the median of the ratios of each round."""
     above: float
-    """Nanoseconds above that MAC swap, the median of the rounds' own differences."""
+    """Nanoseconds above that MAC swap: the median of the differences of each round."""
 
 
 class _Case(NamedTuple):
@@ -78,12 +78,12 @@ class _Case(NamedTuple):
     repeated: bool
     program: int
     frames: Sequence[bytes]
-    """Gone through in turn."""
+    """Used in turn."""
     action: int
 
 
 def frame(payload: bytes, port: int = _ENDS[1][1], client_port: int = _ENDS[0][1]) -> bytes:
-    """A request's, as the client end of Bench sends it."""
+    """The frame of a request, as the client end of Bench sends it."""
     client, server = (address for address, _ in _ENDS)
     return bytes(
         Ether(src=_MAC, dst=_MAC)
@@ -101,9 +101,10 @@ _UNSUMMED = frame(_key(0))[:40] + b"\0\0"  # up to its payload; IPv4 allows no c
 
 
 class Bench:
-    """One loaded fast path with a service at both ends, for ever, and one for each protocol.
+    """A loaded fast path whose lease never ends, with a service at both ends, and one for each
+    protocol.
 
-    `capacity` and `admit` are the fast path's; everything else describes the places of services.
+    `capacity` and `admit` are the fast path's; other keywords are those of each service's `Place`.
     """
 
     def __init__(
@@ -143,26 +144,26 @@ class Bench:
             )
             for spec, address, port in places
         )
-        # Here a reply is the next request, and so comes from a served port.
+        # Here a reply is the next request, so it must be allowed to come from a served port.
         for index in range(65536 // 64):
             ports = self.fastpath.map("served_ports")
             libbpf.update(ports, struct.pack("=I", index), bytes(8))
 
     def fill(self, request: bytes, reply: bytes, protocol: Spec = _WHOLE) -> None:
-        """Store a reply, in the form that the protocol keeps it in."""
+        """Store a reply in the protocol's form."""
         cache = Cache(self.fastpath.store, self.clock, 3600, protocol.number, protocol)
         cache.fill(request, reply, cache.take(request))
 
     def learn(self, reply: bytes, protocol: Spec, asked: int = 0) -> None:
-        """Store a reply that names its request, but for what that `asked` besides, as the socket's
-        edge does."""
+        """Store a reply as the socket's edge does: the reply names its request's key, and `asked`
+        is what the request asked beside it."""
         asking = struct.pack("=II", protocol.number, asked)
         learned = libbpf.test_run(self._learn, asking + reply).retval
         if learned != libbpf.XDP_PASS:
             raise ExperimentError(f"a reply of {protocol.name} was not learned")
 
     def around(self, spec: Spec) -> Around:
-        """What a sample is prepared with: no server is there."""
+        """What prepares a sample; there is no server."""
         return Around(self.fastpath.map, self.clock, spec.number, _port(spec), list, Thread)
 
     def case(
@@ -174,7 +175,7 @@ class Bench:
         protocol: Spec = _WHOLE,
         answered: bool = True,
     ) -> _Case:
-        """A case on a request of this payload."""
+        """A case whose request has this payload."""
         action = libbpf.XDP_TX if answered else libbpf.XDP_PASS
         request = frame(payload, _port(protocol))
         return _Case(name, repeated, self.fastpath.program, [request], action)
@@ -210,7 +211,7 @@ def _cases(stack: contextlib.ExitStack) -> list[_Case]:
 
 
 def _sizes(bench: Bench) -> list[_Case]:
-    """Hits of other lengths than their requests; the first is of the same, for comparison."""
+    """Hits whose replies differ in length from their requests; the first does not, to compare."""
     cases = []
     for asked, replied in ((32, 32), (64, 512), (250, 1400)):
         payload = bytes([asked]) * asked
@@ -221,26 +222,28 @@ def _sizes(bench: Bench) -> list[_Case]:
 
 def _protocols(bench: Bench) -> list[_Case]:
     """The misses and the hits of each protocol."""
-    found = [(spec, one) for spec in SPECS.values() for one in spec.samples(_ENDS[0][0])]
+    samples = [(spec, sample) for spec in SPECS.values() for sample in spec.samples(_ENDS[0][0])]
     misses = [
         bench.case(
-            f"miss: {one.miss[0]}", one.miss[1], repeated=True, protocol=spec, answered=False
+            f"miss: {sample.miss[0]}", sample.miss[1], repeated=True, protocol=spec, answered=False
         )
-        for spec, one in found
-        if one.miss
+        for spec, sample in samples
+        if sample.miss
     ]
-    for spec, one in found:
-        one.prepare(bench.around(spec))
+    for spec, sample in samples:
+        sample.prepare(bench.around(spec))
         if spec.learned:
-            bench.learn(one.reply, spec, one.asked)
+            bench.learn(sample.reply, spec, sample.asked)
         else:
-            bench.fill(one.request, one.reply, spec)
-    hits = [bench.case(f"hit: {one.name}", one.request, protocol=spec) for spec, one in found]
+            bench.fill(sample.request, sample.reply, spec)
+    hits = [
+        bench.case(f"hit: {sample.name}", sample.request, protocol=spec) for spec, sample in samples
+    ]
     return [*misses, *hits]
 
 
 def _defences(stack: contextlib.ExitStack) -> list[_Case]:
-    """A hit of 32/32 bytes again, with each bound that costs a look-up; beside the plain one."""
+    """A hit of 32/32 bytes with each bound that costs a look-up, to compare with the plain one."""
     payload = bytes([32]) * 32
     cases = []
     bounds: dict[str, dict[str, Any]] = {
@@ -259,7 +262,7 @@ def _defences(stack: contextlib.ExitStack) -> list[_Case]:
 def _filters(stack: contextlib.ExitStack) -> list[_Case]:
     """Every filter at XDP, by itself, on a command."""
     place: Filter = stack.enter_context(Filter("simple", "xdp", jiffies_per_second()))
-    spec = next(one for one in SPECS.values() if one.filtered)
+    spec = next(known for known in SPECS.values() if known.filtered)
     address, port = ipaddress.ip_address(_ENDS[1][0]), _port(spec)
     place.filter([Endpoint(address, port, _LOOPBACK, bytes.fromhex(_MAC.replace(":", "")))])
     put = frame(spec.filtered, port)
@@ -272,8 +275,8 @@ def _filters(stack: contextlib.ExitStack) -> list[_Case]:
 
 
 def _work(stack: contextlib.ExitStack) -> list[_Case]:
-    """The least and the most work of `carom lab run concurrency`. A reply is a request as well, to
-    a port of the same work."""
+    """The least and the most work of `carom lab run concurrency`. A reply is a request too, to a
+    port with the same work."""
     request = frame(b"work", ports.FIRST_PORT, ports.FIRST_PORT + 1)
     cases = []
     for loops in (min(concurrency.Settings().loops), max(concurrency.Settings().loops)):
@@ -289,8 +292,9 @@ def _work(stack: contextlib.ExitStack) -> list[_Case]:
 
 
 def _attach(stack: contextlib.ExitStack, cases: Sequence[_Case]) -> None:
-    """Attach what is run repeatedly, where no packet comes: for a program that is attached nowhere
-    the kernel waits for all CPUs before and behind each such run (bpf_prog_change_xdp)."""
+    """Attach the programs that run repeatedly, to interfaces without packets. For a program that is
+    attached nowhere, the kernel waits for all CPUs before and after each run
+    (bpf_prog_change_xdp)."""
     namespace = stack.enter_context(Namespace("bench"))
     for program in dict.fromkeys(case.program for case in cases if case.repeated):
         name = f"bench{program}"
@@ -301,9 +305,9 @@ def _attach(stack: contextlib.ExitStack, cases: Sequence[_Case]) -> None:
 
 
 def _time(case: _Case, runs: int, start: int = 0) -> float:
-    """The mean of many short runs, or the median of single ones, from the frame `start` on.
+    """The mean of repeated runs, or the median of single ones, ns, from the frame `start` on.
 
-    Raises ExperimentError if one does not do what it should.
+    Raises ExperimentError if a program does not return the case's action.
     """
     times = []
     for turn in range(start, start + runs):
@@ -324,8 +328,8 @@ def bench(
     *,
     entries: Sequence[int] = (),
 ) -> list[Figure]:
-    """Measure every case in each round, `runs` times, and compare. With `entries`, hits among so
-    many entries in place of the other cases.
+    """Measure every case `runs` times in each round, and compare. With `entries`, the cases are
+    hits among each of these numbers of entries.
 
     Raises UsageError, PrivilegeError, CompileError, VerifierError, ExperimentError.
     """
@@ -349,8 +353,8 @@ def bench(
 
 
 def _growth(stack: contextlib.ExitStack, entries: Sequence[int], asked: int) -> list[_Case]:
-    """Hits of 32/32 bytes, each of another key, so that entries come from memory and not from the
-    CPU's caches wherever those are too small for all of them."""
+    """Hits of 32/32 bytes, each of another key, so that entries come from memory where the CPU's
+    caches are too small for all of them."""
     plain = stack.enter_context(Module(_HERE / "macswap.c")).program("macswap")
     cases = [_Case(_BASELINE, False, plain, [_unsummed(0)], libbpf.XDP_TX)]
     for count in entries:
@@ -369,7 +373,7 @@ def _growth(stack: contextlib.ExitStack, entries: Sequence[int], asked: int) -> 
 
 
 def _unsummed(number: int) -> bytes:
-    """The request for a numbered key, without a checksum: quickly made."""
+    """The request for a numbered key, without a checksum, which is quick to make."""
     return _UNSUMMED + _key(number)
 
 

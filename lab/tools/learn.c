@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * For bench: a frame with a protocol's number, what its request asked besides (protocols.h), and a reply is
- * learned as at the socket's edge.
+ * For bench: learns the reply in a frame as the socket's edge does. Before the reply, the frame has
+ * the protocol's number and what the request asked beside its key (`asked`, protocols.h).
  */
 #include "abi.h"
 #include "bounded.h"

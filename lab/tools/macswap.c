@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The least that XDP can do to answer: swap the MACs and send. What bench compares with. */
+/* The least that XDP can do to answer: swap the MACs and send. Bench compares with this. */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/if_ether.h>
 

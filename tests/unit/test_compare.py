@@ -146,7 +146,7 @@ def test_in_a_contest_larger_rates_and_shorter_times_are_better() -> None:
     assert all(one.beyond for one in found.outcomes)
     rate, time = (of(found, "hits", figure) for figure in ("replies/s", "p50"))
     assert rate.ratio == pytest.approx(1 / 1.3) and time.ratio == pytest.approx(1.3)
-    assert "All went the same way" in found.verdict
+    assert "All changed the same way" in found.verdict
     assert not compare(fake_contests.load(factor=1.3), fake_contests.load()).worse
 
 
@@ -226,7 +226,7 @@ def test_what_differs_is_named() -> None:
         "offloads: tx-checksum-ip-generic differs: yes in A, no in B",
         "offloads: gro differs: - in A, yes in B",
         "keys differs: 8 in A, 9 in B",
-        "B: It was interrupted",
+        "B: The run was interrupted",
         "B: The machine was busy when it started: a load of 9.0 on 4 CPUs",
         "B is older than A",
         "only A has XDP, spin, 32 B",
@@ -297,7 +297,7 @@ def test_the_command(tmp_path: Path, slow: Slow) -> None:
         (["RUN", "CONTEST"], 2, "A is a run of bounce, B of load"),
         (["RUN", "RUN", "--threshold", "nan"], 2, "threshold nan is out of range"),
         (["RUN", "RUN", "--threshold", "-1"], 2, "threshold -1 is out of range"),
-        (["RUN", "IMPOSSIBLE"], 1, "has figures that cannot be"),
+        (["RUN", "IMPOSSIBLE"], 1, "has impossible figures"),
     ],
 )
 def test_mistakes(tmp_path: Path, argv: list[str], code: int, said: str) -> None:

@@ -201,7 +201,7 @@ def test_a_late_reply_is_not_the_next_ones() -> None:
 def test_a_reply_that_is_no_number(reply: bytes) -> None:
     with (
         serving(lambda request: reply) as port,
-        pytest.raises(ExperimentError, match="which is no number"),
+        pytest.raises(ExperimentError, match="which is not a number"),
     ):
         run(LOOPBACK, port, Choice(name="getstop"), Options(patience=DEADLINE))
 

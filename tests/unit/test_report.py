@@ -213,7 +213,7 @@ def test_a_client_that_is_another_machine() -> None:
 def test_an_interrupted_run_says_so() -> None:
     cells = [Cell(series="xdp", wait="spin")]
     text = shown(fake.run("bounce", cells, repetitions=1, complete=False)).text
-    assert "It was interrupted" in text
+    assert "The run was interrupted" in text
     assert "Too little was measured to compare anything." in text
 
 
@@ -221,7 +221,7 @@ def test_an_interrupted_run_says_so() -> None:
 def test_an_interrupted_run_of_filters(count: int) -> None:
     run = fake_filters.results(fake_filters.grid()[:count])
     run.complete = False
-    assert "It was interrupted" in shown(run).text
+    assert "The run was interrupted" in shown(run).text
 
 
 def test_nothing_measured() -> None:
@@ -337,7 +337,7 @@ def _with_time(text: str) -> str:
         (lambda text: '{"schema": 1}', "not a run of carom's lab"),
         (lambda text: text.replace('"index": 0', '"index": "x"'), "not a run of carom's lab"),
         (_with_histogram, "a histogram in these results cannot be read"),
-        (_with_time, "figures that cannot be"),
+        (_with_time, "impossible figures"),
     ],
     ids=[
         "cut",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounce: a request sent back as it came, by a server in userspace and by XDP."""
+"""Bounce: a request is sent back as it came, by a server in userspace and by XDP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from carom.settings import Option
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What bounce is run with; the defaults are the published ones."""
+    """The settings of bounce; the defaults are the published ones."""
 
     waits: Waits = WAITS
     seconds: Annotated[
@@ -28,7 +28,7 @@ class Settings(Common, frozen=True, kw_only=True):
 
 
 class Bounce(BounceCache[Settings]):
-    """Userspace's echo against XDP's bounce."""
+    """An echo in userspace against a bounce by XDP."""
 
     name = "bounce"
     description = "RTT of a userspace echo against XDP bounce (Sickler 2022)"
@@ -37,7 +37,7 @@ class Bounce(BounceCache[Settings]):
     short = Settings(repetitions=5, seconds=(0.5,))
 
     def trials(self, settings: Settings) -> list[Trial]:
-        """Each duration, wait and series."""
+        """A trial for each duration, wait and series."""
         plan = Plan(size=(settings.size, settings.size), keys=1, seed=settings.seed)
         servers: dict[str, tuple[list[str], Counter]] = {
             "userspace": (["--hook", "none"], "none"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cache: round trips against the hit rate, in userspace and by XDP; and what a miss costs."""
+"""Cache: round trips against the hit rate, in userspace and by XDP; and the cost of a miss."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from carom.settings import seconds as duration
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What cache is run with; the defaults are the published ones.
+    """The settings of cache; the defaults are the published ones.
 
-    `work` is what a miss costs in seconds, `size` the request's bytes (None: the experiment's own).
+    `work` is how long the server works on a miss, in seconds; `size` is a request's bytes (None:
+    32 for the cost of a miss, otherwise as few as tell the keys apart).
     """
 
     hit_rates: Annotated[
@@ -50,7 +51,7 @@ class Cache(BounceCache[Settings]):
     short = Settings(repetitions=3, seconds=0.5, inner_waits=("blocking",), miss_waits=("spin",))
 
     def trials(self, settings: Settings) -> list[Trial]:
-        """The hit rates, and behind them the cost of a miss."""
+        """The hit rates, then the cost of a miss."""
         ends = {min(settings.hit_rates), max(settings.hit_rates)}
         trials = [
             trial
@@ -63,9 +64,9 @@ class Cache(BounceCache[Settings]):
 
 
 def cached_keys(rate: float, keys: int) -> int:
-    """How many of the keys are in the cache at a hit rate: as published, their share.
+    """How many of the keys are cached: the hit rate's share of them, as published.
 
-    But at least one where there are hits, and not all where there are misses.
+    At least one where there are hits, and not all where there are misses.
     """
     if rate in (0, 1):
         return round(rate * keys)
@@ -76,7 +77,7 @@ def _hit_rate(settings: Settings, rate: float, wait: Wait) -> list[Trial]:
     keys, size = settings.keys, settings.size or (1 if settings.keys < 256 else 2)
     hot = cached_keys(rate, keys)
     everything = Plan(size=(size, size), keys=keys, draw="sequential")
-    # At a hit rate of 0 a key that is never asked for again holds the only place.
+    # At a hit rate of 0, the cache's only entry is a key that is never asked for again.
     warm = (
         msgspec.structs.replace(everything, keys=hot)
         if hot
@@ -115,10 +116,10 @@ def _hit_rate(settings: Settings, rate: float, wait: Wait) -> list[Trial]:
 
 
 def _miss_cost(settings: Settings) -> list[Trial]:
-    """No hook, against a cache that is attached: missing, missing and filling, hitting.
+    """No hook, against an attached cache that misses, that misses and fills, and that hits.
 
-    The server does no work, so that what the hook costs is not hidden behind it, and its handler
-    does the same in all four.
+    The server does no work, which would hide the hook's cost, and its handler does the same in all
+    four.
     """
     size = (max(settings.size or 32, 4),) * 2
     unique = Plan(size=size, draw="unique")

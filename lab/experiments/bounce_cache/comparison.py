@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which cell is compared with which: XDP with userspace, and a miss with no hook at all."""
+"""Which cells are compared: XDP with userspace, and a miss with no hook at all."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ class Speedup(NamedTuple):
     """How many times as fast an XDP cell is as userspace: userspace time over its time.
 
     `figure` is what is compared: p50, or the mean at hit rates between 0 and 1, where p50 would be
-    either a hit or a miss. None stands for a comparison that was not measured.
+    that of a hit or of a miss. None is a comparison that was not measured.
     """
 
     cell: Cell
     figure: Literal["p50", "mean"]
     fastest: Cell
-    """The fastest userspace cell: whatever its wait."""
+    """The fastest userspace cell, in any wait."""
     against_fastest: Estimate | None
-    """None too where userspace serves part of the XDP cell's requests in a slower wait."""
+    """None also where userspace serves part of the XDP cell's requests in a slower wait."""
     against_same_wait: Estimate | None
     means_against_same_wait: Estimate | None
-    """Means, as the published tables have them."""
+    """The ratio of means, as the published tables have it."""
     published: float | None
     """The published ratio of means at this hit rate, or for this duration."""
 
 
 class MissCost(NamedTuple):
-    """What a miss costs in one kind of wait: p50 over the p50 without any hook."""
+    """The cost of a miss in one wait: p50 over the p50 without any hook."""
 
     wait: Wait
     never_hits: Estimate | None
     miss_and_fill: Estimate | None
     hit: Estimate | None
     break_even: Estimate | None
-    """The hit rate above which the cache saves time, a miss being one that fills."""
+    """The hit rate above which the cache saves time; its misses fill."""
 
 
 def p50(round_trips: RoundTrips) -> float:
@@ -55,27 +55,27 @@ def average(round_trips: RoundTrips) -> float:
 
 
 def speedups(run: Run[Repetition]) -> list[Speedup]:
-    """Every XDP cell that has a userspace cell to be compared with, in order of display."""
+    """The speedup of every XDP cell that has a userspace cell to compare with, as displayed."""
     cells = by_cell(run.measurements)
-    found = (
+    candidates = (
         _speedup(cell, cells) for cell in sorted(cells, key=SERIES.order) if cell.series in BASES
     )
-    return [one for one in found if one]
+    return [speedup for speedup in candidates if speedup]
 
 
-def headline(found: Sequence[Speedup]) -> Speedup | None:
-    """The comparison to lead with: XDP in the very wait in which userspace is fastest.
+def headline(candidates: Sequence[Speedup]) -> Speedup | None:
+    """The comparison to lead with: XDP in the wait in which userspace is fastest.
 
     Of several payload sizes or durations the first; of hit rates the highest.
     """
-    fair = [one for one in found if one.cell.wait == one.fastest.wait]
-    fair = fair or [one for one in found if one.against_fastest]
-    return max(fair, key=lambda one: one.cell.hit_rate or 0.0, default=None)
+    fair = [speedup for speedup in candidates if speedup.cell.wait == speedup.fastest.wait]
+    fair = fair or [speedup for speedup in candidates if speedup.against_fastest]
+    return max(fair, key=lambda speedup: speedup.cell.hit_rate or 0.0, default=None)
 
 
 def miss_costs(run: Run[Repetition]) -> list[MissCost]:
     """The cost of a miss for each wait in which a server without a hook was measured."""
-    found = []
+    costs = []
     for wait in WAITS:
         series = {
             cell.series: repetitions
@@ -83,8 +83,8 @@ def miss_costs(run: Run[Repetition]) -> list[MissCost]:
             if cell.wait == wait
         }
         if "no_hook" in series:
-            found.append(_miss_cost(wait, series))
-    return found
+            costs.append(_miss_cost(wait, series))
+    return costs
 
 
 def _speedup(cell: Cell, cells: dict[Cell, list[Repetition]]) -> Speedup | None:
@@ -121,7 +121,10 @@ def _comparable(cell: Cell, base: Cell) -> bool:
 
 
 def _base_hit_rate(cell: Cell) -> float | None:
-    """XDP over a userspace cache is compared with that cache alone, which always hits."""
+    """The hit rate of the cell to compare with.
+
+    XDP over a userspace cache is compared with that cache alone, which always hits.
+    """
     return 1.0 if cell.series == "xdp_over_userspace_cache" else cell.hit_rate
 
 

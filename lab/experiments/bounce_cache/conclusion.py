@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run says, in words: whichever way it falls."""
+"""The conclusion of a run in words, for or against XDP."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from carom.lab.stats.estimates import Estimate, summarise
 
 
 def conclusion(run: Run[Repetition]) -> list[str]:
-    """Two plain lines, three with the cost of a miss: figures with their 95 % intervals."""
-    found = speedups(run)
-    lead = headline(found)
-    said = [_headline(lead, run), *_blocking(lead, found)] if lead else []
-    said += [_miss(one) for one in miss_costs(run)[-1:]]
-    return said or [words.TOO_LITTLE]
+    """Two lines, three with the cost of a miss: figures with their 95 % intervals."""
+    compared = speedups(run)
+    lead = headline(compared)
+    lines = [_headline(lead, run), *_blocking(lead, compared)] if lead else []
+    lines += [_miss(cost) for cost in miss_costs(run)[-1:]]
+    return lines or [words.TOO_LITTLE]
 
 
 def _headline(lead: Speedup, run: Run[Repetition]) -> str:
-    """XDP against the fastest userspace server: the one comparison that flatters nobody."""
-    summaries = {one.cell: one for one in summarise(run.measurements)}
+    """XDP against the fastest userspace server: the fairest comparison."""
+    summaries = {summary.cell: summary for summary in summarise(run.measurements)}
     fast, slow = summaries[lead.cell], summaries[lead.fastest]
     fast_us, slow_us = (
-        words.micro((one.p50 if lead.figure == "p50" else one.mean).value) for one in (fast, slow)
+        words.micro((summary.p50 if lead.figure == "p50" else summary.mean).value)
+        for summary in (fast, slow)
     )
     hits = "" if lead.cell.hit_rate is None else f" at {words.percent(lead.cell.hit_rate)} hits"
     return (
@@ -45,34 +46,34 @@ def _headline(lead: Speedup, run: Run[Repetition]) -> str:
     )
 
 
-def _blocking(lead: Speedup, found: Sequence[Speedup]) -> list[str]:
-    """The same against a server that blocks, with what that ratio contains, and the published."""
+def _blocking(lead: Speedup, compared: Sequence[Speedup]) -> list[str]:
+    """The same against a server that blocks, with what that ratio includes, and the published."""
     blocking = replace(lead.cell, wait="blocking")
-    for one in found:
-        if one.cell == blocking and one.against_same_wait:
-            means = one.means_against_same_wait
+    for speedup in compared:
+        if speedup.cell == blocking and speedup.against_same_wait:
+            means = speedup.means_against_same_wait
             published = ""
-            if means and one.published:
-                ours, theirs = words.times(means.value), words.times(one.published)
+            if means and speedup.published:
+                ours, theirs = words.times(means.value), words.times(speedup.published)
                 published = f" Ratio of means {ours}, published {theirs}."
-            said = f"Against a server that blocks: {judgement(one.against_same_wait)}, which"
-            if one == lead:
-                said = "That is against a server that blocks, and"
-            return [f"{said} includes this machine's idle wake-up.{published}"]
+            text = f"Against a server that blocks: {judgement(speedup.against_same_wait)}, which"
+            if speedup == lead:
+                text = "That is against a server that blocks, and"
+            return [f"{text} includes this machine's idle wake-up.{published}"]
     return []
 
 
-def _miss(one: MissCost) -> str:
-    """What an attached cache costs where it cannot answer, and from where on it pays."""
+def _miss(cost: MissCost) -> str:
+    """What an attached cache costs on a miss, and the hit rate above which it pays."""
     costs = [
         f"{words.times(ratio.value)} ({words.interval(ratio)}){name}"
-        for name, ratio in (("", one.never_hits), (" with the fill", one.miss_and_fill))
+        for name, ratio in (("", cost.never_hits), (" with the fill", cost.miss_and_fill))
         if ratio
     ]
     takes = " and ".join(costs) or "an unmeasured number of"
     return (
-        f"A miss takes {takes} times the p50 without a hook ({one.wait});"
-        f" {_break_even(one.break_even)}."
+        f"A miss takes {takes} times the p50 without a hook ({cost.wait});"
+        f" {_break_even(cost.break_even)}."
     )
 
 

@@ -45,7 +45,7 @@ Curves = dict[str, list[Point]]
 
 
 def plot(run: Run[Repetition], folder: Path) -> list[Path]:
-    """Draw all that this run has cells for; returns the files written."""
+    """Draw every plot that this run has cells for; returns the files written."""
     return [*bounce(run, folder), *cache(run, folder), *misses(run, folder)]
 
 
@@ -57,7 +57,8 @@ def bounce(run: Run[Repetition], folder: Path) -> list[Path]:
         for name in ("userspace", "xdp")
     }
     published = ", ".join(
-        f"{SERIES.words(name)} {min(of):.0f} to {max(of):.0f} µs" for name, of in means.items()
+        f"{SERIES.words(name)} {min(times):.0f} to {max(times):.0f} µs"
+        for name, times in means.items()
     )
     caption = (
         f"{IDLE} Published means, on two virtual machines:\n"
@@ -82,9 +83,11 @@ def cache(run: Run[Repetition], folder: Path) -> list[Path]:
 
 
 def misses(run: Run[Repetition], folder: Path) -> list[Path]:
-    """`misses-WAIT.png`: p50 with no hook, of a miss and of a hit, and where the cache pays."""
+    """`misses-WAIT.png`: p50 without a hook, of a miss and of a hit, and where the cache pays."""
     summaries = {
-        (one.cell.series, one.cell.wait): one for one in summarise(run.measurements) if one.n
+        (summary.cell.series, summary.cell.wait): summary
+        for summary in summarise(run.measurements)
+        if summary.n
     }
     written = []
     for cost in miss_costs(run):
@@ -102,19 +105,23 @@ def _pooled(
     pooled: dict[tuple[str, Wait], list[str]] = {}
     for cell, repetitions in by_cell(run.measurements).items():
         if cell.series in series and cell.hit_rate == hit_rate:
-            encoded = [one.round_trips.histogram for one in repetitions if one.round_trips.count]
+            encoded = [
+                repetition.round_trips.histogram
+                for repetition in repetitions
+                if repetition.round_trips.count
+            ]
             pooled.setdefault((cell.series, cell.wait), []).extend(encoded)
     ordered = sorted(pooled, key=lambda key: (series.index(key[0]), WAITS.index(key[1])))
     return {key: points(merge(pooled[key])) for key in ordered if pooled[key]}
 
 
 def _curves(run: Run[Repetition], wait: Wait) -> Curves:
-    """Our points of each series with that wait."""
+    """The run's points of each series in one wait."""
     curves: Curves = {name: [] for name in _CURVES}
-    for one in summarise(run.measurements):
-        cell = one.cell
-        if cell.series in curves and cell.wait == wait and cell.hit_rate is not None and one.n:
-            point = Point(cell.hit_rate, one.mean.scaled(1e-6), one.rate)
+    for summary in summarise(run.measurements):
+        cell = summary.cell
+        if cell.series in curves and cell.wait == wait and cell.hit_rate is not None and summary.n:
+            point = Point(cell.hit_rate, summary.mean.scaled(1e-6), summary.rate)
             curves[cell.series].append(point)
     return {name: sorted(curve) for name, curve in curves.items() if curve}
 
@@ -159,14 +166,14 @@ def _distribution(
 
 
 def _hit_rates(curves: Curves, wait: Wait, path: Path) -> Path:
-    """Four panels: ours and the published, round trip above throughput, on the same scales."""
+    """Four panels on the same scales: this run and the published, round trip above throughput."""
     figure, axes = page(6.2, 2, 2)
-    for column, (name, of) in enumerate(
+    for column, (name, side_curves) in enumerate(
         (("this run", curves), ("published (two VMs)", _published_curves()))
     ):
         above, below = axes[column], axes[column + 2]
-        _lines(above, of, lambda point: point.milliseconds)
-        _lines(below, of, lambda point: point.rate)
+        _lines(above, side_curves, lambda point: point.milliseconds)
+        _lines(below, side_curves, lambda point: point.rate)
         above.set_title(name, loc="left")
         below.set_xlabel("hit rate, %")
     axes[0].set_ylim(bottom=0)
@@ -188,7 +195,7 @@ def _lines(axes: Axes, curves: Curves, figure: Callable[[Point], Estimate]) -> N
         estimates = [figure(point) for point in curve]
         axes.errorbar(
             [100 * point.hit_rate for point in curve],
-            [one.value for one in estimates],
+            [estimate.value for estimate in estimates],
             yerr=margins(estimates),
             color=SERIES[name].colour,
             marker=SERIES[name].marker,
@@ -202,16 +209,16 @@ def _lines(axes: Axes, curves: Curves, figure: Callable[[Point], Estimate]) -> N
 
 
 def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
-    """Left: p50 of each, from 0. Right: what they make of a request, against the hit rate."""
+    """Left: p50 of each, from 0. Right: the p50s weighted by the hit rate, against it."""
     figure, (dots, *right) = page(3.9, 1, 2 if cost.break_even else 1)
     names = list(reversed(medians))
-    longest = max(one.value for one in medians.values())
+    longest = max(median.value for median in medians.values())
     for height, name in enumerate(names):
-        one = medians[name]
+        median = medians[name]
         dots.errorbar(
-            one.value,
+            median.value,
             height,
-            xerr=margins([one]),
+            xerr=margins([median]),
             color=SERIES[name].colour,
             marker="o",
             markersize=5,
@@ -219,10 +226,10 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
             capsize=6,
         )
         dots.annotate(
-            f"{words.micro(1e3 * one.value)} µs",
-            (one.value, height),
+            f"{words.micro(1e3 * median.value)} µs",
+            (median.value, height),
             xytext=(0, 12),
-            ha="center" if one.value > 0.1 * longest else "left",
+            ha="center" if median.value > 0.1 * longest else "left",
             textcoords="offset points",
         )
     dots.set_yticks(range(len(names)), [SERIES.words(name) for name in names])
@@ -237,7 +244,7 @@ def _misses(medians: dict[str, Estimate], cost: MissCost, path: Path) -> Path:
 
 
 def _break_even(axes: Axes, medians: dict[str, Estimate], rate: Estimate) -> None:
-    """Lines of the mix of hits and misses, and of no hook; the interval where they cross."""
+    """Lines of hits mixed with misses, and of no hook, and the interval in which they cross."""
     miss, hit, no_hook = (medians[name].value for name in ("miss_and_fill", "xdp_hit", "no_hook"))
     at = 0.97 if rate.value < 0.75 else 0.4  # away from where the lines cross
     up = 5 if miss + at * (hit - miss) <= no_hook else -13

@@ -56,7 +56,7 @@ def cache_hit_rate() -> tuple[CacheRow, ...]:
 
 
 def bounce_ratio(seconds: float | None = None) -> float:
-    """Userspace mean over XDP mean: of the runs of that duration, or of all if it has none."""
+    """Userspace mean over XDP mean, of the runs of that duration if there are any, else of all."""
     table = bounce()
     chosen = [row for row in table if row.seconds == seconds] or table
     means = {
@@ -69,7 +69,7 @@ def bounce_ratio(seconds: float | None = None) -> float:
 def cache_ratio(
     series: str, hit_rate: float, *, base_series: str, base_hit_rate: float
 ) -> float | None:
-    """Mean of the base over mean of the series; None at hit rates that were not published."""
+    """The base's mean over the series' mean; None at hit rates that were not published."""
     means = {(row.series, row.hit_rate): row.mean_ms for row in cache_hit_rate()}
     try:
         return means[base_series, base_hit_rate] / means[series, hit_rate]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bounce and cache compare: servers in userspace with XDP, and what a miss costs."""
+"""The series of bounce and cache: servers in userspace, XDP, and the cost of a miss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BASES = {
     "xdp_cache": "userspace_cache",
     "xdp_over_userspace_cache": "userspace_cache",
 }
-"""Each XDP series and the userspace series that it is to beat."""
+"""Each XDP series, and the userspace series that it is compared with."""
 
 MISS_COST = ("no_hook", "never_hits", "miss_and_fill", "xdp_hit")
-"""The series that measure what a miss costs."""
+"""The series that measure the cost of a miss."""

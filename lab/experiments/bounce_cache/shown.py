@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How runs of bounce and cache are shown: what they say, tables, plots, the published beside."""
+"""How runs of bounce and cache are shown: sentences, tables, plots, and published figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from carom.lab.stats.estimates import summarise
 from carom.lab.trial import TrialExperiment
 
 WAIT = "blocking"
-"""How the published servers wait: times of other waits have no published counterpart."""
+"""How the published servers waited: times of other waits have no published counterpart."""
 
 
 class BounceCache(TrialExperiment[S]):
@@ -29,11 +29,11 @@ class BounceCache(TrialExperiment[S]):
     series = SERIES
 
     def sentences(self, run: Run[Repetition]) -> list[str]:
-        """XDP against userspace, and what a miss costs."""
+        """XDP against userspace, and the cost of a miss."""
         return conclusion(run)
 
     def tables(self, run: Run[Repetition], width: int | None = None) -> list[Sheet]:
-        """Every cell, what XDP gains, what a miss costs."""
+        """Every cell, the speedup by XDP, and the cost of a miss."""
         return tables.tables(run, width)
 
     def notes(self, run: Run[Repetition], width: int | None = None) -> list[str]:
@@ -46,11 +46,11 @@ class BounceCache(TrialExperiment[S]):
 
     def published(self, run: Run[Repetition]) -> list[Sheet]:
         """Means, and ratios of means."""
-        return [one for one in (_means(run), _speedups(run)) if one.rows]
+        return [sheet for sheet in (_means(run), _speedups(run)) if sheet.rows]
 
     def where(self, run: Run[Repetition]) -> Sheet:
         """This run, and Sickler's."""
-        waits = {one.cell.wait for one in run.measurements}
+        waits = {repetition.cell.wait for repetition in run.measurements}
         return beside(
             run,
             SICKLER,
@@ -60,7 +60,7 @@ class BounceCache(TrialExperiment[S]):
 
 
 def _published_mean(cell: Cell) -> float | None:
-    """Milliseconds: of runs as long, or of all if none was."""
+    """The published mean (ms), of runs of the same duration if there are any, else of all."""
     if cell.hit_rate is not None:
         at = {(row.series, row.hit_rate): row.mean_ms for row in published.cache_hit_rate()}
         return at.get((cell.series, cell.hit_rate))
@@ -71,15 +71,17 @@ def _published_mean(cell: Cell) -> float | None:
 
 def _means(run: Run[Repetition]) -> Sheet:
     rows: list[Row] = []
-    for one in sorted(summarise(run.measurements), key=lambda one: SERIES.order(one.cell)):
-        theirs = _published_mean(one.cell)
-        if theirs and one.cell.wait == WAIT and one.n:
+    for summary in sorted(
+        summarise(run.measurements), key=lambda summary: SERIES.order(summary.cell)
+    ):
+        theirs = _published_mean(summary.cell)
+        if theirs and summary.cell.wait == WAIT and summary.n:
             rows.append(
                 {
-                    **_cell(one.cell),
-                    "this run": words.micro(one.mean.value),
+                    **_cell(summary.cell),
+                    "this run": words.micro(summary.mean.value),
                     "published": words.micro(1e6 * theirs),
-                    "ratio": ratio(one.mean.value / (1e6 * theirs)),
+                    "ratio": ratio(summary.mean.value / (1e6 * theirs)),
                 }
             )
     return Sheet(f"Mean round trips, µs, beside the published ({WAIT})", rows, grouped=True)
@@ -87,16 +89,16 @@ def _means(run: Run[Repetition]) -> Sheet:
 
 def _speedups(run: Run[Repetition]) -> Sheet:
     rows: list[Row] = []
-    for one in speedups(run):
-        ours = one.means_against_same_wait
-        if ours and one.published:
+    for speedup in speedups(run):
+        ours = speedup.means_against_same_wait
+        if ours and speedup.published:
             rows.append(
                 {
-                    **_cell(one.cell),
-                    "wait": one.cell.wait,
+                    **_cell(speedup.cell),
+                    "wait": speedup.cell.wait,
                     "this run": words.bracket(ours),
-                    "published": words.times(one.published),
-                    "ratio": ratio(ours.value / one.published),
+                    "published": words.times(speedup.published),
+                    "ratio": ratio(ours.value / speedup.published),
                 }
             )
     title = "Userspace time / XDP time, of means, beside the published"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of bounce or cache as tables: every cell, what XDP gains, what a miss costs."""
+"""A run of bounce or cache as tables: every cell, the speedup by XDP, and the cost of a miss."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from carom.lab.stats.estimates import Estimate, summarise
 
 
 def tables(run: Run[Repetition], width: int | None) -> list[Sheet]:
-    """The tables of a run, those only that have rows, for a terminal of so many columns."""
+    """The tables of a run that have rows; `width` is the terminal's, in columns."""
     wide = width is None or width >= WIDE
-    summaries = sorted(summarise(run.measurements), key=lambda one: SERIES.order(one.cell))
-    costs = [one for one in summaries if one.cell.series in MISS_COST]
-    grid = [one for one in summaries if one.cell.series not in MISS_COST]
+    summaries = sorted(summarise(run.measurements), key=lambda summary: SERIES.order(summary.cell))
+    costs = [summary for summary in summaries if summary.cell.series in MISS_COST]
+    grid = [summary for summary in summaries if summary.cell.series not in MISS_COST]
     made = {
-        "Round-trip times, µs": [figures(SERIES, one) for one in grid],
-        "Speedup: userspace time / XDP time": [_speedup(one, wide) for one in speedups(run)],
-        "The cost of a miss: round-trip times, µs": [figures(SERIES, one) for one in costs],
+        "Round-trip times, µs": [figures(SERIES, summary) for summary in grid],
+        "Speedup: userspace time / XDP time": [
+            _speedup(speedup, wide) for speedup in speedups(run)
+        ],
+        "The cost of a miss: round-trip times, µs": [figures(SERIES, summary) for summary in costs],
         "The cost of a miss: p50 / p50 without a hook": [
-            _miss_cost(one) for one in miss_costs(run)
+            _miss_cost(cost) for cost in miss_costs(run)
         ],
     }
     return sheets(made, width)
@@ -31,42 +33,42 @@ def tables(run: Run[Repetition], width: int | None) -> list[Sheet]:
 
 def notes(run: Run[Repetition], width: int | None) -> list[str]:
     """What a reader has to know to read the tables."""
-    said = [
+    lines = [
         words.repetitions(run.measurements),
         "± is the p50's interval.",
-        "Speedups are of p50; between 0 and 100 % hits, where p50 is one or the other, of means.",
+        "Speedups are of p50; between 0 and 100 % hits, where p50 is a hit's or a miss', of means.",
         "Published speedups are of means, on other machines.",
         "* includes this machine's idle wake-up.",
         words.place(run.environment, run.client_environment),
     ]
     if width is not None and width < WIDE:
-        said.append(f"With {WIDE} columns or more: p90, stddev, n and every interval.")
-    wrong = sum(one.round_trips.wrong for one in run.measurements)
+        lines.append(f"With {WIDE} columns or more: p90, stddev, n and every interval.")
+    wrong = sum(repetition.round_trips.wrong for repetition in run.measurements)
     if wrong:
-        said.append(f"{wrong} replies had other bytes than expected.")
-    return said
+        lines.append(f"{wrong} replies had other bytes than expected.")
+    return lines
 
 
-def _speedup(one: Speedup, wide: bool) -> Row:
-    same, means = one.against_same_wait, one.means_against_same_wait
+def _speedup(speedup: Speedup, wide: bool) -> Row:
+    same, means = speedup.against_same_wait, speedup.means_against_same_wait
     return {
-        **identity(SERIES, one.cell),
-        "wait": _starred(one.cell.wait),
-        "vs fastest": words.bracket(one.against_fastest),
-        "which is": _starred(one.fastest.wait) if one.against_fastest else "",
+        **identity(SERIES, speedup.cell),
+        "wait": _starred(speedup.cell.wait),
+        "vs fastest": words.bracket(speedup.against_fastest),
+        "which is": _starred(speedup.fastest.wait) if speedup.against_fastest else "",
         "same wait": words.bracket(same if wide or not same else Estimate(same.value)),
         "means": words.times(means.value) if means else "-",
-        "published": words.times(one.published) if one.published else "-",
+        "published": words.times(speedup.published) if speedup.published else "-",
     }
 
 
-def _miss_cost(one: MissCost) -> Row:
+def _miss_cost(cost: MissCost) -> Row:
     return {
-        "wait": one.wait,
-        "never hits": words.bracket(one.never_hits),
-        "miss and fill": words.bracket(one.miss_and_fill),
-        "hit": words.bracket(one.hit),
-        "break-even hits": _percent(one.break_even),
+        "wait": cost.wait,
+        "never hits": words.bracket(cost.never_hits),
+        "miss and fill": words.bracket(cost.miss_and_fill),
+        "hit": words.bracket(cost.hit),
+        "break-even hits": _percent(cost.break_even),
     }
 
 

@@ -21,7 +21,7 @@ _BULK_PORT = 51143
 
 @contextlib.contextmanager
 def _around(bed: Bed[Any], arguments: tuple[str, ...], bare: Mode | None) -> Iterator[None]:
-    """A carom that nobody asks, or in its place a bare program that passes everything."""
+    """Attach a carom that nobody asks, or a bare program that passes everything, or neither."""
     with contextlib.ExitStack() as stack:
         if bare:
             interface = bed.pair.server.interface
@@ -33,17 +33,17 @@ def _around(bed: Bed[Any], arguments: tuple[str, ...], bare: Mode | None) -> Ite
 
 
 def _beside(bed: Bed[Any], *arguments: str, bare: Mode | None = None) -> dict[str, float]:
-    """What is beside it: a plain server and a TCP stream."""
+    """Measure a plain server and a TCP stream beside what is attached."""
     beside = PORT + 1
     address = bed.pair.server.address
     plain = ("-p", str(beside), "--hook", "none", "--wait", "spin")
     with serving(bed, *plain), _around(bed, arguments, bare):
         trips = ask(bed, HITS, "echo", beside, spin=True)
-        found = {SPINNING: trips.p50 / 1e3}
+        figures = {SPINNING: trips.p50 / 1e3}
     with _around(bed, arguments, bare):
         seconds = bed.settings.seconds / 2
         sent: Any = bed.client.call(calls.STREAM, address=address, port=_BULK_PORT, seconds=seconds)
-    return {**found, BULK: sent * 8 / 1e9}
+    return {**figures, BULK: sent * 8 / 1e9}
 
 
 def _beside_bare(bed: Bed[Any], mode: Mode) -> dict[str, float]:
@@ -51,7 +51,7 @@ def _beside_bare(bed: Bed[Any], mode: Mode) -> dict[str, float]:
 
 
 class Beside(Contest):
-    """A plain server and a stream; carom attached at each hook, a bare program, or neither."""
+    """A plain server and a stream, with carom at each hook, with a bare program, and alone."""
 
     name = "beside"
     full = Settings()
@@ -96,7 +96,7 @@ class Beside(Contest):
 
     @contextlib.contextmanager
     def prepared(self, bed: Bed[Any]) -> Iterator[None]:
-        """The stream's far end listens."""
+        """The stream's receiver listens."""
         bed.server.call(calls.SINK, address=bed.pair.server.address, port=_BULK_PORT)
         yield
 

@@ -23,27 +23,27 @@ _PATIENCE = 10.0  # seconds for a connection
 
 
 class Calls(Resource):
-    """Its public methods are the calls, named as above."""
+    """Its public methods are the calls `contests:NAME`."""
 
     def __init__(self, host: Host):
         self._host = host
         self._stack = contextlib.ExitStack()
 
     def memcached(self, address: str, port: int, plan: dict[str, Any]) -> int:
-        """Start memcached, filled with the values of a plan's keys; its pid."""
+        """Start memcached, filled with the values of a plan's keys; returns its pid."""
         argv = ["memcached", "-u", "nobody", "-t", "1", "-l", address]
         server = self._host.start([*argv, "-p", str(port), "-U", str(port)])
         memcached_client.fill(address, port, msgspec.convert(plan, Plan))
         return server.pid
 
     def sink(self, address: str, port: int) -> None:
-        """Take whatever comes on TCP connections to a port, until the agent ends."""
+        """Accept TCP connections to a port and discard what comes, until the agent ends."""
         listener = socket.create_server((address, port))
         self._stack.callback(listener.close)
         threading.Thread(target=_sink, args=(listener,), daemon=True).start()
 
     def stream(self, address: str, port: int, seconds: float) -> float:
-        """Send on one TCP connection for so long, as fast as it goes; bytes a second."""
+        """Send on one TCP connection as fast as possible; returns bytes a second."""
         with socket.create_connection((address, port), _PATIENCE) as tcp:
             sent, start = 0, time.perf_counter()
             while time.perf_counter() - start < seconds:
@@ -51,7 +51,7 @@ class Calls(Resource):
             return sent / (time.perf_counter() - start)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._stack.close()
 
 

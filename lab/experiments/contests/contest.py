@@ -20,32 +20,32 @@ from carom.settings import Option
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """How a contest is run."""
+    """The settings of a contest."""
 
     repetitions: Annotated[int, Option("How often each subject is measured.", low=1)] = 7
     seconds: Annotated[float, Option("How long each measurement lasts.", 1e-3, 86_400)] = 2.0
 
 
 class KeySettings(Settings, frozen=True, kw_only=True):
-    """The same, where requests are for keys."""
+    """The settings of a contest whose requests are for keys."""
 
     keys: Annotated[int, Option("How many different requests.", 1, 10_000)] = 1000
 
 
 class ShownContest(Shown[Figures]):
-    """Any run of subjects whose figures are compared."""
+    """How any run with subjects and figures is shown."""
 
     measures = Figures
     tells = False
     bars: tuple[Bar, ...] = ()
-    """What is asked of the figures."""
+    """The comparisons that are made of the figures."""
 
     def sentences(self, run: Run[Figures]) -> list[str]:
-        """What came of each comparison."""
+        """The result of each comparison."""
         return tables.sentences(run, self.bars)
 
     def tables(self, run: Run[Figures], width: int | None = None) -> list[Sheet]:
-        """What was measured, and what came of each comparison."""
+        """The figures, and the result of each comparison."""
         return tables.sheets(run, self.bars)
 
     def notes(self, run: Run[Figures], width: int | None = None) -> list[str]:
@@ -57,21 +57,25 @@ class ShownContest(Shown[Figures]):
         return plots.plot(run, folder)
 
     def rows(self, run: Run[Figures]) -> Iterator[dict[str, object]]:
-        """A line a figure."""
-        for one in run.measurements:
-            at = {"experiment": run.experiment, "subject": one.subject, "repetition": one.index}
-            for name, value in one.figures.items():
+        """A line for each figure."""
+        for measurement in run.measurements:
+            at = {
+                "experiment": run.experiment,
+                "subject": measurement.subject,
+                "repetition": measurement.index,
+            }
+            for name, value in measurement.figures.items():
                 yield {**at, "figure": name, "value": value}
 
     def cases(self, run: Run[Figures]) -> Iterator[tuple[Case, float]]:
         """Every figure."""
-        for one in sorted(run.measurements, key=lambda one: one.subject):
-            for name, value in one.figures.items():
-                yield Case(one.subject, name, larger_is_better(name)), value
+        for measurement in sorted(run.measurements, key=lambda measurement: measurement.subject):
+            for name, value in measurement.figures.items():
+                yield Case(measurement.subject, name, larger_is_better(name)), value
 
 
 class Contest(ShownContest, Experiment[Settings, Figures]):
-    """Subjects, each of which sets itself up."""
+    """A contest: each subject sets itself up."""
 
     needs = Needs(apart=True)
     bare = True
@@ -80,11 +84,11 @@ class Contest(ShownContest, Experiment[Settings, Figures]):
     short: Settings = KeySettings(repetitions=3, seconds=1.0)
 
     def groups(self, settings: Settings, index: int) -> list[Group]:
-        """A subject each."""
-        return [Group(one.name, (one,)) for one in self.subjects]
+        """A group for each subject."""
+        return [Group(subject.name, (subject,)) for subject in self.subjects]
 
     def says(self, cell: Subject) -> str:
-        """Its name."""
+        """The subject's name."""
         return cell.name
 
     def measure(

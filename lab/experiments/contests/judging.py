@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who takes part in a contest, what is asked of the outcome, and what came of that."""
+"""The subjects of a contest, the bars for their figures, and which bars were met."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from carom.lab.testbed import Bed
 
 
 class Subject(NamedTuple):
-    """What is measured: sets itself up, measures, and takes all away again."""
+    """One participant; `measure` sets it up, returns its figures, and removes it."""
 
     name: str
     measure: Callable[[Bed[Any]], dict[str, float]]
 
 
 class Bar(NamedTuple):
-    """A comparison of one figure: that of the first of `over` by that of the best of `under`."""
+    """A comparison of one figure: that of `over` divided by the best of `under`."""
 
     title: str
     figure: str
@@ -30,7 +30,7 @@ class Bar(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A bar, whom it was measured against, and what came of it."""
+    """A bar, the best subject of its `under`, and the ratio to that."""
 
     bar: Bar
     against: str
@@ -38,7 +38,7 @@ class Judged(NamedTuple):
 
     @property
     def met(self) -> bool | None:
-        """Whether the ratio itself reaches what is asked; None where nothing is."""
+        """Whether the ratio itself, not its interval, meets the bar; None if it asks nothing."""
         low, high = self.bar.at_least, self.bar.at_most
         if low is None and high is None:
             return None
@@ -49,7 +49,7 @@ class Judged(NamedTuple):
 
 def figures(measurements: Sequence[Figures]) -> dict[str, dict[str, Estimate]]:
     """The mean of each figure of each subject, with its interval; subjects by name."""
-    subjects = sorted({one.subject for one in measurements})
+    subjects = sorted({measurement.subject for measurement in measurements})
     return {
         subject: {
             figure: mean(list(values.values()))
@@ -60,32 +60,32 @@ def figures(measurements: Sequence[Figures]) -> dict[str, dict[str, Estimate]]:
 
 
 def judge(measurements: Sequence[Figures], bars: Sequence[Bar]) -> list[Judged]:
-    """What came of each bar whose subjects were measured: ratios are paired by round."""
+    """The result of each bar whose subjects were measured; ratios are paired by repetition."""
     means = figures(measurements)
-    found = []
+    judged = []
     for bar in bars:
-        rivals = [one for one in bar.under if bar.figure in means.get(one, {})]
+        rivals = [rival for rival in bar.under if bar.figure in means.get(rival, {})]
         if bar.figure not in means.get(bar.over, {}) or not rivals:
             continue
         best = max if larger_is_better(bar.figure) else min
-        against = best(rivals, key=lambda one: means[one][bar.figure].value)
-        ours, theirs = (_of(measurements, one)[bar.figure] for one in (bar.over, against))
+        against = best(rivals, key=lambda rival: means[rival][bar.figure].value)
+        ours, theirs = (_of(measurements, subject)[bar.figure] for subject in (bar.over, against))
         rounds = sorted(ours.keys() & theirs.keys())
         if rounds:
-            of = ratio([ours[n] for n in rounds], [theirs[n] for n in rounds])
-            found.append(Judged(bar, against, of))
-    return found
+            paired = ratio([ours[n] for n in rounds], [theirs[n] for n in rounds])
+            judged.append(Judged(bar, against, paired))
+    return judged
 
 
 def _of(measurements: Sequence[Figures], subject: str) -> dict[str, dict[int, float]]:
-    found: dict[str, dict[int, float]] = {}
-    for one in measurements:
-        for figure, value in one.figures.items():
-            if one.subject == subject:
-                found.setdefault(figure, {})[one.index] = value
-    return found
+    by_figure: dict[str, dict[int, float]] = {}
+    for measurement in measurements:
+        for figure, value in measurement.figures.items():
+            if measurement.subject == subject:
+                by_figure.setdefault(figure, {})[measurement.index] = value
+    return by_figure
 
 
 def larger_is_better(figure: str) -> bool:
-    """Whether a figure is a rate, and not a time."""
+    """Whether a figure is a rate and not a time."""
     return figure.endswith(("/s", "-s"))

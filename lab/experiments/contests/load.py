@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Full load: replies a second and a CPU-second, in userspace, as hits, and as bare swaps."""
+"""Full load: replies a second and a CPU-second, by userspace, hits and bare swaps."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def _hits(bed: Bed[Any], *arguments: str) -> dict[str, float]:
     with serving(bed, "-p", str(PORT), *arguments) as ready:
         load_all(bed, plan, "echo", PORT, warm=True)
         before = bed.server.call("status", pid=ready["pid"])["verdicts"]["hit"]
-        found = full_load(bed, plan, "echo", PORT, [ready["pid"]])
+        figures = full_load(bed, plan, "echo", PORT, [ready["pid"]])
         hits = bed.server.call("status", pid=ready["pid"])["verdicts"]["hit"] - before
-    if hits < found[RATE] * bed.settings.seconds * 0.999:
+    if hits < figures[RATE] * bed.settings.seconds * 0.999:
         raise ExperimentError(f"only {hits} replies were hits")
-    return found
+    return figures
 
 
 class Load(Contest):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""memcached: GETs with carom before it and without, under load and one by one."""
+"""memcached: GETs with carom in front of it and without, under load and one by one."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _MEMCACHED = "carom.lab.experiments.contests.memcached_client:values"
 
 
 def _gets(bed: Bed[Any], pids: list[int], *arguments: str) -> dict[str, float]:
-    """What a memcached gives: GETs at full load, and one by one."""
+    """The figures of a memcached: GETs at full load, and one by one."""
     plan = keyed(bed, _GETS)
-    found = full_load(bed, plan, _MEMCACHED, MEMCACHED_PORT, pids)
+    figures = full_load(bed, plan, _MEMCACHED, MEMCACHED_PORT, pids)
     with facing(bed.pair, bed.client, arguments):
         for name, spin in ((BLOCKING, False), (SPINNING, True)):
             trips = ask(bed, plan, _MEMCACHED, MEMCACHED_PORT, spin=spin)
-            found[name] = trips.p50 / 1e3
-    return found
+            figures[name] = trips.p50 / 1e3
+    return figures
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ class Memcached(Contest):
 
     name = "memcached"
     needs = Needs({"memcached": "memcached"}, apart=True)
-    description = "GETs of a memcached with carom before it and without: under load, and one by one"
+    description = "GETs of a memcached, with carom in front and without: under load, and one by one"
     subjects = (
         Subject("memcached", _alone),
         *each_way("carom, ", _fronted),

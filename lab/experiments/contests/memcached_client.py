@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A memcached to measure: gets of numbered keys, and what one that was filled with them replies."""
+"""A memcached to measure: filled with numbered keys, and its right replies to gets of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GET = re.compile(rb"get (\S+)\r\n")
 _PATIENCE = 5.0  # seconds until it listens
 
 values = Service(PORT)
-"""Replies as a memcached that `fill` has filled, to what `Plan` asks for."""
+"""Replies to the requests of a `Plan` as a memcached does that `fill` has filled."""
 
 
 def value_of(key: bytes) -> bytes:
@@ -29,10 +29,10 @@ def value_of(key: bytes) -> bytes:
 
 @values.reply
 def _values(request: bytes) -> bytes | None:
-    found = _GET.fullmatch(request[_HEADER.size :])
-    if not found:
+    match = _GET.fullmatch(request[_HEADER.size :])
+    if not match:
         return None
-    key = found[1]
+    key = match[1]
     return request[: _HEADER.size] + b"VALUE %b 0 %d\r\n%b\r\nEND\r\n" % (
         key,
         VALUE_SIZE,

@@ -12,17 +12,17 @@ from carom.lab.show.sheets import Sheet
 
 
 def sheets(run: Run[Figures], bars: Sequence[Bar]) -> list[Sheet]:
-    """What was measured, and what came of each comparison: those that have rows."""
+    """The tables that have rows: the figures, and the result of each comparison."""
     made = _figures(run), _judged(judge(run.measurements, bars))
-    return [one for one in made if one.rows]
+    return [sheet for sheet in made if sheet.rows]
 
 
 def sentences(run: Run[Figures], bars: Sequence[Bar]) -> list[str]:
-    """What came of each comparison, in words."""
+    """The result of each comparison, in words."""
     if not bars:
         return ["Nothing is compared in this contest: its figures are in the table."]
-    said = [_sentence(one) for one in judge(run.measurements, bars)]
-    return said or [words.TOO_LITTLE]
+    lines = [_sentence(judged) for judged in judge(run.measurements, bars)]
+    return lines or [words.TOO_LITTLE]
 
 
 def about(run: Run[Figures]) -> str:
@@ -33,47 +33,47 @@ def about(run: Run[Figures]) -> str:
     )
 
 
-def _sentence(one: Judged) -> str:
-    outcome = {True: ": met", False: ": missed", None: ""}[one.met]
-    asked = f"; asked for {_asked(one.bar)}{outcome}" if outcome else ""
+def _sentence(judged: Judged) -> str:
+    outcome = {True: ": met", False: ": missed", None: ""}[judged.met]
+    asked = f"; asked for {_asked(judged.bar)}{outcome}" if outcome else ""
     return (
-        f"{one.bar.title}: {words.times(one.ratio.value)} ({words.interval(one.ratio)}), "
-        f"against {one.against}{asked}."
+        f"{judged.bar.title}: {words.times(judged.ratio.value)} ({words.interval(judged.ratio)}), "
+        f"against {judged.against}{asked}."
     )
 
 
 def _figures(run: Run[Figures]) -> Sheet:
     means = figures(run.measurements)
-    names = list(dict.fromkeys(name for one in means.values() for name in one))
+    names = list(dict.fromkeys(name for by_name in means.values() for name in by_name))
     rows = [
         {
             "subject": subject,
             **{
-                name: words.measured(found[name], _number) if name in found else "-"
+                name: words.measured(by_name[name], _number) if name in by_name else "-"
                 for name in names
             },
         }
-        for subject, found in means.items()
+        for subject, by_name in means.items()
     ]
-    return Sheet("What was measured", rows)
+    return Sheet("Figures", rows)
 
 
 def _number(value: float) -> str:
     return words.amount(value) if value >= 1000 else words.times(value)
 
 
-def _judged(judged: Sequence[Judged]) -> Sheet:
+def _judged(outcomes: Sequence[Judged]) -> Sheet:
     rows = [
         {
-            "ratio": one.bar.title,
-            "measured": words.bracket(one.ratio),
-            "asked for": _asked(one.bar),
-            "outcome": {True: "met", False: "missed", None: ""}[one.met],
-            "against": one.against,
+            "ratio": judged.bar.title,
+            "measured": words.bracket(judged.ratio),
+            "asked for": _asked(judged.bar),
+            "outcome": {True: "met", False: "missed", None: ""}[judged.met],
+            "against": judged.against,
         }
-        for one in judged
+        for judged in outcomes
     ]
-    return Sheet("What came of it", rows)
+    return Sheet("Comparisons", rows)
 
 
 def _asked(bar: Bar) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What contests have in common: ways to attach carom, full load, and requests one by one."""
+"""What the contests share: ways to attach carom, full load, and requests one by one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from carom.lab.testbed import Bed, spent
 
 RATE, PER_CPU = "replies/s", "replies/CPU-s"
 BLOCKING, SPINNING = "p50 blocking, µs", "p50 spinning, µs"
-_OUTSTANDING = 128  # requests at once: no queue on the way is longer
+_OUTSTANDING = 128  # requests at once: so few fit into every queue on the way
 _WARM_RATE = 20_000.0
 
 WAYS = {
@@ -37,12 +37,13 @@ def each_way(prefix: str, measure: Callable[..., dict[str, float]]) -> Iterator[
     """A subject for each way to attach carom, measured with its options."""
     for way, options in WAYS.items():
         yield Subject(
-            prefix + way, functools.partial(lambda bed, how: measure(bed, *how), how=options)
+            prefix + way,
+            functools.partial(lambda bed, chosen: measure(bed, *chosen), chosen=options),
         )
 
 
 def serving(bed: Bed[Any], *arguments: str) -> AbstractContextManager[dict[str, Any]]:
-    """A `carom serve` on the server's CPU, whose replies stay."""
+    """A `carom serve` on the server's CPU, whose replies do not expire during the run."""
     cpu = str(bed.cpus.apart()[1])
     return bed.serving(("--cpu", cpu, "--ttl", "1h", *arguments))
 
@@ -50,7 +51,7 @@ def serving(bed: Bed[Any], *arguments: str) -> AbstractContextManager[dict[str, 
 def load_all(
     bed: Bed[Any], plan: Plan, app: str, port: int, *, warm: bool = False
 ) -> generator.Load:
-    """Every key once, or as much as it takes for as long as asked."""
+    """Ask at full load for the settings' seconds; with `warm`, once for every key."""
     options = generator.Options(
         count=plan.keys if warm else None,
         seconds=None if warm else bed.settings.seconds,
@@ -71,29 +72,29 @@ def load_all(
 
 
 def full_load(bed: Bed[Any], plan: Plan, app: str, port: int, pids: list[int]) -> dict[str, float]:
-    """Replies a second, and a second of the server's CPU, under full load."""
+    """Replies a second, and replies a second of the server's CPU time, under full load."""
     with bed.apart():
         begin = bed.server.call("cpu_seconds", pids=pids)
         done = load_all(bed, plan, app, port)
         busy = spent(begin, bed.server.call("cpu_seconds", pids=pids))
-    found = {RATE: done.round_trips.rate}
+    figures = {RATE: done.round_trips.rate}
     if busy is None:
-        return found
-    if busy <= 0:  # the kernel's threads are told apart by when they came
+        return figures
+    if busy <= 0:  # kernel threads are known by when they appear, which a second run confuses
         raise ExperimentError(
             "the server's CPU time was not counted: what its interface receives had another thread",
             hint="does another experiment run on this machine? let it end first",
         )
-    return {**found, PER_CPU: done.round_trips.count / busy}
+    return {**figures, PER_CPU: done.round_trips.count / busy}
 
 
 def keyed(bed: Bed[Any], plan: Plan) -> Plan:
-    """A plan over as many keys as asked for."""
+    """The plan, over as many keys as the settings say."""
     return msgspec.structs.replace(plan, keys=bed.settings.keys)
 
 
 def ask(bed: Bed[Any], plan: Plan, app: str, port: int, *, spin: bool) -> RoundTrips:
-    """One request after the other, for half as long. ExperimentError where a reply is not right."""
+    """Ask one request after the other, for half the seconds. ExperimentError for a wrong reply."""
     options = ping.Options(
         count=None,
         seconds=bed.settings.seconds / 2,

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters in the kernel against filters in userspace."""
+"""Filters in the kernel, compared with filters in userspace."""

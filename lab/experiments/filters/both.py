@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filter throughput and loss at once."""
+"""Filter throughput and filter loss, from one run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from carom.lab.experiments.filters.filtering import KNEE_SHORT, FilterExperiment
 
 
 class Both(FilterExperiment[KneeSettings]):
-    """Times and losses."""
+    """Times and losses, as fast as possible and at rates."""
 
     name = "filter-throughput-loss"
-    description = "both, by one set of runs"
+    description = "filter-throughput and filter-loss at once, from the same measurements"
     replaces = frozenset({"filter-throughput", "filter-loss"})
     full = KneeSettings()
     short = KneeSettings(**KNEE_SHORT)

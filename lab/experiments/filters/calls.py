@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host does for the filter experiments: send packets, and count what came of them."""
+"""What a host does for the filter experiments: send packets, and count those that arrive."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ RESET, FILL, ARRIVALS = (f"filters:{name}" for name in ("reset", "fill", "arriva
 
 
 class Calls(Resource):
-    """Its public methods are the calls, named as above."""
+    """Its public methods are the calls `filters:NAME`."""
 
     def __init__(self, host: object):
         pass
 
     def reset(self, address: str, port: int) -> None:
-        """Empty the key that `fill` counts in, of a key-value server that is then idle."""
+        """Set the key in which `fill` counts to 0; the key-value server is idle afterwards."""
         filter_client.reset(address, port)
 
     def fill(
@@ -36,18 +36,18 @@ class Calls(Resource):
         pid: int | None,
         cpu: int,
     ) -> Filled:
-        """Send a key-value server what a behaviour says, until it has done all of it.
+        """Send a behaviour's packets to a key-value server, and wait until it has done them.
 
-        `pid` is the server's where it runs on this machine.
+        `pid` is the server's if it runs on this machine, else None.
         """
         choice = msgspec.convert(behaviour, Behaviour)
         return filter_client.fill(address, port, choice, rate, pid, cpu)
 
     def arrivals(self, pid: int, port: int) -> dict[str, int]:
-        """What a server's filter, if it has one, and this host's UDP sockets have counted."""
+        """The counts of a server's filter, if it has one, and of this host's UDP sockets."""
         shown = control.call("status", pid)["filter"]
         tallies = shown["tallies"] if shown else {}
         return {**{name: sum(cpus) for name, cpus in tallies.items()}, **udp_counts.read(port)}
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Nothing to close."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One measurement as the client's host sees it: send, and ask until the server has done it all."""
+"""One measurement at the client's host: send, and ask until the server has done everything."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from carom.protocols.kv import Command
 _GET = Choice(name="frigg", packets=0)  # frigg without its packets
 _PATIENCE = 1.0  # seconds for a server that has nothing to do
 _GIVE_UP = 60.0  # seconds after the last packet
-_QUIET = 0.02  # seconds for replies to GETs that were asked again
+_QUIET = 0.02  # seconds for replies to repeated GETs
 
 
 def fill(address: str, port: int, choice: Choice, rate: float, pid: int | None, cpu: int) -> Filled:
-    """Go through a behaviour of PUTs of 1 after a `reset`, towards the server `pid`.
+    """Run a behaviour of PUTs of 1 after a `reset`, against the server `pid`.
 
-    Without a pid the server is on another machine, and its CPU time not told.
-    Raises ExperimentError when the server replies no more.
+    Without a pid the server is on another machine, and its CPU time is 0 here.
+    Raises ExperimentError when the server no longer replies.
     """
     os.sched_setaffinity(0, {cpu})
     sending = _Sending()
@@ -49,7 +49,7 @@ def _server_time(pid: int | None) -> float:
 
 
 class _Sending:
-    """When the last packet before the GET was sent."""
+    """`end` is when the last packet before the GET was sent."""
 
     end = 0.0
 
@@ -61,15 +61,15 @@ class _Sending:
 def _filled(
     results: list[Result], send: float, wall: float, server: float, machine: float
 ) -> Filled:
-    values = [value for one in results for value in one.values if value is not None]
+    values = [value for result in results for value in result.values if value is not None]
     if len(set(values)) > 1:
-        raise ExperimentError(f"the server had not done all when it replied: {values}")
-    puts = sum(one.sent_puts for one in results)
+        raise ExperimentError(f"the server replied before it had done every PUT: {values}")
+    puts = sum(result.sent_puts for result in results)
     return Filled(
         sent_puts=puts,
-        sent_invalid=sum(one.sent_invalid for one in results),
-        sent_others=sum(one.sent_valid for one in results) - puts,
-        replies=len(values) + sum(one.late for one in results),
+        sent_invalid=sum(result.sent_invalid for result in results),
+        sent_others=sum(result.sent_valid for result in results) - puts,
+        replies=len(values) + sum(result.late for result in results),
         value=values[0],
         send_seconds=send,
         wall_seconds=wall,
@@ -79,9 +79,9 @@ def _filled(
 
 
 def reset(address: str, port: int) -> None:
-    """Make the key's value 0, and know that the server has nothing left to do.
+    """Set the key's value to 0, and wait until the server has nothing left to do.
 
-    A key that is absent would have no reply to wait for, so it is there with the value 0.
+    It is 0 and not absent, because a GET of an absent key has no reply to wait for.
     """
     empty = (
         Step("DELETE", Command(b"DELETE", KEY).encode()),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the filter experiments have in common: invalid packets, rejected at each place."""
+"""What the filter experiments share: invalid packets, rejected at each place."""
 
 from __future__ import annotations
 
@@ -42,37 +42,37 @@ _AT: dict[Series, tuple[str, ...]] = {
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What the experiments are run with; the defaults are published, but for 10^7 packets."""
+    """The settings of all filter experiments; the defaults are published, except 10^7 packets."""
 
-    packets: Annotated[tuple[int, ...], Option("How many.", 1, 10**8, "100,1000", order="once")] = (
-        _PUBLISHED[:-1]
-    )
+    packets: Annotated[
+        tuple[int, ...], Option("How many packets.", 1, 10**8, "100,1000", order="once")
+    ] = _PUBLISHED[:-1]
     full: Annotated[bool, Option("Up to 10,000,000 packets, as published.")] = False
     percents: Annotated[
-        tuple[float, ...], Option("How many are invalid.", 0, 100, "0,50,99", order="once")
+        tuple[float, ...], Option("Percent that are invalid.", 0, 100, "0,50,99", order="once")
     ] = (0.0, 1.0, 25.0, 50.0, 75.0, 99.0, 100.0)
     filter: Annotated[Name, Option("Which filter.")] = "robust-valid-command"
-    behaviour: Annotated[Literal["frigg", "frey"], Option("Of the client.")] = "frigg"
-    equal_length: Annotated[bool, Option("Invalid packets as long as PUTs.")] = False
+    behaviour: Annotated[Literal["frigg", "frey"], Option("What the client sends.")] = "frigg"
+    equal_length: Annotated[bool, Option("Make invalid packets as long as PUTs.")] = False
 
     def checked(self) -> Self:
         """The same settings. Raises UsageError that names the first wrong one."""
         super().checked()
         if self.filter in _UNFIT:
-            others = ", ".join(one for one in NAMES if one not in _UNFIT)
+            others = ", ".join(name for name in NAMES if name not in _UNFIT)
             raise UsageError(
-                f"{self.filter} would reject PUTs that are to be counted: {SAYS[self.filter]}",
-                hint=f"these are fit: {others}",
+                f"{self.filter} would reject PUTs that must be counted: {SAYS[self.filter]}",
+                hint=f"use one of: {others}",
             )
         return msgspec.structs.replace(self, packets=_PUBLISHED) if self.full else self
 
 
 class KneeSettings(Settings, frozen=True, kw_only=True):
-    """The same, and where the highest rate without loss is looked for."""
+    """The same, and the rates of the search for the highest one without loss."""
 
     rates: Annotated[
         tuple[float, ...],
-        Option("Packets a second, rising; 0, as fast as it goes, is the last.", 0, 1e8),
+        Option("Packets a second, rising; last may be 0, as fast as possible.", 0, 1e8),
     ] = (20_000.0, 40_000.0, 80_000.0, 160_000.0, 0.0)
     knee_percents: tuple[float, ...] = (0.0, 50.0, 99.0)
     knee_packets: int = 100_000
@@ -83,14 +83,14 @@ class KneeSettings(Settings, frozen=True, kw_only=True):
         rising = sorted(set(self.rates), key=lambda rate: rate or math.inf)
         if list(self.rates) != rising:
             raise UsageError(
-                "rates must be packets a second, rising; 0, as fast as it goes, is the last",
+                "rates must rise, in packets a second; 0, as fast as possible, comes last",
                 hint="--rates 20000,80000,0",
             )
         return super().checked()
 
     def knee(self, series: Series, index: int) -> list[FilterCell]:
         """The steps of the search in one repetition."""
-        # At the slowest rate the series are compared as well: it has every repetition.
+        # The series are compared at the slowest rate too, so it is measured in every repetition.
         rates = self.rates if index < self.knee_repetitions else self.rates[:1]
         return [
             FilterCell(
@@ -118,20 +118,20 @@ KNEE_SHORT: dict[str, Any] = {
 
 
 class ShownFilters(Shown[FilterRun]):
-    """Any run that counted what became of packets."""
+    """How any run that accounts for packets is shown."""
 
     measures = FilterRun
     of_times = True
     """Whether times are shown."""
     of_losses = True
-    """Whether losses are."""
+    """Whether losses are shown."""
 
     def sentences(self, run: Run[FilterRun]) -> list[str]:
         """The published claims."""
         return verdict.sentences(stats.grid(run.measurements)) or [words.TOO_LITTLE]
 
     def tables(self, run: Run[FilterRun], width: int | None = None) -> list[Sheet]:
-        """The gain foremost."""
+        """The gain first, then times, losses, or both."""
         return tables.sheets(run, times=self.of_times, losses=self.of_losses)
 
     def notes(self, run: Run[FilterRun], width: int | None = None) -> list[str]:
@@ -143,28 +143,37 @@ class ShownFilters(Shown[FilterRun]):
         return plots.plot(run, folder, times=self.of_times, losses=self.of_losses)
 
     def rows(self, run: Run[FilterRun]) -> Iterator[dict[str, object]]:
-        """A line a measurement."""
-        for one in run.measurements:
-            row = msgspec.to_builtins(one)
+        """A line for each measurement."""
+        for measured in run.measurements:
+            row = msgspec.to_builtins(measured)
             at = {**row.pop("cell"), "index": row.pop("index")}
-            yield {"experiment": run.experiment, **at, **row, "lost": one.lost, "loss": one.loss}
+            yield {
+                "experiment": run.experiment,
+                **at,
+                **row,
+                "lost": measured.lost,
+                "loss": measured.loss,
+            }
 
     def cases(self, run: Run[FilterRun]) -> Iterator[tuple[Case, float]]:
-        """Times a packet, and the share of PUTs that were done."""
-        for one in sorted(run.measurements, key=lambda one: _order(one.cell)):
-            name = _name(one.cell)
-            if not one.cell.rate:  # at a rate, that sets it
-                yield Case(name, "wall, µs a packet"), 1e6 * one.per_packet(one.wall_seconds)
-            cpu = 1e6 * one.per_packet(one.server_cpu_seconds)
+        """Times per packet, and the share of PUTs that were done."""
+        for measured in sorted(run.measurements, key=lambda measured: _order(measured.cell)):
+            name = _name(measured.cell)
+            if not measured.cell.rate:  # with a rate, the rate decides the wall time
+                yield (
+                    Case(name, "wall, µs a packet"),
+                    1e6 * measured.per_packet(measured.wall_seconds),
+                )
+            cpu = 1e6 * measured.per_packet(measured.server_cpu_seconds)
             yield Case(name, "server CPU, µs a packet"), cpu
-            if one.sent_puts:
-                done = share(one.value, one.sent_puts)
+            if measured.sent_puts:
+                done = share(measured.value, measured.sent_puts)
                 yield Case(name, "PUTs done, share", larger_is_better=True, share=True), done
 
     def published(self, run: Run[FilterRun]) -> list[Sheet]:
         """Wall times."""
         made = [published.walls(run)] if self.of_times else []
-        return [one for one in made if one.rows]
+        return [sheet for sheet in made if sheet.rows]
 
     def where(self, run: Run[FilterRun]) -> Sheet:
         """This run, and theirs."""
@@ -173,22 +182,22 @@ class ShownFilters(Shown[FilterRun]):
             published.WHERE,
             hook="socket filter, TC and XDP",
             server="in Python",
-            rate="as fast as it goes",
+            rate="as fast as possible",
             time="whole runs, without start-up",
         )
 
 
 class FilterExperiment(ShownFilters, Experiment[S, FilterRun]):
-    """A key-value server, and a filter before it at each place in turn."""
+    """A key-value server, with a filter in front of it at each place in turn."""
 
     needs = Needs(apart=True)
 
     def groups(self, settings: S, index: int) -> list[Group]:
-        """A series each."""
+        """A group for each series."""
         return [Group(series, self.cells(settings, series, index), drawn=True) for series in SERIES]
 
     def cells(self, settings: S, series: Series, index: int) -> list[FilterCell]:
-        """What one server is measured at in one repetition."""
+        """The cells of one server in one repetition."""
         grid = [
             FilterCell(series=series, percent=percent, packets=packets)
             for packets in settings.packets
@@ -197,12 +206,12 @@ class FilterExperiment(ShownFilters, Experiment[S, FilterRun]):
         return grid + (settings.knee(series, index) if isinstance(settings, KneeSettings) else [])
 
     def says(self, cell: FilterCell) -> str:
-        """Where, how many, and how many of them are invalid."""
+        """The series, the percent that are invalid, and the number of packets."""
         return f"{cell.series} {cell.percent:g} % of {cell.packets:,}"
 
     @contextmanager
     def serving(self, bed: Bed[S], group: Group) -> Iterator[int]:
-        """A key-value server with its filter there; its pid."""
+        """A key-value server with its filter; yields its pid."""
         at = _AT[group.series]
         arguments = ["-p", str(PORT), "--app", "kv", "--hook", "none"]
         arguments += ["--cpu", str(bed.cpus.apart()[1]), *at]
@@ -230,10 +239,10 @@ class FilterExperiment(ShownFilters, Experiment[S, FilterRun]):
 
 
 def _fill(bed: Bed[Any], choice: Choice, rate: float, pid: int) -> Filled:
-    """On two machines either tells its own CPU time."""
+    """Let the client fill; on two machines, each host measures its own CPU time."""
     here = bed.pair.one_machine
     before = (0.0, 0.0) if here else _busy(bed, pid)
-    found = bed.client.call(
+    reply = bed.client.call(
         calls.FILL,
         address=bed.pair.server.address,
         port=PORT,
@@ -242,7 +251,7 @@ def _fill(bed: Bed[Any], choice: Choice, rate: float, pid: int) -> Filled:
         pid=pid if here else None,
         cpu=bed.cpus.apart()[0],
     )
-    filled = msgspec.convert(found, Filled)
+    filled = msgspec.convert(reply, Filled)
     if here:
         return filled
     server, machine = (now - was for now, was in zip(_busy(bed, pid), before, strict=True))
@@ -260,14 +269,14 @@ def _busy(bed: Bed[Any], pid: int) -> tuple[float, float]:
 
 
 def account(cell: FilterCell, index: int, filled: Filled, rise: Mapping[str, int]) -> FilterRun:
-    """What became of each packet, by what the counters rose by.
+    """Account for every packet by `rise`, by how much each counter rose.
 
     A socket counts what its own filter rejects among its drops.
     """
     rejected = rise.get("invalid_rejected", 0) + rise.get("valid_rejected", 0)
     accepted = rise.get("invalid_accepted", 0) + rise.get("valid_accepted", 0)
     at_socket = rise["drops"] - (rejected if cell.series == "socket" else 0)
-    came = rise["received"] + at_socket
+    arrived = rise["received"] + at_socket
     sent = filled.sent_puts + filled.sent_invalid + filled.sent_others
     unfiltered = cell.series == "userspace"
     return FilterRun(
@@ -277,8 +286,8 @@ def account(cell: FilterCell, index: int, filled: Filled, rise: Mapping[str, int
         rejected_valid=rise.get("valid_rejected", 0),
         accepted_invalid=rise.get("invalid_accepted", 0),
         accepted_valid=rise.get("valid_accepted", 0),
-        lost_before=sent - (came if unfiltered else rejected + accepted),
-        lost_between=0 if unfiltered else accepted - came,
+        lost_before=sent - (arrived if unfiltered else rejected + accepted),
+        lost_between=0 if unfiltered else accepted - arrived,
         lost_at_socket=at_socket,
         received=rise["received"],
         **msgspec.structs.asdict(filled),
@@ -291,5 +300,5 @@ def _order(cell: FilterCell) -> tuple[int, bool, int, float, float]:
 
 def _name(cell: FilterCell) -> str:
     at = f" at {cell.rate:,.0f}/s" if cell.rate else ""
-    of = " (knee)" if cell.knee else ""
-    return f"{SERIES.words(cell.series)}, {cell.percent:g} % of {cell.packets:,}{at}{of}"
+    knee = " (knee)" if cell.knee else ""
+    return f"{SERIES.words(cell.series)}, {cell.percent:g} % of {cell.packets:,}{at}{knee}"

@@ -7,7 +7,7 @@ from carom.lab.experiments.filters.filtering import KNEE_SHORT, FilterExperiment
 
 
 class Loss(FilterExperiment[KneeSettings]):
-    """Losses, as fast as it goes and at rates."""
+    """Losses, as fast as possible and at rates."""
 
     name = "filter-loss"
     description = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter experiments as PNG files, the published curves beside ours."""
+"""The filter experiments as PNG files, with the published curves beside ours."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from carom.lab.stats.estimates import Estimate
 
 _ASIDE = 1.06
 _SERVERS = {"rust": "-", "haskell": ":"}
-SUBTRACTED = "Published times without their 2 s of start-up; under 10 ms nothing is left to draw."
+SUBTRACTED = "Published times without their 2 s of start-up; those below 10 ms are not drawn."
 
 At = Callable[[Series], list[tuple[float, Estimate]]]
-"""The points of a series: where they are on the horizontal axis, and what they are."""
+"""The points of a series: each its place on the horizontal axis, and its value."""
 
 
 def plot(run: Run[FilterRun], folder: Path, *, times: bool, losses: bool) -> list[Path]:
-    """Draw what is to be shown; returns the files written."""
+    """Draw times, losses, or both; returns the files written."""
     table = filter_stats.grid(run.measurements)
     if not table.packets:
         return []
@@ -43,7 +43,7 @@ def plot(run: Run[FilterRun], folder: Path, *, times: bool, losses: bool) -> lis
 
 
 def cpu(table: Table, paced: tuple[float, Table] | None, path: Path) -> Path:
-    """CPU time a packet against the share of invalid packets: the server's, the machine's.
+    """CPU time per packet against the share of invalid packets: the server's, the machine's.
 
     The server's also at an equal rate, where that was measured.
     """
@@ -54,21 +54,26 @@ def cpu(table: Table, paced: tuple[float, Table] | None, path: Path) -> Path:
     if paced:
         panels.insert(1, (f"the same at {paced[0]:,.0f}/s", paced[1], filter_stats.server_cpu))
     figure, all_axes = page(4.2, 1, len(panels))
-    for axes, (title, of, time) in zip(all_axes, panels, strict=True):
-        points = _by_percent(of, _micro(time), of.packets[-1])
-        _lines(axes, of, points)
+    for axes, (title, shown, time) in zip(all_axes, panels, strict=True):
+        points = _by_percent(shown, _micro(time), shown.packets[-1])
+        _lines(axes, shown, points)
         axes.set_title(title, loc="left")
         _percents(axes)
-        values = [one.value for line in of.series for _, one in points(line) if one.value > 0]
-        axes.set_ylim(0, 1.4 * max(values, default=1.0))  # wide intervals may not squeeze the rest
+        values = [
+            estimate.value
+            for line in shown.series
+            for _, estimate in points(line)
+            if estimate.value > 0
+        ]
+        axes.set_ylim(0, 1.4 * max(values, default=1.0))  # wide intervals must not squeeze the rest
     all_axes[0].set_ylabel("CPU time a packet, µs")
     _heading(figure, all_axes[0], f"CPU time, {table.packets[-1]:,} packets")
-    note = "The machine's has the client's sending in it, and other programs."
+    note = "The machine's includes the client's sending and other programs."
     return save(figure, f"{_bars_of(table)} {note}", path)
 
 
 def wall(table: Table, path: Path) -> Path:
-    """Wall time against packets where most are invalid, ours and the published."""
+    """Wall time against packets at the most invalid ones, ours and the published."""
     figure, (left, right) = page(4.2, 1, 2)
     percent = most_invalid(table)
     _lines(left, table, _by_packets(table, _whole, percent), apart=True)
@@ -93,10 +98,10 @@ def wall(table: Table, path: Path) -> Path:
 
 
 def loss(table: Table, path: Path) -> Path:
-    """PUTs lost against the share of invalid packets, and against packets; published beside."""
+    """PUTs lost against the share of invalid packets and against packets; the published beside."""
     figure, (share, share_theirs, count, count_theirs) = page(6.6, 2, 2, shared=False)
     packets, percent = table.packets[-1], _middle(table)
-    percents = [one for one in table.percents if one < 100]
+    percents = [value for value in table.percents if value < 100]
     _lines(share, table, _by_percent(table, _lost, packets, percents))
     _lines(count, table, _by_packets(table, _lost, percent), apart=True)
     rows = published.loss()
@@ -121,49 +126,51 @@ def loss(table: Table, path: Path) -> Path:
     for axes in (share_theirs, count_theirs):
         axes.set_ylim(-0.02 * axes.get_ylim()[1], max(1.0, axes.get_ylim()[1]))
     share_theirs.legend(frameon=False, fontsize=8)
-    _heading(figure, share, "Loss as fast as it goes")
+    _heading(figure, share, "Loss, sent as fast as possible")
     return save(figure, _bars_of(table), path)
 
 
 def _middle(table: Table) -> float:
-    """50 % invalid, or what is next to it."""
+    """50 % invalid, or the nearest share that was measured."""
     return min(table.percents, key=lambda percent: abs(percent - 50))
 
 
 def _micro(figure: Figure) -> Figure:
-    return lambda one: 1e6 * figure(one)
+    return lambda measured: 1e6 * figure(measured)
 
 
-def _whole(one: FilterRun) -> float:
-    return one.wall_seconds
+def _whole(measured: FilterRun) -> float:
+    return measured.wall_seconds
 
 
-def _lost(one: FilterRun) -> float:
-    return 100 * one.loss
+def _lost(measured: FilterRun) -> float:
+    return 100 * measured.loss
 
 
 def _by_percent(
     table: Table, figure: Figure, packets: int, percents: list[float] | None = None
 ) -> At:
     chosen = table.percents if percents is None else percents
-    return lambda series: [(one, table.mean(figure, (series, packets, one))) for one in chosen]
+    return lambda series: [
+        (percent, table.mean(figure, (series, packets, percent))) for percent in chosen
+    ]
 
 
 def _by_packets(table: Table, figure: Figure, percent: float) -> At:
     return lambda series: [
-        (one, table.mean(figure, (series, one, percent))) for one in table.packets
+        (packets, table.mean(figure, (series, packets, percent))) for packets in table.packets
     ]
 
 
 def _lines(axes: Axes, table: Table, points: At, *, apart: bool = False) -> None:
-    """A line a series, each a little aside; `apart` on a log scale."""
-    for series in (one for one in SERIES if one in table.series):
-        found = points(series)
-        estimates = [one for _, one in found]
-        aside = list(SERIES).index(series) - (len(SERIES) - 1) / 2  # so that none hides another
+    """A line for each series, each shifted a little; by a factor with `apart` (log scale)."""
+    for series in (name for name in SERIES if name in table.series):
+        curve = points(series)
+        estimates = [estimate for _, estimate in curve]
+        aside = list(SERIES).index(series) - (len(SERIES) - 1) / 2  # so that no point hides another
         axes.errorbar(
-            [one * _ASIDE**aside if apart else one + aside for one, _ in found],
-            [one.value for one in estimates],
+            [x * _ASIDE**aside if apart else x + aside for x, _ in curve],
+            [estimate.value for estimate in estimates],
             yerr=margins(estimates),
             color=SERIES[series].colour,
             marker=SERIES[series].marker,
@@ -178,9 +185,9 @@ def _published(
     axes: Axes, points: Sequence[tuple[float, float]], series: Series, dashes: str, label: str = ""
 ) -> None:
     if points:
-        where, values = zip(*sorted(points), strict=True)
+        x, values = zip(*sorted(points), strict=True)
         axes.plot(
-            where,
+            x,
             values,
             dashes,
             color=SERIES[series].colour,
@@ -206,8 +213,8 @@ def _packets(axes: Axes) -> None:
 
 
 def _bars_of(table: Table) -> str:
-    at = [(series, table.packets[-1], table.percents[0]) for series in table.series]
-    return what_bars_are(table.mean(filter_stats.wall, one) for one in at)
+    first = [(series, table.packets[-1], table.percents[0]) for series in table.series]
+    return what_bars_are(table.mean(filter_stats.wall, point) for point in first)
 
 
 def _heading(figure: Canvas, axes: Axes, title: str) -> None:

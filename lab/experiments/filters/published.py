@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published filters (Kierkegaard and Willén 2025): socket filters, as our `socket` is.
+"""The published filters (Kierkegaard and Willén 2025): socket filters.
 
-`kernel` there is our `socket`.
+Their `kernel` is our `socket`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from carom.lab.show.published import rows
 from carom.lab.show.sheets import Row, Sheet
 
 PATHS: dict[str, Series] = {"userspace": "userspace", "kernel": "socket"}
-"""The published paths, and which of our series does the same."""
+"""The published paths, and our series that does the same."""
 
 WHERE = {
     "authors": "Kierkegaard and Willén 2025",
     "hook": "socket filter",
     "server": "in Rust; losses also in Haskell",
-    "rate": "as fast as it goes",
+    "rate": "as fast as possible",
     "repetitions": "2 to 10",
     "time": "whole runs, with 2 s of start-up",
 }
 """How and on what they measured, as far as is known."""
 
 START_UP = 2.0
-"""Seconds of start-up that every published time of the filters has in it."""
+"""Seconds of start-up that every published time of the filters includes."""
 
-_RESOLUTION = 0.05  # seconds: shorter times, rounded to 5 ms, have no ratio worth a name
+_RESOLUTION = 0.05  # seconds: shorter times, rounded to 5 ms, give no useful ratio
 
 
 class LossRow(NamedTuple):
@@ -48,7 +48,7 @@ class LossRow(NamedTuple):
 
 @cache
 def seconds() -> dict[tuple[int, float, str], float]:
-    """Wall time by packets, percent invalid and path, without the start-up."""
+    """Wall time (s) by packets, percent invalid and path, without the start-up."""
     return {
         (int(row["packets"]), float(row["invalid_percent"]), row["path"]): max(
             0.0, float(row["wall_s"]) - START_UP
@@ -58,7 +58,7 @@ def seconds() -> dict[tuple[int, float, str], float]:
 
 
 def ratio(packets: int, percent: float) -> float | None:
-    """Userspace time over kernel time; None where it is not published or too short to tell."""
+    """Userspace time over kernel time; None where it is not published or too short."""
     times = seconds()
     pair = [times.get((packets, percent, path), 0.0) for path in ("userspace", "kernel")]
     return pair[0] / pair[1] if min(pair) >= _RESOLUTION else None
@@ -80,7 +80,7 @@ def loss() -> tuple[LossRow, ...]:
 
 
 def walls(run: Run[FilterRun]) -> Sheet:
-    """Wall times of the two paths that were published, and what filtering gains in them."""
+    """Wall times of the two published paths, and the gain by filtering in the kernel."""
     table = stats.grid(run.measurements)
     theirs = seconds()
     lines: list[Row] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where invalid packets are rejected: by the server itself, or by the filter at that place."""
+"""Where invalid packets are rejected: by the server itself, or by a filter at one of the places."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ SERIES = SeriesOf(
 )
 
 BASE = "userspace"
-"""What the others are compared with."""
+"""The series that the others are compared with."""
 
-KERNEL = tuple(one for one in SERIES if one != BASE)
+KERNEL = tuple(name for name in SERIES if name != BASE)

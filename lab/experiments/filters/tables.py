@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter experiments as tables: the gain foremost, the claims last."""
+"""The filter experiments as tables, the gain first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TITLES: dict[str, str] = {
 
 
 def sheets(run: Run[FilterRun], *, times: bool, losses: bool) -> list[Sheet]:
-    """The tables of what is to be shown, those only that have rows."""
+    """The tables that have rows: the gain, and times, losses, or both."""
     table = filter_stats.grid(run.measurements)
     if not table.packets:
         return []
@@ -31,7 +31,7 @@ def sheets(run: Run[FilterRun], *, times: bool, losses: bool) -> list[Sheet]:
     paced = filter_stats.slowest(run.measurements)
     if paced:
         share = filter_verdict.most_invalid(paced[1])
-        title = f"At {share:g} % invalid, {paced[0]:,.0f} packets/s, where all get the same"
+        title = f"At {share:g} % invalid, {paced[0]:,.0f} packets/s, the same load for all"
         made.append(foremost(title, paced[1], *list(TIMES)[1:]))
     if times:
         made += [
@@ -40,17 +40,17 @@ def sheets(run: Run[FilterRun], *, times: bool, losses: bool) -> list[Sheet]:
         ]
     if losses:
         made += [_losses(table), _rates(run)]
-    return [one for one in made if one.rows]
+    return [sheet for sheet in made if sheet.rows]
 
 
 def _fast(table: Table) -> Sheet:
     share = filter_verdict.most_invalid(table)
-    title = f"At {share:g} % invalid, {table.packets[-1]:,} packets, as fast as it goes"
+    title = f"At {share:g} % invalid, {table.packets[-1]:,} packets, as fast as possible"
     return foremost(title, table, *TIMES)
 
 
 def foremost(title: str, table: Table, *names: str) -> Sheet:
-    """What filtering gains in these times where almost all is invalid."""
+    """The gains in these times where almost all packets are invalid."""
     at = table.packets[-1], filter_verdict.most_invalid(table)
     rows = [
         {
@@ -67,7 +67,7 @@ def foremost(title: str, table: Table, *names: str) -> Sheet:
 
 
 def _times(title: str, table: Table, figure: Figure, *, beside: bool) -> Sheet:
-    """Userspace's time a packet, and each place's gain; beside it the published one if any."""
+    """Userspace's time per packet, and each place's gain; with `beside`, the published gain too."""
     rows = []
     for packets, percent in _points(table):
         row = {
@@ -75,7 +75,7 @@ def _times(title: str, table: Table, figure: Figure, *, beside: bool) -> Sheet:
             "invalid": f"{percent:g} %",
             "userspace": _margin(table.mean(figure, (BASE, packets, percent)), 1e6),
         }
-        for series in (one for one in KERNEL if one in table.series):
+        for series in (name for name in KERNEL if name in table.series):
             row[SERIES.words(series)] = words.bracket(
                 table.gain(figure, (series, packets, percent))
             )
@@ -92,7 +92,7 @@ def _losses(table: Table) -> Sheet:
     for packets, percent in _points(table):
         if percent < 100:
             row = {"packets": f"{packets:,}", "invalid": f"{percent:g} %"}
-            for series in (one for one in SERIES if one in table.series):
+            for series in (name for name in SERIES if name in table.series):
                 lost = table.mean(filter_stats.loss, (series, packets, percent))
                 row[SERIES.words(series)] = _margin(lost, 100)
             for server in _published_servers():
@@ -103,20 +103,20 @@ def _losses(table: Table) -> Sheet:
 
 def _rates(run: Run[FilterRun]) -> Sheet:
     """The knee of each series and share of invalid packets."""
-    found = knees(run.measurements)
-    percents = sorted({percent for _, percent in found})
+    by_point = knees(run.measurements)
+    percents = sorted({percent for _, percent in by_point})
     rows = []
     for series in SERIES:
-        row = {f"{one:g} %": _knee(found, series, one) for one in percents}
+        row = {f"{percent:g} %": _knee(by_point, series, percent) for percent in percents}
         if any(row.values()):
             rows.append({"invalid": SERIES.words(series), **row})
     return Sheet("Knee: the highest rate, packets/s, that lost 0.1 % of PUTs or less", rows)
 
 
-def _knee(found: dict[tuple[Series, float], Knee | None], series: Series, percent: float) -> str:
-    if (series, percent) not in found:
+def _knee(by_point: dict[tuple[Series, float], Knee | None], series: Series, percent: float) -> str:
+    if (series, percent) not in by_point:
         return ""
-    knee = found[series, percent]
+    knee = by_point[series, percent]
     if knee is None:
         return "below the slowest"
     return f"{'≥ ' if knee.fastest else ''}{words.amount(knee.reached)}"
@@ -128,24 +128,24 @@ def _published_servers() -> list[str]:
 
 def _published(server: str, packets: int, percent: float) -> str:
     """`userspace / kernel`, in percent."""
-    found = {
+    losses = {
         row.path: row.loss
         for row in published.loss()
         if (row.server, row.packets, row.percent) == (server, packets, percent)
     }
-    if not found:
+    if not losses:
         return "-"
-    return " / ".join(f"{100 * found[path]:.1f}" for path in ("userspace", "kernel"))
+    return " / ".join(f"{100 * losses[path]:.1f}" for path in ("userspace", "kernel"))
 
 
 def _points(table: Table) -> list[tuple[int, float]]:
     return [(packets, percent) for packets in table.packets for percent in table.percents]
 
 
-def _margin(of: Estimate, scale: float) -> str:
-    digits = 2 if scale * of.value < 10 else 1
-    margin = "" if of.margin is None else f" ±{scale * of.margin:.{digits}f}"
-    return f"{scale * of.value:.{digits}f}{margin}"
+def _margin(estimate: Estimate, scale: float) -> str:
+    digits = 2 if scale * estimate.value < 10 else 1
+    margin = "" if estimate.margin is None else f" ±{scale * estimate.margin:.{digits}f}"
+    return f"{scale * estimate.value:.{digits}f}{margin}"
 
 
 def about(run: Run[FilterRun]) -> str:
@@ -159,9 +159,9 @@ def about(run: Run[FilterRun]) -> str:
     return (
         f"{words.repetitions(run.measurements)} Differences are paired as "
         f"ratios are. Behaviour {settings.get('behaviour')}, filter {settings.get('filter')}, "
-        f"{lengths}. A loaded server that loses packets has less to do: read times beside the "
-        "loss. The machine's CPU time has the client's sending in it, and other programs. "
-        f"Published times without their {published.START_UP:g} s of start-up, '-' "
-        "where what is left is too short to compare. "
+        f"{lengths}. A server that loses packets has less to do: read times together with the "
+        "loss. The machine's CPU time includes the client's sending and other programs. "
+        f"Published times are without their {published.START_UP:g} s of start-up; '-' "
+        "where the rest is too short to compare. "
         f"{words.place(run.environment, run.client_environment)}"
     )

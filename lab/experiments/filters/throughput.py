@@ -7,7 +7,7 @@ from carom.lab.experiments.filters.filtering import SHORT, FilterExperiment, Set
 
 
 class Throughput(FilterExperiment[Settings]):
-    """Times, as fast as it goes."""
+    """Times, as fast as possible."""
 
     name = "filter-throughput"
     description = (

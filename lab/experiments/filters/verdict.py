@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three published claims about filters in the kernel, and what a run says of each."""
+"""The three published claims about filters in the kernel, each with the outcome of a run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TIMES: dict[str, Figure] = {
 
 
 def most_invalid(table: Table) -> float:
-    """99 %, or what comes next to it and is not 100."""
-    return max((one for one in table.percents if one < 100), default=table.percents[-1])
+    """The highest share below 100 % that was measured: 99 by default."""
+    return max((percent for percent in table.percents if percent < 100), default=table.percents[-1])
 
 
 def sentences(table: Table) -> list[str]:
-    """Each claim with what came of it at the largest number of packets, series by series."""
+    """Each claim with its outcome at the largest number of packets, series by series."""
     if not table.packets:
         return []
     return [
@@ -40,7 +40,7 @@ def sentences(table: Table) -> list[str]:
 
 
 def _less_time(table: Table, name: str) -> list[str]:
-    """Without 0 % invalid, where there is nothing to gain."""
+    """0 % invalid is left out: there is nothing to gain."""
     lines, sides = [], []
     for series in _kernel(table):
         gains = {
@@ -48,18 +48,18 @@ def _less_time(table: Table, name: str) -> list[str]:
             for percent in table.percents
             if percent > 0
         }
-        came = [side(one, 1) for one in gains.values()]
-        sides += came
+        decided = [side(gain, 1) for gain in gains.values()]
+        sides += decided
         at = most_invalid(table)
         lines.append(
-            f"      {SERIES.words(series)}: {outcome(came)}; at {at:g} % invalid userspace takes "
-            f"{words.bracket(gains.get(at))} times as much"
+            f"      {SERIES.words(series)}: {outcome(decided)}; at {at:g} % invalid "
+            f"userspace takes {words.bracket(gains.get(at))} times as much"
         )
     return [f"   {name}, all places: {outcome(sides)}", *lines]
 
 
 def _less_loss(table: Table) -> list[str]:
-    """Without 100 % invalid, where there is nothing to lose."""
+    """100 % invalid is left out: there is nothing to lose."""
     lines, sides = [], []
     for series in _kernel(table):
         saved = {
@@ -67,18 +67,18 @@ def _less_loss(table: Table) -> list[str]:
             for percent in table.percents
             if 0 < percent < 100
         }
-        came = [side(one, 0) for one in saved.values()]
-        sides += came
+        decided = [side(difference, 0) for difference in saved.values()]
+        sides += decided
         at = most_invalid(table)
         lines.append(
-            f"      {SERIES.words(series)}: {outcome(came)}; at {at:g} % invalid "
+            f"      {SERIES.words(series)}: {outcome(decided)}; at {at:g} % invalid "
             f"{points(saved.get(at))} percentage points fewer"
         )
     return [f"   PUTs lost, all places: {outcome(sides)}", *lines]
 
 
 def _growth(table: Table, name: str) -> list[str]:
-    """By the slope of the gain's logarithm over all shares that were measured."""
+    """Judged by the slope of the gain's logarithm over all measured shares."""
     lines, sides = [], []
     for series in _kernel(table):
         grown = table.growth(TIMES[name], series, table.packets[-1])
@@ -94,9 +94,9 @@ def points(estimate: Estimate | None) -> str:
     """A difference of shares in percentage points: `31.5 (30.2 to 32.8)`."""
     if estimate is None:
         return "-"
-    value, *ends = (None if one is None else f"{100 * one:.1f}" for one in estimate)
+    value, *ends = (None if end is None else f"{100 * end:.1f}" for end in estimate)
     return f"{value} ({ends[0]} to {ends[1]})" if all(ends) else f"{value}"
 
 
 def _kernel(table: Table) -> list[Series]:
-    return [one for one in KERNEL if one in table.series]
+    return [series for series in KERNEL if series in table.series]

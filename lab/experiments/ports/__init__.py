@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Four ports at once: concurrency and demux."""
+"""The experiments with four ports at once: concurrency and demux."""

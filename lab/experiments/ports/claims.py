@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was claimed of four ports, and what a run says of it."""
+"""Published claims about the four ports, each with the outcome of a run."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from carom.lab.stats.estimates import Estimate
 
 
 def claim(name: str, table: Table, title: str, over: str, under: str) -> str:
-    """A claim that one series takes longer than another, at every socket."""
-    found = [table.ratio((over, socket), (under, socket)) for socket in table.sockets]
-    ratios = ", ".join(words.bracket(one) for one in found)
+    """The claim that one series takes longer than another at every socket, with its outcome."""
+    estimates = [table.ratio((over, socket), (under, socket)) for socket in table.sockets]
+    ratios = ", ".join(words.bracket(estimate) for estimate in estimates)
     theirs = [published.ratio(name, (over, socket), (under, socket)) for socket in table.sockets]
-    known = ", ".join(words.times(one) for one in theirs if one is not None)
-    told = f"{title}: {outcome(_sides(found))}; {ratios} times as long"
-    return told + (f" (published {known})." if known else ".")
+    known = ", ".join(words.times(ratio) for ratio in theirs if ratio is not None)
+    text = f"{title}: {outcome(_sides(estimates))}; {ratios} times as long"
+    return text + (f" (published {known})." if known else ".")
 
 
-def _sides(found: Sequence[Estimate | None]) -> list[int]:
-    return [side(one, 1) for one in found]
+def _sides(estimates: Sequence[Estimate | None]) -> list[int]:
+    return [side(estimate, 1) for estimate in estimates]
 
 
-def said(found: Estimate) -> str:
-    """Whether more work takes longer."""
+def more_work(estimate: Estimate) -> str:
+    """In words, whether more work takes longer."""
     return {1: "more work takes longer", 0: "no difference shown", -1: "more work takes less"}[
-        side(found, 1)
+        side(estimate, 1)
     ]

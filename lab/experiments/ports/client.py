@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of one of four ports: one request after the other, every reply checked."""
+"""A client of one of the four ports: one request after the other, every reply checked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ask(
 ) -> Ping:
     """Ask as the client of port number `which` (from 0 on), at `port`; without `seconds`, once.
 
-    What is expected is computed beforehand: Python takes longer for it than a round trip.
+    Expected replies are computed beforehand: Python takes longer for one than a round trip does.
     """
     requests = plan(name, which, seed)
     expect = functools.cache(functools.partial(expected, name, which, loops))
@@ -45,12 +45,12 @@ def ask(
 
 
 def plan(name: Name, which: int, seed: int) -> Plan:
-    """What the client of a port asks: a number of four bytes, or seven digits.
+    """The requests of a port's client: a number in four bytes, or in seven digits.
 
-    The first digit names the port, from 1 on, for those that see nothing else of it.
+    The first digit names the port, from 1 on, for a program that sees only the payload.
     """
     if name == "concurrency":
         return Plan(size=(4, 4), first=1, keys=KEYS, seed=seed + which)
     first = (which + 1) * 10**6
-    # One request a block: a client looks at the clock between blocks, and these take long.
+    # One request per block: a client reads the clock between blocks, and these requests take long.
     return Plan(form="decimal", size=(7, 7), first=first, keys=KEYS, seed=seed + which, block_min=1)

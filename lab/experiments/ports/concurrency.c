@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * One XDP program in place of four processes: it switches on the port, works on the number in the
- * request for as many loops as that port's process would, and replies with the result.
+ * One XDP program in place of four processes: it switches on the port, works on the request's number
+ * for as many loops as that port's process does, and replies with the result.
  */
 #include "four.h"
 #include "reply.h"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concurrency: four ports, work in a loop: four processes against one XDP program."""
+"""Concurrency: four ports with work in a loop, by four processes and by one XDP program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from carom.errors import UsageError
 from carom.lab.cells import Series, SeriesOf
 from carom.lab.experiment import Needs
 from carom.lab.experiments.ports import published
-from carom.lab.experiments.ports.claims import claim, said
+from carom.lab.experiments.ports.claims import claim, more_work
 from carom.lab.experiments.ports.four import FourPorts
 from carom.lab.experiments.ports.four import Settings as Common
 from carom.lab.experiments.ports.ports import Work
@@ -18,11 +18,11 @@ from carom.lab.experiments.ports.stats import Table
 from carom.lab.show import words
 from carom.settings import Option
 
-_LOOPS_MAX = 20_000  # of all four: the verifier walks through every one
+_LOOPS_MAX = 20_000  # of all four together: the verifier walks through every iteration
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What concurrency is run with."""
+    """The settings of concurrency."""
 
     loops: Annotated[tuple[int, int, int, int], Option("The work of each port.", 0, _LOOPS_MAX)] = (
         1400,
@@ -42,7 +42,7 @@ class Settings(Common, frozen=True, kw_only=True):
 
 
 class Concurrency(FourPorts[Settings]):
-    """Processes in C and in Python, and one program."""
+    """Processes in C, processes in Python, and one XDP program."""
 
     name = "concurrency"
     description = (
@@ -62,16 +62,16 @@ class Concurrency(FourPorts[Settings]):
     short = Settings(repetitions=5, seconds=1.0)
 
     def work(self, settings: Settings) -> Work:
-        """Loops."""
+        """Work in loops."""
         return Work(loops=settings.loops, mode=settings.mode)
 
     def amounts(self, settings: Mapping[str, Any]) -> Sequence[float]:
         """The loops of each port."""
-        found: Sequence[float] = settings["loops"]
-        return found
+        loops: Sequence[float] = settings["loops"]
+        return loops
 
     def amount(self, amount: float) -> str:
-        """So many loops."""
+        """`1,400 loops`."""
         return f"{amount:,.0f} loops"
 
     def claims(self, table: Table) -> Iterator[str]:
@@ -85,13 +85,13 @@ class Concurrency(FourPorts[Settings]):
         by_work = sorted(table.sockets, key=lambda socket: table.amounts[socket - 1])
         most, least = by_work[-1], by_work[0]
         for series in ("userspace", "xdp"):
-            found = table.ratio((series, most), (series, least))
+            ratio = table.ratio((series, most), (series, least))
             theirs = published.ratio(self.name, (series, most), (series, least))
             known = "" if theirs is None else f" (published {words.times(theirs)})"
-            if found:
+            if ratio:
                 yield (
-                    f"2. {self.series.words(series)}: socket {most} takes {words.bracket(found)} "
-                    f"times as long as socket {least}{known}: {said(found)}."
+                    f"2. {self.series.words(series)}: socket {most} takes {words.bracket(ratio)} "
+                    f"times as long as socket {least}{known}: {more_work(ratio)}."
                 )
 
 

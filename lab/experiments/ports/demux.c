@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * XDP takes requests of seven decimal digits off the wire and puts each into its port's queue, for a
- * program that looks into them. A queue that is full loses the request, and counts it.
+ * XDP takes requests of seven decimal digits off the wire and puts each into its port's queue, which
+ * a process polls. A request that finds its queue full is lost and counted.
  */
 #include "four.h"
 
 #ifndef QUEUE
-#define QUEUE 10200  /* entries of each; the loader says */
+#define QUEUE 10200  /* entries of each queue; the loader says */
 #endif
 
 #define DIGITS 7
 
-/* port_worker.py reads these. */
+/* worker.py reads these. */
 struct job {
 	u32 value;
 	__be32 client;
@@ -59,9 +59,9 @@ static __always_inline int put(u32 which, struct job *job)
 	}
 }
 
-static __always_inline void count(u32 which, enum count what)
+static __always_inline void count(u32 which, enum count counter)
 {
-	u32 index = what * PORTS + which;
+	u32 index = counter * PORTS + which;
 	u64 *cell = counts.lookup(&index);
 
 	if (cell)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demux: four ports, work that sleeps: processes, queues, and packets steered to open sockets."""
+"""Demux: four ports with work that sleeps: processes, queues, and packets steered to sockets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from carom.lab.experiments.ports.stats import Table
 from carom.settings import Option
 
 _STEERED = ("reuseport", "sk_lookup", "cpumap")
-"""The series in which a packet reaches an open socket by a program's choice."""
+"""The series in which a program chooses the open socket that a packet reaches."""
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What demux is run with."""
+    """The settings of demux."""
 
     sleeps: Annotated[
         tuple[float, float, float, float], Option("The work of each port, in seconds.", 0, 0.5)
@@ -28,7 +28,7 @@ class Settings(Common, frozen=True, kw_only=True):
 
 
 class Demux(FourPorts[Settings]):
-    """How a packet comes to the process that answers it."""
+    """Ways to bring a packet to the process that answers it."""
 
     name = "demux"
     description = (
@@ -53,24 +53,24 @@ class Demux(FourPorts[Settings]):
     short = Settings(repetitions=3, seconds=1.0)
 
     def work(self, settings: Settings) -> Work:
-        """Sleeps."""
+        """Work that sleeps."""
         return Work(sleeps=settings.sleeps, queue=settings.queue, mode=settings.mode)
 
     def amounts(self, settings: Mapping[str, Any]) -> Sequence[float]:
         """The seconds of each port."""
-        found: Sequence[float] = settings["sleeps"]
-        return found
+        sleeps: Sequence[float] = settings["sleeps"]
+        return sleeps
 
     def amount(self, amount: float) -> str:
-        """So many milliseconds."""
+        """`20 ms`."""
         return f"{1e3 * amount:g} ms"
 
     def asleep(self, amount: float) -> float:
-        """All of the work."""
+        """All of the work is sleep."""
         return 1e9 * amount
 
     def claims(self, table: Table) -> Iterator[str]:
-        """The published claims, and their author's hope."""
+        """The published claims, and what their author hoped for."""
 
         def took(title: str, over: str, under: str) -> str:
             return claim(self.name, table, title, over, under)
@@ -81,7 +81,7 @@ class Demux(FourPorts[Settings]):
         )
         yield took("2. A process takes longer beside three others than alone", "processes", "alone")
         yield "The author's hope: a packet reaches an open socket as if it had come up the stack."
-        for series in (one for one in _STEERED if one in table.series):
+        for series in (name for name in _STEERED if name in table.series):
             name = self.series.words(series)
             yield took(f"3. {name} takes longer than processes", series, "processes")
             yield took(f"   Queues take longer than {name}", "queue", series)

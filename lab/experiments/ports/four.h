@@ -15,18 +15,18 @@
 
 #define PORTS 4
 
-/* Its bytes, with zeros behind, as what is to be done with them. */
+/* A request's payload, followed by zeros, as bytes or as words. */
 union payload {
 	u8 bytes[8];
 	__be32 words[2];
 };
 
-/* What is asked: apart from the packet, whose hook has to stay a constant. */
+/* What a request asks. It is apart from `struct packet`, whose hook must stay a constant. */
 struct question {
 	union payload payload;
 	enum sum sum;
 	u32 which;      /* port, from 0 on */
-	u32 skb_mode;   /* 1 for generic XDP: told once it is attached */
+	u32 skb_mode;   /* 1 for generic XDP; the loader says so after attaching */
 };
 
 BPF_ARRAY(generic, u32, 1);
@@ -39,7 +39,7 @@ static __always_inline bool may_answer(const struct request *request)
 	       fold(ipv4_sum(request->ip)) == 0xffff;
 }
 
-/* Is it a request of `length` bytes (a constant, at most 8) over IPv4 that is understood? */
+/* Read a request of `length` bytes (a constant, at most 8) over IPv4; false for anything else. */
 static __always_inline bool read_question(const struct packet *packet, struct request *request,
 					  struct question *question, const u32 length)
 {

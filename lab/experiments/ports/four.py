@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the experiments with four ports have in common: four clients at once, all accounted for."""
+"""What the experiments with four ports share: four clients at once, every request accounted for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from carom.settings import Option
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What they are run with; the defaults are the published ones."""
+    """The settings of both experiments; the defaults are the published ones."""
 
     seconds: Seconds = 30.0
     repetitions: Annotated[int, Option("How often each cell is measured.", low=1)] = 15
@@ -40,7 +40,7 @@ S = TypeVar("S", bound=Settings)
 
 
 class FourPorts(RoundTripExperiment[S]):
-    """Ways to answer at four ports, each of which has work of its own."""
+    """An experiment that compares ways to answer at four ports, each with work of its own."""
 
     name: Name
     needs = Needs(apart=True)
@@ -48,47 +48,47 @@ class FourPorts(RoundTripExperiment[S]):
     base: ClassVar[str]
     """The series that the others are divided by."""
     shared: ClassVar[frozenset[str]] = frozenset()
-    """The series whose sockets all have the first port."""
+    """The series whose sockets all share the first port."""
     alone: ClassVar[frozenset[str]] = frozenset()
-    """The series that are asked at one port after the other."""
+    """The series that are asked at one port after the other, not at all at once."""
     counted_by: ClassVar[Mapping[str, str]] = {}
-    """What counts a series' requests first, where that is not a process."""
+    """The counter that counts a series' requests first, where that is not a process."""
 
     @abstractmethod
     def work(self, settings: S) -> Work:
-        """What a request of each port costs."""
+        """The work of a request at each port."""
 
     @abstractmethod
     def amounts(self, settings: Mapping[str, Any]) -> Sequence[float]:
-        """The same of a run's settings, as its tables have it."""
+        """The amount of work of each port, from a run's recorded settings."""
 
     @abstractmethod
     def amount(self, amount: float) -> str:
-        """One of these in words."""
+        """An amount of work as text."""
 
     def asleep(self, amount: float) -> float:
-        """The nanoseconds of a round trip that are sleep."""
+        """How much of a round trip is sleep, ns."""
         return 0.0
 
     @abstractmethod
     def claims(self, table: Table) -> Iterator[str]:
-        """What was claimed or hoped for, and what a run says of it."""
+        """The claims, each with the outcome of a run."""
 
     # Measuring
 
     def groups(self, settings: S, index: int) -> list[Group]:
-        """A series each."""
+        """A group for each series."""
         return [Group(series, (series,), optional=False) for series in self.series]
 
     @contextmanager
     def prepared(self, bed: Bed[S]) -> Iterator[None]:
-        """Each host on a CPU of its own."""
+        """Keep each host on a CPU of its own."""
         with bed.apart():
             yield
 
     @contextmanager
     def serving(self, bed: Bed[S], group: Group) -> Iterator[list[int]]:
-        """A series' processes."""
+        """Run a series' server; yields the pids of its processes."""
         host = bed.pair.server
         ready = bed.server.call(
             calls.SERVE,
@@ -106,9 +106,13 @@ class FourPorts(RoundTripExperiment[S]):
             bed.server.call(calls.LEAVE)
 
     def measure(self, bed: Bed[S], server: list[int], cell: str, index: int) -> list[Repetition]:
-        """Ask at all ports: one repetition a port. ExperimentError where counts do not add up."""
+        """Ask at all ports; a record for each port. ExperimentError where counts do not add up."""
         groups = [[which] for which in PORTS] if cell in self.alone else [list(PORTS)]
-        return [one for ports in groups for one in self._measure(bed, server, cell, index, ports)]
+        return [
+            repetition
+            for ports in groups
+            for repetition in self._measure(bed, server, cell, index, ports)
+        ]
 
     def _measure(
         self, bed: Bed[S], pids: list[int], series: str, index: int, ports: list[int]
@@ -118,7 +122,7 @@ class FourPorts(RoundTripExperiment[S]):
         pings = self._ask(bed, series, ports, bed.settings.seconds)
         busy = spent(begin, bed.server.call("cpu_seconds", pids=pids))
         after = bed.server.call(calls.COUNTS)
-        replies = sum(one.round_trips.count for one in pings)
+        replies = sum(ping.round_trips.count for ping in pings)
         return [
             account(
                 series,
@@ -133,11 +137,11 @@ class FourPorts(RoundTripExperiment[S]):
         ]
 
     def _ask(self, bed: Bed[S], series: str, ports: list[int], seconds: float | None) -> list[Ping]:
-        """All of these ports at the same time."""
+        """Ask at these ports at the same time."""
         loops = self.work(bed.settings).loops
 
         def ask(which: int) -> Ping:
-            found = bed.clients[which].call(
+            reply = bed.clients[which].call(
                 calls.ASK,
                 experiment=self.name,
                 address=bed.pair.server.address,
@@ -148,26 +152,26 @@ class FourPorts(RoundTripExperiment[S]):
                 cpu=bed.cpus.apart()[0],
                 seconds=seconds,
             )
-            return msgspec.convert(found, Ping)
+            return msgspec.convert(reply, Ping)
 
         threads = ThreadPoolExecutor(len(ports))
         try:
             return list(threads.map(ask, ports))
         finally:
-            threads.shutdown(wait=False)  # an interrupt waits for no client
+            threads.shutdown(wait=False)  # after an interrupt, do not wait for clients
 
     # A run
 
     def table(self, run: Run[Repetition]) -> Table:
-        """What a run measured, by series and socket."""
-        return Table(run, self.series, [float(one) for one in self.amounts(run.settings)])
+        """A run's measurements by series and socket."""
+        return Table(run, self.series, [float(amount) for amount in self.amounts(run.settings)])
 
     def sentences(self, run: Run[Repetition]) -> list[str]:
         """The claims."""
         return list(self.claims(self.table(run)))
 
     def tables(self, run: Run[Repetition], width: int | None = None) -> list[Sheet]:
-        """Round trips of every series and socket, their ratios, and what became of each request."""
+        """Round trips of every series and socket, their ratios, and all requests by outcome."""
         return tables.sheets(self, self.table(run))
 
     def notes(self, run: Run[Repetition], width: int | None = None) -> list[str]:
@@ -194,8 +198,8 @@ def account(
 ) -> Repetition:
     """The record of one port's client, if each of its requests is accounted for.
 
-    `counted` is what the server's end counted meanwhile; `counted_by` is the one of these that
-    counts a request first. Raises ExperimentError.
+    `counted` has by how much each counter at the server's end rose; `counted_by` names the one
+    that counts a request first. Raises ExperimentError.
     """
     trips = ping.round_trips
     where = f"{series}, socket {which + 1}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concurrency and demux as a PNG file: this run, and the published one on its own scale."""
+"""Concurrency and demux as a PNG file: this run, and the published run on its own scale."""
 
 from __future__ import annotations
 
@@ -25,30 +25,36 @@ SOCKETS = [which + 1 for which in PORTS]
 Figure = Callable[[At], Estimate]
 
 _WIDTH = 0.6
-"""Of the room that a socket's points take, side by side."""
+"""The width that a socket's points take side by side; sockets are 1 apart."""
 
 
-def plot(of: FourPorts[Any], table: Table, folder: Path) -> list[Path]:
+def plot(experiment: FourPorts[Any], table: Table, folder: Path) -> list[Path]:
     """Draw the run; returns the files written."""
     if not table.series:
         return []
     figure, (ours, theirs) = page(4.4, 1, 2)
-    each = table.amounts
-    theirs_each = of.amounts(msgspec.to_builtins(of.full))  # of the published runs: our default
-    estimates = [_points(ours, of, series, _measured(of, table)) for series in table.series]
-    known = published.means(of.name)
-    for series in (one for one in table.series if (one, 1) in known):
-        _points(theirs, of, series, _known(of, theirs_each), legend=False)
-    asleep = of.asleep(1.0) > 0
-    what = "mean round trip" + (" beyond the sleep" if asleep else "")
-    ours.set_ylabel(f"{what}, µs{' (log scale)' if asleep else ''}")
+    amounts = table.amounts
+    theirs_amounts = experiment.amounts(
+        msgspec.to_builtins(experiment.full)
+    )  # our defaults are theirs
+    estimates = [
+        _points(ours, experiment, series, _measured(experiment, table)) for series in table.series
+    ]
+    known = published.means(experiment.name)
+    for series in (name for name in table.series if (name, 1) in known):
+        _points(theirs, experiment, series, _known(experiment, theirs_amounts), legend=False)
+    asleep = experiment.asleep(1.0) > 0
+    heading = "mean round trip" + (" beyond the sleep" if asleep else "")
+    ours.set_ylabel(f"{heading}, µs{' (log scale)' if asleep else ''}")
     theirs.set_ylabel(f"the same, ms{' (log scale)' if asleep else ''}")
     for axes, work, title in (
-        (ours, each, "this run"),
-        (theirs, theirs_each, "published (two VMs)"),
+        (ours, amounts, "this run"),
+        (theirs, theirs_amounts, "published (two VMs)"),
     ):
         axes.set_title(title, loc="left")
-        axes.set_xticks(SOCKETS, [f"{one}\n{of.amount(work[one - 1])}" for one in SOCKETS])
+        axes.set_xticks(
+            SOCKETS, [f"{socket}\n{experiment.amount(work[socket - 1])}" for socket in SOCKETS]
+        )
         axes.set_xlabel("socket, and its work")
         if asleep and logarithmic(axes, "y"):
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -56,21 +62,21 @@ def plot(of: FourPorts[Any], table: Table, folder: Path) -> list[Path]:
             axes.yaxis.set_minor_formatter(NullFormatter())
         elif not asleep:
             axes.set_ylim(bottom=0)
-    title = f"{of.name.capitalize()}: four ports"
+    title = f"{experiment.name.capitalize()}: four ports"
     figure.suptitle(title, x=0.01, ha="left", weight="bold")
     handles, labels = ours.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False)
-    caption = what_bars_are(one for series in estimates for one in series)
-    return [save(figure, caption, folder / f"{of.name}.png")]
+    caption = what_bars_are(estimate for series in estimates for estimate in series)
+    return [save(figure, caption, folder / f"{experiment.name}.png")]
 
 
-def _measured(of: FourPorts[Any], table: Table) -> Figure:
-    """Ours, in microseconds."""
+def _measured(experiment: FourPorts[Any], table: Table) -> Figure:
+    """This run's figure, in microseconds."""
 
     def figure(at: At) -> Estimate:
-        less = of.asleep(table.amounts[at[1] - 1])
+        less = experiment.asleep(table.amounts[at[1] - 1])
         value, low, high = (
-            None if one is None else (one - less) / 1e3 for one in table.mean(middle, at)
+            None if end is None else (end - less) / 1e3 for end in table.mean(middle, at)
         )
         assert value is not None
         return Estimate(value, low, high)
@@ -78,33 +84,33 @@ def _measured(of: FourPorts[Any], table: Table) -> Figure:
     return figure
 
 
-def _known(of: FourPorts[Any], each: Sequence[float]) -> Figure:
-    """The published, in milliseconds."""
-    known = published.means(of.name)
-    return lambda at: Estimate(known[at] - of.asleep(each[at[1] - 1]) / 1e6)
+def _known(experiment: FourPorts[Any], amounts: Sequence[float]) -> Figure:
+    """The published figure, in milliseconds."""
+    known = published.means(experiment.name)
+    return lambda at: Estimate(known[at] - experiment.asleep(amounts[at[1] - 1]) / 1e6)
 
 
 def _points(
     axes: Axes,
-    of: FourPorts[Any],
+    experiment: FourPorts[Any],
     series: str,
     figure: Figure,
     *,
     legend: bool = True,
 ) -> list[Estimate]:
-    """A point a socket, beside those of other series."""
-    names = list(of.series)
+    """Draw a point for each socket, beside those of other series."""
+    names = list(experiment.series)
     aside = _WIDTH * ((names.index(series) + 0.5) / len(names) - 0.5)
-    found = [figure((series, socket)) for socket in SOCKETS]
+    estimates = [figure((series, socket)) for socket in SOCKETS]
     axes.errorbar(
         [socket + aside for socket in SOCKETS],
-        [one.value for one in found],
-        yerr=margins(found),
-        color=of.series[series].colour,
-        marker=of.series[series].marker,
+        [estimate.value for estimate in estimates],
+        yerr=margins(estimates),
+        color=experiment.series[series].colour,
+        marker=experiment.series[series].marker,
         linestyle="none",
         markersize=6,
         capsize=3,
-        label=of.series.words(series) if legend else None,
+        label=experiment.series.words(series) if legend else None,
     )
-    return found
+    return estimates

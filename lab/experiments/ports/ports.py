@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Four ports, and what is replied at each: known to clients, workers and programs."""
+"""The four ports, their work, and their right replies: for clients, workers and programs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PORTS = range(4)
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request of each port costs, and how programs are attached.
+    """The work of a request at each port, and how programs are attached.
 
-    `loops` where work is a loop, `sleeps` in seconds where it sleeps; `queue` is the entries of a
-    queue before it.
+    `loops` is for work in a loop, `sleeps` (seconds) for work that sleeps; `queue` is the entries
+    of the queue in front of it.
     """
 
     loops: tuple[int, ...] = (0,) * 4
@@ -31,19 +31,19 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def worked(value: int, loops: int) -> int:
-    """What work.h makes of a number, computed apart from it."""
+    """The result of work.h for a number, computed independently."""
     for i in range(loops):
         value = ((value ^ value >> 15) * 0x2C1B3C6D + i) & 0xFFFFFFFF
     return value
 
 
 def expected(name: Name, which: int, loops: int, request: bytes) -> bytes:
-    """The right reply of a port: the number worked on, or the number and one more for each port."""
+    """The right reply of port number `which`: the number after its work, or `reply_to`."""
     if name == "concurrency":
         return worked(int.from_bytes(request, "big"), loops).to_bytes(4, "big")
     return b"%07d" % reply_to(int(request), which)
 
 
 def reply_to(value: int, which: int) -> int:
-    """What the worker of a port replies to a number of seven digits: no other replies the same."""
+    """The reply of a port's worker to a number of seven digits; each port's reply is different."""
     return (value + which + 1) % 10**7

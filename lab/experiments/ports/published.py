@@ -14,12 +14,12 @@ _PORT_PATHS = {
     "userspace_concurrent": "processes",
     "xdp_queue_daemon_threads": "queue",
 }
-"""What the published experiments with four ports called our series."""
+"""Our series, by their names in the published experiments with four ports."""
 
 
 @cache
 def means(experiment: str) -> dict[tuple[str, int], float]:
-    """Mean round trips (ms) of concurrency or demux, by our name of the series and the socket."""
+    """Mean round trips (ms) of concurrency or demux, by our series and the socket."""
     return {
         (_PORT_PATHS[row["path"]], int(row["socket"])): float(row["rtt_mean_ms"])
         for row in rows(f"{experiment}.csv")
@@ -28,5 +28,5 @@ def means(experiment: str) -> dict[tuple[str, int], float]:
 
 def ratio(experiment: str, over: tuple[str, int], under: tuple[str, int]) -> float | None:
     """The mean of one series and socket over another's; None where one is not published."""
-    found = means(experiment)
-    return found[over] / found[under] if over in found and under in found else None
+    published = means(experiment)
+    return published[over] / published[under] if over in published and under in published else None

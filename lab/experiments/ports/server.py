@@ -30,17 +30,17 @@ _SO_ATTACH_REUSEPORT_EBPF = 52  # asm-generic/socket.h
 _CPUMAP_QUEUE = 512  # packets on their way to a CPU
 
 Counts = dict[str, list[int]]
-"""What was counted for each port: `requests` by processes, or by a program under other names."""
+"""Counts of each port by name: `requests` by processes, or a program's under other names."""
 
 
 class Serving(Resource):
-    """One series' server: answers at four ports until it is closed."""
+    """One series' server: answers at the four ports until it is closed."""
 
     def __init__(self, series: str, interface: str, address: str, cpu: int, work: Work):
         self._series, self._cpu, self._work = series, cpu, work
         self._interface, self._address = interface, address
         self._counted: dict[str, tuple[int, int]] = {}
-        """Where a program counts for the first port: a map, and an index in it."""
+        """A program's counters by name: a map's fd, and the first port's index in it."""
         self._requests = memoryview(mmap.mmap(-1, 8 * len(PORTS))).cast("Q")
         self.pids: list[int] = []
         """Its processes."""
@@ -73,7 +73,7 @@ class Serving(Resource):
     def _queue(self) -> None:
         module = self._module("demux.c", QUEUE=self._work.queue)
         sockets = [self._socket(which) for which in PORTS]
-        # A forked process holds nothing of a module's: these are copies, which it does.
+        # A forked process does not keep a module's fds open; it does keep these copies.
         queues = [os.dup(module.map(f"jobs_{which}")) for which in PORTS]
         for queue in queues:
             self._stack.callback(os.close, queue)
@@ -84,19 +84,19 @@ class Serving(Resource):
             self._counted[name] = module.map("counts"), index * len(PORTS)
 
     def _reuseport(self) -> None:
-        """All four sockets share the first port: a socket's index is its turn in binding."""
+        """All four sockets share the first port: their indexes are the order in which they bind."""
         program = self._module("steer.c", CPU=self._cpu).program("by_digit", "socket")
         sockets = [self._socket(0, shared=True) for _ in PORTS]
         sockets[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, program)
         self._sleep(sockets)
 
     def _sk_lookup(self) -> None:
-        """Sockets that the stack alone would give nothing that comes by an interface."""
+        """Sockets on loopback, to which the stack alone would give no packet of an interface."""
         module = self._module("steer.c", CPU=self._cpu)
         program = module.program("by_port", "lookup")
         sockets = [self._socket(which, address=_LOOPBACK) for which in PORTS]
-        for which, one in enumerate(sockets):
-            key, value = struct.pack("=I", which), struct.pack("=I", one.fileno())
+        for which, worker_socket in enumerate(sockets):
+            key, value = struct.pack("=I", which), struct.pack("=I", worker_socket.fileno())
             libbpf.update(module.map("workers"), key, value)
         self._sleep(sockets, source=self._address)
         with open("/proc/thread-self/ns/net") as here:
@@ -118,8 +118,8 @@ class Serving(Resource):
     def _attach(self, module: Module, name: str) -> None:
         interface = links.interface(self._interface)
         mode = self._work.mode
-        # `auto` is generic there, which Link would warn of each time. A native redirect to a CPU
-        # forgets that a checksum was left half-made, and the stack drops what looks wrong.
+        # On veth, `auto` is generic, and Link would warn each time. After a native redirect to a
+        # CPU, nobody knows that a checksum is half-made, and the stack drops the packet as wrong.
         if interface.driver == "veth" and (mode == "auto" or name == "on_cpu"):
             mode = "generic"
         link = Link(module.program(name), interface, mode)
@@ -133,36 +133,38 @@ class Serving(Resource):
     def _socket(
         self, which: int, *, address: str | None = None, shared: bool = False
     ) -> socket.socket:
-        one = self._stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        bound = self._stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         if shared:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            one.bind((address or self._address, FIRST_PORT + which))
+            bound.bind((address or self._address, FIRST_PORT + which))
         except OSError as error:
             raise InterfaceError(
                 f"cannot take port {FIRST_PORT + which} of {address or self._address}: "
                 f"{error.strerror}"
             ) from error
-        return one
+        return bound
 
     def _loop(self, serve: Callable[..., None]) -> None:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory())
         code = port_worker.library(str(compiled(Path(folder))))
         for which, loops in enumerate(self._work.loops):
-            one = self._socket(which)
-            self._start(functools.partial(serve, code, one, loops, self._requests, which))
+            worker_socket = self._socket(which)
+            self._start(functools.partial(serve, code, worker_socket, loops, self._requests, which))
 
     def _sleep(self, sockets: Sequence[socket.socket], source: str | None = None) -> None:
-        for which, one in enumerate(sockets):
+        for which, worker_socket in enumerate(sockets):
             seconds = self._work.sleeps[which]
             self._start(
-                functools.partial(port_worker.sleep, one, seconds, self._requests, which, source)
+                functools.partial(
+                    port_worker.sleep, worker_socket, seconds, self._requests, which, source
+                )
             )
 
     def _start(self, work: Callable[[], None]) -> None:
         self.pids.append(port_worker.fork(work, self._cpu))
 
-    # What is asked of it
+    # Its public calls
 
     def counts(self) -> Counts:
         """The requests so far, by port. Raises ExperimentError if a process has ended."""
@@ -170,12 +172,12 @@ class Serving(Resource):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 self.pids.remove(pid)
                 raise ExperimentError(
-                    f"a process of {self._series} ended", hint="its last words are above"
+                    f"a process of {self._series} ended", hint="see what it printed above"
                 )
-        found = {"requests": self._requests.tolist()} if self.pids else {}
+        counted = {"requests": self._requests.tolist()} if self.pids else {}
         for name, (map_fd, first) in self._counted.items():
-            found[name] = [self._count(map_fd, first + which) for which in PORTS]
-        return found
+            counted[name] = [self._count(map_fd, first + which) for which in PORTS]
+        return counted
 
     @staticmethod
     def _count(map_fd: int, index: int) -> int:
@@ -194,7 +196,7 @@ class Serving(Resource):
 
 
 def compiled(folder: Path) -> Path:
-    """work_server.c as a library in a folder. Raises ExperimentError."""
+    """Compile work_server.c to a library in a folder. Raises ExperimentError."""
     library = folder / "work_server.so"
     source = _HERE / "work_server.c"
     argv = ["cc", "-O2", "-shared", "-fPIC", "-I", str(_HERE), "-o", str(library), str(source)]
@@ -202,7 +204,7 @@ def compiled(folder: Path) -> Path:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise ExperimentError(
-            "the processes of concurrency are in C, and there is no C compiler",
+            "concurrency needs a C compiler for its processes, and there is none",
             hint="apt install gcc libc6-dev",
         ) from error
     if done.returncode:

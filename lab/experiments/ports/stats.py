@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of concurrency or demux as a table: what series and sockets took, and their ratios."""
+"""A run of concurrency or demux by series and socket: times, ratios, and totals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ At = tuple[str, int]
 
 
 def middle(trips: RoundTrips) -> float:
-    """The mean: what was published."""
+    """The mean, which is what was published."""
     return trips.mean
 
 
 class Totals(NamedTuple):
-    """What became of all requests of a series; the server's CPU time a reply in ns, or NaN."""
+    """All requests of a series by outcome; `cpu` is the server's CPU time per reply, ns, or NaN."""
 
     sent: int
     answered: int
@@ -31,42 +31,45 @@ class Totals(NamedTuple):
 
 
 class Table:
-    """Everything that was measured, by series and socket."""
+    """All measurements of a run, by series and socket."""
 
     def __init__(self, run: Run[Repetition], series: Iterable[str], amounts: Sequence[float]):
         self.amounts = amounts
-        """Each socket's work."""
+        """The amount of work of each socket."""
         self._cells = {
-            (cell.series, cell.socket or 0): found
-            for cell, found in by_cell(run.measurements).items()
+            (cell.series, cell.socket or 0): repetitions
+            for cell, repetitions in by_cell(run.measurements).items()
         }
-        self.series = [one for one in series if any(at[0] == one for at in self._cells)]
+        self.series = [name for name in series if any(at[0] == name for at in self._cells)]
         self.sockets = sorted({socket for _, socket in self._cells})
 
     def mean(self, figure: Figure, at: At) -> Estimate:
-        """A figure of the round trips, over the repetitions."""
-        trips = [one.round_trips for one in self._cells.get(at, ())]
-        return mean([figure(one) for one in trips if one.count])
+        """A figure's mean over the repetitions."""
+        trips = [repetition.round_trips for repetition in self._cells.get(at, ())]
+        return mean([figure(trip_times) for trip_times in trips if trip_times.count])
 
     def ratio(self, over: At, under: At, figure: Figure = middle) -> Estimate | None:
-        """One by the other, paired by repetition; None where they have none in common."""
+        """One's figure over the other's, paired by repetition; None where none is paired."""
         if over not in self._cells or under not in self._cells:
             return None
         pairs = paired(figure, self._cells[over], self._cells[under])
         return ratio(*pairs) if pairs[0] else None
 
     def totals(self, series: str) -> Totals:
-        """Over all sockets and repetitions."""
-        found: list[Repetition] = [
-            one for at, every in self._cells.items() if at[0] == series for one in every
+        """The totals of a series, over all sockets and repetitions."""
+        all_repetitions: list[Repetition] = [
+            repetition
+            for at, repetitions in self._cells.items()
+            if at[0] == series
+            for repetition in repetitions
         ]
-        trips = [one.round_trips for one in found]
-        answered = sum(one.count for one in trips)
+        trips = [repetition.round_trips for repetition in all_repetitions]
+        answered = sum(times.count for times in trips)
         late, lost, wrong = (
-            sum(getattr(one, name) for one in trips) for name in ("reordered", "lost", "wrong")
+            sum(getattr(times, name) for times in trips) for name in ("reordered", "lost", "wrong")
         )
-        busy = [one.server_cpu_seconds for one in found]
-        known = [one for one in busy if one is not None]
+        busy = [repetition.server_cpu_seconds for repetition in all_repetitions]
+        known = [seconds for seconds in busy if seconds is not None]
         return Totals(
             sent=answered + late + lost + wrong,
             answered=answered,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Three ways to bring a request to an open socket, as if it had come up the stack: for there it
- * comes up the stack. XDP itself can give a packet to no socket but its own kind.
+ * Three ways to bring a request to an open socket. In all of them it comes up the stack: XDP itself
+ * can give a packet to no socket but an AF_XDP one.
  */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/in.h>
@@ -16,7 +16,7 @@
 BPF_TABLE("sockmap", u32, u32, workers, PORTS);
 BPF_CPUMAP(cpus, CPU + 1);
 
-/* Of the sockets that share a port (SO_REUSEPORT), the one that the payload's first digit names. */
+/* Among sockets that share a port (SO_REUSEPORT), take the one of the payload's first digit. */
 int by_digit(struct __sk_buff *skb)
 {
 	u8 digit = 0;
@@ -25,14 +25,14 @@ int by_digit(struct __sk_buff *skb)
 	return digit - '1';
 }
 
-/* Before the stack looks for a socket (sk_lookup): the worker of that port, bound to anything. */
+/* Before the stack looks up a socket (sk_lookup), take the port's worker, wherever it is bound. */
 int by_port(struct bpf_sk_lookup *context)
 {
 	u32 which = context->local_port - FIRST_PORT;
 	void *worker;
 
 	if (context->protocol != IPPROTO_UDP || which >= PORTS)
-		return 1;  /* SK_PASS: as if we were not there */
+		return 1;  /* SK_PASS: the stack looks up as usual */
 	worker = workers.lookup(&which);
 	if (!worker)
 		return 1;
@@ -41,7 +41,7 @@ int by_port(struct bpf_sk_lookup *context)
 	return 1;
 }
 
-/* Before the stack is entered: on which CPU. */
+/* Choose the CPU on which a packet enters the stack. */
 int on_cpu(struct xdp_md *context)
 {
 	return cpus.redirect_map(CPU, 0);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concurrency and demux as tables, the published numbers beside ours."""
+"""Concurrency and demux as tables, with the published numbers beside ours."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ FIGURES: dict[str, Figure] = {
 }
 
 
-def sheets(of: FourPorts[Any], table: Table) -> list[Sheet]:
-    """Round trips of every series and socket, their ratios, and what became of each request."""
+def sheets(experiment: FourPorts[Any], table: Table) -> list[Sheet]:
+    """Round trips of every series and socket, their ratios, and all requests by outcome."""
     return [
-        *(_times(of, table, name, figure) for name, figure in FIGURES.items()),
-        _ratios(of, table),
-        _accounts(of, table),
+        *(_times(experiment, table, name, figure) for name, figure in FIGURES.items()),
+        _ratios(experiment, table),
+        _accounts(experiment, table),
     ]
 
 
-def _times(of: FourPorts[Any], table: Table, name: str, figure: Figure) -> Sheet:
+def _times(experiment: FourPorts[Any], table: Table, name: str, figure: Figure) -> Sheet:
     """A figure of every series and socket, with its margin."""
     rows = [
         {
             "socket": str(socket),
-            "work": of.amount(table.amounts[socket - 1]),
+            "work": experiment.amount(table.amounts[socket - 1]),
             **{
-                of.series.words(one): words.measured(table.mean(figure, (one, socket)), words.micro)
-                for one in table.series
+                experiment.series.words(series): words.measured(
+                    table.mean(figure, (series, socket)), words.micro
+                )
+                for series in table.series
             },
         }
         for socket in table.sockets
@@ -47,48 +49,53 @@ def _times(of: FourPorts[Any], table: Table, name: str, figure: Figure) -> Sheet
     return Sheet(f"{name} round trip, µs", rows, names=2)
 
 
-def _ratios(of: FourPorts[Any], table: Table) -> Sheet:
-    """Every other series' mean by the base's, with the published ratio where there is one."""
+def _ratios(experiment: FourPorts[Any], table: Table) -> Sheet:
+    """Every other series' mean over the base's, with the published ratio where there is one."""
     rows = []
     for socket in table.sockets:
         row = {"socket": str(socket)}
-        for one in table.series:
-            if one == of.base:
+        for series in table.series:
+            if series == experiment.base:
                 continue
-            row[of.series.words(one)] = words.bracket(table.ratio((one, socket), (of.base, socket)))
-            theirs = published.ratio(of.name, (one, socket), (of.base, socket))
+            row[experiment.series.words(series)] = words.bracket(
+                table.ratio((series, socket), (experiment.base, socket))
+            )
+            theirs = published.ratio(experiment.name, (series, socket), (experiment.base, socket))
             if theirs is not None:
-                row[f"published {of.series.words(one)}"] = words.times(theirs)
+                row[f"published {experiment.series.words(series)}"] = words.times(theirs)
         rows.append(row)
-    return Sheet(f"Ratio of means: each by {of.series.words(of.base)}, and the published", rows)
+    return Sheet(
+        f"Ratio of means: each by {experiment.series.words(experiment.base)}, and the published",
+        rows,
+    )
 
 
-def _accounts(of: FourPorts[Any], table: Table) -> Sheet:
-    """Requests and replies of each series, and the CPU time that a reply took its server."""
+def _accounts(experiment: FourPorts[Any], table: Table) -> Sheet:
+    """Requests and replies of each series, and the server's CPU time per reply."""
     rows = []
     for series in table.series:
-        one = table.totals(series)
+        totals = table.totals(series)
         rows.append(
             {
-                "series": of.series.words(series),
-                "sent": f"{one.sent:,}",
-                "answered": f"{one.answered:,}",
-                "late": f"{one.late:,}",
-                "lost": f"{one.lost:,}",
-                "wrong": f"{one.wrong:,}",
-                "CPU µs a reply": words.micro(one.cpu),
+                "series": experiment.series.words(series),
+                "sent": f"{totals.sent:,}",
+                "answered": f"{totals.answered:,}",
+                "late": f"{totals.late:,}",
+                "lost": f"{totals.lost:,}",
+                "wrong": f"{totals.wrong:,}",
+                "CPU µs a reply": words.micro(totals.cpu),
             }
         )
-    return Sheet("What became of every request", rows)
+    return Sheet("All requests by outcome", rows)
 
 
-def about(of: FourPorts[Any], run: Run[Repetition]) -> str:
+def about(experiment: FourPorts[Any], run: Run[Repetition]) -> str:
     """What a reader has to know to read the tables."""
-    but = ", but for one process alone" if of.alone else ""
+    exception = ", except for one process alone" if experiment.alone else ""
     return (
         f"{words.repetitions(run.measurements)} "
         f"Each measurement took {run.settings['seconds']:g} s. "
-        f"Four closed-loop clients at once{but}; "
+        f"Four closed-loop clients at once{exception}; "
         "each host on a CPU of its own; every reply's bytes and every count checked. "
         "Published: two VMs, so only ratios compare. "
         f"{words.place(run.environment, run.client_environment)}"

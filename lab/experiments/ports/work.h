@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The work of one request, the same text for XDP and for a process: a chain in which each step waits
- * for the one before and changes the result, so that no compiler can leave one out.
+ * The work of one request, the same code for XDP and for a process. Each step needs the result of
+ * the one before and changes it, so that no compiler can leave a step out.
  */
 #ifndef CAROM_WORK_H
 #define CAROM_WORK_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The process that concurrency.c is compared with, in C as the published ones were: compiled when it
- * is needed, and called by port_worker.py.
+ * The process that concurrency.c is compared with, in C like the published ones. It is compiled when
+ * it is needed, and called by worker.py.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,7 +18,7 @@ u32 work(u32 value, u32 loops)
 	return worked(value, loops);
 }
 
-/* Answers on a socket until that fails, and counts the requests. */
+/* Answer on a socket until that fails, and count the requests. */
 void serve(int fd, u32 loops, volatile uint64_t *requests)
 {
 	struct sockaddr_in client;

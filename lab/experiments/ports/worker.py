@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What answers at the four ports: each runs in a process of its own, until a signal ends that.
+"""The workers at the four ports: each runs in a process of its own until a signal ends it.
 
-Each counts the requests that it takes, in a cell that it shares with who started it, before it
-replies.
+Each counts a request before it replies, in a cell of memory that it shares with its parent.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _IP_PKTINFO = 8  # linux/in.h
 
 
 def fork(work: Callable[[], None], cpu: int) -> int:
-    """Run `work` in a copy of this process on a CPU; its pid. It ends when we do.
+    """Run `work` in a copy of this process on a CPU; returns its pid. It ends when we do.
 
-    A copy is there at once, where a Python of its own would take most of a short experiment.
+    A copy starts at once; a new Python would take most of a short experiment.
     """
     parent = os.getpid()
     pid = signals.fork_to_work()
@@ -36,7 +35,7 @@ def fork(work: Callable[[], None], cpu: int) -> int:
         return pid
     try:
         os.sched_setaffinity(0, {cpu})
-        if os.getppid() == parent:  # it could have ended before
+        if os.getppid() == parent:  # the parent may have ended meanwhile
             work()
     except BaseException:
         traceback.print_exc()
@@ -45,7 +44,7 @@ def fork(work: Callable[[], None], cpu: int) -> int:
 
 
 def library(path: str) -> ctypes.CDLL:
-    """work_server.c compiled: its `work` and `serve`."""
+    """Load the compiled work_server.c, with its `work` and `serve`."""
     library = ctypes.CDLL(path)
     library.work.argtypes, library.work.restype = [ctypes.c_uint32] * 2, ctypes.c_uint32
     library.serve.argtypes = [ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p]
@@ -53,38 +52,40 @@ def library(path: str) -> ctypes.CDLL:
 
 
 def serve_in_c(
-    code: ctypes.CDLL, one: socket.socket, loops: int, cells: memoryview, which: int
+    code: ctypes.CDLL, bound: socket.socket, loops: int, cells: memoryview, which: int
 ) -> None:
-    """Reply with the number worked on: all of it in C."""
+    """Reply with the number after its work, all in C."""
     counter = ctypes.c_uint64.from_buffer(cells, 8 * which)
-    code.serve(one.fileno(), loops, ctypes.byref(counter))
+    code.serve(bound.fileno(), loops, ctypes.byref(counter))
 
 
-def serve(code: ctypes.CDLL, one: socket.socket, loops: int, cells: memoryview, which: int) -> None:
-    """The same with the work alone in C."""
+def serve(
+    code: ctypes.CDLL, bound: socket.socket, loops: int, cells: memoryview, which: int
+) -> None:
+    """The same in Python, with only the work in C."""
     work = code.work
     while True:
-        request, client = one.recvfrom(64)
+        request, client = bound.recvfrom(64)
         if len(request) == 4:
             cells[which] += 1
             result = work(int.from_bytes(request, "big"), loops)
-            one.sendto(result.to_bytes(4, "big"), client)
+            bound.sendto(result.to_bytes(4, "big"), client)
 
 
 def sleep(
-    one: socket.socket, seconds: float, cells: memoryview, which: int, source: str | None
+    bound: socket.socket, seconds: float, cells: memoryview, which: int, source: str | None
 ) -> None:
-    """Reply after a while, from `source` where that is not the socket's own address."""
+    """Reply after `seconds`; from `source`, if that is not the socket's own address."""
     from_there = []
     if source:
         info = struct.pack("=I4s4s", 0, socket.inet_aton(source), bytes(4))
         from_there.append((socket.IPPROTO_IP, _IP_PKTINFO, info))
     while True:
-        request, client = one.recvfrom(64)
+        request, client = bound.recvfrom(64)
         if len(request) == 7 and request.isdigit():
             cells[which] += 1
             time.sleep(seconds)
-            one.sendmsg([b"%07d" % reply_to(int(request), which)], from_there, 0, client)
+            bound.sendmsg([b"%07d" % reply_to(int(request), which)], from_there, 0, client)
 
 
 def poll(
@@ -93,7 +94,7 @@ def poll(
     sleeps: Sequence[float],
     cells: memoryview,
 ) -> None:
-    """As published: look into every queue, over and over, and start a thread for each request."""
+    """As published: poll every queue in a loop, and start a thread for each request."""
 
     def answer(which: int, value: int, client: tuple[str, int]) -> None:
         time.sleep(sleeps[which])
@@ -101,9 +102,9 @@ def poll(
 
     while True:
         for which in PORTS:
-            found = libbpf.pop(queues[which], JOB.size)
-            if found:
-                value, address, port, _ = JOB.unpack(found)
+            job = libbpf.pop(queues[which], JOB.size)
+            if job:
+                value, address, port, _ = JOB.unpack(job)
                 cells[which] += 1
                 client = socket.inet_ntoa(address), socket.ntohs(port)
                 threading.Thread(target=answer, args=(which, value, client), daemon=True).start()

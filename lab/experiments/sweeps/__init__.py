@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways of answering compared at every hook, while one thing is varied."""
+"""Sweeps: userspace and every hook are compared while one thing is varied."""

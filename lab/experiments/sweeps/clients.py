@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients: hits, and replies a second, against the clients that ask at once."""
+"""Clients: hits, and replies a second, against the number of clients that ask at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from carom.settings import Option
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What clients is run with; several on one CPU wait as services do."""
+    """The settings of clients; by default both ends block, as services do."""
 
     clients: Annotated[
         tuple[int, ...], Option("How many clients at once.", 1, 64, "1,4,16", order="rising")
@@ -31,40 +31,40 @@ class Settings(Common, frozen=True, kw_only=True):
 
 
 class Clients(Sweep[Settings]):
-    """Closed-loop clients, each a process, that share a CPU; the server has another."""
+    """Closed-loop clients, each a process, that share one CPU; the server has another."""
 
     name = "clients"
-    description = "the same of a hit, and replies a second, against clients that ask at once"
+    description = "RTT of a hit, and replies a second, against the clients that ask at once"
     axis = CLIENTS
     needs = Needs(apart=True)
     gained = "replies a second"
     gains = "Each one's replies a second / userspace's"
     panels = (REPLIES._replace(log=False), CPU, *LOG_TIMES)
-    about = "All clients share one: where that is the limit, a hook gives more than shown."
+    about = "All clients share a CPU: where that is the limit, a hook could answer more than shown."
     full = Settings()
     short = Settings(repetitions=3, seconds=0.5, clients=(1, 4, 16))
 
     def cells(self, settings: Settings, series: str, wait: Wait) -> Iterator[Trial]:
-        """So many clients."""
+        """A trial for each number of clients."""
         for clients in settings.clients:
             cell = Cell(series=series, wait=wait, task="hit", clients=clients)
             yield trial(settings, cell, clients=clients, apart=True)
 
-    def gain(self, found: Measured, series: str, row: Row) -> Estimate | None:
-        """In replies a second."""
-        return found.ratio(replies, series, BASE, row)
+    def gain(self, measured: Measured, series: str, row: Row) -> Estimate | None:
+        """The series' replies a second over userspace's."""
+        return measured.ratio(replies, series, BASE, row)
 
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
-        """The gain with the fewest and the most."""
-        return at_both_ends(self, found, task, wait, rows)
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+        """The gain with the fewest and with the most clients."""
+        return at_both_ends(self, measured, task, wait, rows)
 
-    def sheets(self, found: Measured) -> list[Sheet]:
+    def sheets(self, measured: Measured) -> list[Sheet]:
         """Gains, replies, times, and the server's CPU time."""
         return [
-            tables.gains(self, found),
-            tables.rates(found),
-            *tables.times(found),
-            tables.sheet(found, "The server's CPU time, µs a reply", cpu, tables.micro),
+            tables.gains(self, measured),
+            tables.rates(measured),
+            *tables.times(measured),
+            tables.sheet(measured, "The server's CPU time, µs a reply", cpu, tables.micro),
         ]
 
 

@@ -21,13 +21,13 @@ from carom.lab.trial import Trial
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What hooks is run with."""
+    """The settings of hooks."""
 
     waits: Waits = ("blocking", "spin")
 
 
 class Hooks(Sweep[Settings]):
-    """Nothing is varied but what is asked."""
+    """Only the task is varied."""
 
     name = "hooks"
     description = "RTT of a bounce, a hit and a miss: userspace, TC, generic and native XDP"
@@ -35,26 +35,28 @@ class Hooks(Sweep[Settings]):
     short = Settings(repetitions=3, seconds=0.5)
 
     def cells(self, settings: Settings, series: str, wait: Wait) -> Iterator[Trial]:
-        """Each task."""
+        """A trial for each task."""
         for task in TASKS:
             yield trial(settings, Cell(series=series, wait=wait, task=task))
 
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
-        """What the task takes, series by series."""
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+        """How long the task takes, series by series."""
 
         def takes(series: str) -> str:
-            value = found.mean(p50, series, rows[0]).value
+            value = measured.mean(p50, series, rows[0]).value
             return f"{self.series.words(series)} {words.micro(value)} µs"
 
-        gains = {one: self.gain(found, one, rows[0]) for one in found.others()}
-        said = "; ".join(f"{takes(one)}, {judgement(of)}" for one, of in gains.items() if of)
-        if said:
-            yield f"{TITLES[task]} (p50, {wait}): {takes(BASE)}; {said}."
+        gains = {series: self.gain(measured, series, rows[0]) for series in measured.others()}
+        judgements = "; ".join(
+            f"{takes(series)}, {judgement(gain)}" for series, gain in gains.items() if gain
+        )
+        if judgements:
+            yield f"{TITLES[task]} (p50, {wait}): {takes(BASE)}; {judgements}."
 
     def plots(self, run: Run[Repetition], folder: Path) -> list[Path]:
         """`hooks.png`: a line for each task and wait, a dot on it for each series."""
-        found = self.measured(run)
-        return [plots.dots(found, folder / "hooks.png")] if found.rows else []
+        measured = self.measured(run)
+        return [plots.dots(measured, folder / "hooks.png")] if measured.rows else []
 
 
 EXPERIMENT = Hooks()

@@ -22,7 +22,7 @@ from carom.settings import Option
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What knee is run with; a server under load waits as services do."""
+    """The settings of knee; by default the server blocks, as services do."""
 
     rates: Annotated[
         tuple[float, ...],
@@ -31,58 +31,58 @@ class Settings(Common, frozen=True, kw_only=True):
 
 
 class Knees(Sweep[Settings]):
-    """A generator that no reply holds up."""
+    """A generator sends at a rate, whether replies come or not."""
 
     name = "knee"
-    description = "replies and losses of each against the requests a second that are offered"
+    description = "replies and losses against the requests a second that are offered"
     axis = RATE
-    bare = True  # a generator has a program of its own at the client's end
+    bare = True  # a generator attaches a program of its own at the client's end
     panels = (REPLIES, LOSS, *LOG_TIMES)
     full = Settings()
     short = Settings(repetitions=3, seconds=0.5, rates=(20e3, 80e3, 160e3, 480e3, 960e3))
 
     def cells(self, settings: Settings, series: str, wait: Wait) -> Iterator[Trial]:
-        """Each rate."""
+        """A trial for each rate."""
         for rate in settings.rates:
             yield trial(settings, Cell(series=series, wait=wait, task="hit", rate=rate), rate=rate)
 
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
-        """How far each series came."""
-        for series in found.series:
-            knee = found.knee(series, rows)
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+        """The knee of each series, and its most replies a second."""
+        for series in measured.series:
+            knee = measured.knee(series, rows)
             if knee is None:
                 continue
             lossy = "" if knee.lossy is None else f" (not at {words.amount(knee.lossy)})"
-            said = (
+            sentence = (
                 f"{self.series.words(series)} ({wait}) answers 99.9 % of requests up to "
                 f"{_reach(knee)} a second{lossy}, "
                 f"and at most {words.amount(knee.most.value)} a second"
             )
-            more = found.most_ratio(series, BASE, rows)
+            more = measured.most_ratio(series, BASE, rows)
             if series != BASE and more:
-                said += f": {words.bracket(more)} times as many as userspace"
-            yield said + "."
+                sentence += f": {words.bracket(more)} times as many as userspace"
+            yield sentence + "."
 
-    def sheets(self, found: Measured) -> list[Sheet]:
-        """The knees foremost."""
+    def sheets(self, measured: Measured) -> list[Sheet]:
+        """The knees first."""
         lost = "Requests without a reply in time"
         asked = "Requests a second that were sent or skipped"
         return [
-            self._knees(found),
-            tables.rates(found),
-            tables.sheet(found, lost, unanswered, tables.percent),
-            tables.sheet(found, asked, offered, tables.amount),
-            *tables.times(found),
+            self._knees(measured),
+            tables.rates(measured),
+            tables.sheet(measured, lost, unanswered, tables.percent),
+            tables.sheet(measured, asked, offered, tables.amount),
+            *tables.times(measured),
         ]
 
-    def _knees(self, found: Measured) -> Sheet:
+    def _knees(self, measured: Measured) -> Sheet:
         lines: list[Line] = []
-        for (_, wait), rows in found.groups().items():
-            for series in found.series:
-                knee = found.knee(series, rows)
+        for (_, wait), rows in measured.groups().items():
+            for series in measured.series:
+                knee = measured.knee(series, rows)
                 if knee is None:
                     continue
-                more = found.most_ratio(series, BASE, rows)
+                more = measured.most_ratio(series, BASE, rows)
                 lines.append(
                     {
                         "series": self.series.words(series),
@@ -92,13 +92,13 @@ class Knees(Sweep[Settings]):
                         "by userspace's": "" if series == BASE else words.bracket(more),
                     }
                 )
-        return Sheet("How far each came", lines, names=2)
+        return Sheet("Knees", lines, names=2)
 
 
 def _reach(knee: Knee) -> str:
     """The rate up to which a series answered, in words."""
     if knee.rate is None:
-        return "no rate that was asked"
+        return "none of the rates"
     return f"{words.amount(knee.rate)}{' or more' if knee.lossy is None else ''}"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Minutes: hits over minutes, part by part: are they as fast at the end?"""
+"""Minutes: hits over minutes, part by part: are they as fast at the end as at the start?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from carom.settings import Option
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What minutes is run with; a server over minutes waits as services do."""
+    """The settings of minutes; by default both ends block, as services do."""
 
     repetitions: Annotated[int, Option("How often each cell is measured.", low=1)] = 3
     windows: Annotated[
@@ -29,23 +29,23 @@ class Settings(Common, frozen=True, kw_only=True):
 
 
 class Minutes(Sweep[Settings]):
-    """Measurements that follow each other before one server."""
+    """Measurements that follow each other, of one running server."""
 
     name = "minutes"
-    description = "the same of a hit over minutes: does it stay so?"
+    description = "RTT of a hit over minutes: does it change?"
     axis = SINCE
     full = Settings()
     short = Settings(seconds=0.5, windows=6)
 
     def cells(self, settings: Settings, series: str, wait: Wait) -> Iterator[Trial]:
-        """One, in so many parts."""
+        """One trial, in parts."""
         cell = Cell(series=series, wait=wait, task="hit")
         yield trial(settings, cell, windows=settings.windows)
 
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
-        """How even each series was."""
-        for series in found.series:
-            steady = found.steady(series, rows)
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+        """How steady each series was."""
+        for series in measured.series:
+            steady = measured.steady(series, rows)
             if steady:
                 yield (
                     f"{self.series.words(series)} ({wait}): the last third's p50 is "
@@ -53,15 +53,15 @@ class Minutes(Sweep[Settings]):
                     f"the slowest part took {words.bracket(steady.slowest)} times the middle one."
                 )
 
-    def sheets(self, found: Measured) -> list[Sheet]:
-        """How steady each was, foremost."""
-        return [self._steady(found), *super().sheets(found)]
+    def sheets(self, measured: Measured) -> list[Sheet]:
+        """How steady each series was, then the others."""
+        return [self._steady(measured), *super().sheets(measured)]
 
-    def _steady(self, found: Measured) -> Sheet:
+    def _steady(self, measured: Measured) -> Sheet:
         lines: list[Line] = []
-        for (_, wait), rows in found.groups().items():
-            for series in found.series:
-                steady = found.steady(series, rows)
+        for (_, wait), rows in measured.groups().items():
+            for series in measured.series:
+                steady = measured.steady(series, rows)
                 if steady:
                     lines.append(
                         {
@@ -74,12 +74,12 @@ class Minutes(Sweep[Settings]):
         return Sheet("How steady the p50 was", lines, names=2)
 
 
-def _drift(found: Estimate) -> str:
-    if found.low is None or found.high is None:
+def _drift(drift: Estimate) -> str:
+    if drift.low is None or drift.high is None:
         return "one repetition, no interval"
-    if found.low > 1:
+    if drift.low > 1:
         return "it became slower"
-    return "it became faster" if found.high < 1 else "no change shown"
+    return "it became faster" if drift.high < 1 else "no change shown"
 
 
 EXPERIMENT = Minutes()

@@ -20,7 +20,7 @@ SERIES = SeriesOf(
 )
 
 BASE = "userspace"
-"""What the others are compared with."""
+"""The series that the others are compared with."""
 
 NATIVE = "xdp_native"
-"""What a driver may refuse."""
+"""The series that a driver may refuse."""

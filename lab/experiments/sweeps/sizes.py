@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes: a bounce and a hit, against the payload."""
+"""Sizes: a bounce and a hit, against the payload's size."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from carom.settings import Option
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What sizes is run with."""
+    """The settings of sizes."""
 
-    # Spinning hides nothing of a packet's cost behind a CPU that has to wake up.
+    # Spinning: no CPU's wake-up hides a packet's cost.
     waits: Waits = ("spin",)
     sizes: Annotated[
         tuple[int, ...],
@@ -30,26 +30,26 @@ class Settings(Common, frozen=True, kw_only=True):
 
 
 class Sizes(Sweep[Settings]):
-    """A bounce is as long as its request.
+    """A bounce's request and reply, or a hit's reply, has the size.
 
-    A hit's request is short (a key has 256 bytes at most), and its reply as long as said.
+    A hit's request is short: a key has 256 bytes at most.
     """
 
     name = "sizes"
-    description = "the same of a bounce and a hit, against payloads of 1 to 1,232 bytes"
+    description = "RTT of a bounce and a hit, against payloads of 1 to 1,232 bytes"
     axis = SIZE
     full = Settings()
     short = Settings(repetitions=3, seconds=0.5, sizes=(1, 128, 512, REPLY_SAFE))
 
     def cells(self, settings: Settings, series: str, wait: Wait) -> Iterator[Trial]:
-        """Each size, as a bounce and as a hit."""
+        """Two trials for each size: a bounce and a hit."""
         for size in settings.sizes:
             yield trial(settings, Cell(series=series, wait=wait, task="bounce", size=size))
             yield trial(settings, Cell(series=series, wait=wait, task="hit", size=size))
 
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
-        """The gain with the shortest and the longest."""
-        return at_both_ends(self, found, task, wait, rows)
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+        """The gain with the shortest and with the longest payload."""
+        return at_both_ends(self, measured, task, wait, rows)
 
 
 EXPERIMENT = Sizes()

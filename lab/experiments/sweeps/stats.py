@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sweep by series and by what was varied: figures, ratios, knees, and how steady it was."""
+"""A sweep's run by series and by what was varied: figures, ratios, knees, and steadiness."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ ANSWERED = 0.999
 """The share of requests that are answered up to the knee."""
 
 Figure = Callable[[Repetition], float]
-"""What is taken of a repetition: NaN where it has none of it."""
+"""A figure of a repetition; NaN where it has none."""
 
 
-def p50(one: Repetition) -> float:
+def p50(repetition: Repetition) -> float:
     """The median round trip, ns."""
-    return one.round_trips.p50 if one.round_trips.count else math.nan
+    return repetition.round_trips.p50 if repetition.round_trips.count else math.nan
 
 
-def p99(one: Repetition) -> float:
+def p99(repetition: Repetition) -> float:
     """The round trip that 99 % do not exceed, ns."""
-    return one.round_trips.p99 if one.round_trips.count else math.nan
+    return repetition.round_trips.p99 if repetition.round_trips.count else math.nan
 
 
-def replies(one: Repetition) -> float:
+def replies(repetition: Repetition) -> float:
     """Replies a second."""
-    return one.round_trips.rate
+    return repetition.round_trips.rate
 
 
-def offered(one: Repetition) -> float:
+def offered(repetition: Repetition) -> float:
     """Requests a second that were sent, or skipped because too many were unanswered."""
-    return math.nan if one.offered is None else one.offered
+    return math.nan if repetition.offered is None else repetition.offered
 
 
-def unanswered(one: Repetition) -> float:
-    """The share of the requests that were due to which no right reply came in time."""
-    return 1 - one.round_trips.count / one.due if one.due else math.nan
+def unanswered(repetition: Repetition) -> float:
+    """The share of due requests without a right reply in time, 0 to 1."""
+    return 1 - repetition.round_trips.count / repetition.due if repetition.due else math.nan
 
 
-def cpu(one: Repetition) -> float:
-    """The server's CPU time for a reply, ns, with that of what its interface receives.
+def cpu(repetition: Repetition) -> float:
+    """The server's CPU time per reply, ns, including that of receiving at its interface.
 
-    NaN where it is not known, and for a server that spins, which takes all that there is.
+    NaN where it is unknown, and for a server that spins, which uses all of its CPU.
     """
-    known = one.server_cpu_seconds is not None and one.cell.wait != "spin"
-    if not known or not one.round_trips.count:
+    known = repetition.server_cpu_seconds is not None and repetition.cell.wait != "spin"
+    if not known or not repetition.round_trips.count:
         return math.nan
-    return 1e9 * (one.server_cpu_seconds or 0.0) / one.round_trips.count
+    return 1e9 * (repetition.server_cpu_seconds or 0.0) / repetition.round_trips.count
 
 
 class Row(NamedTuple):
-    """What is the same in all series that are compared."""
+    """What compared cells have in common: all but the series."""
 
     task: Task
     wait: Wait
@@ -66,11 +66,11 @@ class Row(NamedTuple):
 
 
 class Knee(NamedTuple):
-    """How far a series came, over all repetitions.
+    """The knee of a series, over all repetitions.
 
-    `rate` is the highest offered rate at and below which 99.9 % were answered (None: there is
-    none), `lossy` the asked rate at which they were not (None: there is none). `most` is the most
-    replies a second at any rate.
+    `rate` is the highest offered rate up to which 99.9 % were answered, `lossy` the first asked
+    rate at which they were not (None where there is no such rate). `most` is the most replies a
+    second at any rate.
     """
 
     rate: float | None
@@ -79,24 +79,24 @@ class Knee(NamedTuple):
 
 
 class Steady(NamedTuple):
-    """A long measurement: its last third by its first, and its slowest part by its middle one."""
+    """Ratios of a long measurement's p50s: last third to first, slowest part to the median."""
 
     drift: Estimate
     slowest: Estimate
 
 
 class Measured:
-    """Everything that a run measured, along an axis."""
+    """All measurements of a run, by series and row."""
 
     def __init__(self, run: Run[Repetition], axis: Axis | None):
         self.axis = axis
         self._cells = {
-            (cell.series, self._row(cell)): found
-            for cell, found in by_cell(run.measurements).items()
+            (cell.series, self._row(cell)): repetitions
+            for cell, repetitions in by_cell(run.measurements).items()
             if cell.series in SERIES and cell.task
         }
-        self.series = [one for one in SERIES if any(at[0] == one for at in self._cells)]
-        """Those that were measured, in order of display."""
+        self.series = [name for name in SERIES if any(at[0] == name for at in self._cells)]
+        """The series that were measured, in order of display."""
         self.rows = sorted(
             {row for _, row in self._cells},
             key=lambda row: (TASKS.index(row.task), WAITS.index(row.wait), row.x or 0),
@@ -106,63 +106,68 @@ class Measured:
         return Row(cast(Task, cell.task), cell.wait, self.axis.of(cell) if self.axis else None)
 
     def others(self) -> list[str]:
-        """The series that userspace is compared with."""
-        return [one for one in self.series if one != BASE]
+        """The series that are compared with userspace."""
+        return [series for series in self.series if series != BASE]
 
     def groups(self) -> dict[tuple[Task, Wait], list[Row]]:
-        """The rows of each task and wait, by what was varied."""
-        found: dict[tuple[Task, Wait], list[Row]] = {}
+        """The rows of each task and wait, in the order of what was varied."""
+        groups: dict[tuple[Task, Wait], list[Row]] = {}
         for row in self.rows:
-            found.setdefault((row.task, row.wait), []).append(row)
-        return found
+            groups.setdefault((row.task, row.wait), []).append(row)
+        return groups
 
     def at(self, series: str, row: Row) -> list[Repetition]:
         """The repetitions of one point."""
         return self._cells.get((series, row), [])
 
     def mean(self, figure: Figure, series: str, row: Row) -> Estimate:
-        """A figure over the repetitions; NaN where there is none."""
-        values = [figure(one) for one in self.at(series, row)]
-        return mean([one for one in values if not math.isnan(one)])
+        """A figure's mean over the repetitions; NaN where no repetition has it."""
+        values = [figure(repetition) for repetition in self.at(series, row)]
+        return mean([value for value in values if not math.isnan(value)])
 
     def ratio(self, figure: Figure, over: str, under: str, row: Row) -> Estimate | None:
-        """One series' by another's, paired by repetition; None where they have none in common."""
-        return _ratio(*({one.index: figure(one) for one in self.at(s, row)} for s in (over, under)))
+        """One series' figure over another's, paired by repetition; None where none is paired."""
+        return _ratio(
+            *(
+                {repetition.index: figure(repetition) for repetition in self.at(s, row)}
+                for s in (over, under)
+            )
+        )
 
     def by_tc(self, series: str, row: Row) -> bool:
-        """Whether XDP passed most of its requests to TC: it had no room for their replies."""
-        found = self.at(series, row)
-        passed = sum(one.verdicts.get("pass_to_tc", 0) for one in found)
-        return 2 * passed > sum(one.round_trips.count for one in found)
+        """Whether XDP passed most requests to TC, as it had no room for their replies."""
+        repetitions = self.at(series, row)
+        passed = sum(repetition.verdicts.get("pass_to_tc", 0) for repetition in repetitions)
+        return 2 * passed > sum(repetition.round_trips.count for repetition in repetitions)
 
     def knee(self, series: str, rows: Sequence[Row]) -> Knee | None:
-        """How far a series came; None where nothing of it was measured."""
+        """The knee of a series; None where it was not measured."""
         measured = [row for row in rows if self.at(series, row)]
         if not measured:
             return None
         reached, lossy = None, None
         for row in measured:
-            found = self.at(series, row)
-            due = sum(one.due for one in found)
-            if sum(one.round_trips.count for one in found) < ANSWERED * due:
+            repetitions = self.at(series, row)
+            due = sum(repetition.due for repetition in repetitions)
+            if sum(repetition.round_trips.count for repetition in repetitions) < ANSWERED * due:
                 lossy = row.x
                 break
             reached = max(reached or 0.0, self.mean(offered, series, row).value)
         return Knee(reached, lossy, mean(list(self._most(series, rows).values())))
 
     def most_ratio(self, over: str, under: str, rows: Sequence[Row]) -> Estimate | None:
-        """One series' most replies a second by another's, paired by repetition."""
+        """One series' most replies a second over another's, paired by repetition."""
         return _ratio(self._most(over, rows), self._most(under, rows))
 
     def _most(self, series: str, rows: Sequence[Row]) -> dict[int, float]:
-        """The most replies a second of each repetition that has all of the rows."""
+        """The most replies a second of each repetition that has all rows."""
         runs = self._by_index(series, rows).items()
-        return {index: max(replies(one) for one in run) for index, run in runs}
+        return {index: max(replies(repetition) for repetition in run) for index, run in runs}
 
     def steady(self, series: str, rows: Sequence[Row]) -> Steady | None:
-        """How even the p50s of a long measurement's parts were; None where there are too few."""
+        """How steady the p50s of a long measurement's parts were; None with too few parts."""
         found = [run for run in self._by_index(series, rows).values() if len(run) > 1]
-        runs = [[p50(one) for one in run if one.round_trips.count] for run in found]
+        runs = [[p50(part) for part in run if part.round_trips.count] for run in found]
         if not runs or any(len(run) < 2 for run in runs):
             return None
         third = max(1, min(len(run) for run in runs) // 3)
@@ -174,14 +179,20 @@ class Measured:
         return Steady(ratio(lasts, firsts), ratio(slowest, [1.0] * len(slowest)))
 
     def _by_index(self, series: str, rows: Sequence[Row]) -> dict[int, list[Repetition]]:
-        """The repetitions of a series that have all of the rows: each one's in the rows' order."""
-        found: dict[int, list[Repetition]] = {}
+        """A series' records of each repetition that has all rows, in the order of the rows."""
+        by_index: dict[int, list[Repetition]] = {}
         for row in rows:
-            for one in self.at(series, row):
-                found.setdefault(one.index, []).append(one)
-        return {index: run for index, run in found.items() if len(run) == len(rows)}
+            for repetition in self.at(series, row):
+                by_index.setdefault(repetition.index, []).append(repetition)
+        return {index: run for index, run in by_index.items() if len(run) == len(rows)}
 
 
 def _ratio(over: dict[int, float], under: dict[int, float]) -> Estimate | None:
-    common = sorted(one for one in over.keys() & under.keys() if over[one] > 0 and under[one] > 0)
-    return ratio([over[one] for one in common], [under[one] for one in common]) if common else None
+    common = sorted(
+        index for index in over.keys() & under.keys() if over[index] > 0 and under[index] > 0
+    )
+    return (
+        ratio([over[index] for index in common], [under[index] for index in common])
+        if common
+        else None
+    )

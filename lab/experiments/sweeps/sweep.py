@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sweeps have in common: the ways of answering, how each is asked, how runs are shown.
+"""What the sweeps share: the series, how each is measured, and how runs are shown.
 
-They are what the authors of the published experiments named as missing: other hooks, payload
-sizes, several clients, offered load, and runs of minutes.
+The sweeps measure what the authors of the published experiments named as missing: other hooks,
+payload sizes, several clients, offered load, and runs of minutes.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _AT: dict[Name, list[str]] = {
     "xdp_native": ["--mode", "native"],
 }
 _REQUEST = 32
-"""Bytes of a request, where sizes are not what varies."""
+"""Bytes of a request, where the size is not varied."""
 
 
 class Settings(Common, frozen=True, kw_only=True):
-    """What all sweeps are run with."""
+    """The settings of all sweeps."""
 
     series: Annotated[tuple[Name, ...], Option("The ways of answering.", order="once")] = NAMES
     waits: Waits = ("blocking",)
@@ -53,26 +53,26 @@ S = TypeVar("S", bound=Settings)
 
 
 class Sweep(TrialExperiment[S]):
-    """Ways of answering compared at every hook, while one thing is varied."""
+    """An experiment that compares userspace and every hook while one thing is varied."""
 
     series = SERIES
     axis: Axis | None = None
-    """What is varied."""
+    """What is varied; None if only the task is."""
     gained = "p50"
-    """What userspace is compared in."""
+    """The name of the figure that is compared with userspace's."""
     gains = "Userspace's p50 / each one's p50"
     """The title of the table of these comparisons."""
     panels: tuple[Panel, ...] = TIMES
-    """What plots show."""
+    """The panels of its plots."""
     about = ""
-    """What else has to be known to read its tables."""
+    """A sentence that a reader of its tables has to know."""
 
     @abstractmethod
     def cells(self, settings: S, series: str, wait: Wait) -> Iterator[Trial]:
         """The trials of one series in one wait."""
 
     def trials(self, settings: S) -> list[Trial]:
-        """Each wait and series. Raises UsageError for a wait that cannot be."""
+        """The trials of each wait and series. Raises UsageError for an impossible wait."""
         if self.needs.apart and "one-cpu" in settings.waits:
             raise UsageError(
                 f"{self.name} has no wait one-cpu: its client and its server need a CPU each",
@@ -87,39 +87,39 @@ class Sweep(TrialExperiment[S]):
             for trial in self.cells(settings, series, wait)
         ]
 
-    def gain(self, found: Measured, series: str, row: Row) -> Estimate | None:
+    def gain(self, measured: Measured, series: str, row: Row) -> Estimate | None:
         """How many times as fast a series is as userspace."""
-        return found.ratio(p50, BASE, series, row)
+        return measured.ratio(p50, BASE, series, row)
 
     @abstractmethod
-    def say(self, found: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
-        """What one task in one wait says."""
+    def say(self, measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]) -> Iterator[str]:
+        """The sentences about one task in one wait."""
 
-    def sheets(self, found: Measured) -> list[Sheet]:
-        """The tables of what was found, the foremost first."""
-        return [tables.gains(self, found), *tables.times(found)]
+    def sheets(self, measured: Measured) -> list[Sheet]:
+        """The tables, the most important first."""
+        return [tables.gains(self, measured), *tables.times(measured)]
 
     # A run
 
     def measured(self, run: Run[Repetition]) -> Measured:
-        """What a run found."""
+        """A run's measurements by series and row."""
         return Measured(run, self.axis)
 
     def sentences(self, run: Run[Repetition]) -> list[str]:
-        """What was found of each hook against userspace, with 95 % intervals."""
-        found = self.measured(run)
-        said = [
+        """Each hook against userspace, with 95 % intervals."""
+        measured = self.measured(run)
+        sentences = [
             line
-            for (task, wait), rows in found.groups().items()
-            for line in self.say(found, task, wait, rows)
+            for (task, wait), rows in measured.groups().items()
+            for line in self.say(measured, task, wait, rows)
         ]
-        if not said and found.series and BASE not in found.series:
-            return ["Userspace was not measured, with which the hooks are compared."]
-        return said or [words.TOO_LITTLE]
+        if not sentences and measured.series and BASE not in measured.series:
+            return ["Nothing is compared: userspace was not measured."]
+        return sentences or [words.TOO_LITTLE]
 
     def tables(self, run: Run[Repetition], width: int | None = None) -> list[Sheet]:
-        """The tables of a sweep, those only that have rows."""
-        return [one for one in self.sheets(self.measured(run)) if one.rows]
+        """The tables that have rows."""
+        return [sheet for sheet in self.sheets(self.measured(run)) if sheet.rows]
 
     def notes(self, run: Run[Repetition], width: int | None = None) -> list[str]:
         """What a reader has to know to read the tables."""
@@ -127,9 +127,11 @@ class Sweep(TrialExperiment[S]):
 
     def plots(self, run: Run[Repetition], folder: Path) -> list[Path]:
         """`NAME-TASK.png` for each task."""
-        found = self.measured(run)
-        tasks = list(dict.fromkeys(row.task for row in found.rows))
-        return [plots.lines(self, found, one, folder / f"{self.name}-{one}.png") for one in tasks]
+        measured = self.measured(run)
+        tasks = list(dict.fromkeys(row.task for row in measured.rows))
+        return [
+            plots.lines(self, measured, task, folder / f"{self.name}-{task}.png") for task in tasks
+        ]
 
 
 def trial(settings: Settings, cell: Cell, **how: Any) -> Trial:
@@ -157,7 +159,7 @@ def trial(settings: Settings, cell: Cell, **how: Any) -> Trial:
 
 
 def _server(cell: Cell) -> tuple[list[str], Counter]:
-    """The options of a cell's server, and where its hits are counted."""
+    """The options of a cell's server, and the counter of its hits."""
     arguments = [*_AT[cell.series], "--app", _app(cell)]  # type: ignore[index]
     if cell.series == "userspace":
         return arguments, "none"
@@ -168,7 +170,7 @@ def _server(cell: Cell) -> tuple[list[str], Counter]:
 
 
 def _app(cell: Cell) -> str:
-    """A hit's reply is as long as its request asks for, where the size is what varies."""
+    """The server's handler: where the size is varied, a hit's reply is as long as asked for."""
     return "sized" if cell.task == "hit" and cell.size is not None else "kept"
 
 
@@ -190,5 +192,4 @@ def _once(plan: Plan) -> Plan:
 
 
 _LENGTH_SHIFT = 48
-"""A request's number is its first 8 bytes, and `apps.sized` takes the reply's length of the first
-2."""
+"""A request's number is its first 8 bytes; its first 2 are the reply's length for `apps.sized`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sweeps as tables: a row for each point, a column for each way of answering."""
+"""The sweeps as tables: a row for each point, a column for each series."""
 
 from __future__ import annotations
 
@@ -18,100 +18,102 @@ from carom.lab.stats.estimates import Estimate
 if TYPE_CHECKING:
     from carom.lab.experiments.sweeps.sweep import Sweep
 
-_MARGIN = 0.0005  # of a share that is shown in percent
+_MARGIN = 0.0005  # below this share, a percentage gets more digits, and a margin is left out
 
 
-def notes(sweep: Sweep[Any], found: Measured, run: Run[Repetition]) -> list[str]:
+def notes(sweep: Sweep[Any], measured: Measured, run: Run[Repetition]) -> list[str]:
     """What a reader has to know to read the tables."""
-    said = [
+    sentences = [
         words.repetitions(run.measurements),
         f"Each measurement took {run.settings['seconds']:g} s.",
     ]
-    if any(row.wait == "blocking" for row in found.rows):
-        said.append("Blocking includes a CPU's wake-up where it had nothing to do.")
+    if any(row.wait == "blocking" for row in measured.rows):
+        sentences.append("Blocking includes a CPU's wake-up where it had nothing to do.")
     if sweep.needs.apart:
-        said.append("Either host has a CPU of its own, which deals with what that host receives.")
+        sentences.append("Each host has a CPU of its own, which also receives its packets.")
     if sweep.about:
-        said.append(sweep.about)
-    if any(found.by_tc(series, row) for series in found.series for row in found.rows):
-        said.append("(TC): XDP had no room for the reply, and TC answered.")
-    said.append("Every reply's bytes and the kernel's counts checked.")
-    said.append(words.place(run.environment, run.client_environment))
-    return [" ".join(said)]
+        sentences.append(sweep.about)
+    if any(measured.by_tc(series, row) for series in measured.series for row in measured.rows):
+        sentences.append("(TC): XDP had no room for the reply, and TC answered.")
+    sentences.append("Every reply's bytes and the kernel's counts checked.")
+    sentences.append(words.place(run.environment, run.client_environment))
+    return [" ".join(sentences)]
 
 
-def point(found: Measured, row: Row) -> Line:
-    """What a row is about: what is the same in all of them is left out."""
+def point(measured: Measured, row: Row) -> Line:
+    """The columns that name a row, without those that are the same in all rows."""
     line: Line = {}
-    if len({one.task for one in found.rows}) > 1:
+    if len({other.task for other in measured.rows}) > 1:
         line["task"] = row.task
-    if len({one.wait for one in found.rows}) > 1:
+    if len({other.wait for other in measured.rows}) > 1:
         line["wait"] = row.wait
-    if row.x is not None and found.axis:
-        line[found.axis.heading] = found.axis.entry(row.x)
+    if row.x is not None and measured.axis:
+        line[measured.axis.heading] = measured.axis.entry(row.x)
     return line or {"task": row.task}
 
 
-def times(found: Measured) -> list[Sheet]:
-    """The round trips."""
+def times(measured: Measured) -> list[Sheet]:
+    """Round trips: p50 and p99."""
     return [
-        sheet(found, "p50 round trip, µs", p50, micro),
-        sheet(found, "p99 round trip, µs", p99, micro),
+        sheet(measured, "p50 round trip, µs", p50, micro),
+        sheet(measured, "p99 round trip, µs", p99, micro),
     ]
 
 
-def rates(found: Measured) -> Sheet:
-    """The replies."""
-    return sheet(found, "Replies a second", replies, amount)
+def rates(measured: Measured) -> Sheet:
+    """Replies a second."""
+    return sheet(measured, "Replies a second", replies, amount)
 
 
-def sheet(found: Measured, title: str, figure: Figure, show: Callable[[Estimate], str]) -> Sheet:
-    """A figure of each series at each point."""
+def sheet(measured: Measured, title: str, figure: Figure, show: Callable[[Estimate], str]) -> Sheet:
+    """A table of a figure of each series in each row."""
     rows = []
     names = 1
-    for row in found.rows:
-        line = point(found, row)
+    for row in measured.rows:
+        line = point(measured, row)
         names = len(line)
-        for series in found.series:
-            value = show(found.mean(figure, series, row))
-            line[SERIES.words(series)] = value + _by_tc(found, series, row)
+        for series in measured.series:
+            value = show(measured.mean(figure, series, row))
+            line[SERIES.words(series)] = value + _by_tc(measured, series, row)
         rows.append(line)
     return Sheet(title, rows, names, grouped=names > 1)
 
 
-def gains(sweep: Sweep[Any], found: Measured) -> Sheet:
-    """What each hook gains over userspace."""
+def gains(sweep: Sweep[Any], measured: Measured) -> Sheet:
+    """A table of each hook's gain over userspace."""
     rows = []
     names = 1
-    for row in found.rows:
-        line = point(found, row)
+    for row in measured.rows:
+        line = point(measured, row)
         names = len(line)
-        for series in found.others():
-            value = words.bracket(sweep.gain(found, series, row))
-            line[SERIES.words(series)] = value + _by_tc(found, series, row)
-        if len(line) > names and BASE in found.series:
+        for series in measured.others():
+            value = words.bracket(sweep.gain(measured, series, row))
+            line[SERIES.words(series)] = value + _by_tc(measured, series, row)
+        if len(line) > names and BASE in measured.series:
             rows.append(line)
     return Sheet(sweep.gains, rows, names, grouped=names > 1)
 
 
-def _by_tc(found: Measured, series: str, row: Row) -> str:
-    return " (TC)" if found.by_tc(series, row) else ""
+def _by_tc(measured: Measured, series: str, row: Row) -> str:
+    return " (TC)" if measured.by_tc(series, row) else ""
 
 
-def micro(of: Estimate) -> str:
+def micro(estimate: Estimate) -> str:
     """An estimate in microseconds."""
-    return words.measured(of, words.micro)
+    return words.measured(estimate, words.micro)
 
 
-def amount(of: Estimate) -> str:
+def amount(estimate: Estimate) -> str:
     """An estimate of a count or a rate."""
-    return words.measured(of, words.amount)
+    return words.measured(estimate, words.amount)
 
 
-def percent(of: Estimate) -> str:
+def percent(estimate: Estimate) -> str:
     """An estimate of a share, in percent."""
-    if math.isnan(of.value):
+    if math.isnan(estimate.value):
         return "-"
-    margin = f" ±{100 * of.margin:.1f}" if of.margin and of.margin > _MARGIN else ""
-    small = 0 < of.value < _MARGIN
-    return f"{100 * of.value:.{3 if small else 1}f}{margin} %" if of.value else "0"
+    margin = (
+        f" ±{100 * estimate.margin:.1f}" if estimate.margin and estimate.margin > _MARGIN else ""
+    )
+    small = 0 < estimate.value < _MARGIN
+    return f"{100 * estimate.value:.{3 if small else 1}f}{margin} %" if estimate.value else "0"

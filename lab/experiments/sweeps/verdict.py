@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sweeps say in the same words."""
+"""Sentences that several sweeps share."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ TITLES: dict[Task, str] = {"bounce": "A bounce", "hit": "A hit", "miss": "A miss
 
 
 def at_both_ends(
-    sweep: Sweep[Any], found: Measured, task: Task, wait: Wait, rows: Sequence[Row]
+    sweep: Sweep[Any], measured: Measured, task: Task, wait: Wait, rows: Sequence[Row]
 ) -> Iterator[str]:
-    """What each hook gains at the least and at the most of what was varied."""
+    """Each hook's gain at the least and at the greatest value of what was varied."""
     assert sweep.axis
     ends = list(dict.fromkeys((rows[0], rows[-1])))
-    for series in found.others():
-        gains = [(row, sweep.gain(found, series, row)) for row in ends]
-        said = "; ".join(
-            f"{sweep.axis.counted(row.x or 0)}{_by_tc(found, series, row)}: {judgement(gain)}"
+    for series in measured.others():
+        gains = [(row, sweep.gain(measured, series, row)) for row in ends]
+        judgements = "; ".join(
+            f"{sweep.axis.counted(row.x or 0)}{_by_tc(measured, series, row)}: {judgement(gain)}"
             for row, gain in gains
             if gain
         )
-        if said:
+        if judgements:
             how = f"{sweep.gained}, {wait}"
-            yield f"{TITLES[task]} at {sweep.series.words(series)} ({how}). {said}."
+            yield f"{TITLES[task]} at {sweep.series.words(series)} ({how}). {judgements}."
 
 
-def _by_tc(found: Measured, series: str, row: Row) -> str:
-    """What there is to add to a figure of XDP's that is TC's."""
-    return " (by TC)" if found.by_tc(series, row) else ""
+def _by_tc(measured: Measured, series: str, row: Row) -> str:
+    """The remark beside a figure of XDP in which TC answered."""
+    return " (by TC)" if measured.by_tc(series, row) else ""
