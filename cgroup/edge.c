@@ -275,7 +275,7 @@ static __always_inline void overlook(const struct datagram *datagram, u32 servic
 {
 	id_word id = 0;
 
-	count_event(EDGE_BUSY);
+	count_event(BUSY);
 	if (!ingress || datagram->stream) {
 		note_ending(SLOTS + service, 0);
 		void_cell(SLOTS + service, ingress);

@@ -28,7 +28,7 @@ from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.thread import Thread
 from carom.errors import CaromError, ServerError
 from carom.kernel import libbpf
-from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, Ends, Event, MarkKind
+from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, Ends, MarkKind
 from carom.protocols.spec import Around, Clock, Informed, Unclear
 
 LOOK = 0.05
@@ -368,18 +368,8 @@ class FrontedBackend(Backend):
     def status(self) -> dict[str, Any]:
         """Its counters, and who the server is."""
         status = super().status()
-        events = self._edge.events()
-        if status["cache"]:
-            status["cache"]["fills"] = events.get(Event.LEARNED, 0)
-            if self.lifetimes:
-                waited = self.lifetimes.waited - self.lifetimes.kept
-                fills = status["cache"]["fills"] - waited  # those were stored, and not given
-                status["cache"]["fills"] = max(0, fills)
-                status["cache"] |= self.lifetimes.status()
-            status["cache"]["refused"] = events.get(Event.FULL, 0)
-            status["cache"]["not_admitted"] = events.get(Event.NOT_ADMITTED, 0)
-            status["cache"]["held"] = events.get(Event.HELD, 0)
-            status["cache"]["unfit"] = events.get(Event.UNLEARNABLE, 0)
+        if status["cache"] and self.lifetimes:
+            status["cache"] |= self.lifetimes.status()
         server = self._server.found.server
         status["behind"] = {
             "pids": sorted(server.pids),
@@ -389,6 +379,11 @@ class FrontedBackend(Backend):
         status["voiders"] = self._edge.voiders(self.id)
         status["cookies"] = self._cookies.status() if self._cookies else None
         return status
+
+    @property
+    def not_given(self) -> int:
+        """Replies that were stored, and have not been given: they wait for their items' ends."""
+        return self.lifetimes.waited - self.lifetimes.kept if self.lifetimes else 0
 
     def close(self) -> None:
         """Follow it no more."""

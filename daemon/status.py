@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from carom import protocols
 from carom.daemon.backend import Backend
+from carom.daemon.edge import Edge
 from carom.daemon.filtering import Filtering
+from carom.daemon.fronted_backend import FrontedBackend
 from carom.daemon.ready import Ready, ReadyFilter, ReadyInterface, ReadyService
 from carom.daemon.running import Running
 from carom.errors import UsageError
-from carom.kernel.abi import Hook, Verdict
+from carom.kernel.abi import Event, Hook, Verdict
 
 
 def calls(running: Running) -> dict[str, Callable[..., Any]]:
@@ -96,11 +98,17 @@ def status(running: Running) -> dict[str, Any]:
         for one in parts.backends
     ]
     hooks = _hooks(running)
+    edge = parts.fastpath.edge if parts.fastpath else None
+    learned = [one for one in parts.backends if isinstance(one, FrontedBackend) and one.cache]
+    kept = _learned(edge, learned) if edge and learned else {}
+    if len(learned) == 1:  # of several, the kernel does not count whose they are
+        services[parts.backends.index(learned[0])]["cache"] |= kept
     cache = _total(services, "cache")
     if cache:
+        if len(learned) > 1:
+            cache |= {name: cache.get(name, 0) + count for name, count in kept.items()}
         cache["capacity"] = parts.options.entries()
         cache["swept"] = attached.sweeper.swept if attached and attached.sweeper else 0
-    edge = parts.fastpath.edge if parts.fastpath else None
     return {
         "ready": ready(running),
         "options": parts.options,
@@ -133,6 +141,18 @@ def _hooks(running: Running) -> dict[str, dict[str, int]]:
             verdict.name.lower(): count for verdict, count in fastpath.verdicts(hook).items()
         }
         for hook in Hook
+    }
+
+
+def _learned(edge: Edge, backends: Sequence[FrontedBackend]) -> dict[str, int]:
+    """What became of the replies of all fronted servers together, as the kernel counted them."""
+    events = edge.events()
+    return {
+        "fills": max(0, events[Event.LEARNED] - sum(one.not_given for one in backends)),
+        "refused": events[Event.FULL],
+        "not_admitted": events[Event.NOT_ADMITTED],
+        "held": events[Event.HELD],
+        "unfit": events[Event.UNLEARNABLE],
     }
 
 

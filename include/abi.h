@@ -249,7 +249,7 @@ enum event {
 	WRITE_ALL_SEEN = 5, /* a write that may have changed anything: the service's generation rose */
 	WRITE_DONE = 6,     /* the acknowledgement of a write: void once more */
 	STREAM_LOST = 7,    /* what passed on a TCP connection that is not understood: the same as above */
-	EDGE_BUSY = 8,      /* a program came upon another one's scratch memory, and took the safe way */
+	BUSY = 8,           /* a program came upon another one's scratch memory, and took the safe way */
 	NOT_ADMITTED = 9,   /* a reply to a key that was not missed before, where the cache is full */
 	HELD = 10,          /* a reply that is not kept for the sake of a write without acknowledgement */
 	UNEXPLAINED = 11,   /* an acknowledgement that no write waits for: the service is void */

@@ -140,7 +140,7 @@ class Event(IntEnum):
     WRITE_ALL_SEEN = 5
     WRITE_DONE = 6
     STREAM_LOST = 7
-    EDGE_BUSY = 8
+    BUSY = 8
     NOT_ADMITTED = 9
     HELD = 10
     UNEXPLAINED = 11

@@ -169,7 +169,7 @@ class TestStream:
         seen = edge(front)
         yield
         after = edge(front)
-        voids = ("write_all_seen", "stream_lost", "edge_busy")
+        voids = ("write_all_seen", "stream_lost", "busy")
         assert {name: after[name] - seen[name] for name in voids} == dict.fromkeys(voids, 0)
         before = front.counters()
         for key in self.OTHERS:

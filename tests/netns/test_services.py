@@ -142,7 +142,7 @@ WRONG = {
     "no-tables": ("service = [1, 2]", "names no service"),
     "interfaces": ('interfaces = "carom0"\n[[service]]\nport = 51141', "interfaces is a list"),
     "byte-order": ("\ufeff", "names no service"),
-    "hyphen": ("[[service]]\nbypass-firewall = true", "a service's are port, app, "),
+    "hyphen": ("[[service]]\nbypass-firewall = true", "a service's are port, "),
     "unknown": ("speed = 9\n[[service]]\nport = 51141", "unknown option 'speed'"),
     "type": ('[[service]]\nport = "http"', "wrong option"),
     "range": ("[[service]]\nport = 0", "port 0 is out of range"),
