@@ -57,12 +57,12 @@ class Demux(FourPorts[Settings]):
         return Work(sleeps=settings.sleeps, queue=settings.queue, mode=settings.mode)
 
     def amounts(self, settings: Mapping[str, Any]) -> Sequence[float]:
-        """The seconds of each port."""
+        """The sleep of each port, in seconds."""
         sleeps: Sequence[float] = settings["sleeps"]
         return sleeps
 
     def amount(self, amount: float) -> str:
-        """`20 ms`."""
+        """An amount of work: `20 ms`."""
         return f"{1e3 * amount:g} ms"
 
     def asleep(self, amount: float) -> float:
