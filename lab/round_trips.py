@@ -49,7 +49,7 @@ class ShownRoundTrips(Shown[Repetition]):
         ]
 
     def plots(self, run: Run[Repetition], folder: Path) -> list[Path]:
-        """None."""
+        """A plain run has no plots: its experiment draws them."""
         return []
 
     def summaries(self, run: Run[Repetition]) -> list[Summary]:
@@ -61,7 +61,7 @@ class ShownRoundTrips(Shown[Repetition]):
     # On disk
 
     def rows(self, run: Run[Repetition]) -> Iterator[dict[str, object]]:
-        """A line a repetition."""
+        """A line for each record of a repetition."""
         return (_row(run.experiment, self.series, repetition) for repetition in run.measurements)
 
     def files(self, run: Run[Repetition]) -> Iterator[tuple[str, bytes]]:

@@ -280,20 +280,20 @@ struct datagram {
 };
 
 static __always_inline bool find_reply(struct xdp_md *ctx, const struct settings *settings,
-				       struct datagram *found)
+				       struct datagram *datagram)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	struct iphdr *ip = (void *)(eth + 1);
 	struct udphdr *udp = (void *)(ip + 1);
 
-	found->end = (void *)(long)ctx->data_end;
-	if ((void *)(udp + 1) > found->end || eth->h_proto != htons(ETH_P_IP) ||
+	datagram->end = (void *)(long)ctx->data_end;
+	if ((void *)(udp + 1) > datagram->end || eth->h_proto != htons(ETH_P_IP) ||
 	    *(u8 *)ip != 0x45 || ip->protocol != IPPROTO_UDP ||
 	    ip->frag_off & htons(IPV4_FRAGMENT) || ip->saddr != settings->their_address ||
 	    ip->daddr != settings->our_address || udp->source != settings->their_port)
 		return false;
-	found->ip = ip;
-	found->udp = udp;
+	datagram->ip = ip;
+	datagram->udp = udp;
 	return true;
 }
 
@@ -301,21 +301,23 @@ static __always_inline bool find_reply(struct xdp_md *ctx, const struct settings
  * The UDP checksum is right, or absent, or the pseudo-header's alone: its sender left the rest to
  * the device, and a virtual device never computes it.
  */
-static __always_inline bool right_check(const struct datagram *found, u64 payload)
+static __always_inline bool right_check(const struct datagram *datagram, u64 payload)
 {
-	return classify_sum(addresses_sum(found->ip), found->udp, payload, false, false) != SUM_WRONG;
+	u64 addresses = addresses_sum(datagram->ip);
+
+	return classify_sum(addresses, datagram->udp, payload, false, false) != SUM_WRONG;
 }
 
 /* Check lengths, checksums and every byte; without an expected reply, all but the bytes. */
-static __always_inline bool right_reply(struct xdp_md *ctx, const struct datagram *found,
+static __always_inline bool right_reply(struct xdp_md *ctx, const struct datagram *datagram,
 					const struct reply *reply, struct scratch *scratch)
 {
-	u32 length = ntohs(found->udp->len) - sizeof(struct udphdr);
+	u32 length = ntohs(datagram->udp->len) - sizeof(struct udphdr);
 	u64 sum = 0, differ = 0;
 
-	if (ntohs(found->udp->len) + sizeof(struct iphdr) != ntohs(found->ip->tot_len) ||
-	    (void *)found->ip + ntohs(found->ip->tot_len) > found->end ||
-	    fold(ipv4_sum(found->ip)) != 0xffff || length > REPLY_ROOM ||
+	if (ntohs(datagram->udp->len) + sizeof(struct iphdr) != ntohs(datagram->ip->tot_len) ||
+	    (void *)datagram->ip + ntohs(datagram->ip->tot_len) > datagram->end ||
+	    fold(ipv4_sum(datagram->ip)) != 0xffff || length > REPLY_ROOM ||
 	    (reply && reply->length != length))
 		return false;
 	if (length) {
@@ -333,11 +335,11 @@ static __always_inline bool right_reply(struct xdp_md *ctx, const struct datagra
 		if (reply)
 			differ |= word ^ reply->words[i];
 	}
-	return !differ && right_check(found, sum);
+	return !differ && right_check(datagram, sum);
 }
 
 static __always_inline enum outcome judge(struct xdp_md *ctx, const struct settings *settings,
-					  const struct datagram *found, struct flight *flight,
+					  const struct datagram *datagram, struct flight *flight,
 					  struct scratch *scratch, struct tally *tally)
 {
 	u64 time = now();
@@ -353,7 +355,7 @@ static __always_inline enum outcome judge(struct xdp_md *ctx, const struct setti
 		if (!reply)
 			return WRONG;
 	}
-	right = write || right_reply(ctx, found, reply, scratch);
+	right = write || right_reply(ctx, datagram, reply, scratch);
 	if (!end_flight(flight, sent))
 		return DUPLICATED;
 	if (write)
@@ -372,17 +374,17 @@ static __always_inline int receive(struct xdp_md *ctx, const struct settings *se
 	u32 only = 0, port;
 	struct scratch *scratch = scratches.lookup(&only);
 	struct tally *tally = tallies.lookup(&only);
-	struct datagram found = {};
+	struct datagram datagram = {};
 	struct flight *flight;
 	enum outcome outcome;
 
-	if (!scratch || !tally || !find_reply(ctx, settings, &found))
+	if (!scratch || !tally || !find_reply(ctx, settings, &datagram))
 		return XDP_PASS;
-	port = ntohs(found.udp->dest) - settings->our_port;
+	port = ntohs(datagram.udp->dest) - settings->our_port;
 	flight = flights.lookup(&port);  /* none for a port above or (wrapped around) below ours */
 	if (!flight)
 		return XDP_PASS;
-	outcome = judge(ctx, settings, &found, flight, scratch, tally);
+	outcome = judge(ctx, settings, &datagram, flight, scratch, tally);
 	tally->outcomes[outcome & (OUTCOMES - 1)] += 1;
 	return XDP_DROP;
 }

@@ -197,7 +197,7 @@ class Calls:
             before = _switched(interface), _text(switch)
             self._stack.callback(_receive_as_before, interface, *before)
         _switch(interface, {"gro": "on", "tso": "on" if cpu is None else "off"})
-        there = _napi_threads()
+        earlier = _napi_threads()
         try:
             switch.write_text("0" if cpu is None else "1")
         except OSError as error:
@@ -207,7 +207,7 @@ class Calls:
             ) from error
         self._hidden = False
         if cpu is not None:  # some kernels keep an earlier thread, so that none is new
-            self._napi = sorted(_napi_threads() - there) or self._napi
+            self._napi = sorted(_napi_threads() - earlier) or self._napi
             if not self._napi:
                 self._hidden = True
                 log.warning("kernel threads cannot be seen here: CPU times are not measured")

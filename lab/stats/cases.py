@@ -21,6 +21,6 @@ class Case(NamedTuple):
         return ("fewer lost", "more lost") if self.share else ("faster", "slower")
 
 
-def share(count: int, of: int) -> float:
+def share(count: int, total: int) -> float:
     """A share of requests; a count of 0 is taken as a half, so that ratios exist."""
-    return max(count, 0.5) / of
+    return max(count, 0.5) / total

@@ -45,11 +45,11 @@ class BounceCache(TrialExperiment[S]):
         return plots.plot(run, folder)
 
     def published(self, run: Run[Repetition]) -> list[Sheet]:
-        """Means, and ratios of means."""
+        """Means and ratios of means, beside the published ones."""
         return [sheet for sheet in (_means(run), _speedups(run)) if sheet.rows]
 
     def where(self, run: Run[Repetition]) -> Sheet:
-        """This run, and Sickler's."""
+        """How and on what this run and Sickler's were measured."""
         waits = {repetition.cell.wait for repetition in run.measurements}
         return beside(
             run,

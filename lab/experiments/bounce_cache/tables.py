@@ -36,7 +36,7 @@ def notes(run: Run[Repetition], width: int | None) -> list[str]:
     lines = [
         words.repetitions(run.measurements),
         "± is the p50's interval.",
-        "Speedups are of p50; between 0 and 100 % hits, where p50 is a hit's or a miss', of means.",
+        "Speedups are of p50; of means between 0 and 100 % hits, where p50 is a hit's or a miss's.",
         "Published speedups are of means, on other machines.",
         "* includes this machine's idle wake-up.",
         words.place(run.environment, run.client_environment),

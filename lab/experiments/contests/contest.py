@@ -53,7 +53,7 @@ class ShownContest(Shown[Figures]):
         return [tables.about(run)]
 
     def plots(self, run: Run[Figures], folder: Path) -> list[Path]:
-        """`figures.png`."""
+        """Draw `figures.png`."""
         return plots.plot(run, folder)
 
     def rows(self, run: Run[Figures]) -> Iterator[dict[str, object]]:
@@ -68,7 +68,7 @@ class ShownContest(Shown[Figures]):
                 yield {**at, "figure": name, "value": value}
 
     def cases(self, run: Run[Figures]) -> Iterator[tuple[Case, float]]:
-        """Every figure."""
+        """Every figure of every subject."""
         for measurement in sorted(run.measurements, key=lambda measurement: measurement.subject):
             for name, value in measurement.figures.items():
                 yield Case(measurement.subject, name, larger_is_better(name)), value

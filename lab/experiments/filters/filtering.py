@@ -127,7 +127,7 @@ class ShownFilters(Shown[FilterRun]):
     """Whether losses are shown."""
 
     def sentences(self, run: Run[FilterRun]) -> list[str]:
-        """The published claims."""
+        """The published claims, each with its outcome."""
         return verdict.sentences(stats.grid(run.measurements)) or [words.TOO_LITTLE]
 
     def tables(self, run: Run[FilterRun], width: int | None = None) -> list[Sheet]:
@@ -139,7 +139,7 @@ class ShownFilters(Shown[FilterRun]):
         return [tables.about(run)]
 
     def plots(self, run: Run[FilterRun], folder: Path) -> list[Path]:
-        """Times, losses, or both."""
+        """Draw times, losses, or both."""
         return plots.plot(run, folder, times=self.of_times, losses=self.of_losses)
 
     def rows(self, run: Run[FilterRun]) -> Iterator[dict[str, object]]:
@@ -171,12 +171,12 @@ class ShownFilters(Shown[FilterRun]):
                 yield Case(name, "PUTs done, share", larger_is_better=True, share=True), done
 
     def published(self, run: Run[FilterRun]) -> list[Sheet]:
-        """Wall times."""
+        """Wall times, beside the published ones."""
         made = [published.walls(run)] if self.of_times else []
         return [sheet for sheet in made if sheet.rows]
 
     def where(self, run: Run[FilterRun]) -> Sheet:
-        """This run, and theirs."""
+        """How and on what this run and the published experiment were measured."""
         return beside(
             run,
             published.WHERE,

@@ -71,11 +71,11 @@ class Concurrency(FourPorts[Settings]):
         return loops
 
     def amount(self, amount: float) -> str:
-        """`1,400 loops`."""
+        """An amount of work: `1,400 loops`."""
         return f"{amount:,.0f} loops"
 
     def claims(self, table: Table) -> Iterator[str]:
-        """The published claims."""
+        """The published claims, each with its outcome."""
         yield "The published claims; counted are sockets whose 95 % interval lies on one side:"
         title = "1. One XDP program answers sooner than four processes in C"
         yield claim(self.name, table, title, "userspace", "xdp")

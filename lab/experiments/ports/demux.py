@@ -57,12 +57,12 @@ class Demux(FourPorts[Settings]):
         return Work(sleeps=settings.sleeps, queue=settings.queue, mode=settings.mode)
 
     def amounts(self, settings: Mapping[str, Any]) -> Sequence[float]:
-        """The seconds of each port."""
+        """The sleep of each port, in seconds."""
         sleeps: Sequence[float] = settings["sleeps"]
         return sleeps
 
     def amount(self, amount: float) -> str:
-        """`20 ms`."""
+        """An amount of work: `20 ms`."""
         return f"{1e3 * amount:g} ms"
 
     def asleep(self, amount: float) -> float:
@@ -72,19 +72,21 @@ class Demux(FourPorts[Settings]):
     def claims(self, table: Table) -> Iterator[str]:
         """The published claims, and what their author hoped for."""
 
-        def took(title: str, over: str, under: str) -> str:
+        def compared(title: str, over: str, under: str) -> str:
             return claim(self.name, table, title, over, under)
 
         yield "The published claims; counted are sockets whose 95 % interval lies on one side:"
-        yield took(
+        yield compared(
             "1. Queues, polling and threads take longer than processes", "queue", "processes"
         )
-        yield took("2. A process takes longer beside three others than alone", "processes", "alone")
+        yield compared(
+            "2. A process takes longer beside three others than alone", "processes", "alone"
+        )
         yield "The author's hope: a packet reaches an open socket as if it had come up the stack."
         for series in (name for name in _STEERED if name in table.series):
             name = self.series.words(series)
-            yield took(f"3. {name} takes longer than processes", series, "processes")
-            yield took(f"   Queues take longer than {name}", "queue", series)
+            yield compared(f"3. {name} takes longer than processes", series, "processes")
+            yield compared(f"   Queues take longer than {name}", "queue", series)
 
 
 EXPERIMENT = Demux()

@@ -167,7 +167,7 @@ class FourPorts(RoundTripExperiment[S]):
         return Table(run, self.series, [float(amount) for amount in self.amounts(run.settings)])
 
     def sentences(self, run: Run[Repetition]) -> list[str]:
-        """The claims."""
+        """The claims, each with its outcome."""
         return list(self.claims(self.table(run)))
 
     def tables(self, run: Run[Repetition], width: int | None = None) -> list[Sheet]:
@@ -179,11 +179,11 @@ class FourPorts(RoundTripExperiment[S]):
         return [tables.about(self, run)]
 
     def plots(self, run: Run[Repetition], folder: Path) -> list[Path]:
-        """`NAME.png`."""
+        """Draw `NAME.png`."""
         return plots.plot(self, self.table(run), folder)
 
     def where(self, run: Run[Repetition]) -> Sheet:
-        """This run, and Sickler's."""
+        """How and on what this run and Sickler's were measured."""
         return beside(run, SICKLER, userspace="blocks", time="every round trip")
 
 

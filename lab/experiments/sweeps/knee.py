@@ -53,9 +53,9 @@ class Knees(Sweep[Settings]):
             if knee is None:
                 continue
             lossy = "" if knee.lossy is None else f" (not at {words.amount(knee.lossy)})"
+            reach = f"up to {_reach(knee)} a second" if knee.rate else f"at {_reach(knee)}"
             sentence = (
-                f"{self.series.words(series)} ({wait}) answers 99.9 % of requests up to "
-                f"{_reach(knee)} a second{lossy}, "
+                f"{self.series.words(series)} ({wait}) answers 99.9 % of requests {reach}{lossy}, "
                 f"and at most {words.amount(knee.most.value)} a second"
             )
             more = measured.most_ratio(series, BASE, rows)

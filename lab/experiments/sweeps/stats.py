@@ -166,8 +166,8 @@ class Measured:
 
     def steady(self, series: str, rows: Sequence[Row]) -> Steady | None:
         """How steady the p50s of a long measurement's parts were; None with too few parts."""
-        found = [run for run in self._by_index(series, rows).values() if len(run) > 1]
-        runs = [[p50(part) for part in run if part.round_trips.count] for run in found]
+        whole = [run for run in self._by_index(series, rows).values() if len(run) > 1]
+        runs = [[p50(part) for part in run if part.round_trips.count] for run in whole]
         if not runs or any(len(run) < 2 for run in runs):
             return None
         third = max(1, min(len(run) for run in runs) // 3)
