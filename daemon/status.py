@@ -101,8 +101,9 @@ def status(running: Running) -> dict[str, Any]:
     edge = parts.fastpath.edge if parts.fastpath else None
     learned = [one for one in parts.backends if isinstance(one, FrontedBackend) and one.cache]
     kept = _learned(edge, learned) if edge and learned else {}
-    if len(learned) == 1:  # of several, the kernel does not count whose they are
-        services[parts.backends.index(learned[0])]["cache"] |= kept
+    for backend in learned:  # of several, the kernel does not count whose they are
+        own = kept if len(learned) == 1 else dict.fromkeys(kept)
+        services[parts.backends.index(backend)]["cache"] |= own
     cache = _total(services, "cache")
     if cache:
         if len(learned) > 1:
@@ -162,4 +163,4 @@ def _total(services: list[dict[str, Any]], part: str) -> dict[str, int] | None:
     if not parts:
         return None
     names = dict.fromkeys(name for one in parts for name in one)
-    return {name: sum(one.get(name, 0) for one in parts) for name in names}
+    return {name: sum(one.get(name) or 0 for one in parts) for name in names}

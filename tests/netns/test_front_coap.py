@@ -372,3 +372,6 @@ def test_beside_a_memcached(own_line: Line, tmp_path: Path) -> None:
         for value in (b"before", b"after"):
             client.put("thing", value)
             assert until_hit(carom, lambda: client.get("thing")).payload == value
+        said = carom.status()
+        assert said["cache"]["fills"] == said["edge"]["learned"], "once, not once a service"
+        assert all(one["cache"]["fills"] is None for one in said["services"]), "whose, nobody knows"
