@@ -35,14 +35,14 @@ class Axis(NamedTuple):
     """A value in a file's name: `16bytes`."""
     entry: Callable[[Any], str] = "{:,.0f}".format
     """A value below the heading: `16`."""
-    unit: str = ""
-    """The unit in the plural, for sentences."""
+    unit: tuple[str, str] = ("", "")
+    """The unit for sentences: of one, and of more."""
     log: bool = False
     """Whether plots have it on a log scale."""
 
     def counted(self, value: float) -> str:
         """A value in a sentence: `1 byte`, `16 bytes`."""
-        return f"{value:,.0f} {self.unit if value != 1 else self.unit.removesuffix('s')}"
+        return f"{value:,.0f} {self.unit[value != 1]}"
 
     def of(self, cell: Cell) -> Any:
         """A cell's value; None where it has none."""
@@ -71,7 +71,7 @@ SIZE = Axis(
     "payload, bytes (log scale)",
     line="{} B".format,
     file="{}bytes".format,
-    unit="bytes",
+    unit=("byte", "bytes"),
     log=True,
 )
 CLIENTS = Axis(
@@ -81,7 +81,7 @@ CLIENTS = Axis(
     "clients at once (log scale)",
     line="{} clients".format,
     file="{}clients".format,
-    unit="clients",
+    unit=("client", "clients"),
     log=True,
 )
 RATE = Axis(

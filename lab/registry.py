@@ -80,7 +80,8 @@ def of(run: Run[Any]) -> Shown[Any]:
 def kinds() -> Mapping[str, Shown[Any]]:
     """What shows any run of a kind, by the kind's name (`MEASURED`)."""
     plain = (ShownRoundTrips(), ShownContest(), ShownFilters())
-    return {shown.measures.MEASURED: shown for shown in plain}
+    every = (*experiments().values(), *plain)  # an experiment may have a record of its own
+    return {shown.measures.MEASURED: shown for shown in every}
 
 
 def options(chosen: Iterable[Anything]) -> dict[str, Field]:
