@@ -77,7 +77,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         Option("How long; default 5, or until --count is reached.", 1e-6, 1e9, standing=""),
     ] = 5.0
     source_ports: Annotated[int, Option("The most requests outstanding at once.", 1, 64_512)] = 4096
-    first_port: Annotated[int, Option("The lowest of these ports.", 1024, 65_535)] = 61_000
+    first_port: Annotated[int, Option("The lowest source port.", 1024, 65_535)] = 61_000
     timeout: Annotated[
         float,
         Option(

@@ -55,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ] = (32, 32)
     form: str = "plain"
     keys: Annotated[int, Option("How many different requests.", 1)] = 1
-    draw: Annotated[Literal["uniform", "sequential", "unique"], Option("How they are drawn.")] = (
+    draw: Annotated[Literal["uniform", "sequential", "unique"], Option("How keys are drawn.")] = (
         "uniform"
     )
     hot: Annotated[int, Option("How many of the keys are hot.", 0)] = 0

@@ -24,7 +24,9 @@ _LOOPS_MAX = 20_000  # of all four together: the verifier walks through every it
 class Settings(Common, frozen=True, kw_only=True):
     """The settings of concurrency."""
 
-    loops: Annotated[tuple[int, int, int, int], Option("The work of each port.", 0, _LOOPS_MAX)] = (
+    loops: Annotated[
+        tuple[int, int, int, int], Option("The work of each port, in loops.", 0, _LOOPS_MAX)
+    ] = (
         1400,
         1000,
         10,

@@ -43,7 +43,7 @@ _REQUEST = 32
 class Settings(Common, frozen=True, kw_only=True):
     """The settings of all sweeps."""
 
-    series: Annotated[tuple[Name, ...], Option("The ways of answering.", order="once")] = NAMES
+    series: Annotated[tuple[Name, ...], Option("The series to compare.", order="once")] = NAMES
     waits: Waits = ("blocking",)
     seconds: Seconds = 10.0
     keys: Keys = 1000
