@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jiffies in userspace: the fast path's clock costs it 1 ns, but only a BPF program can read it."""
+"""Jiffies in userspace: the fast path's clock is the cheapest, but only a BPF program can read it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* May this host answer? Not who is special, not a source that is ours, none that is not allowed. */
+/* May this host answer? By MAC, source, TTL and lease; and how long may the reply be? */
 #ifndef CAROM_POLICY_H
 #define CAROM_POLICY_H
 
