@@ -53,7 +53,7 @@ static __always_inline bool within_rates(const struct service *service, const st
 	return true;
 }
 
-/* HIT within the responses a second; of those beyond, SLIP for every `slip`th, else PASS_RESPONSES. */
+/* HIT within the responses a second; beyond, SLIP for every `slip`th, else PASS_RESPONSES. */
 static __always_inline enum verdict within_responses(const struct service *service,
 						     const struct bill *bill)
 {

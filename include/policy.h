@@ -63,7 +63,7 @@ static __always_inline enum verdict check_source(const struct request *request,
 	return from_its_neighbour(request, service) ? UNDECIDED : PASS_NEIGHBOUR;
 }
 
-/* Whether a reply of so many bytes gets to the client in one piece, as far as this host can know. */
+/* Whether a reply of `length` bytes gets to the client in one piece, as far as this host can know. */
 static __always_inline enum verdict check_length(const struct packet *packet,
 						 const struct request *request,
 						 const struct service *service,
