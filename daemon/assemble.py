@@ -45,7 +45,7 @@ from carom.kernel.links import Interface
 from carom.kernel.local_routes import LocalChanges
 
 FIREWALL_REST = 10.0
-"""After a look at the firewall, so many times as long passes before the next."""
+"""The pause after a look at the firewall, in times that the look took."""
 
 FIREWALL_ANYWAY = 60.0
 """Seconds until it is looked at though nothing tells of a change, as of iptables' legacy rules."""
@@ -216,7 +216,7 @@ class Assembly:
             self._stack.callback(Settler(edge, lifetimes).close)
 
     def _filtered(self, filter: Filter) -> Filtering:
-        """The filter, told of the servers behind it; on their sockets, if that is its place."""
+        """The filter, which knows the servers behind it; on their sockets, if that is its place."""
         assert self._clock
         servers = [one for one in self._backends if isinstance(one, PythonBackend)]
         filtering = Filtering(filter, self._clock, [one.values for one in servers])

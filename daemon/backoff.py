@@ -23,6 +23,6 @@ class Backoff:
         return time.monotonic() >= self._at
 
     def later(self, at_least: float = 0.0) -> None:
-        """It was tried: begin the next pause, of so many seconds at least."""
+        """It was tried: begin the next pause, of at least that many seconds."""
         self._at = time.monotonic() + max(self._pause, at_least)
         self._pause = min(2 * self._pause, self._most)

@@ -82,7 +82,7 @@ class Cache:
         return None if now < holds[slot] or now < holds[self._generation_cell] else token
 
     def _slot_of(self, key: bytes) -> int:
-        """The cell of a key's version, as the kernel has it too."""
+        """The slot of a key: its cell of `versions`, as the kernel has it too."""
         return self._hashed_slot_of(self._language.slot_key_of(key))
 
     def _take_whole(self) -> Callable[[bytes], Token]:

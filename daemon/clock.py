@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jiffies in userspace: the fast path's clock costs it 1 ns, but only a BPF program can read it."""
+"""Jiffies in userspace. The fast path reads them cheaply; userspace has to ask a BPF program."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class JiffiesClock:
         return jiffies + (time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE) - at) // self._tick
 
     def ticks(self, seconds: float) -> int:
-        """Jiffies in so many seconds, at least one."""
+        """Jiffies in that many seconds, at least one."""
         return max(1, round(seconds * 1e9 / self._tick))
 
     def seconds(self, ticks: int) -> float:
-        """Seconds in so many jiffies."""
+        """Seconds in that many jiffies."""
         return ticks * self._tick / 1e9

@@ -112,7 +112,7 @@ class Edge(Resource):
         """Learned replies that wait for a life: their keys' service (and view) and bytes, the cell
         that voids each, its item.
 
-        At once where there are any, else after so many seconds. For one thread alone.
+        At once where there are any, else after that many seconds. For one thread alone.
         """
         self._waiting.clear()
         self._module.wait(patience)

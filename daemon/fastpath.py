@@ -80,7 +80,7 @@ class Room(NamedTuple):
 
 
 def room_for(count: int, least: int, what: str) -> int:
-    """Places for `count` and as many again, at `least` so many. Raises UsageError."""
+    """Places for `count` and as many again, and no fewer than `least`. Raises UsageError."""
     if 2 * count > ROOM_MAX:
         raise UsageError(
             f"{count:,} {what} are too many", hint=f"carom has room for {ROOM_MAX // 2:,}"

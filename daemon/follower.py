@@ -26,7 +26,7 @@ REST_MAX = 10.0
 """Seconds between two looks, at most, while changes go on."""
 
 LOOK_SHARE = 20
-"""Without a change, a look comes after so many times as long as the last took, at least."""
+"""The least time to a look without a change, in times that the last look took."""
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class Follower:
         """Follow what `changes` tells from its making on; closing closes it.
 
         After `anyway` seconds it looks though nothing tells, later where a look takes long. A
-        `rest` is so many times as long as the look before, and REST_MAX at most.
+        look is followed by a pause of `rest` times as long, and REST_MAX at most.
         """
         self._looks = looks
         self._share = rest

@@ -35,8 +35,8 @@ LOOK = 0.05
 """Seconds between two looks at whether the server's sockets have changed."""
 
 LOOK_REST = 4
-"""After a look, so many times as long passes before the next: anybody may bind a port. How long a
-look takes is counted in CPU time."""
+"""The pause after a look, in times that the look took, for anybody may bind a port. How long a look
+takes is counted in CPU time."""
 
 LOOK_FAILED = 0.5
 """The same where the last look failed."""
@@ -47,7 +47,7 @@ is no server; then twice as many each time, and the most. For a process that is 
 another binds none, and leaves none when it ends."""
 
 LOOK_SHARE = 20
-"""That pause is so many times as long as the look, at least."""
+"""The least such pause, in times that the look took."""
 
 ASK_AGAIN = 1.0, 60.0
 """Seconds until a server is asked again when its items end, twice as many each time; the most."""

@@ -256,7 +256,7 @@ class Lifetimes:
         return flush
 
     def _end(self, asked: int, left: float) -> float:
-        """The jiffies at which what is left for so many of the server's seconds may be over."""
+        """The jiffies at which an item that has `left` of the server's seconds may be over."""
         if left == _NEVER:
             return _NEVER
         seconds = int(left) - self._ending.slack

@@ -23,7 +23,7 @@ class Reach(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def reach(attachment: Attachment, bind: str, places: int, server: str, but: str = "") -> Reach:
-    """A service that is bound so, and answered at so many places of an interface.
+    """A service that is bound to `bind`, and answered at `places` places of an interface.
 
     `server` says where its server receives, for when it does not here; `but` what is left to it.
     """

@@ -118,7 +118,7 @@ def run_services(
 ) -> None:
     """Run services until SIGINT or SIGTERM; print one `ready` line once packets are answered.
 
-    For so many seconds it waits for a server, an interface or an address that is not there yet.
+    It waits for `patience` seconds for a server, an interface or an address that is not there yet.
     """
     _check(services, interfaces)
     with contextlib.suppress(Stop), ending(), contextlib.ExitStack() as stack:

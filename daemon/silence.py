@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class Silence(msgspec.Struct, kw_only=True, frozen=True):
-    """A service without hits: how many requests there were in so many seconds, and why."""
+    """A service without hits: how many requests there were, in how many seconds, and why."""
 
     requests: int
     seconds: float

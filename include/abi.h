@@ -47,7 +47,7 @@
 #define COOKIE_SECRETS 4    /* of a server that are in use at once */
 #define HANDED_OVER 0x6d6f7263 /* packet metadata: XDP leaves this hit to TC ingress */
 
-/* What was decided on a packet, and why. Each has one per-CPU counter. */
+/* What was decided on a packet, and why. Each has a per-CPU counter by hook and service. */
 enum verdict {
 	UNDECIDED = 0,       /* never counted: nothing speaks against it so far */
 	FOR_NEXT = 0,        /* never counted: the request is read, and the next program answers it */
@@ -149,9 +149,9 @@ struct service {
 	u64 total_rate;  /* the same to all sources */
 	u16 max_reply;   /* bytes of the longest reply */
 	u16 unasked;     /* bytes of the longest reply for which the route is not asked for its MTU */
-	u32 echoes;      /* of so many replies to a client that may loop one is left out; 0: none */
+	u32 echoes;      /* one of this many replies that may loop is dropped; 0: none */
 	u32 responses;   /* replies a second to one source prefix; 0: any */
-	u32 slip;        /* of the rest every so manieth is answered, with TC; 0: none */
+	u32 slip;        /* n: every nth of those beyond is answered, with TC; 0: none */
 };
 
 /* A service as the socket's edge has it, by its id. */
@@ -206,11 +206,11 @@ struct stream {
 	u8 lost;       /* not understood: it may write anything from here on */
 	u8 in_line;    /* within a line that writes nothing, however it ends */
 	u32 asked;     /* writes that are to be acknowledged */
-	u32 answered;  /* of `writes`: of the first so many none waits for an answer any more */
+	u32 answered;  /* how many of `writes`, from the first on, wait for no answer any more */
 	u32 writes;    /* of all kinds; the cells of the last are in `cells` */
 	u32 acked;     /* payloads that begin with an acknowledgement; no more than `asked` */
 	u32 lines;     /* commands, but for writes that ask for no answer */
-	u32 settled;   /* of the first so many each has its whole reply */
+	u32 settled;   /* how many of `lines`, from the first on, have their whole reply */
 	u32 doubts;    /* lines that the server has to refuse, or they were writes */
 	u32 doubt;     /* jiffies of the last of them */
 	u32 doubted;   /* its number among `lines` */

@@ -2,7 +2,8 @@
 /*
  * What a reply costs: its bytes, to its prefix and to its service; and where responses are counted,
  * one. Judged before the packet is touched and charged where it is sent, so that what XDP leaves to
- * TC, or nobody sends, costs nothing.
+ * TC, or nobody sends, costs nothing. But responses beyond their rate are counted as they are judged
+ * (within_responses): by then that second's are spent.
  */
 #ifndef CAROM_BILL_H
 #define CAROM_BILL_H
@@ -52,7 +53,7 @@ static __always_inline bool within_rates(const struct service *service, const st
 	return true;
 }
 
-/* HIT within the responses a second, else SLIP for every so manieth, else PASS_RESPONSES. */
+/* HIT within the responses a second; beyond, SLIP for every `slip`th, else PASS_RESPONSES. */
 static __always_inline enum verdict within_responses(const struct service *service,
 						     const struct bill *bill)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Lengths that the verifier believes, and the sum of so many bytes. */
+/* Lengths that the verifier believes, and the sum of a number of bytes. */
 #ifndef CAROM_BOUNDED_H
 #define CAROM_BOUNDED_H
 

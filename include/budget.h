@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* So much in a second, and no more. */
+/* An amount a second, and no more. */
 #ifndef CAROM_BUDGET_H
 #define CAROM_BUDGET_H
 

@@ -173,9 +173,9 @@ static __always_inline bool adapt_reply(const struct request *request,
 }
 
 /*
- * What becomes of a reply beyond the responses a second: every so manieth is empty and truncated,
- * and the rest is the server's. False where it cannot be: a client that sent a cookie, say, would
- * not take it without one.
+ * A reply beyond the responses a second that is sent after all, empty and truncated: every `slip`th
+ * is; the rest is the server's. False where it cannot be: a client that sent a cookie, say, would not
+ * take it without one.
  */
 static __always_inline bool slip(const struct request *request, const struct service *service,
 				 struct scratch *scratch, u64 *sum)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* An entry found by its key and copied out, if its version still holds (docs/consistency.md). */
+/* An entry found by its key and copied out, if its token still holds (docs/consistency.md). */
 #ifndef CAROM_LOOKUP_H
 #define CAROM_LOOKUP_H
 
@@ -111,7 +111,7 @@ static __always_inline enum verdict copy_long(struct scratch *scratch)
 	return HIT;
 }
 
-/* Versions decide here, at the read, and nowhere else (docs/consistency.md). */
+/* The token is judged here, at the read, and nowhere else (docs/consistency.md). */
 static __always_inline enum verdict look_up(const struct service *service,
 					    struct scratch *scratch)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* May this host answer? Not who is special, not a source that is ours, none that is not allowed. */
+/* May this host answer? By MAC, source, TTL and lease; and how long may the reply be? */
 #ifndef CAROM_POLICY_H
 #define CAROM_POLICY_H
 
@@ -63,7 +63,7 @@ static __always_inline enum verdict check_source(const struct request *request,
 	return from_its_neighbour(request, service) ? UNDECIDED : PASS_NEIGHBOUR;
 }
 
-/* Whether a reply of so many bytes gets to the client in one piece, as far as this host can know. */
+/* Whether a reply of `length` bytes gets to the client in one piece, as far as this host can know. */
 static __always_inline enum verdict check_length(const struct packet *packet,
 						 const struct request *request,
 						 const struct service *service,

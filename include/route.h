@@ -14,7 +14,7 @@
 #define ROUTE_INET6 10
 
 /*
- * Does the path's MTU, as far as the stack has learned it, take a packet of so many bytes? The
+ * Does the path's MTU, as far as the stack has learned it, take a packet of `length` bytes? The
  * helper answers only where the interface forwards: elsewhere nothing is known, and that is no.
  */
 static __always_inline bool route_takes(const struct packet *packet, const struct request *request,

@@ -6,7 +6,7 @@
 #include "abi.h"
 #include "parse.h"
 
-/* Of nobody, loopback, of many; an IPv6 address that stands for an IPv4 one is of nobody. */
+/* Unspecified, loopback, multicast; an IPv6 address that stands for an IPv4 one is nobody's. */
 static __always_inline enum verdict refused_address(const struct request *request)
 {
 	u32 source;
