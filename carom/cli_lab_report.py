@@ -13,7 +13,7 @@ import typer
 
 from carom.cli_lab_run import wide_console
 from carom.cli_options import Json, missing
-from carom.errors import UsageError
+from carom.errors import ExperimentError, UsageError
 
 _MISSED = 3
 _NAME = "report.html"
@@ -85,6 +85,12 @@ def compare(
         _show(found)
     if found.worse:
         raise typer.Exit(_MISSED)
+    if not found.tells:
+        raise ExperimentError(
+            "nothing can be told of these two runs",
+            hint=f"a comparison takes {comparing.ENOUGH} repetitions of each: --repetitions "
+            f"{comparing.ENOUGH}, or more",
+        )
 
 
 def _builtins(found: Any) -> dict[str, Any]:

@@ -67,6 +67,11 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: list[Outcome]
 
     @property
+    def tells(self) -> bool:
+        """Whether there are enough repetitions, and long enough ones, to tell anything."""
+        return any(one.verdict not in (TOO_FEW, TOO_SHORT) for one in self.outcomes)
+
+    @property
     def worse(self) -> bool:
         """Whether anything is worse by more than the threshold."""
         return any(outcome.beyond for outcome in self.outcomes)

@@ -318,3 +318,12 @@ def test_mistakes(tmp_path: Path, argv: list[str], code: int, said: str) -> None
     done = carom("lab", "compare", *(str(places.get(one, one)) for one in argv))
     assert done.returncode == code
     assert said in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_too_few_repetitions_are_no_success(tmp_path: Path) -> None:
+    """`carom lab compare A B && echo no slower` says nothing then."""
+    run = storage.write(bounce(3), tmp_path)
+    done = carom("lab", "compare", str(run), str(run))
+    assert done.returncode == 1
+    assert "too few repetitions to tell" in done.stdout
+    assert "nothing can be told" in done.stderr and "--repetitions 4" in done.stderr
