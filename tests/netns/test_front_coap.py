@@ -43,15 +43,13 @@ HOOKS = {
 CHANGED, CREATED, NOT_FOUND = 0x44, 0x41, 0x84
 
 
-@pytest.fixture(scope="module")
-def libcoap(straight: Line) -> Iterator[LibCoAP]:
-    with LibCoAP(straight.server) as server:
-        yield server
-
-
 @pytest.fixture(scope="module", params=HOOKS.values(), ids=HOOKS)
-def front(request: pytest.FixtureRequest, straight: Line, libcoap: LibCoAP) -> Iterator[Carom]:
-    with Carom(straight.server, *FRONT, *request.param, command="front") as carom:
+def front(request: pytest.FixtureRequest, straight: Line) -> Iterator[Carom]:
+    """Before a server of its own: the list of all resources outgrows a block."""
+    with (
+        LibCoAP(straight.server),
+        Carom(straight.server, *FRONT, *request.param, command="front") as carom,
+    ):
         yield carom
 
 
