@@ -83,7 +83,7 @@ class KneeSettings(Settings, frozen=True, kw_only=True):
         rising = sorted(set(self.rates), key=lambda rate: rate or math.inf)
         if list(self.rates) != rising:
             raise UsageError(
-                "rates must rise, in packets a second; 0, as fast as possible, comes last",
+                "rates must be rising, in packets a second; 0, as fast as possible, comes last",
                 hint="--rates 20000,80000,0",
             )
         return super().checked()
