@@ -133,7 +133,10 @@ class Assembly:
 
     def _has_fast_path(self) -> bool:
         options = [service.options for service in self._services]
-        return any(one.hook != "none" and one.fast != "off" for one in options)
+        return any(
+            service_options.hook != "none" and service_options.fast != "off"
+            for service_options in options
+        )
 
     def _found(self, names: Sequence[str]) -> list[Interface]:
         """The interfaces to attach to, once every address is found."""
@@ -173,8 +176,8 @@ class Assembly:
             policy=options.policy,
             admit=options.admission(),
             capacity=options.entries(),
-            languages={one.protocol for one in self._receivers},
-            edge=any(one.learns for one in self._receivers),
+            languages={receiver.protocol for receiver in self._receivers},
+            edge=any(receiver.learns for receiver in self._receivers),
             room=self._room,
             counted=len(self._receivers),
         )
@@ -209,8 +212,8 @@ class Assembly:
 
     def _settle_replies(self) -> None:
         """Find out how long those replies hold that wait for it."""
-        fronted = [one for one in self._backends if isinstance(one, FrontedBackend)]
-        lifetimes = {one.id: one.lifetimes for one in fronted if one.lifetimes}
+        fronted = [backend for backend in self._backends if isinstance(backend, FrontedBackend)]
+        lifetimes = {backend.id: backend.lifetimes for backend in fronted if backend.lifetimes}
         edge = self._fastpath.edge if self._fastpath else None
         if edge and lifetimes:
             self._stack.callback(Settler(edge, lifetimes).close)
@@ -218,8 +221,8 @@ class Assembly:
     def _filtered(self, filter: Filter) -> Filtering:
         """The filter, which knows the servers behind it; on their sockets, if that is its place."""
         assert self._clock
-        servers = [one for one in self._backends if isinstance(one, PythonBackend)]
-        filtering = Filtering(filter, self._clock, [one.values for one in servers])
+        servers = [backend for backend in self._backends if isinstance(backend, PythonBackend)]
+        filtering = Filtering(filter, self._clock, [server.values for server in servers])
         if self._options.filter_place() == "socket":
             for server in servers:
                 filter.attach_socket(server.udp, TTL_FLOOR if self._fastpath else 0)
@@ -229,7 +232,7 @@ class Assembly:
         """Attach to interfaces, publish, and follow what changes; answered at the end."""
         stack, fastpath = self._stack, self._fastpath
         sweeper = None
-        if fastpath and any(one.cache for one in self._backends):
+        if fastpath and any(backend.cache for backend in self._backends):
             sweeper = Sweeper(fastpath.store, clock)
             stack.callback(sweeper.close)
         filter = self._filtering.filter if self._filtering else None
@@ -249,8 +252,8 @@ class Assembly:
         publisher.publish()
         stack.enter_context(self._followers)
         looks = [
-            Look(f"the server's sockets on port {one.options.port}", one.look_again)
-            for one in self._backends
+            Look(f"the server's sockets on port {backend.options.port}", backend.look_again)
+            for backend in self._backends
         ]
         looks.append(Look("interfaces and addresses", publisher.follow_interfaces))
         self._followers.add(HOST, Follower(looks, changes, anyway=LOOK_ANYWAY))
@@ -297,14 +300,14 @@ class Assembly:
         """What somebody should know who runs this, but for what the firewall check says."""
         attachments = attached.attachments.current if attached else []
         unreached = attached.publisher.unreached if attached else {}
-        found = [
+        remarks = [
             f"requests to port {self._receivers[id].options.port} cannot be answered: {why}"
             for (id, _), why in unreached.items()
         ]
-        found += notes(attachments)
-        found += [note for one in self._backends for note in one.notes()]
+        remarks += notes(attachments)
+        remarks += [note for backend in self._backends for note in backend.notes()]
         if self._fastpath:
-            options = [one.options for one in self._receivers]
-            found += notes_on_length(attachments, options)
-            found += notes_on_sources(attachments, options)
-        return found
+            options = [receiver.options for receiver in self._receivers]
+            remarks += notes_on_length(attachments, options)
+            remarks += notes_on_sources(attachments, options)
+        return remarks

@@ -58,7 +58,7 @@ class Attacher:
         return self._filter.swapping if self._filter else contextlib.nullcontext()
 
     def _all(self) -> list[Attached]:
-        return [one.attached for one in (self._fastpath, self._filter) if one]
+        return [part.attached for part in (self._fastpath, self._filter) if part]
 
     def detach(self, interface: Interface) -> None:
         """Detach what is there of it."""
@@ -68,8 +68,8 @@ class Attacher:
 
     def is_on(self, interface: Interface) -> bool:
         """Whether all that was attached is there still."""
-        kept = [one for one in self._all() if not one.empty]
-        return bool(kept) and all(one.on(interface.ifindex) for one in kept)
+        kept = [attached for attached in self._all() if not attached.empty]
+        return bool(kept) and all(attached.on(interface.ifindex) for attached in kept)
 
 
 class Attachments:
@@ -86,24 +86,24 @@ class Attachments:
         """
         self._attacher = attacher
         self._asked_at = asked
-        self._asked = [one.name for one in interfaces]
-        self.current = [attacher.attach(one) for one in interfaces]
+        self._asked = [interface.name for interface in interfaces]
+        self.current = [attacher.attach(interface) for interface in interfaces]
 
     def look_again(self) -> None:
         """They may have changed. Raises InterfaceError, PrivilegeError, OSError.
 
         Where that cannot be followed nothing is answered, and `failed` says why.
         """
-        found: list[Attachment] = []
+        attachments: list[Attachment] = []
         failed: list[Exception] = []
         for number, attachment in enumerate(self.current):
             try:
-                found.append(self._looked_at(number, attachment))
+                attachments.append(self._looked_at(number, attachment))
             except Exception as error:  # raised when the others have been looked at
                 attachment = attachment._replace(failed=str(error) or type(error).__name__)
-                found.append(self._unanswered(attachment, there=True))
+                attachments.append(self._unanswered(attachment, there=True))
                 failed.append(error)
-        self.current = found
+        self.current = attachments
         if failed:
             raise failed[0]
 
@@ -141,9 +141,9 @@ class Attachments:
 
     def _named(self, number: int, name: str) -> Interface | None:
         """The one of this name, unless it is another's of these already."""
-        others = [one for at, one in enumerate(self.current) if at != number]
+        others = [attachment for at, attachment in enumerate(self.current) if at != number]
         with contextlib.suppress(InterfaceError):
-            found = links.interface(name, self._asked_at)
-            if all(found.ifindex != one.interface.ifindex for one in others):
-                return found
+            interface = links.interface(name, self._asked_at)
+            if all(interface.ifindex != other.interface.ifindex for other in others):
+                return interface
         return None

@@ -32,7 +32,7 @@ def cgroup_programs(pids: Iterable[int]) -> Iterator[str]:
     except OSError:  # no control groups of version 2
         return
     try:
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         for pid in pids:
             with _group(root, pid) as (group, path):
                 for direction in ("ingress", "egress"):
@@ -41,10 +41,10 @@ def cgroup_programs(pids: Iterable[int]) -> Iterator[str]:
                         for id in libbpf.programs_at(group, kind, _EFFECTIVE):
                             name = libbpf.program_name(id)
                             if not name.startswith(_OURS):
-                                found[f"{name or 'a program'} (id {id}, {direction}, {path})"] = (
+                                names[f"{name or 'a program'} (id {id}, {direction}, {path})"] = (
                                     None
                                 )
-        yield from found
+        yield from names
     finally:
         os.close(root)
 
@@ -103,14 +103,14 @@ def _filters(index: int, parent: int) -> Iterator[str]:
     """Filters of clsact or ingress, other than a carom's."""
     try:
         with IPRoute() as netlink:
-            found = list(netlink.get_filters(index=index, parent=parent))
+            messages = list(netlink.get_filters(index=index, parent=parent))
     except NetlinkError:
         return
-    for one in found:
-        kind = one.get_attr("TCA_KIND")
-        options = one.get_attr("TCA_OPTIONS")
+    for message in messages:
+        kind = message.get_attr("TCA_KIND")
+        options = message.get_attr("TCA_OPTIONS")
         if not options:
             continue
         name = options.get_attr("TCA_BPF_NAME") if kind == "bpf" else None
         if not (name or "").startswith(CLSACT_NAME):
-            yield f"{kind}{f' {name}' if name else ''} of priority {one['info'] >> 16}"
+            yield f"{kind}{f' {name}' if name else ''} of priority {message['info'] >> 16}"

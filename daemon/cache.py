@@ -178,8 +178,8 @@ class Cache:
         table = self._table(key)
         if not table:
             return None
-        found = (table.get(service, len(key), key) for service in self._services())
-        value = next(filter(None, found), None)
+        values = (table.get(service, len(key), key) for service in self._services())
+        value = next(filter(None, values), None)
         return unpack_entry(table.value, value) if value else None
 
     def _services(self) -> list[int]:

@@ -49,8 +49,8 @@ def directory() -> Path:
         return Path(os.environ["XDG_RUNTIME_DIR"]) / "carom"
     folder = Path(f"/tmp/carom-{os.geteuid()}")
     with contextlib.suppress(FileNotFoundError):
-        found = folder.lstat()
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        status = folder.lstat()
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
             raise ControlError(
                 f"{folder} belongs to somebody else, or others may write to it",
                 hint="remove it, or set XDG_RUNTIME_DIR or CAROM_RUN to a folder of this user's",
@@ -133,10 +133,10 @@ def running() -> list[int]:
     """The pids of caroms that answer; sockets that a killed one left behind are removed."""
     pids = []
     try:
-        found = sorted(directory().glob("*.sock"))
+        paths = sorted(directory().glob("*.sock"))
     except PermissionError:
-        found = []
-    for path in found:
+        paths = []
+    for path in paths:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
             try:
                 probe.connect(str(path))

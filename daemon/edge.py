@@ -68,9 +68,9 @@ class Edge(Resource):
         with contextlib.ExitStack() as stack:
 
             def cells(name: str, count: int) -> memoryview:
-                found = module.cells(name, count)
-                stack.callback(found.release)
-                return found
+                memory = module.cells(name, count)
+                stack.callback(memory.release)
+                return memory
 
             self.changes = cells("changes", SERVICES_MAX)
             self.unreads = cells("unreads", 2 * SERVICES_MAX)
@@ -134,17 +134,17 @@ class Edge(Resource):
 
     def voiders(self, service: int, most: int = 10) -> dict[str, int]:
         """Who sent what may void a whole service, by prefix: those who did so most often."""
-        found = {}
+        counts = {}
         for _, keys, values in libbpf.batches(self.map("voiders"), PAYER.size, _WORD.size):
             for key, (count,) in zip(
                 PAYER.iter_unpack(keys), _WORD.iter_unpack(values), strict=True
             ):
-                prefix, of, ipv4 = key
-                if of == service:
+                prefix, owner, ipv4 = key
+                if owner == service:
                     packed = prefix[4:8] if ipv4 else prefix + bytes(8)
                     network = ipaddress.ip_network((packed, 24 if ipv4 else 64))
-                    found[str(network)] = count
-        return dict(sorted(found.items(), key=lambda one: -one[1])[:most])
+                    counts[str(network)] = count
+        return dict(sorted(counts.items(), key=lambda item: -item[1])[:most])
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""

@@ -79,11 +79,11 @@ class Room(NamedTuple):
         }
 
 
-def room_for(count: int, least: int, what: str) -> int:
+def room_for(count: int, least: int, things: str) -> int:
     """Places for `count` and as many again, and no fewer than `least`. Raises UsageError."""
     if 2 * count > ROOM_MAX:
         raise UsageError(
-            f"{count:,} {what} are too many", hint=f"carom has room for {ROOM_MAX // 2:,}"
+            f"{count:,} {things} are too many", hint=f"carom has room for {ROOM_MAX // 2:,}"
         )
     return max(least, 2 * count)
 
@@ -309,7 +309,7 @@ class FastPath(Resource):
     def program_ids(self) -> list[int]:
         """The numbers by which the kernel knows what is attached to interfaces."""
         programs = self.program, self.tc_program, self.handover_program
-        return [libbpf.program_id(one) for one in programs]
+        return [libbpf.program_id(program) for program in programs]
 
     def withdraw(self, places: Iterable[Place]) -> None:
         """Answer no longer at what is not among these places; nothing new is answered."""
@@ -353,7 +353,7 @@ class FastPath(Resource):
         self._fill("allowed", self._allowed, wanted, "allowed prefixes", "PREFIX_ROOM")
 
     def _fill(
-        self, name: str, now: dict[bytes, bytes], wanted: dict[bytes, bytes], what: str, room: str
+        self, name: str, now: dict[bytes, bytes], wanted: dict[bytes, bytes], things: str, room: str
     ) -> None:
         """Have a map hold `wanted`: what is there no longer has gone, whatever fails."""
         try:
@@ -362,7 +362,7 @@ class FastPath(Resource):
             if error.errno not in _FULL:
                 raise
             raise BPFError(
-                f"{len(wanted):,} {what} are too many: there is room for {self._room[room]:,}",
+                f"{len(wanted):,} {things} are too many: there is room for {self._room[room]:,}",
                 hint="start carom again: it makes room for twice as many as there are",
             ) from error
 
@@ -405,11 +405,17 @@ class FastPath(Resource):
     def verdicts(self, hook: Hook) -> dict[Verdict, int]:
         """How often each verdict was given at a hook since the start, over all CPUs."""
         places = range(1 + self._counted)
-        return {one: sum(self._count(place, hook, one) for place in places) for one in Verdict}
+        return {
+            verdict: sum(self._count(place, hook, verdict) for place in places)
+            for verdict in Verdict
+        }
 
     def verdicts_of(self, service: int) -> dict[Verdict, int]:
         """The same of a service with counters of its own, at either hook."""
-        return {one: sum(self._count(1 + service, hook, one) for hook in Hook) for one in Verdict}
+        return {
+            verdict: sum(self._count(1 + service, hook, verdict) for hook in Hook)
+            for verdict in Verdict
+        }
 
     def _count(self, place: int, hook: Hook, verdict: Verdict) -> int:
         cell = (place * len(Hook) + hook) * VERDICTS + verdict
@@ -419,14 +425,14 @@ class FastPath(Resource):
         """By CPU, where there was any: the last packet to a service's port, and no service's."""
         cpus = libbpf.possible_cpus()
         value = libbpf.lookup(self._module.map("strays"), bytes(4), STRAY.size * cpus)
-        found = {}
+        strays = {}
         for cpu, (endpoint, _, seen) in enumerate(STRAY.iter_unpack(value or b"")):
             packed, ifindex, outer, inner, port, _ = ENDPOINT.unpack(endpoint)
             address = ipaddress.IPv6Address(packed)
             where = address.ipv4_mapped or address
             if seen:
-                found[cpu] = Stray(where, int.from_bytes(port, "big"), ifindex, outer, inner, seen)
-        return found
+                strays[cpu] = Stray(where, int.from_bytes(port, "big"), ifindex, outer, inner, seen)
+        return strays
 
     def close(self) -> None:
         """Detach, and free programs and maps."""

@@ -28,7 +28,7 @@ class Filtering:
 
     def use(self, name: str) -> None:
         """Swap the filter, between two packets. Raises UsageError for one that cannot be."""
-        known: Name | None = next((one for one in NAMES if one == name), None)
+        known: Name | None = next((candidate for candidate in NAMES if candidate == name), None)
         if known is None:
             raise UsageError(f"there is no filter {name!r}", hint=f"there are {', '.join(NAMES)}")
         if known == "existing-key":

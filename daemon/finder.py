@@ -59,9 +59,9 @@ class Finder:
         self._options = front.options
         self._translations = translations
         self._handing = handing
-        self._names = [one.name for one in interfaces]
+        self._names = [interface.name for interface in interfaces]
         self._addresses = reachable(interfaces)
-        self._reached = [at for one in interfaces for at in one.reached]
+        self._reached = [at for interface in interfaces for at in interface.reached]
         self._keepers: dict[Socket, Translation | None] = {}
         self._beside: set[int] = set()
         self._not_learned = ""
@@ -108,15 +108,15 @@ class Finder:
         if to and to.port == self.port and to.local == here:
             mine = here or to.address in self._there
             at = to.address or address
-            return [one for one in server.sockets if one.receives(at)] if mine else []
+            return [socket for socket in server.sockets if socket.receives(at)] if mine else []
         if to or (here and self.port != self._options.port and not self._front.server_port):
             return []
         if here:
-            return [one for one in server.sockets if one.receives(address)]
+            return [socket for socket in server.sockets if socket.receives(address)]
         if self._translations() or any(self._keepers.values()):
             return []  # this one's are not translated
-        one = identity.translated(server.sockets, address.version)
-        return [one] if one else []
+        socket = identity.translated(server.sockets, address.version)
+        return [socket] if socket else []
 
     def _find(
         self,
@@ -134,20 +134,20 @@ class Finder:
                 self._arrive_at(target.addresses, interfaces)
             among = [self.own] if target.here else list(self._others())
             looked_in += among
-            found = [one for namespace in among for one in self._servers_in(namespace)]
-            if found:
-                return self._only(found)
+            servers = [server for namespace in among for server in self._servers_in(namespace)]
+            if servers:
+                return self._only(servers)
         rules = self._handing(ways)
         at = self._at_bind()
         raise none_listens(self._options, self.port, at, looked_in, self._keepers, rules)
 
     def _arrive_at(self, addresses: Sequence[Address], interfaces: Sequence[Interface]) -> None:
         """Requests come to these addresses: the interfaces' own, or what they are translated to."""
-        reached = [at for one in interfaces for at in one.reached]
+        reached = [at for interface in interfaces for at in interface.reached]
         known = set(addresses)
-        ways = {(one.link, one.vrf) for one in reached}
+        ways = {(at.link, at.vrf) for at in reached}
         self._addresses = list(addresses)
-        self._reached = [one for one in reached if one.address in known] or [
+        self._reached = [at for at in reached if at.address in known] or [
             At(address, *way) for address in addresses for way in ways
         ]
 
@@ -158,37 +158,37 @@ class Finder:
                 if sockets.is_ours(namespace.process) and self._is_reached(namespace):
                     yield namespace
 
-    def _only(self, found: list[Found]) -> Found:
-        if len(found) > 1:
+    def _only(self, servers: list[Found]) -> Found:
+        if len(servers) > 1:
             raise ServerError(
                 f"several servers hold UDP port {self.port}: "
-                + "; ".join(_described(one) for one in found),
+                + "; ".join(_described(server) for server in servers),
                 hint="--bind ADDRESS chooses the one that is bound to it; a server in another "
                 "network namespace is fronted from there",
             )
-        self._check_held(found[0])
-        self._check_reached(found[0])
-        return found[0]
+        self._check_held(servers[0])
+        self._check_reached(servers[0])
+        return servers[0]
 
     def _look_for_keepers(self) -> dict[Socket, Translation | None]:
         """Sockets that are held for a container alone, and where what comes to them is relayed."""
         at_port = [
-            one
-            for one in sockets.bound(self.own.process, stream=False)
-            if one.serves and one.port == self._options.port
+            socket
+            for socket in sockets.bound(self.own.process, stream=False)
+            if socket.serves and socket.port == self._options.port
         ]
-        holders = sockets.holders((one.inode for one in at_port), sockets.processes())
-        found = {one: sorted(holders[one.inode]) for one in at_port}
+        holders = sockets.holders((socket.inode for socket in at_port), sockets.processes())
+        pids_of = {socket: sorted(holders[socket.inode]) for socket in at_port}
         return {
-            one: kept_for(pids[0])
-            for one, pids in found.items()
+            socket: kept_for(pids[0])
+            for socket, pids in pids_of.items()
             if pids and all(map(is_keeper, pids))
         }
 
     def _translation(self, interface: str, address: Address) -> Translation | None:
         """Where a request to an address, by an interface, is sent on to; None for nowhere else."""
         to = self._translations().get((interface, address))
-        kept = (to for one, to in self._keepers.items() if one.receives(address))
+        kept = (to for socket, to in self._keepers.items() if socket.receives(address))
         return to or next(kept, None)
 
     def _is_reached(self, namespace: Namespace) -> bool:
@@ -199,7 +199,11 @@ class Finder:
     def _destinations(self) -> set[Address | None]:
         """Where requests are translated to, at the server's port in other namespaces."""
         known = (*self._translations().values(), *self._keepers.values())
-        return {one.address for one in known if one and not one.local and one.port == self.port}
+        return {
+            translation.address
+            for translation in known
+            if translation and not translation.local and translation.port == self.port
+        }
 
     @staticmethod
     def _addresses_of(namespace: Namespace) -> frozenset[Address]:
@@ -214,13 +218,13 @@ class Finder:
 
     def _servers_in(self, namespace: Namespace) -> list[Found]:
         at_port, holders = self._held_at_port(namespace)
-        found = identity.servers(at_port, holders, sockets.parent, sockets.program)
-        if found and namespace == self.own:
-            reached = [one for one in found if one.receives(self._reached)]
+        servers = identity.servers(at_port, holders, sockets.parent, sockets.program)
+        if servers and namespace == self.own:
+            reached = [server for server in servers if server.receives(self._reached)]
             if not reached:
                 raise none_receives(self._names, at_port, self._addresses)
-            found = reached
-        return [Found(one, namespace) for one in found]
+            servers = reached
+        return [Found(server, namespace) for server in servers]
 
     def _held_at_port(
         self, namespace: Namespace, uid: int | None = None, known: Collection[Path] = ()
@@ -232,11 +236,11 @@ class Finder:
         """
         lost: set[int] | None = None
         while True:
-            at_port = [one for one in self._at_port(namespace) if uid in (None, one.uid)]
-            holders = sockets.holders((one.inode for one in at_port), known)
+            at_port = [socket for socket in self._at_port(namespace) if uid in (None, socket.uid)]
+            holders = sockets.holders((socket.inode for socket in at_port), known)
             if not all(holders.values()):
                 holders = sockets.holders(holders, sockets.processes())
-            before, lost = lost, {one.cookie for one in at_port if not holders[one.inode]}
+            before, lost = lost, {socket.cookie for socket in at_port if not holders[socket.inode]}
             if not lost or (before is not None and lost <= before):
                 return at_port, holders
 
@@ -245,12 +249,12 @@ class Finder:
         bind = ipaddress.ip_address(self._options.bind)
         everywhere = bind.is_unspecified or namespace != self.own
         return [
-            one
-            for one in sockets.bound(namespace.process, stream=False)
-            if one.serves
-            and one.port == self.port
-            and one not in self._keepers
-            and (everywhere or any(map(one.receives, self._addresses)))
+            socket
+            for socket in sockets.bound(namespace.process, stream=False)
+            if socket.serves
+            and socket.port == self.port
+            and socket not in self._keepers
+            and (everywhere or any(map(socket.receives, self._addresses)))
         ]
 
     def _check_unix(self, server: Server) -> None:
@@ -272,9 +276,9 @@ class Finder:
         """Without its processes nobody knows by which other sockets the server is written to."""
         server, namespace = found
         reached = {
-            one.inode
-            for one in server.sockets
-            if namespace != self.own or any(map(one.receives_at, self._reached))
+            socket.inode
+            for socket in server.sockets
+            if namespace != self.own or any(map(socket.receives_at, self._reached))
         }
         if self._front.wants_all_seen and reached & server.unheld:
             raise ServerError(
@@ -290,15 +294,15 @@ class Finder:
         server, namespace = found
         if namespace == self.own:
             return
-        if all(one.address.is_loopback for one in server.sockets):
+        if all(socket.address.is_loopback for socket in server.sockets):
             raise ServerError(
                 f"the server on UDP port {self.port} is in another network namespace, and "
                 f"bound to {', '.join(sorted(map(str, server.sockets)))} there, which nothing from "
                 "outside reaches",
                 hint="bind it to an address of that namespace, or to all",
             )
-        versions = {one.version for one in wanted_of(self._addresses, self._options.bind)}
-        if not all(identity.translated(server.sockets, one) for one in versions or {4}):
+        versions = {address.version for address in wanted_of(self._addresses, self._options.bind)}
+        if not all(identity.translated(server.sockets, version) for version in versions or {4}):
             raise ServerError(
                 f"the server on UDP port {self.port} is in another network namespace, and "
                 f"bound to several addresses there: {', '.join(sorted(map(str, server.sockets)))}",
@@ -312,12 +316,16 @@ class Finder:
         if before == self.own:
             return self._follow_in(before) or none
         self._keepers = self._look_for_keepers()
-        at_port = [one for one in sockets.namespaces_at(self.port) if self._is_reached(one)]
+        at_port = [
+            namespace
+            for namespace in sockets.namespaces_at(self.port)
+            if self._is_reached(namespace)
+        ]
         for namespace in at_port:
             if namespace.cookie == before.cookie:
                 found = self._follow_in(namespace)
                 if found:
-                    self._beside |= {one.cookie for one in at_port} - {before.cookie}
+                    self._beside |= {other.cookie for other in at_port} - {before.cookie}
                     return found
         return self._follow_elsewhere(at_port) or none
 
@@ -328,8 +336,12 @@ class Finder:
         another one: they were not translated to it.
         """
         beside = set() if self._destinations() else self._beside
-        anew = [one for one in at_port if one.cookie not in beside]
-        mine = [one for one in anew if any(s.uid == self.first.uid for s in self._at_port(one))]
+        anew = [namespace for namespace in at_port if namespace.cookie not in beside]
+        mine = [
+            namespace
+            for namespace in anew
+            if any(s.uid == self.first.uid for s in self._at_port(namespace))
+        ]
         self.why_gone = ""
         if len(mine) == 1:
             return self._follow_in(mine[0])

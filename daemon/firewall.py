@@ -55,12 +55,12 @@ def ways(
     interfaces: Iterable[Interface], answered_at: Callable[[str, Iterable[Address]], list[Address]]
 ) -> Iterator[Way]:
     """The ways by some interfaces to those of their addresses that something is answered at."""
-    for one in interfaces:
-        for address in answered_at(one.name, one.addresses):
-            yield Way(one.name, address, one.enslaved, one.enslaved)
-        for upper in one.uppers:
-            for address in answered_at(one.name, upper.addresses):
-                yield Way(one.name, address, lower=True, bridged=one.enslaved)
+    for interface in interfaces:
+        for address in answered_at(interface.name, interface.addresses):
+            yield Way(interface.name, address, interface.enslaved, interface.enslaved)
+        for upper in interface.uppers:
+            for address in answered_at(interface.name, upper.addresses):
+                yield Way(interface.name, address, lower=True, bridged=interface.enslaved)
 
 
 class Findings(NamedTuple):
@@ -89,12 +89,16 @@ class Ruleset:
         skip = {(f, t) for f in ("ip", "ip6") for t in _OF_IPTABLES} if by_nft else set()
         skip |= set(_dormant())
         chains = list(_kernel_chains())
-        devices = {(one.family, one.table, one.name): one.devices for one in chains if one.devices}
+        devices = {
+            (chain.family, chain.table, chain.name): chain.devices
+            for chain in chains
+            if chain.devices
+        }
         self._tables = nftables.tables(self._objects, skip, devices)
         for tool, saved in self._saved.items():
             self._tables += iptables.tables(tool, saved)
         with contextlib.suppress(OSError):  # a kernel without IPsec
-            self._tables.append({one.where: one for one in xfrm.policies()})
+            self._tables.append({policy.where: policy for policy in xfrm.policies()})
         if not shutil.which("nft"):
             self.unread += _hidden_chains(chains, seen=self._twice)
 
@@ -148,7 +152,7 @@ def look(
     are not known here, so that a rule that may accept is no reason to refuse.
     """
     certain: dict[str, None] = {}
-    found: dict[str, None] = {}
+    listed: dict[str, None] = {}
     for requests, name in _requests(port, ways, allow, exact=exact):
         for chain, table in rules.chains():
             if not chain.applies(requests):
@@ -157,11 +161,11 @@ def look(
             if fate.why and not (fate.perhaps and (allow or not exact)):
                 certain[f"{name}: {fate.why}"] = None
             if fate.why:
-                found.setdefault(fate.why)
-            found |= dict.fromkeys(fate.drops)
-    named = {one.removesuffix(ruleset.HANDS_ON) for one in found}
-    found |= dict.fromkeys(one for one in rules.naming(port) if one not in named)
-    return Findings(tuple(certain), tuple(found), tuple(rules.unread))
+                listed.setdefault(fate.why)
+            listed |= dict.fromkeys(fate.drops)
+    named = {rule.removesuffix(ruleset.HANDS_ON) for rule in listed}
+    listed |= dict.fromkeys(rule for rule in rules.naming(port) if rule not in named)
+    return Findings(tuple(certain), tuple(listed), tuple(rules.unread))
 
 
 def _requests(
@@ -176,13 +180,15 @@ def _requests(
         together.setdefault(key, []).append(way.address)
     for (interface, lower, bridged, version), addresses in together.items():
         apart = exact and len(addresses) <= _APART
-        groups = [[one] for one in addresses] if apart else [addresses]
-        networks = [one for one in map(ipaddress.ip_network, allow) if one.version == version]
-        sources = [(ruleset.spans_of(one), f"from {one} ") for one in networks]
+        groups = [[address] for address in addresses] if apart else [addresses]
+        networks = [
+            network for network in map(ipaddress.ip_network, allow) if network.version == version
+        ]
+        sources = [(ruleset.spans_of(network), f"from {network} ") for network in networks]
         for group in groups:
             to = str(group[0]) if len(group) == 1 else f"{len(group):,} addresses"
             for source, who in sources if allow else [(ruleset.all_sources(version), "")]:
-                spans = tuple((int(one), int(one)) for one in group)
+                spans = tuple((int(address), int(address)) for address in group)
                 if not exact:
                     spans = ((0, 2**128),)
                 yield (
@@ -209,13 +215,13 @@ def inside(pid: int, function: Callable[[], T]) -> T | None:
 def elsewhere(pids: Iterable[int]) -> list[int]:
     """Of these processes, one for each network namespace that is not ours."""
     seen = {_namespace(os.getpid())}
-    found = []
+    chosen = []
     for pid in pids:
         namespace = _namespace(pid)
         if namespace and namespace not in seen:
             seen.add(namespace)
-            found.append(pid)
-    return found
+            chosen.append(pid)
+    return chosen
 
 
 def _namespace(pid: int) -> str:
@@ -232,10 +238,10 @@ def _iptables_is_nft() -> bool:
     if not shutil.which("iptables-save"):
         return False
     try:
-        said = forked.run(["iptables-save", "-V"], timeout=_PATIENCE)
+        version = forked.run(["iptables-save", "-V"], timeout=_PATIENCE)
     except (OSError, subprocess.SubprocessError):
         return False
-    return b"nf_tables" in said
+    return b"nf_tables" in version
 
 
 class _KernelChain(NamedTuple):
@@ -267,30 +273,30 @@ def _text(data: bytes) -> str:
 
 def _dormant() -> Iterator[tuple[str, str]]:
     """Family and name of the tables that are switched off: nft's JSON keeps that back."""
-    for family, found in _listed(_GETTABLE):
-        if int.from_bytes(found.get(_TABLE_FLAGS, b""), "big") & _DORMANT:
-            yield family, _text(found[_TABLE_NAME])
+    for family, attributes in _listed(_GETTABLE):
+        if int.from_bytes(attributes.get(_TABLE_FLAGS, b""), "big") & _DORMANT:
+            yield family, _text(attributes[_TABLE_NAME])
 
 
 def _kernel_chains() -> Iterator[_KernelChain]:
     """The chains at hooks, with their devices, which old nft's JSON keeps back."""
-    for family, found in _listed(_GETCHAIN):
-        if _CHAIN_HOOK not in found:
+    for family, attributes in _listed(_GETCHAIN):
+        if _CHAIN_HOOK not in attributes:
             continue
-        hook = _nested(found[_CHAIN_HOOK])
+        hook = _nested(attributes[_CHAIN_HOOK])
         names = [hook[_HOOK_DEV]] if _HOOK_DEV in hook else []
         if _HOOK_DEVS in hook:
             names = [value for _, value in netlink.attributes(memoryview(hook[_HOOK_DEVS]))]
-        table, name = (_text(found.get(kind, b"")) for kind in (_CHAIN_TABLE, _CHAIN_NAME))
+        table, name = (_text(attributes.get(kind, b"")) for kind in (_CHAIN_TABLE, _CHAIN_NAME))
         yield _KernelChain(family, table, name, tuple(map(_text, names)))
 
 
 def _hidden_chains(chains: Iterable[_KernelChain], *, seen: bool) -> Iterator[str]:
     """Chains of nftables that nothing installed here can read; `seen`: iptables' own are."""
     names = [
-        f"{one.table} {one.name}"
-        for one in chains
-        if not (seen and one.table in _OF_IPTABLES and one.family in ("ip", "ip6"))
+        f"{chain.table} {chain.name}"
+        for chain in chains
+        if not (seen and chain.table in _OF_IPTABLES and chain.family in ("ip", "ip6"))
     ]
     if names:
         yield f"nft is not installed, and nftables has chains: {', '.join(names[:5])}"
@@ -299,9 +305,9 @@ def _hidden_chains(chains: Iterable[_KernelChain], *, seen: bool) -> Iterator[st
 def _nftables(objects: list[dict[str, Any]], port: int, *, twice: bool) -> Iterator[str]:
     """Rules among the objects of `nft -j` (libnftables-json(5)); iptables' own, if not `twice`."""
     sets = {
-        (one["family"], one["table"], one["name"]): one.get("elem", [])
+        (content["family"], content["table"], content["name"]): content.get("elem", [])
         for wrapped in objects
-        for kind, one in wrapped.items()
+        for kind, content in wrapped.items()
         if kind in ("set", "map")
     }
     for wrapped in objects:
@@ -324,7 +330,9 @@ def _is_about(
         if isinstance(node, dict) and node.get("field") == "dport":
             looks |= node.get("protocol") in ("udp", "th")
         elif isinstance(node, str) and node.startswith("@"):
-            named |= any(_covers(one, port) for one in _walk(sets.get((*table, node[1:]), [])))
+            named |= any(
+                _covers(element, port) for element in _walk(sets.get((*table, node[1:]), []))
+            )
         else:
             named |= _covers(node, port)
     return looks and named

@@ -108,31 +108,31 @@ class Follower:
             time.sleep(min(GATHER, seconds))
 
     def _look(self, *, all_of_them: bool) -> None:
-        for what, step in self._looks:
+        for subject, step in self._looks:
             if self._stopping:
                 return
-            if not all_of_them and what not in self.failing:
+            if not all_of_them and subject not in self.failing:
                 continue
             try:
                 step()
             except Exception as error:
-                self._failed(what, error)
+                self._failed(subject, error)
             else:
-                if self.failing.pop(what, None):
-                    log.info("a change of this host is followed now", what=what)
+                if self.failing.pop(subject, None):
+                    log.info("a change of this host is followed now", what=subject)
 
-    def _failed(self, what: str, error: Exception) -> None:
+    def _failed(self, subject: str, error: Exception) -> None:
         known = isinstance(error, CaromError | OSError | NetlinkError)
         hint = getattr(error, "hint", None)
         text = f"{error or type(error).__name__}{f': {hint}' if hint else ''}"
-        if self.failing.get(what) != text:  # the same is not said again
+        if self.failing.get(subject) != text:  # the same is not said again
             log.warning(
                 "a change of this host could not be followed; it is tried again",
-                what=what,
+                what=subject,
                 error=text,
                 exc_info=None if known else error,
             )
-        self.failing[what] = text
+        self.failing[subject] = text
 
     def close(self) -> None:
         """Stop, and wait for the step under way."""
@@ -161,13 +161,13 @@ class Followers(Resource):
     def failing(self) -> dict[str, str]:
         """What could not be followed, and why."""
         return {
-            what: why
-            for one in list(self._followers.values())
-            for what, why in dict(one.failing).items()
+            subject: why
+            for follower in list(self._followers.values())
+            for subject, why in dict(follower.failing).items()
         }
 
     def close(self) -> None:
         """Close them, last made first; they are told nothing from now on."""
         closing, self._followers = self._followers, {}
-        for one in reversed(closing.values()):
-            one.close()
+        for follower in reversed(closing.values()):
+            follower.close()

@@ -26,7 +26,7 @@ STANDING = {"bind": "::", "amplify": 0, "protocol": protocols.default(Filled.LEA
 """What stands for other options of a front than for those of a service."""
 
 _GROUP = "The server"
-_WITH_ENDS = protocols.words(one for one in SPECS.values() if one.ending)
+_WITH_ENDS = protocols.words(protocol for protocol in SPECS.values() if protocol.ending)
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ class Front:
             raise UsageError("front is a cache in the kernel", hint="--hook xdp | tc")
         spec = protocols.spec(options.protocol)
         if options.cookie_secret_file and not spec.cookies:
-            able = protocols.words(one for one in SPECS.values() if one.cookies)
+            able = protocols.words(protocol for protocol in SPECS.values() if protocol.cookies)
             raise UsageError(
                 f"{options.protocol} has no cookies", hint=f"--cookie-secret-file is for {able}"
             )
