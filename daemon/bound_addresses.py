@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses services are bound to: so those of a large local prefix are known."""
+"""Which addresses services are bound to, so that those in a large local prefix are known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from carom.kernel.netlink import Address
 
 
 class BoundAddresses:
-    """What services are bound to, and what has the ports of somebody else's servers here."""
+    """The addresses of services, and of the sockets here at the ports of fronted servers."""
 
     def __init__(self, services: Sequence[Service | Front]):
         self._binds = [ipaddress.ip_address(service.options.bind) for service in services]
@@ -24,14 +24,14 @@ class BoundAddresses:
         self._ports = {front.server_port or front.options.port for front in fronts}
 
     def add_port(self, port: int) -> None:
-        """A server has a port of its own, which requests are translated to."""
+        """Look at a server's own port too, which requests are translated to."""
         if self._ports:
             self._ports.add(port)
 
     def __call__(self) -> set[Address]:
-        """The addresses now, all of them single ones."""
+        """The addresses that are bound now, without the unspecified ones."""
         addresses = {address for address in self._binds if not address.is_unspecified}
-        with contextlib.suppress(ServerError):  # whoever looks for the server says so
+        with contextlib.suppress(ServerError):  # what looks for the server reports it
             at_port = sockets.bound(Path("/proc/self"), stream=False) if self._ports else ()
             addresses |= {
                 socket.address for socket in at_port if socket.serves and socket.port in self._ports

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the server is that gets a service's requests: looked for, and followed."""
+"""Finds the server that gets a service's requests, and follows it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ log = structlog.get_logger()
 
 
 class Found(NamedTuple):
-    """The server, where it was found."""
+    """The server, and the network namespace that it was found in."""
 
     server: Server
     namespace: Namespace
 
 
 class Finder:
-    """Looks for a fronted server: `found` is it, as it was seen last, and `first` at the start.
+    """Looks for a fronted server: `found` is what was seen last, `first` the server at the start.
 
-    `own` is carom's network namespace, and `port` the server's, which requests may be translated
-    to.
+    `own` is carom's network namespace, and `port` the server's own port, which requests may be
+    translated to.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Finder:
         translations: Callable[[], Translations],
         handing: Callable[[Iterable[Way]], Sequence[str]],
     ):
-        """`wanted` are those of an interface's addresses that the service is asked for at,
-        `translations` what is known of these now, and `handing` rules that send some requests on.
+        """`wanted` chooses the service's among an interface's addresses, `translations` gives how
+        requests are translated now, and `handing` the rules that send some requests on.
 
-        Raises ServerError for no server, several, or one that is written to unseen.
+        Raises ServerError for no server, for several, and for one that may be written to unseen.
         """
         self._front = front
         self._options = front.options
@@ -79,9 +79,9 @@ class Finder:
         return self.found.namespace == self.own
 
     def follow(self, claim: Callable[[Server], None]) -> Found:
-        """Look again: it may have begun anew, perhaps elsewhere.
+        """Look again: the server may have started again, perhaps elsewhere.
 
-        `claim` takes its processes, and raises ServerError for those of another service.
+        `claim` takes the server's processes, and raises ServerError for another service's.
         """
         self._claim = claim
         self.found = self._follow()
@@ -114,7 +114,7 @@ class Finder:
         if here:
             return [socket for socket in server.sockets if socket.receives(address)]
         if self._translations() or any(self._keepers.values()):
-            return []  # this one's are not translated
+            return []  # requests at this address are not translated
         socket = identity.translated(server.sockets, address.version)
         return [socket] if socket else []
 
@@ -123,7 +123,7 @@ class Finder:
         interfaces: Sequence[Interface],
         wanted: Callable[[str, Iterable[Address]], list[Address]],
     ) -> Found:
-        """The one server that requests get to: in carom's own network namespace, if any is."""
+        """The one server that requests get to: in carom's network namespace, if one is there."""
         self._keepers = self._look_for_keepers()
         ways = list(firewall.ways(interfaces, wanted))
         asked = [(way.address, self._translation(way.interface, way.address)) for way in ways]
@@ -171,7 +171,7 @@ class Finder:
         return servers[0]
 
     def _look_for_keepers(self) -> dict[Socket, Translation | None]:
-        """Sockets that are held for a container alone, and where what comes to them is relayed."""
+        """Sockets that are only held for a container, and where their requests are relayed to."""
         at_port = [
             socket
             for socket in sockets.bound(self.own.process, stream=False)
@@ -186,7 +186,7 @@ class Finder:
         }
 
     def _translation(self, interface: str, address: Address) -> Translation | None:
-        """Where a request to an address, by an interface, is sent on to; None for nowhere else."""
+        """Where a request to an address, by an interface, is sent on to; None if it is not."""
         to = self._translations().get((interface, address))
         kept = (to for socket, to in self._keepers.items() if socket.receives(address))
         return to or next(kept, None)
@@ -197,7 +197,7 @@ class Finder:
         return not to or not to.isdisjoint(self._addresses_of(namespace))
 
     def _destinations(self) -> set[Address | None]:
-        """Where requests are translated to, at the server's port in other namespaces."""
+        """Addresses in other namespaces that requests to the server's port are translated to."""
         known = (*self._translations().values(), *self._keepers.values())
         return {
             translation.address
@@ -229,10 +229,10 @@ class Finder:
     def _held_at_port(
         self, namespace: Namespace, uid: int | None = None, known: Collection[Path] = ()
     ) -> tuple[list[Socket], dict[int, set[int]]]:
-        """The sockets there (of one user), and who holds each: `known` are looked at first.
+        """The sockets there (of one user), and who holds each; `known` are looked at first.
 
-        Workers come and go: what nobody holds may have been closed since it was listed, and is
-        looked for again.
+        Workers come and go: a socket that nobody holds may have been closed since it was listed,
+        so all are listed again.
         """
         lost: set[int] | None = None
         while True:
@@ -258,7 +258,7 @@ class Finder:
         ]
 
     def _check_unix(self, server: Server) -> None:
-        """A server that also listens on a Unix socket takes writes that nobody sees."""
+        """Raises ServerError for one that listens on a Unix socket: writes are unseen."""
         if not (self._front.written_at_any_door and self._front.wants_all_seen):
             return
         for pid in sorted(server.pids):
@@ -273,7 +273,7 @@ class Finder:
                 )
 
     def _check_held(self, found: Found) -> None:
-        """Without its processes nobody knows by which other sockets the server is written to."""
+        """Raises ServerError where its processes are unknown, and so its other sockets."""
         server, namespace = found
         reached = {
             socket.inode
@@ -290,7 +290,7 @@ class Finder:
             )
 
     def _check_reached(self, found: Found) -> None:
-        """Where addresses are translated, nobody knows which of several a request comes to."""
+        """Raises ServerError where translated requests reach none or any of its addresses."""
         server, namespace = found
         if namespace == self.own:
             return
@@ -310,7 +310,7 @@ class Finder:
             )
 
     def _follow(self) -> Found:
-        """The server as it is now: where it was, or else begun anew in another namespace."""
+        """The server as it is now: where it was, or started again in another namespace."""
         before = self.found.namespace
         none = Found(Server((), frozenset()), before)
         if before == self.own:
@@ -330,10 +330,10 @@ class Finder:
         return self._follow_elsewhere(at_port) or none
 
     def _follow_elsewhere(self, at_port: list[Namespace]) -> Found | None:
-        """The server begun anew in another namespace; None where several may be it.
+        """The server, started again in another namespace; None where several may be it.
 
-        Where nobody knows how requests are translated, one that was there beside the server is
-        another one: they were not translated to it.
+        Where the translation of requests is unknown, a server that ran beside the first one is a
+        different one: requests were not translated to it.
         """
         beside = set() if self._destinations() else self._beside
         anew = [namespace for namespace in at_port if namespace.cookie not in beside]
@@ -356,7 +356,7 @@ class Finder:
         return None
 
     def _follow_in(self, namespace: Namespace) -> Found | None:
-        """The sockets there of the server's user, who may have begun it anew; None for none."""
+        """The server's user's sockets there: the user may have started it again; None for none."""
         known = [Path(f"/proc/{pid}") for pid in self.found.server.pids]
         at_port, holders = self._held_at_port(namespace, self.first.uid, known)
         for server in identity.servers(at_port, holders, sockets.parent, sockets.program):

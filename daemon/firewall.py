@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's firewall, which does not see what is answered before it: what it would drop."""
+"""What the host's firewall would drop: it does not see what is answered before it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _PATIENCE = 20.0  # seconds for a tool to list its rules
 _OF_IPTABLES = {"raw", "mangle", "nat", "filter", "security"}
 _APART = 64
-"""So many addresses of an interface are looked at one by one, more as one."""
+"""Up to this many addresses of an interface are looked at one by one, more all together."""
 
 _NETFILTER, _GETCHAIN = 12, 10 << 8 | 4  # NETLINK_NETFILTER; NFT_MSG_GETCHAIN
 _GETTABLE = 10 << 8 | 1  # NFT_MSG_GETTABLE
@@ -54,7 +54,7 @@ class Way(NamedTuple):
 def ways(
     interfaces: Iterable[Interface], answered_at: Callable[[str, Iterable[Address]], list[Address]]
 ) -> Iterator[Way]:
-    """The ways by some interfaces to those of their addresses that something is answered at."""
+    """The ways by some interfaces to those of their addresses that `answered_at` chooses."""
     for interface in interfaces:
         for address in answered_at(interface.name, interface.addresses):
             yield Way(interface.name, address, interface.enslaved, interface.enslaved)
@@ -64,10 +64,10 @@ def ways(
 
 
 class Findings(NamedTuple):
-    """What the firewall has on a port.
+    """What the firewall does with requests to a port.
 
-    `certain`: what it drops by default, and by which rule. `rules`: all that may drop, or name the
-    port. `unread`: what could not be looked at.
+    `certain`: what it drops by default, and by which rule. `rules`: all that may drop requests, or
+    name the port. `unread`: what could not be read.
     """
 
     certain: tuple[str, ...] = ()
@@ -76,10 +76,10 @@ class Findings(NamedTuple):
 
 
 class Ruleset:
-    """What is in force in a network namespace."""
+    """The rules in force in a network namespace."""
 
     def __init__(self) -> None:
-        """Read that of the calling thread."""
+        """Read those of the calling thread's."""
         self.unread: list[str] = []
         self._saved = dict(self._iptables())
         by_nft = _iptables_is_nft()
@@ -112,7 +112,7 @@ class Ruleset:
             return ""
 
     def _iptables(self) -> Iterator[tuple[str, str]]:
-        """iptables-save(8) by tool. The legacy tools load modules: only where their tables are."""
+        """iptables-save(8) by tool; legacy ones load modules, so only where their tables are."""
         for tool in ("iptables", "ip6tables"):
             exact = f"{tool}-nft-save"
             yield tool, self._output(exact if shutil.which(exact) else f"{tool}-save")
@@ -129,14 +129,14 @@ class Ruleset:
             yield legacy, self._output(f"{legacy}-save")
 
     def chains(self) -> Iterator[tuple[Chain, dict[str, Chain]]]:
-        """Those that the kernel begins at, each with its table's."""
+        """The chains that the kernel starts at, each with all chains of its table."""
         for table in self._tables:
             for chain in table.values():
                 if chain.policy:
                     yield chain, table
 
     def naming(self, port: int) -> Iterator[str]:
-        """Where each rule that names this UDP destination port is."""
+        """The place of each rule that names this UDP destination port."""
         yield from _nftables(self._objects, port, twice=self._twice)
         for tool, saved in self._saved.items():
             yield from _naming(tool, saved, port)
@@ -145,11 +145,11 @@ class Ruleset:
 def look(
     rules: Ruleset, port: int, ways: Iterable[Way], allow: Sequence[str] = (), *, exact: bool = True
 ) -> Findings:
-    """What is in force for the requests that are answered on a port.
+    """What the firewall does with the requests that are answered on a port.
 
-    With `allow`, for those alone whose source is in these prefixes: what the firewall then still
-    drops by default, an allow-list lets through that it should not. With `exact` False the ways
-    are not known here, so that a rule that may accept is no reason to refuse.
+    With `allow`, only with those from these prefixes: what it drops by default of these, the
+    allow-list lets through wrongly. `exact` is False for another network namespace, where the ways
+    are not known. In both cases a drop is not `certain` where some rule may accept before.
     """
     certain: dict[str, None] = {}
     listed: dict[str, None] = {}
@@ -171,10 +171,10 @@ def look(
 def _requests(
     port: int, ways: Iterable[Way], allow: Sequence[str], *, exact: bool
 ) -> Iterator[tuple[Requests, str]]:
-    """What is answered, way by way and prefix by prefix, with a name for it."""
+    """The requests that are answered, by way and prefix, each with a name."""
     together: dict[tuple[str, bool, bool, int], list[Address]] = {}
     for way in ways:
-        if not exact:  # there it has another address, and comes by another interface
+        if not exact:  # there it has another address, and another interface
             way = Way("", way.address, lower=True)
         key = way.interface, way.lower, way.bridged, way.address.version
         together.setdefault(key, []).append(way.address)
@@ -198,10 +198,10 @@ def _requests(
 
 
 def inside(pid: int, function: Callable[[], T]) -> T | None:
-    """Call a function in the network namespace of a process; None where that cannot be."""
+    """Call a function in the network namespace of a process; None where that fails."""
     results: list[T] = []
 
-    def enter() -> None:  # in a thread, which alone moves there
+    def enter() -> None:  # in a thread, so that nothing else moves there
         with contextlib.suppress(OSError):
             pyroute2.netns.setns(f"/proc/{pid}/ns/net")
             results.append(function())
@@ -232,7 +232,7 @@ def _namespace(pid: int) -> str:
 
 
 def _iptables_is_nft() -> bool:
-    """Does iptables-save show the tables that iptables keeps in nftables?"""
+    """Whether iptables-save shows the tables that iptables keeps in nftables."""
     if shutil.which("iptables-nft-save"):
         return True
     if not shutil.which("iptables-save"):
@@ -272,14 +272,14 @@ def _text(data: bytes) -> str:
 
 
 def _dormant() -> Iterator[tuple[str, str]]:
-    """Family and name of the tables that are switched off: nft's JSON keeps that back."""
+    """Family and name of the tables that are switched off: nft's JSON does not say so."""
     for family, attributes in _listed(_GETTABLE):
         if int.from_bytes(attributes.get(_TABLE_FLAGS, b""), "big") & _DORMANT:
             yield family, _text(attributes[_TABLE_NAME])
 
 
 def _kernel_chains() -> Iterator[_KernelChain]:
-    """The chains at hooks, with their devices, which old nft's JSON keeps back."""
+    """The chains at hooks, with their devices, which an old nft's JSON leaves out."""
     for family, attributes in _listed(_GETCHAIN):
         if _CHAIN_HOOK not in attributes:
             continue
@@ -292,7 +292,7 @@ def _kernel_chains() -> Iterator[_KernelChain]:
 
 
 def _hidden_chains(chains: Iterable[_KernelChain], *, seen: bool) -> Iterator[str]:
-    """Chains of nftables that nothing installed here can read; `seen`: iptables' own are."""
+    """A line on chains that no installed tool can read; with `seen`, iptables' own are read."""
     names = [
         f"{chain.table} {chain.name}"
         for chain in chains
@@ -303,7 +303,7 @@ def _hidden_chains(chains: Iterable[_KernelChain], *, seen: bool) -> Iterator[st
 
 
 def _nftables(objects: list[dict[str, Any]], port: int, *, twice: bool) -> Iterator[str]:
-    """Rules among the objects of `nft -j` (libnftables-json(5)); iptables' own, if not `twice`."""
+    """Rules of `nft -j` (libnftables-json(5)) on a port; `twice`: without those iptables shows."""
     sets = {
         (content["family"], content["table"], content["name"]): content.get("elem", [])
         for wrapped in objects

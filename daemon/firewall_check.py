@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose rules do not hold for what is answered in the kernel: found, said, and heeded."""
+"""The rules that what is answered in the kernel bypasses: found, reported, and heeded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from carom.daemon.receiver import Receiver, some
 from carom.errors import FirewallError
 from carom.kernel.links import Interface
 
-_TRIED = 8  # addresses that are looked at each alone
+_TRIED = 8  # addresses that are looked at one by one
 
 log = structlog.get_logger()
 
@@ -33,8 +33,7 @@ class FirewallCheck:
     ):
         """Look, and raise FirewallError where the firewall drops by default what is answered.
 
-        `rules` are those of a moment ago. `changed` is called when requests are translated
-        otherwise than before.
+        `rules` have just been read. `changed` is called when the translation of requests changes.
         """
         self._services = [service for service in services if service.options.fast != "off"]
         self.interfaces = interfaces
@@ -62,17 +61,17 @@ class FirewallCheck:
         return any(service.options.bypass_firewall for service in self._services)
 
     def attached(self, attachments: Sequence[Attachment], programs: Sequence[int]) -> None:
-        """Where the fast path is now, and the ids of its programs: look behind them, too."""
+        """Look behind the fast path too: where it is now, and the ids of its programs."""
         self._attachments, self._programs = attachments, programs
         self._others = list(self._look_beside())
 
     def moved(self, attachments: Sequence[Attachment]) -> None:
-        """What it is on has changed: the next look is at these."""
+        """The interfaces have changed: the next look is at these."""
         self._attachments = attachments
         self.interfaces = [attachment.interface for attachment in attachments]
 
     def look_again(self) -> None:
-        """Rules may have changed: warn, once each, of what is dropped by default now."""
+        """Look again; warn once of each rule that now drops by default what is answered."""
         self._look()
         self._others = list(self._look_beside())
         for port, (_, allowed) in self._findings.items():
@@ -107,7 +106,7 @@ class FirewallCheck:
         self._findings = findings
 
     def _accepted(self, rules: Ruleset, port: int) -> str:
-        """How to be answered at what the firewall accepts alone, if there is such; else ""."""
+        """A hint at options for the part that the firewall accepts; "" where there is none."""
         for service in self._services:
             bind = ipaddress.ip_address(service.options.bind)
             if service.options.port != port or not bind.is_unspecified:
@@ -124,7 +123,7 @@ class FirewallCheck:
         return ""
 
     def _heed_translations(self, rules: Ruleset) -> None:
-        """Where requests are sent on to others, nothing is answered."""
+        """Find out which requests are sent on to others: these are not answered."""
         for service in self._services:
             if service.heed(rules, self.interfaces):
                 self._changed()
@@ -136,7 +135,7 @@ class FirewallCheck:
         ]
 
     def notes(self) -> Iterator[str]:
-        """What somebody who runs carom should know."""
+        """Notes for whoever runs carom."""
         for port, (anybody, allowed) in self._findings.items():
             if allowed.certain:
                 yield (
@@ -181,7 +180,7 @@ class FirewallCheck:
 
 
 def _looked(service: Receiver, rules: Ruleset, ways: list[Way]) -> tuple[Findings, Findings]:
-    """What is found for a service by these ways: for all, and for those whom it allows."""
+    """The findings on a service, by these ways: for all sources, and for those that it allows."""
     port, allow = service.options.port, service.options.allow
     anybody = firewall.look(rules, port, ways)
     allowed = firewall.look(rules, port, ways, allow) if allow else anybody
