@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts together what services run on: sockets and servers first, then programs, then interfaces."""
+"""Makes what services run on: first sockets and servers, then programs, then interfaces."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ from carom.kernel.links import Interface
 from carom.kernel.local_routes import LocalChanges
 
 FIREWALL_REST = 10.0
-"""The pause after a look at the firewall, in times that the look took."""
+"""The pause after a look at the firewall, as a multiple of the time that the look took."""
 
 FIREWALL_ANYWAY = 60.0
-"""Seconds until it is looked at though nothing tells of a change, as of iptables' legacy rules."""
+"""Seconds until it is looked at without an event: iptables' legacy rules send none."""
 
 LOOK_ANYWAY = 10.0
-"""Seconds until interfaces and servers are looked at though nothing tells of a change."""
+"""Seconds until interfaces and servers are looked at without an event."""
 
 HOST, FIREWALL = "host", "firewall"
-"""Followers: of links, addresses and servers; of rules."""
+"""Names of followers: of links, addresses and servers; of firewall rules."""
 
 
 def assemble(services: Sequence[Service | Front], interface_names: Sequence[str]) -> Running:
-    """Services with all that they run on, answered. Raises CaromError, and leaves nothing."""
+    """Start services with all that they run on. Raises CaromError, and then leaves nothing."""
     stack = contextlib.ExitStack()
     try:
         assembly = Assembly(stack, services, interface_names)
@@ -73,8 +73,8 @@ def assemble(services: Sequence[Service | Front], interface_names: Sequence[str]
 
 
 class Assembly:
-    """The parts while they are made; `stack` takes them away. What is found wrong soonest comes
-    first, and compiling last."""
+    """The parts while they are made; `stack` removes them. Quick checks come first, and compiling
+    last."""
 
     def __init__(
         self,
@@ -128,15 +128,18 @@ class Assembly:
         )
 
     def _poke_host(self) -> None:
-        """A server has other sockets than before, or its requests go elsewhere: other places."""
+        """Look again: a server's sockets, or the translation of its requests, have changed."""
         self._followers.poke(HOST)
 
     def _has_fast_path(self) -> bool:
         options = [service.options for service in self._services]
-        return any(one.hook != "none" and one.fast != "off" for one in options)
+        return any(
+            service_options.hook != "none" and service_options.fast != "off"
+            for service_options in options
+        )
 
     def _found(self, names: Sequence[str]) -> list[Interface]:
-        """The interfaces to attach to, once every address is found."""
+        """The interfaces to attach to. Raises InterfaceError; UsageError for a missing address."""
         filtered = self._options.filter_place() in ("xdp", "tc")
         if not filtered and not self._has_fast_path():
             return []
@@ -157,7 +160,7 @@ class Assembly:
         return FrontedServer(service, id, self._interfaces, rules)
 
     def _counted(self) -> Room:
-        """How much there is to make room for."""
+        """How many endpoints, own addresses and prefixes the maps need room for."""
         endpoints = sum(
             len(list(receiver.places(Attachment(interface, "xdp", "native", False))))
             for receiver in self._receivers
@@ -167,14 +170,14 @@ class Assembly:
         return Room(endpoints, own, len(self._options.allow) + 1)
 
     def _loaded(self) -> FastPath:
-        """The fast path, answering nothing yet; at the socket's edge it sees what comes."""
+        """The fast path, which answers nothing yet; its socket's edge sees packets already."""
         options = self._options
         fastpath = FastPath(
             policy=options.policy,
             admit=options.admission(),
             capacity=options.entries(),
-            languages={one.protocol for one in self._receivers},
-            edge=any(one.learns for one in self._receivers),
+            languages={receiver.protocol for receiver in self._receivers},
+            edge=any(receiver.learns for receiver in self._receivers),
             room=self._room,
             counted=len(self._receivers),
         )
@@ -193,7 +196,7 @@ class Assembly:
         return self._stack.enter_context(filter)
 
     def _backend(self, service: Service | Front, receiver: Receiver) -> Backend:
-        """What is behind the fast path for a service: its cache, where there is one to be."""
+        """A service's backend, with its cache if it has one."""
         options, fastpath, clock, cache = receiver.options, self._fastpath, self._clock, None
         if fastpath and clock and options.fast == "cache":
             cache = Cache(fastpath.store, clock, options.ttl, receiver.id, receiver.protocol)
@@ -208,32 +211,32 @@ class Assembly:
         )
 
     def _settle_replies(self) -> None:
-        """Find out how long those replies hold that wait for it."""
-        fronted = [one for one in self._backends if isinstance(one, FrontedBackend)]
-        lifetimes = {one.id: one.lifetimes for one in fronted if one.lifetimes}
+        """Start the thread that finds out how long waiting replies hold."""
+        fronted = [backend for backend in self._backends if isinstance(backend, FrontedBackend)]
+        lifetimes = {backend.id: backend.lifetimes for backend in fronted if backend.lifetimes}
         edge = self._fastpath.edge if self._fastpath else None
         if edge and lifetimes:
             self._stack.callback(Settler(edge, lifetimes).close)
 
     def _filtered(self, filter: Filter) -> Filtering:
-        """The filter, which knows the servers behind it; on their sockets, if that is its place."""
+        """The filter with the servers behind it, attached to their sockets if that is its place."""
         assert self._clock
-        servers = [one for one in self._backends if isinstance(one, PythonBackend)]
-        filtering = Filtering(filter, self._clock, [one.values for one in servers])
+        servers = [backend for backend in self._backends if isinstance(backend, PythonBackend)]
+        filtering = Filtering(filter, self._clock, [server.values for server in servers])
         if self._options.filter_place() == "socket":
             for server in servers:
                 filter.attach_socket(server.udp, TTL_FLOOR if self._fastpath else 0)
         return filtering
 
     def _attached(self, clock: JiffiesClock) -> OnInterfaces:
-        """Attach to interfaces, publish, and follow what changes; answered at the end."""
+        """Attach to interfaces, publish, and follow changes; at the end the kernel answers."""
         stack, fastpath = self._stack, self._fastpath
         sweeper = None
-        if fastpath and any(one.cache for one in self._backends):
+        if fastpath and any(backend.cache for backend in self._backends):
             sweeper = Sweeper(fastpath.store, clock)
             stack.callback(sweeper.close)
         filter = self._filtering.filter if self._filtering else None
-        # Before the first looks, so that no change falls between.
+        # Opened before the first looks, so that no change is missed.
         changes = stack.enter_context(contextlib.closing(LocalChanges()))
         rules = stack.enter_context(contextlib.closing(netlink.RuleChanges()))
         attacher = Attacher(self._options, fastpath, filter)
@@ -249,8 +252,8 @@ class Assembly:
         publisher.publish()
         stack.enter_context(self._followers)
         looks = [
-            Look(f"the server's sockets on port {one.options.port}", one.look_again)
-            for one in self._backends
+            Look(f"the server's sockets on port {backend.options.port}", backend.look_again)
+            for backend in self._backends
         ]
         looks.append(Look("interfaces and addresses", publisher.follow_interfaces))
         self._followers.add(HOST, Follower(looks, changes, anyway=LOOK_ANYWAY))
@@ -260,11 +263,11 @@ class Assembly:
             watcher = SilenceWatcher(fastpath, self._backends, lambda: attachments.current)
             stack.callback(watcher.close)
         keeper = LeaseKeeper(fastpath, clock)
-        stack.callback(keeper.close)  # before all else: nothing is answered from then on
+        stack.callback(keeper.close)  # called first: from then on nothing is answered
         return OnInterfaces(attachments, publisher, sweeper, watcher)
 
     def _knowing_neighbours(self, attachments: Attachments) -> Neighbours | None:
-        """Beside an allow-list, what knows from where its sources come."""
+        """With an allow-list: what knows from which MACs its sources come."""
         if not self._fastpath or not self._options.allow:
             return None
         neighbours = Neighbours(
@@ -274,7 +277,7 @@ class Assembly:
         return neighbours
 
     def _moved(self, attachments: Attachments) -> None:
-        """What is attached has changed: the firewall is looked at for other interfaces."""
+        """The interfaces have changed: look at the firewall for these."""
         if self._firewall:
             self._firewall.moved(attachments.current)
             self._followers.poke(FIREWALL)
@@ -294,17 +297,17 @@ class Assembly:
         self._followers.add(FIREWALL, follower)
 
     def _notes(self, attached: OnInterfaces | None) -> list[str]:
-        """What somebody should know who runs this, but for what the firewall check says."""
+        """Notes for whoever runs this, without those of the firewall check."""
         attachments = attached.attachments.current if attached else []
         unreached = attached.publisher.unreached if attached else {}
-        found = [
+        remarks = [
             f"requests to port {self._receivers[id].options.port} cannot be answered: {why}"
             for (id, _), why in unreached.items()
         ]
-        found += notes(attachments)
-        found += [note for one in self._backends for note in one.notes()]
+        remarks += notes(attachments)
+        remarks += [note for backend in self._backends for note in backend.notes()]
         if self._fastpath:
-            options = [one.options for one in self._receivers]
-            found += notes_on_length(attachments, options)
-            found += notes_on_sources(attachments, options)
-        return found
+            options = [receiver.options for receiver in self._receivers]
+            remarks += notes_on_length(attachments, options)
+            remarks += notes_on_sources(attachments, options)
+        return remarks

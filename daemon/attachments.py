@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interfaces that requests come in by, with what is attached to each, as they change."""
+"""The interfaces that requests come in by, and what is attached to each; follows changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class Attacher:
-    """Attaches what there is to an interface: the fast path, a filter, or one behind the other."""
+    """Attaches the fast path, a filter, or the one behind the other to an interface."""
 
     def __init__(self, options: Options, fastpath: FastPath | None, filter: Filter | None):
         self._options = options
@@ -29,7 +29,7 @@ class Attacher:
         self._filter = filter if options.filter_place() != "socket" else None
 
     def attach(self, interface: Interface) -> Attachment:
-        """Raises BusyError, InterfaceError, PrivilegeError, and then nothing is attached."""
+        """Attach. Raises BusyError, InterfaceError, PrivilegeError; then nothing is attached."""
         try:
             with self._swapping():
                 return self._attach(interface)
@@ -58,52 +58,52 @@ class Attacher:
         return self._filter.swapping if self._filter else contextlib.nullcontext()
 
     def _all(self) -> list[Attached]:
-        return [one.attached for one in (self._fastpath, self._filter) if one]
+        return [part.attached for part in (self._fastpath, self._filter) if part]
 
     def detach(self, interface: Interface) -> None:
-        """Detach what is there of it."""
+        """Detach whatever of it is on an interface."""
         with self._swapping():
             for attached in reversed(self._all()):
                 attached.detach(interface.ifindex)
 
     def is_on(self, interface: Interface) -> bool:
-        """Whether all that was attached is there still."""
-        kept = [one for one in self._all() if not one.empty]
-        return bool(kept) and all(one.on(interface.ifindex) for one in kept)
+        """Whether all that was attached to an interface is still there."""
+        kept = [attached for attached in self._all() if not attached.empty]
+        return bool(kept) and all(attached.on(interface.ifindex) for attached in kept)
 
 
 class Attachments:
-    """The interfaces, each with what is attached to it; `current` has them as they are.
+    """The interfaces, each with what is attached to it; `current` is their present state.
 
-    One is known by its number, whatever it is called meanwhile. When it is gone, one of its name is
-    taken for it: made anew, or put in its place.
+    An interface is known by its ifindex, even when it gets another name. When it is gone, an
+    interface that has its name then takes its place.
     """
 
     def __init__(self, attacher: Attacher, interfaces: Sequence[Interface], asked: Asked):
-        """Attach to all; `asked` as links.interface has it.
+        """Attach to all; `asked` as in links.interface.
 
         Raises BusyError, InterfaceError, PrivilegeError.
         """
         self._attacher = attacher
         self._asked_at = asked
-        self._asked = [one.name for one in interfaces]
-        self.current = [attacher.attach(one) for one in interfaces]
+        self._asked = [interface.name for interface in interfaces]
+        self.current = [attacher.attach(interface) for interface in interfaces]
 
     def look_again(self) -> None:
-        """They may have changed. Raises InterfaceError, PrivilegeError, OSError.
+        """Look at the interfaces again. Raises InterfaceError, PrivilegeError, OSError.
 
-        Where that cannot be followed nothing is answered, and `failed` says why.
+        Nothing is answered on one whose change cannot be followed; its `failed` says why.
         """
-        found: list[Attachment] = []
+        attachments: list[Attachment] = []
         failed: list[Exception] = []
         for number, attachment in enumerate(self.current):
             try:
-                found.append(self._looked_at(number, attachment))
+                attachments.append(self._looked_at(number, attachment))
             except Exception as error:  # raised when the others have been looked at
                 attachment = attachment._replace(failed=str(error) or type(error).__name__)
-                found.append(self._unanswered(attachment, there=True))
+                attachments.append(self._unanswered(attachment, there=True))
                 failed.append(error)
-        self.current = found
+        self.current = attachments
         if failed:
             raise failed[0]
 
@@ -116,7 +116,7 @@ class Attachments:
         before = attachment.interface
         now = links.numbered(before.ifindex, self._asked_at)
         if now and now.name != before.name and not self._attacher.is_on(now):
-            now = None  # another one, which has its number
+            now = None  # another interface, which has its ifindex now
         now = now or self._named(number, before.name) or self._named(number, self._asked[number])
         if now is None:
             self._attacher.detach(before)
@@ -135,15 +135,15 @@ class Attachments:
         except InterfaceError:
             if links.numbered(now.ifindex):
                 raise
-            return self._looked_at(number, attachment)  # it went meanwhile
+            return self._looked_at(number, attachment)  # it has gone meanwhile
         log.info("attached to the interface anew", interface=now.name, mode=attached.mode)
         return attached
 
     def _named(self, number: int, name: str) -> Interface | None:
-        """The one of this name, unless it is another's of these already."""
-        others = [one for at, one in enumerate(self.current) if at != number]
+        """The interface of this name, unless it is one of the others here."""
+        others = [attachment for at, attachment in enumerate(self.current) if at != number]
         with contextlib.suppress(InterfaceError):
-            found = links.interface(name, self._asked_at)
-            if all(found.ifindex != one.interface.ifindex for one in others):
-                return found
+            interface = links.interface(name, self._asked_at)
+            if all(interface.ifindex != other.interface.ifindex for other in others):
+                return interface
         return None

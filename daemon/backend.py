@@ -16,7 +16,7 @@ from carom.kernel.resource import Resource
 
 
 class Backend(Resource):
-    """A service's cache, where there is one, and whatever belongs to its kind of server."""
+    """A service's cache, if it has one, and what belongs to its kind of server."""
 
     def __init__(self, receiver: Receiver, cache: Cache | None):
         self.receiver = receiver
@@ -25,21 +25,21 @@ class Backend(Resource):
 
     @property
     def replies(self) -> int:
-        """How many its server has given, where it is ours."""
+        """How many its server has given; 0 for somebody else's server."""
         return 0
 
     def look_again(self) -> None:
-        """The network of this host has changed."""
+        """The host's network has changed: look at the server again."""
 
     def notes(self) -> Iterator[str]:
-        """What somebody should know who runs it."""
+        """Notes for whoever runs it."""
         return iter(())
 
     def leave(self) -> None:
-        """In a process that was forked: it is the parent's."""
+        """In a forked process: forget the service, which is the parent's."""
 
     def close(self) -> None:
-        """Leave the fast path alone: it goes."""
+        """Stop using the fast path, which is removed next."""
 
     # What the control socket calls.
 
@@ -78,13 +78,13 @@ class Backend(Resource):
         }
 
     def list(self, limit: int) -> dict[str, Any]:
-        """Up to `limit` entries, and how many there are."""
+        """Up to `limit` entries, and how many there are. UsageError without a cache."""
         cache = self._need_cache()
         entries = [self._describe(entry) for entry in itertools.islice(cache.entries(), limit)]
         return {"entries": entries, "total": cache.count()}
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The entry of a name, given in hex, with its reply in base64."""
+        """The entry of a name, given in hex, with its reply in base64; None for none."""
         cache = self._need_cache()
         entry = cache.find(bytes.fromhex(key))
         reply = cache.reply(entry) if entry else None
@@ -93,9 +93,9 @@ class Backend(Resource):
         return {**self._describe(entry), "reply": base64.b64encode(reply).decode()}
 
     def drop(self, key: str) -> bool:
-        """Take the reply of a name, given in hex, back; False when there was none."""
+        """Take back the reply of a name, given in hex; False when there was none."""
         return self._need_cache().drop(bytes.fromhex(key))
 
     def flush(self) -> int:
-        """Take everything back; how many entries that were."""
+        """Take back everything. Returns the number of entries."""
         return self._need_cache().flush()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When something is tried again: later each time."""
+"""When to try something again: later each time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class Backoff:
-    """Due `least` seconds after its making, then after twice as many each time, up to `most`."""
+    """Due after `least` seconds, then after twice as many each time, up to `most`."""
 
     def __init__(self, least: float, most: float):
         self._least, self._most = least, most

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses services are bound to: so those of a large local prefix are known."""
+"""Which addresses services are bound to, so that those in a large local prefix are known."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from carom.kernel.netlink import Address
 
 
 class BoundAddresses:
-    """What services are bound to, and what has the ports of somebody else's servers here."""
+    """The addresses of services, and of the sockets here at the ports of fronted servers."""
 
     def __init__(self, services: Sequence[Service | Front]):
-        self._binds = [ipaddress.ip_address(one.options.bind) for one in services]
-        fronts = [one for one in services if isinstance(one, Front)]
-        self._ports = {one.server_port or one.options.port for one in fronts}
+        self._binds = [ipaddress.ip_address(service.options.bind) for service in services]
+        fronts = [service for service in services if isinstance(service, Front)]
+        self._ports = {front.server_port or front.options.port for front in fronts}
 
     def add_port(self, port: int) -> None:
-        """A server has a port of its own, which requests are translated to."""
+        """Look at a server's own port too, which requests are translated to."""
         if self._ports:
             self._ports.add(port)
 
     def __call__(self) -> set[Address]:
-        """The addresses now, all of them single ones."""
-        found = {one for one in self._binds if not one.is_unspecified}
-        with contextlib.suppress(ServerError):  # whoever looks for the server says so
+        """The addresses that are bound now, without the unspecified ones."""
+        addresses = {address for address in self._binds if not address.is_unspecified}
+        with contextlib.suppress(ServerError):  # what looks for the server reports it
             at_port = sockets.bound(Path("/proc/self"), stream=False) if self._ports else ()
-            found |= {one.address for one in at_port if one.serves and one.port in self._ports}
-        return {one for one in found if not one.is_unspecified}
+            addresses |= {
+                socket.address for socket in at_port if socket.serves and socket.port in self._ports
+            }
+        return {address for address in addresses if not address.is_unspecified}

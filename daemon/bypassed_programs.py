@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that others have attached where a request passes and a hit does not."""
+"""Programs of others that a request passes on its way to the server, and a hit does not."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PARENTS = {"ingress": (0xFFFFFFF2, 0xFFFF0000), "egress": (0xFFFFFFF3,)}
 
 
 def cgroup_programs(pids: Iterable[int]) -> Iterator[str]:
-    """Those that see what comes to a server's sockets, by its control group or one above.
+    """Names of the programs of control groups that see the packets of a server's sockets.
 
-    systemd's IPAddressAllow= and IPAddressDeny= are such.
+    `pids` are the server's. systemd's IPAddressAllow= and IPAddressDeny= are such programs.
     """
     try:
         root = open_root()
     except OSError:  # no control groups of version 2
         return
     try:
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         for pid in pids:
             with _group(root, pid) as (group, path):
                 for direction in ("ingress", "egress"):
@@ -41,10 +41,10 @@ def cgroup_programs(pids: Iterable[int]) -> Iterator[str]:
                         for id in libbpf.programs_at(group, kind, _EFFECTIVE):
                             name = libbpf.program_name(id)
                             if not name.startswith(_OURS):
-                                found[f"{name or 'a program'} (id {id}, {direction}, {path})"] = (
+                                names[f"{name or 'a program'} (id {id}, {direction}, {path})"] = (
                                     None
                                 )
-        yield from found
+        yield from names
     finally:
         os.close(root)
 
@@ -59,7 +59,7 @@ def _group(root: int, pid: int) -> Iterator[tuple[int, str]]:
                 path = line[3:]
     try:
         group = os.open(path.lstrip("/") or ".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=root)
-    except OSError:  # of another control group namespace
+    except OSError:  # it is in another control group namespace
         group, path = os.dup(root), "/"
     try:
         yield group, path
@@ -68,15 +68,15 @@ def _group(root: int, pid: int) -> Iterator[tuple[int, str]]:
 
 
 def tc_programs(attachment: Attachment, ours: Iterable[int] = ()) -> Iterator[str]:
-    """Those at TC that a request passes after ours, and that a hit's reply does not pass.
+    """Programs at TC that see requests after ours, or the server's replies, and no hit.
 
-    `ours` are the ids of programs that are this carom's.
+    `ours` are the ids of this carom's programs.
     """
     index, at_xdp = attachment.interface.ifindex, attachment.hook == "xdp"
     own = set(ours)
     with contextlib.suppress(OSError):  # Linux before 6.6
         ids = libbpf.programs_at(index, libbpf.BPF_TCX_INGRESS)
-        if not at_xdp:  # those before ours have seen what is a hit
+        if not at_xdp:  # programs before ours have seen the requests that hit
             last = max((at for at, id in enumerate(ids) if id in own), default=-1)
             ids = ids[last + 1 :]
         yield from _named(ids, own, "ingress")
@@ -103,14 +103,14 @@ def _filters(index: int, parent: int) -> Iterator[str]:
     """Filters of clsact or ingress, other than a carom's."""
     try:
         with IPRoute() as netlink:
-            found = list(netlink.get_filters(index=index, parent=parent))
+            messages = list(netlink.get_filters(index=index, parent=parent))
     except NetlinkError:
         return
-    for one in found:
-        kind = one.get_attr("TCA_KIND")
-        options = one.get_attr("TCA_OPTIONS")
+    for message in messages:
+        kind = message.get_attr("TCA_KIND")
+        options = message.get_attr("TCA_OPTIONS")
         if not options:
             continue
         name = options.get_attr("TCA_BPF_NAME") if kind == "bpf" else None
         if not (name or "").startswith(CLSACT_NAME):
-            yield f"{kind}{f' {name}' if name else ''} of priority {one['info'] >> 16}"
+            yield f"{kind}{f' {name}' if name else ''} of priority {message['info'] >> 16}"

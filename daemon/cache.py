@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One service's part of the store: what the daemon fills, looks at, drops and flushes."""
+"""One service's part of the store, which the daemon fills, reads, drops from and flushes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from carom.protocols.spec import Clock, Filled, Spec
 
 _WORD = struct.Struct("=Q")
 _EXPIRES_AT = 8
-"""Where in an entry the jiffies are when it expires."""
+"""The offset of an entry's expiry, in jiffies."""
 
 Token = tuple[int, int]
 """What a miss takes before its reply is made: its key's slot, and how many voids there were."""
@@ -30,8 +30,8 @@ Token = tuple[int, int]
 class Cache:
     """The kernel's cache of one service.
 
-    `take` and `fill` belong to the thread that serves; the rest may be called from any. Nothing is
-    decided at a fill: the entry carries its token, and the fast path compares at every hit.
+    `take` and `fill` are for the serving thread alone; any thread may call the rest. A fill decides
+    nothing: the entry carries its token, which the fast path compares at every hit.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Cache:
         self._hashed_slot_of = store.hashes.slot_of
         self._name_of = store.hashes.namer(service)
         self.views = 1
-        """How many addresses its server answers apart."""
+        """How many addresses of its server answer for themselves."""
         self.take = self._take_whole() if self._language.whole_key else self._take
         self.fills = 0
         self.refused = 0
@@ -63,30 +63,31 @@ class Cache:
         self.not_admitted = 0
         """Replies to keys that were not missed before, while the cache was full."""
         self.held = 0
-        """Replies not kept for the sake of a write that nobody acknowledges."""
+        """Replies not kept, as a write that nobody acknowledges was on its way."""
         self.unfit = 0
         """Replies that cannot be cached: too long, or to a request that cannot be a key."""
 
     def _take(self, request: bytes) -> Token | None:
         """The token of a miss: take it before the reply is made.
 
-        None for what is no read, and while a write that nobody acknowledges is on its way.
+        None for a request that is no read, and while a write that nobody acknowledges is on its
+        way.
         """
         key = self._key_of(request)
         if key is None:
             return None
         slot = self._slot_of(key)
         token = slot, self._voids[0]
-        # The count first: whoever sees a void in it sees its hold too.
+        # The count is read first: a void that it counts has set its hold before.
         now, holds = self._clock.now(), self._store.holds
         return None if now < holds[slot] or now < holds[self._generation_cell] else token
 
     def _slot_of(self, key: bytes) -> int:
-        """The slot of a key: its cell of `versions`, as the kernel has it too."""
+        """The slot of a key: its cell of `versions`, the same as in the kernel."""
         return self._hashed_slot_of(self._language.slot_key_of(key))
 
     def _take_whole(self) -> Callable[[bytes], Token]:
-        """`take` where requests are keys and nothing writes: a closure, for every miss pays."""
+        """`take` where requests are keys and nothing writes: a closure, as misses pay for it."""
         voids, slot_of = self._voids, self._hashed_slot_of
 
         def take(request: bytes) -> Token:
@@ -103,8 +104,9 @@ class Cache:
         *,
         loops: bool = False,
     ) -> None:
-        """Store a reply; it is in the kernel when this returns. `ttl` in seconds; `loops`: it is
-        itself a request with a known reply."""
+        """Store a reply; it is in the kernel when this returns.
+
+        `ttl` is in seconds. `loops` says that the reply is itself a request with a known reply."""
         key, length = self._key_of(request), len(reply)
         if key is None or length > REPLY_MAX:
             self.unfit += 1
@@ -152,7 +154,7 @@ class Cache:
             self.not_admitted += 1
 
     def _admit(self, key: bytes) -> bool:
-        """admit() of include/admission.h, but for entries that are there: those are replaced."""
+        """As admit() of include/admission.h; the caller replaces entries that are there anyway."""
         seen, room = self._store.seen, self._store.room
         if seen is None or room is None:
             return True
@@ -170,7 +172,7 @@ class Cache:
         return fitting(self._entries, len(key))
 
     def find(self, name: bytes) -> Entry | None:
-        """The entry of what a user calls by this name, dead or alive, or None."""
+        """The entry that a user knows by this name, dead or alive; or None."""
         return next(filter(None, map(self.get, self._language.keys_named(name))), None)
 
     def get(self, key: bytes) -> Entry | None:
@@ -178,12 +180,12 @@ class Cache:
         table = self._table(key)
         if not table:
             return None
-        found = (table.get(service, len(key), key) for service in self._services())
-        value = next(filter(None, found), None)
+        values = (table.get(service, len(key), key) for service in self._services())
+        value = next(filter(None, values), None)
         return unpack_entry(table.value, value) if value else None
 
     def _services(self) -> list[int]:
-        """What the keys of its views have for their service."""
+        """The service numbers in the keys of its views."""
         return [view * SERVICES_MAX + self._service for view in range(self.views)]
 
     def reply(self, entry: Entry) -> bytes | None:
@@ -198,13 +200,14 @@ class Cache:
         return data[: entry.length] if head == tail == entry.head else None
 
     def let_live(self, service: int, key: bytes, until: int, unchanged: Callable[[], bool]) -> bool:
-        """Give the reply that is stored under a key its life: to `until`, in jiffies, and no longer
-        than the TTL. False where it has none to come, or is not there. `service` as the key has it.
+        """Let the reply under a key live to `until`, in jiffies, and no longer than the TTL.
 
-        A reply that was learned of a server whose items end by themselves is stored as expired.
-        Whoever gives it a life has asked the server, and `unchanged()` tells whether its versions
-        are what they were before. That is asked when the reply was looked up, so that it is none
-        of a later item. A fill that comes between is overwritten: by one whose token is no newer.
+        False where that is over, or the reply is not there. `service` is the number in the key.
+
+        A reply of a server whose items end by themselves is stored as expired. The caller has
+        asked the server since; `unchanged()` tells whether the versions are what they were before
+        the question. It is called after the reply is looked up, so that the reply is not a later
+        item's. A fill in between is overwritten, by an entry whose token is no newer.
         """
         table = self._table(key)
         map_key = (service, len(key), key)
@@ -246,11 +249,11 @@ class Cache:
             self.void(key)
 
     def void(self, key: bytes) -> None:
-        """The same by the key."""
+        """Void what is stored under a key, and any fill whose token was taken before."""
         self._store.bump(self._slot_of(key))
 
     def drop(self, name: bytes) -> bool:
-        """Invalidate what a user calls by this name, and remove it; False when it was not there."""
+        """Invalidate and remove what a user knows by this name; False when it was not there."""
         dropped = False
         for key in self._language.keys_named(name):
             self.void(key)
@@ -266,7 +269,7 @@ class Cache:
     def flush(self) -> int:
         """Void everything at once; then remove it. Returns how many entries were removed.
 
-        Those that a sweep took which was under way are among them.
+        Entries that a sweep under way removes are among them.
         """
         before = self._store.removed
         self._store.bump(self._generation_cell)

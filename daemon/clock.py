@@ -17,8 +17,8 @@ def jiffies_per_second() -> int:
 class JiffiesClock:
     """The kernel's jiffies, carried on between readings by CLOCK_MONOTONIC_COARSE.
 
-    Its resolution is the tick, so that it also tells HZ. `sync` now and then: the one clock is
-    slewed to the outside's time, the other is not.
+    That clock's resolution is the tick, which gives HZ. It is slewed to the time outside, and
+    jiffies are not: call `sync` now and then.
     """
 
     def __init__(self, read: Callable[[], int]):

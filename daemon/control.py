@@ -39,7 +39,7 @@ class Answer(msgspec.Struct):
 def directory() -> Path:
     """Where control sockets are: /run/carom for root, a folder of one's own for others.
 
-    $CAROM_RUN names another. Raises ControlError for one that somebody else has made.
+    $CAROM_RUN names another. Raises ControlError for one that somebody else owns or may write to.
     """
     if os.environ.get("CAROM_RUN"):
         return Path(os.environ["CAROM_RUN"])
@@ -49,8 +49,8 @@ def directory() -> Path:
         return Path(os.environ["XDG_RUNTIME_DIR"]) / "carom"
     folder = Path(f"/tmp/carom-{os.geteuid()}")
     with contextlib.suppress(FileNotFoundError):
-        found = folder.lstat()
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        status = folder.lstat()
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
             raise ControlError(
                 f"{folder} belongs to somebody else, or others may write to it",
                 hint="remove it, or set XDG_RUNTIME_DIR or CAROM_RUN to a folder of this user's",
@@ -67,7 +67,7 @@ class _Connection(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        # A child that held it, too, would let the other end wait.
+        # A forked child that held it too would leave the other end waiting.
         forked.keep(self.connection.fileno())
         try:
             self._serve()
@@ -99,7 +99,7 @@ class Control:
         self.path = folder / f"{os.getpid()}.sock"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            running()  # forgets the sockets that killed ones left
+            running()  # removes the sockets of killed caroms
             self.path.unlink(missing_ok=True)
             self._server = _Server(str(self.path), _Connection)
             forked.keep(self._server.fileno())
@@ -133,10 +133,10 @@ def running() -> list[int]:
     """The pids of caroms that answer; sockets that a killed one left behind are removed."""
     pids = []
     try:
-        found = sorted(directory().glob("*.sock"))
+        paths = sorted(directory().glob("*.sock"))
     except PermissionError:
-        found = []
-    for path in found:
+        paths = []
+    for path in paths:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
             try:
                 probe.connect(str(path))
@@ -149,7 +149,7 @@ def running() -> list[int]:
 
 
 def _none() -> ControlError:
-    """What to say where no carom is found: perhaps one is, and this user may not see it."""
+    """The error where no carom is found; perhaps one runs that this user may not see."""
     folder = directory()
     try:
         os.listdir(folder)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The socket's edge: programs that see the packets of servers' sockets, and what they tell."""
+"""The socket's edge: the programs that see the packets of servers' sockets, and their maps."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from carom.kernel.bpf import Module
 from carom.kernel.resource import Resource
 
 WAITING_AT_ONCE = 512
-"""Replies that `Edge.waiting` gives out in one go."""
+"""The most replies that one call of `Edge.waiting` gives."""
 
 STEPS = ("stream", "sum", "summed", "cookie", "messages", "payload", "heard", "value")
-"""Programs that those at the edge go on with, in cgroup/edge.h's order."""
+"""Programs that those at the edge tail-call, in the order of cgroup/edge.h."""
 
 _WORD = struct.Struct("=Q")
 
@@ -35,8 +35,8 @@ _WORD = struct.Struct("=Q")
 class Watch(NamedTuple):
     """A fronted service: `ttl` in seconds bounds the life of what is learned.
 
-    Sockets that a process of the user `uid` binds where the server is are taken for the server's
-    until they are looked at.
+    A socket that a process of the user `uid` binds where the server is counts as the server's
+    until it is looked at.
     """
 
     protocol: int
@@ -45,16 +45,16 @@ class Watch(NamedTuple):
     ends: Ends = Ends.IGNORED
     """What is done where the server's items may end by themselves."""
     alone: bool = False
-    """Whether one process has all that is stored: what is written by any way is read by any."""
+    """Whether one process has all that is stored: a write at any of its sockets shows at all."""
     away: int = 0
-    """Odd while the server is away, and may begin anew in any network namespace."""
+    """Odd while the server is away, and may start again in any network namespace."""
 
 
 class Edge(Resource):
-    """The programs at the socket's edge, loaded; `attach` has them see this host's sockets.
+    """The loaded programs at the socket's edge; from `attach` on they see this host's sockets.
 
     `changes`, `unreads`, `ended` and `settled` are the maps' own cells: reads and writes need no
-    system call. One service at a time says which processes are its server's (`marking`).
+    system call. A service holds `marking` while it says which processes are its server's.
     """
 
     def __init__(self, module: Module):
@@ -68,9 +68,9 @@ class Edge(Resource):
         with contextlib.ExitStack() as stack:
 
             def cells(name: str, count: int) -> memoryview:
-                found = module.cells(name, count)
-                stack.callback(found.release)
-                return found
+                memory = module.cells(name, count)
+                stack.callback(memory.release)
+                return memory
 
             self.changes = cells("changes", SERVICES_MAX)
             self.unreads = cells("unreads", 2 * SERVICES_MAX)
@@ -85,19 +85,19 @@ class Edge(Resource):
         module.ring("waitings", self._take_waiting)
 
     def attach(self) -> None:
-        """See this host's sockets from now on: as they are bound and released, and their packets.
+        """See this host's sockets from now on: their packets, and when they are bound and released.
 
-        Nothing is done for those of no service that is watched. Raises BPFError, PrivilegeError.
+        Sockets of no watched service are left alone. Raises BPFError, PrivilegeError.
         """
-        for edge in EDGES:  # writes first: nothing is learned that none would void
+        for edge in EDGES:  # writes first: what is learned, a write can void
             self._stack.enter_context(EdgeLink(self._programs[edge], edge))
 
     def watch(self, service: int, watch: Watch) -> None:
-        """Know a service whose server is fronted; which sockets are the server's, Marks says."""
+        """Watch a fronted service; `Marks` says which sockets are its server's."""
         libbpf.update(self.map("watches"), struct.pack("=I", service), WATCH.pack(*watch))
 
     def open_ports(self, service: int, ports: set[int]) -> None:
-        """The ports that a service's server is bound to: packets of their sockets are looked at."""
+        """Look at packets of sockets at these ports, which the service's server is bound to."""
         with self._opening:
             self._opened[service] = ports
             bits: dict[int, int] = {}
@@ -109,10 +109,10 @@ class Edge(Resource):
             self._open_words = set(bits)
 
     def waiting(self, patience: float) -> list[tuple[int, bytes, int, int]]:
-        """Learned replies that wait for a life: their keys' service (and view) and bytes, the cell
-        that voids each, its item.
+        """Learned replies that wait to be given a life, after `patience` seconds at most.
 
-        At once where there are any, else after that many seconds. For one thread alone.
+        Each is the service number (with the view) and the bytes of its key, the cell that voids it,
+        and its item. For one thread alone.
         """
         self._waiting.clear()
         self._module.wait(patience)
@@ -124,32 +124,32 @@ class Edge(Resource):
         return len(self._waiting) < WAITING_AT_ONCE
 
     def say_lasting(self, item: int, asked: int) -> None:
-        """The server said, asked at these jiffies, that this item does not end by itself."""
+        """Tell the kernel that an item does not end by itself: so the server said, asked then."""
         libbpf.update(self.map("lasting"), _WORD.pack(item), _WORD.pack(asked))
 
     def events(self) -> dict[Event, int]:
-        """What happened here since the start."""
+        """How often each event happened at the edge since the start."""
         fd = self.map("events")
         return {event: libbpf.counter(fd, event) for event in Event}
 
     def voiders(self, service: int, most: int = 10) -> dict[str, int]:
-        """Who sent what may void a whole service, by prefix: those who did so most often."""
-        found = {}
+        """How often prefixes sent requests that may void the whole service: the `most` frequent."""
+        counts = {}
         for _, keys, values in libbpf.batches(self.map("voiders"), PAYER.size, _WORD.size):
             for key, (count,) in zip(
                 PAYER.iter_unpack(keys), _WORD.iter_unpack(values), strict=True
             ):
-                prefix, of, ipv4 = key
-                if of == service:
+                prefix, owner, ipv4 = key
+                if owner == service:
                     packed = prefix[4:8] if ipv4 else prefix + bytes(8)
                     network = ipaddress.ip_network((packed, 24 if ipv4 else 64))
-                    found[str(network)] = count
-        return dict(sorted(found.items(), key=lambda one: -one[1])[:most])
+                    counts[str(network)] = count
+        return dict(sorted(counts.items(), key=lambda item: -item[1])[:most])
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""
         return self._module.map(name)
 
     def close(self) -> None:
-        """Detach, and let go of its cells; programs and maps are the module's."""
+        """Detach, and release the cells; programs and maps are the module's."""
         self._stack.close()

@@ -54,24 +54,24 @@ HookOption = Literal["xdp", "tc", "none"]
 
 _WORD = struct.Struct("=Q")
 _FULL = (errno.E2BIG, errno.ENOSPC, errno.ENOMEM)
-"""What maps without room answer."""
+"""The errors of a map without room."""
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
 OWN_LEAST = 131_072
-"""Room for own addresses where this host has few: a bucket's 16 bytes each, and more once used."""
+"""The least room for own addresses: a bucket of 16 bytes for each, and more once it is used."""
 
 ROOM_MAX = 1_000_000
-"""The most places that a map of addresses gets, for up to half as many at the start."""
+"""The most places that a map of addresses gets; half of them may be taken at the start."""
 
 
 class Room(NamedTuple):
-    """How many there are to make room for: endpoints, own addresses, allowed prefixes."""
+    """How many endpoints, own addresses and allowed prefixes to make room for."""
 
     endpoints: int = 0
     own: int = 0
     prefixes: int = 0
 
     def defines(self) -> dict[str, int]:
-        """The sizes of their maps: twice as many, for what comes later. Raises UsageError."""
+        """The sizes of their maps: twice as many, for later ones. UsageError for too many."""
         return {
             "ENDPOINT_ROOM": room_for(self.endpoints, ENDPOINTS_MAX, "endpoints to answer at"),
             "OWN_ROOM": room_for(self.own, OWN_LEAST, "own addresses"),
@@ -79,11 +79,11 @@ class Room(NamedTuple):
         }
 
 
-def room_for(count: int, least: int, what: str) -> int:
-    """Places for `count` and as many again, and no fewer than `least`. Raises UsageError."""
+def room_for(count: int, least: int, things: str) -> int:
+    """Twice `count` places, and no fewer than `least`. Raises UsageError for too many `things`."""
     if 2 * count > ROOM_MAX:
         raise UsageError(
-            f"{count:,} {what} are too many", hint=f"carom has room for {ROOM_MAX // 2:,}"
+            f"{count:,} {things} are too many", hint=f"carom has room for {ROOM_MAX // 2:,}"
         )
     return max(least, 2 * count)
 
@@ -91,15 +91,17 @@ def room_for(count: int, least: int, what: str) -> int:
 class Place(NamedTuple):
     """Where a service is answered, and how.
 
-    `view` tells apart what the server's sockets answer, each at its own address. `ifindex`, `mac`
-    and `mtu` are the interface's; `multiple` bounds a reply by its request's length (0: not at
-    all); `learn` says that the socket's edge watches writes; `skb_mode` that XDP is generic there,
-    `hands_over` that TC ingress takes what XDP has no room for. Rates are bytes of replies a
-    second (0: any), to a source's /24 or IPv6 /64, and to all. `link` is the ifindex
-    of what has the address, where that is a VLAN's interface on top. A reply of more bytes than
-    `max_reply` is never given, one of more than `unasked` only where the route's MTU takes it. Of
-    `echoes` replies that may go in a loop one is left out (0: none). `responses` a second go to a
-    source's /24 or IPv6 /56 (0: any), and of those beyond every `slip`th is truncated (0: none).
+    `view` is the number of the server's address: each answers for itself. `ifindex`, `mac` and
+    `mtu` are the interface's; `link` is the ifindex of what has the address, where that is a VLAN
+    interface on top. `learn` says that the socket's edge watches writes, `skb_mode` that XDP is
+    generic there, `hands_over` that TC ingress takes what XDP has no room for.
+
+    A reply is `multiple` times as long as its request at most (0: any). One of more bytes than
+    `max_reply` is never given, one of more than `unasked` only where the route's MTU takes it.
+    `prefix_rate` and `total_rate` are bytes of replies a second (0: any) to a source's /24 or IPv6
+    /64, and to all. A source's /24 or IPv6 /56 gets `responses` replies a second (0: any); beyond
+    that, every `slip`th is truncated (0: none). Of `echoes` replies that may go in a loop one is
+    left out (0: none).
     """
 
     address: Address
@@ -156,7 +158,7 @@ class Place(NamedTuple):
 
 
 class Stray(NamedTuple):
-    """A packet to a service's port that no service is found for; `seen` says how many so far."""
+    """A packet to a service's port that no service is found for; `seen` of them so far."""
 
     address: Address
     port: int
@@ -167,9 +169,9 @@ class Stray(NamedTuple):
 
 
 class Attachment(NamedTuple):
-    """How the fast path came on an interface: `mode` is XDP's, None with `hook` tc.
+    """How the fast path is attached to an interface: `mode` is XDP's, None with `hook` tc.
 
-    `failed` says why it is not there, where it could not be attached again.
+    `failed` says why it could not be attached again; it is empty otherwise.
     """
 
     interface: Interface
@@ -184,7 +186,7 @@ def _folder(package: object) -> Path:
 
 
 class FastPath(Resource):
-    """The fast path: loaded on entry, answering where it is attached, gone on exit.
+    """The fast path, loaded: it answers where it is attached, until it is closed.
 
     `lease` and `clock` are the maps' own cells: reads and writes need no system call. `store` has
     the entries of all services, `edge` the programs at the socket's edge, if it was made with them.
@@ -204,10 +206,12 @@ class FastPath(Resource):
         beside: Sequence[Path] = (),
         test_clock: bool = False,
     ):
-        """Compile and load, with what these `languages` need, with `edge` for servers that are
-        fronted, `counted` services with counters of their own, and the C files `beside` it,
-        which share its maps. With `test_clock` the programs' time, in seconds, is what the `clock`
-        cell says.
+        """Compile and load.
+
+        `capacity` is in entries of each length class. `languages` are the protocols to support,
+        `edge` adds the programs for fronted servers, `counted` services get counters of their own,
+        and the C files `beside` it share its maps. With `test_clock` the programs' time is the
+        `clock` cell, in seconds.
 
         Raises UsageError for a capacity that memory cannot hold or a `room` beyond ROOM_MAX,
         PrivilegeError, CompileError, VerifierError, BPFError.
@@ -285,8 +289,8 @@ class FastPath(Resource):
     ) -> Attachment:
         """Attach to an interface: at TC, or at XDP with TC for what XDP has no room for.
 
-        `behind` a filter of that hook only what it accepts is looked at. Raises BusyError,
-        InterfaceError, PrivilegeError; part of it may be `attached` then.
+        Where it is `behind` a filter of that hook, it sees only what the filter accepts. Raises
+        BusyError, InterfaceError, PrivilegeError; a part may be `attached` then.
         """
         own = self.tc_program if hook == "tc" else self.program
         first = behind.program if behind else own
@@ -307,12 +311,12 @@ class FastPath(Resource):
         return Attachment(interface, hook, link.mode, True)
 
     def program_ids(self) -> list[int]:
-        """The numbers by which the kernel knows what is attached to interfaces."""
+        """The kernel's ids of the programs for interfaces."""
         programs = self.program, self.tc_program, self.handover_program
-        return [libbpf.program_id(one) for one in programs]
+        return [libbpf.program_id(program) for program in programs]
 
     def withdraw(self, places: Iterable[Place]) -> None:
-        """Answer no longer at what is not among these places; nothing new is answered."""
+        """Stop answering wherever is not among these places; no place is added."""
         wanted = dict(place.packed() for place in places)
         libbpf.withdraw(self._maps["services"], self._places, wanted)
 
@@ -333,7 +337,7 @@ class FastPath(Resource):
         self._fill("services", self._places, wanted, "endpoints to answer at", "ENDPOINT_ROOM")
 
     def refuse(self, addresses: Iterable[Address]) -> None:
-        """Never answer requests from these: this host's own addresses.
+        """Never answer requests from these addresses, which are this host's own.
 
         Raises BPFError when there is no room for all.
         """
@@ -341,9 +345,9 @@ class FastPath(Resource):
         self._fill("own_addresses", self._own_addresses, wanted, "own addresses", "OWN_ROOM")
 
     def allow(self, prefixes: Iterable[str]) -> None:
-        """Where a place has an allow-list: the prefixes whose requests are answered.
+        """Answer requests from these prefixes alone, at places with an allow-list.
 
-        IPv4 addresses stand as ::ffff:a.b.c.d, yet no prefix of IPv6 takes them in. Raises
+        IPv4 addresses are stored as ::ffff:a.b.c.d, but no IPv6 prefix covers them. Raises
         BPFError when there is no room for all.
         """
         wanted = {PREFIX.pack(96, packed_address(_ANY_IPV4)): b"\0"}
@@ -353,23 +357,23 @@ class FastPath(Resource):
         self._fill("allowed", self._allowed, wanted, "allowed prefixes", "PREFIX_ROOM")
 
     def _fill(
-        self, name: str, now: dict[bytes, bytes], wanted: dict[bytes, bytes], what: str, room: str
+        self, name: str, now: dict[bytes, bytes], wanted: dict[bytes, bytes], things: str, room: str
     ) -> None:
-        """Have a map hold `wanted`: what is there no longer has gone, whatever fails."""
+        """Have a map hold `wanted`; what is not wanted is removed, even where adding fails."""
         try:
             libbpf.replace(self._maps[name], now, wanted)
         except OSError as error:
             if error.errno not in _FULL:
                 raise
             raise BPFError(
-                f"{len(wanted):,} {what} are too many: there is room for {self._room[room]:,}",
+                f"{len(wanted):,} {things} are too many: there is room for {self._room[room]:,}",
                 hint="start carom again: it makes room for twice as many as there are",
             ) from error
 
     def reach(self, ways: Mapping[tuple[int, Network], Way]) -> None:
-        """Where a place has an allow-list: how replies leave, by ifindex and the source's prefix.
+        """Set how replies leave, by ifindex and the source's prefix, at places with an allow-list.
 
-        Of what is not here, nothing is answered.
+        Sources in none of these prefixes are not answered there.
         """
         wanted = {}
         for (link, network), way in ways.items():
@@ -380,7 +384,7 @@ class FastPath(Resource):
         libbpf.replace(self._maps["ways"], self._ways, wanted)
 
     def know(self, stations: Mapping[tuple[int, Address], bytes]) -> None:
-        """The MACs of neighbours, by ifindex and address; all others are forgotten."""
+        """Set the MACs of neighbours, by ifindex and address; all others are forgotten."""
         wanted = {
             NEIGHBOUR.pack(packed_address(address), link): STATION.pack(mac)
             for (link, address), mac in stations.items()
@@ -388,7 +392,7 @@ class FastPath(Resource):
         libbpf.replace(self._maps["neighbours"], self._neighbours, wanted)
 
     def know_one(self, link: int, address: Address, mac: bytes | None) -> None:
-        """One neighbour's MAC, or that it has none."""
+        """Set one neighbour's MAC; None forgets it."""
         key = NEIGHBOUR.pack(packed_address(address), link)
         if mac is None:
             if self._neighbours.pop(key, None):
@@ -405,28 +409,34 @@ class FastPath(Resource):
     def verdicts(self, hook: Hook) -> dict[Verdict, int]:
         """How often each verdict was given at a hook since the start, over all CPUs."""
         places = range(1 + self._counted)
-        return {one: sum(self._count(place, hook, one) for place in places) for one in Verdict}
+        return {
+            verdict: sum(self._count(place, hook, verdict) for place in places)
+            for verdict in Verdict
+        }
 
     def verdicts_of(self, service: int) -> dict[Verdict, int]:
-        """The same of a service with counters of its own, at either hook."""
-        return {one: sum(self._count(1 + service, hook, one) for hook in Hook) for one in Verdict}
+        """The same for one service that has counters of its own, over both hooks."""
+        return {
+            verdict: sum(self._count(1 + service, hook, verdict) for hook in Hook)
+            for verdict in Verdict
+        }
 
     def _count(self, place: int, hook: Hook, verdict: Verdict) -> int:
         cell = (place * len(Hook) + hook) * VERDICTS + verdict
         return libbpf.counter(self._maps["verdicts"], cell)
 
     def strays(self) -> dict[int, Stray]:
-        """By CPU, where there was any: the last packet to a service's port, and no service's."""
+        """By CPU: the last packet to a service's port that was no service's, where one came."""
         cpus = libbpf.possible_cpus()
         value = libbpf.lookup(self._module.map("strays"), bytes(4), STRAY.size * cpus)
-        found = {}
+        strays = {}
         for cpu, (endpoint, _, seen) in enumerate(STRAY.iter_unpack(value or b"")):
             packed, ifindex, outer, inner, port, _ = ENDPOINT.unpack(endpoint)
             address = ipaddress.IPv6Address(packed)
             where = address.ipv4_mapped or address
             if seen:
-                found[cpu] = Stray(where, int.from_bytes(port, "big"), ifindex, outer, inner, seen)
-        return found
+                strays[cpu] = Stray(where, int.from_bytes(port, "big"), ifindex, outer, inner, seen)
+        return strays
 
     def close(self) -> None:
         """Detach, and free programs and maps."""

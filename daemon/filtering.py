@@ -27,8 +27,8 @@ class Filtering:
         self.use(kernel.name)
 
     def use(self, name: str) -> None:
-        """Swap the filter, between two packets. Raises UsageError for one that cannot be."""
-        known: Name | None = next((one for one in NAMES if one == name), None)
+        """Swap the filter, between two packets. Raises UsageError for one that does not fit."""
+        known: Name | None = next((candidate for candidate in NAMES if candidate == name), None)
         if known is None:
             raise UsageError(f"there is no filter {name!r}", hint=f"there are {', '.join(NAMES)}")
         if known == "existing-key":
@@ -59,7 +59,9 @@ class Filtering:
         }
 
     def captures(self, rate: int, limit: int) -> list[Capture]:
-        """Packets captured since the last call."""
+        """Up to `limit` packets captured since the last call, `rate` a second at most.
+
+        Raises UsageError for a rate out of range."""
         if not 1 <= rate <= CAPTURE_RATE_MAX:
             raise UsageError(
                 f"a rate of {rate} captures a second is out of range",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the server is that gets a service's requests: looked for, and followed."""
+"""Finds the server that gets a service's requests, and follows it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ log = structlog.get_logger()
 
 
 class Found(NamedTuple):
-    """The server, where it was found."""
+    """The server, and the network namespace that it was found in."""
 
     server: Server
     namespace: Namespace
 
 
 class Finder:
-    """Looks for a fronted server: `found` is it, as it was seen last, and `first` at the start.
+    """Looks for a fronted server: `found` is what was seen last, `first` the server at the start.
 
-    `own` is carom's network namespace, and `port` the server's, which requests may be translated
-    to.
+    `own` is carom's network namespace, and `port` the server's own port, which requests may be
+    translated to.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class Finder:
         translations: Callable[[], Translations],
         handing: Callable[[Iterable[Way]], Sequence[str]],
     ):
-        """`wanted` are those of an interface's addresses that the service is asked for at,
-        `translations` what is known of these now, and `handing` rules that send some requests on.
+        """`wanted` chooses the service's among an interface's addresses, `translations` gives how
+        requests are translated now, and `handing` the rules that send some requests on.
 
-        Raises ServerError for no server, several, or one that is written to unseen.
+        Raises ServerError for no server, for several, and for one that may be written to unseen.
         """
         self._front = front
         self._options = front.options
         self._translations = translations
         self._handing = handing
-        self._names = [one.name for one in interfaces]
+        self._names = [interface.name for interface in interfaces]
         self._addresses = reachable(interfaces)
-        self._reached = [at for one in interfaces for at in one.reached]
+        self._reached = [at for interface in interfaces for at in interface.reached]
         self._keepers: dict[Socket, Translation | None] = {}
         self._beside: set[int] = set()
         self._not_learned = ""
@@ -79,9 +79,9 @@ class Finder:
         return self.found.namespace == self.own
 
     def follow(self, claim: Callable[[Server], None]) -> Found:
-        """Look again: it may have begun anew, perhaps elsewhere.
+        """Look again: the server may have started again, perhaps elsewhere.
 
-        `claim` takes its processes, and raises ServerError for those of another service.
+        `claim` takes the server's processes, and raises ServerError for another service's.
         """
         self._claim = claim
         self.found = self._follow()
@@ -108,22 +108,22 @@ class Finder:
         if to and to.port == self.port and to.local == here:
             mine = here or to.address in self._there
             at = to.address or address
-            return [one for one in server.sockets if one.receives(at)] if mine else []
+            return [socket for socket in server.sockets if socket.receives(at)] if mine else []
         if to or (here and self.port != self._options.port and not self._front.server_port):
             return []
         if here:
-            return [one for one in server.sockets if one.receives(address)]
+            return [socket for socket in server.sockets if socket.receives(address)]
         if self._translations() or any(self._keepers.values()):
-            return []  # this one's are not translated
-        one = identity.translated(server.sockets, address.version)
-        return [one] if one else []
+            return []  # requests at this address are not translated
+        socket = identity.translated(server.sockets, address.version)
+        return [socket] if socket else []
 
     def _find(
         self,
         interfaces: Sequence[Interface],
         wanted: Callable[[str, Iterable[Address]], list[Address]],
     ) -> Found:
-        """The one server that requests get to: in carom's own network namespace, if any is."""
+        """The one server that requests get to: in carom's network namespace, if one is there."""
         self._keepers = self._look_for_keepers()
         ways = list(firewall.ways(interfaces, wanted))
         asked = [(way.address, self._translation(way.interface, way.address)) for way in ways]
@@ -134,20 +134,20 @@ class Finder:
                 self._arrive_at(target.addresses, interfaces)
             among = [self.own] if target.here else list(self._others())
             looked_in += among
-            found = [one for namespace in among for one in self._servers_in(namespace)]
-            if found:
-                return self._only(found)
+            servers = [server for namespace in among for server in self._servers_in(namespace)]
+            if servers:
+                return self._only(servers)
         rules = self._handing(ways)
         at = self._at_bind()
         raise none_listens(self._options, self.port, at, looked_in, self._keepers, rules)
 
     def _arrive_at(self, addresses: Sequence[Address], interfaces: Sequence[Interface]) -> None:
         """Requests come to these addresses: the interfaces' own, or what they are translated to."""
-        reached = [at for one in interfaces for at in one.reached]
+        reached = [at for interface in interfaces for at in interface.reached]
         known = set(addresses)
-        ways = {(one.link, one.vrf) for one in reached}
+        ways = {(at.link, at.vrf) for at in reached}
         self._addresses = list(addresses)
-        self._reached = [one for one in reached if one.address in known] or [
+        self._reached = [at for at in reached if at.address in known] or [
             At(address, *way) for address in addresses for way in ways
         ]
 
@@ -158,37 +158,37 @@ class Finder:
                 if sockets.is_ours(namespace.process) and self._is_reached(namespace):
                     yield namespace
 
-    def _only(self, found: list[Found]) -> Found:
-        if len(found) > 1:
+    def _only(self, servers: list[Found]) -> Found:
+        if len(servers) > 1:
             raise ServerError(
                 f"several servers hold UDP port {self.port}: "
-                + "; ".join(_described(one) for one in found),
+                + "; ".join(_described(server) for server in servers),
                 hint="--bind ADDRESS chooses the one that is bound to it; a server in another "
                 "network namespace is fronted from there",
             )
-        self._check_held(found[0])
-        self._check_reached(found[0])
-        return found[0]
+        self._check_held(servers[0])
+        self._check_reached(servers[0])
+        return servers[0]
 
     def _look_for_keepers(self) -> dict[Socket, Translation | None]:
-        """Sockets that are held for a container alone, and where what comes to them is relayed."""
+        """Sockets that are only held for a container, and where their requests are relayed to."""
         at_port = [
-            one
-            for one in sockets.bound(self.own.process, stream=False)
-            if one.serves and one.port == self._options.port
+            socket
+            for socket in sockets.bound(self.own.process, stream=False)
+            if socket.serves and socket.port == self._options.port
         ]
-        holders = sockets.holders((one.inode for one in at_port), sockets.processes())
-        found = {one: sorted(holders[one.inode]) for one in at_port}
+        holders = sockets.holders((socket.inode for socket in at_port), sockets.processes())
+        pids_of = {socket: sorted(holders[socket.inode]) for socket in at_port}
         return {
-            one: kept_for(pids[0])
-            for one, pids in found.items()
+            socket: kept_for(pids[0])
+            for socket, pids in pids_of.items()
             if pids and all(map(is_keeper, pids))
         }
 
     def _translation(self, interface: str, address: Address) -> Translation | None:
-        """Where a request to an address, by an interface, is sent on to; None for nowhere else."""
+        """Where a request to an address, by an interface, is sent on to; None if it is not."""
         to = self._translations().get((interface, address))
-        kept = (to for one, to in self._keepers.items() if one.receives(address))
+        kept = (to for socket, to in self._keepers.items() if socket.receives(address))
         return to or next(kept, None)
 
     def _is_reached(self, namespace: Namespace) -> bool:
@@ -197,9 +197,13 @@ class Finder:
         return not to or not to.isdisjoint(self._addresses_of(namespace))
 
     def _destinations(self) -> set[Address | None]:
-        """Where requests are translated to, at the server's port in other namespaces."""
+        """Addresses in other namespaces that requests to the server's port are translated to."""
         known = (*self._translations().values(), *self._keepers.values())
-        return {one.address for one in known if one and not one.local and one.port == self.port}
+        return {
+            translation.address
+            for translation in known
+            if translation and not translation.local and translation.port == self.port
+        }
 
     @staticmethod
     def _addresses_of(namespace: Namespace) -> frozenset[Address]:
@@ -214,29 +218,29 @@ class Finder:
 
     def _servers_in(self, namespace: Namespace) -> list[Found]:
         at_port, holders = self._held_at_port(namespace)
-        found = identity.servers(at_port, holders, sockets.parent, sockets.program)
-        if found and namespace == self.own:
-            reached = [one for one in found if one.receives(self._reached)]
+        servers = identity.servers(at_port, holders, sockets.parent, sockets.program)
+        if servers and namespace == self.own:
+            reached = [server for server in servers if server.receives(self._reached)]
             if not reached:
                 raise none_receives(self._names, at_port, self._addresses)
-            found = reached
-        return [Found(one, namespace) for one in found]
+            servers = reached
+        return [Found(server, namespace) for server in servers]
 
     def _held_at_port(
         self, namespace: Namespace, uid: int | None = None, known: Collection[Path] = ()
     ) -> tuple[list[Socket], dict[int, set[int]]]:
-        """The sockets there (of one user), and who holds each: `known` are looked at first.
+        """The sockets there (of one user), and who holds each; `known` are looked at first.
 
-        Workers come and go: what nobody holds may have been closed since it was listed, and is
-        looked for again.
+        Workers come and go: a socket that nobody holds may have been closed since it was listed,
+        so all are listed again.
         """
         lost: set[int] | None = None
         while True:
-            at_port = [one for one in self._at_port(namespace) if uid in (None, one.uid)]
-            holders = sockets.holders((one.inode for one in at_port), known)
+            at_port = [socket for socket in self._at_port(namespace) if uid in (None, socket.uid)]
+            holders = sockets.holders((socket.inode for socket in at_port), known)
             if not all(holders.values()):
                 holders = sockets.holders(holders, sockets.processes())
-            before, lost = lost, {one.cookie for one in at_port if not holders[one.inode]}
+            before, lost = lost, {socket.cookie for socket in at_port if not holders[socket.inode]}
             if not lost or (before is not None and lost <= before):
                 return at_port, holders
 
@@ -245,16 +249,16 @@ class Finder:
         bind = ipaddress.ip_address(self._options.bind)
         everywhere = bind.is_unspecified or namespace != self.own
         return [
-            one
-            for one in sockets.bound(namespace.process, stream=False)
-            if one.serves
-            and one.port == self.port
-            and one not in self._keepers
-            and (everywhere or any(map(one.receives, self._addresses)))
+            socket
+            for socket in sockets.bound(namespace.process, stream=False)
+            if socket.serves
+            and socket.port == self.port
+            and socket not in self._keepers
+            and (everywhere or any(map(socket.receives, self._addresses)))
         ]
 
     def _check_unix(self, server: Server) -> None:
-        """A server that also listens on a Unix socket takes writes that nobody sees."""
+        """Raises ServerError for one that listens on a Unix socket: writes are unseen."""
         if not (self._front.written_at_any_door and self._front.wants_all_seen):
             return
         for pid in sorted(server.pids):
@@ -269,12 +273,12 @@ class Finder:
                 )
 
     def _check_held(self, found: Found) -> None:
-        """Without its processes nobody knows by which other sockets the server is written to."""
+        """Raises ServerError where its processes are unknown, and so its other sockets."""
         server, namespace = found
         reached = {
-            one.inode
-            for one in server.sockets
-            if namespace != self.own or any(map(one.receives_at, self._reached))
+            socket.inode
+            for socket in server.sockets
+            if namespace != self.own or any(map(socket.receives_at, self._reached))
         }
         if self._front.wants_all_seen and reached & server.unheld:
             raise ServerError(
@@ -286,19 +290,19 @@ class Finder:
             )
 
     def _check_reached(self, found: Found) -> None:
-        """Where addresses are translated, nobody knows which of several a request comes to."""
+        """Raises ServerError where translated requests reach none or any of its addresses."""
         server, namespace = found
         if namespace == self.own:
             return
-        if all(one.address.is_loopback for one in server.sockets):
+        if all(socket.address.is_loopback for socket in server.sockets):
             raise ServerError(
                 f"the server on UDP port {self.port} is in another network namespace, and "
                 f"bound to {', '.join(sorted(map(str, server.sockets)))} there, which nothing from "
                 "outside reaches",
                 hint="bind it to an address of that namespace, or to all",
             )
-        versions = {one.version for one in wanted_of(self._addresses, self._options.bind)}
-        if not all(identity.translated(server.sockets, one) for one in versions or {4}):
+        versions = {address.version for address in wanted_of(self._addresses, self._options.bind)}
+        if not all(identity.translated(server.sockets, version) for version in versions or {4}):
             raise ServerError(
                 f"the server on UDP port {self.port} is in another network namespace, and "
                 f"bound to several addresses there: {', '.join(sorted(map(str, server.sockets)))}",
@@ -306,30 +310,38 @@ class Finder:
             )
 
     def _follow(self) -> Found:
-        """The server as it is now: where it was, or else begun anew in another namespace."""
+        """The server as it is now: where it was, or started again in another namespace."""
         before = self.found.namespace
         none = Found(Server((), frozenset()), before)
         if before == self.own:
             return self._follow_in(before) or none
         self._keepers = self._look_for_keepers()
-        at_port = [one for one in sockets.namespaces_at(self.port) if self._is_reached(one)]
+        at_port = [
+            namespace
+            for namespace in sockets.namespaces_at(self.port)
+            if self._is_reached(namespace)
+        ]
         for namespace in at_port:
             if namespace.cookie == before.cookie:
                 found = self._follow_in(namespace)
                 if found:
-                    self._beside |= {one.cookie for one in at_port} - {before.cookie}
+                    self._beside |= {other.cookie for other in at_port} - {before.cookie}
                     return found
         return self._follow_elsewhere(at_port) or none
 
     def _follow_elsewhere(self, at_port: list[Namespace]) -> Found | None:
-        """The server begun anew in another namespace; None where several may be it.
+        """The server, started again in another namespace; None where several may be it.
 
-        Where nobody knows how requests are translated, one that was there beside the server is
-        another one: they were not translated to it.
+        Where the translation of requests is unknown, a server that ran beside the first one is a
+        different one: requests were not translated to it.
         """
         beside = set() if self._destinations() else self._beside
-        anew = [one for one in at_port if one.cookie not in beside]
-        mine = [one for one in anew if any(s.uid == self.first.uid for s in self._at_port(one))]
+        anew = [namespace for namespace in at_port if namespace.cookie not in beside]
+        mine = [
+            namespace
+            for namespace in anew
+            if any(s.uid == self.first.uid for s in self._at_port(namespace))
+        ]
         self.why_gone = ""
         if len(mine) == 1:
             return self._follow_in(mine[0])
@@ -344,7 +356,7 @@ class Finder:
         return None
 
     def _follow_in(self, namespace: Namespace) -> Found | None:
-        """The sockets there of the server's user, who may have begun it anew; None for none."""
+        """The server's user's sockets there: the user may have started it again; None for none."""
         known = [Path(f"/proc/{pid}") for pid in self.found.server.pids]
         at_port, holders = self._held_at_port(namespace, self.first.uid, known)
         for server in identity.servers(at_port, holders, sockets.parent, sockets.program):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's firewall, which does not see what is answered before it: what it would drop."""
+"""What the host's firewall would drop: it does not see what is answered before it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _PATIENCE = 20.0  # seconds for a tool to list its rules
 _OF_IPTABLES = {"raw", "mangle", "nat", "filter", "security"}
 _APART = 64
-"""So many addresses of an interface are looked at one by one, more as one."""
+"""Up to this many addresses of an interface are looked at one by one, more all together."""
 
 _NETFILTER, _GETCHAIN = 12, 10 << 8 | 4  # NETLINK_NETFILTER; NFT_MSG_GETCHAIN
 _GETTABLE = 10 << 8 | 1  # NFT_MSG_GETTABLE
@@ -54,20 +54,20 @@ class Way(NamedTuple):
 def ways(
     interfaces: Iterable[Interface], answered_at: Callable[[str, Iterable[Address]], list[Address]]
 ) -> Iterator[Way]:
-    """The ways by some interfaces to those of their addresses that something is answered at."""
-    for one in interfaces:
-        for address in answered_at(one.name, one.addresses):
-            yield Way(one.name, address, one.enslaved, one.enslaved)
-        for upper in one.uppers:
-            for address in answered_at(one.name, upper.addresses):
-                yield Way(one.name, address, lower=True, bridged=one.enslaved)
+    """The ways by some interfaces to those of their addresses that `answered_at` chooses."""
+    for interface in interfaces:
+        for address in answered_at(interface.name, interface.addresses):
+            yield Way(interface.name, address, interface.enslaved, interface.enslaved)
+        for upper in interface.uppers:
+            for address in answered_at(interface.name, upper.addresses):
+                yield Way(interface.name, address, lower=True, bridged=interface.enslaved)
 
 
 class Findings(NamedTuple):
-    """What the firewall has on a port.
+    """What the firewall does with requests to a port.
 
-    `certain`: what it drops by default, and by which rule. `rules`: all that may drop, or name the
-    port. `unread`: what could not be looked at.
+    `certain`: what it drops by default, and by which rule. `rules`: all that may drop requests, or
+    name the port. `unread`: what could not be read.
     """
 
     certain: tuple[str, ...] = ()
@@ -76,10 +76,10 @@ class Findings(NamedTuple):
 
 
 class Ruleset:
-    """What is in force in a network namespace."""
+    """The rules in force in a network namespace."""
 
     def __init__(self) -> None:
-        """Read that of the calling thread."""
+        """Read those of the calling thread's."""
         self.unread: list[str] = []
         self._saved = dict(self._iptables())
         by_nft = _iptables_is_nft()
@@ -89,12 +89,16 @@ class Ruleset:
         skip = {(f, t) for f in ("ip", "ip6") for t in _OF_IPTABLES} if by_nft else set()
         skip |= set(_dormant())
         chains = list(_kernel_chains())
-        devices = {(one.family, one.table, one.name): one.devices for one in chains if one.devices}
+        devices = {
+            (chain.family, chain.table, chain.name): chain.devices
+            for chain in chains
+            if chain.devices
+        }
         self._tables = nftables.tables(self._objects, skip, devices)
         for tool, saved in self._saved.items():
             self._tables += iptables.tables(tool, saved)
         with contextlib.suppress(OSError):  # a kernel without IPsec
-            self._tables.append({one.where: one for one in xfrm.policies()})
+            self._tables.append({policy.where: policy for policy in xfrm.policies()})
         if not shutil.which("nft"):
             self.unread += _hidden_chains(chains, seen=self._twice)
 
@@ -108,7 +112,7 @@ class Ruleset:
             return ""
 
     def _iptables(self) -> Iterator[tuple[str, str]]:
-        """iptables-save(8) by tool. The legacy tools load modules: only where their tables are."""
+        """iptables-save(8) by tool; legacy ones load modules, so only where their tables are."""
         for tool in ("iptables", "ip6tables"):
             exact = f"{tool}-nft-save"
             yield tool, self._output(exact if shutil.which(exact) else f"{tool}-save")
@@ -125,14 +129,14 @@ class Ruleset:
             yield legacy, self._output(f"{legacy}-save")
 
     def chains(self) -> Iterator[tuple[Chain, dict[str, Chain]]]:
-        """Those that the kernel begins at, each with its table's."""
+        """The chains that the kernel starts at, each with all chains of its table."""
         for table in self._tables:
             for chain in table.values():
                 if chain.policy:
                     yield chain, table
 
     def naming(self, port: int) -> Iterator[str]:
-        """Where each rule that names this UDP destination port is."""
+        """The place of each rule that names this UDP destination port."""
         yield from _nftables(self._objects, port, twice=self._twice)
         for tool, saved in self._saved.items():
             yield from _naming(tool, saved, port)
@@ -141,14 +145,14 @@ class Ruleset:
 def look(
     rules: Ruleset, port: int, ways: Iterable[Way], allow: Sequence[str] = (), *, exact: bool = True
 ) -> Findings:
-    """What is in force for the requests that are answered on a port.
+    """What the firewall does with the requests that are answered on a port.
 
-    With `allow`, for those alone whose source is in these prefixes: what the firewall then still
-    drops by default, an allow-list lets through that it should not. With `exact` False the ways
-    are not known here, so that a rule that may accept is no reason to refuse.
+    With `allow`, only with those from these prefixes: what it drops by default of these, the
+    allow-list lets through wrongly. `exact` is False for another network namespace, where the ways
+    are not known. In both cases a drop is not `certain` where some rule may accept before.
     """
     certain: dict[str, None] = {}
-    found: dict[str, None] = {}
+    listed: dict[str, None] = {}
     for requests, name in _requests(port, ways, allow, exact=exact):
         for chain, table in rules.chains():
             if not chain.applies(requests):
@@ -157,32 +161,34 @@ def look(
             if fate.why and not (fate.perhaps and (allow or not exact)):
                 certain[f"{name}: {fate.why}"] = None
             if fate.why:
-                found.setdefault(fate.why)
-            found |= dict.fromkeys(fate.drops)
-    named = {one.removesuffix(ruleset.HANDS_ON) for one in found}
-    found |= dict.fromkeys(one for one in rules.naming(port) if one not in named)
-    return Findings(tuple(certain), tuple(found), tuple(rules.unread))
+                listed.setdefault(fate.why)
+            listed |= dict.fromkeys(fate.drops)
+    named = {rule.removesuffix(ruleset.HANDS_ON) for rule in listed}
+    listed |= dict.fromkeys(rule for rule in rules.naming(port) if rule not in named)
+    return Findings(tuple(certain), tuple(listed), tuple(rules.unread))
 
 
 def _requests(
     port: int, ways: Iterable[Way], allow: Sequence[str], *, exact: bool
 ) -> Iterator[tuple[Requests, str]]:
-    """What is answered, way by way and prefix by prefix, with a name for it."""
+    """The requests that are answered, by way and prefix, each with a name."""
     together: dict[tuple[str, bool, bool, int], list[Address]] = {}
     for way in ways:
-        if not exact:  # there it has another address, and comes by another interface
+        if not exact:  # there it has another address, and another interface
             way = Way("", way.address, lower=True)
         key = way.interface, way.lower, way.bridged, way.address.version
         together.setdefault(key, []).append(way.address)
     for (interface, lower, bridged, version), addresses in together.items():
         apart = exact and len(addresses) <= _APART
-        groups = [[one] for one in addresses] if apart else [addresses]
-        networks = [one for one in map(ipaddress.ip_network, allow) if one.version == version]
-        sources = [(ruleset.spans_of(one), f"from {one} ") for one in networks]
+        groups = [[address] for address in addresses] if apart else [addresses]
+        networks = [
+            network for network in map(ipaddress.ip_network, allow) if network.version == version
+        ]
+        sources = [(ruleset.spans_of(network), f"from {network} ") for network in networks]
         for group in groups:
             to = str(group[0]) if len(group) == 1 else f"{len(group):,} addresses"
             for source, who in sources if allow else [(ruleset.all_sources(version), "")]:
-                spans = tuple((int(one), int(one)) for one in group)
+                spans = tuple((int(address), int(address)) for address in group)
                 if not exact:
                     spans = ((0, 2**128),)
                 yield (
@@ -192,10 +198,10 @@ def _requests(
 
 
 def inside(pid: int, function: Callable[[], T]) -> T | None:
-    """Call a function in the network namespace of a process; None where that cannot be."""
+    """Call a function in the network namespace of a process; None where that fails."""
     results: list[T] = []
 
-    def enter() -> None:  # in a thread, which alone moves there
+    def enter() -> None:  # in a thread, so that nothing else moves there
         with contextlib.suppress(OSError):
             pyroute2.netns.setns(f"/proc/{pid}/ns/net")
             results.append(function())
@@ -209,13 +215,13 @@ def inside(pid: int, function: Callable[[], T]) -> T | None:
 def elsewhere(pids: Iterable[int]) -> list[int]:
     """Of these processes, one for each network namespace that is not ours."""
     seen = {_namespace(os.getpid())}
-    found = []
+    chosen = []
     for pid in pids:
         namespace = _namespace(pid)
         if namespace and namespace not in seen:
             seen.add(namespace)
-            found.append(pid)
-    return found
+            chosen.append(pid)
+    return chosen
 
 
 def _namespace(pid: int) -> str:
@@ -226,16 +232,16 @@ def _namespace(pid: int) -> str:
 
 
 def _iptables_is_nft() -> bool:
-    """Does iptables-save show the tables that iptables keeps in nftables?"""
+    """Whether iptables-save shows the tables that iptables keeps in nftables."""
     if shutil.which("iptables-nft-save"):
         return True
     if not shutil.which("iptables-save"):
         return False
     try:
-        said = forked.run(["iptables-save", "-V"], timeout=_PATIENCE)
+        version = forked.run(["iptables-save", "-V"], timeout=_PATIENCE)
     except (OSError, subprocess.SubprocessError):
         return False
-    return b"nf_tables" in said
+    return b"nf_tables" in version
 
 
 class _KernelChain(NamedTuple):
@@ -266,42 +272,42 @@ def _text(data: bytes) -> str:
 
 
 def _dormant() -> Iterator[tuple[str, str]]:
-    """Family and name of the tables that are switched off: nft's JSON keeps that back."""
-    for family, found in _listed(_GETTABLE):
-        if int.from_bytes(found.get(_TABLE_FLAGS, b""), "big") & _DORMANT:
-            yield family, _text(found[_TABLE_NAME])
+    """Family and name of the tables that are switched off: nft's JSON does not say so."""
+    for family, attributes in _listed(_GETTABLE):
+        if int.from_bytes(attributes.get(_TABLE_FLAGS, b""), "big") & _DORMANT:
+            yield family, _text(attributes[_TABLE_NAME])
 
 
 def _kernel_chains() -> Iterator[_KernelChain]:
-    """The chains at hooks, with their devices, which old nft's JSON keeps back."""
-    for family, found in _listed(_GETCHAIN):
-        if _CHAIN_HOOK not in found:
+    """The chains at hooks, with their devices, which an old nft's JSON leaves out."""
+    for family, attributes in _listed(_GETCHAIN):
+        if _CHAIN_HOOK not in attributes:
             continue
-        hook = _nested(found[_CHAIN_HOOK])
+        hook = _nested(attributes[_CHAIN_HOOK])
         names = [hook[_HOOK_DEV]] if _HOOK_DEV in hook else []
         if _HOOK_DEVS in hook:
             names = [value for _, value in netlink.attributes(memoryview(hook[_HOOK_DEVS]))]
-        table, name = (_text(found.get(kind, b"")) for kind in (_CHAIN_TABLE, _CHAIN_NAME))
+        table, name = (_text(attributes.get(kind, b"")) for kind in (_CHAIN_TABLE, _CHAIN_NAME))
         yield _KernelChain(family, table, name, tuple(map(_text, names)))
 
 
 def _hidden_chains(chains: Iterable[_KernelChain], *, seen: bool) -> Iterator[str]:
-    """Chains of nftables that nothing installed here can read; `seen`: iptables' own are."""
+    """A line on chains that no installed tool can read; with `seen`, iptables' own are read."""
     names = [
-        f"{one.table} {one.name}"
-        for one in chains
-        if not (seen and one.table in _OF_IPTABLES and one.family in ("ip", "ip6"))
+        f"{chain.table} {chain.name}"
+        for chain in chains
+        if not (seen and chain.table in _OF_IPTABLES and chain.family in ("ip", "ip6"))
     ]
     if names:
         yield f"nft is not installed, and nftables has chains: {', '.join(names[:5])}"
 
 
 def _nftables(objects: list[dict[str, Any]], port: int, *, twice: bool) -> Iterator[str]:
-    """Rules among the objects of `nft -j` (libnftables-json(5)); iptables' own, if not `twice`."""
+    """Rules of `nft -j` (libnftables-json(5)) on a port; `twice`: without those iptables shows."""
     sets = {
-        (one["family"], one["table"], one["name"]): one.get("elem", [])
+        (content["family"], content["table"], content["name"]): content.get("elem", [])
         for wrapped in objects
-        for kind, one in wrapped.items()
+        for kind, content in wrapped.items()
         if kind in ("set", "map")
     }
     for wrapped in objects:
@@ -324,7 +330,9 @@ def _is_about(
         if isinstance(node, dict) and node.get("field") == "dport":
             looks |= node.get("protocol") in ("udp", "th")
         elif isinstance(node, str) and node.startswith("@"):
-            named |= any(_covers(one, port) for one in _walk(sets.get((*table, node[1:]), [])))
+            named |= any(
+                _covers(element, port) for element in _walk(sets.get((*table, node[1:]), []))
+            )
         else:
             named |= _covers(node, port)
     return looks and named

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose rules do not hold for what is answered in the kernel: found, said, and heeded."""
+"""The rules that what is answered in the kernel bypasses: found, reported, and heeded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from carom.daemon.receiver import Receiver, some
 from carom.errors import FirewallError
 from carom.kernel.links import Interface
 
-_TRIED = 8  # addresses that are looked at each alone
+_TRIED = 8  # addresses that are looked at one by one
 
 log = structlog.get_logger()
 
@@ -33,10 +33,9 @@ class FirewallCheck:
     ):
         """Look, and raise FirewallError where the firewall drops by default what is answered.
 
-        `rules` are those of a moment ago. `changed` is called when requests are translated
-        otherwise than before.
+        `rules` have just been read. `changed` is called when the translation of requests changes.
         """
-        self._services = [one for one in services if one.options.fast != "off"]
+        self._services = [service for service in services if service.options.fast != "off"]
         self.interfaces = interfaces
         self._changed = changed
         self._attachments: Sequence[Attachment] = ()
@@ -59,24 +58,24 @@ class FirewallCheck:
 
     @property
     def _bypass(self) -> bool:
-        return any(one.options.bypass_firewall for one in self._services)
+        return any(service.options.bypass_firewall for service in self._services)
 
     def attached(self, attachments: Sequence[Attachment], programs: Sequence[int]) -> None:
-        """Where the fast path is now, and the ids of its programs: look behind them, too."""
+        """Look behind the fast path too: where it is now, and the ids of its programs."""
         self._attachments, self._programs = attachments, programs
         self._others = list(self._look_beside())
 
     def moved(self, attachments: Sequence[Attachment]) -> None:
-        """What it is on has changed: the next look is at these."""
+        """The interfaces have changed: the next look is at these."""
         self._attachments = attachments
-        self.interfaces = [one.interface for one in attachments]
+        self.interfaces = [attachment.interface for attachment in attachments]
 
     def look_again(self) -> None:
-        """Rules may have changed: warn, once each, of what is dropped by default now."""
+        """Look again; warn once of each rule that now drops by default what is answered."""
         self._look()
         self._others = list(self._look_beside())
         for port, (_, allowed) in self._findings.items():
-            new = [one for one in allowed.certain if one not in self._warned]
+            new = [rule for rule in allowed.certain if rule not in self._warned]
             if new:
                 log.warning(
                     "the firewall drops by default now what is answered before it",
@@ -85,43 +84,46 @@ class FirewallCheck:
                     do="stop carom, or start it with --allow or --bypass-firewall",
                 )
             self._warned |= set(new)
-        for one in self._elsewhere:
-            if one not in self._warned:
-                log.warning(one)
+        for words in self._elsewhere:
+            if words not in self._warned:
+                log.warning(words)
         self._warned |= set(self._elsewhere)
 
     def _look(self, rules: Ruleset | None = None) -> None:
         rules = rules or Ruleset()
         self._heed_translations(rules)
-        found: dict[int, tuple[Findings, Findings]] = {}
+        findings: dict[int, tuple[Findings, Findings]] = {}
         for service in self._services:
             port = service.options.port
             ways = list(firewall.ways(self.interfaces, service.answered_at))
-            every, allowed = _looked(service, rules, ways)
-            if port in found:  # at another address
-                every, allowed = _both(found[port][0], every), _both(found[port][1], allowed)
-            found[port] = every, allowed
-        self._findings = found
+            anybody, allowed = _looked(service, rules, ways)
+            if port in findings:  # at another address
+                anybody, allowed = (
+                    _both(findings[port][0], anybody),
+                    _both(findings[port][1], allowed),
+                )
+            findings[port] = anybody, allowed
+        self._findings = findings
 
     def _accepted(self, rules: Ruleset, port: int) -> str:
-        """How to be answered at what the firewall accepts alone, if there is such; else ""."""
+        """A hint at options for the part that the firewall accepts; "" where there is none."""
         for service in self._services:
             bind = ipaddress.ip_address(service.options.bind)
             if service.options.port != port or not bind.is_unspecified:
                 continue
             ways = list(firewall.ways(self.interfaces, service.answered_at))
-            ipv4 = [one for one in ways if one.address.version == 4]
+            ipv4 = [way for way in ways if way.address.version == 4]
             if ipv4 and len(ipv4) < len(ways) and not _looked(service, rules, ipv4)[1].certain:
                 return "--bind 0.0.0.0 for IPv4 alone, which it accepts; "
-            addresses = dict.fromkeys(one.address for one in ways if not one.address.is_link_local)
+            addresses = dict.fromkeys(way.address for way in ways if not way.address.is_link_local)
             for address in list(addresses)[:_TRIED]:
-                mine = [one for one in ways if one.address == address]
+                mine = [way for way in ways if way.address == address]
                 if len(mine) < len(ways) and not _looked(service, rules, mine)[1].certain:
                     return f"--bind {address} for that alone, which it accepts; "
         return ""
 
     def _heed_translations(self, rules: Ruleset) -> None:
-        """Where requests are sent on to others, nothing is answered."""
+        """Find out which requests are sent on to others: these are not answered."""
         for service in self._services:
             if service.heed(rules, self.interfaces):
                 self._changed()
@@ -133,25 +135,25 @@ class FirewallCheck:
         ]
 
     def notes(self) -> Iterator[str]:
-        """What somebody who runs carom should know."""
-        for port, (every, allowed) in self._findings.items():
+        """Notes for whoever runs carom."""
+        for port, (anybody, allowed) in self._findings.items():
             if allowed.certain:
                 yield (
                     f"the firewall drops by default what hits on port {port} pass"
                     f"{' (--bypass-firewall)' if self._bypass else ''}: {some(allowed.certain)}"
                 )
-            elif every.certain:
+            elif anybody.certain:
                 yield (
                     f"the firewall drops by default, which hits on port {port} pass: --allow alone "
-                    f"says who is answered: {some(every.certain)}"
+                    f"says who is answered: {some(anybody.certain)}"
                 )
-            if every.rules:
+            if anybody.rules:
                 yield (
                     f"the firewall does not see what is answered on port {port}, and has rules on "
-                    f"it: {some(every.rules)}"
+                    f"it: {some(anybody.rules)}"
                 )
         for unread in dict.fromkeys(
-            one for findings, _ in self._findings.values() for one in findings.unread
+            text for findings, _ in self._findings.values() for text in findings.unread
         ):
             yield f"the firewall could not be looked at wholly: {unread}"
         yield from self._elsewhere
@@ -178,21 +180,21 @@ class FirewallCheck:
 
 
 def _looked(service: Receiver, rules: Ruleset, ways: list[Way]) -> tuple[Findings, Findings]:
-    """What is found for a service by these ways: for all, and for those whom it allows."""
+    """The findings on a service, by these ways: for all sources, and for those that it allows."""
     port, allow = service.options.port, service.options.allow
-    every = firewall.look(rules, port, ways)
-    allowed = firewall.look(rules, port, ways, allow) if allow else every
+    anybody = firewall.look(rules, port, ways)
+    allowed = firewall.look(rules, port, ways, allow) if allow else anybody
     for pid in firewall.elsewhere(service.processes()):
         theirs = firewall.inside(pid, Ruleset)
         if theirs is None:
             unread = f"the network namespace of pid {pid} could not be entered"
-            every = every._replace(unread=(*every.unread, unread))
+            anybody = anybody._replace(unread=(*anybody.unread, unread))
             continue
         at = service.server_port
-        every = _both(every, firewall.look(theirs, at, ways, exact=False))
+        anybody = _both(anybody, firewall.look(theirs, at, ways, exact=False))
         allowed = _both(allowed, firewall.look(theirs, at, ways, allow, exact=False))
-    return every, allowed
+    return anybody, allowed
 
 
-def _both(one: Findings, other: Findings) -> Findings:
-    return Findings(*(tuple(dict.fromkeys(a + b)) for a, b in zip(one, other, strict=True)))
+def _both(findings: Findings, other: Findings) -> Findings:
+    return Findings(*(tuple(dict.fromkeys(a + b)) for a, b in zip(findings, other, strict=True)))

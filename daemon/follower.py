@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows this host: what has changed is looked at again, in a thread of its own."""
+"""Follows changes of this host, and looks again at what has changed, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from carom.kernel import netlink
 from carom.kernel.resource import Resource
 
 GATHER = 0.02
-"""Seconds in which events that come together become one look."""
+"""Seconds during which events are gathered for one look."""
 
 RETRY_SOON, RETRY_LATE = 0.5, 30.0
 """Seconds until a look that failed is tried again: at first, and at most."""
@@ -26,7 +26,7 @@ REST_MAX = 10.0
 """Seconds between two looks, at most, while changes go on."""
 
 LOOK_SHARE = 20
-"""The least time to a look without a change, in times that the last look took."""
+"""The least time until a look without an event, as a multiple of the last look's time."""
 
 log = structlog.get_logger()
 
@@ -41,9 +41,9 @@ class Look(NamedTuple):
 class Follower:
     """Looks again, in a thread of its own, when a link or an address changes, or it is poked.
 
-    Events that come while it looks are one look more, not one each; and it rests for as long as a
-    look took. A step that fails stops no other. It is tried again, later and later, until it
-    succeeds; `failing` says which do, and why.
+    All events during a look lead to one more look, after a pause as long as the look. A step that
+    fails stops no other. It is tried again, later each time, until it succeeds; `failing` has the
+    steps that fail, and why.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Follower:
         rest: float = 1.0,
         anyway: float | None = None,
     ):
-        """Follow what `changes` tells from its making on; closing closes it.
+        """Follow the events of `changes`, from before this on; closing this closes it.
 
-        After `anyway` seconds it looks though nothing tells, later where a look takes long. A
-        look is followed by a pause of `rest` times as long, and REST_MAX at most.
+        After `anyway` seconds it looks without an event, later where a look takes long. The pause
+        after a look is `rest` times as long as the look, and REST_MAX at most.
         """
         self._looks = looks
         self._share = rest
@@ -67,12 +67,12 @@ class Follower:
         self._stopping = False
         self._pause = RETRY_SOON
         self.failing: dict[str, str] = {}
-        changes.poke()  # what changed while all was made
+        changes.poke()  # for what changed before this
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def poke(self) -> None:
-        """Look again soon, whatever for. Any thread may call this."""
+        """Look again soon, for any reason. Any thread may call this."""
         self._changes.poke()
 
     def _run(self) -> None:
@@ -97,7 +97,7 @@ class Follower:
             self._rest(min(REST_MAX, self._share * took))
 
     def _next_look(self, took: float) -> float:
-        """When all is looked at though nothing tells of a change; of what fails, sooner."""
+        """When to look at everything without an event; failed steps are tried sooner."""
         if self._anyway is None:
             return math.inf
         return time.monotonic() + max(self._anyway, LOOK_SHARE * took)
@@ -108,31 +108,31 @@ class Follower:
             time.sleep(min(GATHER, seconds))
 
     def _look(self, *, all_of_them: bool) -> None:
-        for what, step in self._looks:
+        for subject, step in self._looks:
             if self._stopping:
                 return
-            if not all_of_them and what not in self.failing:
+            if not all_of_them and subject not in self.failing:
                 continue
             try:
                 step()
             except Exception as error:
-                self._failed(what, error)
+                self._failed(subject, error)
             else:
-                if self.failing.pop(what, None):
-                    log.info("a change of this host is followed now", what=what)
+                if self.failing.pop(subject, None):
+                    log.info("a change of this host is followed now", what=subject)
 
-    def _failed(self, what: str, error: Exception) -> None:
+    def _failed(self, subject: str, error: Exception) -> None:
         known = isinstance(error, CaromError | OSError | NetlinkError)
         hint = getattr(error, "hint", None)
         text = f"{error or type(error).__name__}{f': {hint}' if hint else ''}"
-        if self.failing.get(what) != text:  # the same is not said again
+        if self.failing.get(subject) != text:  # the same is not said again
             log.warning(
                 "a change of this host could not be followed; it is tried again",
-                what=what,
+                what=subject,
                 error=text,
                 exc_info=None if known else error,
             )
-        self.failing[what] = text
+        self.failing[subject] = text
 
     def close(self) -> None:
         """Stop, and wait for the step under way."""
@@ -143,17 +143,17 @@ class Follower:
 
 
 class Followers(Resource):
-    """Followers by what they follow: any may be poked before it is there, and after it is gone."""
+    """Followers by name. Any may be poked, even before it is added and after it is closed."""
 
     def __init__(self) -> None:
         self._followers: dict[str, Follower] = {}
 
     def add(self, name: str, follower: Follower) -> None:
-        """Poke this one from now on by that name; close it with the others."""
+        """Add a follower: it is poked by this name, and closed with the others."""
         self._followers[name] = follower
 
     def poke(self, name: str) -> None:
-        """Have one look again soon, if it is there. Any thread may call this."""
+        """Have a follower look again soon, if there is one. Any thread may call this."""
         follower = self._followers.get(name)
         if follower:
             follower.poke()
@@ -161,13 +161,13 @@ class Followers(Resource):
     def failing(self) -> dict[str, str]:
         """What could not be followed, and why."""
         return {
-            what: why
-            for one in list(self._followers.values())
-            for what, why in dict(one.failing).items()
+            subject: why
+            for follower in list(self._followers.values())
+            for subject, why in dict(follower.failing).items()
         }
 
     def close(self) -> None:
-        """Close them, last made first; they are told nothing from now on."""
+        """Close them, the last added first; none is poked from now on."""
         closing, self._followers = self._followers, {}
-        for one in reversed(closing.values()):
-            one.close()
+        for follower in reversed(closing.values()):
+            follower.close()

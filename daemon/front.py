@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody says of a server that is to be fronted, checked before anything is looked for."""
+"""The options for a server that is to be fronted, checked before anything is looked for."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from carom.settings import Option, check, fields
 _OF_SERVICES_OF_OURS = {
     name for name, field in fields(Options).items() if field.option.only == "serve"
 }
-"""Options that somebody else's server has no use for."""
+"""Options that make no sense for somebody else's server."""
 
 STANDING = {"bind": "::", "amplify": 0, "protocol": protocols.default(Filled.LEARNED).name}
-"""What stands for other options of a front than for those of a service."""
+"""Defaults of a front that differ from a service's."""
 
 _GROUP = "The server"
-_WITH_ENDS = protocols.words(one for one in SPECS.values() if one.ending)
+_WITH_ENDS = protocols.words(protocol for protocol in SPECS.values() if protocol.ending)
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
-    """What `front` takes beyond a service's options."""
+    """The options of `front` beyond those of a service."""
 
     server_port: Annotated[
         int,
@@ -62,7 +62,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Front:
-    """A server that is not ours, to put the cache before; `options` as a Service has them."""
+    """Somebody else's server, to put the cache in front of; `options` as in Service."""
 
     def __init__(self, options: Options, wishes: Wishes | None = None):
         """Raises UsageError for a protocol that cannot be learned, and for a wrong wish."""
@@ -71,7 +71,7 @@ class Front:
             raise UsageError("front is a cache in the kernel", hint="--hook xdp | tc")
         spec = protocols.spec(options.protocol)
         if options.cookie_secret_file and not spec.cookies:
-            able = protocols.words(one for one in SPECS.values() if one.cookies)
+            able = protocols.words(protocol for protocol in SPECS.values() if protocol.cookies)
             raise UsageError(
                 f"{options.protocol} has no cookies", hint=f"--cookie-secret-file is for {able}"
             )

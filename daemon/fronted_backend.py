@@ -158,8 +158,8 @@ class FrontedBackend(Backend):
             why = f"only a {ending.program} is asked, unless --exptime ask says otherwise"
         else:
             try:
-                found = self._server.found.namespace
-                self.lifetimes.ask_through(ask_at(found, server, ending.by))
+                namespace = self._server.found.namespace
+                self.lifetimes.ask_through(ask_at(namespace, server, ending.by))
                 if before != Ends.ASKED:
                     self.lifetimes.check()
             except (OSError, Unclear) as error:
@@ -251,9 +251,9 @@ class FrontedBackend(Backend):
                     server=self._server.server_name(),
                 )
 
-    def _kind(self, one: Socket) -> Kind:
+    def _kind(self, socket: Socket) -> Kind:
         """What one of the server's own sockets is."""
-        view = self._server.view_of(one)
+        view = self._server.view_of(socket)
         return _DOOR if view is None else Kind(MarkKind.SERVER, view)
 
     def _mark(self) -> None:
@@ -266,8 +266,8 @@ class FrontedBackend(Backend):
             self._last_doors = doors
         self._marks.doors(self._known(doors))
         self._claim(server)
-        kinds = {one.cookie: _DOOR for one in doors}
-        kinds |= {one.cookie: self._kind(one) for one in server.sockets}
+        kinds = {door.cookie: _DOOR for door in doors}
+        kinds |= {socket.cookie: self._kind(socket) for socket in server.sockets}
         new = {cookie for cookie, kind in kinds.items() if self._marked.get(cookie) != kind}
         known = self._marked or self._why_unasked  # else it has just been asked, at the start
         if self.lifetimes and known and kinds.keys() != self._marked.keys():
@@ -276,10 +276,10 @@ class FrontedBackend(Backend):
             self._ask_server()
             self._watch()
         if new:
-            self._marks.sockets({one.cookie: _DOOR for one in doors})
+            self._marks.sockets({door.cookie: _DOOR for door in doors})
             # Connections that come from now on have their listener's mark; those before are there.
             connections = self._connections(doors, server, namespace)
-            self._marks.sockets({one.cookie: _DOOR for one in connections})
+            self._marks.sockets({connection.cookie: _DOOR for connection in connections})
             self._store.bump(SLOTS + self.id)  # nothing from before writes were seen
             self._marks.sockets(kinds)
         self._marks.forget(self._marked.keys() - kinds.keys())
@@ -304,12 +304,12 @@ class FrontedBackend(Backend):
         """Where it is bound, and where it will be if it is begun anew: here, or anywhere."""
         server, namespace = self._server.found
         at = {*self._server.first.sockets, *server.sockets, *doors, *self._last_doors}
-        for one in at:
-            yield Door(namespace.cookie, one.address, one.port, one.stream)
+        for socket in at:
+            yield Door(namespace.cookie, socket.address, socket.port, socket.stream)
         if not self._server.here:
             yield Door(ANYWHERE, _ANY, self._server.server_port, stream=False)
-            for one in () if server.sockets else at:
-                yield Door(ANYWHERE, _ANY, one.port, one.stream)
+            for socket in () if server.sockets else at:
+                yield Door(ANYWHERE, _ANY, socket.port, socket.stream)
 
     def _claim(self, server: Server) -> None:
         """Its processes are this service's: what they bind is watched for writes.
@@ -342,27 +342,29 @@ class FrontedBackend(Backend):
         mine = self._inodes(server)
         streams = sockets.bound(namespace.process, stream=True)
         datagrams = sockets.bound(namespace.process, stream=False)
-        known = {one.cookie for one in server.sockets}
+        known = {socket.cookie for socket in server.sockets}
         return [
-            one
-            for one in (*streams, *datagrams)
-            if one.serves
-            and one.inode in mine
-            and one.cookie not in known
-            and (self._any_door or (one.stream and one.port == self._server.server_port))
+            socket
+            for socket in (*streams, *datagrams)
+            if socket.serves
+            and socket.inode in mine
+            and socket.cookie not in known
+            and (self._any_door or (socket.stream and socket.port == self._server.server_port))
         ]
 
     def _connections(
         self, doors: Iterable[Socket], server: Server, namespace: Namespace
     ) -> list[Socket]:
         """The connections that the server has by its doors, accepted or not."""
-        ports = {one.port for one in doors if one.stream}
+        ports = {door.port for door in doors if door.stream}
         streams = sockets.bound(namespace.process, stream=True)
         mine = self._inodes(server)  # then: what is accepted meanwhile had no inode before
         return [
-            one
-            for one in streams
-            if not one.serves and one.port in ports and (not one.inode or one.inode in mine)
+            connection
+            for connection in streams
+            if not connection.serves
+            and connection.port in ports
+            and (not connection.inode or connection.inode in mine)
         ]
 
     def status(self) -> dict[str, Any]:
@@ -373,7 +375,7 @@ class FrontedBackend(Backend):
         server = self._server.found.server
         status["behind"] = {
             "pids": sorted(server.pids),
-            "sockets": [str(one) for one in server.sockets],
+            "sockets": [str(socket) for socket in server.sockets],
             "own_namespace": self._server.here,
         }
         status["voiders"] = self._edge.voiders(self.id)

@@ -78,7 +78,7 @@ class FrontedServer(Receiver):
     @property
     def everywhere(self) -> bool:
         """Whether its server receives at any address of the host."""
-        bound = (one.address for one in self.found.server.sockets)
+        bound = (socket.address for socket in self.found.server.sockets)
         return super().everywhere and self._finder.here and any(a.is_unspecified for a in bound)
 
     def processes(self) -> tuple[int, ...]:
@@ -90,33 +90,34 @@ class FrontedServer(Receiver):
 
         Those without a number are not answered, and what is said there is not learned.
         """
-        left = self._views.take(one.bound for one in server.sockets)
+        left = self._views.take(socket.bound for socket in server.sockets)
         if left:
             raise ServerError(
                 f"the server on port {self.options.port} is bound to too many addresses, of which "
-                f"{len(left)} are not answered: {', '.join(str(one) for one, _ in left[:3])}...",
+                f"{len(left)} are not answered: "
+                f"{', '.join(str(address) for address, _ in left[:3])}...",
                 hint=f"up to {VIEWS_MAX}, one by one; or to all at once (0.0.0.0, ::)",
             )
 
     def number_again(self, server: Server) -> None:
         """The same of sockets that may be others than before; says whose there is no number for."""
-        said = ""
+        problem = ""
         try:
             self._number(server)
         except ServerError as error:
-            said = str(error)
-            if said != self._not_numbered:
-                log.error("some of the server's addresses are not answered", error=said)
-        self._not_numbered = said
+            problem = str(error)
+            if problem != self._not_numbered:
+                log.error("some of the server's addresses are not answered", error=problem)
+        self._not_numbered = problem
 
     @property
     def views(self) -> int:
         """How many numbers its addresses have had, from 0 on."""
         return self._views.used
 
-    def view_of(self, one: Socket) -> int | None:
+    def view_of(self, socket: Socket) -> int | None:
         """The number of the address that a socket of it is bound to, if it has one."""
-        return self._views.of(one.bound)
+        return self._views.of(socket.bound)
 
     def _comes(self, interface: str, address: Address) -> bool:
         """Whether a request to the address, by that interface, gets to its server."""
@@ -127,12 +128,14 @@ class FrontedServer(Receiver):
         name, vrf_of = attachment.interface.name, attachment.interface.vrf_of
         here = self._finder.here
         for place in super().places(attachment):
-            found = self._finder.receivers(name, place.address)
+            receivers = self._finder.receivers(name, place.address)
             if here:
                 link, vrf = place.link, vrf_of(place.link)
-                found = [one for one in found if sockets.takes_from(one.device, link, vrf)]
-            one = identity.nearest(found, place.address)
-            view = self._views.of(one.bound) if one else None
+                receivers = [
+                    socket for socket in receivers if sockets.takes_from(socket.device, link, vrf)
+                ]
+            nearest = identity.nearest(receivers, place.address)
+            view = self._views.of(nearest.bound) if nearest else None
             if view is not None:
                 yield place._replace(view=view)
 

@@ -33,7 +33,7 @@ class Server(NamedTuple):
 
     def receives(self, where: Iterable[At]) -> bool:
         """Whether it gets what comes to its host in any of some ways."""
-        return any(one.receives_at(at) for one in self.sockets for at in where)
+        return any(socket.receives_at(at) for socket in self.sockets for at in where)
 
 
 def servers(
@@ -49,15 +49,15 @@ def servers(
     the server.
     """
     groups: dict[int, list[Socket]] = {}
-    for one in sockets:
-        groups.setdefault(one.uid, []).append(one)
-    found = []
+    for socket in sockets:
+        groups.setdefault(socket.uid, []).append(socket)
+    result = []
     for group in groups.values():
-        pids = set[int]().union(*(holders.get(one.inode, set()) for one in group))
+        pids = set[int]().union(*(holders.get(socket.inode, set()) for socket in group))
         kept = frozenset(_without_supervisors(pids, parent, program))
-        unheld = frozenset(one.inode for one in group if not holders.get(one.inode))
-        found.append(Server(tuple(group), kept, unheld))
-    return found
+        unheld = frozenset(socket.inode for socket in group if not holders.get(socket.inode))
+        result.append(Server(tuple(group), kept, unheld))
+    return result
 
 
 def _without_supervisors(
@@ -80,26 +80,34 @@ def translated(sockets: Iterable[Socket], version: int) -> Socket | None:
     to a loopback or link-local address. A host without sockets of this IP may be reached by the
     other one.
     """
-    far = [one for one in sockets if not (one.address.is_loopback or one.address.is_link_local)]
-    mine = [one for one in far if one.address.version == version or one.receives(_ANY[version])]
-    found = mine or far
-    if len({one.address for one in found}) > 1 and not all(
-        one.address.is_unspecified for one in found
+    far = [
+        socket
+        for socket in sockets
+        if not (socket.address.is_loopback or socket.address.is_link_local)
+    ]
+    mine = [
+        socket
+        for socket in far
+        if socket.address.version == version or socket.receives(_ANY[version])
+    ]
+    candidates = mine or far
+    if len({socket.address for socket in candidates}) > 1 and not all(
+        socket.address.is_unspecified for socket in candidates
     ):
         return None
-    return max(found, key=lambda one: one.address.version == version, default=None)
+    return max(candidates, key=lambda socket: socket.address.version == version, default=None)
 
 
 def receiver(sockets: Iterable[Socket], at: At) -> Socket | None:
     """Which of a host's sockets at a port gets what comes so (udp_lib_lookup in the kernel)."""
-    return nearest([one for one in sockets if one.receives_at(at)], at.address)
+    return nearest([socket for socket in sockets if socket.receives_at(at)], at.address)
 
 
 def nearest(sockets: Iterable[Socket], address: Address) -> Socket | None:
     """Of those that receive at an address, the one that gets it."""
 
-    def nearness(one: Socket) -> tuple[bool, bool, bool]:
-        same = one.address.version == address.version
-        return not one.address.is_unspecified, bool(one.device), same
+    def nearness(socket: Socket) -> tuple[bool, bool, bool]:
+        same = socket.address.version == address.version
+        return not socket.address.is_unspecified, bool(socket.device), same
 
     return max(sockets, key=nearness, default=None)

@@ -49,23 +49,23 @@ _GO_ON = {
 def tables(tool: str, text: str) -> list[dict[str, Chain]]:
     """Each table's chains by name; `tool` names them, and its version of IP."""
     version = 6 if tool.startswith("ip6") else 4
-    found: list[dict[str, Chain]] = []
+    result: list[dict[str, Chain]] = []
     rules: dict[str, list[Rule]] = {}
     table = ""
     for line in text.splitlines():
         if line.startswith("*"):
             table = line[1:]
-            found.append({})
+            result.append({})
             rules = {}
         elif line.startswith(":"):
             name, policy, *_ = line[1:].split()
             rules[name] = []
-            found[-1][name] = _chain(f"{tool} -t {table}", version, name, policy, rules[name])
+            result[-1][name] = _chain(f"{tool} -t {table}", version, name, policy, rules[name])
         elif line.startswith("-A"):
             words = shlex.split(line)
             rule = functools.partial(_verdicts, words[2:])
             rules.setdefault(words[1], []).append(Rule(f"{tool} -t {table} {line}", rule))
-    return found
+    return result
 
 
 def _chain(tool: str, version: int, name: str, policy: str, rules: list[Rule]) -> Chain:
@@ -119,12 +119,12 @@ def _verdict(word: str, target: str, options: list[str]) -> Verdict | None:
 
 def _destination(options: list[str]) -> Destination | None:
     """`--to-destination 192.0.2.1:53`, `--to-ports 53`; None where that is no one place."""
-    said = dict(itertools.pairwise(options))
+    given = dict(itertools.pairwise(options))
     try:
-        if "--to-destination" not in said:
-            port = said.get("--to-ports")
+        if "--to-destination" not in given:
+            port = given.get("--to-ports")
             return Destination(None, int(port) if port else None, local=True)
-        to = said["--to-destination"]
+        to = given["--to-destination"]
         with contextlib.suppress(ValueError):
             return Destination(ipaddress.ip_address(to))
         address, _, port = to.rpartition(":")
@@ -161,16 +161,16 @@ def _held(option: str, value: str, requests: Requests) -> Match:
 
 
 def _networks(text: str) -> Spans:
-    found: Spans = ()
-    for one in text.split(","):
-        found += spans_of(ipaddress.ip_network(one, strict=False))
-    return merged(found)
+    spans: Spans = ()
+    for network in text.split(","):
+        spans += spans_of(ipaddress.ip_network(network, strict=False))
+    return merged(spans)
 
 
 def _ports(text: str) -> Spans:
     """`53`, `50:60`, `53,60:`."""
-    found = []
+    spans = []
     for part in text.split(","):
         low, colon, high = part.partition(":")
-        found.append((int(low or 0), int(high or 65_535) if colon else int(low)))
-    return merged(found)
+        spans.append((int(low or 0), int(high or 65_535) if colon else int(low)))
+    return merged(spans)

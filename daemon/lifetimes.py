@@ -119,8 +119,8 @@ class Lifetimes:
     def ask_through(self, questions: Sequence[Asking]) -> None:
         """Ask these servers from now on, or none. What others said is forgotten."""
         with self._lock:
-            for one in self._questions:
-                one.close()
+            for question in self._questions:
+                question.close()
             self._questions = questions
             self._flushes = [None] * len(questions)
             self._marks = [False] * len(questions)
@@ -167,13 +167,13 @@ class Lifetimes:
 
     def _settle_now(self, waiting: Sequence[Waiting]) -> None:
         asked = self._clock.now() - 1  # it may be a tick ahead
-        replies = {(one.service, one.key): one for one in waiting}.values()
-        asking = [_Asked(one, self._versions_of(one.cell), asked, ()) for one in replies]
+        replies = {(reply.service, reply.key): reply for reply in waiting}.values()
+        asking = [_Asked(reply, self._versions_of(reply.cell), asked, ()) for reply in replies]
         unsure = self._settle(asking, sure=False)
         if unsure:
             with contextlib.suppress(Unclear):
                 counts = self._counts()
-                self._unsure += [one._replace(counts=counts) for one in unsure]
+                self._unsure += [pending._replace(counts=counts) for pending in unsure]
                 del self._unsure[:-_UNSURE_MAX]
 
     def settle_later(self) -> None:
@@ -191,32 +191,34 @@ class Lifetimes:
         except Unclear as error:
             self._complain(error)
             return
-        passed = [all(map(int.__lt__, one.counts, counts)) for one in self._unsure]
+        passed = [all(map(int.__lt__, pending.counts, counts)) for pending in self._unsure]
         ready = list(itertools.compress(self._unsure, passed))
-        self._unsure = [one for one, over in zip(self._unsure, passed, strict=True) if not over]
+        self._unsure = [
+            pending for pending, over in zip(self._unsure, passed, strict=True) if not over
+        ]
         self._settle(ready, sure=True)
 
     def _settle(self, asking: Sequence[_Asked], *, sure: bool) -> list[_Asked]:
         """Returns those of which it is not sure whether they end; with `sure` they do not."""
-        keys = [one.reply.key for one in asking]
+        keys = [pending.reply.key for pending in asking]
         ends = [_NEVER] * len(asking)
         for n in range(len(self._questions)):
             ends = list(map(min, ends, self._ends(n, keys, sure=sure)))
-        for one, end in zip(asking, ends, strict=True):
+        for pending, end in zip(asking, ends, strict=True):
             if end == _NEVER:
-                self._edge.say_lasting(one.reply.item, one.asked)
-            unchanged = functools.partial(self._is_unchanged, one)
+                self._edge.say_lasting(pending.reply.item, pending.asked)
+            unchanged = functools.partial(self._is_unchanged, pending)
             if end == _UNSURE or not unchanged():
                 continue  # or written meanwhile, and so void
             until = sys.maxsize if end == _NEVER else int(end)
-            if self._cache.let_live(one.reply.service, one.reply.key, until, unchanged):
+            if self._cache.let_live(pending.reply.service, pending.reply.key, until, unchanged):
                 self.kept += 1
             elif until:
                 self.ended += 1
-        return [one for one, end in zip(asking, ends, strict=True) if end == _UNSURE]
+        return [pending for pending, end in zip(asking, ends, strict=True) if end == _UNSURE]
 
-    def _is_unchanged(self, one: _Asked) -> bool:
-        return self._versions_of(one.reply.cell) == one.versions
+    def _is_unchanged(self, pending: _Asked) -> bool:
+        return self._versions_of(pending.reply.cell) == pending.versions
 
     def _counts(self) -> tuple[int, ...]:
         """The second that each server has come to. Raises Unclear."""
@@ -224,7 +226,7 @@ class Lifetimes:
 
     def _read(self, n: int) -> State:
         answers = self._questions[n].ask(self._ending.about_all)
-        told = [one for one in answers if one is not None]
+        told = [answer for answer in answers if answer is not None]
         if len(told) < len(answers):
             raise Unclear("it does not answer")
         return self._ending.state(told)
@@ -314,11 +316,11 @@ class Settler:
         self._thread = Thread("settler", self._step)
 
     def _step(self) -> float:
-        found: dict[int, list[Waiting]] = {}
-        for one in self._edge.waiting(WAIT):
-            reply = Waiting(*one)
-            found.setdefault(reply.service % SERVICES_MAX, []).append(reply)
-        for service, waiting in found.items():
+        by_service: dict[int, list[Waiting]] = {}
+        for record in self._edge.waiting(WAIT):
+            reply = Waiting(*record)
+            by_service.setdefault(reply.service % SERVICES_MAX, []).append(reply)
+        for service, waiting in by_service.items():
             if service in self._lifetimes:
                 self._lifetimes[service].settle(waiting)
         for lifetimes in self._lifetimes.values():
@@ -339,7 +341,7 @@ def ask_at(
     Raises OSError. One process answers for all of its sockets: no address may lead to some, as
     where it is bound to all of IPv6 in a VRF that has none.
     """
-    places = {(one.address, one.port, one.device) for one in server.sockets}
+    places = {(bound.address, bound.port, bound.device) for bound in server.sockets}
     if len(server.pids) > 1 and len(places) < len(server.sockets):
         raise OSError("its processes share an address, and nobody chooses which one answers")
     with contextlib.ExitStack() as stack:
@@ -375,13 +377,13 @@ def _reached(address: Address, device: int) -> Address:
 
 def _connected(address: Address, port: int, device: int) -> socket.socket:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    one = socket.socket(family, socket.SOCK_DGRAM)
+    udp = socket.socket(family, socket.SOCK_DGRAM)
     try:
         if device:
             name = socket.if_indextoname(device).encode() + b"\0"
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
-        one.connect((str(_reached(address, device)), port))
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+        udp.connect((str(_reached(address, device)), port))
     except OSError:
-        one.close()
+        udp.close()
         raise
-    return one
+    return udp

@@ -38,8 +38,8 @@ class Loops:
 
         Remembers the request.
         """
-        of, latest, known = self._latest
-        if of is request and latest is reply:
+        last_request, last_reply, known = self._latest
+        if last_request is request and last_reply is reply:
             return known
         asked = self._asked
         if len(asked) >= _REMEMBERED:

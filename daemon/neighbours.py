@@ -48,7 +48,7 @@ class Neighbours:
         """`changed` is called when other sources than before are unknown."""
         self._changed = changed
         self._fastpath = fastpath
-        self._allowed: list[Network] = [ipaddress.ip_network(one) for one in allowed]
+        self._allowed: list[Network] = [ipaddress.ip_network(prefix) for prefix in allowed]
         self._links = set(links)
         self._routes: list[Route] = []
         self._stations: dict[tuple[int, Address], bytes] = {}
@@ -67,7 +67,7 @@ class Neighbours:
             return frozenset({4, 6}), "too many routes lead to the prefixes of --allow"
         if not self._unknown:
             return frozenset(), ""
-        answered = {one.version for one in self._allowed} - self._unknown
+        answered = {network.version for network in self._allowed} - self._unknown
         return frozenset({4, 6} - answered), (
             "rules (ip rule) choose between tables of routes: whom a reply goes to is not known, "
             "which --allow asks for"
@@ -83,8 +83,8 @@ class Neighbours:
         if more:
             self._stale = True
         if not self._stale:
-            for one in changed:
-                self._follow(one)
+            for neighbour in changed:
+                self._follow(neighbour)
             return 0.0
         if time.monotonic() < self._not_before:
             self._fastpath.reach({})  # nothing is known until it is read again
@@ -96,7 +96,7 @@ class Neighbours:
         begun = time.monotonic()
         self._stale = False  # before what changes while it is read
         self._routes, unknown = routes()
-        unknown &= {one.version for one in self._allowed}
+        unknown &= {network.version for network in self._allowed}
         if unknown - self._unknown:
             log.warning(
                 "rules choose between tables of routes: whom a reply goes to is not known, and "
@@ -105,12 +105,12 @@ class Neighbours:
             )
         known, self._unknown = self._unknown == unknown, unknown
         self._stations = {
-            (one.link, one.address): one.mac
-            for one in neighbours()
-            if one.mac and one.link in self._links
+            (neighbour.link, neighbour.address): neighbour.mac
+            for neighbour in neighbours()
+            if neighbour.mac and neighbour.link in self._links
         }
         self._gateways = {
-            (hop.link, hop.gateway) for one in self._routes for hop in one.hops if hop.gateway
+            (hop.link, hop.gateway) for route in self._routes for hop in route.hops if hop.gateway
         }
         self._fastpath.know(self._stations_wanted())
         full = self._full
@@ -121,7 +121,9 @@ class Neighbours:
         self._not_before = begun + taken / _SHARE
 
     def _wants(self, address: Address) -> bool:
-        return any(one.version == address.version and address in one for one in self._allowed)
+        return any(
+            network.version == address.version and address in network for network in self._allowed
+        )
 
     def _stations_wanted(self) -> dict[tuple[int, Address], bytes]:
         wanted = {
@@ -131,36 +133,36 @@ class Neighbours:
         }
         return dict(list(wanted.items())[:NEIGHBOURS_MAX])
 
-    def _follow(self, one: Neighbour) -> None:
+    def _follow(self, neighbour: Neighbour) -> None:
         """One neighbour has come, moved or gone."""
-        key = one.link, one.address
-        if one.link not in self._links or self._stations.get(key) == one.mac:
+        key = neighbour.link, neighbour.address
+        if neighbour.link not in self._links or self._stations.get(key) == neighbour.mac:
             return
-        if one.mac:
-            self._stations[key] = one.mac
+        if neighbour.mac:
+            self._stations[key] = neighbour.mac
         else:
             self._stations.pop(key, None)
-        if self._wants(one.address):
-            self._fastpath.know_one(one.link, one.address, one.mac)
+        if self._wants(neighbour.address):
+            self._fastpath.know_one(neighbour.link, neighbour.address, neighbour.mac)
         if key in self._gateways:
             self._reach()
 
     def _reach(self) -> None:
-        found: dict[tuple[int, Network], Way] = {}
+        ways: dict[tuple[int, Network], Way] = {}
         for link in self._links:
             some = ways_by(link, self._routes, self._allowed, self._stations)
-            found |= {(link, network): way for network, way in some.items()}
-        too_many = len(found) > WAYS_MAX
+            ways |= {(link, network): way for network, way in some.items()}
+        too_many = len(ways) > WAYS_MAX
         if too_many:
             if not self._full:
                 log.warning(
                     "too many routes lead to the allowed prefixes: the server answers alone",
-                    routes=len(found),
+                    routes=len(ways),
                     most=WAYS_MAX,
                 )
-            found = {}
+            ways = {}
         self._full = too_many
-        self._fastpath.reach(found)
+        self._fastpath.reach(ways)
 
     def close(self) -> None:
         """Stop following."""

@@ -89,24 +89,24 @@ def tables(
 
     `devices` are those of chains (family, table, name) that are at some alone.
     """
-    found: dict[tuple[str, str], _Table] = {}
+    by_name: dict[tuple[str, str], _Table] = {}
     for wrapped in objects:
-        for kind, one in wrapped.items():
+        for kind, content in wrapped.items():
             if kind not in ("table", "chain", "rule", "set", "map"):
                 continue
-            name = one["name"] if kind == "table" else one["table"]
-            table = found.setdefault((one["family"], name), _Table())
+            name = content["name"] if kind == "table" else content["table"]
+            table = by_name.setdefault((content["family"], name), _Table())
             if kind == "table":
                 continue
             if kind == "chain":
-                table.chains[one["name"]] = one
+                table.chains[content["name"]] = content
             elif kind == "rule":
-                table.rules.setdefault(one["chain"], []).append(one)
+                table.rules.setdefault(content["chain"], []).append(content)
             else:
-                types = one.get("type", "")
-                flags = one.get("flags", ())
-                table.sets[one["name"]] = _Set(
-                    one.get("elem", []),
+                types = content.get("type", "")
+                flags = content.get("flags", ())
+                table.sets[content["name"]] = _Set(
+                    content.get("elem", []),
                     bool(
                         {"dynamic", "timeout"} & set([flags] if isinstance(flags, str) else flags)
                     ),
@@ -115,7 +115,7 @@ def tables(
     skipped = set(skip)
     return [
         {name: _chain(family, table, chain, devices or {}) for name, chain in table.chains.items()}
-        for (family, name), table in found.items()
+        for (family, name), table in by_name.items()
         if family in _VERSIONS and (family, name) not in skipped
     ]
 
@@ -153,21 +153,21 @@ def _verdicts(
     for statement in statements:
         if isinstance(statement, str):
             statement = {statement: None}
-        ((kind, what),) = statement.items()
+        ((kind, body),) = statement.items()
         if kind == "match":
-            match = min(match, _match(what, table, requests))
+            match = min(match, _match(body, table, requests))
         elif kind in _UNTOLD:
             match = min(match, Match.UNKNOWN)
         elif kind == "xt":
-            name = (what or {}).get("name", "")
-            if (what or {}).get("type") == "target":
+            name = (body or {}).get("name", "")
+            if (body or {}).get("type") == "target":
                 if name in _XT_DROPS:
                     yield min(match, Match.UNKNOWN), Verdict("drop")
             elif name != "comment":
                 match = min(match, Match.UNKNOWN)
         elif kind == "vmap":
-            for key, verdict in _pairs(what["data"], table):
-                held = _in(what["key"], [key], table, requests)
+            for key, verdict in _pairs(body["data"], table):
+                held = _in(body["key"], [key], table, requests)
                 yield min(match, held), _verdict(verdict)
         elif kind in _TERMINAL or kind in ("jump", "goto", "dnat", "redirect"):
             yield match, _verdict(statement)
@@ -180,19 +180,19 @@ def _verdicts(
 def _verdict(statement: Any) -> Verdict:
     if isinstance(statement, str):
         statement = {statement: None}
-    ((kind, what),) = statement.items()
+    ((kind, body),) = statement.items()
     if kind == "jump":
-        return Verdict("jump", what["target"])
+        return Verdict("jump", body["target"])
     if kind == "goto":
-        return Verdict("goto", what["target"])
+        return Verdict("goto", body["target"])
     if kind in ("dnat", "redirect"):
-        return Verdict("elsewhere", to=_destination(kind, what or {}))
+        return Verdict("elsewhere", to=_destination(kind, body or {}))
     return _TERMINAL.get(kind, Verdict("elsewhere"))
 
 
-def _destination(kind: str, what: dict[str, Any]) -> Destination | None:
+def _destination(kind: str, body: dict[str, Any]) -> Destination | None:
     """Where a rule translates to; None where that is no one address and port."""
-    address, port = what.get("addr"), what.get("port")
+    address, port = body.get("addr"), body.get("port")
     try:
         return Destination(
             None if address is None else ipaddress.ip_address(address),
@@ -216,8 +216,8 @@ def _pairs(data: Any, table: _Table) -> Iterator[tuple[Any, Any]]:
             yield element[0], element[1]
 
 
-def _match(what: dict[str, Any], table: _Table, requests: Requests) -> Match:
-    op, left, right = what.get("op", "=="), what["left"], what["right"]
+def _match(body: dict[str, Any], table: _Table, requests: Requests) -> Match:
+    op, left, right = body.get("op", "=="), body["left"], body["right"]
     if op in ("<", ">", "<=", ">="):
         have = _have(left, requests)
         if not isinstance(have, tuple):
@@ -266,16 +266,16 @@ def _in(left: Any, values: list[Any], table: _Table, requests: Requests, name: s
         wanted, unread = table.numbers[name]
         match = within(have, wanted)
         return max(match, Match.UNKNOWN) if unread else match
-    values = [_bare(one) for one in values]
+    values = [_bare(value) for value in values]
     if isinstance(left, dict) and "concat" in left:
         return max(
             (
                 min(
                     _in(part, [value], table, requests)
-                    for part, value in zip(left["concat"], one["concat"], strict=False)
+                    for part, value in zip(left["concat"], element["concat"], strict=False)
                 )
-                for one in values
-                if isinstance(one, dict) and "concat" in one
+                for element in values
+                if isinstance(element, dict) and "concat" in element
             ),
             default=Match.NONE,
         )
@@ -284,9 +284,9 @@ def _in(left: Any, values: list[Any], table: _Table, requests: Requests, name: s
         return special
     if not isinstance(have, tuple):
         return _unlike(have)
-    if "*" in [one for one in values if isinstance(one, str)]:
+    if "*" in [value for value in values if isinstance(value, str)]:
         return Match.ALL
-    read = [_spans(one) for one in values]
+    read = [_spans(value) for value in values]
     unread = None in read
     wanted = merged(span for spans in read for span in spans or ())
     if name:
@@ -306,16 +306,16 @@ def _special(left: Any, values: list[Any], requests: Requests) -> Match | None:
     """What is no number: interfaces, states, kinds of addresses."""
     if not isinstance(left, dict):
         return None
-    ((kind, what),) = left.items()
-    if kind == "meta" and what["key"] in ("iif", "iifname"):
-        return interface_match(requests, [str(one) for one in values])
-    if kind == "ct" and what.get("key") == "state":
+    ((kind, body),) = left.items()
+    if kind == "meta" and body["key"] in ("iif", "iifname"):
+        return interface_match(requests, [str(value) for value in values])
+    if kind == "ct" and body.get("key") == "state":
         return state_match(requests, _words(values))
-    if kind == "ct" and what.get("key") == "direction":
+    if kind == "ct" and body.get("key") == "direction":
         return Match.ALL if "original" in values or 0 in values else Match.NONE
-    if kind == "fib" and what.get("result") == "type" and "daddr" in what.get("flags", ()):
+    if kind == "fib" and body.get("result") == "type" and "daddr" in body.get("flags", ()):
         return Match.ALL if "local" in values else Match.NONE
-    if kind in ("meta", "ipsec") and what.get("key") in ("ipsec", "secpath"):
+    if kind in ("meta", "ipsec") and body.get("key") in ("ipsec", "secpath"):
         return Match.NONE if True in values or 1 in values else Match.ALL
     return None
 
@@ -336,7 +336,7 @@ def _have(left: Any, requests: Requests) -> Spans | Match | None:
     """What the requests have on the left side: numbers, NONE if nothing, None if unknown."""
     if not isinstance(left, dict) or len(left) != 1:
         return None
-    ((kind, what),) = left.items()
+    ((kind, body),) = left.items()
     if kind == "meta":
         return _one(
             {
@@ -344,11 +344,11 @@ def _have(left: Any, requests: Requests) -> Spans | Match | None:
                 "nfproto": socket.AF_INET if requests.version == 4 else socket.AF_INET6,
                 "protocol": 0x0800 if requests.version == 4 else 0x86DD,
                 "pkttype": 0,
-            }.get(what["key"])
+            }.get(body["key"])
         )
-    if kind != "payload" or "field" not in what:
+    if kind != "payload" or "field" not in body:
         return None
-    protocol, field = what["protocol"], what["field"]
+    protocol, field = body["protocol"], body["field"]
     if protocol in ("ip", "ip6"):
         if (protocol == "ip") != (requests.version == 4):
             return Match.NONE
@@ -387,7 +387,7 @@ def _spans(value: Any) -> Spans | None:
         low, high = map(_spans, value["range"])
         return ((low[0][0], high[0][1]),) if low and high else None
     if isinstance(value, dict) and "set" in value:
-        parts = [_spans(_bare(one)) for one in value["set"]]
+        parts = [_spans(_bare(element)) for element in value["set"]]
         return None if None in parts else tuple(span for part in parts for span in part or ())
     return None
 

@@ -74,16 +74,16 @@ def none_receives(
 
 def _where_to_receive(at_port: Sequence[Socket], addresses: Sequence[Address]) -> Iterator[str]:
     """What to do for such a server: about its device, or about its address."""
-    devices = [links.numbered(index) for index in {one.device for one in at_port} if index]
-    bound = [one for one in devices if one]
-    in_vrf = any(one.driver == "vrf" for one in bound) or not bound
-    for one in bound:
-        if one.driver == "vrf":
-            yield f"-i an interface that is in the VRF {one.name}"
-        elif _may_be_named(one):
-            yield f"-i {one.name}, the device that it is bound to"
-    if not any(one.receives(address) for one in at_port for address in addresses):
-        yield from _where_to_bind({one.address for one in at_port}, addresses)
+    devices = [links.numbered(index) for index in {socket.device for socket in at_port} if index]
+    bound = [device for device in devices if device]
+    in_vrf = any(device.driver == "vrf" for device in bound) or not bound
+    for device in bound:
+        if device.driver == "vrf":
+            yield f"-i an interface that is in the VRF {device.name}"
+        elif _may_be_named(device):
+            yield f"-i {device.name}, the device that it is bound to"
+    if not any(socket.receives(address) for socket in at_port for address in addresses):
+        yield from _where_to_bind({socket.address for socket in at_port}, addresses)
     elif in_vrf:
         yield (
             "ip vrf exec starts it in the interface's VRF, and sysctl "
@@ -96,9 +96,9 @@ def _where_to_receive(at_port: Sequence[Socket], addresses: Sequence[Address]) -
 def _where_to_bind(at: set[Address], addresses: Sequence[Address]) -> Iterator[str]:
     """For a server at addresses that the interfaces do not have."""
     for index, own in netlink.addresses().items():
-        found = None if at.isdisjoint(own) else links.numbered(index)
-        if found and _may_be_named(found):
-            yield f"-i {found.name}, which has its address"
+        interface = None if at.isdisjoint(own) else links.numbered(index)
+        if interface and _may_be_named(interface):
+            yield f"-i {interface.name}, which has its address"
     yield f"bind it to an address of the interface: {listed(addresses) or 'it has none'}"
 
 
@@ -110,38 +110,38 @@ def _may_be_named(interface: Interface) -> bool:
 
 def _over_tcp(port: int, namespaces: Iterable[Namespace]) -> list[str]:
     """The processes that listen on the TCP port, as a user knows them."""
-    found = []
+    names = []
     for namespace in namespaces:
         listening = [
-            one.inode
-            for one in sockets.bound(namespace.process, stream=True)
-            if one.serves and one.port == port
+            socket.inode
+            for socket in sockets.bound(namespace.process, stream=True)
+            if socket.serves and socket.port == port
         ]
         for pids in sockets.holders(listening, sockets.processes()).values():
-            found += [sockets.name(pid) for pid in sorted(pids)] or ["a process that is not seen"]
-    return list(dict.fromkeys(found))
+            names += [sockets.name(pid) for pid in sorted(pids)] or ["a process that is not seen"]
+    return list(dict.fromkeys(names))
 
 
 def _unseen() -> list[str]:
     """What may hide a server that does run."""
-    said = []
+    hints = []
     if os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE:
-        said.append("of a PID namespace other than carom's own no process is seen")
-    hidden = [int(one.name) for one in sockets.processes() if _is_hidden(one)]
+        hints.append("of a PID namespace other than carom's own no process is seen")
+    hidden = [int(process.name) for process in sockets.processes() if _is_hidden(process)]
     if hidden:
         status = Path("/proc/self/status").read_text()
-        said.append(hidden_words([sockets.name(one) for one in sorted(hidden)], status))
-    return said
+        hints.append(hidden_words([sockets.name(pid) for pid in sorted(hidden)], status))
+    return hints
 
 
 def hidden_words(hidden: Sequence[str], status: str) -> str:
     """Of processes that could not be looked into; `status` is carom's own, as in proc(5)."""
     many = f"{len(hidden):,} processes" if len(hidden) > 1 else "1 process"
-    effective = next(int(one.split()[1], 16) for one in status.splitlines() if "CapEff" in one)
+    effective = next(int(line.split()[1], 16) for line in status.splitlines() if "CapEff" in line)
     why = (
         "the kernel keeps that back from root here, too (a security module, or another user "
         "namespace)"
-        if all(effective >> one & 1 for one in _LOOKING)
+        if all(effective >> capability & 1 for capability in _LOOKING)
         else "that takes root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
     )
     return f"{many} may not be looked into ({some(hidden)}): {why}"

@@ -22,12 +22,12 @@ def _forwards(interface: str, version: int) -> bool:
 
 def notes_on_length(attachments: Iterable[Attachment], all: Iterable[Options]) -> Iterator[str]:
     """Where longer replies were asked for, and no route can be asked whether it takes them."""
-    if not any(one.max_reply > REPLY_SAFE for one in all):
+    if not any(options.max_reply > REPLY_SAFE for options in all):
         return
     for attachment in attachments:
         name = attachment.interface.name
         versions = {address.version for address in attachment.interface.addresses}
-        plain = [f"IPv{one}" for one in sorted(versions) if not _forwards(name, one)]
+        plain = [f"IPv{version}" for version in sorted(versions) if not _forwards(name, version)]
         if plain:
             yield (
                 f"{name} does not forward {' or '.join(plain)}, so the kernel tells no path's MTU: "
@@ -39,9 +39,9 @@ def notes_on_length(attachments: Iterable[Attachment], all: Iterable[Options]) -
 def _is_strict(interface: str) -> bool:
     """Whether the kernel drops what comes by an interface that its source is not routed back by."""
     values = []
-    for one in ("all", interface):
+    for scope in ("all", interface):
         try:
-            values.append(int(Path(f"/proc/sys/net/ipv4/conf/{one}/rp_filter").read_text()))
+            values.append(int(Path(f"/proc/sys/net/ipv4/conf/{scope}/rp_filter").read_text()))
         except (OSError, ValueError):
             return False
     return max(values) == 1
@@ -49,11 +49,13 @@ def _is_strict(interface: str) -> bool:
 
 def notes_on_sources(attachments: Iterable[Attachment], all: Iterable[Options]) -> Iterator[str]:
     """Where the kernel looks for the way back to a source, and what is answered before it does."""
-    if not any(one.fast != "off" and not one.allow for one in all):
+    if not any(options.fast != "off" and not options.allow for options in all):
         return
     for attachment in attachments:
         name = attachment.interface.name
-        if _is_strict(name) and any(one.version == 4 for one in attachment.interface.reachable):
+        if _is_strict(name) and any(
+            address.version == 4 for address in attachment.interface.reachable
+        ):
             yield (
                 f"{name} drops IPv4 requests whose source is not routed back by it (rp_filter=1), "
                 "and carom answers them: --allow PREFIX makes it look at routes, too"

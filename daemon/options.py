@@ -281,13 +281,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 ) from error
         spec = protocols.spec(self.protocol)
         if self.responses_per_second and not spec.truncates:
-            able = protocols.words(one for one in SPECS.values() if one.truncates)
+            able = protocols.words(protocol for protocol in SPECS.values() if protocol.truncates)
             raise UsageError(
                 f"responses-per-second is for protocol {able}, not {self.protocol}",
                 hint="--prefix-rate bounds the bytes of any protocol",
             )
         if self.filter and not spec.filtered:
-            able = protocols.words(one for one in SPECS.values() if one.filtered)
+            able = protocols.words(protocol for protocol in SPECS.values() if protocol.filtered)
             raise UsageError(
                 f"a filter reads the commands of protocol {able}, not of {self.protocol}",
                 hint=f"--app {able} is a server that speaks it",

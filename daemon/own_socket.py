@@ -19,9 +19,9 @@ from carom.kernel.links import Interface
 
 def _vrf(interfaces: Sequence[Interface]) -> str:
     """The VRF that all of some interfaces are in; "" for none. Raises UsageError for several."""
-    vrfs = {one.name: one.master if one.vrf else "" for one in interfaces}
+    vrfs = {interface.name: interface.master if interface.vrf else "" for interface in interfaces}
     if len(set(vrfs.values())) > 1:
-        words = ", ".join(f"{one} in {vrf or 'none'}" for one, vrf in vrfs.items())
+        words = ", ".join(f"{name} in {vrf or 'none'}" for name, vrf in vrfs.items())
         raise UsageError(
             f"these interfaces are in different VRFs ({words}), and a socket receives in one",
             hint="run one carom for the interfaces of each",
@@ -34,7 +34,9 @@ def _zone(bind: str, interfaces: Sequence[Interface]) -> int:
     bound = ipaddress.ip_address(bind)
     if bound.version == 4 or not bound.is_link_local:
         return 0
-    return next((at.link for one in interfaces for at in one.reached if at.address == bound), 0)
+    return next(
+        (at.link for interface in interfaces for at in interface.reached if at.address == bound), 0
+    )
 
 
 class OwnSocket(Receiver):

@@ -83,13 +83,22 @@ class Publisher:
                 stack.callback(
                     self._filter.filter,
                     [
-                        Endpoint(one.address, one.port, one.ifindex, one.mac, one.outer, one.inner)
-                        for one in places
+                        Endpoint(
+                            place.address,
+                            place.port,
+                            place.ifindex,
+                            place.mac,
+                            place.outer,
+                            place.inner,
+                        )
+                        for place in places
                     ],
                 )
 
     def _refuse_own(self, fastpath: FastPath) -> None:
-        fastpath.refuse(own_addresses([one.interface for one in self._attachments.current]))
+        fastpath.refuse(
+            own_addresses([attachment.interface for attachment in self._attachments.current])
+        )
 
     def _say_reach(self) -> None:
         """What can be answered now and could not be before, and the other way round."""
@@ -110,32 +119,32 @@ class Publisher:
             for receiver in self._receivers
             for number, reach in enumerate(self.reaches(receiver))
         }
-        return {of: reach.why for of, reach in reaches.items() if not reach.answered}
+        return {key: reach.why for key, reach in reaches.items() if not reach.answered}
 
     def reaches(self, receiver: Receiver) -> list[Reach]:
         """By interface, whether requests to a service can come in so and be answered."""
-        return [self._reach(receiver, one) for one in self._attachments.current]
+        return [self._reach(receiver, attachment) for attachment in self._attachments.current]
 
     def _reach(self, receiver: Receiver, attachment: Attachment) -> Reach:
         """The same by one interface, by an allow-list too."""
-        found = receiver.reach(attachment)
+        reach = receiver.reach(attachment)
         unknown, why = self._neighbours.unknown() if self._neighbours else (frozenset(), "")
         if not why:
-            return found
+            return reach
         versions = {place.address.version for place in receiver.places(attachment)}
-        return without(found, versions, unknown, why)
+        return without(reach, versions, unknown, why)
 
 
 def links_of(attachments: Sequence[Attachment]) -> set[int]:
     """The interfaces that have addresses to answer at: those on top of them too."""
-    interfaces = [one.interface for one in attachments]
+    interfaces = [attachment.interface for attachment in attachments]
     return {
         index
-        for one in interfaces
-        for index in (one.ifindex, *(upper.ifindex for upper in one.uppers))
+        for interface in interfaces
+        for index in (interface.ifindex, *(upper.ifindex for upper in interface.uppers))
     }
 
 
 def own_addresses(interfaces: Sequence[Interface]) -> set[Address]:
     """This host's own addresses, as far as they are known one by one. Raises OSError."""
-    return set(netlink.own_addresses()).union(*(one.hosts for one in interfaces))
+    return set(netlink.own_addresses()).union(*(interface.hosts for interface in interfaces))

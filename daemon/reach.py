@@ -32,29 +32,29 @@ def reach(attachment: Attachment, bind: str, places: int, server: str, but: str 
     return Reach(interface=interface.name, answered=not why, why=why, but="" if why else but)
 
 
-def without(found: Reach, versions: Collection[int], unknown: Collection[int], why: str) -> Reach:
+def without(before: Reach, versions: Collection[int], unknown: Collection[int], why: str) -> Reach:
     """The same where requests of some IP versions go up, of those that there are at all."""
-    if not found.answered or not why:
-        return found
+    if not before.answered or not why:
+        return before
     if set(versions) <= set(unknown):
-        return msgspec.structs.replace(found, answered=False, why=why, but="")
-    which = " and ".join(f"IPv{one}" for one in sorted(set(versions) & set(unknown)))
+        return msgspec.structs.replace(before, answered=False, why=why, but="")
+    which = " and ".join(f"IPv{version}" for version in sorted(set(versions) & set(unknown)))
     but = f"of {which} the server answers alone: {why}" if which else ""
-    return msgspec.structs.replace(found, but="; ".join(filter(None, (found.but, but))))
+    return msgspec.structs.replace(before, but="; ".join(filter(None, (before.but, but))))
 
 
 def tag_words(interface: Interface) -> str:
     """What XDP does not answer on an interface that takes VLAN tags off before; "" for nothing."""
-    tags = sorted({one.outer for one in interface.uppers if one.outer and one.addresses})
+    tags = sorted({upper.outer for upper in interface.uppers if upper.outer and upper.addresses})
     if not interface.strips or not tags:
         return ""
     name = interface.name
     if interface.loses_native:
         how, way = "may take", "`ethtool -K DEVICE txvlan off` at its other end keeps them"
     else:
-        devices = [one.name for one in interface.ports] or [name]
+        devices = [port.name for port in interface.ports] or [name]
         how = "takes"
-        way = "; ".join(f"ethtool -K {one} rxvlan off" for one in devices) + " keeps them"
+        way = "; ".join(f"ethtool -K {device} rxvlan off" for device in devices) + " keeps them"
     hosts = ", and at the host's own addresses without a tag" if interface.hosts else ""
     return (
         f"{name} {how} VLAN tags off before XDP sees them: behind tags "
@@ -101,6 +101,6 @@ def _no_address(interface: Interface, bind: str) -> str:
         return f"{name} has no address"
     if not bound.is_unspecified:
         return "" if bound in has else f"{name} does not have the address {bound}"
-    if bound.version == 4 and all(one.version == 6 for one in has):
+    if bound.version == 4 and all(address.version == 6 for address in has):
         return f"{name} has no IPv4 address: --bind :: answers at IPv6's"
     return ""

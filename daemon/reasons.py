@@ -98,15 +98,19 @@ def reason(counts: Counts, options: Options, server: str) -> Reason | None:
 
     `server` says who the server is.
     """
-    seen = {one: many for one, many in counts.verdicts.items() if one != Verdict.PASS_TO_TC}
+    seen = {
+        verdict: count
+        for verdict, count in counts.verdicts.items()
+        if verdict != Verdict.PASS_TO_TC
+    }
     requests = sum(seen.values()) + counts.strays
-    if any(counts.verdicts.get(one, 0) for one in ANSWERED):
+    if any(counts.verdicts.get(verdict, 0) for verdict in ANSWERED):
         return None
     if requests < LEAST:
         return _by_another_way(counts, requests)
     if counts.strays > max(seen.values(), default=0):
         return Reason(requests, "pass_service", counts.stray)
-    most = max(seen, key=lambda one: seen[one])
+    most = max(seen, key=lambda verdict: seen[verdict])
     if most == Verdict.MISS:
         return Reason(requests, "miss", _of_misses(seen[most], counts, server))
     if most == Verdict.PASS_AMPLIFY:
@@ -143,8 +147,8 @@ def _of_misses(misses: int, counts: Counts, server: str) -> str:
         return "hardly any is asked for twice: most of their replies are kept"
     if counts.events is None:
         return "most of their replies are not kept: `cache` and `server` in carom status"
-    lost = {one: counts.events.get(one, 0) for one in _NOT_KEPT}
-    most = max(lost, key=lambda one: lost[one])
+    lost = {event: counts.events.get(event, 0) for event in _NOT_KEPT}
+    most = max(lost, key=lambda event: lost[event])
     if not lost[most]:
         others = counts.events.get(Event.STRANGER, 0)
         return (

@@ -68,7 +68,11 @@ class Receiver(Resource):
 
     def answered_at(self, interface: str, addresses: Iterable[Address]) -> list[Address]:
         """Those at which it may be answered: what is sent there gets to its server."""
-        return [one for one in self.wanted(interface, addresses) if self._comes(interface, one)]
+        return [
+            address
+            for address in self.wanted(interface, addresses)
+            if self._comes(interface, address)
+        ]
 
     def _comes(self, interface: str, address: Address) -> bool:
         """Whether a request to the address, by that interface, gets to its server."""
@@ -86,7 +90,7 @@ class Receiver(Resource):
         if interface.port:  # its bridge, or bond, takes everything in
             return
         # In native mode what comes to a bond comes by its ports.
-        ports = [one.ifindex for one in interface.ports if one.active]
+        ports = [port.ifindex for port in interface.ports if port.active]
         for place in self._places(attachment):
             yield place
             for port in ports if attachment.mode == "native" else ():
@@ -170,7 +174,7 @@ def wanted_of(addresses: Iterable[Address], bind: str) -> tuple[Address, ...]:
 
 def reachable(interfaces: Iterable[Interface]) -> list[Address]:
     """Every address of some interfaces, and of what is on top of them."""
-    return [address for one in interfaces for address in one.reachable]
+    return [address for interface in interfaces for address in interface.reachable]
 
 
 def listed(addresses: Sequence[Address]) -> str:
@@ -191,7 +195,7 @@ def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
     bound = ipaddress.ip_address(bind)
     has = reachable(interfaces)
     if not bound.is_unspecified and bound not in has:
-        names = ", ".join(one.name for one in interfaces)
+        names = ", ".join(interface.name for interface in interfaces)
         raise UsageError(
             f"{names} does not have the address {bound}",
             hint=f"it has {listed(has) or 'none'}"

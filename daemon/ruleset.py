@@ -137,13 +137,13 @@ def spans_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Spans:
 
 def merged(spans: Iterable[tuple[int, int]]) -> Spans:
     """The same numbers in as few spans as can be, in order."""
-    found: list[tuple[int, int]] = []
+    joined: list[tuple[int, int]] = []
     for first, last in sorted(spans):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = found[-1][0], max(found[-1][1], last)
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(joined[-1][1], last)
         else:
-            found.append((first, last))
-    return tuple(found)
+            joined.append((first, last))
+    return tuple(joined)
 
 
 def within(have: Spans, wanted: Spans) -> Match:
@@ -172,7 +172,7 @@ def interface_match(requests: Requests, names: Iterable[str]) -> Match:
 
 def state_match(requests: Requests, states: Iterable[str]) -> Match:
     """Whether a request is in one of these states of connection tracking."""
-    if {one.lower() for one in states} & {"new", "untracked"}:
+    if {state.lower() for state in states} & {"new", "untracked"}:
         return Match.ALL
     return Match.NONE if requests.first else Match.SOME
 
@@ -240,17 +240,19 @@ def judge(
     It drops by default where most sources, picked from all over, are dropped; `strictly`, where
     any may be.
     """
-    every = _Walk(chains, requests)
-    every.end(chain)
+    walk = _Walk(chains, requests)
+    walk.end(chain)
     first = requests._replace(first=True)
-    ends = [_final(chain, chains, first._replace(source=one)) for one in picked(requests.source)]
+    ends = [
+        _final(chain, chains, first._replace(source=source)) for source in picked(requests.source)
+    ]
     whole = _final(chain, chains, first)
-    dropped = [one for one in (*ends, *([whole] if strictly else [])) if one.kind == "drop"]
+    dropped = [end for end in (*ends, *([whole] if strictly else [])) if end.kind == "drop"]
     certain = bool(dropped) if strictly else 2 * len(dropped) > len(ends)
-    drops = dict(every.drops)
-    for one in (*dropped, whole):
-        if one.kind == "drop":
-            drops[one.where] = None
+    drops = dict(walk.drops)
+    for end in (*dropped, whole):
+        if end.kind == "drop":
+            drops[end.where] = None
     return Fate(tuple(drops), dropped[0].where if certain else None, whole.perhaps)
 
 
@@ -262,17 +264,19 @@ def destination(
     Those of a chain that drops them, or hands them to who knows whom, stay too.
     """
     first = requests._replace(first=True)
-    ends = [_final(chain, chains, first._replace(source=one)) for one in picked(requests.source)]
-    found = [(one.to, one.where) for one in ends if one.to and not one.perhaps]
-    most = max(found, key=found.count, default=None)
-    return most if most and 2 * found.count(most) > len(ends) else None
+    ends = [
+        _final(chain, chains, first._replace(source=source)) for source in picked(requests.source)
+    ]
+    destinations = [(end.to, end.where) for end in ends if end.to and not end.perhaps]
+    most = max(destinations, key=destinations.count, default=None)
+    return most if most and 2 * destinations.count(most) > len(ends) else None
 
 
 def handing(chain: Chain, chains: Mapping[str, Chain], requests: Requests) -> list[str]:
     """The rules that may send some requests on: of certain sources, or where nobody can tell."""
-    every = _Walk(chains, requests._replace(first=True))
-    every.end(chain)
-    return list(every.handing)
+    walk = _Walk(chains, requests._replace(first=True))
+    walk.end(chain)
+    return list(walk.handing)
 
 
 def _final(chain: Chain, chains: Mapping[str, Chain], requests: Requests) -> _End:
@@ -290,4 +294,4 @@ def picked(sources: Spans) -> list[Spans]:
     for _ in range(_PICKED - len(points)):
         first, last = draw.choices(sources, sizes)[0]
         points.append(draw.randint(first, last))
-    return [((one, one),) for one in points]
+    return [((point, point),) for point in points]

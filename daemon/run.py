@@ -37,7 +37,7 @@ def _check_service(service: Service) -> None:
             hint="decorate one with @service.reply",
         )
     if protocols.spec(service.options.protocol).learned:
-        ours = " or ".join(one.name for one in protocols.filled_by(Filled.DAEMON))
+        ours = " or ".join(protocol.name for protocol in protocols.filled_by(Filled.DAEMON))
         raise UsageError(
             f"a Python service does not speak {service.options.protocol}",
             hint=f"it speaks {ours}; `carom front` goes before a server that does",
@@ -59,10 +59,10 @@ def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> No
                     f"services that run together share {name}: {mine!r} is not {theirs!r}",
                     hint="give it to all of them, or run them apart",
                 )
-    _check_apart([one.options for one in services if isinstance(one, Front)])
-    fast = first.hook != "none" and any(one.options.fast != "off" for one in services)
+    _check_apart([service.options for service in services if isinstance(service, Front)])
+    fast = first.hook != "none" and any(service.options.fast != "off" for service in services)
     if fast and not interfaces:
-        ours = all(isinstance(one, Service) for one in services)
+        ours = all(isinstance(service, Service) for service in services)
         raise UsageError(
             "no interface to answer on",
             hint="name one with -i" + (", or say --hook none" if ours else ""),
@@ -75,14 +75,14 @@ def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> No
 
 def _check_apart(fronts: Sequence[Options]) -> None:
     """Sockets of ours cannot have one port and address twice, and fronts may not."""
-    for number, one in enumerate(fronts):
+    for number, front in enumerate(fronts):
         for other in fronts[:number]:
-            alike = one.bind == other.bind or any(
-                ipaddress.ip_address(each.bind).is_unspecified for each in (one, other)
+            alike = front.bind == other.bind or any(
+                ipaddress.ip_address(either.bind).is_unspecified for either in (front, other)
             )
-            if one.port == other.port and alike:
+            if front.port == other.port and alike:
                 raise UsageError(
-                    f"two services are to answer on port {one.port} at one address",
+                    f"two services are to answer on port {front.port} at one address",
                     hint="give each an address of its own to bind, or leave one out",
                 )
 
@@ -94,7 +94,7 @@ def _start(
     patience: float,
 ) -> Running:
     """Running, closed with the stack: now, or when what is not there yet has come."""
-    end, said = time.monotonic() + patience, ""
+    end, last = time.monotonic() + patience, ""
     while True:
         try:
             with held():
@@ -103,9 +103,9 @@ def _start(
         except CaromError as error:
             if not error.passing or time.monotonic() >= end:
                 raise
-            if str(error) != said:
+            if str(error) != last:
                 log.info("waiting", why=str(error))
-            said = str(error)
+            last = str(error)
         time.sleep(WAIT_STEP)
 
 

@@ -66,7 +66,7 @@ class Running:
 
     def servers(self) -> list[PythonBackend]:
         """The backends that are served here."""
-        return [one for one in self.parts.backends if isinstance(one, PythonBackend)]
+        return [backend for backend in self.parts.backends if isinstance(backend, PythonBackend)]
 
     def start(self) -> None:
         """Every server but the first gets a thread of its own; the first runs in the main one.

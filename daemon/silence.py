@@ -78,8 +78,8 @@ class SilenceWatcher:
     ):
         self._fastpath = fastpath
         self._attachments = attachments
-        self._services = [one for one in services if one.options.fast != "off"]
-        self._learning = sum(one.receiver.learns for one in services)
+        self._services = [service for service in services if service.options.fast != "off"]
+        self._learning = sum(service.receiver.learns for service in services)
         self._said: dict[int, str] = {}
         self.silences: dict[int, Silence] = {}
         self._before = self._look()
@@ -90,7 +90,7 @@ class SilenceWatcher:
         return _Look(
             time.monotonic(),
             self._fastpath.strays(),
-            {one.id: self._sample(one) for one in self._services},
+            {service.id: self._sample(service) for service in self._services},
             sent,
             self._hits() if sent else 0,
         )
@@ -100,34 +100,35 @@ class SilenceWatcher:
             before, now = self._before, self._look()
             self._before = now
             astray = self._lost(before, now)
-            for one in self._services:
+            for service in self._services:
                 if astray:
-                    self._say(one, now.at - before.at, astray)
+                    self._say(service, now.at - before.at, astray)
                 else:
-                    self._judge(one, before, now)
+                    self._judge(service, before, now)
         return _LOOK
 
     def _judge(self, service: Backend, before: _Look, now: _Look) -> None:
         counts = _counts(service, before, now)
-        found = reason(counts, service.options, service.receiver.server_name())
-        if found:
-            self._say(service, now.at - before.at, found)
-        elif any(counts.verdicts.get(one) for one in ANSWERED):  # too little changes nothing
+        cause = reason(counts, service.options, service.receiver.server_name())
+        if cause:
+            self._say(service, now.at - before.at, cause)
+        elif any(counts.verdicts.get(verdict) for verdict in ANSWERED):
+            # Where there is no reason and no hit, too few requests came to tell anything new.
             self.silences.pop(service.id, None)
 
-    def _say(self, service: Backend, seconds: float, found: Reason) -> None:
+    def _say(self, service: Backend, seconds: float, cause: Reason) -> None:
         self.silences[service.id] = Silence(
-            requests=found.requests, seconds=round(seconds, 1), what=found.what, why=found.why
+            requests=cause.requests, seconds=round(seconds, 1), what=cause.what, why=cause.why
         )
-        if self._said.get(service.id) != found.what:
-            self._said[service.id] = found.what
+        if self._said.get(service.id) != cause.what:
+            self._said[service.id] = cause.what
             log.warning(
                 "requests come, and the kernel answers none",
                 port=service.options.port,
-                requests=found.requests,
+                requests=cause.requests,
                 seconds=round(seconds),
-                most=found.what,
-                why=found.why,
+                most=cause.what,
+                why=cause.why,
             )
 
     def _sample(self, service: Backend) -> _Sample:
@@ -138,7 +139,7 @@ class SilenceWatcher:
         if self._learning > 1 or not self._fastpath.edge:
             return _Sample(verdicts, 0, None, None)
         events = self._fastpath.edge.events()
-        replies = sum(events[one] for one in _REPLIES)
+        replies = sum(events[event] for event in _REPLIES)
         return _Sample(verdicts, replies, events[Event.LEARNED], events)
 
     def _lost(self, before: _Look, now: _Look) -> Reason | None:
@@ -152,15 +153,19 @@ class SilenceWatcher:
 
     def _hits(self) -> int:
         verdicts = self._fastpath.verdicts(Hook.XDP)
-        return sum(verdicts[one] for one in ANSWERED)
+        return sum(verdicts[verdict] for verdict in ANSWERED)
 
     def _sent(self) -> dict[str, int]:
-        found = {}
-        for one in self._attachments():
-            if one.mode == "native" and one.interface.driver == "veth" and one.interface.there:
+        counts = {}
+        for attachment in self._attachments():
+            if (
+                attachment.mode == "native"
+                and attachment.interface.driver == "veth"
+                and attachment.interface.there
+            ):
                 with contextlib.suppress(OSError):  # it is gone
-                    found[one.interface.name] = sent(one.interface.name)
-        return found
+                    counts[attachment.interface.name] = sent(attachment.interface.name)
+        return counts
 
     def close(self) -> None:
         """Stop looking."""
@@ -171,15 +176,15 @@ def _counts(service: Backend, before: _Look, now: _Look) -> Counts:
     """What was counted of a service from one look to the next."""
     then, sample = before.services[service.id], now.services[service.id]
     strays = [
-        one._replace(seen=one.seen - (before.strays[cpu].seen if cpu in before.strays else 0))
-        for cpu, one in now.strays.items()
-        if one.port == service.options.port
+        stray._replace(seen=stray.seen - (before.strays[cpu].seen if cpu in before.strays else 0))
+        for cpu, stray in now.strays.items()
+        if stray.port == service.options.port
     ]
-    strays = [one for one in strays if one.seen]
-    last = max(strays, key=lambda one: one.seen, default=None)
+    strays = [stray for stray in strays if stray.seen]
+    last = max(strays, key=lambda stray: stray.seen, default=None)
     return Counts(
         _less(sample.verdicts, then.verdicts),
-        sum(one.seen for one in strays),
+        sum(stray.seen for stray in strays),
         _words(last) if last else "",
         sample.replies - then.replies,
         None if sample.kept is None else sample.kept - (then.kept or 0),
@@ -188,7 +193,7 @@ def _counts(service: Backend, before: _Look, now: _Look) -> Counts:
 
 
 def _less(now: Mapping[Key, int], before: Mapping[Key, int]) -> dict[Key, int]:
-    return {one: many - before.get(one, 0) for one, many in now.items()}
+    return {key: count - before.get(key, 0) for key, count in now.items()}
 
 
 def _words(stray: Stray) -> str:

@@ -203,25 +203,27 @@ def processes() -> list[Path]:
 
 
 def _dump(stream: bool) -> list[Socket]:
-    found = []
+    dumped = []
     with DiagSocket() as diag:
         for family in (socket.AF_INET, socket.AF_INET6):
             protocol = socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
-            for one in diag.get_sock_stats(states=_ALL_STATES, family=family, protocol=protocol):
-                found.append(
+            for message in diag.get_sock_stats(
+                states=_ALL_STATES, family=family, protocol=protocol
+            ):
+                dumped.append(
                     Socket(
-                        cookie=one["idiag_cookie"],
-                        inode=one["idiag_inode"],
-                        uid=one["idiag_uid"],
+                        cookie=message["idiag_cookie"],
+                        inode=message["idiag_inode"],
+                        uid=message["idiag_uid"],
                         stream=stream,
-                        serves=one["idiag_state"] == (_LISTEN if stream else _CLOSE),
-                        address=ipaddress.ip_address(one["idiag_src"]),
-                        port=one["idiag_sport"],
-                        ipv6_only=bool(one.get_attr("INET_DIAG_SKV6ONLY")),
-                        device=one["idiag_if"],
+                        serves=message["idiag_state"] == (_LISTEN if stream else _CLOSE),
+                        address=ipaddress.ip_address(message["idiag_src"]),
+                        port=message["idiag_sport"],
+                        ipv6_only=bool(message.get_attr("INET_DIAG_SKV6ONLY")),
+                        device=message["idiag_if"],
                     )
                 )
-    return found
+    return dumped
 
 
 def bound(process: Path, *, stream: bool) -> list[Socket]:
@@ -230,7 +232,7 @@ def bound(process: Path, *, stream: bool) -> list[Socket]:
     Raises ServerError where the kernel does not tell.
     """
     try:
-        return [one for one in inside(process, lambda: _dump(stream)) if one.port]
+        return [listed for listed in inside(process, lambda: _dump(stream)) if listed.port]
     except FileNotFoundError:
         return []  # the process has ended
     except (NetlinkError, OSError) as error:
@@ -242,24 +244,24 @@ def bound(process: Path, *, stream: bool) -> list[Socket]:
 
 def inodes(process: Path) -> set[int]:
     """Inodes of the sockets that a process holds. Raises OSError where it has ended."""
-    found = set()
+    held = set()
     for descriptor in (process / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
             if match:
-                found.add(int(match[1]))
-    return found
+                held.add(int(match[1]))
+    return held
 
 
 def holders(wanted: Iterable[int], among: Iterable[Path]) -> dict[int, set[int]]:
     """The pids of the processes that hold each of some inodes."""
     wanted = set(wanted)
-    found: dict[int, set[int]] = {inode: set() for inode in wanted}
+    pids: dict[int, set[int]] = {inode: set() for inode in wanted}
     for process in among if wanted else ():
         with contextlib.suppress(OSError):  # it has ended
             for inode in inodes(process) & wanted:
-                found[inode].add(int(process.name))
-    return found
+                pids[inode].add(int(process.name))
+    return pids
 
 
 def parent(pid: int) -> int:
@@ -282,8 +284,8 @@ def program(pid: int) -> tuple[str, bytes]:
 def words(pid: int) -> list[str]:
     """A process' command line; none where it has ended."""
     with contextlib.suppress(OSError):
-        said = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-        return said.rstrip("\0").split("\0")
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        return command.rstrip("\0").split("\0")
     return []
 
 

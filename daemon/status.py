@@ -22,7 +22,7 @@ from carom.kernel.abi import Event, Hook, Verdict
 def calls(running: Running) -> dict[str, Callable[..., Any]]:
     """The calls by name."""
 
-    def of(port: int | None) -> Backend:
+    def backend(port: int | None) -> Backend:
         return _find(running, port)
 
     def filtering() -> Filtering:
@@ -30,10 +30,10 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
 
     return {
         "status": lambda: status(running),
-        "list": lambda limit, port=None: of(port).list(limit),
-        "get": lambda key, port=None: of(port).get(key),
-        "drop": lambda key, port=None: of(port).drop(key),
-        "flush": lambda port=None: of(port).flush(),
+        "list": lambda limit, port=None: backend(port).list(limit),
+        "get": lambda key, port=None: backend(port).get(key),
+        "drop": lambda key, port=None: backend(port).drop(key),
+        "flush": lambda port=None: backend(port).flush(),
         "filter": lambda: filtering().show(),
         "filter_use": lambda filter: filtering().use(filter),
         "filter_set": lambda setting, value: filtering().filter.set(setting, value),
@@ -43,7 +43,9 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
 
 def _need_filter(running: Running) -> Filtering:
     if not running.parts.filtering:
-        apps = protocols.words(one for one in protocols.SPECS.values() if one.filtered)
+        apps = protocols.words(
+            protocol for protocol in protocols.SPECS.values() if protocol.filtered
+        )
         raise UsageError("no filter runs here", hint=f"`carom serve --app {apps} --filter NAME`")
     return running.parts.filtering
 
@@ -51,14 +53,14 @@ def _need_filter(running: Running) -> Filtering:
 def _find(running: Running, port: int | None) -> Backend:
     """The service on a port; without one, the only one."""
     backends = running.parts.backends
-    found = [one for one in backends if port in (None, one.options.port)]
-    if len(found) != 1:
-        ports = ", ".join(str(one.options.port) for one in backends)
+    matching = [backend for backend in backends if port in (None, backend.options.port)]
+    if len(matching) != 1:
+        ports = ", ".join(str(backend.options.port) for backend in backends)
         raise UsageError(
             f"no service on port {port}" if port else "several services run",
             hint=f"--port takes one of {ports}",
         )
-    return found[0]
+    return matching[0]
 
 
 def ready(running: Running) -> Ready:
@@ -68,16 +70,18 @@ def ready(running: Running) -> Ready:
     return Ready(
         services=[
             ReadyService(
-                address=one.options.bind,
-                port=one.options.port,
-                protocol=one.options.protocol,
-                fast=one.options.fast if attachments else "off",
+                address=backend.options.bind,
+                port=backend.options.port,
+                protocol=backend.options.protocol,
+                fast=backend.options.fast if attachments else "off",
             )
-            for one in parts.backends
+            for backend in parts.backends
         ],
         interfaces=[
-            ReadyInterface(name=one.interface.name, hook=one.hook, mode=one.mode)
-            for one in attachments
+            ReadyInterface(
+                name=attachment.interface.name, hook=attachment.hook, mode=attachment.mode
+            )
+            for attachment in attachments
         ],
         filter=ReadyFilter(name=filter.name, place=filter.place) if filter else None,
         notes=[*parts.notes, *(parts.firewall.notes() if parts.firewall else ())],
@@ -91,15 +95,19 @@ def status(running: Running) -> dict[str, Any]:
     watcher = attached.watcher if attached else None
     services = [
         {
-            **one.status(),
-            "reach": attached.publisher.reaches(one.receiver) if attached else [],
-            "silence": watcher and watcher.silences.get(one.id),
+            **backend.status(),
+            "reach": attached.publisher.reaches(backend.receiver) if attached else [],
+            "silence": watcher and watcher.silences.get(backend.id),
         }
-        for one in parts.backends
+        for backend in parts.backends
     ]
     hooks = _hooks(running)
     edge = parts.fastpath.edge if parts.fastpath else None
-    learned = [one for one in parts.backends if isinstance(one, FrontedBackend) and one.cache]
+    learned = [
+        backend
+        for backend in parts.backends
+        if isinstance(backend, FrontedBackend) and backend.cache
+    ]
     kept = _learned(edge, learned) if edge and learned else {}
     for backend in learned:  # of several, the kernel does not count whose they are
         own = kept if len(learned) == 1 else dict.fromkeys(kept)
@@ -119,7 +127,7 @@ def status(running: Running) -> dict[str, Any]:
         "userspace_cache": _total(services, "userspace_cache"),
         "cache": cache,
         "verdicts": {
-            verdict.name.lower(): sum(one[verdict.name.lower()] for one in hooks.values())
+            verdict.name.lower(): sum(counts[verdict.name.lower()] for counts in hooks.values())
             for verdict in (Verdict if hooks else ())
         },
         "hooks": hooks,
@@ -149,7 +157,7 @@ def _learned(edge: Edge, backends: Sequence[FrontedBackend]) -> dict[str, int]:
     """What became of the replies of all fronted servers together, as the kernel counted them."""
     events = edge.events()
     return {
-        "fills": max(0, events[Event.LEARNED] - sum(one.not_given for one in backends)),
+        "fills": max(0, events[Event.LEARNED] - sum(backend.not_given for backend in backends)),
         "refused": events[Event.FULL],
         "not_admitted": events[Event.NOT_ADMITTED],
         "held": events[Event.HELD],
@@ -159,8 +167,8 @@ def _learned(edge: Edge, backends: Sequence[FrontedBackend]) -> dict[str, int]:
 
 def _total(services: list[dict[str, Any]], part: str) -> dict[str, int] | None:
     """The sum of a part over the services that have it."""
-    parts = [one[part] for one in services if one[part]]
+    parts = [service[part] for service in services if service[part]]
     if not parts:
         return None
-    names = dict.fromkeys(name for one in parts for name in one)
-    return {name: sum(one.get(name) or 0 for one in parts) for name in names}
+    names = dict.fromkeys(name for counts in parts for name in counts)
+    return {name: sum(counts.get(name) or 0 for counts in parts) for name in names}

@@ -73,7 +73,8 @@ REPLY_CLASSES = (
     LengthClass(REPLY_MAX, "long_replies", _WORD, LONG_REPLY),
 )
 ENTRY_BYTES = SEEN_PER_ENTRY * _WORD.size + sum(
-    one.key.size + one.value.size + _ELEMENT_BYTES for one in (*ENTRY_CLASSES, *REPLY_CLASSES)
+    length_class.key.size + length_class.value.size + _ELEMENT_BYTES
+    for length_class in (*ENTRY_CLASSES, *REPLY_CLASSES)
 )
 """Memory that a capacity of one takes: the kernel allocates every class at once."""
 
@@ -179,9 +180,9 @@ class Store(Resource):
         with contextlib.ExitStack() as stack:
 
             def cells(name: str, count: int) -> memoryview:
-                found = module.cells(name, count)
-                stack.callback(found.release)
-                return found
+                memory = module.cells(name, count)
+                stack.callback(memory.release)
+                return memory
 
             self.versions = cells("versions", SLOTS + SERVICES_MAX)
             self.voids = cells("voids", 1)
@@ -201,7 +202,9 @@ class Store(Resource):
     def tables(self) -> tuple[tuple[Table, ...], tuple[Table, ...]]:
         """Entries and replies by their lengths, with buffers for one thread that fills."""
         entries, replies = (
-            tuple(Table(self._module.map(one.map), one) for one in classes)
+            tuple(
+                Table(self._module.map(length_class.map), length_class) for length_class in classes
+            )
             for classes in (ENTRY_CLASSES, REPLY_CLASSES)
         )
         return entries, replies

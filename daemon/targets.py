@@ -34,12 +34,12 @@ def targets(
     without any translation comes first: the others' addresses are not answered then.
     """
     plain = [address for address, to in asked if to is None]
-    found = [Target(port, True, tuple(plain))] if said or plain or not asked else []
+    candidates = [Target(port, True, tuple(plain))] if said or plain or not asked else []
     known = [(to, address) for address, to in asked if to and (not said or to.port == port)]
     for at, _ in Counter(to.port for to, _ in known).most_common():
         here = tuple(to.address or address for to, address in known if to.local and to.port == at)
         if here:
-            found.append(Target(at, True, here))
+            candidates.append(Target(at, True, here))
         if any(not to.local and to.port == at for to, _ in known):
-            found.append(Target(at, False))
-    return found if known else [*found, Target(port, False)]
+            candidates.append(Target(at, False))
+    return candidates if known else [*candidates, Target(port, False)]

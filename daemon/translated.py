@@ -44,7 +44,7 @@ Translations = Mapping[tuple[str, Address], Translation]
 
 def translations(rules: Ruleset, port: int, ways: Iterable[Way]) -> Translations:
     """What rules do to requests to a port of this host. Raises OSError."""
-    found = {}
+    by_way = {}
     own = functools.cache(netlink.own_addresses)  # asked for only where something is translated
     chains = list(rules.chains())
     for way in ways:
@@ -54,22 +54,22 @@ def translations(rules: Ruleset, port: int, ways: Iterable[Way]) -> Translations
             if to:
                 (address, at, local), by = to
                 local = local or address is None or address in own() or is_local(address)
-                found[way.interface, way.address] = Translation(address, at or port, local, by)
+                by_way[way.interface, way.address] = Translation(address, at or port, local, by)
                 break
-    return found
+    return by_way
 
 
 def handing(rules: Ruleset, port: int, ways: Iterable[Way]) -> list[str]:
     """The rules that send some requests to a port on: of certain sources, or nobody knows where."""
     asked = [_asked(port, way) for way in ways]
-    found = {
+    names = {
         rule: None
         for chain, table in rules.chains()
         for requests in asked
         if chain.applies(requests)
         for rule in ruleset.handing(chain, table, requests)
     }
-    return list(found)
+    return list(names)
 
 
 def _asked(port: int, way: Way) -> Requests:
@@ -87,15 +87,15 @@ def _asked(port: int, way: Way) -> Requests:
 
 def is_keeper(pid: int) -> bool:
     """Whether a process holds its port for a container's server."""
-    return any(sockets.runs(pid, one) for one in KEEPERS)
+    return any(sockets.runs(pid, program) for program in KEEPERS)
 
 
 def kept_for(pid: int) -> Translation | None:
     """Where such a process relays to, as docker-proxy's command line says; None where none does."""
     words = sockets.words(pid)
-    said = dict(itertools.pairwise(words))
+    options = dict(itertools.pairwise(words))
     try:
-        address = ipaddress.ip_address(said["-container-ip"])
-        return Translation(address, int(said["-container-port"]), False, sockets.name(pid))
+        address = ipaddress.ip_address(options["-container-ip"])
+        return Translation(address, int(options["-container-port"]), False, sockets.name(pid))
     except (KeyError, ValueError):
         return None

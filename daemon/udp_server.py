@@ -195,8 +195,8 @@ class UDPServer:
         reply = self._handler(request)
         if type(reply) is bytes:
             return reply
-        found = as_reply(reply)
-        return found.data if found else None
+        checked = as_reply(reply)
+        return checked.data if checked else None
 
     def _filling(self, cache: Cache) -> Respond:
         handler, take = self._handler, cache.take
@@ -210,18 +210,18 @@ class UDPServer:
                 return reply
             if type(reply) is Reply and not reply.cache and type(reply.data) is bytes:
                 return reply.data
-            found = as_reply(reply)
-            if found is None:
+            checked = as_reply(reply)
+            if checked is None:
                 return None
-            if found.cache:
-                fill(request, found.data, token, found.ttl)
-            return found.data
+            if checked.cache:
+                fill(request, checked.data, token, checked.ttl)
+            return checked.data
 
         return respond
 
-    def _complain(self, what: str, request: bytes, **more: object) -> None:
+    def _complain(self, message: str, request: bytes, **more: object) -> None:
         """Log at most one complaint a second: whoever sends requests must not fill the disk."""
         now = time.monotonic()
         if now - self._complained >= 1:
             self._complained = now
-            log.error(what, request=request[:32].hex(), **more)
+            log.error(message, request=request[:32].hex(), **more)

@@ -29,17 +29,17 @@ class Views:
     def take(self, addresses: Iterable[Bound]) -> list[Bound]:
         """Number these, and no others from now on; those for which no number is left."""
         wanted = list(dict.fromkeys(addresses))
-        kept = {one: self._numbers[one] for one in wanted if one in self._numbers}
-        self._free.extend(self._numbers[one] for one in self._numbers.keys() - kept.keys())
+        kept = {bound: self._numbers[bound] for bound in wanted if bound in self._numbers}
+        self._free.extend(self._numbers[bound] for bound in self._numbers.keys() - kept.keys())
         left = []
-        for one in wanted:
-            if one in kept:
+        for bound in wanted:
+            if bound in kept:
                 continue
             if not self._free:
-                left.append(one)
+                left.append(bound)
                 continue
-            kept[one] = self._free.popleft()
-            self.used = max(self.used, kept[one] + 1)
+            kept[bound] = self._free.popleft()
+            self.used = max(self.used, kept[bound] + 1)
         self._numbers = kept  # at once: other threads ask meanwhile
         return left
 

@@ -91,15 +91,18 @@ def policies() -> list[Chain]:
 
     Raises OSError where the kernel has no IPsec.
     """
-    found = [_Policy(one) for one in netlink.dump(_GETPOLICY, bytes(64), PROTOCOL)]
-    found = sorted((one for one in found if one.direction == _IN), key=lambda one: one.priority)
+    inbound = [_Policy(message) for message in netlink.dump(_GETPOLICY, bytes(64), PROTOCOL)]
+    inbound = sorted(
+        (policy for policy in inbound if policy.direction == _IN),
+        key=lambda policy: policy.priority,
+    )
     blocks = _blocks_by_default()
     chains = []
     for version in (4, 6):
         rules = [
-            Rule(str(one), functools.partial(_verdicts, one))
-            for one in found
-            if one.version == version
+            Rule(str(policy), functools.partial(_verdicts, policy))
+            for policy in inbound
+            if policy.version == version
         ]
         chains.append(
             Chain(
