@@ -36,7 +36,7 @@ class Attached(Resource):
     def on(self, ifindex: int) -> bool:
         """Whether all that was attached to an interface is there still, and something was."""
         links = self._links.get(ifindex, [])
-        return bool(links) and all(one.attached() for one in links)
+        return bool(links) and all(link.attached() for link in links)
 
     @property
     def empty(self) -> bool:
@@ -46,8 +46,8 @@ class Attached(Resource):
     def detach(self, ifindex: int) -> None:
         """Detach what is on an interface, last first; what was never attached is no error."""
         with contextlib.ExitStack() as stack:
-            for one in self._links.pop(ifindex, []):
-                stack.callback(one.close)
+            for link in self._links.pop(ifindex, []):
+                stack.callback(link.close)
 
     def close(self) -> None:
         """Detach everything."""

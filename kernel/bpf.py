@@ -60,8 +60,8 @@ def expand(
         if not quoted:
             lines.append(line)
             continue
-        found = (folder / quoted[1] for folder in include if (folder / quoted[1]).exists())
-        path = Path(quoted[1]) if quoted[1] in written else next(found, None)
+        paths = (folder / quoted[1] for folder in include if (folder / quoted[1]).exists())
+        path = Path(quoted[1]) if quoted[1] in written else next(paths, None)
         if path is None:
             raise CompileError(f"{source.name} includes {quoted[1]}, which is not there")
         lines += [expand(path, include, seen, written), f'#line {number + 1} "{source.name}"']
@@ -89,7 +89,7 @@ _OLDEST = (5, 18)
 
 def _version(release: str) -> tuple[int, ...]:
     """The numbers of `6.1.0-18-amd64` that order kernels: (6, 1)."""
-    return tuple(int(one) for one in re.findall(r"\d+", release)[:2])
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:2])
 
 
 def _too_few_files(error: Exception, details: str) -> bool:
@@ -135,7 +135,9 @@ class Module(Resource):
         folders = (INCLUDE, *include)
         text = "\n".join(expand(source, folders, seen, written) for source in sources)
         defines = defines or {}
-        self._secrets = {name: one for name, one in defines.items() if isinstance(one, Secret)}
+        self._secrets = {
+            name: value for name, value in defines.items() if isinstance(value, Secret)
+        }
         self._source = Source(text, _flags(defines, tuple(self._secrets)), tuple(self._secrets))
         self._ring: libbpf.Ring | None = None
         self._programs: dict[str, int] = {}
@@ -170,17 +172,17 @@ class Module(Resource):
         except OSError as error:
             for descriptor in maps.values():
                 forked.close(descriptor)
-            said = f"could not open bpf map: {name}, error: {error.strerror}"
-            raise self._explained(error, [said]) from error
+            reason = f"could not open bpf map: {name}, error: {error.strerror}"
+            raise self._explained(error, [reason]) from error
         return maps
 
-    def _explained(self, error: Exception, said: list[str]) -> BPFError:
-        details = "\n".join(said)
+    def _explained(self, error: Exception, messages: list[str]) -> BPFError:
+        details = "\n".join(messages)
         if "kernel headers" in details or "kernel/arch" in details:
             return CompileError(
                 "BCC found no kernel headers for this kernel", hint=PROVISION, details=details
             )
-        first = next((line for line in said if "error:" in line), str(error))
+        first = next((line for line in messages if "error:" in line), str(error))
         if _too_few_files(error, details):
             return self._need_files(details)
         if "could not open bpf map" in details:
@@ -284,4 +286,4 @@ class Module(Resource):
 def _flags(defines: Mapping[str, str | int | None], secrets: tuple[str, ...]) -> list[str]:
     """What clang is told: of a secret, what stands for it."""
     values = {**defines, **{name: stand_in(at) for at, name in enumerate(secrets)}}
-    return [f"-D{name}" if one is None else f"-D{name}={one}" for name, one in values.items()]
+    return [f"-D{name}" if value is None else f"-D{name}={value}" for name, value in values.items()]

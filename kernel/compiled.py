@@ -68,7 +68,7 @@ def parse(code: bytes, maps: Mapping[int, str], secrets: tuple[str, ...]) -> Pro
 
     Raises ValueError for what could not be loaded a second time.
     """
-    found, stand_ins = dict[int, str](), dict[int, str]()
+    map_names, stand_ins = dict[int, str](), dict[int, str]()
     instructions = list(_INSTRUCTION.iter_unpack(code))
     at = 0
     while at < len(instructions):
@@ -77,7 +77,7 @@ def parse(code: bytes, maps: Mapping[int, str], secrets: tuple[str, ...]) -> Pro
         if operation == _WIDE:
             upper = instructions[at + 1][3] & 0xFFFFFFFF
             if source == _MAP:
-                found[at] = maps[number]
+                map_names[at] = maps[number]
             elif source:
                 raise ValueError(f"instruction {at} refers to what is no map: {source}")
             elif upper == _STANDS_FOR and 0 <= number < len(secrets):
@@ -86,7 +86,7 @@ def parse(code: bytes, maps: Mapping[int, str], secrets: tuple[str, ...]) -> Pro
         elif operation == _CALL and source:
             raise ValueError(f"instruction {at} calls what is no helper of the kernel's: {source}")
         at += 1
-    return Program(code, found, stand_ins)
+    return Program(code, map_names, stand_ins)
 
 
 def _put(code: bytearray, at: int, number: int) -> None:

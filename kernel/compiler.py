@@ -129,32 +129,36 @@ def _headers() -> list[str]:
     running = f"/lib/modules/{os.uname().release}/build"
     tree = Path(os.environ.get("BCC_KERNEL_SOURCE") or running)
     variables = sorted(os.environ.items())
-    told = [f"{one}={it}" for one, it in variables if one.startswith("BCC_") or one in _ASKED]
+    told = [
+        f"{name}={value}" for name, value in variables if name.startswith("BCC_") or name in _ASKED
+    ]
     return [*told, str(tree), *_identity(tree / "include/generated/autoconf.h")]
 
 
 def _compiler() -> list[str]:
     """Which BCC and which LLVM this process has."""
     maps = Path("/proc/self/maps").read_text()
-    found = sorted(set(re.findall(r"/\S*/lib(?:bcc|bpf|clang|LLVM)\S*", maps)))
-    return [word for path in found for word in (path, *_identity(Path(path)))]
+    libraries = sorted(set(re.findall(r"/\S*/lib(?:bcc|bpf|clang|LLVM)\S*", maps)))
+    return [word for path in libraries for word in (path, *_identity(Path(path)))]
 
 
 def _identity(path: Path) -> list[str]:
     """Numbers that another file of this name does not have."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return []
-    return [str(one) for one in (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)]
+    return [
+        str(number) for number in (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    ]
 
 
 class Refused(Exception):
     """BCC's own error, and what it said besides, a line each."""
 
-    def __init__(self, reason: str, said: list[str]):
+    def __init__(self, reason: str, messages: list[str]):
         super().__init__(reason)
-        self.said = said
+        self.said = messages
 
 
 class Source:
@@ -181,12 +185,12 @@ class Source:
         """
         _stand_somewhere()
         _check_memory()
-        said: list[str] = []
+        messages: list[str] = []
         try:
-            with _captured() as said:
+            with _captured() as messages:
                 made = self._bcc.BPF(text=self.text.encode(), cflags=self.flags)
         except Exception as error:  # BCC raises bare Exceptions
-            raise Refused(str(error), said) from error
+            raise Refused(str(error), messages) from error
         try:
             return self._taken(made)
         finally:
@@ -207,7 +211,10 @@ class Source:
             library.bpf_module_license(module).decode(),
             _types({btf for _, btf in shapes.values() if btf}),
             {name: shape for name, (shape, _) in shapes.items()},
-            {one.decode(): parse(made.dump_func(one), theirs, self._secrets) for one in names},
+            {
+                function.decode(): parse(made.dump_func(function), theirs, self._secrets)
+                for function in names
+            },
         )
         return compiled, {name: forked.made(_copy_of(fd)) for fd, name in theirs.items()}
 

@@ -30,12 +30,14 @@ def python_secret() -> bytes | None:
     CPython draws them when it starts, but with PYTHONHASHSEED set they are known to everybody.
     """
     try:
-        found = bytes((ctypes.c_char * 16).in_dll(ctypes.pythonapi, "_Py_HashSecret"))
+        secret = bytes((ctypes.c_char * 16).in_dll(ctypes.pythonapi, "_Py_HashSecret"))
     except ValueError:
         return None
     samples = (secrets.token_bytes(length) for length in range(1, 64))
-    same = all(hash(one) >> _SHIFT & _MASK == siphash(found, one) >> _SHIFT for one in samples)
-    return found if same else None
+    same = all(
+        hash(sample) >> _SHIFT & _MASK == siphash(secret, sample) >> _SHIFT for sample in samples
+    )
+    return secret if same else None
 
 
 class Hashes:

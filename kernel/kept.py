@@ -33,10 +33,10 @@ def folder() -> Path:
 def digest(*parts: str) -> str:
     """The name of what was made of all these."""
     uname = os.uname()
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     for part in (_FORMAT, uname.release, uname.version, uname.machine, *parts):
-        found.update(hashlib.sha256(part.encode()).digest())
-    return found.hexdigest()
+        hashed.update(hashlib.sha256(part.encode()).digest())
+    return hashed.hexdigest()
 
 
 @contextlib.contextmanager
@@ -47,8 +47,8 @@ def _opened() -> Iterator[int]:
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        if found.st_uid or stat.S_IMODE(found.st_mode) != 0o700:
+        status = os.fstat(descriptor)
+        if status.st_uid or stat.S_IMODE(status.st_mode) != 0o700:
             raise PermissionError("the folder is not root's alone")
         yield descriptor
     finally:
@@ -84,9 +84,9 @@ def keep(name: str, compiled: Compiled) -> None:
 
 def _forget_the_oldest(where: int) -> None:
     files = {}
-    for one in os.listdir(where):
+    for file in os.listdir(where):
         with contextlib.suppress(OSError):  # somebody else has removed it
-            files[one] = os.stat(one, dir_fd=where, follow_symlinks=False).st_mtime_ns
-    for one in sorted(files, key=lambda one: files[one])[:-_FILES]:
+            files[file] = os.stat(file, dir_fd=where, follow_symlinks=False).st_mtime_ns
+    for file in sorted(files, key=lambda file: files[file])[:-_FILES]:
         with contextlib.suppress(OSError):
-            os.unlink(one, dir_fd=where)
+            os.unlink(file, dir_fd=where)

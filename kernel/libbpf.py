@@ -444,8 +444,8 @@ def _info(program_fd: int) -> bytes:
 
 def program_id(program_fd: int) -> int:
     """The number by which the kernel knows a program."""
-    found: int = struct.unpack_from("=I", _info(program_fd), _INFO_ID)[0]
-    return found
+    number: int = struct.unpack_from("=I", _info(program_fd), _INFO_ID)[0]
+    return number
 
 
 def program_by_id(program_id: int) -> int:
@@ -455,15 +455,15 @@ def program_by_id(program_id: int) -> int:
 
 def programs_of(*kinds: int) -> int:
     """How many programs of some kinds (enum bpf_prog_type) this host has loaded."""
-    found, next_id = 0, ctypes.c_uint32()
+    count, next_id = 0, ctypes.c_uint32()
     while library().bpf_prog_get_next_id(next_id.value, ctypes.byref(next_id)) == 0:
         with contextlib.suppress(OSError):  # it is gone
             fd = program_by_id(next_id.value)
             try:
-                found += struct.unpack_from("=I", _info(fd))[0] in kinds
+                count += struct.unpack_from("=I", _info(fd))[0] in kinds
             finally:
                 os.close(fd)
-    return found
+    return count
 
 
 def program_name(program_id: int) -> str:
@@ -501,8 +501,8 @@ def runs(program_fd: int) -> Runs:
 
 def verified_instructions(program_fd: int) -> int:
     """How many instructions the verifier walked through: a loop's, each time round."""
-    found: int = struct.unpack_from("=I", _info(program_fd), _INFO_VERIFIED)[0]
-    return found
+    count: int = struct.unpack_from("=I", _info(program_fd), _INFO_VERIFIED)[0]
+    return count
 
 
 def enable_stats() -> int:
@@ -641,7 +641,9 @@ _REDIRECT = 23  # bpf_redirect
 
 def _load(kind: int, name: bytes, *code: tuple[int, int, int]) -> int:
     """Load instructions (code, register, immediate) and `exit` without a compiler; a descriptor."""
-    packed = b"".join(struct.pack("<BBhi", *one[:2], 0, one[2]) for one in (*code, (_EXIT, 0, 0)))
+    packed = b"".join(
+        struct.pack("<BBhi", *step[:2], 0, step[2]) for step in (*code, (_EXIT, 0, 0))
+    )
     return _check(
         library().bpf_prog_load(kind, name, b"GPL", _buffer(packed), len(packed) // 8, None)
     )

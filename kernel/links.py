@@ -118,24 +118,26 @@ class Interface(NamedTuple):
     @property
     def reachable(self) -> tuple[Address, ...]:
         """Its addresses, and those of what is on top of it."""
-        return tuple(dict.fromkeys(one.address for one in self.reached))
+        return tuple(dict.fromkeys(at.address for at in self.reached))
 
     @property
     def reached(self) -> tuple[At, ...]:
         """The same, with the link and the VRF that a socket sees requests come by."""
         own = tuple(At(address, self.ifindex, self.vrf) for address in self.addresses)
         return own + tuple(
-            At(address, one.ifindex, one.vrf) for one in self.uppers for address in one.addresses
+            At(address, upper.ifindex, upper.vrf)
+            for upper in self.uppers
+            for address in upper.addresses
         )
 
     def vrf_of(self, link: int) -> int:
         """The VRF of the interface itself, or of what is on top of it; 0 for none."""
-        return next((one.vrf for one in self.uppers if one.ifindex == link), self.vrf)
+        return next((upper.vrf for upper in self.uppers if upper.ifindex == link), self.vrf)
 
     @property
     def loses_native(self) -> bool:
         """Whether native XDP's replies may vanish there: on a veth, or by a bond's."""
-        return "veth" in (self.driver, *(one.driver for one in self.ports))
+        return "veth" in (self.driver, *(port.driver for port in self.ports))
 
     @property
     def untagged(self) -> tuple[Address, ...]:
@@ -143,7 +145,7 @@ class Interface(NamedTuple):
 
         The host's own may be asked for behind a tag as well, and the reply would go without.
         """
-        tagged = self.strips and any(one.outer for one in self.uppers)
+        tagged = self.strips and any(upper.outer for upper in self.uppers)
         return tuple(a for a in self.addresses if a not in self.hosts) if tagged else self.addresses
 
     @property
@@ -164,7 +166,7 @@ def interface(name: str, asked: Asked = _nothing) -> Interface:
     """
     with IPRoute() as netlink:
         links = netlink.get_links()
-    known = {one: link for link in links for one in reversed(_names(link))}
+    known = {alias: link for link in links for alias in reversed(_names(link))}
     link = known.get(name) or known.get(name.partition("@")[0])
     if link is None:
         raise InterfaceError(
@@ -188,8 +190,8 @@ def interface(name: str, asked: Asked = _nothing) -> Interface:
 
 def interfaces(names: Iterable[str], asked: Asked = _nothing) -> list[Interface]:
     """The same for several, each once however often and by which names it is there."""
-    found = {one.ifindex: one for one in (interface(name, asked) for name in names)}
-    return list(found.values())
+    by_number = {found.ifindex: found for found in (interface(name, asked) for name in names)}
+    return list(by_number.values())
 
 
 def numbered(ifindex: int, asked: Asked = _nothing) -> Interface | None:
@@ -211,21 +213,21 @@ def address_in(vrf: int, version: int) -> Address:
     own = addresses()
     with IPRoute() as netlink:
         links = netlink.get_links()
-    found = [
+    candidates = [
         address
-        for one in links
-        if vrf in (one["index"], one.get_attr("IFLA_MASTER"))
-        for address in own.get(one["index"], ())
+        for device in links
+        if vrf in (device["index"], device.get_attr("IFLA_MASTER"))
+        for address in own.get(device["index"], ())
         if address.version == version and not address.is_link_local
     ]
-    if not found:
+    if not candidates:
         raise OSError(f"the device that its socket is bound to has no address of IPv{version}")
-    return min(found, key=lambda one: one.is_loopback)
+    return min(candidates, key=lambda candidate: candidate.is_loopback)
 
 
 def _facts(link: Any, links: Sequence[Any], asked: Asked) -> Interface:
     own, large = _own(links, asked)
-    numbers = {one["index"]: one for one in links}
+    numbers = {other["index"]: other for other in links}
     master = numbers.get(link.get_attr("IFLA_MASTER"))
     kind = (_kind(master) or "") if master else ""
     vrf = master["index"] if master and kind == "vrf" else 0
@@ -233,7 +235,7 @@ def _facts(link: Any, links: Sequence[Any], asked: Asked) -> Interface:
     hosts = hosts_own(links, own, virtual, vrf) if master is None or vrf else ()
     ports = tuple(ports_of(link, links))
     driver = _driver(link)
-    devices = ((_name(link), driver), *((one.name, one.driver) for one in ports))
+    devices = ((_name(link), driver), *((port.name, port.driver) for port in ports))
     return Interface(
         ifindex=link["index"],
         name=_name(link),
@@ -250,7 +252,7 @@ def _facts(link: Any, links: Sequence[Any], asked: Asked) -> Interface:
         hosts=hosts,
         large=() if master is not None else large,
         ports=ports,
-        strips=any(strips_tags(*one) for one in devices),
+        strips=any(strips_tags(*device) for device in devices),
     )
 
 
@@ -259,10 +261,10 @@ def _own(
 ) -> tuple[dict[int, tuple[Address, ...]], tuple[Network, ...]]:
     """Every interface's addresses, with what local routes add to the loopback's; large prefixes."""
     own = addresses()
-    more, large = local({one for some in own.values() for one in some}, asked)
-    for one in links if more else ():
-        if _name(one) == "lo":
-            own[one["index"]] = (*own.get(one["index"], ()), *more)
+    more, large = local({address for group in own.values() for address in group}, asked)
+    for other in links if more else ():
+        if _name(other) == "lo":
+            own[other["index"]] = (*own.get(other["index"], ()), *more)
     return own, tuple(large)
 
 
@@ -273,36 +275,36 @@ def ports_of(link: Any, links: Iterable[Any]) -> Iterator[Port]:
     """
     if _kind(link) not in _NATIVE_MASTERS:
         return
-    for one in links:
-        if one.get_attr("IFLA_MASTER") == link["index"]:
-            info = one.get_attr("IFLA_LINKINFO")
+    for port in links:
+        if port.get_attr("IFLA_MASTER") == link["index"]:
+            info = port.get_attr("IFLA_LINKINFO")
             data = info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
             backup = data is None or data.get_attr("IFLA_BOND_SLAVE_STATE") == _BOND_BACKUP
             yield Port(
-                one["index"], _name(one), _driver(one), bool(one["flags"] & _UP) and not backup
+                port["index"], _name(port), _driver(port), bool(port["flags"] & _UP) and not backup
             )
 
 
 def _with_hosts(
     uppers: tuple[Upper, ...],
     links: Sequence[Any],
-    of: Mapping[int, tuple[Address, ...]],
+    by_link: Mapping[int, tuple[Address, ...]],
     virtual: Collection[Address],
 ) -> tuple[Upper, ...]:
     """Behind its tags each VLAN takes in the host's own addresses, of its VRF, as the others do."""
-    tagged = [one for one in uppers if one.outer]
-    hosts = {one.vrf: hosts_own(links, of, virtual, one.vrf) for one in tagged}
-    if sum(len(hosts[one.vrf]) for one in tagged) > BEHIND_TAGS_MAX:
+    tagged = [upper for upper in uppers if upper.outer]
+    hosts = {upper.vrf: hosts_own(links, by_link, virtual, upper.vrf) for upper in tagged}
+    if sum(len(hosts[upper.vrf]) for upper in tagged) > BEHIND_TAGS_MAX:
         return uppers
     return tuple(
-        one._replace(addresses=one.addresses + hosts[one.vrf]) if one.outer else one
-        for one in uppers
+        upper._replace(addresses=upper.addresses + hosts[upper.vrf]) if upper.outer else upper
+        for upper in uppers
     )
 
 
 def hosts_own(
     links: Iterable[Any],
-    of: Mapping[int, tuple[Address, ...]],
+    by_link: Mapping[int, tuple[Address, ...]],
     virtual: Collection[Address] = (),
     vrf: int = 0,
 ) -> tuple[Address, ...]:
@@ -311,28 +313,30 @@ def hosts_own(
     They are on the loopback interface, to which those of local routes count, and on dummies, but
     for what IPVS takes (`virtual`); in a VRF on that device itself and on its dummies.
     """
-    found: list[Address] = []
-    for one in links:
-        itself = one["index"] == vrf if vrf else _name(one) == "lo"
-        dummy = _kind(one) == "dummy" and (one.get_attr("IFLA_MASTER") or 0) == vrf
-        if (itself or dummy) and one["flags"] & _UP:
-            found += of.get(one["index"], ())
+    hosts: list[Address] = []
+    for other in links:
+        itself = other["index"] == vrf if vrf else _name(other) == "lo"
+        dummy = _kind(other) == "dummy" and (other.get_attr("IFLA_MASTER") or 0) == vrf
+        if (itself or dummy) and other["flags"] & _UP:
+            hosts += by_link.get(other["index"], ())
     return tuple(
-        one for one in found if not one.is_loopback and not one.is_link_local and one not in virtual
+        address
+        for address in hosts
+        if not address.is_loopback and not address.is_link_local and address not in virtual
     )
 
 
 def virtual_of(lines: Iterable[str]) -> set[Address]:
     """The addresses at which IPVS takes UDP, from the lines of /proc/net/ip_vs."""
-    found: set[Address] = set()
+    taken: set[Address] = set()
     for line in lines:
         word, _, rest = line.strip().partition(" ")
         at = rest.split()[0].rpartition(":")[0] if word == "UDP" and rest.split() else ""
         if at.startswith("["):
-            found.add(ipaddress.ip_address(at.strip("[]")))
+            taken.add(ipaddress.ip_address(at.strip("[]")))
         elif at:
-            found.add(ipaddress.IPv4Address(int(at, 16)))
-    return found
+            taken.add(ipaddress.IPv4Address(int(at, 16)))
+    return taken
 
 
 def _virtual() -> set[Address]:
@@ -371,7 +375,7 @@ def _mac(link: Any) -> bytes:
 def uppers_on(
     index: int,
     links: Sequence[Any],
-    of: Mapping[int, tuple[Address, ...]],
+    by_link: Mapping[int, tuple[Address, ...]],
     tags: tuple[int, ...] = (),
 ) -> Iterator[Upper]:
     """The VLANs and macvlans on top of an interface, and those on top of them: two tags at most.
@@ -380,7 +384,7 @@ def uppers_on(
     by that namespace's number. A macvlan shares its interface's tags. A bridge's or bond's
     port hands on what comes to it.
     """
-    kinds = {one["index"]: _kind(one) for one in links}
+    kinds = {other["index"]: _kind(other) for other in links}
     for link in links:
         master = link.get_attr("IFLA_MASTER")
         if kinds.get(master) in PORT_OF:
@@ -395,11 +399,11 @@ def uppers_on(
             inner=inner,
             mac=_mac(link),
             mtu=link.get_attr("IFLA_MTU"),
-            addresses=of.get(link["index"], ()),
+            addresses=by_link.get(link["index"], ()),
             ifindex=link["index"],
             vrf=master if kinds.get(master) == "vrf" else 0,
         )
-        yield from uppers_on(link["index"], links, of, theirs)
+        yield from uppers_on(link["index"], links, by_link, theirs)
 
 
 def _tags(link: Any, tags: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -36,20 +36,20 @@ def prefixes() -> list[Network]:
 
     Raises OSError.
     """
-    found = []
+    networks = []
     for family, bits in _BITS.items():
         asked = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _LOCAL, 0)
         for message in netlink.dump(_GETROUTE, asked):
-            of, length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(message)
-            if (of, table, kind) != (family, _TABLE_LOCAL, _LOCAL):
+            version, length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(message)
+            if (version, table, kind) != (family, _TABLE_LOCAL, _LOCAL):
                 continue
             if protocol == _KERNEL and length == bits:  # an address of an interface
                 continue
             to = dict(netlink.attributes(message[_ROUTE.size :])).get(_RTA_DST, bytes(bits // 8))
             network = ipaddress.ip_network((to, length))
             if not network.is_loopback:
-                found.append(network)
-    return found
+                networks.append(network)
+    return networks
 
 
 def is_local(address: Address) -> bool:
@@ -70,12 +70,14 @@ def local(known: Collection[Address], asked: Asked) -> tuple[list[Address], list
     `known` are interfaces' own. Of a large prefix, or one of another table, these are `asked`.
     """
     networks = prefixes()
-    small = [one for one in networks if one.num_addresses <= SMALL]
-    found = dict.fromkeys(address for one in small for address in one)
-    found |= dict.fromkeys(one for one in asked() if one not in known and is_local(one))
+    small = [network for network in networks if network.num_addresses <= SMALL]
+    hosts = dict.fromkeys(address for network in small for address in network)
+    hosts |= dict.fromkeys(
+        address for address in asked() if address not in known and is_local(address)
+    )
     own = set(known)
-    large = [one for one in networks if one.num_addresses > SMALL]
-    return [one for one in found if one not in own], large
+    large = [network for network in networks if network.num_addresses > SMALL]
+    return [address for address in hosts if address not in own], large
 
 
 class LocalChanges(Changes):
@@ -92,7 +94,7 @@ def _only_local(heard: socket.socket) -> None:
     """Let a socket of route netlink hear of local routes alone: socket(7), SO_ATTACH_FILTER."""
     load, equal, give = 0x30, 0x15, 0x06  # BPF_* of linux/filter.h
     steps = (load, 0, 0, _AT_TYPE), (equal, 0, 1, _LOCAL), (give, 0, 0, 0xFFFFFFFF), (give, 0, 0, 0)
-    packed = [struct.pack("=HBBI", *one) for one in steps]
+    packed = [struct.pack("=HBBI", *step) for step in steps]
     code = ctypes.create_string_buffer(b"".join(packed))
     program = struct.pack("@HP", len(packed), ctypes.addressof(code))
     heard.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

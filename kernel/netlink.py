@@ -38,14 +38,14 @@ _TRIES = 5
 
 def addresses() -> dict[int, tuple[Address, ...]]:
     """Every interface's addresses, by ifindex."""
-    found: dict[int, list[Address]] = {}
+    by_link: dict[int, list[Address]] = {}
     for message in dump(_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
         *_, index = _IFADDR.unpack_from(message)
         values = dict(attributes(message[_IFADDR.size :]))
         local = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
         if local is not None:
-            found.setdefault(index, []).append(_address(local))
-    return {index: tuple(addresses) for index, addresses in found.items()}
+            by_link.setdefault(index, []).append(_address(local))
+    return {index: tuple(addresses) for index, addresses in by_link.items()}
 
 
 def _address(packed: bytes) -> Address:
@@ -70,12 +70,12 @@ def dump(kind: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> list[m
     addresses. What changes meanwhile may be missing; whoever listens to `Changes` hears of it, and
     asks again. Raises OSError.
     """
-    found: list[memoryview] = []
+    messages: list[memoryview] = []
     for _ in range(_TRIES):
-        found, whole = _exchange(kind, _REQUEST | _DUMP, body, protocol)
+        messages, whole = _exchange(kind, _REQUEST | _DUMP, body, protocol)
         if whole:
             break
-    return found
+    return messages
 
 
 def ask(kind: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> list[memoryview]:
@@ -95,7 +95,7 @@ def _exchange(kind: int, flags: int, body: bytes, protocol: int) -> tuple[list[m
 
 def _receive(netlink: socket.socket, *, many: bool) -> tuple[list[memoryview], bool]:
     """The messages of an answer, and whether nothing changed meanwhile."""
-    found: list[memoryview] = []
+    messages: list[memoryview] = []
     whole = True
     while True:
         data = memoryview(netlink.recv(_RECEIVED_MAX))
@@ -106,11 +106,11 @@ def _receive(netlink: socket.socket, *, many: bool) -> tuple[list[memoryview], b
                 (code,) = struct.unpack_from("=i", data, _HEADER.size)
                 raise OSError(-code, os.strerror(-code))
             if kind == _DONE:
-                return found, whole
-            found.append(data[_HEADER.size : length])
+                return messages, whole
+            messages.append(data[_HEADER.size : length])
             data = data[length + 3 & ~3 :]
         if not many:
-            return found, whole
+            return messages, whole
 
 
 def own_addresses() -> frozenset[Address]:
@@ -118,7 +118,7 @@ def own_addresses() -> frozenset[Address]:
 
     Raises OSError when the kernel does not tell them.
     """
-    return frozenset(a for some in addresses().values() for a in some) | frozenset(_broadcasts())
+    return frozenset(a for group in addresses().values() for a in group) | frozenset(_broadcasts())
 
 
 def _broadcasts() -> Iterator[Address]:

@@ -91,34 +91,36 @@ def interruptible() -> Iterator[Callable[[], None]]:
     But not what was forked from this process. What is yielded raises KeyboardInterrupt again if one
     came before: in a callback that runs at a fork, Python drops it.
     """
-    owner, came = os.getpid(), threading.Event()
+    owner, stop_asked = os.getpid(), threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() == owner:
-            came.set()
+            stop_asked.set()
         elif number != signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         signal.default_int_handler(number, frame)
 
-    def dropped(what: sys.UnraisableHookArgs) -> None:
-        if not came.is_set():  # what it came upon half-made cannot always be unmade
-            sys.__unraisablehook__(what)
+    def dropped(hook_args: sys.UnraisableHookArgs) -> None:
+        if not stop_asked.is_set():  # what it came upon half-made cannot always be unmade
+            sys.__unraisablehook__(hook_args)
 
     def again() -> None:
-        if came.is_set():
+        if stop_asked.is_set():
             raise KeyboardInterrupt
 
-    heard = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]  # as by nohup
-    saved = {one: signal.signal(one, end) for one in heard}
+    heard = [
+        number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # as by nohup
+    saved = {number: signal.signal(number, end) for number in heard}
     sys.unraisablehook = dropped
     try:
         yield again
     finally:
-        if not came.is_set():
+        if not stop_asked.is_set():
             sys.unraisablehook = sys.__unraisablehook__
-        for one, handler in saved.items():
-            signal.signal(one, handler)
+        for number, handler in saved.items():
+            signal.signal(number, handler)
 
 
 def told() -> None:
@@ -179,15 +181,15 @@ def interrupted() -> None:
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
     """What is done inside is done before a signal that may end this process is heard."""
-    came: list[int] = []
+    pending: list[int] = []
     saved: dict[signal.Signals, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():  # which alone hears them
             for number in _ENDING:
-                saved[number] = signal.signal(number, lambda number, _: came.append(number))
+                saved[number] = signal.signal(number, lambda number, _: pending.append(number))
         yield
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if pending:
+            signal.raise_signal(pending[0])

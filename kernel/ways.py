@@ -67,15 +67,17 @@ class Neighbour(NamedTuple):
 
 def routes_of(messages: Iterable[Any]) -> Iterator[Route]:
     """The routes of the main table that a dump holds, but for those of one TOS only."""
-    for one in messages:
-        version = _FAMILIES.get(one["family"])
-        table = one.get_attr("RTA_TABLE") or one["table"]
-        if version is None or table != _MAIN or one["tos"] or one["flags"] & _CLONED:
+    for message in messages:
+        version = _FAMILIES.get(message["family"])
+        table = message.get_attr("RTA_TABLE") or message["table"]
+        if version is None or table != _MAIN or message["tos"] or message["flags"] & _CLONED:
             continue
         anywhere = "0.0.0.0" if version == 4 else "::"
-        network = ipaddress.ip_network(f"{one.get_attr('RTA_DST') or anywhere}/{one['dst_len']}")
-        hops = tuple(_hops(one)) if one["type"] == _UNICAST else ()
-        yield Route(network, one.get_attr("RTA_PRIORITY") or 0, hops)
+        network = ipaddress.ip_network(
+            f"{message.get_attr('RTA_DST') or anywhere}/{message['dst_len']}"
+        )
+        hops = tuple(_hops(message)) if message["type"] == _UNICAST else ()
+        yield Route(network, message.get_attr("RTA_PRIORITY") or 0, hops)
 
 
 def _hops(route: Any) -> Iterator[Hop]:
@@ -90,13 +92,16 @@ def _hops(route: Any) -> Iterator[Hop]:
 
 def usual_rules(messages: Iterable[Any]) -> set[int]:
     """The IP versions whose routes are looked up as every host begins: by destination alone."""
-    found: dict[int, set[tuple[int, int]]] = {4: set(), 6: set()}
-    for one in messages:
-        version = _FAMILIES.get(one["family"])
+    by_version: dict[int, set[tuple[int, int]]] = {4: set(), 6: set()}
+    for message in messages:
+        version = _FAMILIES.get(message["family"])
         if version:
-            rule = one.get_attr("FRA_PRIORITY") or 0, one.get_attr("FRA_TABLE") or one["table"]
-            found[version].add(rule)
-    return {version for version, rules in found.items() if rules <= _USUAL_RULES[version]}
+            rule = (
+                message.get_attr("FRA_PRIORITY") or 0,
+                message.get_attr("FRA_TABLE") or message["table"],
+            )
+            by_version[version].add(rule)
+    return {version for version, rules in by_version.items() if rules <= _USUAL_RULES[version]}
 
 
 def ways_by(
@@ -110,20 +115,20 @@ def ways_by(
     wanted = list(wanted)
     for route in routes:
         network = route.network
-        if not any(one.version == network.version and one.overlaps(network) for one in wanted):
+        if not any(net.version == network.version and net.overlaps(network) for net in wanted):
             continue
         known = best.get(network)
         if known is None or route.metric < known.metric:
             best[network] = route
         elif route.metric == known.metric:  # IPv6 tells some paths of a route one by one
             best[network] = route._replace(hops=known.hops + route.hops)
-    found = {}
+    ways = {}
     for network, route in best.items():
         mine = [hop.gateway for hop in route.hops if hop.link == link]
         macs = [stations.get((link, gateway)) for gateway in mine if gateway]
         via = tuple(dict.fromkeys(mac for mac in macs if mac))
-        found[network] = Way(None in mine, via[:GATEWAYS_MAX])
-    return found
+        ways[network] = Way(None in mine, via[:GATEWAYS_MAX])
+    return ways
 
 
 def routes() -> tuple[list[Route], set[int]]:
@@ -132,23 +137,27 @@ def routes() -> tuple[list[Route], set[int]]:
     Of those there is none: which route a reply takes is not known here.
     """
     with IPRoute() as netlink:
-        usual = usual_rules(one for family in _FAMILIES for one in netlink.get_rules(family=family))
-        dump = (one for family in _FAMILIES for one in netlink.get_routes(family=family))
-        found = [one for one in routes_of(dump) if one.network.version in usual]
-        return found, {4, 6} - usual
+        usual = usual_rules(
+            rule for family in _FAMILIES for rule in netlink.get_rules(family=family)
+        )
+        dump = (message for family in _FAMILIES for message in netlink.get_routes(family=family))
+        known = [route for route in routes_of(dump) if route.network.version in usual]
+        return known, {4, 6} - usual
 
 
 def neighbours() -> list[Neighbour]:
     """The neighbours that this network namespace has frames sent to."""
-    found = []
+    changes = []
     with IPRoute() as netlink:
         for family in _FAMILIES:
-            for one in netlink.get_neighbours(family):
-                mac, address = one.get_attr("NDA_LLADDR"), one.get_attr("NDA_DST")
-                if address and mac and one["state"] & _VALID and not one["flags"] & _NTF_PROXY:
+            for entry in netlink.get_neighbours(family):
+                mac, address = entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_DST")
+                if address and mac and entry["state"] & _VALID and not entry["flags"] & _NTF_PROXY:
                     packed = bytes.fromhex(mac.replace(":", ""))
-                    found.append(Neighbour(one["ifindex"], ipaddress.ip_address(address), packed))
-    return [one for one in found if one.mac and len(one.mac) == 6]
+                    changes.append(
+                        Neighbour(entry["ifindex"], ipaddress.ip_address(address), packed)
+                    )
+    return [neighbour for neighbour in changes if neighbour.mac and len(neighbour.mac) == 6]
 
 
 def neighbour_of(kind: int, body: bytes) -> Neighbour | None:
@@ -203,9 +212,9 @@ class WayChanges:
                     more = True
                     continue
                 with contextlib.suppress(struct.error):
-                    one = neighbour_of(kind, body)
-                    if one:
-                        changed.append(one)
+                    neighbour = neighbour_of(kind, body)
+                    if neighbour:
+                        changed.append(neighbour)
 
     def close(self) -> None:
         """Stop listening."""
