@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interfaces of this network namespace: by any of their names or by number, and what they carry."""
+"""Interfaces of this network namespace, by any of their names or by number."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from carom.kernel.stripping import strips_tags
 _UP = 1  # IFF_UP, linux/if.h
 
 _MACVLAN_MODES = ("private", "vepa", "bridge", "passthru")
-"""Those that take in what is sent to the macvlan's own address."""
+"""The modes in which a macvlan takes in what is sent to its own address."""
 
 PORT_OF = ("bridge", "bond", "team", "openvswitch", "hsr")
-"""Kinds of interfaces that take in what comes to their ports, which have no addresses then."""
+"""Kinds of interfaces that take in what comes to their ports; a port needs no address then."""
 
 _NATIVE_MASTERS = ("bond",)
 """Kinds of interfaces that put a native XDP program on their ports."""
@@ -37,20 +37,19 @@ _DEAF = {
         ("macvtap", "ipvtap"), "what comes to it is for the guest machine that opens it"
     ),
 }
-"""Kinds of Ethernet interfaces at which XDP and TC see nothing that a socket here would get."""
+"""Kinds of Ethernet interfaces where XDP and TC see no socket's traffic, and the reason."""
 
 _BOND_BACKUP = 1  # IFLA_BOND_SLAVE_STATE, linux/if_link.h
 
 BEHIND_TAGS_MAX = 16_384
-"""The most places for addresses of the host itself behind the tags of an interface's VLANs."""
+"""How many addresses of the host itself are answered behind an interface's VLAN tags, at most."""
 
 
 class Upper(NamedTuple):
     """A VLAN or a macvlan on top of another interface: its tags, and its own facts.
 
-    `outer` is the tag that comes first; 0 where there is none, or no second one (`inner`). `vrf` is
-    the ifindex of the VRF that it is in; 0 for none. Behind a tag, `addresses` has the host's own
-    too.
+    `outer` is the tag that comes first, `inner` the second; 0 where there is none. `vrf` is the
+    ifindex of the VRF that it is in; 0 for none. Behind a tag, `addresses` has the host's own too.
     """
 
     outer: int
@@ -63,7 +62,7 @@ class Upper(NamedTuple):
 
 
 class Port(NamedTuple):
-    """An interface whose frames another one takes in; `active` where it does so now."""
+    """An interface whose frames another one takes in; `active` if it takes them in now."""
 
     ifindex: int
     name: str
@@ -72,7 +71,7 @@ class Port(NamedTuple):
 
 
 class At(NamedTuple):
-    """Where a request comes to a socket: at an address, by a link, in a VRF (0: in none)."""
+    """Where a request reaches a socket: at an address, by a link, in a VRF (0: in none)."""
 
     address: Address
     link: int
@@ -84,12 +83,12 @@ class Interface(NamedTuple):
 
     `addresses` are its own, and those of the host itself (anycast).
     `mtu` is the longest IP packet in bytes; `driver` the kernel driver's name, or the kind of a
-    virtual link (`veth`). `there` is False of one that is gone; `carrier` says that there is
-    somebody at the other end. `master` is the name of the bridge, bond or VRF that it is part of,
-    and `kind` of which kind that is; "" for none. `vrf` is the ifindex of that VRF, or 0. `hosts`
-    are those of `addresses` that are the host's, and `large` are prefixes that are the host's as
-    well, of whose addresses only some are there. `ports` are a bond's, by whose numbers native XDP
-    knows what comes in; `strips` says that VLAN tags are, or may be, taken off before XDP.
+    virtual link (`veth`). `there` is False if it is gone; `carrier` is True if somebody is at the
+    other end. `master` is the name of the bridge, bond or VRF that it is part of, and `kind` the
+    kind of that one; "" for none. `vrf` is the ifindex of that VRF, or 0. `hosts` are those of
+    `addresses` that are the host's. `large` are prefixes that are the host's as well, but too large
+    for all of their addresses to be in `addresses`. `ports` are a bond's: native XDP sees their
+    ifindexes. `strips` is True if VLAN tags are, or may be, taken off before XDP.
     """
 
     ifindex: int
@@ -117,12 +116,12 @@ class Interface(NamedTuple):
 
     @property
     def reachable(self) -> tuple[Address, ...]:
-        """Its addresses, and those of what is on top of it."""
+        """Its addresses, and those of the interfaces on top of it."""
         return tuple(dict.fromkeys(at.address for at in self.reached))
 
     @property
     def reached(self) -> tuple[At, ...]:
-        """The same, with the link and the VRF that a socket sees requests come by."""
+        """The same, with the link and the VRF by which a socket sees requests come in."""
         own = tuple(At(address, self.ifindex, self.vrf) for address in self.addresses)
         return own + tuple(
             At(address, upper.ifindex, upper.vrf)
@@ -131,19 +130,19 @@ class Interface(NamedTuple):
         )
 
     def vrf_of(self, link: int) -> int:
-        """The VRF of the interface itself, or of what is on top of it; 0 for none."""
+        """The VRF that `link` is in: this interface, or one on top of it; 0 for none."""
         return next((upper.vrf for upper in self.uppers if upper.ifindex == link), self.vrf)
 
     @property
     def loses_native(self) -> bool:
-        """Whether native XDP's replies may vanish there: on a veth, or by a bond's."""
+        """Whether native XDP's replies may get lost: on a veth, or a bond with a veth as port."""
         return "veth" in (self.driver, *(port.driver for port in self.ports))
 
     @property
     def untagged(self) -> tuple[Address, ...]:
-        """Addresses that are safe to answer without a tag, where XDP does not see all tags.
+        """The addresses that may be answered without a tag, also where XDP does not see all tags.
 
-        The host's own may be asked for behind a tag as well, and the reply would go without.
+        The host's own may be asked for behind a tag too, and the reply would leave without it.
         """
         tagged = self.strips and any(upper.outer for upper in self.uppers)
         return tuple(a for a in self.addresses if a not in self.hosts) if tagged else self.addresses
@@ -161,8 +160,9 @@ def _nothing() -> tuple[Address, ...]:
 def interface(name: str, asked: Asked = _nothing) -> Interface:
     """Look up an interface, by its name or an alternative one, also as `ip link` shows it (a@b).
 
-    Of prefixes that are the host's own, its addresses are those that are `asked` for. Raises
-    InterfaceError when there is none of that name, or it is no Ethernet interface.
+    `asked` gives the addresses to look for in large prefixes that are the host's own. Raises
+    InterfaceError if there is no interface of that name, if it is not Ethernet, or if no request
+    to this host comes in by it.
     """
     with IPRoute() as netlink:
         links = netlink.get_links()
@@ -189,7 +189,7 @@ def interface(name: str, asked: Asked = _nothing) -> Interface:
 
 
 def interfaces(names: Iterable[str], asked: Asked = _nothing) -> list[Interface]:
-    """The same for several, each once however often and by which names it is there."""
+    """The same for several names; each interface once, even if it is named twice."""
     by_number = {found.ifindex: found for found in (interface(name, asked) for name in names)}
     return list(by_number.values())
 
@@ -205,10 +205,10 @@ def numbered(ifindex: int, asked: Asked = _nothing) -> Interface | None:
 
 
 def address_in(vrf: int, version: int) -> Address:
-    """An address that a VRF of this namespace has. Raises OSError where there is none.
+    """An address of IP `version` that a VRF of this namespace has. Raises OSError if it has none.
 
-    A loopback address is the last choice: the rule for local addresses, which comes before that for
-    VRFs unless somebody moved it, sends packets to the loopback device outside (ip-vrf(8)).
+    A loopback address is the last choice: the rule for local addresses comes before the one for
+    VRFs, unless somebody moved it, and sends packets to the loopback device outside (ip-vrf(8)).
     """
     own = addresses()
     with IPRoute() as netlink:
@@ -259,7 +259,7 @@ def _facts(link: Any, links: Sequence[Any], asked: Asked) -> Interface:
 def _own(
     links: Iterable[Any], asked: Asked
 ) -> tuple[dict[int, tuple[Address, ...]], tuple[Network, ...]]:
-    """Every interface's addresses, with what local routes add to the loopback's; large prefixes."""
+    """Each interface's addresses, local routes' among the loopback's; and the large prefixes."""
     own = addresses()
     more, large = local({address for group in own.values() for address in group}, asked)
     for other in links if more else ():
@@ -271,7 +271,8 @@ def _own(
 def ports_of(link: Any, links: Iterable[Any]) -> Iterator[Port]:
     """The ports of an interface that puts native XDP on them.
 
-    Active is a port whose frames it takes in: a bond drops what comes to its backup, often a copy.
+    A port is active if its frames are taken in: a bond drops what comes to its backup, often a
+    copy.
     """
     if _kind(link) not in _NATIVE_MASTERS:
         return
@@ -291,7 +292,7 @@ def _with_hosts(
     by_link: Mapping[int, tuple[Address, ...]],
     virtual: Collection[Address],
 ) -> tuple[Upper, ...]:
-    """Behind its tags each VLAN takes in the host's own addresses, of its VRF, as the others do."""
+    """Add the host's own addresses to each VLAN of the same VRF: it takes them in, too."""
     tagged = [upper for upper in uppers if upper.outer]
     hosts = {upper.vrf: hosts_own(links, by_link, virtual, upper.vrf) for upper in tagged}
     if sum(len(hosts[upper.vrf]) for upper in tagged) > BEHIND_TAGS_MAX:
@@ -308,10 +309,10 @@ def hosts_own(
     virtual: Collection[Address] = (),
     vrf: int = 0,
 ) -> tuple[Address, ...]:
-    """Addresses of the host itself, which any of its interfaces takes in: those of anycast.
+    """Addresses of the host itself (anycast), which all of its interfaces take in.
 
-    They are on the loopback interface, to which those of local routes count, and on dummies, but
-    for what IPVS takes (`virtual`); in a VRF on that device itself and on its dummies.
+    They are on the loopback interface, which also has those of local routes, and on dummies; in a
+    VRF on its device and its dummies. Addresses that IPVS takes (`virtual`) are not among them.
     """
     hosts: list[Address] = []
     for other in links:
@@ -380,9 +381,9 @@ def uppers_on(
 ) -> Iterator[Upper]:
     """The VLANs and macvlans on top of an interface, and those on top of them: two tags at most.
 
-    Those that are down take nothing in. One that came from another namespace knows its interface
-    by that namespace's number. A macvlan shares its interface's tags. A bridge's or bond's
-    port hands on what comes to it.
+    Interfaces that are down take nothing in. One that came from another namespace names its lower
+    interface by that namespace's number. A macvlan shares the tags of the interface below. A
+    bridge's or bond's port hands on what comes to it.
     """
     kinds = {other["index"]: _kind(other) for other in links}
     for link in links:
@@ -407,7 +408,7 @@ def uppers_on(
 
 
 def _tags(link: Any, tags: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The tags of what comes to a VLAN or macvlan on top of these; None for anything else."""
+    """The tags of frames for a VLAN or macvlan on top of `tags`; None for any other interface."""
     kind = _kind(link)
     if kind not in ("vlan", "macvlan"):
         return None
