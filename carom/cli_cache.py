@@ -54,14 +54,18 @@ def status(pid: Pid = None, json: Json = False) -> None:
         return
     ready = msgspec.convert(result["ready"], Ready)
     print(f"{ready}, up {result['uptime_seconds']:.0f} s")
-    for what, why in result["not_followed"].items():
-        print(f"not followed, and tried again: {what}: {why}")
+    for subject, reason in result["not_followed"].items():
+        print(f"not followed, and tried again: {subject}: {reason}")
     for service in result["services"]:
-        for one in service["reach"]:
-            if not one["answered"]:
-                print(f"port {service['port']} is not answered on {one['interface']}: {one['why']}")
-            elif one["but"]:
-                print(f"port {service['port']} is answered on {one['interface']}, but {one['but']}")
+        for link in service["reach"]:
+            if not link["answered"]:
+                print(
+                    f"port {service['port']} is not answered on {link['interface']}: {link['why']}"
+                )
+            elif link["but"]:
+                print(
+                    f"port {service['port']} is answered on {link['interface']}, but {link['but']}"
+                )
         if service["silence"]:
             print(f"port {service['port']}: {_silence(service['silence'])}")
     table = Table("counter", "value", box=None, pad_edge=False)

@@ -84,10 +84,10 @@ class _Teller:
             if self._told == _TOLD_MAX + 1:
                 print("... and so on", file=sys.stderr)
             return
-        said = _words(step.payload) + (f" x {step.times:,}" if step.times > 1 else "")
+        line = _words(step.payload) + (f" x {step.times:,}" if step.times > 1 else "")
         if step.word == "GET":
-            said += ": nothing came" if reply is None else f": {reply.decode(errors='replace')}"
-        print(said, file=sys.stderr)
+            line += ": nothing came" if reply is None else f": {reply.decode(errors='replace')}"
+        print(line, file=sys.stderr)
 
 
 def _words(payload: bytes) -> str:

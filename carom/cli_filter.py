@@ -140,11 +140,11 @@ def print_(
         _write(captures, pcap)
         return
     with contextlib.suppress(KeyboardInterrupt):
-        for one in captures:
+        for capture in captures:
             if json:
-                print_json(one)
+                print_json(capture)
             else:
-                print(_line(one), flush=True)
+                print(_line(capture), flush=True)
 
 
 def _captures(
@@ -154,12 +154,12 @@ def _captures(
     left = count
     while left != 0:
         limit = _BATCH if left is None else min(_BATCH, left)
-        found = control.call("filter_captures", pid, rate=rate, limit=limit)
-        yield from msgspec.convert(found, list[Capture])
-        left = None if left is None else left - len(found)
+        batch = control.call("filter_captures", pid, rate=rate, limit=limit)
+        yield from msgspec.convert(batch, list[Capture])
+        left = None if left is None else left - len(batch)
         if end is not None and time.monotonic() >= end:
             return
-        if len(found) < limit and left != 0:
+        if len(batch) < limit and left != 0:
             time.sleep(_POLL)
 
 
@@ -174,11 +174,12 @@ def _need_scapy() -> None:
         ) from error
 
 
-def _line(one: Capture) -> str:
-    clock = time.strftime("%H:%M:%S", time.localtime(one.seconds))
-    judged = f"{'valid' if one.valid else 'invalid'} {'accepted' if one.accepted else 'rejected'}"
-    micros = int(one.seconds % 1 * 1e6)
-    return f"{clock}.{micros:06} {one.hook} {judged} {one.length} bytes: {one.packet().summary()}"
+def _line(seen: Capture) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(seen.seconds))
+    judged = f"{'valid' if seen.valid else 'invalid'} {'accepted' if seen.accepted else 'rejected'}"
+    summary = seen.packet().summary()
+    micros = int(seen.seconds % 1 * 1e6)
+    return f"{clock}.{micros:06} {seen.hook} {judged} {seen.length} bytes: {summary}"
 
 
 def _write(captures: Iterator[Capture], path: Path) -> None:
@@ -190,12 +191,12 @@ def _write(captures: Iterator[Capture], path: Path) -> None:
     written, writer = 0, None
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            for one in captures:
+            for capture in captures:
                 if writer is None:
-                    kind = DLT_RAW if one.hook == "socket" else DLT_EN10MB
+                    kind = DLT_RAW if capture.hook == "socket" else DLT_EN10MB
                     writer = PcapWriter(str(path), linktype=kind, sync=True)
-                packet = Raw(one.data)
-                packet.time, packet.wirelen = one.seconds, one.length
+                packet = Raw(capture.data)
+                packet.time, packet.wirelen = capture.seconds, capture.length
                 writer.write(packet)
                 written += 1
     except OSError as error:

@@ -21,7 +21,7 @@ def lab_list(json: Json = False) -> None:
         from carom.lab.registry import experiments
     except ImportError as error:
         missing(error)
-    descriptions = {name: one.description for name, one in experiments().items()}
+    descriptions = {name: experiment.description for name, experiment in experiments().items()}
     if json:
         print(msgspec.json.encode(descriptions).decode())
         return

@@ -38,14 +38,14 @@ def bench(
     table = Table("case", *heads, box=None, pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
-    for one in figures:
-        values = (one.nanoseconds, one.low, one.high)
+    for figure in figures:
+        values = (figure.nanoseconds, figure.low, figure.high)
         table.add_row(
-            one.name,
-            one.way,
+            figure.name,
+            figure.way,
             *(f"{value:,.0f}" for value in values),
-            f"{one.ratio:.2f}",
-            f"{one.above:,.0f}",
+            f"{figure.ratio:.2f}",
+            f"{figure.above:,.0f}",
         )
     Console().print(table)
     print("repeated: one packet many times; single: a fresh one a call, caches colder.")

@@ -44,8 +44,8 @@ def report(
     file = output or _beside(chosen[0])
     shown = page.write(chosen, file)
     if json:
-        found = {"file": str(file), "runs": [str(run) for run in shown]}
-        print(msgspec.json.encode(found).decode())
+        written = {"file": str(file), "runs": [str(run) for run in shown]}
+        print(msgspec.json.encode(written).decode())
         return
     print(f"report: {file}")
     for run in shown:
@@ -78,14 +78,14 @@ def compare(
         raise UsageError(f"threshold {threshold:g} is out of range", hint="--threshold 0.05")
     runs = load(a), load(b)
     with sensible():
-        found = comparing.compare(*runs, threshold)
+        comparison = comparing.compare(*runs, threshold)
     if json:
-        print(msgspec.json.encode({"a": str(a), "b": str(b), **_builtins(found)}).decode())
+        print(msgspec.json.encode({"a": str(a), "b": str(b), **_builtins(comparison)}).decode())
     else:
-        _show(found)
-    if found.worse:
+        _show(comparison)
+    if comparison.worse:
         raise typer.Exit(_MISSED)
-    if not found.tells:
+    if not comparison.tells:
         raise ExperimentError(
             "nothing can be told of these two runs",
             hint=f"a comparison takes {comparing.ENOUGH} repetitions of each: --repetitions "
@@ -93,19 +93,19 @@ def compare(
         )
 
 
-def _builtins(found: Any) -> dict[str, Any]:
-    return {**msgspec.to_builtins(found), "worse": found.worse}
+def _builtins(comparison: Any) -> dict[str, Any]:
+    return {**msgspec.to_builtins(comparison), "worse": comparison.worse}
 
 
-def _show(found: Any) -> None:
+def _show(comparison: Any) -> None:
     """Warnings to stderr; the table, how to read it, and the verdict to stdout."""
     from carom.lab.compare import sheet
     from carom.lab.show.sheets import drawn, text
 
     console = wide_console()
-    for warning in found.warnings:
+    for warning in comparison.warnings:
         print(f"warning: {text(warning)}", file=sys.stderr)
-    console.print(drawn(sheet(found.outcomes)), "")
+    console.print(drawn(sheet(comparison.outcomes)), "")
     for line in (
         "B / A with its 95 % interval (bootstrap); effect: Cliff's delta, from -1 to 1.",
         "A difference is shown where the interval leaves out 1 and Mann and Whitney's p is below"
@@ -113,4 +113,4 @@ def _show(found: Any) -> None:
     ):
         console.print(text(line))
     console.print()
-    console.print(text(found.verdict))
+    console.print(text(comparison.verdict))

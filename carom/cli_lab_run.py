@@ -29,8 +29,8 @@ def lab_fields(arguments: Sequence[str]) -> dict[str, tuple[Field, str]]:
         from carom.lab import registry
     except ImportError as error:
         missing(error)
-    every = registry.experiments()
-    chosen = [every[one] for one in arguments if one in every] or list(every.values())
+    known = registry.experiments()
+    chosen = [known[name] for name in arguments if name in known] or list(known.values())
     options = registry.options(chosen)
     return {name: (field, registry.owners(name, chosen)) for name, field in options.items()}
 
@@ -54,7 +54,8 @@ def lab_run(
     `carom lab run NAME --help` shows the options of one, with what stands for it.
     """
     try:
-        from carom.lab import experiment, registry, results
+        from carom.lab import experiment as runner
+        from carom.lab import registry, results
     except ImportError as error:
         missing(error)
     from carom.vm import pairs
@@ -62,18 +63,20 @@ def lab_run(
     make_pair = pairs.make(on)
     chosen = registry.together(names)
     plans = registry.settings(chosen, context.meta[GIVEN], short=short)
-    steps = {one.name: one.steps(plans[one.name]) for one in chosen}
+    steps = {experiment.name: experiment.steps(plans[experiment.name]) for experiment in chosen}
     results.check(output)  # now, and not after hours
-    experiment.check(chosen, make_pair)
+    runner.check(chosen, make_pair)
     with signals.interruptible() as again:
-        for one in chosen:
-            bar = _progress_bar(one.name, steps[one.name])
-            if not _run(one, plans[one.name], bar, again, output, make_pair, json=json):
+        for experiment in chosen:
+            bar = _progress_bar(experiment.name, steps[experiment.name])
+            if not _run(
+                experiment, plans[experiment.name], bar, again, output, make_pair, json=json
+            ):
                 raise typer.Exit(1)
 
 
 def _run(
-    one: Any,
+    experiment: Any,
     settings: Any,
     bar: Progress,
     again: Callable[[], None],
@@ -83,24 +86,25 @@ def _run(
     json: bool,
 ) -> bool:
     """Run, write, plot and show one; False when it was interrupted."""
-    from carom.lab import experiment, results, shown
+    from carom.lab import experiment as runner
+    from carom.lab import results, shown
 
     with bar:
 
-        def progress(what: str, index: int) -> None:
+        def progress(step: str, index: int) -> None:
             again()
-            said = f"{one.name} {index + 1}/{settings.repetitions} {what}"
-            bar.update(bar.task_ids[0], advance=1, description=said)
+            description = f"{experiment.name} {index + 1}/{settings.repetitions} {step}"
+            bar.update(bar.task_ids[0], advance=1, description=description)
 
-        found = experiment.run(one, settings, progress, make_pair)
-    if not found.measurements:
-        raise ExperimentError(found.stopped or "interrupted before anything was measured")
-    folder = results.write(found, output)
+        result = runner.run(experiment, settings, progress, make_pair)
+    if not result.measurements:
+        raise ExperimentError(result.stopped or "interrupted before anything was measured")
+    folder = results.write(result, output)
     if not json:
-        shown.show(one, found, wide_console())
-    pictures = one.plots(found, folder)
-    _tell_files(folder, pictures, found, json=json)
-    return bool(found.complete)
+        shown.show(experiment, result, wide_console())
+    pictures = experiment.plots(result, folder)
+    _tell_files(folder, pictures, result, json=json)
+    return bool(result.complete)
 
 
 def _progress_bar(name: str, total: int) -> Progress:
@@ -123,16 +127,16 @@ def wide_console() -> Console:
     return console
 
 
-def _tell_files(folder: Path, pictures: Sequence[Path], found: Any, *, json: bool) -> None:
+def _tell_files(folder: Path, pictures: Sequence[Path], result: Any, *, json: bool) -> None:
     """Say, behind the tables, where a run's files are, and whether it was done whole."""
     if json:
-        said = {"folder": str(folder), "complete": found.complete}
-        print(msgspec.json.encode(said).decode())
+        summary = {"folder": str(folder), "complete": result.complete}
+        print(msgspec.json.encode(summary).decode())
     else:
         print(f"results and plots: {folder}")
         for picture in pictures:
             print(f"  {picture.name}")
-    if found.stopped:
-        print(f"carom: {found.stopped}; above is what was done", file=sys.stderr)
-    elif not found.complete and not json:
+    if result.stopped:
+        print(f"carom: {result.stopped}; above is what was done", file=sys.stderr)
+    elif not result.complete and not json:
         print("interrupted: this is what was done", file=sys.stderr)

@@ -27,8 +27,8 @@ def load_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     except ImportError as error:
         missing(error)
     plan = fields(Plan)
-    every = {**fields(Options), "size": plan["size"], "keys": plan["keys"], **fields(Choice)}
-    return {name: (field, "") for name, field in every.items()}
+    known = {**fields(Options), "size": plan["size"], "keys": plan["keys"], **fields(Choice)}
+    return {name: (field, "") for name, field in known.items()}
 
 
 def load(

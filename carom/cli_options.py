@@ -34,11 +34,11 @@ class Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The options in groups: each under its panel's name, those without one foremost."""
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
-        for one in self.get_params(ctx):
-            record = one.get_help_record(ctx)
-            standing = "Options" if isinstance(one, TyperOption) else "Arguments"
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            standing = "Options" if isinstance(parameter, TyperOption) else "Arguments"
             if record:
-                title = getattr(one, "rich_help_panel", None) or standing
+                title = getattr(parameter, "rich_help_panel", None) or standing
                 groups.setdefault(title, []).append(record)
         for title, records in groups.items():
             if records:
@@ -48,18 +48,21 @@ class Command(TyperCommand):
     def _all_values(self, ctx: Any, args: list[str]) -> list[tuple[str, list[object]]]:
         """Of each option that takes one value, all that were given."""
         single = [
-            one
-            for one in self.get_params(ctx)
-            if isinstance(one, TyperOption) and not (one.multiple or one.is_flag or one.count)
+            parameter
+            for parameter in self.get_params(ctx)
+            if isinstance(parameter, TyperOption)
+            and not (parameter.multiple or parameter.is_flag or parameter.count)
         ]
-        for one in single:
-            one.multiple = True  # the parser then keeps them all
+        for parameter in single:
+            parameter.multiple = True  # the parser then keeps them all
         try:
             given, _, _ = self.make_parser(ctx).parse_args(args)
         finally:
-            for one in single:
-                one.multiple = False
-        return [(max(one.opts, key=len), given.get(one.name, [])) for one in single]
+            for parameter in single:
+                parameter.multiple = False
+        return [
+            (max(parameter.opts, key=len), given.get(parameter.name, [])) for parameter in single
+        ]
 
 
 class App(typer.Typer):
@@ -86,9 +89,9 @@ def missing(error: ImportError) -> NoReturn:
 def numbers(text: str, name: str) -> tuple[float, ...]:
     """The numbers of `0,0.5,1`. Raises UsageError."""
     try:
-        found = tuple(float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        found = (math.nan,)
-    if not all(math.isfinite(one) for one in found):
+        values = (math.nan,)
+    if not all(math.isfinite(number) for number in values):
         raise UsageError(f"{name} {text!r} are not numbers", hint="for example 0,0.5,1")
-    return found
+    return values

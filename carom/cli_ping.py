@@ -25,8 +25,8 @@ def ping_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
         from carom.lab.clients.requests import Plan
     except ImportError as error:
         missing(error)
-    every = fields(Options) | fields(Plan)
-    return {name: (field, "") for name, field in every.items()}
+    known = fields(Options) | fields(Plan)
+    return {name: (field, "") for name, field in known.items()}
 
 
 def ping(
@@ -94,8 +94,8 @@ def show_times(rows: dict[str, Any]) -> None:
     """Print a table of round trips: a row for each record, microseconds."""
     figures = ("minimum", "p50", "p90", "p99", "p999", "maximum", "mean", "stddev")
     table = Table("µs", *figures, box=None, pad_edge=False)
-    for name, one in rows.items():
-        table.add_row(name, *(f"{getattr(one, figure) / 1e3:,.1f}" for figure in figures))
+    for name, record in rows.items():
+        table.add_row(name, *(f"{getattr(record, figure) / 1e3:,.1f}" for figure in figures))
     for column in table.columns[1:]:
         column.justify = "right"
     Console().print(table)

@@ -34,12 +34,12 @@ def _from_file(path: Path, names: Collection[str]) -> tuple[list[str], list[dict
     common = _read(path)
     interfaces = common.pop("interfaces", [])
     services = common.pop("service", [])
-    if not isinstance(interfaces, list) or not all(isinstance(one, str) for one in interfaces):
+    if not isinstance(interfaces, list) or not all(isinstance(name, str) for name in interfaces):
         raise UsageError(f"{path}: interfaces is a list of names", hint='interfaces = ["eth0"]')
-    listed = isinstance(services, list) and all(isinstance(one, dict) for one in services)
+    listed = isinstance(services, list) and all(isinstance(table, dict) for table in services)
     if not listed or not services:
         raise UsageError(f"{path} names no service", hint="each has a [[service]] table")
-    tables = [{**common, **one} for one in services]
+    tables = [{**common, **table} for table in services]
     unknown = sorted(
         {name for table in tables for name in table} - {*names, *Options.__struct_fields__}
     )
@@ -72,7 +72,7 @@ def _of(who: Filled) -> Field:
     """The option of the protocols that are served, or fronted."""
     from carom.daemon.options import Options
 
-    names = "|".join(one.name for one in filled_by(who))
+    names = "|".join(spec.name for spec in filled_by(who))
     return fields(Options)["protocol"].told(metavar=names, default=default(who).name)
 
 
@@ -80,10 +80,10 @@ def serve_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     """The options of a service of ours."""
     from carom.daemon.options import Options
 
-    found = {**fields(Options), "protocol": _of(Filled.DAEMON)}
+    options = {**fields(Options), "protocol": _of(Filled.DAEMON)}
     return {
         name: (field, field.option.group)
-        for name, field in found.items()
+        for name, field in options.items()
         if field.option.only in ("", "serve")
     }
 
@@ -93,16 +93,16 @@ def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     from carom.daemon.front import STANDING, Wishes
     from carom.daemon.options import Options
 
-    found = fields(Options) | fields(Wishes)
+    options = fields(Options) | fields(Wishes)
     for name, value in STANDING.items():
-        found[name] = found[name].told(default=value)
-    ports = (f"{one.port} for {one.name}" for one in filled_by(Filled.LEARNED))
-    found["port"] = found["port"].told(standing=", ".join(ports))
-    found["protocol"] = _of(Filled.LEARNED)
-    found["bind"] = found["bind"].told(standing=":: (all that the server has)")
+        options[name] = options[name].told(default=value)
+    ports = (f"{spec.port} for {spec.name}" for spec in filled_by(Filled.LEARNED))
+    options["port"] = options["port"].told(standing=", ".join(ports))
+    options["protocol"] = _of(Filled.LEARNED)
+    options["bind"] = options["bind"].told(standing=":: (all that the server has)")
     return {
         name: (field, field.option.group)
-        for name, field in found.items()
+        for name, field in options.items()
         if field.option.only in ("", "front")
     }
 

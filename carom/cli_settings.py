@@ -61,7 +61,7 @@ def options(fields: Mapping[str, tuple[Field, str]]) -> list[Any]:
 
     parameters = [_parameter(field, group) for field, group in fields.values()]
     takes.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    takes.__annotations__ = {one.name: one.annotation for one in parameters}
+    takes.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False)
     app.command()(takes)
     return list(typer.main.get_command(app).params)
@@ -70,7 +70,7 @@ def options(fields: Mapping[str, tuple[Field, str]]) -> list[Any]:
 def _parameter(field: Field, group: str) -> inspect.Parameter:
     flag, told = field.kind is bool, field.option
     option = typer.Option(
-        *(one for one in (field.flag, told.short) if one),
+        *(name for name in (field.flag, told.short) if name),
         metavar=None if flag else _metavar(field),
         help=f"{told.help} {_standing(field)}".rstrip(),
         show_default=False,

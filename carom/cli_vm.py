@@ -71,14 +71,16 @@ def status(json: Json = False) -> None:
         return
     heads = ("machine", "state", "provider", "ssh", "address", "interface", "driver", "kernel")
     table = Table(*heads, box=None, pad_edge=False)  # fits 80 columns
-    for one in machines:
-        facts = one.facts
-        said = (facts.address, facts.interface, facts.driver, facts.kernel) if facts else ()
-        table.add_row(one.name, one.state, one.provider, "yes" if facts else "no", *said)
+    for machine in machines:
+        facts = machine.facts
+        cells = (facts.address, facts.interface, facts.driver, facts.kernel) if facts else ()
+        table.add_row(
+            machine.name, machine.state, machine.provider, "yes" if facts else "no", *cells
+        )
     Console().print(table)
-    for one in machines:
-        if one.trouble:
-            print(f"{one.name}: {one.trouble}", file=sys.stderr)
+    for machine in machines:
+        if machine.trouble:
+            print(f"{machine.name}: {machine.trouble}", file=sys.stderr)
 
 
 @vm_app.command(
@@ -91,19 +93,19 @@ def status(json: Json = False) -> None:
 )
 def run(
     context: typer.Context,
-    what: Annotated[
+    name: Annotated[
         str, typer.Argument(metavar="NAME|client|server", help="An experiment, or a machine.")
     ],
 ) -> None:
     """Run experiments on the machines, with `carom lab run`'s options; or a command on one."""
     from carom.vm import vagrant
 
-    if what not in vagrant.NAMES:
-        lab = [sys.executable, "-P", "-m", "carom", "lab", "run", what, *context.args]
+    if name not in vagrant.NAMES:
+        lab = [sys.executable, "-P", "-m", "carom", "lab", "run", name, *context.args]
         os.execv(sys.executable, [*lab, "--on", "vagrant"])
     if not context.args:
-        raise UsageError(f"no command for the {what}", hint=f"carom vm run {what} uname -a")
-    raise typer.Exit(vagrant.run(what, context.args))
+        raise UsageError(f"no command for the {name}", hint=f"carom vm run {name} uname -a")
+    raise typer.Exit(vagrant.run(name, context.args))
 
 
 @vm_app.command("down")

@@ -42,7 +42,7 @@ def choices(kind: Any) -> tuple[str, ...]:
 
 def _words(kind: Any) -> Iterator[str]:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        yield from (str(one.value) for one in kind)
+        yield from (str(member.value) for member in kind)
     elif typing.get_origin(kind) is Literal:
         yield from map(str, typing.get_args(kind))
     else:
@@ -52,11 +52,11 @@ def _words(kind: Any) -> Iterator[str]:
 
 def _explained(error: str, kinds: Mapping[str, Any]) -> UsageError:
     """The same as msgspec says: `Invalid enum value 'x' - at `$.field[...]``; x may be any text."""
-    what, _, where = error.rpartition(" - at `$.") if " - at `$." in error else (error, "", "")
+    problem, _, where = error.rpartition(" - at `$.") if " - at `$." in error else (error, "", "")
     field = re.split(r"[.\[`]", where)[0]
     name = field.replace("_", "-")
     hint = " | ".join(choices(kinds.get(field))) or None
-    _, found, value = what.partition("Invalid enum value ")
-    if found:
+    _, separator, value = problem.partition("Invalid enum value ")
+    if separator:
         return UsageError(f"{name} {value} is unknown", hint=hint)
-    return UsageError(f"wrong option: {name}: {what}", hint=hint)
+    return UsageError(f"wrong option: {name}: {problem}", hint=hint)

@@ -106,8 +106,8 @@ class Field(NamedTuple):
         """Raises UsageError where a value is out of range, or several are not as they are to be."""
         if self.several:
             self._check_order(value)
-        for one in value if self.several else (value,):
-            self._check_range(one)
+        for item in value if self.several else (value,):
+            self._check_range(item)
 
     def _check_order(self, values: Sequence[Any]) -> None:
         if not values and self.default:
@@ -133,21 +133,21 @@ class Field(NamedTuple):
 def fields(kind: type[msgspec.Struct]) -> dict[str, Field]:
     """The fields of a struct that are options, by name, in the struct's order."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    found = {}
-    for one in msgspec.structs.fields(kind):
-        hint = hints[one.name]
-        for said in getattr(hint, "__metadata__", ()):
-            if isinstance(said, Option):
+    options = {}
+    for field in msgspec.structs.fields(kind):
+        hint = hints[field.name]
+        for extra in getattr(hint, "__metadata__", ()):
+            if isinstance(extra, Option):
                 inner, several = _each(hint.__origin__)
-                found[one.name] = Field(one.name, inner, several, said, one.default)
-    return found
+                options[field.name] = Field(field.name, inner, several, extra, field.default)
+    return options
 
 
 def _each(kind: Any) -> tuple[Any, bool]:
     """The type of a value, or of each of several, and whether there are several."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        some = [one for one in typing.get_args(kind) if one is not type(None)]
-        kind = functools.reduce(operator.or_, some)
+        members = [member for member in typing.get_args(kind) if member is not type(None)]
+        kind = functools.reduce(operator.or_, members)
     if typing.get_origin(kind) is tuple:
         return typing.get_args(kind)[0], True
     return kind, False
@@ -167,7 +167,7 @@ def words(field: Field) -> tuple[str, ...]:
 def shown(value: Any) -> str:
     """A value as it may be given: `0,0.5,1`, `10000`."""
     if isinstance(value, tuple | list):
-        return ",".join(shown(one) for one in value)
+        return ",".join(shown(item) for item in value)
     if isinstance(value, float):
         return f"{value:.15g}"
     return str(value)

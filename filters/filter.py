@@ -143,7 +143,7 @@ class Filter(Resource):
         self.place = place
         self._module = Module(
             Path(str(xdp.__file__)).resolve().parent / "clock.c",
-            *(here / f"{_function(one)}.c" for one in NAMES),
+            *(here / f"{_function(name)}.c" for name in NAMES),
             include=(here, *protocols.INCLUDE),
             defines={
                 "PLACE": PLACES.index(place),
@@ -168,7 +168,7 @@ class Filter(Resource):
         self.swapping = threading.RLock()
         self._settings[ACCEPT] = 1
         # All at once: a swap can then fail no more, and asks for no privilege.
-        self._programs = {one: self._module.program(_function(one), place) for one in NAMES}
+        self._programs = {key: self._module.program(_function(key), place) for key in NAMES}
         self.load(name)
 
     def read_jiffies(self) -> int:
@@ -180,7 +180,7 @@ class Filter(Resource):
         """Take this filter from now on; where one is attached, swap it between two packets."""
         program = self._programs[name]
         with self.swapping:
-            self._links = [one for one in self._links if _replaced(one, program)]
+            self._links = [link for link in self._links if _replaced(link, program)]
             self.name, self.program = name, program
 
     def learn(self, keys: Iterable[int], clock: Clock) -> None:
@@ -227,10 +227,10 @@ class Filter(Resource):
         Raises OSError when there is no room for all.
         """
         wanted = {
-            packed_endpoint(one.address, one.port, one.ifindex, one.outer, one.inner): (
-                _FILTERED.pack(one.mac)
-            )
-            for one in endpoints
+            packed_endpoint(
+                endpoint.address, endpoint.port, endpoint.ifindex, endpoint.outer, endpoint.inner
+            ): (_FILTERED.pack(endpoint.mac))
+            for endpoint in endpoints
         }
         libbpf.replace(self._module.map("filtered"), self._filtered, wanted)
 
@@ -245,11 +245,11 @@ class Filter(Resource):
     def tallies(self) -> dict[str, list[int]]:
         """Each counter, CPU by CPU."""
         cpus, fd = libbpf.possible_cpus(), self._module.map("tallies")
-        found = {}
+        counts = {}
         for index, name in enumerate(TALLIES):
             value = libbpf.lookup(fd, _WORD.pack(index), 8 * cpus)
-            found[name] = list(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
-        return found
+            counts[name] = list(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
+        return counts
 
     def captures(self, clock: Clock, rate: int, limit: int) -> list[Capture]:
         """Up to `limit` packets captured since the last call, `rate` a second at most.

@@ -35,8 +35,8 @@ class Keys:
         self._puts.clear()
         for fd, size in ((self._arrived, _COUNT.size), (self._stored, _STORED.size)):
             known = [bytes(k) for _, all_, _ in libbpf.batches(fd, 4, size) for k in _split(all_)]
-            for one in known:
-                libbpf.delete(fd, one)
+            for packed in known:
+                libbpf.delete(fd, packed)
         for key in keys:
             self._say(key, exists=True)
 

@@ -1,3 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract's structs, and the modules that alone talk to the kernel: one each for BCC,
-libbpf, netlink, and signals."""
+"""The structs that kernel and userspace share, and all modules that talk to the kernel.
+
+There is one module each for BCC, libbpf, netlink and signals.
+"""

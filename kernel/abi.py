@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """abi.h in Python: limits, verdicts and the bytes of keys and entries.
 
-`tests/prog/test_abi.py` holds every number and offset here against what clang made of abi.h.
+`tests/prog/test_abi.py` compares every number and offset here with what clang made of abi.h.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KEY_SHORT = 60
 WHOLE_MAX = 256
 REPLY_MAX = 1472
 REPLY_SAFE = 1232
-"""Bytes of a reply that every path of IPv6 takes: an MTU of 1280 less 40 and 8."""
+"""Bytes of a reply that every IPv6 path carries: an MTU of 1280 less the headers (40 and 8)."""
 REPLY_MEDIUM = 512
 REPLY_SHORT = 64
 SLOTS = 65536
@@ -46,7 +46,7 @@ HOLD_MS = 500
 STREAM_CELLS = 16
 STREAM_LINE_MAX = 256
 SEEN_PER_ENTRY = 8
-"""Cells of `seen` for each entry that a length class has room for."""
+"""How many cells `seen` has for each entry that a length class has room for."""
 
 
 class Verdict(IntEnum):
@@ -177,15 +177,15 @@ _META = "QQQQQIHHHH4x"
 
 SHORT_KEY = struct.Struct(f"=HH{KEY_SHORT}s")
 KEY = struct.Struct(f"=HH{KEY_MAX}s")
-"""service, length, bytes. Packing fills up with the zeros that are part of the key."""
+"""service, length, bytes. Packing appends the zeros that are part of the key."""
 
 SHORT_ENTRY = struct.Struct(f"={_META}HH{KEY_SHORT}s{REPLY_SHORT}sQ")
 LONG_ENTRY = struct.Struct(f"={_META}HH{KEY_MAX}s{REPLY_SHORT}sQ")
-"""head, expires, filled, token, body, slot, length, stored, sum, loops; the key's three; the reply
-if it is short; tail."""
+"""head, expires, filled, token, body, slot, length, stored, sum, loops; the three fields of the
+key; the reply if it is short; tail."""
 
 ENTRY_KEY = struct.calcsize("=" + _META)
-"""Where in an entry its key is."""
+"""Offset of the key in an entry, in bytes."""
 
 MEDIUM_REPLY = struct.Struct(f"=Q{REPLY_MEDIUM}sQ")
 LONG_REPLY = struct.Struct(f"=Q{REPLY_MAX}sQ")
@@ -195,12 +195,12 @@ ENDPOINT = struct.Struct("=16sIHH2sH")
 """Address (IPv4 as ::ffff:a.b.c.d), ifindex, outer and inner VLAN id, port in network order, 0."""
 
 STRAY = struct.Struct(f"={ENDPOINT.size}sIQ")
-"""Endpoint, 0, how many."""
+"""Endpoint, 0, number of packets."""
 
 SERVICE = struct.Struct("=HHBBBB6sHIIIIQQHHIII")
 """id, view, fast, protocol, skb mode, hands over, MAC, MTU in bytes, multiple, allow-list, learn,
-link, bytes of replies a second to a prefix, to all, longest reply, longest without asking the
-route, echoes, responses a second, slip."""
+link, bytes of replies a second to a prefix, the same to all sources, longest reply, longest reply
+for which the route is not asked, echoes, responses a second, slip."""
 
 WATCH = struct.Struct("=IIIHHI")
 """Protocol, TTL in seconds, uid, ends, alone, away."""
@@ -215,13 +215,16 @@ DOOR = struct.Struct("=16sQHHI")
 """Address (zero for all), cookie of the network namespace, port, 1 for TCP, 0."""
 
 PAYER = struct.Struct("=8sHH")
-"""The first half of an IPv6 address, or 0 and three bytes of IPv4; service; 1 for IPv4."""
+"""The first half of an IPv6 address, or 0 and three bytes of IPv4; service; 1 for IPv4, 0 for IPv6,
+2 for all sources."""
 
 COOKIES = struct.Struct(f"=QQII{16 * COOKIE_SECRETS}s")
-"""Epoch, the epoch without cookies, how many secrets, their version, the secrets."""
+"""Epoch, the epoch in which the server gives no cookies, number of secrets, their version, the
+secrets."""
 
 COOKIE_SIGHT = struct.Struct("=QQQQ")
-"""Epoch, replies with a cookie, those with one by a secret, the version that the last is not by."""
+"""Epoch, replies with a cookie, replies whose cookie a secret made, the version of the secrets when
+the last cookie was made by none of them."""
 
 PREFIX = struct.Struct("=I16s")
 """Length in bits, address."""
@@ -230,7 +233,7 @@ WAY_PREFIX = struct.Struct("=II16s")
 """Length in bits, ifindex, address."""
 
 WAY = struct.Struct("=II" + GATEWAYS_MAX * "6s2x")
-"""Direct, how many gateways, their MACs."""
+"""Direct, number of gateways, their MACs."""
 
 NEIGHBOUR = struct.Struct("=16sI")
 """Address, ifindex."""
@@ -240,10 +243,10 @@ STATION = struct.Struct("=6s2x")
 
 
 class Entry(NamedTuple):
-    """One cache entry as stored, without its reply: that may lie in another map.
+    """One cache entry as stored. A longer reply lies in another map.
 
-    `length` is the reply's in bytes, `stored` also counts what the protocol keeps behind it;
-    `reply` is what lies in the entry itself, for a reply of at most REPLY_SHORT bytes.
+    `length` is the reply's in bytes; `stored` also counts what the protocol keeps behind it.
+    `reply` is the reply if it has at most REPLY_SHORT bytes: only then is it in the entry itself.
     """
 
     service: int
@@ -271,7 +274,7 @@ def sum_of(data: bytes) -> int:
 
 
 def unpack_entry(packed: struct.Struct, data: bytes | memoryview) -> Entry | None:
-    """Read an entry of either class; None when it was replaced while it was read."""
+    """Read an entry with a short or a long key; None if it was replaced while it was read."""
     *meta, _, _, service, key_length, key, reply, tail = packed.unpack(data)
     head, expires, filled, token, body, slot, length, stored = meta
     if head != tail:
@@ -293,7 +296,7 @@ def unpack_entry(packed: struct.Struct, data: bytes | memoryview) -> Entry | Non
 
 
 def packed_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
-    """The 16 bytes of an address as the programs have it: IPv4 as ::ffff:a.b.c.d (RFC 4291)."""
+    """The 16 bytes of an address as the programs store it: IPv4 as ::ffff:a.b.c.d (RFC 4291)."""
     return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
 
 
@@ -304,6 +307,6 @@ def packed_endpoint(
     outer: int,
     inner: int,
 ) -> bytes:
-    """A struct endpoint: VLAN ids are 0 for no tag."""
+    """The bytes of a struct endpoint; a VLAN id (`outer`, `inner`) is 0 where there is no tag."""
     packed = packed_address(address)
     return ENDPOINT.pack(packed, ifindex, outer, inner, port.to_bytes(2, "big"), 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is attached to each interface: all of one comes together, and goes together."""
+"""The programs attached to each interface. All of one interface are detached together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Link(Protocol):
     """A program on an interface, as xdp/link.py and tc/link.py attach it."""
 
     def attached(self) -> bool:
-        """Whether it is there still."""
+        """Whether it is still attached."""
 
     def close(self) -> None:
         """Detach."""
@@ -29,14 +29,14 @@ class Attached(Resource):
         self._links: dict[int, list[Link]] = {}
 
     def add(self, ifindex: int, link: L) -> L:
-        """Keep one more."""
+        """Keep one more link of an interface; returns it."""
         self._links.setdefault(ifindex, []).append(link)
         return link
 
     def on(self, ifindex: int) -> bool:
-        """Whether all that was attached to an interface is there still, and something was."""
+        """Whether anything was attached to an interface, and all of it still is."""
         links = self._links.get(ifindex, [])
-        return bool(links) and all(one.attached() for one in links)
+        return bool(links) and all(link.attached() for link in links)
 
     @property
     def empty(self) -> bool:
@@ -44,10 +44,10 @@ class Attached(Resource):
         return not self._links
 
     def detach(self, ifindex: int) -> None:
-        """Detach what is on an interface, last first; what was never attached is no error."""
+        """Detach what is on an interface, last first; without any link it does nothing."""
         with contextlib.ExitStack() as stack:
-            for one in self._links.pop(ifindex, []):
-                stack.callback(one.close)
+            for link in self._links.pop(ifindex, []):
+                stack.callback(link.close)
 
     def close(self) -> None:
         """Detach everything."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C files compiled as one, or taken as they were compiled before, and loaded."""
+"""C files compiled as one, or taken from an earlier compilation, and loaded."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lo
 """Where a program runs."""
 
 FILES = 1024
-"""Files that may be open at once, where there may be: far more than programs and maps are."""
+"""The limit of open files that is asked for: far more than there are programs and maps."""
 
 
 def _raise_file_limit() -> None:
-    """Some shells and supervisors allow few open files, where the limit may be raised."""
+    """Raise this process' limit of open files, which some shells and supervisors set low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FILES:
         most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
@@ -45,8 +45,9 @@ def expand(
 ) -> str:
     """A C file with its own `#include "..."` lines replaced by those files, each once.
 
-    BCC knows its maps in the main file only, so what is shared has to be part of that. Lines keep
-    their file and number for clang's messages. `written` are headers that are no files, by name.
+    BCC only recognises maps in the main file, so what is shared has to be part of it. Lines keep
+    their file and number for clang's messages. `written` are headers that exist only as text, by
+    name. Raises CompileError for an included file that is missing.
     """
     seen = set() if seen is None else seen
     written = written or {}
@@ -60,8 +61,8 @@ def expand(
         if not quoted:
             lines.append(line)
             continue
-        found = (folder / quoted[1] for folder in include if (folder / quoted[1]).exists())
-        path = Path(quoted[1]) if quoted[1] in written else next(found, None)
+        paths = (folder / quoted[1] for folder in include if (folder / quoted[1]).exists())
+        path = Path(quoted[1]) if quoted[1] in written else next(paths, None)
         if path is None:
             raise CompileError(f"{source.name} includes {quoted[1]}, which is not there")
         lines += [expand(path, include, seen, written), f'#line {number + 1} "{source.name}"']
@@ -69,9 +70,9 @@ def expand(
 
 
 def check_privileges() -> None:
-    """Loading needs root, or CAP_BPF with CAP_NET_ADMIN and CAP_PERFMON.
+    """Raises PrivilegeError unless this process may load programs.
 
-    Raises PrivilegeError.
+    Loading needs root, or CAP_BPF with CAP_NET_ADMIN and CAP_PERFMON.
     """
     with open("/proc/self/status") as status:
         effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
@@ -84,12 +85,12 @@ def check_privileges() -> None:
 
 
 _OLDEST = (5, 18)
-"""The first kernel that has all that is called."""
+"""The first kernel version with everything that is used here."""
 
 
 def _version(release: str) -> tuple[int, ...]:
     """The numbers of `6.1.0-18-amd64` that order kernels: (6, 1)."""
-    return tuple(int(one) for one in re.findall(r"\d+", release)[:2])
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:2])
 
 
 def _too_few_files(error: Exception, details: str) -> bool:
@@ -98,7 +99,7 @@ def _too_few_files(error: Exception, details: str) -> bool:
 
 
 _STATISTICS = re.compile(r"processed \d+ insns|verification time|stack depth").match
-"""What the verifier says behind its reason."""
+"""Lines of the verifier's log that follow its reason."""
 
 _KINDS: dict[Hook, int] = {
     "xdp": libbpf.PROG_TYPE_XDP,
@@ -113,11 +114,11 @@ _KINDS: dict[Hook, int] = {
 
 
 class Module(Resource):
-    """C files compiled as one: their programs and maps live until it closes.
+    """C files compiled as one; their programs and maps live until this is closed.
 
-    For root they are compiled once a boot (kept.py).
+    For root they are compiled once per boot (kept.py).
 
-    Raises PrivilegeError, CompileError (clang's words in `details`) or VerifierError (its log).
+    Raises PrivilegeError, CompileError (clang's output in `details`) or VerifierError (its log).
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Module(Resource):
         defines: Mapping[str, str | int | None] | None = None,
         written: Mapping[str, str] | None = None,
     ):
-        """`written` are headers that are no files, by name."""
+        """`written` are headers that exist only as text, by name."""
         check_privileges()
         _raise_file_limit()
         self._name = ", ".join("/".join(source.parts[-2:]) for source in sources)
@@ -135,14 +136,16 @@ class Module(Resource):
         folders = (INCLUDE, *include)
         text = "\n".join(expand(source, folders, seen, written) for source in sources)
         defines = defines or {}
-        self._secrets = {name: one for name, one in defines.items() if isinstance(one, Secret)}
+        self._secrets = {
+            name: value for name, value in defines.items() if isinstance(value, Secret)
+        }
         self._source = Source(text, _flags(defines, tuple(self._secrets)), tuple(self._secrets))
         self._ring: libbpf.Ring | None = None
         self._programs: dict[str, int] = {}
         self._compiled, self._maps = self._made()
 
     def _made(self) -> tuple[Compiled, dict[str, int]]:
-        """What was compiled, now or before, and its maps."""
+        """The compiled programs, from now or from before, and the maps' descriptors by name."""
         digest = self._source.digest()
         compiled = kept.take(digest)
         if compiled:
@@ -170,17 +173,17 @@ class Module(Resource):
         except OSError as error:
             for descriptor in maps.values():
                 forked.close(descriptor)
-            said = f"could not open bpf map: {name}, error: {error.strerror}"
-            raise self._explained(error, [said]) from error
+            reason = f"could not open bpf map: {name}, error: {error.strerror}"
+            raise self._explained(error, [reason]) from error
         return maps
 
-    def _explained(self, error: Exception, said: list[str]) -> BPFError:
-        details = "\n".join(said)
+    def _explained(self, error: Exception, messages: list[str]) -> BPFError:
+        details = "\n".join(messages)
         if "kernel headers" in details or "kernel/arch" in details:
             return CompileError(
                 "BCC found no kernel headers for this kernel", hint=PROVISION, details=details
             )
-        first = next((line for line in said if "error:" in line), str(error))
+        first = next((line for line in messages if "error:" in line), str(error))
         if _too_few_files(error, details):
             return self._need_files(details)
         if "could not open bpf map" in details:
@@ -225,7 +228,10 @@ class Module(Resource):
         )
 
     def program(self, name: str, hook: Hook = "xdp") -> int:
-        """Load a program, once, and return its descriptor."""
+        """Load a program, if it is not loaded yet, and return its descriptor.
+
+        Raises BPFError, VerifierError.
+        """
         if name not in self._programs:
             self._programs[name] = forked.keep(self._load(name, hook))
         return self._programs[name]
@@ -243,31 +249,31 @@ class Module(Resource):
             raise self._refused(name, error, log) from error
 
     def chain(self, name: str, *programs: int) -> None:
-        """Put programs where others look for them to go on with: in a map of programs, in order."""
+        """Put programs into a map of programs, in order, for other programs to continue with."""
         for index, program in enumerate(programs):
             libbpf.update(self.map(name), struct.pack("=I", index), struct.pack("=I", program))
 
     def map(self, name: str) -> int:
-        """The descriptor of a map."""
+        """The descriptor of a map. Raises BPFError where there is none of that name."""
         if name not in self._maps:
             raise BPFError(f"{self._name} has no map {name}")
         return self._maps[name]
 
     def cells(self, name: str, count: int) -> memoryview:
-        """The u64 cells of a mmapable array: reads and writes need no system call."""
+        """The `count` u64 cells of a mmapable array: access takes no system call."""
         return forked.shared(self.map(name), count * 8).cast("Q")
 
     def ring(self, name: str, take: Callable[[bytes], bool | None]) -> None:
-        """Have `drain` and `wait` give records of a ring buffer to `take` until that says no."""
+        """Have `drain` and `wait` pass records of a ring buffer to `take` until that is False."""
         self._ring = libbpf.Ring(self.map(name), take)
 
     def drain(self) -> None:
-        """Take what the ring buffer holds."""
+        """Take all records that the ring buffer holds now."""
         if self._ring:
             self._ring.drain()
 
     def wait(self, seconds: float) -> None:
-        """As `drain`; where it holds nothing, wait for the first record, no longer than told."""
+        """As `drain`; if the ring buffer is empty, first wait up to `seconds` for a record."""
         if self._ring:
             self._ring.wait(round(seconds * 1000))
 
@@ -282,6 +288,6 @@ class Module(Resource):
 
 
 def _flags(defines: Mapping[str, str | int | None], secrets: tuple[str, ...]) -> list[str]:
-    """What clang is told: of a secret, what stands for it."""
+    """The -D options for clang; a secret is replaced by its stand-in."""
     values = {**defines, **{name: stand_in(at) for at, name in enumerate(secrets)}}
-    return [f"-D{name}" if one is None else f"-D{name}={one}" for name, one in values.items()]
+    return [f"-D{name}" if value is None else f"-D{name}={value}" for name, value in values.items()]

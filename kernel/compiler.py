@@ -23,22 +23,23 @@ MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
 """Where vm/provision.sh puts headers for a kernel that has no headers package of its own."""
 
 COMPILER = 72 << 20
-"""Bytes that clang takes on top of what there is, and a little more: 62 MiB for the lab's shortest
-program with Debian 12's LLVM, 66 for everything that is fronted. It aborts where it has not."""
+"""Bytes of memory that clang needs, and a little more: 62 MiB for the lab's shortest program with
+Debian 12's LLVM, 66 for everything that is fronted. clang aborts where it gets less."""
 
 _MEMORY_LIMITS = (
     (resource.RLIMIT_DATA, "VmData", "ulimit -d", "LimitDATA="),
     (resource.RLIMIT_AS, "VmSize", "ulimit -v", "LimitAS="),
 )
-"""Limits of a process' memory, what counts against each (/proc/PID/status), and who sets them."""
+"""Limits of a process' memory; for each what counts against it (/proc/PID/status), the shell
+command and the unit's setting that change it."""
 
 PROVISION = "run vm/provision.sh as root (sudo ./run setup does)"
 
 
 def _find_headers() -> None:
-    """Point BCC at the merged headers, if the kernel has none of its own and none are chosen.
+    """Make BCC use the merged headers if the kernel has none of its own and the user chose none.
 
-    Raises CompileError for a chosen tree without headers: BCC crashes on some programs there.
+    Raises CompileError if the chosen tree has no headers: BCC would crash on some programs.
     """
     running = Path("/lib/modules") / os.uname().release
     if (
@@ -74,7 +75,7 @@ def import_bcc() -> Any:
 
 
 def _stand_somewhere() -> None:
-    """clang refuses to work in a folder that is gone."""
+    """Change to / if the current folder is gone: clang refuses to work in such a folder."""
     try:
         os.getcwd()
     except OSError:
@@ -82,7 +83,7 @@ def _stand_somewhere() -> None:
 
 
 def _check_memory() -> None:
-    """clang does not survive a limit that it runs into. Raises CompileError before."""
+    """Raises CompileError if clang would run into a memory limit, which it does not survive."""
     taken = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/self/status").read_text()))
     for limit, counted, shell, unit in _MEMORY_LIMITS:
         soft, _ = resource.getrlimit(limit)
@@ -97,7 +98,7 @@ def _check_memory() -> None:
 
 @contextlib.contextmanager
 def _captured() -> Iterator[list[str]]:
-    """Collect what clang writes to descriptors 1 and 2, for an error's details."""
+    """Collect the lines that clang writes to descriptors 1 and 2, for an error's details."""
     lines: list[str] = []
     sys.stdout.flush()
     with open(os.memfd_create("said"), "w+b") as capture:  # there may be no folder to write in
@@ -107,7 +108,7 @@ def _captured() -> Iterator[list[str]]:
         try:
             yield lines
         finally:
-            ctypes.CDLL(None).fflush(None)  # what C code still holds back was said here
+            ctypes.CDLL(None).fflush(None)  # C code may still have it in a buffer
             for fd, copy in saved:
                 os.dup2(copy, fd)
                 os.close(copy)
@@ -116,52 +117,56 @@ def _captured() -> Iterator[list[str]]:
 
 
 _FLAGS = ("-fno-unroll-loops", "-Werror=implicit-function-declaration")
-"""Unrolled loops take clang 1.7 of the 4 s that `carom front` compiles for, and save nothing. A
-function that is not declared is one of the kernel's to BCC, which does not show the warning."""
+"""Unrolled loops would take clang 1.7 of the 4 s that `carom front` compiles for, and save nothing.
+BCC takes an undeclared function for one of the kernel's, and does not show the warning."""
 
 
 _ASKED = ("CPATH", "C_INCLUDE_PATH")
-"""Variables by which clang finds headers, beside those of BCC."""
+"""Environment variables that tell clang where headers are, beside those of BCC."""
 
 
 def _headers() -> list[str]:
-    """Which headers are found: another package of them has another file there."""
+    """What identifies the kernel headers in use: each package of them has a file of its own."""
     running = f"/lib/modules/{os.uname().release}/build"
     tree = Path(os.environ.get("BCC_KERNEL_SOURCE") or running)
     variables = sorted(os.environ.items())
-    told = [f"{one}={it}" for one, it in variables if one.startswith("BCC_") or one in _ASKED]
+    told = [
+        f"{name}={value}" for name, value in variables if name.startswith("BCC_") or name in _ASKED
+    ]
     return [*told, str(tree), *_identity(tree / "include/generated/autoconf.h")]
 
 
 def _compiler() -> list[str]:
-    """Which BCC and which LLVM this process has."""
+    """What identifies the BCC and the LLVM that this process has loaded."""
     maps = Path("/proc/self/maps").read_text()
-    found = sorted(set(re.findall(r"/\S*/lib(?:bcc|bpf|clang|LLVM)\S*", maps)))
-    return [word for path in found for word in (path, *_identity(Path(path)))]
+    libraries = sorted(set(re.findall(r"/\S*/lib(?:bcc|bpf|clang|LLVM)\S*", maps)))
+    return [word for path in libraries for word in (path, *_identity(Path(path)))]
 
 
 def _identity(path: Path) -> list[str]:
-    """Numbers that another file of this name does not have."""
+    """Numbers that tell this file from any other of the same name; none if it is missing."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return []
-    return [str(one) for one in (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)]
+    return [
+        str(number) for number in (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    ]
 
 
 class Refused(Exception):
-    """BCC's own error, and what it said besides, a line each."""
+    """BCC's own error; `said` are the other lines of its output."""
 
-    def __init__(self, reason: str, said: list[str]):
+    def __init__(self, reason: str, messages: list[str]):
         super().__init__(reason)
-        self.said = said
+        self.said = messages
 
 
 class Source:
-    """C as one text, and clang's flags; `secrets` are what stand-ins stand for, in their order."""
+    """C as one text, with clang's flags; `secrets` are the names of the secrets, in order."""
 
     def __init__(self, text: str, flags: list[str], secrets: tuple[str, ...]):
-        """Raises CompileError where BCC is missing, or its headers."""
+        """Raises CompileError where BCC or the kernel headers are missing."""
         _find_headers()
         self.text = text
         self.flags = [*_FLAGS, *flags]
@@ -169,31 +174,31 @@ class Source:
         self._bcc = import_bcc()
 
     def digest(self) -> str:
-        """What tells apart all that something else may be made of."""
+        """A digest of everything that the compiled result depends on."""
         return kept.digest(
             self.text, *self.flags, "", *self._secrets, "", *_compiler(), *_headers()
         )
 
     def compile(self) -> tuple[Compiled, dict[str, int]]:
-        """What clang makes of it, and its maps' descriptors, which BCC makes along with it.
+        """The compiled programs, and the descriptors of the maps, which BCC has already made.
 
         Raises CompileError, Refused.
         """
         _stand_somewhere()
         _check_memory()
-        said: list[str] = []
+        messages: list[str] = []
         try:
-            with _captured() as said:
+            with _captured() as messages:
                 made = self._bcc.BPF(text=self.text.encode(), cflags=self.flags)
         except Exception as error:  # BCC raises bare Exceptions
-            raise Refused(str(error), said) from error
+            raise Refused(str(error), messages) from error
         try:
             return self._taken(made)
         finally:
             made.cleanup()
 
     def _taken(self, made: Any) -> tuple[Compiled, dict[str, int]]:
-        """What BCC holds, with descriptors of our own."""
+        """The programs and maps that BCC holds, with our own copies of the descriptors."""
         library, module = _typed(self._bcc.lib), made.module
         tables = range(library.bpf_num_tables(module))
         theirs = {
@@ -207,13 +212,16 @@ class Source:
             library.bpf_module_license(module).decode(),
             _types({btf for _, btf in shapes.values() if btf}),
             {name: shape for name, (shape, _) in shapes.items()},
-            {one.decode(): parse(made.dump_func(one), theirs, self._secrets) for one in names},
+            {
+                function.decode(): parse(made.dump_func(function), theirs, self._secrets)
+                for function in names
+            },
         )
         return compiled, {name: forked.made(_copy_of(fd)) for fd, name in theirs.items()}
 
 
 def _types(numbers: set[int]) -> bytes | None:
-    """The types that the kernel has under a number."""
+    """The BTF with this number; empty without a number, None where we may not read it."""
     if len(numbers) > 1:
         raise ValueError("maps have types of several kinds")
     try:
@@ -227,7 +235,7 @@ def _copy_of(descriptor: int) -> Callable[[], int]:
 
 
 def _typed(library: Any) -> Any:
-    """BCC's library, with what its Python does not know of it."""
+    """BCC's library, with the types of functions that its Python package does not declare."""
     for name, result, arguments in (
         ("bpf_num_tables", ctypes.c_size_t, []),
         ("bpf_table_name", ctypes.c_char_p, [ctypes.c_size_t]),

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of our descriptors and mappings in a process that is forked: it has none of them.
+"""Keeps our descriptors and mappings out of processes that are forked.
 
 A link, a socket or a map lives for as long as any process holds it. A child that a handler forks
-would keep programs attached and the port bound after its parent's end, whatever ended that. What
-executes another program holds nothing anyway: all of it is close-on-exec.
+would keep programs attached and the port bound after its parent's end. A child that executes
+another program holds nothing anyway: all of it is close-on-exec.
 
-Python's forks are seen here (os.fork, multiprocessing), those of C code are not.
+Python's forks are seen here (os.fork, multiprocessing); forks by C code are not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _descriptors: set[int] = set()
 _mappings: dict[int, int] = {}
 _callbacks: list[Callable[[], object]] = []
 _lock = threading.RLock()
-"""Held over a fork, so that none comes between the end of a descriptor and of our noting it."""
+"""Held during a fork, so that no fork comes between a change of a descriptor and our noting it."""
 
 _READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 _MAP_FIXED = 0x10  # asm-generic/mman-common.h
@@ -42,20 +42,20 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 def keep(descriptor: int) -> int:
-    """This descriptor, which no forked process gets from now on."""
+    """Keep a descriptor out of forked processes from now on; returns it."""
     with _lock:
         _descriptors.add(descriptor)
     return descriptor
 
 
 def made(make: Callable[[], int]) -> int:
-    """The descriptor that `make` makes, which no forked process ever has. Raises what it raises."""
+    """The descriptor that `make` returns; no forked process ever has it. Raises as `make` does."""
     with _lock:
         return keep(make())
 
 
 def forget(descriptor: int) -> None:
-    """Somebody else closes this descriptor now."""
+    """Leave this descriptor to somebody else, who closes it."""
     with _lock:
         _descriptors.discard(descriptor)
 
@@ -68,10 +68,10 @@ def close(descriptor: int) -> None:
 
 
 def shared(descriptor: int, size: int) -> memoryview:
-    """So many bytes of a file as shared memory, in whose place a forked process finds zeros.
+    """`size` bytes of a file as shared memory; a forked process finds zeros in their place.
 
-    Unmapped when nobody has it any more. Python's own mmap holds one more descriptor, which could
-    not be kept from a child. Raises OSError.
+    It is unmapped when nothing refers to it any more. Python's own mmap holds one more descriptor,
+    which could not be kept from a child. Raises OSError.
     """
     with _lock:
         address = _libc.mmap(None, size, _READ_WRITE, mmap.MAP_SHARED, descriptor, 0)
@@ -90,11 +90,11 @@ def _unmap(address: int, size: int) -> None:
 
 
 def run(command: Sequence[str], *, timeout: float) -> bytes:
-    """What a command puts out; its standard input is empty. In so many seconds, or it is killed.
+    """The output of a command, which has an empty stdin and is killed after `timeout` seconds.
 
-    No forked process gets the command's ends of its pipes. One that lives on would keep them open,
-    and they would be read for as long. Raises OSError, and subprocess.SubprocessError where the
-    command fails or takes too long.
+    No forked process gets the command's ends of its pipes: while it lived, they would stay open and
+    be read. Raises OSError, and subprocess.SubprocessError where the command fails or takes too
+    long.
     """
     with _lock:
         process = subprocess.Popen(
@@ -113,7 +113,7 @@ def run(command: Sequence[str], *, timeout: float) -> bytes:
 
 @contextlib.contextmanager
 def in_child(callback: Callable[[], object]) -> Iterator[None]:
-    """Meanwhile, have a forked process call this first, when it holds nothing of ours any more."""
+    """Inside, a forked process calls this first, once it has dropped everything of ours."""
     with _lock:
         _callbacks.append(callback)
     try:
@@ -124,9 +124,10 @@ def in_child(callback: Callable[[], object]) -> Iterator[None]:
 
 
 def _drop() -> None:
-    """In the child: nothing of the parent's is detached, only let go.
+    """In the child: let go of what is the parent's, and detach nothing.
 
-    Every number stays taken, by /dev/null: what closes it later closes nothing of the child's own.
+    Every descriptor's number stays in use, by /dev/null: who closes it later then closes nothing of
+    the child's own.
     """
     _lock.release()
     if _descriptors:

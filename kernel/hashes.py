@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tells keys apart, by secrets that are drawn at each start: hash.h and slot.h in Python.
+"""Hashes of keys, by secrets that are drawn at each start: hash.h and slot.h in Python.
 
-Who could make two keys share a slot would void a chosen key by writes to another; who could make
-them share a name would throw out its reply. So both are SipHash by a secret that no one outside
-knows, whatever the environment says.
+An attacker who could make two keys share a slot would void one by writes to the other. Who could
+make them share a name would throw out the other's reply. So both are SipHash by a secret that
+nobody outside knows, whatever the environment says.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ _U64 = 2**64 - 1
 
 @functools.cache
 def python_secret() -> bytes | None:
-    """The 16 bytes by which this Python's hash() of bytes is SipHash-1-3; None where it is not.
+    """The 16 bytes of secret with which hash() of bytes is SipHash-1-3 here; None if it is not.
 
     CPython draws them when it starts, but with PYTHONHASHSEED set they are known to everybody.
     """
     try:
-        found = bytes((ctypes.c_char * 16).in_dll(ctypes.pythonapi, "_Py_HashSecret"))
+        secret = bytes((ctypes.c_char * 16).in_dll(ctypes.pythonapi, "_Py_HashSecret"))
     except ValueError:
         return None
     samples = (secrets.token_bytes(length) for length in range(1, 64))
-    same = all(hash(one) >> _SHIFT & _MASK == siphash(found, one) >> _SHIFT for one in samples)
-    return found if same else None
+    same = all(
+        hash(sample) >> _SHIFT & _MASK == siphash(secret, sample) >> _SHIFT for sample in samples
+    )
+    return secret if same else None
 
 
 class Hashes:
     """The secrets of one loaded fast path.
 
-    SipHash takes microseconds in Python, but hash() of bytes is SipHash too. It is used with 32
-    secret bytes of our own before each key, so that its own secret need not be one; programs are
-    given the state behind them. Without `native`, or where python_secret() is None, the same is
-    computed in Python's own numbers.
+    SipHash written in Python takes microseconds, but hash() of bytes is SipHash too. It is used
+    with 32 secret bytes of our own before each key, so its own secret may be known; programs get
+    the state after those bytes. Without `native`, or where python_secret() is None, the same is
+    computed in Python.
     """
 
     def __init__(self, *, native: bool = True):
@@ -65,12 +67,12 @@ class Hashes:
             **{f"SLOT_V{n}": Secret(word) for n, word in enumerate(state)},
             **{f"HASH_SECRET{n}": Secret(secrets.randbits(64)) for n in range(2)},
         }
-        """What programs are given as they are loaded."""
+        """The defines that programs are loaded with."""
 
     def namer(self, service: int) -> Callable[[bytes], int]:
-        """A function from a key of a service to the number that tells it apart from all others.
+        """A function that gives each key of a service its name, a number from 1 to 2**64 - 1.
 
-        1 to 2**64 - 1; the programs name by another secret what they store themselves.
+        The programs name what they store themselves, by another secret.
         """
         before = self._name + struct.pack("<Q", service)
         if self._native:

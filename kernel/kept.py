@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was compiled once since this host booted, for root: clang takes seconds for each start.
+"""Compiled programs, kept for root until the next boot: clang would take seconds at each start.
 
-It lies in a folder that root alone may enter, in the run directory, under a digest of all that it
-was made of: the C, the flags, the compiler, the kernel and its headers. Whatever is wrong with the
-folder or a file, it is compiled anew. The kernel checks every program in any case.
+They lie in the run directory, in a folder that only root may enter, each under a digest of all that
+it was made of: the C, the flags, the compiler, the kernel and its headers. If anything is wrong
+with the folder or a file, the program is compiled anew. The kernel checks every program in any
+case.
 """
 
 from __future__ import annotations
@@ -22,33 +23,33 @@ from carom.kernel.compiled import Compiled
 
 _FORMAT = "1"
 _FILES = 64
-"""So many are kept, at some 200 kB each; what nobody took for longest goes first."""
+"""How many are kept, at some 200 kB each; the one that was not used for longest goes first."""
 
 
 def folder() -> Path:
-    """Where it lies."""
+    """The folder with the kept files."""
     return Path(os.environ.get("CAROM_RUN") or "/run/carom") / "compiled"
 
 
 def digest(*parts: str) -> str:
-    """The name of what was made of all these."""
+    """The name of what was compiled from these parts, on this kernel."""
     uname = os.uname()
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     for part in (_FORMAT, uname.release, uname.version, uname.machine, *parts):
-        found.update(hashlib.sha256(part.encode()).digest())
-    return found.hexdigest()
+        hashed.update(hashlib.sha256(part.encode()).digest())
+    return hashed.hexdigest()
 
 
 @contextlib.contextmanager
 def _opened() -> Iterator[int]:
-    """The folder's descriptor. Raises OSError where it is not root's alone."""
+    """The folder's descriptor. Raises OSError if anybody but root may write there."""
     if os.geteuid():
         raise PermissionError("others may write to what a user keeps")
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        if found.st_uid or stat.S_IMODE(found.st_mode) != 0o700:
+        status = os.fstat(descriptor)
+        if status.st_uid or stat.S_IMODE(status.st_mode) != 0o700:
             raise PermissionError("the folder is not root's alone")
         yield descriptor
     finally:
@@ -56,7 +57,7 @@ def _opened() -> Iterator[int]:
 
 
 def take(name: str) -> Compiled | None:
-    """What was kept under a digest, if it is there."""
+    """What was kept under a digest; None if nothing was, or it cannot be read."""
     with contextlib.suppress(OSError, msgspec.MsgspecError), _opened() as where:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
         with open(descriptor, "rb") as file:
@@ -67,7 +68,7 @@ def take(name: str) -> Compiled | None:
 
 
 def keep(name: str, compiled: Compiled) -> None:
-    """Keep it under a digest, where that can be done."""
+    """Keep `compiled` under a digest; does nothing where that is impossible."""
     with contextlib.suppress(OSError), _opened() as where:
         new = f"{name}.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -84,9 +85,9 @@ def keep(name: str, compiled: Compiled) -> None:
 
 def _forget_the_oldest(where: int) -> None:
     files = {}
-    for one in os.listdir(where):
+    for file in os.listdir(where):
         with contextlib.suppress(OSError):  # somebody else has removed it
-            files[one] = os.stat(one, dir_fd=where, follow_symlinks=False).st_mtime_ns
-    for one in sorted(files, key=lambda one: files[one])[:-_FILES]:
+            files[file] = os.stat(file, dir_fd=where, follow_symlinks=False).st_mtime_ns
+    for file in sorted(files, key=lambda file: files[file])[:-_FILES]:
         with contextlib.suppress(OSError):
-            os.unlink(one, dir_fd=where)
+            os.unlink(file, dir_fd=where)

@@ -2,7 +2,7 @@
 """The few calls of libbpf that BCC's Python lacks, on plain file descriptors.
 
 libbpf comes with BCC (Debian's libbpfcc depends on libbpf1). Its functions return -errno; here
-they raise OSError, except where a full map is an answer and not an error.
+they raise OSError, except that a missing key is an answer and no error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BPF_SK_LOOKUP = 36
 BPF_TCX_INGRESS = 46
 CGROUP = {"ingress": 0, "egress": 1, "bind4": 12, "bind6": 13, "release": 34}
 EXPECTED = {"lookup": BPF_SK_LOOKUP, "bind4": 12, "bind6": 13, "release": 34}
-"""The attach type that a program is loaded for, where its kind is not enough."""
+"""The attach type that a program is loaded for, where its kind alone is not enough."""
 PROG_TYPE_SOCKET_FILTER, PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP = 1, 3, 6
 PROG_TYPE_CGROUP_SKB, PROG_TYPE_CGROUP_SOCK, PROG_TYPE_SK_LOOKUP = 8, 9, 30
 PROG_TYPE_SK_SKB, PROG_TYPE_SK_MSG = 14, 16
@@ -111,9 +111,10 @@ class _MapBatchOpts(ctypes.Structure):
 
 
 class TestRun:
-    """What BPF_PROG_TEST_RUN gave back.
+    """The result of BPF_PROG_TEST_RUN.
 
-    `retval` is the program's, `data` the frame as it left, `nanoseconds` the mean of one run.
+    `retval` is what the program returned, `data` the frame afterwards, `nanoseconds` the mean of
+    one run.
     """
 
     __test__ = False  # pytest: not a test class
@@ -189,7 +190,7 @@ def update(map_fd: int, key: bytes, value: bytes) -> None:
 
 
 def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
-    """The value under `key`, or None."""
+    """The value under `key`, of `value_size` bytes, or None."""
     value = ctypes.create_string_buffer(value_size)
     result = library().bpf_map_lookup_elem(map_fd, key, value)
     if result == -errno.ENOENT:
@@ -199,7 +200,7 @@ def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
 
 
 def counter(map_fd: int, index: int) -> int:
-    """The sum over all CPUs of a cell of a per-CPU array of u64."""
+    """The sum over all CPUs of one cell of a per-CPU array of u64."""
     cpus = possible_cpus()
     value = lookup(map_fd, struct.pack("=I", index), 8 * cpus)
     return sum(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
@@ -225,10 +226,10 @@ def pop(map_fd: int, value_size: int) -> bytes | None:
 
 
 def replace(map_fd: int, now: dict[bytes, bytes], wanted: Mapping[bytes, bytes]) -> None:
-    """Make a map that holds `now` hold `wanted`, and `now` say what it holds, whatever fails.
+    """Make a map that holds `now` hold `wanted`; `now` always says what the map holds.
 
-    What goes comes first, then what changes its value: neither needs room. Raises OSError when
-    what is new has no room; all else is done then.
+    First elements are removed, then values change: neither needs room. New elements come last.
+    Raises OSError when there is no room for a new one; everything before is done then.
     """
     withdraw(map_fd, now, wanted)
     for new in (False, True):
@@ -239,7 +240,7 @@ def replace(map_fd: int, now: dict[bytes, bytes], wanted: Mapping[bytes, bytes])
 
 
 def withdraw(map_fd: int, now: dict[bytes, bytes], wanted: Container[bytes]) -> None:
-    """Take out of a map that holds `now` all that is not `wanted`, and let `now` say so."""
+    """Remove from a map that holds `now`, and from `now`, every key that is not `wanted`."""
     for key in [key for key in now if key not in wanted]:
         delete(map_fd, key)
         del now[key]
@@ -248,7 +249,10 @@ def withdraw(map_fd: int, now: dict[bytes, bytes], wanted: Container[bytes]) -> 
 def batches(
     map_fd: int, key_size: int, value_size: int, size: int = 512
 ) -> Iterator[tuple[int, memoryview, memoryview]]:
-    """Walk a hash map: (elements, their keys, their values) a batch, in buffers that are reused."""
+    """Walk a hash map in batches of up to `size`: (number of elements, their keys, their values).
+
+    The buffers are reused for the next batch.
+    """
     keys = bytearray(key_size * size)
     values = bytearray(value_size * size)
     keys_pointer = (ctypes.c_char * len(keys)).from_buffer(keys)
@@ -280,23 +284,23 @@ def batches(
 
 
 def link_xdp(program_fd: int, ifindex: int, flags: int) -> int:
-    """Attach by a link and return its descriptor: when the last copy of it closes, XDP detaches."""
+    """Attach an XDP program by a link; its descriptor. XDP detaches when its last copy closes."""
     options = _LinkCreateOpts(sz=ctypes.sizeof(_LinkCreateOpts), flags=flags)
     return _check(library().bpf_link_create(program_fd, ifindex, BPF_XDP, ctypes.byref(options)))
 
 
 def link_tcx_ingress(program_fd: int, ifindex: int) -> int:
-    """The same for a TC program at ingress, behind those that are there (Linux 6.6 and newer)."""
+    """The same for a TC program at ingress, after those already there (Linux 6.6 and newer)."""
     return _check(library().bpf_link_create(program_fd, ifindex, BPF_TCX_INGRESS, None))
 
 
 def link_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
-    """The same for a program at a control group, beside those that are there."""
+    """The same for a program at a control group, beside those already there."""
     return _check(library().bpf_link_create(program_fd, cgroup_fd, attach_type, None))
 
 
 def link_sk_lookup(program_fd: int, netns_fd: int) -> int:
-    """The same for a program that looks sockets up, in a network namespace."""
+    """The same for a program that chooses the socket of a packet, in a network namespace."""
     return _check(library().bpf_link_create(program_fd, netns_fd, BPF_SK_LOOKUP, None))
 
 
@@ -309,7 +313,7 @@ def update_link(link_fd: int, program_fd: int) -> None:
 
 
 def link_ifindex(link_fd: int) -> int:
-    """The interface that a link of XDP or TCX is on; 0 where that is gone, or it was detached."""
+    """The ifindex of an XDP or TCX link's interface; 0 if it is gone, or the link was detached."""
     info = ctypes.create_string_buffer(_LINK_INFO_BYTES)
     size = ctypes.c_uint32(_LINK_INFO_BYTES)
     _check(library().bpf_obj_get_info_by_fd(link_fd, info, ctypes.byref(size)))
@@ -318,10 +322,10 @@ def link_ifindex(link_fd: int) -> int:
 
 
 def close_link(link_fd: int) -> None:
-    """Detach what a link attached, and close it, which was kept from forked processes.
+    """Detach a link's program, and close the link, which was kept from forked processes.
 
-    Detached it is also where a process holds the link too that C code forked, which `forked` does
-    not see.
+    A process that C code forked, which `forked` does not see, may hold the link too: the program is
+    detached all the same.
     """
     with contextlib.suppress(OSError):  # gone with its interface
         _check(library().bpf_link_detach(link_fd))
@@ -349,8 +353,8 @@ def test_run(
 ) -> TestRun:
     """Run a program on one frame, `repeat` times in place, without any interface.
 
-    With `metadata` an XDP program's stands before the frame that it leaves. A TC program sees the
-    frame as a super-packet with `gso`: segments, and bytes of each.
+    With `metadata`, what an XDP program puts before the packet is before the frame in the result.
+    With `gso` (number of segments, bytes of each) a TC program sees the frame as a super-packet.
     """
     frame_in = _buffer(frame)
     frame_out = ctypes.create_string_buffer(4096)
@@ -380,8 +384,10 @@ def test_run(
 
 
 def run_live(program_fd: int, frame: bytes, ifindex: int, repeat: int) -> None:
-    """Run an XDP program on so many frames as if they had come in by an interface: what it does to
-    each is done. Raises OSError (Linux 5.18)."""
+    """Run an XDP program on `repeat` copies of a frame, as if they had come in by an interface.
+
+    Its verdicts take effect. Raises OSError (before Linux 5.18).
+    """
     frame_in = _buffer(frame)
     context = _buffer(struct.pack("=6I", 0, len(frame), 0, ifindex, 0, 0))
     options = _TestRunOpts(
@@ -402,9 +408,9 @@ test_run.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 def send_frames(program_fd: int, frame: bytes, count: int, batch: int) -> None:
     """Run an XDP program on `count` live copies of a frame, `batch` (at most 256) at a time.
 
-    What it returns becomes of them: redirected, they leave by an interface of this network
-    namespace. A copy comes back for a later run with its headers as they last were. Raises
-    InterruptedError when a signal came, with some of them done.
+    Its verdicts take effect: redirected copies leave by an interface of this network namespace. A
+    copy is used again in a later run, with its headers as they were left. Raises InterruptedError
+    when a signal came; by then some of the copies are sent.
     """
     options = _TestRunOpts(
         sz=ctypes.sizeof(_TestRunOpts),
@@ -430,7 +436,7 @@ _PROGRAMS_MAX = 256  # at one place; the kernel takes 64
 
 
 class Runs(NamedTuple):
-    """How often a program ran while somebody had `enable_stats`, and for how long in all."""
+    """How often and how long in all a program ran while `enable_stats` was in force."""
 
     nanoseconds: int
     times: int
@@ -444,30 +450,30 @@ def _info(program_fd: int) -> bytes:
 
 def program_id(program_fd: int) -> int:
     """The number by which the kernel knows a program."""
-    found: int = struct.unpack_from("=I", _info(program_fd), _INFO_ID)[0]
-    return found
+    number: int = struct.unpack_from("=I", _info(program_fd), _INFO_ID)[0]
+    return number
 
 
 def program_by_id(program_id: int) -> int:
-    """A descriptor of a program; OSError where there is none."""
+    """A descriptor of the program with this number. Raises OSError where there is none."""
     return _check(library().bpf_prog_get_fd_by_id(program_id))
 
 
 def programs_of(*kinds: int) -> int:
     """How many programs of some kinds (enum bpf_prog_type) this host has loaded."""
-    found, next_id = 0, ctypes.c_uint32()
+    count, next_id = 0, ctypes.c_uint32()
     while library().bpf_prog_get_next_id(next_id.value, ctypes.byref(next_id)) == 0:
         with contextlib.suppress(OSError):  # it is gone
             fd = program_by_id(next_id.value)
             try:
-                found += struct.unpack_from("=I", _info(fd))[0] in kinds
+                count += struct.unpack_from("=I", _info(fd))[0] in kinds
             finally:
                 os.close(fd)
-    return found
+    return count
 
 
 def program_name(program_id: int) -> str:
-    """The name of a program; none where it has gone."""
+    """The name of a program; empty if it is gone."""
     try:
         descriptor = program_by_id(program_id)
     except OSError:
@@ -500,13 +506,13 @@ def runs(program_fd: int) -> Runs:
 
 
 def verified_instructions(program_fd: int) -> int:
-    """How many instructions the verifier walked through: a loop's, each time round."""
-    found: int = struct.unpack_from("=I", _info(program_fd), _INFO_VERIFIED)[0]
-    return found
+    """How many instructions the verifier followed: those of a loop count in every round."""
+    count: int = struct.unpack_from("=I", _info(program_fd), _INFO_VERIFIED)[0]
+    return count
 
 
 def enable_stats() -> int:
-    """Have the kernel time every program's runs until this descriptor is closed."""
+    """Have the kernel time all programs' runs until the returned descriptor is closed."""
     return _check(library().bpf_enable_stats(0))
 
 
@@ -522,7 +528,7 @@ def possible_cpus() -> int:
 
 
 class MapShape(NamedTuple):
-    """What a map is made by; the last two are the types of key and value in its BTF (0: none)."""
+    """How to create a map; the last two are the types of key and value in its BTF (0: none)."""
 
     kind: int
     key_size: int
@@ -537,7 +543,7 @@ _MAP_INFO = struct.Struct("=I4xIIII16s4x4x16xIII")  # struct bpf_map_info, linux
 
 
 def map_shape(map_fd: int) -> tuple[MapShape, int]:
-    """What a map was made by, and the id of its BTF (0: none)."""
+    """The shape of a map, and the id of its BTF (0: none)."""
     info, length = ctypes.create_string_buffer(_INFO_BYTES), ctypes.c_uint32(_INFO_BYTES)
     _check(library().bpf_obj_get_info_by_fd(map_fd, info, ctypes.byref(length)))
     kind, key, value, entries, flags, _, btf, *types = _MAP_INFO.unpack_from(info.raw)
@@ -545,7 +551,7 @@ def map_shape(map_fd: int) -> tuple[MapShape, int]:
 
 
 def create_map(name: str, shape: MapShape, btf_fd: int | None) -> int:
-    """A map's descriptor. Raises OSError."""
+    """Create a map; its descriptor. Raises OSError."""
     options = _MapCreateOpts(sz=ctypes.sizeof(_MapCreateOpts), map_flags=shape.flags)
     if btf_fd is not None and shape.value_type:
         options.btf_fd = btf_fd
@@ -555,7 +561,7 @@ def create_map(name: str, shape: MapShape, btf_fd: int | None) -> int:
 
 
 def btf(btf_id: int) -> bytes:
-    """The types that the kernel knows by an id. Raises OSError."""
+    """The BTF with this id. Raises OSError."""
     descriptor = _check(library().bpf_btf_get_fd_by_id(btf_id))
     try:
         info = ctypes.create_string_buffer(16)  # struct bpf_btf_info's first fields
@@ -571,18 +577,18 @@ def btf(btf_id: int) -> bytes:
 
 
 def load_btf(data: bytes) -> int:
-    """A descriptor of types. Raises OSError."""
+    """Load BTF; its descriptor. Raises OSError."""
     return _check(library().bpf_btf_load(data, len(data), None))
 
 
 def load_program(kind: int, name: str, code: bytes, license: str, expected: int) -> int:
-    """A program's descriptor; `expected` is the attach type (0: any). Raises OSError."""
+    """Load a program; its descriptor. `expected` is the attach type (0: any). Raises OSError."""
     options = _ProgLoadOpts(sz=ctypes.sizeof(_ProgLoadOpts), expected_attach_type=expected)
     return _check(_loaded(kind, name, code, license, options))
 
 
 def why_not(kind: int, name: str, code: bytes, license: str, expected: int) -> str:
-    """What the verifier says as it refuses a program."""
+    """The verifier's log of refusing a program; empty if it takes it after all."""
     log = ctypes.create_string_buffer(_LOG_BYTES)
     options = _ProgLoadOpts(
         sz=ctypes.sizeof(_ProgLoadOpts),
@@ -599,7 +605,7 @@ def why_not(kind: int, name: str, code: bytes, license: str, expected: int) -> s
 
 
 _LOG_BYTES = 16 << 20
-"""What the longest log takes: before Linux 6.4 the kernel says nothing where it has no room."""
+"""Room for the longest log: before Linux 6.4 the kernel gives none of a log that does not fit."""
 
 
 def _loaded(kind: int, name: str, code: bytes, license: str, options: _ProgLoadOpts) -> int:
@@ -609,7 +615,7 @@ def _loaded(kind: int, name: str, code: bytes, license: str, options: _ProgLoadO
 
 
 class Ring:
-    """A ring buffer's records, given to `take` until it says False."""
+    """Passes a ring buffer's records to `take` until that returns False."""
 
     def __init__(self, map_fd: int, take: Callable[[bytes], bool | None]):
         """Raises OSError."""
@@ -623,15 +629,15 @@ class Ring:
             raise OSError(errno.ENOMEM, "a ring buffer cannot be read")
 
     def drain(self) -> None:
-        """Take what it holds."""
+        """Take all records that it holds now."""
         library().ring_buffer__consume(self._ring)
 
     def wait(self, milliseconds: int) -> None:
-        """As `drain`; where it holds nothing, wait for the first record, no longer than told."""
+        """As `drain`; if it is empty, first wait up to `milliseconds` for a record."""
         library().ring_buffer__poll(self._ring, milliseconds)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Stop reading it."""
         library().ring_buffer__free(self._ring)
 
 
@@ -641,23 +647,25 @@ _REDIRECT = 23  # bpf_redirect
 
 def _load(kind: int, name: bytes, *code: tuple[int, int, int]) -> int:
     """Load instructions (code, register, immediate) and `exit` without a compiler; a descriptor."""
-    packed = b"".join(struct.pack("<BBhi", *one[:2], 0, one[2]) for one in (*code, (_EXIT, 0, 0)))
+    packed = b"".join(
+        struct.pack("<BBhi", *step[:2], 0, step[2]) for step in (*code, (_EXIT, 0, 0))
+    )
     return _check(
         library().bpf_prog_load(kind, name, b"GPL", _buffer(packed), len(packed) // 8, None)
     )
 
 
 def load_constant(kind: int, name: bytes, result: int) -> int:
-    """A program of that kind that returns a number and does nothing else; its descriptor."""
+    """Load a program that only returns `result`; its descriptor."""
     return _load(kind, name, (_MOVE, 0, result))
 
 
 def load_xdp_pass() -> int:
-    """An XDP program that passes everything."""
+    """Load an XDP program that passes everything; its descriptor."""
     return load_constant(PROG_TYPE_XDP, b"xdp_pass", XDP_PASS)
 
 
 def load_xdp_redirect(ifindex: int) -> int:
-    """An XDP program that sends everything by an interface."""
+    """Load an XDP program that sends everything out by an interface; its descriptor."""
     to = (_MOVE, 1, ifindex), (_MOVE, 2, 0), (_CALL, 0, _REDIRECT)
     return _load(PROG_TYPE_XDP, b"xdp_redirect", *to)

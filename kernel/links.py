@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interfaces of this network namespace: by any of their names or by number, and what they carry."""
+"""Interfaces of this network namespace, by any of their names or by number."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from carom.kernel.stripping import strips_tags
 _UP = 1  # IFF_UP, linux/if.h
 
 _MACVLAN_MODES = ("private", "vepa", "bridge", "passthru")
-"""Those that take in what is sent to the macvlan's own address."""
+"""The modes in which a macvlan takes in what is sent to its own address."""
 
 PORT_OF = ("bridge", "bond", "team", "openvswitch", "hsr")
-"""Kinds of interfaces that take in what comes to their ports, which have no addresses then."""
+"""Kinds of interfaces that take in what comes to their ports; a port needs no address then."""
 
 _NATIVE_MASTERS = ("bond",)
 """Kinds of interfaces that put a native XDP program on their ports."""
@@ -37,20 +37,19 @@ _DEAF = {
         ("macvtap", "ipvtap"), "what comes to it is for the guest machine that opens it"
     ),
 }
-"""Kinds of Ethernet interfaces at which XDP and TC see nothing that a socket here would get."""
+"""Kinds of Ethernet interfaces where XDP and TC see no socket's traffic, and the reason."""
 
 _BOND_BACKUP = 1  # IFLA_BOND_SLAVE_STATE, linux/if_link.h
 
 BEHIND_TAGS_MAX = 16_384
-"""The most places for addresses of the host itself behind the tags of an interface's VLANs."""
+"""How many addresses of the host itself are answered behind an interface's VLAN tags, at most."""
 
 
 class Upper(NamedTuple):
     """A VLAN or a macvlan on top of another interface: its tags, and its own facts.
 
-    `outer` is the tag that comes first; 0 where there is none, or no second one (`inner`). `vrf` is
-    the ifindex of the VRF that it is in; 0 for none. Behind a tag, `addresses` has the host's own
-    too.
+    `outer` is the tag that comes first, `inner` the second; 0 where there is none. `vrf` is the
+    ifindex of the VRF that it is in; 0 for none. Behind a tag, `addresses` has the host's own too.
     """
 
     outer: int
@@ -63,7 +62,7 @@ class Upper(NamedTuple):
 
 
 class Port(NamedTuple):
-    """An interface whose frames another one takes in; `active` where it does so now."""
+    """An interface whose frames another one takes in; `active` if it takes them in now."""
 
     ifindex: int
     name: str
@@ -72,7 +71,7 @@ class Port(NamedTuple):
 
 
 class At(NamedTuple):
-    """Where a request comes to a socket: at an address, by a link, in a VRF (0: in none)."""
+    """Where a request reaches a socket: at an address, by a link, in a VRF (0: in none)."""
 
     address: Address
     link: int
@@ -84,12 +83,12 @@ class Interface(NamedTuple):
 
     `addresses` are its own, and those of the host itself (anycast).
     `mtu` is the longest IP packet in bytes; `driver` the kernel driver's name, or the kind of a
-    virtual link (`veth`). `there` is False of one that is gone; `carrier` says that there is
-    somebody at the other end. `master` is the name of the bridge, bond or VRF that it is part of,
-    and `kind` of which kind that is; "" for none. `vrf` is the ifindex of that VRF, or 0. `hosts`
-    are those of `addresses` that are the host's, and `large` are prefixes that are the host's as
-    well, of whose addresses only some are there. `ports` are a bond's, by whose numbers native XDP
-    knows what comes in; `strips` says that VLAN tags are, or may be, taken off before XDP.
+    virtual link (`veth`). `there` is False if it is gone; `carrier` is True if somebody is at the
+    other end. `master` is the name of the bridge, bond or VRF that it is part of, and `kind` the
+    kind of that one; "" for none. `vrf` is the ifindex of that VRF, or 0. `hosts` are those of
+    `addresses` that are the host's. `large` are prefixes that are the host's as well, but too large
+    for all of their addresses to be in `addresses`. `ports` are a bond's: native XDP sees their
+    ifindexes. `strips` is True if VLAN tags are, or may be, taken off before XDP.
     """
 
     ifindex: int
@@ -117,33 +116,35 @@ class Interface(NamedTuple):
 
     @property
     def reachable(self) -> tuple[Address, ...]:
-        """Its addresses, and those of what is on top of it."""
-        return tuple(dict.fromkeys(one.address for one in self.reached))
+        """Its addresses, and those of the interfaces on top of it."""
+        return tuple(dict.fromkeys(at.address for at in self.reached))
 
     @property
     def reached(self) -> tuple[At, ...]:
-        """The same, with the link and the VRF that a socket sees requests come by."""
+        """The same, with the link and the VRF by which a socket sees requests come in."""
         own = tuple(At(address, self.ifindex, self.vrf) for address in self.addresses)
         return own + tuple(
-            At(address, one.ifindex, one.vrf) for one in self.uppers for address in one.addresses
+            At(address, upper.ifindex, upper.vrf)
+            for upper in self.uppers
+            for address in upper.addresses
         )
 
     def vrf_of(self, link: int) -> int:
-        """The VRF of the interface itself, or of what is on top of it; 0 for none."""
-        return next((one.vrf for one in self.uppers if one.ifindex == link), self.vrf)
+        """The VRF that `link` is in: this interface, or one on top of it; 0 for none."""
+        return next((upper.vrf for upper in self.uppers if upper.ifindex == link), self.vrf)
 
     @property
     def loses_native(self) -> bool:
-        """Whether native XDP's replies may vanish there: on a veth, or by a bond's."""
-        return "veth" in (self.driver, *(one.driver for one in self.ports))
+        """Whether native XDP's replies may get lost: on a veth, or a bond with a veth as port."""
+        return "veth" in (self.driver, *(port.driver for port in self.ports))
 
     @property
     def untagged(self) -> tuple[Address, ...]:
-        """Addresses that are safe to answer without a tag, where XDP does not see all tags.
+        """The addresses that may be answered without a tag, also where XDP does not see all tags.
 
-        The host's own may be asked for behind a tag as well, and the reply would go without.
+        The host's own may be asked for behind a tag too, and the reply would leave without it.
         """
-        tagged = self.strips and any(one.outer for one in self.uppers)
+        tagged = self.strips and any(upper.outer for upper in self.uppers)
         return tuple(a for a in self.addresses if a not in self.hosts) if tagged else self.addresses
 
     @property
@@ -159,12 +160,13 @@ def _nothing() -> tuple[Address, ...]:
 def interface(name: str, asked: Asked = _nothing) -> Interface:
     """Look up an interface, by its name or an alternative one, also as `ip link` shows it (a@b).
 
-    Of prefixes that are the host's own, its addresses are those that are `asked` for. Raises
-    InterfaceError when there is none of that name, or it is no Ethernet interface.
+    `asked` gives the addresses to look for in large prefixes that are the host's own. Raises
+    InterfaceError if there is no interface of that name, if it is not Ethernet, or if no request
+    to this host comes in by it.
     """
     with IPRoute() as netlink:
         links = netlink.get_links()
-    known = {one: link for link in links for one in reversed(_names(link))}
+    known = {alias: link for link in links for alias in reversed(_names(link))}
     link = known.get(name) or known.get(name.partition("@")[0])
     if link is None:
         raise InterfaceError(
@@ -187,9 +189,9 @@ def interface(name: str, asked: Asked = _nothing) -> Interface:
 
 
 def interfaces(names: Iterable[str], asked: Asked = _nothing) -> list[Interface]:
-    """The same for several, each once however often and by which names it is there."""
-    found = {one.ifindex: one for one in (interface(name, asked) for name in names)}
-    return list(found.values())
+    """The same for several names; each interface once, even if it is named twice."""
+    by_number = {found.ifindex: found for found in (interface(name, asked) for name in names)}
+    return list(by_number.values())
 
 
 def numbered(ifindex: int, asked: Asked = _nothing) -> Interface | None:
@@ -203,29 +205,29 @@ def numbered(ifindex: int, asked: Asked = _nothing) -> Interface | None:
 
 
 def address_in(vrf: int, version: int) -> Address:
-    """An address that a VRF of this namespace has. Raises OSError where there is none.
+    """An address of IP `version` that a VRF of this namespace has. Raises OSError if it has none.
 
-    A loopback address is the last choice: the rule for local addresses, which comes before that for
-    VRFs unless somebody moved it, sends packets to the loopback device outside (ip-vrf(8)).
+    A loopback address is the last choice: the rule for local addresses comes before the one for
+    VRFs, unless somebody moved it, and sends packets to the loopback device outside (ip-vrf(8)).
     """
     own = addresses()
     with IPRoute() as netlink:
         links = netlink.get_links()
-    found = [
+    candidates = [
         address
-        for one in links
-        if vrf in (one["index"], one.get_attr("IFLA_MASTER"))
-        for address in own.get(one["index"], ())
+        for device in links
+        if vrf in (device["index"], device.get_attr("IFLA_MASTER"))
+        for address in own.get(device["index"], ())
         if address.version == version and not address.is_link_local
     ]
-    if not found:
+    if not candidates:
         raise OSError(f"the device that its socket is bound to has no address of IPv{version}")
-    return min(found, key=lambda one: one.is_loopback)
+    return min(candidates, key=lambda candidate: candidate.is_loopback)
 
 
 def _facts(link: Any, links: Sequence[Any], asked: Asked) -> Interface:
     own, large = _own(links, asked)
-    numbers = {one["index"]: one for one in links}
+    numbers = {other["index"]: other for other in links}
     master = numbers.get(link.get_attr("IFLA_MASTER"))
     kind = (_kind(master) or "") if master else ""
     vrf = master["index"] if master and kind == "vrf" else 0
@@ -233,7 +235,7 @@ def _facts(link: Any, links: Sequence[Any], asked: Asked) -> Interface:
     hosts = hosts_own(links, own, virtual, vrf) if master is None or vrf else ()
     ports = tuple(ports_of(link, links))
     driver = _driver(link)
-    devices = ((_name(link), driver), *((one.name, one.driver) for one in ports))
+    devices = ((_name(link), driver), *((port.name, port.driver) for port in ports))
     return Interface(
         ifindex=link["index"],
         name=_name(link),
@@ -250,89 +252,92 @@ def _facts(link: Any, links: Sequence[Any], asked: Asked) -> Interface:
         hosts=hosts,
         large=() if master is not None else large,
         ports=ports,
-        strips=any(strips_tags(*one) for one in devices),
+        strips=any(strips_tags(*device) for device in devices),
     )
 
 
 def _own(
     links: Iterable[Any], asked: Asked
 ) -> tuple[dict[int, tuple[Address, ...]], tuple[Network, ...]]:
-    """Every interface's addresses, with what local routes add to the loopback's; large prefixes."""
+    """Each interface's addresses, local routes' among the loopback's; and the large prefixes."""
     own = addresses()
-    more, large = local({one for some in own.values() for one in some}, asked)
-    for one in links if more else ():
-        if _name(one) == "lo":
-            own[one["index"]] = (*own.get(one["index"], ()), *more)
+    more, large = local({address for group in own.values() for address in group}, asked)
+    for other in links if more else ():
+        if _name(other) == "lo":
+            own[other["index"]] = (*own.get(other["index"], ()), *more)
     return own, tuple(large)
 
 
 def ports_of(link: Any, links: Iterable[Any]) -> Iterator[Port]:
     """The ports of an interface that puts native XDP on them.
 
-    Active is a port whose frames it takes in: a bond drops what comes to its backup, often a copy.
+    A port is active if its frames are taken in: a bond drops what comes to its backup, often a
+    copy.
     """
     if _kind(link) not in _NATIVE_MASTERS:
         return
-    for one in links:
-        if one.get_attr("IFLA_MASTER") == link["index"]:
-            info = one.get_attr("IFLA_LINKINFO")
+    for port in links:
+        if port.get_attr("IFLA_MASTER") == link["index"]:
+            info = port.get_attr("IFLA_LINKINFO")
             data = info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
             backup = data is None or data.get_attr("IFLA_BOND_SLAVE_STATE") == _BOND_BACKUP
             yield Port(
-                one["index"], _name(one), _driver(one), bool(one["flags"] & _UP) and not backup
+                port["index"], _name(port), _driver(port), bool(port["flags"] & _UP) and not backup
             )
 
 
 def _with_hosts(
     uppers: tuple[Upper, ...],
     links: Sequence[Any],
-    of: Mapping[int, tuple[Address, ...]],
+    by_link: Mapping[int, tuple[Address, ...]],
     virtual: Collection[Address],
 ) -> tuple[Upper, ...]:
-    """Behind its tags each VLAN takes in the host's own addresses, of its VRF, as the others do."""
-    tagged = [one for one in uppers if one.outer]
-    hosts = {one.vrf: hosts_own(links, of, virtual, one.vrf) for one in tagged}
-    if sum(len(hosts[one.vrf]) for one in tagged) > BEHIND_TAGS_MAX:
+    """Add the host's own addresses to each VLAN of the same VRF: it takes them in, too."""
+    tagged = [upper for upper in uppers if upper.outer]
+    hosts = {upper.vrf: hosts_own(links, by_link, virtual, upper.vrf) for upper in tagged}
+    if sum(len(hosts[upper.vrf]) for upper in tagged) > BEHIND_TAGS_MAX:
         return uppers
     return tuple(
-        one._replace(addresses=one.addresses + hosts[one.vrf]) if one.outer else one
-        for one in uppers
+        upper._replace(addresses=upper.addresses + hosts[upper.vrf]) if upper.outer else upper
+        for upper in uppers
     )
 
 
 def hosts_own(
     links: Iterable[Any],
-    of: Mapping[int, tuple[Address, ...]],
+    by_link: Mapping[int, tuple[Address, ...]],
     virtual: Collection[Address] = (),
     vrf: int = 0,
 ) -> tuple[Address, ...]:
-    """Addresses of the host itself, which any of its interfaces takes in: those of anycast.
+    """Addresses of the host itself (anycast), which all of its interfaces take in.
 
-    They are on the loopback interface, to which those of local routes count, and on dummies, but
-    for what IPVS takes (`virtual`); in a VRF on that device itself and on its dummies.
+    They are on the loopback interface, which also has those of local routes, and on dummies; in a
+    VRF on its device and its dummies. Addresses that IPVS takes (`virtual`) are not among them.
     """
-    found: list[Address] = []
-    for one in links:
-        itself = one["index"] == vrf if vrf else _name(one) == "lo"
-        dummy = _kind(one) == "dummy" and (one.get_attr("IFLA_MASTER") or 0) == vrf
-        if (itself or dummy) and one["flags"] & _UP:
-            found += of.get(one["index"], ())
+    hosts: list[Address] = []
+    for other in links:
+        itself = other["index"] == vrf if vrf else _name(other) == "lo"
+        dummy = _kind(other) == "dummy" and (other.get_attr("IFLA_MASTER") or 0) == vrf
+        if (itself or dummy) and other["flags"] & _UP:
+            hosts += by_link.get(other["index"], ())
     return tuple(
-        one for one in found if not one.is_loopback and not one.is_link_local and one not in virtual
+        address
+        for address in hosts
+        if not address.is_loopback and not address.is_link_local and address not in virtual
     )
 
 
 def virtual_of(lines: Iterable[str]) -> set[Address]:
     """The addresses at which IPVS takes UDP, from the lines of /proc/net/ip_vs."""
-    found: set[Address] = set()
+    taken: set[Address] = set()
     for line in lines:
         word, _, rest = line.strip().partition(" ")
         at = rest.split()[0].rpartition(":")[0] if word == "UDP" and rest.split() else ""
         if at.startswith("["):
-            found.add(ipaddress.ip_address(at.strip("[]")))
+            taken.add(ipaddress.ip_address(at.strip("[]")))
         elif at:
-            found.add(ipaddress.IPv4Address(int(at, 16)))
-    return found
+            taken.add(ipaddress.IPv4Address(int(at, 16)))
+    return taken
 
 
 def _virtual() -> set[Address]:
@@ -371,16 +376,16 @@ def _mac(link: Any) -> bytes:
 def uppers_on(
     index: int,
     links: Sequence[Any],
-    of: Mapping[int, tuple[Address, ...]],
+    by_link: Mapping[int, tuple[Address, ...]],
     tags: tuple[int, ...] = (),
 ) -> Iterator[Upper]:
     """The VLANs and macvlans on top of an interface, and those on top of them: two tags at most.
 
-    Those that are down take nothing in. One that came from another namespace knows its interface
-    by that namespace's number. A macvlan shares its interface's tags. A bridge's or bond's
-    port hands on what comes to it.
+    Interfaces that are down take nothing in. One that came from another namespace names its lower
+    interface by that namespace's number. A macvlan shares the tags of the interface below. A
+    bridge's or bond's port hands on what comes to it.
     """
-    kinds = {one["index"]: _kind(one) for one in links}
+    kinds = {other["index"]: _kind(other) for other in links}
     for link in links:
         master = link.get_attr("IFLA_MASTER")
         if kinds.get(master) in PORT_OF:
@@ -395,15 +400,15 @@ def uppers_on(
             inner=inner,
             mac=_mac(link),
             mtu=link.get_attr("IFLA_MTU"),
-            addresses=of.get(link["index"], ()),
+            addresses=by_link.get(link["index"], ()),
             ifindex=link["index"],
             vrf=master if kinds.get(master) == "vrf" else 0,
         )
-        yield from uppers_on(link["index"], links, of, theirs)
+        yield from uppers_on(link["index"], links, by_link, theirs)
 
 
 def _tags(link: Any, tags: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The tags of what comes to a VLAN or macvlan on top of these; None for anything else."""
+    """The tags of frames for a VLAN or macvlan on top of `tags`; None for any other interface."""
     kind = _kind(link)
     if kind not in ("vlan", "macvlan"):
         return None

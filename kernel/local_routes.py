@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prefixes that local routes make the host's own (AnyIP), and what of them can be answered at.
+"""Prefixes that local routes make the host's own (AnyIP), and at which of their addresses to
+answer.
 
-The kernel delivers what comes to any of their addresses; the fast path knows addresses one by one.
+The kernel delivers what comes to any of their addresses; the fast path needs each address by
+itself.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from carom.kernel.netlink import Address, Changes
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Asked = Callable[[], Collection[Address]]
-"""The addresses that requests are waited for at, of those that are not all of an interface's."""
+"""Gives the addresses that services are bound to; they need not be any interface's."""
 
 SMALL = 256
-"""Prefixes of so many addresses at most are answered at each of them."""
+"""A prefix with at most this many addresses is answered at each of them."""
 
 _TABLE_LOCAL, _LOCAL, _KERNEL = 255, 2, 2  # RT_TABLE_LOCAL, RTN_LOCAL, RTPROT_KERNEL
 _GETROUTE, _RTA_DST = 26, 1  # linux/rtnetlink.h
@@ -28,32 +30,32 @@ _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 _BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _ROUTE_GROUPS = 0x40 | 0x400  # RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE
-_AT_TYPE = 16 + 7  # of a route's message: behind struct nlmsghdr, rtm_type
+_AT_TYPE = 16 + 7  # offset of rtm_type in a route's message, after struct nlmsghdr
 
 
 def prefixes() -> list[Network]:
-    """Those of this network namespace, but for loopback's and what interfaces' addresses are.
+    """The prefixes of this network namespace, without loopback's and interfaces' own addresses.
 
     Raises OSError.
     """
-    found = []
+    networks = []
     for family, bits in _BITS.items():
         asked = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _LOCAL, 0)
         for message in netlink.dump(_GETROUTE, asked):
-            of, length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(message)
-            if (of, table, kind) != (family, _TABLE_LOCAL, _LOCAL):
+            version, length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(message)
+            if (version, table, kind) != (family, _TABLE_LOCAL, _LOCAL):
                 continue
             if protocol == _KERNEL and length == bits:  # an address of an interface
                 continue
             to = dict(netlink.attributes(message[_ROUTE.size :])).get(_RTA_DST, bytes(bits // 8))
             network = ipaddress.ip_network((to, length))
             if not network.is_loopback:
-                found.append(network)
-    return found
+                networks.append(network)
+    return networks
 
 
 def is_local(address: Address) -> bool:
-    """Whether the kernel's routes deliver to this host what is sent to an address."""
+    """Whether the kernel's routes deliver packets for an address to this host."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     to = struct.pack("=HH", 4 + len(address.packed), _RTA_DST) + address.packed
     asked = _ROUTE.pack(family, _BITS[family], 0, 0, 0, 0, 0, 0, 0) + to
@@ -65,21 +67,24 @@ def is_local(address: Address) -> bool:
 
 
 def local(known: Collection[Address], asked: Asked) -> tuple[list[Address], list[Network]]:
-    """Addresses that local routes alone make the host's, and the prefixes that have more.
+    """Addresses that are the host's by local routes alone, and the large prefixes that have more.
 
-    `known` are interfaces' own. Of a large prefix, or one of another table, these are `asked`.
+    `known` are interfaces' own addresses, which are left out. Of a large prefix, or one of another
+    routing table, only addresses that are `asked` for are there. Raises OSError.
     """
     networks = prefixes()
-    small = [one for one in networks if one.num_addresses <= SMALL]
-    found = dict.fromkeys(address for one in small for address in one)
-    found |= dict.fromkeys(one for one in asked() if one not in known and is_local(one))
+    small = [network for network in networks if network.num_addresses <= SMALL]
+    hosts = dict.fromkeys(address for network in small for address in network)
+    hosts |= dict.fromkeys(
+        address for address in asked() if address not in known and is_local(address)
+    )
     own = set(known)
-    large = [one for one in networks if one.num_addresses > SMALL]
-    return [one for one in found if one not in own], large
+    large = [network for network in networks if network.num_addresses > SMALL]
+    return [address for address in hosts if address not in own], large
 
 
 class LocalChanges(Changes):
-    """The same also when a local route changes; others change all the time."""
+    """As Changes, and for changes of local routes too; other routes change all the time."""
 
     def _listen(self) -> None:
         super()._listen()
@@ -89,10 +94,10 @@ class LocalChanges(Changes):
 
 
 def _only_local(heard: socket.socket) -> None:
-    """Let a socket of route netlink hear of local routes alone: socket(7), SO_ATTACH_FILTER."""
+    """Have a socket of route netlink get local routes only: socket(7), SO_ATTACH_FILTER."""
     load, equal, give = 0x30, 0x15, 0x06  # BPF_* of linux/filter.h
     steps = (load, 0, 0, _AT_TYPE), (equal, 0, 1, _LOCAL), (give, 0, 0, 0xFFFFFFFF), (give, 0, 0, 0)
-    packed = [struct.pack("=HBBI", *one) for one in steps]
+    packed = [struct.pack("=HBBI", *step) for step in steps]
     code = ctypes.create_string_buffer(b"".join(packed))
     program = struct.pack("@HP", len(packed), ctypes.addressof(code))
     heard.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Netlink itself: dumps, this host's addresses, and what changes of links and rules."""
+"""Netlink itself: dumps, this host's addresses, and changes of links and rules."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _TRIES = 5
 
 
 def addresses() -> dict[int, tuple[Address, ...]]:
-    """Every interface's addresses, by ifindex."""
-    found: dict[int, list[Address]] = {}
+    """Every interface's addresses, by ifindex. Raises OSError."""
+    by_link: dict[int, list[Address]] = {}
     for message in dump(_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
         *_, index = _IFADDR.unpack_from(message)
         values = dict(attributes(message[_IFADDR.size :]))
         local = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
         if local is not None:
-            found.setdefault(index, []).append(_address(local))
-    return {index: tuple(addresses) for index, addresses in found.items()}
+            by_link.setdefault(index, []).append(_address(local))
+    return {index: tuple(addresses) for index, addresses in by_link.items()}
 
 
 def _address(packed: bytes) -> Address:
@@ -64,22 +64,22 @@ def attributes(data: memoryview) -> Iterator[tuple[int, bytes]]:
 
 
 def dump(kind: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> list[memoryview]:
-    """What a dump request of netlink(7) gives: each message behind its header.
+    """The messages that answer a dump request of netlink(7), each without its header.
 
-    pyroute2 reads some thousand of these a second, which is not enough for a host with 100,000
-    addresses. What changes meanwhile may be missing; whoever listens to `Changes` hears of it, and
-    asks again. Raises OSError.
+    pyroute2 reads some thousand of these a second, too few for a host with 100,000 addresses. What
+    changes meanwhile may be missing; who listens to `Changes` is woken up and asks again. Raises
+    OSError.
     """
-    found: list[memoryview] = []
+    messages: list[memoryview] = []
     for _ in range(_TRIES):
-        found, whole = _exchange(kind, _REQUEST | _DUMP, body, protocol)
+        messages, whole = _exchange(kind, _REQUEST | _DUMP, body, protocol)
         if whole:
             break
-    return found
+    return messages
 
 
 def ask(kind: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> list[memoryview]:
-    """The one message that answers a request, behind its header. Raises OSError."""
+    """The message that answers a request, without its header, in a list. Raises OSError."""
     return _exchange(kind, _REQUEST, body, protocol)[0]
 
 
@@ -95,7 +95,7 @@ def _exchange(kind: int, flags: int, body: bytes, protocol: int) -> tuple[list[m
 
 def _receive(netlink: socket.socket, *, many: bool) -> tuple[list[memoryview], bool]:
     """The messages of an answer, and whether nothing changed meanwhile."""
-    found: list[memoryview] = []
+    messages: list[memoryview] = []
     whole = True
     while True:
         data = memoryview(netlink.recv(_RECEIVED_MAX))
@@ -106,23 +106,23 @@ def _receive(netlink: socket.socket, *, many: bool) -> tuple[list[memoryview], b
                 (code,) = struct.unpack_from("=i", data, _HEADER.size)
                 raise OSError(-code, os.strerror(-code))
             if kind == _DONE:
-                return found, whole
-            found.append(data[_HEADER.size : length])
+                return messages, whole
+            messages.append(data[_HEADER.size : length])
             data = data[length + 3 & ~3 :]
         if not many:
-            return found, whole
+            return messages, whole
 
 
 def own_addresses() -> frozenset[Address]:
-    """Every address of this network namespace, and where IPv4 has broadcast addresses, these.
+    """Every address of this network namespace, with IPv4's broadcast addresses.
 
     Raises OSError when the kernel does not tell them.
     """
-    return frozenset(a for some in addresses().values() for a in some) | frozenset(_broadcasts())
+    return frozenset(a for group in addresses().values() for a in group) | frozenset(_broadcasts())
 
 
 def _broadcasts() -> Iterator[Address]:
-    """As the kernel's routes have them, which take in what an address itself does not tell."""
+    """IPv4's broadcast addresses, by the kernel's routes: an address alone does not tell them."""
     asked = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, _RTN_BROADCAST, 0)
     for message in dump(_GETROUTE, asked):
         if _ROUTE.unpack_from(message)[7] == _RTN_BROADCAST:
@@ -132,7 +132,7 @@ def _broadcasts() -> Iterator[Address]:
 
 
 class Changes:
-    """Wakes up whoever waits when a link or an address of this namespace changes, or by `poke`."""
+    """Wakes up `wait` when a link or an address of this namespace changes, or by `poke`."""
 
     _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_{LINK,IPV4_IFADDR,IPV6_IFADDR}, linux/rtnetlink.h
 
@@ -152,14 +152,14 @@ class Changes:
         return heard
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait for at most `seconds` (None: for good); True when something changed meanwhile."""
+        """Wait for at most `seconds` (None: without limit); True when something changed."""
         watched: list[Any] = [*self._sockets, self._poked]
         readable, _, _ = select.select(watched, [], [], seconds)
         self.forget()
         return bool(readable)
 
     def forget(self) -> None:
-        """What has come until now needs no look any more."""
+        """Drop the changes that were reported until now."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._poked)
         for heard in self._sockets:
@@ -172,11 +172,11 @@ class Changes:
                     continue
 
     def poke(self) -> None:
-        """Wake up whoever waits, from any thread."""
+        """Wake up `wait`, from any thread."""
         os.eventfd_write(self._poked, 1)
 
     def close(self) -> None:
-        """Stop listening; once more does no harm."""
+        """Stop listening; a second call does nothing."""
         while self._sockets:
             heard = self._sockets.pop()
             forked.forget(heard.fileno())
@@ -187,7 +187,7 @@ class Changes:
 
 
 class RuleChanges(Changes):
-    """The same when rules of nftables or IPsec policies change, where the kernel tells that."""
+    """The same for changes of nftables rules and IPsec policies, where the kernel reports them."""
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError):  # a kernel without one of them

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every kernel resource of ours is: a context manager that takes away what it installed."""
+"""The base of every kernel resource of ours: a context manager that removes what it installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Resource(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Take away what was installed, and nothing else."""
+        """Remove what was installed, and nothing else."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What SIGINT (Ctrl-C), SIGTERM and SIGHUP do to each kind of process here, all in this file.
+"""What SIGINT (Ctrl-C), SIGTERM and SIGHUP do to each kind of process here.
 
-    a daemon                raise Stop in the main thread, once; others are ignored (`ending`)
-    as it starts; threads   wait for the main thread, which alone hears them (`held`)
-    the lab                 KeyboardInterrupt, each time (`interruptible`)
-    its agent on a host     SIGINT is ignored: the lab hears it, and says so; SIGTERM: exit (`told`)
-    what is forked to work  SIGTERM ends it at once (`fork_to_work`, `ended_at_once`)
-    who waits for another   SIGINT is ignored: the terminal tells all; SIGTERM is told the other
-                            (`not_yet`, `hand_on`), which takes either for KeyboardInterrupt
-                            (`interrupted`)
-    a thing half done       they wait until it is done (`waiting`)
+    a daemon                the first raises Stop in the main thread; more are ignored (`ending`)
+    its start, its threads  signals wait for the main thread, which alone takes them (`held`)
+    the lab                 each raises KeyboardInterrupt (`interruptible`)
+    its agent on a host     SIGINT is ignored, as the lab gets it too; SIGTERM: exit (`told`)
+    a forked worker         SIGTERM ends it at once (`fork_to_work`, `ended_at_once`)
+    a parent that waits     SIGINT is ignored, as the terminal sends it to the child too; SIGTERM is
+                            passed on (`not_yet`, `hand_on`); in the child either raises
+                            KeyboardInterrupt (`interrupted`)
+    work half done          signals wait until it is done (`waiting`)
 
-SIGHUP stays ignored where it is from the start (nohup); for the lab the others do, too. What is
-forked from a daemon or from the lab is ended by signals as any process. Only `vm/tether.py`, which
-is sent to hosts as a text, has what it needs of this itself.
+A SIGHUP that was ignored from the start (nohup) stays ignored; for the lab, so do the others. What
+is forked from a daemon or from the lab is ended by signals as any process is. Only `vm/tether.py`,
+which is sent to hosts as text, does not use this file and has what it needs itself.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Stop(BaseException):
-    """Raised in the main thread by a signal: ends the loop, and no handler's `except` holds it."""
+    """Raised in the main thread by a signal: ends the loop, past every `except Exception`."""
 
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """Let signals raise Stop in the main thread, once; not a SIGHUP that is ignored (nohup)."""
+    """Let the first signal raise Stop in the main thread; not a SIGHUP that is ignored (nohup).
+
+    Raises UsageError in any other thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("a service runs in the main thread only", hint="signals end it")
 
@@ -60,7 +63,9 @@ def ending() -> Iterator[None]:
         for number, handler in saved.items():
             signal.signal(number, handler)
 
-    def in_child() -> None:  # forked by a thread of whatever mask; signals end it as any process
+    def in_child() -> (
+        None
+    ):  # whatever the forking thread's mask: signals end the child as any process
         restore()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
@@ -73,9 +78,9 @@ def ending() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Hold signals back; threads started meanwhile never take one.
+    """Hold signals back inside; threads that are started inside never take one.
 
-    One that another thread took would not wake the main thread, which has to act on it.
+    A signal that another thread took would not wake the main thread, which has to act on it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
@@ -86,51 +91,53 @@ def held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """SIGTERM and a terminal that closes (SIGHUP) end what is measured inside as Ctrl-C does.
+    """Inside, SIGTERM and SIGHUP (a closed terminal) raise KeyboardInterrupt, as Ctrl-C does.
 
-    But not what was forked from this process. What is yielded raises KeyboardInterrupt again if one
-    came before: in a callback that runs at a fork, Python drops it.
+    Processes forked from this one end by them as usual. The function that is yielded raises
+    KeyboardInterrupt again if one came before: Python drops it in a callback that runs at a fork.
     """
-    owner, came = os.getpid(), threading.Event()
+    owner, stop_asked = os.getpid(), threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() == owner:
-            came.set()
+            stop_asked.set()
         elif number != signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         signal.default_int_handler(number, frame)
 
-    def dropped(what: sys.UnraisableHookArgs) -> None:
-        if not came.is_set():  # what it came upon half-made cannot always be unmade
-            sys.__unraisablehook__(what)
+    def dropped(hook_args: sys.UnraisableHookArgs) -> None:
+        if not stop_asked.is_set():  # after one, what it left half-made may fail again
+            sys.__unraisablehook__(hook_args)
 
     def again() -> None:
-        if came.is_set():
+        if stop_asked.is_set():
             raise KeyboardInterrupt
 
-    heard = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]  # as by nohup
-    saved = {one: signal.signal(one, end) for one in heard}
+    heard = [
+        number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # as by nohup
+    saved = {number: signal.signal(number, end) for number in heard}
     sys.unraisablehook = dropped
     try:
         yield again
     finally:
-        if not came.is_set():
+        if not stop_asked.is_set():
             sys.unraisablehook = sys.__unraisablehook__
-        for one, handler in saved.items():
-            signal.signal(one, handler)
+        for number, handler in saved.items():
+            signal.signal(number, handler)
 
 
 def told() -> None:
-    """Leave Ctrl-C to whoever tells this process what to do, and exit at SIGTERM."""
+    """Ignore Ctrl-C, which the process that controls this one handles, and exit at SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 def fork_to_work() -> int:
-    """os.fork, whose child ends at SIGTERM at once, and when this process ends.
+    """As os.fork; the child ends at once at SIGTERM, and when this process ends.
 
-    SIGTERM waits until the child may hear it: one that came between two handlers would be lost.
+    SIGTERM is blocked until the child is ready: one that came between two handlers would be lost.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     pid = os.fork()
@@ -145,7 +152,7 @@ def fork_to_work() -> int:
 
 @contextlib.contextmanager
 def ended_at_once() -> Iterator[None]:
-    """What multiprocessing forks inside ends at SIGTERM at once."""
+    """Processes that multiprocessing forks inside end at once at SIGTERM."""
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         yield
@@ -154,40 +161,40 @@ def ended_at_once() -> Iterator[None]:
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """Have this process get a signal when its parent ends, whatever ended that."""
+    """Have this process get a signal when its parent ends, in whatever way."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def not_yet() -> None:
-    """Have SIGINT and SIGTERM wait until `hand_on` or `interrupted` says what they do."""
+    """Have SIGINT and SIGTERM wait until `hand_on` or `interrupted` is called."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
 def hand_on(pid: int) -> None:
-    """Tell a child of SIGTERM, and ignore Ctrl-C: the terminal tells all."""
+    """Pass SIGTERM on to a child, and ignore Ctrl-C: the terminal sends that to the child too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
 def interrupted() -> None:
-    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does: perhaps at once, if one waits."""
+    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does; at once if one is waiting."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """What is done inside is done before a signal that may end this process is heard."""
-    came: list[int] = []
+    """Signals that may end this process wait until the work inside is done."""
+    pending: list[int] = []
     saved: dict[signal.Signals, Any] = {}
     try:
-        if threading.current_thread() is threading.main_thread():  # which alone hears them
+        if threading.current_thread() is threading.main_thread():  # the only one that gets them
             for number in _ENDING:
-                saved[number] = signal.signal(number, lambda number, _: came.append(number))
+                saved[number] = signal.signal(number, lambda number, _: pending.append(number))
         yield
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if pending:
+            signal.raise_signal(pending[0])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SipHash in Python, as siphash.h has it: a hash by a secret of 128 bits.
+"""SipHash in Python, the same as siphash.h: a hash with a secret of 128 bits.
 
-Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). SipHash-c-d makes c rounds a word
-and d at the end.
+Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). SipHash-c-d makes c rounds for
+each word and d at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _round(state: State) -> State:
 
 
 def begin(secret: bytes) -> State:
-    """The state before the first word, by 16 bytes of secret."""
+    """The state before the first word, for a secret of 16 bytes."""
     k0, k1 = struct.unpack("<QQ", secret)
     return (
         k0 ^ 0x736F6D6570736575,
@@ -40,7 +40,7 @@ def begin(secret: bytes) -> State:
 
 
 def absorb(state: State, words: bytes, rounds: int = 1) -> State:
-    """The state after these words of eight bytes; `rounds` is SipHash's c."""
+    """The state after `words`, whole words of eight bytes; `rounds` is SipHash's c."""
     for (word,) in struct.iter_unpack("<Q", words):
         v0, v1, v2, v3 = state
         state = v0, v1, v2, v3 ^ word
@@ -52,7 +52,7 @@ def absorb(state: State, words: bytes, rounds: int = 1) -> State:
 
 
 def end(state: State, data: bytes, before: int = 0, word_rounds: int = 1, rounds: int = 3) -> int:
-    """The hash of `before` bytes (whole words) that the state has in and of `data`.
+    """The hash of `before` bytes (whole words), already in the state, and of `data` after them.
 
     `word_rounds` and `rounds` are SipHash's c and d.
     """
@@ -67,5 +67,5 @@ def end(state: State, data: bytes, before: int = 0, word_rounds: int = 1, rounds
 
 
 def siphash(secret: bytes, data: bytes, word_rounds: int = 1, rounds: int = 3) -> int:
-    """SipHash-c-d of `data` by 16 bytes of secret, 0 to 2**64 - 1."""
+    """SipHash-c-d of `data` with a secret of 16 bytes, 0 to 2**64 - 1."""
     return end(begin(secret), data, 0, word_rounds, rounds)

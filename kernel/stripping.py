@@ -15,11 +15,11 @@ _VALUE = struct.Struct("=II")  # struct ethtool_value
 _REQUEST = struct.Struct("@16sP16x")  # struct ifreq
 
 HANDS_ON = ("veth",)
-"""Drivers whose frames come as the other end has them: with tags or without, whatever ours says."""
+"""Drivers where the other end decides whether frames have tags, whatever the setting here is."""
 
 
 def strips_tags(name: str, driver: str) -> bool:
-    """Whether it does, or may: of a veth only its other end knows (`ethtool -K PEER txvlan`)."""
+    """Whether an interface strips tags, or may: for a veth its peer decides (ethtool's txvlan)."""
     if driver in HANDS_ON:
         return True
     asked = ctypes.create_string_buffer(_VALUE.pack(_GFLAGS, 0), _VALUE.size)

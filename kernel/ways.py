@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where this host would send a reply: its routes, its neighbours, and how both change."""
+"""Where this host would send a reply: its routes and neighbours, and their changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Stations = Mapping[tuple[int, Address], bytes]
 _FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
 _MAIN = 254  # RT_TABLE_MAIN
 _UNICAST = 1  # RTN_UNICAST
-_CLONED = 0x200  # RTM_F_CLONED: what one destination was told, by a redirect say
+_CLONED = 0x200  # RTM_F_CLONED: for one destination alone, after a redirect for example
 _DEAD = 0x01 | 0x10  # RTNH_F_DEAD, RTNH_F_LINKDOWN
 _USUAL_RULES = {4: {(0, 255), (32766, 254), (32767, 253)}, 6: {(0, 255), (32766, 254)}}
 _VALID = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # NUD_VALID, include/net/neighbour.h
@@ -36,14 +36,14 @@ _NEWNEIGH, _DELNEIGH = 28, 29  # RTM_*, linux/rtnetlink.h
 
 
 class Hop(NamedTuple):
-    """A route's next hop: by an interface, through a gateway or to the destination itself."""
+    """A route's next hop: the ifindex, and the gateway or None (directly to the destination)."""
 
     link: int
     gateway: Address | None
 
 
 class Route(NamedTuple):
-    """A route of the main table; without hops one that leads nowhere from here."""
+    """A route of the main table; one without hops leads nowhere from here."""
 
     network: Network
     metric: int
@@ -51,14 +51,14 @@ class Route(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How replies to a prefix leave by one interface: to neighbours, through gateways' MACs."""
+    """How replies to a prefix leave by one interface: to neighbours (`direct`), or `via` MACs."""
 
     direct: bool
     via: tuple[bytes, ...]
 
 
 class Neighbour(NamedTuple):
-    """A change of the kernel's neighbour table; no MAC where there is none to send to any more."""
+    """A change of the neighbour table; `mac` is None where no frame can be sent any more."""
 
     link: int
     address: Address
@@ -66,20 +66,22 @@ class Neighbour(NamedTuple):
 
 
 def routes_of(messages: Iterable[Any]) -> Iterator[Route]:
-    """The routes of the main table that a dump holds, but for those of one TOS only."""
-    for one in messages:
-        version = _FAMILIES.get(one["family"])
-        table = one.get_attr("RTA_TABLE") or one["table"]
-        if version is None or table != _MAIN or one["tos"] or one["flags"] & _CLONED:
+    """The routes of the main table in a dump, without those for a certain TOS."""
+    for message in messages:
+        version = _FAMILIES.get(message["family"])
+        table = message.get_attr("RTA_TABLE") or message["table"]
+        if version is None or table != _MAIN or message["tos"] or message["flags"] & _CLONED:
             continue
         anywhere = "0.0.0.0" if version == 4 else "::"
-        network = ipaddress.ip_network(f"{one.get_attr('RTA_DST') or anywhere}/{one['dst_len']}")
-        hops = tuple(_hops(one)) if one["type"] == _UNICAST else ()
-        yield Route(network, one.get_attr("RTA_PRIORITY") or 0, hops)
+        network = ipaddress.ip_network(
+            f"{message.get_attr('RTA_DST') or anywhere}/{message['dst_len']}"
+        )
+        hops = tuple(_hops(message)) if message["type"] == _UNICAST else ()
+        yield Route(network, message.get_attr("RTA_PRIORITY") or 0, hops)
 
 
 def _hops(route: Any) -> Iterator[Hop]:
-    """Those that are alive and plain. One that encapsulates sends no frame of ours."""
+    """A route's hops that are alive and plain: through one that encapsulates we cannot reply."""
     for hop in route.get_attr("RTA_MULTIPATH") or (route,):
         link = hop.get_attr("RTA_OIF") if hop is route else hop["oif"]
         if hop["flags"] & _DEAD or hop.get_attr("RTA_ENCAP_TYPE") or not link:
@@ -89,70 +91,81 @@ def _hops(route: Any) -> Iterator[Hop]:
 
 
 def usual_rules(messages: Iterable[Any]) -> set[int]:
-    """The IP versions whose routes are looked up as every host begins: by destination alone."""
-    found: dict[int, set[tuple[int, int]]] = {4: set(), 6: set()}
-    for one in messages:
-        version = _FAMILIES.get(one["family"])
+    """The IP versions with the default rules: routes are chosen by destination alone."""
+    by_version: dict[int, set[tuple[int, int]]] = {4: set(), 6: set()}
+    for message in messages:
+        version = _FAMILIES.get(message["family"])
         if version:
-            rule = one.get_attr("FRA_PRIORITY") or 0, one.get_attr("FRA_TABLE") or one["table"]
-            found[version].add(rule)
-    return {version for version, rules in found.items() if rules <= _USUAL_RULES[version]}
+            rule = (
+                message.get_attr("FRA_PRIORITY") or 0,
+                message.get_attr("FRA_TABLE") or message["table"],
+            )
+            by_version[version].add(rule)
+    return {version for version, rules in by_version.items() if rules <= _USUAL_RULES[version]}
 
 
 def ways_by(
     link: int, routes: Iterable[Route], wanted: Iterable[Network], stations: Stations
 ) -> dict[Network, Way]:
-    """How replies to the sources in `wanted` leave by an interface.
+    """How replies to the sources in `wanted` leave by the interface `link`, by prefix.
 
-    A prefix with another way, or none, is there too: it lies in one that may have this way.
+    A prefix that leaves by another interface, or not at all, is in the result too: it may lie
+    within a prefix that leaves by this one. `stations` are the MACs of gateways.
     """
     best: dict[Network, Route] = {}
     wanted = list(wanted)
     for route in routes:
         network = route.network
-        if not any(one.version == network.version and one.overlaps(network) for one in wanted):
+        if not any(net.version == network.version and net.overlaps(network) for net in wanted):
             continue
         known = best.get(network)
         if known is None or route.metric < known.metric:
             best[network] = route
-        elif route.metric == known.metric:  # IPv6 tells some paths of a route one by one
+        elif route.metric == known.metric:  # IPv6 reports some hops of a route one by one
             best[network] = route._replace(hops=known.hops + route.hops)
-    found = {}
+    ways = {}
     for network, route in best.items():
         mine = [hop.gateway for hop in route.hops if hop.link == link]
         macs = [stations.get((link, gateway)) for gateway in mine if gateway]
         via = tuple(dict.fromkeys(mac for mac in macs if mac))
-        found[network] = Way(None in mine, via[:GATEWAYS_MAX])
-    return found
+        ways[network] = Way(None in mine, via[:GATEWAYS_MAX])
+    return ways
 
 
 def routes() -> tuple[list[Route], set[int]]:
-    """The routes of this network namespace, and the IP versions with other rules than usual.
+    """The routes of this network namespace, and the IP versions with other than default rules.
 
-    Of those there is none: which route a reply takes is not known here.
+    Routes of those versions are left out: which one a reply takes is not known here.
     """
     with IPRoute() as netlink:
-        usual = usual_rules(one for family in _FAMILIES for one in netlink.get_rules(family=family))
-        dump = (one for family in _FAMILIES for one in netlink.get_routes(family=family))
-        found = [one for one in routes_of(dump) if one.network.version in usual]
-        return found, {4, 6} - usual
+        usual = usual_rules(
+            rule for family in _FAMILIES for rule in netlink.get_rules(family=family)
+        )
+        dump = (message for family in _FAMILIES for message in netlink.get_routes(family=family))
+        known = [route for route in routes_of(dump) if route.network.version in usual]
+        return known, {4, 6} - usual
 
 
 def neighbours() -> list[Neighbour]:
-    """The neighbours that this network namespace has frames sent to."""
-    found = []
+    """The neighbours that this network namespace can send frames to."""
+    changes = []
     with IPRoute() as netlink:
         for family in _FAMILIES:
-            for one in netlink.get_neighbours(family):
-                mac, address = one.get_attr("NDA_LLADDR"), one.get_attr("NDA_DST")
-                if address and mac and one["state"] & _VALID and not one["flags"] & _NTF_PROXY:
+            for entry in netlink.get_neighbours(family):
+                mac, address = entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_DST")
+                if address and mac and entry["state"] & _VALID and not entry["flags"] & _NTF_PROXY:
                     packed = bytes.fromhex(mac.replace(":", ""))
-                    found.append(Neighbour(one["ifindex"], ipaddress.ip_address(address), packed))
-    return [one for one in found if one.mac and len(one.mac) == 6]
+                    changes.append(
+                        Neighbour(entry["ifindex"], ipaddress.ip_address(address), packed)
+                    )
+    return [neighbour for neighbour in changes if neighbour.mac and len(neighbour.mac) == 6]
 
 
 def neighbour_of(kind: int, body: bytes) -> Neighbour | None:
-    """The change that a message tells of, or None: of another family, or of a proxy's entry."""
+    """The change in a message; None for another address family, or a proxy's entry.
+
+    Raises struct.error for a message that is cut off.
+    """
     family, link, state, flags, _ = _NDMSG.unpack_from(body)
     if family not in _FAMILIES or flags & _NTF_PROXY:
         return None
@@ -171,7 +184,7 @@ def neighbour_of(kind: int, body: bytes) -> Neighbour | None:
 
 
 class WayChanges:
-    """Hears of every change of routes, rules, links and neighbours of this namespace."""
+    """Reports every change of routes, rules, links and neighbours of this namespace."""
 
     # RTMGRP_{LINK,NEIGH,IPV4_ROUTE,IPV4_RULE,IPV6_ROUTE} and RTNLGRP_IPV6_RULE, linux/rtnetlink.h
     _GROUPS = 0x1 | 0x4 | 0x40 | 0x80 | 0x400 | 1 << 18
@@ -182,9 +195,9 @@ class WayChanges:
         self._socket.setblocking(False)
 
     def wait(self, seconds: float) -> tuple[list[Neighbour], bool]:
-        """Wait for at most `seconds`: the neighbours that changed, and whether more did.
+        """Wait for at most `seconds`: the neighbours that changed, and whether anything else did.
 
-        What was lost for want of room counts as more.
+        Messages that were lost for want of room count as anything else.
         """
         changed: list[Neighbour] = []
         more = False
@@ -203,9 +216,9 @@ class WayChanges:
                     more = True
                     continue
                 with contextlib.suppress(struct.error):
-                    one = neighbour_of(kind, body)
-                    if one:
-                        changed.append(one)
+                    neighbour = neighbour_of(kind, body)
+                    if neighbour:
+                        changed.append(neighbour)
 
     def close(self) -> None:
         """Stop listening."""

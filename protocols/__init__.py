@@ -20,10 +20,10 @@ _HERE = Path(__file__).resolve().parent
 def _found() -> dict[str, Spec]:
     """Every folder's SPEC, in the order of their numbers."""
     names = sorted(path.parent.name for path in _HERE.glob("*/__init__.py"))
-    specs: list[Spec] = [importlib.import_module(f"{__name__}.{one}").SPEC for one in names]
-    assert [one.name for one in specs] == names, "a SPEC is named as its folder is"
-    assert len({one.number for one in specs}) == len(specs), "each has a number of its own"
-    return {one.name: one for one in sorted(specs, key=lambda one: one.number)}
+    specs: list[Spec] = [importlib.import_module(f"{__name__}.{name}").SPEC for name in names]
+    assert [entry.name for entry in specs] == names, "a SPEC is named as its folder is"
+    assert len({entry.number for entry in specs}) == len(specs), "each has a number of its own"
+    return {entry.name: entry for entry in sorted(specs, key=lambda entry: entry.number)}
 
 
 SPECS: Mapping[str, Spec] = _found()
@@ -35,17 +35,17 @@ INCLUDE = (_HERE, *sorted({path.parent for path in _HERE.glob("*/*.h")}))
 
 def filled_by(who: Filled) -> list[Spec]:
     """The protocols that are served, or fronted."""
-    return [one for one in SPECS.values() if one.filled is who]
+    return [entry for entry in SPECS.values() if entry.filled is who]
 
 
 def default(who: Filled) -> Spec:
     """The one that is served, or fronted, where none is said."""
-    return next(one for one in filled_by(who) if one.default)
+    return next(entry for entry in filled_by(who) if entry.default)
 
 
 def words(specs: Iterable[Spec]) -> str:
     """Protocols to choose from, for a hint or a help text."""
-    return " | ".join(one.name for one in specs)
+    return " | ".join(entry.name for entry in specs)
 
 
 def spec(name: str) -> Spec:
@@ -60,4 +60,4 @@ def headers(specs: Iterable[Spec] = ()) -> dict[str, str]:
 
     Those whose key is the whole payload need no code of their own, and are always there.
     """
-    return {"loaded.h": loaded(specs, [one for one in SPECS.values() if one.whole_key])}
+    return {"loaded.h": loaded(specs, [entry for entry in SPECS.values() if entry.whole_key])}

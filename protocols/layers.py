@@ -7,5 +7,5 @@ import importlib
 
 from carom.protocols import SPECS
 
-LAYERS = [importlib.import_module(one.layers) for one in SPECS.values() if one.layers]
+LAYERS = [importlib.import_module(spec.layers) for spec in SPECS.values() if spec.layers]
 """The modules that have them."""

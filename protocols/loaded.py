@@ -12,8 +12,8 @@ from carom.protocols.spec import Spec, Stream
 CONTRACT = frozenset(re.findall(r"\bnone_(\w+)\(", Path(__file__).with_name("none.h").read_text()))
 """The functions of the contract: for each there is one of none.h."""
 
-_STREAM = frozenset(one for one in CONTRACT if one.startswith("stream_"))
-_COOKIE = frozenset(one for one in CONTRACT if "cookie" in one)
+_STREAM = frozenset(function for function in CONTRACT if function.startswith("stream_"))
+_COOKIE = frozenset(function for function in CONTRACT if "cookie" in function)
 
 
 def _check(spec: Spec) -> None:
@@ -45,12 +45,12 @@ def _of(spec: Spec) -> Iterator[str]:
 
 def _list(name: str, specs: Iterable[Spec]) -> str:
     """`name(CASE, ...)` has a CASE for each of them."""
-    cases = (f"CASE({one.name.upper()}, {one.name}, __VA_ARGS__)" for one in specs)
+    cases = (f"CASE({spec.name.upper()}, {spec.name}, __VA_ARGS__)" for spec in specs)
     return f"#define {name}(CASE, ...) {' '.join(cases)}"
 
 
 def _cases(name: str, specs: Iterable[Spec]) -> str:
-    return f"#define {name} {' '.join(f'case {one.name.upper()}:' for one in specs)}"
+    return f"#define {name} {' '.join(f'case {spec.name.upper()}:' for spec in specs)}"
 
 
 def _last(name: str, specs: Sequence[Spec]) -> str:
@@ -59,23 +59,23 @@ def _last(name: str, specs: Sequence[Spec]) -> str:
 
 def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
     """The text of loaded.h for these protocols, and those whose key is the `whole` payload."""
-    listed = sorted({one for one in specs if not one.whole_key}, key=lambda one: one.number)
-    for one in listed:
-        _check(one)
-    learned = [one for one in listed if one.learned]
-    streams = [one for one in listed if one.stream is Stream.COMMANDS]
-    cookies = [one for one in listed if one.cookies]
-    numbers = ", ".join(f"{one.name.upper()} = {one.number}" for one in (*whole, *listed))
+    listed = sorted({spec for spec in specs if not spec.whole_key}, key=lambda spec: spec.number)
+    for spec in listed:
+        _check(spec)
+    learned = [spec for spec in listed if spec.learned]
+    streams = [spec for spec in listed if spec.stream is Stream.COMMANDS]
+    cookies = [spec for spec in listed if spec.cookies]
+    numbers = ", ".join(f"{spec.name.upper()} = {spec.number}" for spec in (*whole, *listed))
     of_last = f"{learned[-1].name.upper()}_##NUMBER" if learned else "0"
     lines = [
         f"enum {{ {numbers} }};",
-        *(line for one in listed for line in _of(one)),
+        *(line for spec in listed for line in _of(spec)),
         *(
-            _list(f"HAVE_{function}", [one for one in listed if function in one.functions])
+            _list(f"HAVE_{function}", [spec for spec in listed if function in spec.functions])
             for function in sorted(CONTRACT)
         ),
         *(
-            _list(f"HAVE_{name}", [one for one in listed if _numbers(one)[name]])
+            _list(f"HAVE_{name}", [spec for spec in listed if _numbers(spec)[name]])
             for name in ("REQUEST_MAX", "SLOT_FROM")
         ),
         _list("LEARNED_BUT_LAST", learned[:-1]),
@@ -86,13 +86,13 @@ def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
         _last("LAST_COOKIE", cookies),
         _cases("WHOLE_KEYS", whole),
         _cases("GIVE_COOKIES", cookies),
-        _cases("REPLIES_TELL", [one for one in listed if one.stream is Stream.MESSAGES]),
+        _cases("REPLIES_TELL", [spec for spec in listed if spec.stream is Stream.MESSAGES]),
         _cases("WITH_STREAM", streams),
-        _cases("NAMELESS", [one for one in learned if one.nameless]),
-        _cases("WITHOUT_STREAM", [one for one in learned if one.stream is Stream.NONE]),
+        _cases("NAMELESS", [spec for spec in learned if spec.nameless]),
+        _cases("WITHOUT_STREAM", [spec for spec in learned if spec.stream is Stream.NONE]),
         f"#define ANY_COOKIES {int(bool(cookies))}",
-        f"#define ANY_NAMELESS {int(any(one.nameless for one in learned))}",
-        f"#define ANY_SPELLED {int(any('spelled' in one.functions for one in listed))}",
-        f"typedef {'u64' if any(one.id.size > 2 for one in learned) else 'u16'} id_word;",
+        f"#define ANY_NAMELESS {int(any(spec.nameless for spec in learned))}",
+        f"#define ANY_SPELLED {int(any('spelled' in spec.functions for spec in listed))}",
+        f"typedef {'u64' if any(spec.id.size > 2 for spec in learned) else 'u16'} id_word;",
     ]
     return "\n".join(lines) + "\n"

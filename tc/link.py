@@ -132,7 +132,9 @@ class TCLink(Resource):
             return self._fd >= 0 and libbpf.link_ifindex(self._fd) == index
         try:
             with IPRoute() as netlink:
-                return any(one == self._priority for one, _ in _filters(netlink, index, _INGRESS))
+                return any(
+                    priority == self._priority for priority, _ in _filters(netlink, index, _INGRESS)
+                )
         except NetlinkError:
             return False
 
@@ -173,9 +175,9 @@ def _add_clsact(netlink: Any, index: int) -> bool:
 
 def _filters(netlink: Any, index: int, parent: int) -> list[tuple[int, str | None]]:
     """Priority and name of each filter there."""
-    found = []
-    for one in netlink.get_filters(index=index, parent=parent):
-        options = one.get_attr("TCA_OPTIONS")
+    filters = []
+    for entry in netlink.get_filters(index=index, parent=parent):
+        options = entry.get_attr("TCA_OPTIONS")
         if options:  # each priority has one line more, of its chain
-            found.append((one["info"] >> 16, options.get_attr("TCA_BPF_NAME")))
-    return found
+            filters.append((entry["info"] >> 16, options.get_attr("TCA_BPF_NAME")))
+    return filters

@@ -109,5 +109,5 @@ def _send(target: Target, file: Path, folder: str) -> None:
     script = 'mkdir -p "$1" && cat >"$1/$2"'
     done = target.run("sh", "-c", script, "sh", folder, file.name, input=file.read_bytes())
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise HostError(f"cannot send {file.name} to the {target}: {said}")
+        reason = done.stderr.decode(errors="replace").strip()
+        raise HostError(f"cannot send {file.name} to the {target}: {reason}")

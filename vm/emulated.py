@@ -120,8 +120,8 @@ def furnish(place: Path) -> None:
 @contextlib.contextmanager
 def libvirt(place: Path) -> Iterator[None]:
     """libvirtd, answering; what it says goes to a file in `place`."""
-    said = place / "libvirtd.log"
-    with said.open("w") as log:
+    log_file = place / "libvirtd.log"
+    with log_file.open("w") as log:
         daemon = subprocess.Popen(
             ["libvirtd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
@@ -129,7 +129,7 @@ def libvirt(place: Path) -> Iterator[None]:
         end = time.monotonic() + _PATIENCE
         while subprocess.run(["virsh", "version"], capture_output=True, check=False).returncode:
             if daemon.poll() is not None or time.monotonic() > end:
-                raise HostError("libvirtd does not start", hint=f"what it said is in {said}")
+                raise HostError("libvirtd does not start", hint=f"what it said is in {log_file}")
             time.sleep(0.5)
         yield
     finally:

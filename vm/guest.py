@@ -72,11 +72,11 @@ class Guest(NamedTuple):
                 raise self._failed(f"ended by itself (QEMU's status is {status})", console)
             return status // 2 - 1
 
-    def _failed(self, what: str, console: Path) -> HostError:
+    def _failed(self, problem: str, console: Path) -> HostError:
         words = console.read_text(errors="replace") if console.exists() else ""
         last = "\n".join(words.splitlines()[-15:])
         return HostError(
-            f"the guest of {self.folder} {what}",
+            f"the guest of {self.folder} {problem}",
             hint=f"the last words on its console were:\n{last}" if last else None,
         )
 
@@ -89,7 +89,9 @@ def pack(archive: Path, script: str, files: Iterable[tuple[Path, str]]) -> None:
             text.flush()
             tar.add(text.name, "script")
         for path, name in files:
-            tar.add(path, name, filter=lambda one: None if "__pycache__" in one.name else one)
+            tar.add(
+                path, name, filter=lambda member: None if "__pycache__" in member.name else member
+            )
     with archive.open("ab") as disk:  # which is of whole sectors
         disk.truncate(-(-disk.tell() // 4096) * 4096)
 

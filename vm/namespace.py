@@ -167,10 +167,10 @@ def join(a: Namespace, a_interface: str, b: Namespace, b_interface: str) -> None
             kind="veth",
             peer={"ifname": b_interface, "net_ns_fd": b.name},
         )
-    for one, interface in ((a, a_interface), (b, b_interface)):
+    for namespace, interface in ((a, a_interface), (b, b_interface)):
         # No address of its own making, and so no packets that nobody asked for.
-        one.run("ip", "link", "set", interface, "addrgenmode", "none")
-        one.up(interface)
+        namespace.run("ip", "link", "set", interface, "addrgenmode", "none")
+        namespace.up(interface)
 
 
 def pids(name: str) -> Iterator[int]:

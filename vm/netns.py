@@ -73,10 +73,10 @@ class NamespacePair(Resource):
             client = stack.enter_context(Namespace("client"))
             server = stack.enter_context(Namespace("server"))
             wire(client, server)
-            for one in (client, server):
-                one.up("lo")
+            for namespace in (client, server):
+                namespace.up("lo")
                 if not tx_checksum:
-                    one.run("ethtool", "-K", INTERFACE, "tx", "off")
+                    namespace.run("ethtool", "-K", INTERFACE, "tx", "off")
             if bare:
                 server.run("ethtool", "-K", INTERFACE, "gro", "on")
             else:
@@ -97,12 +97,12 @@ def wire(client: Namespace, server: Namespace) -> None:
         (client, (CLIENT, CLIENT_IPV6), server, (SERVER, SERVER_IPV6)),
         (server, (SERVER, SERVER_IPV6), client, (CLIENT, CLIENT_IPV6)),
     )
-    for one, addresses, other, other_addresses in ends:
+    for end, addresses, far_end, other_addresses in ends:
         lengths = (PREFIX_LENGTH, PREFIX_LENGTH_IPV6)
         for address, length in zip(addresses, lengths, strict=True):
-            one.address(INTERFACE, address, length)
+            end.address(INTERFACE, address, length)
         for address in other_addresses:
-            one.neighbour(INTERFACE, address, other.mac(INTERFACE))
+            end.neighbour(INTERFACE, address, far_end.mac(INTERFACE))
 
 
 def attach_pass(namespace: Namespace, interface: str) -> int:

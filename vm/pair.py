@@ -93,5 +93,5 @@ class Make(Protocol):
 
 def offloads(features: str) -> dict[str, bool]:
     """The offloads that change what is measured, in what `ethtool -k` says."""
-    found = dict(re.findall(r"^([\w-]+): (on|off)", features, re.MULTILINE))
-    return {name: found.get(feature) == "on" for feature, name in _OFFLOADS.items()}
+    states = dict(re.findall(r"^([\w-]+): (on|off)", features, re.MULTILINE))
+    return {name: states.get(feature) == "on" for feature, name in _OFFLOADS.items()}

@@ -45,7 +45,7 @@ def make(on: str) -> Make:
 def read(path: Path) -> Machines:
     """The machines of a file. Raises UsageError that names the key that is wrong."""
     try:
-        found = msgspec.convert(tomllib.loads(path.read_text()), Machines)
+        machines = msgspec.convert(tomllib.loads(path.read_text()), Machines)
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}", hint="it names two machines: see docs/pairs.md"
@@ -57,15 +57,15 @@ def read(path: Path) -> Machines:
             f"{path}: {_said(str(error))}", hint="docs/pairs.md has what there is"
         ) from error
     return Machines(
-        client=_checked(path, "client", found.client),
-        server=_checked(path, "server", found.server),
+        client=_checked(path, "client", machines.client),
+        server=_checked(path, "server", machines.server),
     )
 
 
 def _said(error: str) -> str:
     """What msgspec says, with the key as a reader of TOML would write it."""
-    what, _, where = error.partition(" - at `$.")
-    return f"{where.rstrip('`')}: {what}" if where else what
+    problem, _, where = error.partition(" - at `$.")
+    return f"{where.rstrip('`')}: {problem}" if where else problem
 
 
 def _checked(path: Path, role: str, machine: Machine) -> Machine:

@@ -19,26 +19,26 @@ PATIENCE = 0.5  # seconds for each
 
 def listen(address: str, port: str) -> NoReturn:
     """Reply to datagrams that say the word."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind((address, int(port)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind((address, int(port)))
         print("ready", flush=True)
         while True:
-            word, asker = one.recvfrom(2048)
+            word, asker = udp.recvfrom(2048)
             if word == WORD:
-                one.sendto(word, asker)
+                udp.sendto(word, asker)
 
 
 def ask(interface: str, address: str, server: str, port: str) -> int:
     """Ask until there is a reply; 1 if there is none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        one.bind((address, 0))
-        one.settimeout(PATIENCE)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        udp.bind((address, 0))
+        udp.settimeout(PATIENCE)
         reason: object = "other bytes came back"
         for _ in range(TRIES):
             try:
-                one.sendto(WORD, (server, int(port)))
-                if one.recv(2048) == WORD:
+                udp.sendto(WORD, (server, int(port)))
+                if udp.recv(2048) == WORD:
                     return 0
             except OSError as error:
                 reason = error

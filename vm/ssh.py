@@ -133,9 +133,9 @@ class SSHHost:
         """
         tether = (_HERE / "tether.py").read_text()
         silence = self.silence if listens else 0.0
-        there = self.argv([self.python, "-I", "-c", tether, str(silence), *argv])
+        remote = self.argv([self.python, "-I", "-c", tether, str(silence), *argv])
         return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *there],
+            ["setpriv", "--pdeathsig", "TERM", *remote],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -201,20 +201,20 @@ class SSHHost:
         done = self.run("sh", "-c", _LOOK, "sh", self.interface)
         user, *rest = done.stdout.decode(errors="replace").splitlines() or [""]
         if not user.isdecimal():
-            said = (user or done.stderr.decode(errors="replace")).strip()
+            output = (user or done.stderr.decode(errors="replace")).strip()
             raise LoginError(
-                f"a shell on the {self} does not do as it is told: {said}",
+                f"a shell on the {self} does not do as it is told: {output}",
                 hint="it must let us run commands, and print nothing of its own (~/.bashrc?)",
             )
         if user != "0":
             raise LoginError(
                 f"on the {self} we are not root", hint="log in as root, or leave sudo = false out"
             )
-        there = [line for line in rest if " " not in line]
-        if self.interface not in there:
+        interfaces = [line for line in rest if " " not in line]
+        if self.interface not in interfaces:
             raise HostError(
                 f"there is no interface {self.interface!r} on the {self}",
-                hint="there are " + ", ".join(there),
+                hint="there are " + ", ".join(interfaces),
             )
         addresses = re.findall(r" inet ([\d.]+)", "\n".join(rest))
         if self.address not in addresses:
@@ -230,16 +230,18 @@ class SSHHost:
             return
         done = self.run(self.python, "-P", "-c", "import carom.lab.hosts.agent")
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+            output = done.stderr.decode(errors="replace").strip().splitlines() or [
+                "it says nothing"
+            ]
             raise HostError(
-                f"{self.python} of the {self} cannot run carom's lab: {said[-1]}",
+                f"{self.python} of the {self} cannot run carom's lab: {output[-1]}",
                 hint="leave `python` out, and carom is put there",
             )
 
     def driver(self) -> str:
         """The network driver of the interface. Raises HostError."""
-        found = re.search(r"^driver: (\S+)", self._ethtool("-i"), re.MULTILINE)
-        return found[1] if found else "unknown"
+        match = re.search(r"^driver: (\S+)", self._ethtool("-i"), re.MULTILINE)
+        return match[1] if match else "unknown"
 
     def offloads(self) -> dict[str, bool]:
         """Offloads of the interface, as ethtool names them. Raises HostError."""
@@ -248,17 +250,17 @@ class SSHHost:
     def _ethtool(self, flag: str) -> str:
         done = self.run("ethtool", flag, self.interface)
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip()
-            raise HostError(f"ethtool {flag} {self.interface} failed on the {self}: {said}")
+            reason = done.stderr.decode(errors="replace").strip()
+            raise HostError(f"ethtool {flag} {self.interface} failed on the {self}: {reason}")
         return done.stdout.decode()
 
     def _check_started(self, done: subprocess.CompletedProcess[bytes]) -> None:
-        said = done.stderr.decode(errors="replace").strip()
+        output = done.stderr.decode(errors="replace").strip()
         if done.returncode == _FAILED:
-            raise _refused(self, said)
-        if done.returncode and re.search(r"^(sudo: |sh: .*sudo)", said, re.MULTILINE):
+            raise _refused(self, output)
+        if done.returncode and re.search(r"^(sudo: |sh: .*sudo)", output, re.MULTILINE):
             raise LoginError(
-                f"on the {self} we cannot become root: {said.splitlines()[-1]}",
+                f"on the {self} we cannot become root: {output.splitlines()[-1]}",
                 hint="allow it in sudoers (NOPASSWD), or log in as root",
             )
 
@@ -283,9 +285,9 @@ class SSHPair(Resource):
         text = (_HERE / "reach.py").read_text()
         server, client = self.server, self.client
         listen = [server.python, "-I", "-c", text, "listen", server.address, PORT]
-        with _ended(server.popen(listen)) as one:
-            assert one.stdout
-            if one.stdout.readline() != "ready\n":
+        with _ended(server.popen(listen)) as listener:
+            assert listener.stdout
+            if listener.stdout.readline() != "ready\n":
                 raise HostError(
                     f"nothing can listen on {server.address} port {PORT} of the {server}",
                     hint="the reason stands above",
@@ -293,10 +295,10 @@ class SSHPair(Resource):
             where = (client.interface, client.address, server.address, PORT)
             done = client.run(client.python, "-I", "-c", text, "ask", *where)
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip()
+            reason = done.stderr.decode(errors="replace").strip()
             raise HostError(
                 f"the {client} gets no reply from {server.address} through {client.interface}: "
-                f"{said}",
+                f"{reason}",
                 hint=f"do these interfaces face each other? does a firewall stop UDP port {PORT}?",
             )
 
@@ -348,10 +350,10 @@ _REFUSALS: tuple[tuple[str, type[HostError], str, str], ...] = (
 )
 
 
-def _refused(host: SSHHost, said: str) -> HostError:
+def _refused(host: SSHHost, output: str) -> HostError:
     """The error for what ssh itself said."""
-    for words, kind, what, hint in _REFUSALS:
-        if words in said:
-            last = said.splitlines()[-1] if said else "ssh says nothing"
-            return kind(f"the {host} {what}: {last.strip()}", hint=hint, details=said)
-    raise AssertionError(said)  # the last one fits everything
+    for words, kind, problem, hint in _REFUSALS:
+        if words in output:
+            last = output.splitlines()[-1] if output else "ssh says nothing"
+            return kind(f"the {host} {problem}: {last.strip()}", hint=hint, details=output)
+    raise AssertionError(output)  # the last one fits everything

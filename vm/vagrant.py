@@ -65,9 +65,9 @@ class Status(msgspec.Struct, kw_only=True):
 def folder() -> Path:
     """Where the Vagrantfile is, as Vagrant looks for it. Raises UsageError."""
     start = Path(os.environ.get("VAGRANT_CWD") or Path.cwd())
-    for one in (start, *start.parents):
-        if (one / "Vagrantfile").exists():
-            return one
+    for place in (start, *start.parents):
+        if (place / "Vagrantfile").exists():
+            return place
     raise UsageError(
         "there is no Vagrantfile here", hint="run it in carom's repository, or set VAGRANT_CWD"
     )
@@ -90,13 +90,13 @@ def check(provider: str, *, emulated: bool = False) -> None:
 
 
 def _check_libvirt(emulated: bool) -> None:
-    sockets = [one for one in _SOCKETS if Path(one).exists()]
+    sockets = [path for path in _SOCKETS if Path(path).exists()]
     if not sockets:
         raise HostError(
             "libvirt is not running",
             hint="apt install libvirt-daemon-system, then systemctl start libvirtd",
         )
-    if not any(os.access(one, os.W_OK) for one in sockets):
+    if not any(os.access(path, os.W_OK) for path in sockets):
         raise HostError(
             "you may not talk to libvirt", hint="adduser $USER libvirt, then log in again"
         )
@@ -171,11 +171,12 @@ def _vagrant(*argv: str) -> str:
     except FileNotFoundError as error:
         raise _not_installed(error) from error
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()
+        output = (done.stderr or done.stdout).strip()
+        reason = output.splitlines()[0] if output else "it does not say why"
         raise HostError(
-            f"vagrant {argv[0]} failed: {said.splitlines()[0] if said else 'it does not say why'}",
+            f"vagrant {argv[0]} failed: {reason}",
             hint="are the machines up? `carom vm up`",
-            details=said,
+            details=output,
         )
     return done.stdout
 
@@ -199,18 +200,18 @@ def parse_config(text: str) -> dict[str, dict[str, str]]:
 
 def parse_status(text: str) -> list[Status]:
     """The machines of `vagrant status --machine-readable`."""
-    found: dict[str, dict[str, str]] = {}
+    facts: dict[str, dict[str, str]] = {}
     for line in text.splitlines():
         _, name, kind, value, *_ = [*line.split(",", 3), "", "", "", ""]
         if name:
-            found.setdefault(name, {})[kind] = value
+            facts.setdefault(name, {})[kind] = value
     return [
         Status(
             name=name,
             state=words.get("state", "unknown"),
             provider=words.get("provider-name", "unknown"),
         )
-        for name, words in found.items()
+        for name, words in facts.items()
     ]
 
 
@@ -218,12 +219,12 @@ def parse_facts(text: str, management: str) -> Facts:
     """What `_LOOK` printed. The other machine is neither where ssh comes in nor the way out."""
     kernel, addresses, routes, *drivers = text.splitlines()
     taken = {"lo", *(route.get("dev") for route in json.loads(routes))}
-    for one in json.loads(addresses):
-        there = [info["local"] for info in one.get("addr_info", ())]
-        name = one.get("ifname")
-        if name not in taken and there and management not in there:
+    for link in json.loads(addresses):
+        local = [info["local"] for info in link.get("addr_info", ())]
+        name = link.get("ifname")
+        if name not in taken and local and management not in local:
             driver = dict(line.split(" ", 1) for line in drivers).get(name, "unknown")
-            return Facts(kernel, name, there[0], driver)
+            return Facts(kernel, name, local[0], driver)
     raise HostError(
         "no interface of it faces the other machine",
         hint="was it brought up by carom's Vagrantfile? `vagrant reload` configures it again",
@@ -260,8 +261,8 @@ class Reach:
         """What a machine says of itself. Raises HostError."""
         done = SSHHost(name, self.machine(name)).run("sh", "-c", _LOOK)
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip()
-            raise HostError(f"the machine {name} cannot say what it is: {said}")
+            reason = done.stderr.decode(errors="replace").strip()
+            raise HostError(f"the machine {name} cannot say what it is: {reason}")
         return parse_facts(done.stdout.decode(), self.hosts[name].get("HostName", ""))
 
     def host(self, name: str) -> SSHHost:
@@ -295,13 +296,13 @@ class VagrantPair(SSHPair):
 def status() -> list[Status]:
     """Both machines, and what those that are up say of themselves."""
     machines = parse_status(_vagrant("status", "--machine-readable"))
-    for one in machines:
-        if one.state == "running":
+    for machine in machines:
+        if machine.state == "running":
             with tempfile.TemporaryDirectory(prefix="carom-") as place:
                 try:
-                    one.facts = Reach(Path(place), [one.name]).facts(one.name)
+                    machine.facts = Reach(Path(place), [machine.name]).facts(machine.name)
                 except ExperimentError as error:
-                    one.trouble = str(error)
+                    machine.trouble = str(error)
     return machines
 
 

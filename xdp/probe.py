@@ -19,7 +19,7 @@ _TYPE = b"\x88\xb5"  # of local experiments (IEEE 802): nobody takes it
 def check_arrival(interface: Interface) -> None:
     """Raises InterfaceError where replies by native XDP are lost: on a veth, or a bond's."""
     devices = [(interface.name, interface.ifindex, interface.driver)]
-    devices += [(one.name, one.ifindex, one.driver) for one in interface.ports]
+    devices += [(port.name, port.ifindex, port.driver) for port in interface.ports]
     for name, ifindex, driver in devices if interface.up and interface.carrier else ():
         if driver == "veth" and _arrive(name, ifindex, interface.mac) is False:
             raise InterfaceError(

@@ -34,7 +34,7 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
     One for each length of a token; of requests that name no host, port, format or ETag.
     """
     path, _, query = name.partition(b"?")
-    segments = [one for one in path.split(b"/") if one]
+    segments = [segment for segment in path.split(b"/") if segment]
     queries = query.split(b"&") if query else []
     options, before, start, end = b"", 0, 4, 4
     for number, values in ((URI_PATH, segments), (URI_QUERY, queries)):

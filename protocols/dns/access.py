@@ -59,36 +59,36 @@ _SERVERS = {
 
 def access_lists(pids: Iterable[int]) -> Iterator[str]:
     """Whom these servers do not answer as they answer others, one line a server."""
-    said = set()
+    reported = set()
     for pid in pids:
         try:
             name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
         except OSError:  # it has ended
             continue
-        name = next((one for one in _SERVERS if name.startswith(one)), name)
-        if name not in _SERVERS or name in said:
+        name = next((known for known in _SERVERS if name.startswith(known)), name)
+        if name not in _SERVERS or name in reported:
             continue
-        said.add(name)
-        found = _read_apart(name, pid)
-        if found is None:
+        reported.add(name)
+        findings = _read_apart(name, pid)
+        if findings is None:
             yield (
                 f"the configuration of {name} (pid {pid}) cannot be read, or not all of it: what "
                 "it answers to some clients alone, hits give to all; --allow PREFIX bounds them"
             )
-        elif found:
+        elif findings:
             yield (
                 f"the access list of {name} (pid {pid}) does not see what is answered before it; "
-                f"repeat it with --allow PREFIX: {'; '.join(found)}"
+                f"repeat it with --allow PREFIX: {'; '.join(findings)}"
             )
 
 
 def _read_apart(name: str, pid: int) -> list[str] | None:
     argv = [sys.executable, "-P", "-m", __name__, name, str(pid)]
     try:
-        found: list[str] | None = json.loads(forked.run(argv, timeout=PATIENCE))
+        findings: list[str] | None = json.loads(forked.run(argv, timeout=PATIENCE))
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return found
+    return findings
 
 
 def _bound() -> None:
@@ -99,10 +99,10 @@ def _bound() -> None:
 
 def _main(name: str, pid: int) -> None:
     _bound()
-    found = lists_of(name, *_where(pid, _SERVERS[name]))
-    if found and len(found) > _SHOWN:  # of what may be any number, no more is kept
-        found = [*found[:_SHOWN], f"and {len(found) - _SHOWN} more"]
-    print(json.dumps(found))
+    findings = lists_of(name, *_where(pid, _SERVERS[name]))
+    if findings and len(findings) > _SHOWN:  # of what may be any number, no more is kept
+        findings = [*findings[:_SHOWN], f"and {len(findings) - _SHOWN} more"]
+    print(json.dumps(findings))
 
 
 def _where(pid: int, server: _Server) -> tuple[Path, list[str], list[str]]:
@@ -112,10 +112,10 @@ def _where(pid: int, server: _Server) -> tuple[Path, list[str], list[str]]:
         folder = str(Path(f"/proc/{pid}/cwd").readlink())
     except OSError:
         return Path("/"), [], []
-    given = [str(PurePosixPath(folder, one)) for one in _given(words, server.options)]
+    given = [str(PurePosixPath(folder, entry)) for entry in _given(words, server.options)]
     if server.options == ("--config-dir",):
-        names = dict.fromkeys(PurePosixPath(one).name for one in server.files)
-        given = [f"{one}/{name}" for one in given for name in names]
+        names = dict.fromkeys(PurePosixPath(file).name for file in server.files)
+        given = [f"{place}/{name}" for place in given for name in names]
     return Path(f"/proc/{pid}/root"), given or list(server.files), words[1:]
 
 
@@ -134,18 +134,22 @@ def lists_of(
 ) -> list[str] | None:
     """What a server treats clients differently by; None where its files cannot be read."""
     try:
-        found = _SERVERS[name].read(Tree(root, files), arguments)
+        findings = _SERVERS[name].read(Tree(root, files), arguments)
     except (Unreadable, RecursionError):
         return None
-    if found is None:
+    if findings is None:
         return None
-    return list(dict.fromkeys(f"{_short(one.said)} ({_short(one.file)})" for one in found))
+    return list(
+        dict.fromkeys(f"{_short(finding.said)} ({_short(finding.file)})" for finding in findings)
+    )
 
 
-def _short(said: str) -> str:
+def _short(text: str) -> str:
     """It, for a log: of a stranger's words, nothing that a terminal obeys."""
-    said = "".join(one if one.isprintable() else "?" for one in " ".join(said.split()))
-    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
+    text = "".join(
+        character if character.isprintable() else "?" for character in " ".join(text.split())
+    )
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Statement(NamedTuple):
     block: tuple[Statement, ...] | None
 
     def __str__(self) -> str:
-        inner = "" if self.block is None else f" {{ {''.join(f'{one}; ' for one in self.block)}}}"
+        inner = "" if self.block is None else f" {{ {''.join(f'{part}; ' for part in self.block)}}}"
         return " ".join(self.words) + inner
 
 
@@ -48,7 +48,7 @@ class _Lists(NamedTuple):
 
     def whom(self, elements: Iterable[Statement], depth: int = 0) -> bool | None:
         """True: everybody; False: nobody; None: some. The first element that matches decides."""
-        some, but = False, False
+        lets_in, but = False, False
         whole: set[int] = set()
         for element in elements:
             everybody, negated = self._element(element, depth)
@@ -59,9 +59,9 @@ class _Lists(NamedTuple):
                 whole.add(family)
                 everybody = True if whole >= self.families else None
             if everybody:
-                return None if (some if negated else but) else not negated
-            some, but = some or not negated, but or negated
-        return None if some else False
+                return None if (lets_in if negated else but) else not negated
+            lets_in, but = lets_in or not negated, but or negated
+        return None if lets_in else False
 
     def _element(self, element: Statement, depth: int) -> tuple[bool | None, bool]:
         """Whether it matches everybody, nobody or some; and whether it keeps them out."""
@@ -86,9 +86,9 @@ class _View(NamedTuple):
     def of(self, *names: str) -> Statement | None:
         """The statement that is in effect: the first of the names that has one."""
         for name in names:
-            found = _last(self.own, name) or _last(self.options, name)
-            if found:
-                return found
+            statement = _last(self.own, name) or _last(self.options, name)
+            if statement:
+                return statement
         return None
 
     @property
@@ -104,13 +104,14 @@ class _View(NamedTuple):
             if self._inherited(name):
                 yield self.of(name)
             yield from (_last(zone.block or (), name) for zone in self._zones())
-        for one in self._all("dns64"):
-            yield _last(one.block or (), "clients")
+        for statement in self._all("dns64"):
+            yield _last(statement.block or (), "clients")
 
     def differing(self) -> Iterator[Statement]:
         """Statements that may give different clients different answers."""
-        yield from (found for name in _DIFFER if (found := self.of(name)) and _acts(found))
-        yield from (one for one in self._all("plugin") if "filter-a" in "".join(one.words))
+        statements = (self.of(name) for name in _DIFFER)
+        yield from (statement for statement in statements if statement and _acts(statement))
+        yield from (plugin for plugin in self._all("plugin") if "filter-a" in "".join(plugin.words))
 
     def by_default(self) -> Iterator[Finding]:
         """What holds because nothing else is said."""
@@ -123,11 +124,13 @@ class _View(NamedTuple):
             )
 
     def _all(self, name: str) -> list[Statement]:
-        return [one for one in (*self.own, *self.options) if one.words[:1] == (name,)]
+        return [
+            statement for statement in (*self.own, *self.options) if statement.words[:1] == (name,)
+        ]
 
     def _zones(self) -> list[Statement]:
-        zones = [one for one in self.own if one.words[:1] == ("zone",)]
-        return [one for one in zones if _kind(one) not in _UNSERVED]
+        zones = [zone for zone in self.own if zone.words[:1] == ("zone",)]
+        return [zone for zone in zones if _kind(zone) not in _UNSERVED]
 
     def _inherited(self, name: str) -> bool:
         """Whether a zone has no such statement of its own: so have those that BIND makes."""
@@ -145,25 +148,27 @@ def read(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
         return None
     # Of several places where it may be by default, the first is the one.
     top = list(_statements(tree, *texts[0]))
-    options = [one for each in _blocks(top, "options") for one in each.block or ()]
-    lists = _Lists({one.words[1]: one.block or () for one in _blocks(top, "acl")})
+    options = [statement for block in _blocks(top, "options") for statement in block.block or ()]
+    lists = _Lists({acl.words[1]: acl.block or () for acl in _blocks(top, "acl")})
     silent = _last(options, "listen-on-v6")
     if "-4" in arguments or (silent and lists.whom(silent.block or ()) is False):
         lists = lists._replace(families=frozenset({4}))
     blackhole = _last(options, "blackhole")
-    found = [] if lists.alike(blackhole) else [_finding(blackhole)]
+    findings = [] if lists.alike(blackhole) else [_finding(blackhole)]
     for view in _views(top, options, texts[0][0]):
-        found += view.by_default()
-        found += [_finding(one) for one in view.in_effect() if not lists.alike(one)]
-        found += [_finding(one) for one in view.differing()]
-    return found
+        findings += view.by_default()
+        findings += [
+            _finding(statement) for statement in view.in_effect() if not lists.alike(statement)
+        ]
+        findings += [_finding(statement) for statement in view.differing()]
+    return findings
 
 
 def _views(top: list[Statement], options: list[Statement], file: str) -> list[_View]:
-    views = [one for one in _blocks(top, "view") if one.words[2:] in ((), ("IN",), ("in",))]
+    views = [view for view in _blocks(top, "view") if view.words[2:] in ((), ("IN",), ("in",))]
     if not views:
         return [_View("", top, options, file)]
-    return [_View(one.words[1], one.block or (), options, one.file) for one in views]
+    return [_View(view.words[1], view.block or (), options, view.file) for view in views]
 
 
 def _finding(statement: Statement | None) -> Finding:
@@ -173,14 +178,18 @@ def _finding(statement: Statement | None) -> Finding:
 def _blocks(statements: Iterable[Statement], name: str) -> list[Statement]:
     least = 1 if name == "options" else 2
     return [
-        one
-        for one in statements
-        if one.words[:1] == (name,) and one.block is not None and len(one.words) >= least
+        statement
+        for statement in statements
+        if statement.words[:1] == (name,)
+        and statement.block is not None
+        and len(statement.words) >= least
     ]
 
 
 def _last(statements: Sequence[Statement], name: str) -> Statement | None:
-    return next((one for one in reversed(statements) if one.words[:1] == (name,)), None)
+    return next(
+        (statement for statement in reversed(statements) if statement.words[:1] == (name,)), None
+    )
 
 
 def _kind(zone: Statement) -> str:
@@ -197,7 +206,9 @@ def _acts(statement: Statement) -> bool:
 
 
 def _statements(tree: Tree, file: str, text: str, depth: int = 0) -> Iterator[Statement]:
-    tokens = (one for one in _TOKEN.findall(text) if one[0] != "#" and one[:2] not in ("//", "/*"))
+    tokens = (
+        token for token in _TOKEN.findall(text) if token[0] != "#" and token[:2] not in ("//", "/*")
+    )
     return _block(tree, file, itertools.chain(tokens, [""]), depth, "")
 
 

@@ -43,24 +43,24 @@ def read_recursor(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | 
             values = (match[2] if match[2] is not None else match[3] or "").strip()
             lists[match[1].replace("_", "-")] = (values, file)
     if not lists:
-        found = [Finding("without allow-from, clients of private networks alone", texts[0][0])]
+        findings = [Finding("without allow-from, clients of private networks alone", texts[0][0])]
     else:
-        found = [
+        findings = [
             Finding(f"{name}: {values}", file)
             for name, (values, file) in lists.items()
             if values and not set(re.split(r"[\s,'\"\[\]]+", values)) >= _WHOLE
         ]
-    return found + list(_matches(texts, _SUBNETS))
+    return findings + list(_matches(texts, _SUBNETS))
 
 
 def read_dnsmasq(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
     """Statements of files and arguments; without them dnsmasq answers everybody."""
-    given = [one.removeprefix("--") for one in arguments if one.startswith("--")]
+    given = [argument.removeprefix("--") for argument in arguments if argument.startswith("--")]
     texts = list(_texts(tree, r"^[ \t]*conf-file[ \t]*=[ \t]*(\S+)", "#"))
     folders = r"^[ \t]*conf-dir[ \t]*=[ \t]*([^\s,]+)"
     places = [*texts, ("its arguments", "\n".join(given))]
     for _, text in tuple(places):
-        names = [f"{one}/*" for one in re.findall(folders, text, re.MULTILINE)]
+        names = [f"{folder}/*" for folder in re.findall(folders, text, re.MULTILINE)]
         texts += [(file, _without(text, "#")) for file, text in tree.texts_of(names)]
     if not texts and not given:
         return None
@@ -106,7 +106,9 @@ def _texts(
         text = _without(text, comment)
         yield file, text
         names = [name + suffix for name in re.findall(include, text, re.MULTILINE)]
-        waiting += [(*one, depth + 1) for one in tree.included(file, names, depth)]
+        waiting += [
+            (*file_and_text, depth + 1) for file_and_text in tree.included(file, names, depth)
+        ]
 
 
 def _without(text: str, comment: str) -> str:

@@ -44,8 +44,8 @@ def read(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
     if not texts:
         return None
     entries = list(_entries(tree, *texts[0]))
-    found = list(_actions(entries, texts[0][0]))
-    return found + [one.finding() for one in entries if _differs(one)]
+    findings = list(_actions(entries, texts[0][0]))
+    return findings + [entry.finding() for entry in entries if _differs(entry)]
 
 
 def _differs(entry: _Entry) -> bool:
@@ -54,12 +54,14 @@ def _differs(entry: _Entry) -> bool:
 
 def _actions(entries: list[_Entry], file: str) -> Iterator[Finding]:
     """Of each IP: what is refused by default, and the blocks that are not treated as the rest."""
-    interfaces = [one.values[0] for one in entries if one.key == "interface" and one.values]
-    by_interface = [one for one in entries if one.key == "interface-action"]
+    interfaces = [entry.values[0] for entry in entries if entry.key == "interface" and entry.values]
+    by_interface = [entry for entry in entries if entry.key == "interface-action"]
     common = _common(interfaces, by_interface)
     served = _families(entries, interfaces)
     # The last of the same block holds.
-    blocks = {_block(one): one for one in entries if one.key == "access-control" and one.values}
+    blocks = {
+        _block(entry): entry for entry in entries if entry.key == "access-control" and entry.values
+    }
     rest = {
         family: blocks[whole].values[-1] if whole in blocks else common
         for family, whole in _WHOLE.items()
@@ -70,7 +72,7 @@ def _actions(entries: list[_Entry], file: str) -> Iterator[Finding]:
         where = " and ".join(silent)
         yield Finding(f"without access-control for {where}, {others} are refused", file)
     if common is None:
-        yield from (one.finding() for one in by_interface)
+        yield from (entry.finding() for entry in by_interface)
     for block, entry in blocks.items():
         action = entry.values[-1]
         if block is None or (
@@ -81,8 +83,8 @@ def _actions(entries: list[_Entry], file: str) -> Iterator[Finding]:
 
 def _common(interfaces: list[str], actions: list[_Entry]) -> str | None:
     """The action of all interfaces, where they have one and the same that allows."""
-    said = {one.values[0]: one.values[-1] for one in actions if one.values}
-    common = {said.get(one) for one in interfaces}
+    by_interface = {entry.values[0]: entry.values[-1] for entry in actions if entry.values}
+    common = {by_interface.get(name) for name in interfaces}
     action = common.pop() if len(common) == 1 else None
     return action if action in _ALLOWS else None
 
@@ -97,11 +99,11 @@ def _block(entry: _Entry) -> _Network | None:
 
 def _families(entries: list[_Entry], interfaces: list[str]) -> set[int]:
     """The IPs that are served."""
-    served = {_family(one) for one in interfaces} or {0}
+    served = {_family(interface) for interface in interfaces} or {0}
     if 0 in served:
         served = set(_WHOLE)
     return served - {
-        family for family in _WHOLE for one in entries if one[:2] == (f"do-ip{family}", ("no",))
+        family for family in _WHOLE for entry in entries if entry[:2] == (f"do-ip{family}", ("no",))
     }
 
 
@@ -118,24 +120,24 @@ def read_nsd(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
     texts = list(tree.texts())
     if not texts:
         return None
-    found = []
+    findings = []
     zone: list[_Entry] = []
     for entry in itertools.chain(_entries(tree, *texts[0]), [_Entry("zone", (), "")]):
         if entry.key == "allow-query":
             zone.append(entry)
         elif entry.key in ("zone", "pattern"):
-            found += _unlike(zone)
+            findings += _unlike(zone)
             zone = []
-    return found
+    return findings
 
 
 def _unlike(queries: list[_Entry]) -> list[Finding]:
     """A zone's lists, unless they have everybody."""
-    if {_block(one) for one in queries} >= set(_WHOLE.values()) and all(
-        one.values[1:] == ("NOKEY",) for one in queries
+    if {_block(query) for query in queries} >= set(_WHOLE.values()) and all(
+        query.values[1:] == ("NOKEY",) for query in queries
     ):
         return []
-    return [one.finding() for one in queries]
+    return [query.finding() for query in queries]
 
 
 def _entries(tree: Tree, file: str, text: str, depth: int = 0) -> Iterator[_Entry]:

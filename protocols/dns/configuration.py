@@ -59,10 +59,10 @@ class Tree:
     def texts_of(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
         """The same of other names, or patterns of names."""
         for name in names:
-            for one in self._matching(name) if _is_pattern(name) else [name]:
-                text = self._read(one)
+            for file in self._matching(name) if _is_pattern(name) else [name]:
+                text = self._read(file)
                 if text is not None:
-                    yield one, text
+                    yield file, text
 
     def included(self, file: str, names: Iterable[str], depth: int) -> Iterator[tuple[str, str]]:
         """What a file includes, by names that may be relative to it; so many include that file.
@@ -73,25 +73,25 @@ class Tree:
             if depth >= DEEPEST:
                 raise Unreadable(f"{file} includes {name}, and more than {DEEPEST} include it")
             whole = str(PurePosixPath(file).parent / name)
-            found = None
-            for found in self.texts_of([whole]):
-                yield found
-            if not found and not _is_pattern(whole):
+            entry = None
+            for entry in self.texts_of([whole]):
+                yield entry
+            if not entry and not _is_pattern(whole):
                 raise Unreadable(f"{file} includes {whole}, which is no file")
 
     def _matching(self, name: str) -> list[str]:
         if len(name) > _PATH_MAX:
             raise Unreadable(f"a pattern of {len(name)} characters")
-        found = ["/"]
+        paths = ["/"]
         for part in PurePosixPath("/", name).parts[1:]:
-            found = [
+            paths = [
                 str(PurePosixPath(folder, entry))
-                for folder in found
+                for folder in paths
                 for entry in (self._entries(folder, part) if _is_pattern(part) else [part])
             ]
-            if len(found) > FILES_MAX:
+            if len(paths) > FILES_MAX:
                 raise Unreadable(f"{name} names more than {FILES_MAX} files")
-        return found
+        return paths
 
     def _entries(self, folder: str, pattern: str) -> list[str]:
         """What is in a folder and matches; a hidden file only if its dot is there, too."""
@@ -105,8 +105,8 @@ class Tree:
             return []
         except OSError as error:
             raise Unreadable(f"{folder}: {error.strerror}") from error
-        found = fnmatch.filter(names, pattern)
-        return sorted(one for one in found if one[0] != "." or pattern[0] == ".")
+        matching = fnmatch.filter(names, pattern)
+        return sorted(entry for entry in matching if entry[0] != "." or pattern[0] == ".")
 
     def _read(self, name: str) -> str | None:
         """A file's text; None where there is none. What it is is known before it is opened."""
@@ -155,6 +155,6 @@ def _is_pattern(name: str) -> bool:
 
 def _is_file(descriptor: int) -> bool:
     """Whether it lies somewhere: what /proc and /sys have is made up, or used up, by reading it."""
-    found = os.fstat(descriptor)
-    kept = bool(found.st_blocks or os.fstatvfs(descriptor).f_blocks)
-    return stat.S_ISREG(found.st_mode) and kept
+    status = os.fstat(descriptor)
+    kept = bool(status.st_blocks or os.fstatvfs(descriptor).f_blocks)
+    return stat.S_ISREG(status.st_mode) and kept

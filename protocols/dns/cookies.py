@@ -75,7 +75,7 @@ def read_secrets(path: Path) -> tuple[bytes, ...]:
             "the secrets can make cookies",
             hint=f"chmod 600 {path}",
         )
-    found: dict[bytes, None] = {}
+    keys: dict[bytes, None] = {}
     for number, line in enumerate(data.decode("latin-1").splitlines(), 1):
         text = _COMMENT.sub("", line.strip()).strip()
         if not text:
@@ -86,13 +86,13 @@ def read_secrets(path: Path) -> tuple[bytes, ...]:
                 f"line {number} of {path} is no cookie secret",
                 hint="a secret is 32 hexadecimal digits, and nothing else stands in its line",
             )
-        found[bytes.fromhex(match[1])] = None
-    if not 0 < len(found) <= COOKIE_SECRETS:
+        keys[bytes.fromhex(match[1])] = None
+    if not 0 < len(keys) <= COOKIE_SECRETS:
         raise UsageError(
-            f"{path} has {len(found) or 'no'} cookie secrets",
+            f"{path} has {len(keys) or 'no'} cookie secrets",
             hint=f"1 to {COOKIE_SECRETS}, of 32 hexadecimal digits, a line each",
         )
-    return tuple(found)
+    return tuple(keys)
 
 
 class Sight(NamedTuple):
@@ -268,10 +268,10 @@ class Cookies(Resource):
 def _stamp(path: Path) -> object:
     """What is another when a file has changed."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         return error.errno
-    return found.st_dev, found.st_ino, found.st_size, found.st_mode, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mode, status.st_mtime_ns
 
 
 def _sockets(processes: Iterable[Path], port: int) -> Iterable[tuple[str, str, str]]:
@@ -315,24 +315,24 @@ def _ask(processes: Iterable[Path], port: int) -> bool | None:
                 told.append(_ask_at(process, _address(address), port))
                 if told[-1]:
                     return True
-    return False if told and all(one is False for one in told) else None
+    return False if told and all(gives is False for gives in told) else None
 
 
 def _ask_at(process: Path, address: str, port: int) -> bool | None:
     """The same of one address, from a process' network namespace."""
-    found: list[bool | None] = [None]
+    answer: list[bool | None] = [None]
 
     def ask() -> None:  # in a thread, which alone moves there
         try:
             pyroute2.netns.setns(str(process / "ns/net"))
-            found[0] = _exchange(address, port)
+            answer[0] = _exchange(address, port)
         except OSError:  # nobody is there, or the way is not
             return
 
     thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
-    return found[0]
+    return answer[0]
 
 
 def _exchange(address: str, port: int) -> bool | None:

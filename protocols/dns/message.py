@@ -155,7 +155,7 @@ def cookie_of(message: bytes) -> bytes | None:
     """The data of a message's COOKIE; empty where its OPT record has none, None without OPT."""
     try:
         question = read_question(message)
-        records = [one for one in read_records(message, question) if one.type == OPT]
+        records = [record for record in read_records(message, question) if record.type == OPT]
     except Malformed:
         return None
     if not records:

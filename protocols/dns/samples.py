@@ -28,7 +28,8 @@ def samples(client: str) -> Sequence[Sample]:
     plain = bytes(DNS(id=7, rd=0, qd=_QUESTION))
     missing = plain.replace(b"org", b"com")
     edns, cookie = (
-        bytes(DNS(id=7, rd=0, qd=_QUESTION, ar=DNSRROPT(rdata=one))) for one in ([], [option])
+        bytes(DNS(id=7, rd=0, qd=_QUESTION, ar=DNSRROPT(rdata=options)))
+        for options in ([], [option])
     )
     reply = bytes(DNS(id=7, qr=1, aa=1, rd=0, qd=_QUESTION, an=_ADDRESS))
     with_edns = bytes(DNS(id=7, qr=1, aa=1, rd=0, qd=_QUESTION, an=_ADDRESS, ar=DNSRROPT()))

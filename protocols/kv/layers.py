@@ -20,6 +20,6 @@ class KeyValue(Packet):
     name = "key-value request"
     fields_desc = [  # noqa: RUF012  # scapy's way
         StrLenField("word", b"GET", length_from=_word_length),
-        ConditionalField(LEIntField("key", 0), lambda one: one.word != b"STOP"),
-        ConditionalField(LESignedLongField("value", 0), lambda one: one.word == b"PUT"),
+        ConditionalField(LEIntField("key", 0), lambda packet: packet.word != b"STOP"),
+        ConditionalField(LESignedLongField("value", 0), lambda packet: packet.word == b"PUT"),
     ]

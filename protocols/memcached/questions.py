@@ -50,10 +50,12 @@ class Questions(Resource):
                     continue
                 number, part, total, _ = _HEADER.unpack_from(data)
                 if number in waiting:  # or it is late, to a question that was given up
-                    found = parts.setdefault(number, {})
-                    found[part] = data[_HEADER.size :]
-                    if len(found) >= total:
-                        answers[waiting.pop(number)] = b"".join(found[n] for n in sorted(found))
+                    received = parts.setdefault(number, {})
+                    received[part] = data[_HEADER.size :]
+                    if len(received) >= total:
+                        answers[waiting.pop(number)] = b"".join(
+                            received[n] for n in sorted(received)
+                        )
         except OSError:  # no answer, or nobody there
             pass
         return answers
