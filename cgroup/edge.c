@@ -76,20 +76,25 @@ static __always_inline void see_unknown(const struct datagram *datagram, u32 ser
 		void_cell(SLOTS + service, false);
 }
 
-/* What of a request its reply does not tell. */
-static __always_inline u32 asks(const struct datagram *datagram, u32 service, u32 protocol, u32 flight,
-				enum intent intent, struct edge_scratch *scratch)
+/* May a request have come before, of whatever kind? Asked of all that have such a number. */
+static __always_inline bool is_again(const struct datagram *datagram, u32 service, u32 protocol,
+				     const struct edge_scratch *scratch)
 {
-	const struct key *key = &scratch->draft.key;
 	u16 number;
 
 	if (!is_nameless(protocol))
-		return asked_besides(protocol, intent, key);
+		return false;
 	number = *(const u16 *)(scratch->text + repeat_at(protocol));
-	if (intent != INTENT_READ ||
-	    came_before(&datagram->client, datagram->client_port, service, number))
-		return ASKED_UNKNOWN;
-	return remember_key(flight, key);
+	return came_before(&datagram->client, datagram->client_port, service, number);
+}
+
+/* What of a request its reply does not tell. */
+static __always_inline u32 asks(u32 protocol, u32 flight, enum intent intent, bool again,
+				const struct key *key)
+{
+	if (!is_nameless(protocol))
+		return asked_besides(protocol, intent, key);
+	return intent == INTENT_READ && !again ? remember_key(flight, key) : ASKED_UNKNOWN;
 }
 
 /*
@@ -103,13 +108,15 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 	u32 protocol = watch->protocol, length = load_text(datagram, scratch), cell;
 	u32 flight = find_flight(datagram, service, id_in(protocol, scratch->text));
 	enum intent intent;
+	bool again;
 	u64 item;
 
 	__builtin_memset(&scratch->draft.key, 0, sizeof(scratch->draft.key));
 	intent = understand(protocol, scratch->text, length, &scratch->draft.key);
+	again = is_again(datagram, service, protocol, scratch);
 	if (may_be_learned(protocol, scratch->text, intent))
 		leave_read(flight, answers_more(protocol, intent),
-			   asks(datagram, service, protocol, flight, intent, scratch));
+			   asks(protocol, flight, intent, again, &scratch->draft.key));
 	else if (intent == INTENT_OTHER)
 		remember_uncounted(flight);
 	if (intent & INTENT_EITHER)

@@ -351,6 +351,11 @@ def test_what_is_sent_again_is_not_learned(before_aiocoap: tuple[Carom, Line]) -
         assert client.reply_to(request).payload == b"old", "the server knows it again"
         assert other.get("again").payload == b"new"
         assert until_hit(carom, lambda: other.get("again")).payload == b"new"
+        client.put("mine", b"mine")
+        strange = client.request([*path("mine"), (23, b"\6")])  # its number, then of another read
+        assert client.reply_to(strange).payload == b"mine"
+        client.reply_to(strange._replace(options=path("again")))
+        assert other.get("again").payload == b"new"
 
 
 def test_beside_a_memcached(own_line: Line, tmp_path: Path) -> None:

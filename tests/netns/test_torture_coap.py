@@ -14,7 +14,7 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -63,9 +63,13 @@ class Asker:
                 if reply.code and reply.token == request.token:
                     return reply
         except (TimeoutError, ConnectionRefusedError):
-            self._udp.close()
-            self._udp = self._connect()
+            self.move()
             return None
+
+    def move(self) -> None:
+        """Ask from a new port: there all Message IDs are new."""
+        self._udp.close()
+        self._udp = self._connect()
 
 
 def name_of(key: int) -> str:
@@ -106,7 +110,11 @@ def is_reply(reply: Message, request: Message, key: int) -> int | None:
 def read(shared: Shared, address: str, reader: int) -> None:
     """GET, confirmable or not, by tokens of several lengths, hosts and queries, and judge."""
     chance, asker, cells = random.Random(reader), Asker(address), shared.cells
-    while not cells[Cell.STOP]:
+    for number in itertools.count(1):
+        if cells[Cell.STOP]:
+            return
+        if not number % (1 << 16):
+            asker.move()
         key = chance.randrange(KEYS)
         options = path(name_of(key))
         if chance.random() < 0.2:
@@ -115,7 +123,7 @@ def read(shared: Shared, address: str, reader: int) -> None:
             options = [*options, (QUERY, b"a=b")]
         token = chance.randbytes(chance.choice((0, 2, 2, 8)))
         type = chance.choice((CON, CON, NON))
-        request = Message(type, GET, chance.getrandbits(16), token, options)
+        request = Message(type, GET, number & 0xFFFF, token, options)
         least = shared.acknowledged[key]
         if not least:
             continue
@@ -129,16 +137,20 @@ def read(shared: Shared, address: str, reader: int) -> None:
             cells[Cell.LOST] += 1
             continue
         cells[Cell.ASKS + reader] += 1
-        number = is_reply(reply, request, key)
-        if number is None or number > most:
+        found = is_reply(reply, request, key)
+        if found is None or found > most:
             cells[Cell.UNKNOWN] += 1
-        elif number < least:
+        elif found < least:
             cells[Cell.STALE] += 1
 
 
 @contextlib.contextmanager
 def changing(
-    line: Line, server: str, address: str, *arguments: str
+    line: Line,
+    server: str,
+    address: str,
+    *arguments: str,
+    writer: Callable[[Shared, str], None] = write,
 ) -> Iterator[tuple[Carom, Shared]]:
     """A front before a server, a writer and readers."""
     shared = Shared(KEYS)
@@ -146,7 +158,7 @@ def changing(
     with (
         SERVERS[server](line.server),
         Carom(line.server, *FRONT, *arguments, command="front") as carom,
-        crowd(line.client, shared, functools.partial(write, shared, address), *jobs),
+        crowd(line.client, shared, functools.partial(writer, shared, address), *jobs),
     ):
         yield carom, shared
 
@@ -168,7 +180,7 @@ def test_nothing_is_stale(
     assert shared.asks() >= ASKS
 
 
-def test_the_judges_find_what_is_stale(own_line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judges_find_what_is_stale(own_line: Line) -> None:
     """Were a write acknowledged a little before it is: violations are found."""
 
     def early(shared: Shared, address: str) -> None:
@@ -182,7 +194,6 @@ def test_the_judges_find_what_is_stale(own_line: Line, monkeypatch: pytest.Monke
             if shared.cells[Cell.STOP]:
                 return
 
-    monkeypatch.setattr("netns.test_torture_coap.write", early)
-    with changing(own_line, "libcoap", "198.18.0.2") as (carom, shared):
+    with changing(own_line, "libcoap", "198.18.0.2", writer=early) as (carom, shared):
         torture(carom, shared, lambda: shared.cells[Cell.STALE] > 0)
     assert shared.cells[Cell.UNKNOWN] == 0
