@@ -400,13 +400,13 @@ def test_an_empty_reply() -> None:
         (bytes(1473), None, {}, "a request of 1473 bytes"),
         (b"a", lambda payload: bytes(1473), {}, "a reply of 1473 bytes"),
         (b"a", None, {"first_port": PORT - 1}, "among the source ports"),
-        (b"a", None, {"first_port": 1023}, "source ports from 1023 on"),
+        (b"a", None, {"first_port": 1023}, "first-port 1023 is out of range"),
         (b"a", None, {"first_port": 65_500}, "source ports from 65500 on"),
         (b"a", None, {"timeout": 31.0}, "timeout 31 s"),
         (b"a", None, {"burst": 257}, "burst 257"),
         (b"a", None, {"count": 0}, "count 0"),
         (b"a", None, {"seconds": None}, "an end is needed"),
-        (b"a", None, {"seconds": 0.0}, "an end is needed"),
+        (b"a", None, {"seconds": 0.0}, "seconds 0 is out of range"),
     ],
 )
 def test_what_cannot_be(payload: bytes, expect: Any, options: dict[str, Any], words: str) -> None:
