@@ -219,8 +219,8 @@ static __always_inline bool coap_copy(const u8 *text, u32 from, u32 end, struct 
 	COAP_ANEW(walk->at) = from;
 	COAP_ANEW(walk->size) = size;
 	for (u32 at = 0; at < COAP_ROOM; at += sizeof(u64)) {
-		u32 start = COAP_ANEW(walk->at) + at, left = COAP_ANEW(walk->size) - at;
-		u64 word;
+		u64 start = COAP_ANEW(walk->at) + at, word;
+		u32 left = COAP_ANEW(walk->size) - at;
 
 		counted(at);
 		if (at >= COAP_ANEW(walk->size) || at > COAP_ROOM - sizeof(u64))
@@ -378,8 +378,8 @@ static __always_inline u64 coap_joined(u64 first, u64 rest, u32 few)
 /* Make room for `more` bytes (a constant) at `at`: what is behind moves, whole words from its end on. */
 static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 length, const u32 more)
 {
-	u32 at = COAP_ANEW(walk->at), first = at & (REPLY_ROOM - 1) & ~7u;
-	u64 before;
+	u32 at = COAP_ANEW(walk->at);
+	u64 first = at & (REPLY_ROOM - 1) & ~7u, before;
 
 	asm volatile("" : "+r"(first));
 	if (first > REPLY_MAX)
@@ -387,8 +387,7 @@ static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 len
 	before = *(u64 *)(reply + first);
 	COAP_ANEW(walk->value) = length & ~7u;
 	for (u32 n = 0; n <= REPLY_MAX / sizeof(u64); n++) {
-		u32 from = COAP_ANEW(walk->value) - 8 * n;
-		u64 word;
+		u64 from = (u32)(COAP_ANEW(walk->value) - 8 * n), word;
 
 		counted(n);
 		if (from > REPLY_MAX || from < (COAP_ANEW(walk->at) & ~7u))
