@@ -182,7 +182,7 @@ class FrontedBackend(Backend):
         self._why_unasked = why
 
     def _ask_server_again(self) -> None:
-        """A server that has just begun may not be ready to say when its items end."""
+        """Ask again: a server that has just started may not be ready to say when its items end."""
         if not self._why_unasked:
             self._ask_again.reset()
         elif self._ask_again.due():

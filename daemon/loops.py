@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replies that may go in a loop: such a reply is itself a known request, should a host echo it."""
+"""Replies that may go in a loop: those that are known requests, where a host echoes them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which sockets are a server's, told to the programs at the socket's edge (cgroup/marks.h)."""
+"""Tells the programs at the socket's edge which sockets are a server's (cgroup/marks.h)."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def none_receives(
 
 
 def _where_to_receive(at_port: Sequence[Socket], addresses: Sequence[Address]) -> Iterator[str]:
-    """Hints for such a server: about its device, or about its address."""
+    """Hints for that server: about its device, or about its address."""
     devices = [links.numbered(index) for index in {socket.device for socket in at_port} if index]
     bound = [device for device in devices if device]
     in_vrf = any(device.driver == "vrf" for device in bound) or not bound

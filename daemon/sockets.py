@@ -169,7 +169,7 @@ def other_namespaces() -> Iterator[Namespace]:
 
 
 def namespaces_at(port: int) -> Iterator[Namespace]:
-    """The others that carom's own user namespace owns, and where a UDP socket has the port."""
+    """Those of the others that carom's user namespace owns, and where a UDP socket has a port."""
     for process in _elsewhere():
         with contextlib.suppress(OSError):  # it has ended
             if _is_held(process, port) and is_ours(process):
