@@ -124,7 +124,7 @@ class Edge(Resource):
         return len(self._waiting) < WAITING_AT_ONCE
 
     def say_lasting(self, item: int, asked: int) -> None:
-        """Tell the kernel that an item does not end by itself: so the server said, asked then."""
+        """Tell the kernel that an item does not end by itself; `asked` is when, in jiffies."""
         libbpf.update(self.map("lasting"), _WORD.pack(item), _WORD.pack(asked))
 
     def events(self) -> dict[Event, int]:

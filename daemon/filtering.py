@@ -27,7 +27,7 @@ class Filtering:
         self.use(kernel.name)
 
     def use(self, name: str) -> None:
-        """Swap the filter, between two packets. Raises UsageError for one that does not fit."""
+        """Swap the filter, between two packets. Raises UsageError for an unknown or unfit one."""
         known: Name | None = next((candidate for candidate in NAMES if candidate == name), None)
         if known is None:
             raise UsageError(f"there is no filter {name!r}", hint=f"there are {', '.join(NAMES)}")

@@ -290,7 +290,7 @@ class Finder:
             )
 
     def _check_reached(self, found: Found) -> None:
-        """Raises ServerError where translated requests reach none or any of its addresses."""
+        """Raises ServerError where translated requests reach no socket, or nobody knows which."""
         server, namespace = found
         if namespace == self.own:
             return

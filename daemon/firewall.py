@@ -79,7 +79,7 @@ class Ruleset:
     """The rules in force in a network namespace."""
 
     def __init__(self) -> None:
-        """Read those of the calling thread's."""
+        """Read those of the calling thread's namespace."""
         self.unread: list[str] = []
         self._saved = dict(self._iptables())
         by_nft = _iptables_is_nft()

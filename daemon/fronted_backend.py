@@ -35,22 +35,22 @@ LOOK = 0.05
 """Seconds between two looks at whether the server's sockets have changed."""
 
 LOOK_REST = 4
-"""The pause after a look, in times that the look took, for anybody may bind a port. How long a look
-takes is counted in CPU time."""
+"""The pause after a look, as a multiple of the look's CPU time: anybody may cause looks by binding
+ports."""
 
 LOOK_FAILED = 0.5
-"""The same where the last look failed."""
+"""Seconds between two looks where the last one failed."""
 
 LOOK_ANYWAY = 1.0, 16.0
-"""Seconds until they are looked at though nothing tells: soon after a change, and as long as there
-is no server; then twice as many each time, and the most. For a process that is given its sockets by
-another binds none, and leaves none when it ends."""
+"""Seconds until they are looked at without an event: after a change, and while there is no server;
+then twice as many each time, and the most. A process that is given its sockets by another one
+causes no event: it binds none, and leaves none when it ends."""
 
 LOOK_SHARE = 20
-"""The least such pause, in times that the look took."""
+"""The least such pause, as a multiple of the look's CPU time."""
 
 ASK_AGAIN = 1.0, 60.0
-"""Seconds until a server is asked again when its items end, twice as many each time; the most."""
+"""Seconds until a server is asked again when items end, twice as many each time; the most."""
 
 _DOOR = Kind(MarkKind.DOOR)
 _ANY = ipaddress.ip_address("0.0.0.0")
@@ -73,10 +73,10 @@ class FrontedBackend(Backend):
         cache: Cache,
         changed: Callable[[], None],
     ):
-        """Watch the server's sockets by an `edge` that is attached: before anything is answered.
+        """Watch the server's sockets by an attached `edge`, before anything is answered.
 
-        `changed` is called when its sockets are others than before. Raises ServerError for a
-        server that has to say when its items end, and does not, and for another service's.
+        `changed` is called when its sockets have changed. Raises ServerError for a server that
+        does not say when its items end, but has to, and for one that is another service's.
         """
         super().__init__(receiver, cache)
         self._server = receiver
@@ -97,7 +97,7 @@ class FrontedBackend(Backend):
         self._rest_until = 0.0
         self._cookies: Informed | None = None
         self.lifetimes: Lifetimes | None = None
-        """Where the server's items end by themselves: what finds out how long replies hold."""
+        """Finds out how long replies hold, where the server's items end by themselves."""
         with contextlib.ExitStack() as stack:
             ending = self.protocol.ending
             if self._exptime != "ttl" and ending:
@@ -107,7 +107,7 @@ class FrontedBackend(Backend):
             self._claim(self._server.found.server)
             self._watch()
             self._seen = edge.changes[self.id]
-            self._server.follow(self._claim)  # it may have begun anew while all was compiled
+            self._server.follow(self._claim)  # it may have started again during compiling
             self._mark()
             if self.lifetimes:
                 self.lifetimes.look_for_flush()
@@ -121,7 +121,7 @@ class FrontedBackend(Backend):
             self._stack = stack.pop_all()
 
     def notes(self) -> Iterator[str]:
-        """What somebody should know who fronts this server."""
+        """Notes for whoever fronts this server."""
         advice = self._cookies.advice() if self._cookies else ""
         if advice:
             yield advice
@@ -146,7 +146,7 @@ class FrontedBackend(Backend):
         self._edge.watch(self.id, Watch(number, ttl, uid, self._ends, alone, self._away))
 
     def _ask_server(self, *, at_first: bool = False) -> None:
-        """Ask the server when its items end. Raises ServerError for one that has to say."""
+        """Ask the server when its items end. Raises ServerError if it does not say, but has to."""
         ending = self.protocol.ending
         assert self.lifetimes and ending
         before, self._ends, why = self._ends, Ends.ASKED, ""
@@ -182,7 +182,7 @@ class FrontedBackend(Backend):
         self._why_unasked = why
 
     def _ask_server_again(self) -> None:
-        """A server that has just begun may not be ready to say when its items end."""
+        """Ask again: a server that has just started may not be ready to say when its items end."""
         if not self._why_unasked:
             self._ask_again.reset()
         elif self._ask_again.due():
@@ -200,7 +200,7 @@ class FrontedBackend(Backend):
         self._ask_server_again()
         told = self._edge.changes[self.id] != self._seen
         if time.monotonic() >= self._rest_until and (told or self._look_anyway.due()):
-            start = time.process_time()  # not of the clock: to wait for the server is no work
+            start = time.process_time()  # of CPU, as waiting for the server is no work
             rest = LOOK if self._looked(told=told) else LOOK_FAILED
             took = time.process_time() - start
             self._look_anyway.later(LOOK_SHARE * took)
@@ -208,11 +208,11 @@ class FrontedBackend(Backend):
         return LOOK
 
     def _looked(self, *, told: bool) -> bool:
-        """Look again; False where that fails."""
+        """Look again. Returns False where that fails."""
         before = self._server.found
         try:
             self.look_again()
-        except (CaromError, OSError):  # the follower says so, and tries it again, too
+        except (CaromError, OSError):  # the follower reports it, and tries again too
             self._changed()
             return False
         changed = told or self._server.found != before
@@ -223,7 +223,7 @@ class FrontedBackend(Backend):
         return True
 
     def _void_unread(self) -> None:
-        """What nobody could read came again while the service was not to be void for it yet."""
+        """Void the service for unreadable requests that came too soon after such a void."""
         unreads, holds, generation = self._edge.unreads, self._store.holds, SLOTS + self.id
         now = self._clock.now()
         if not unreads[2 * self.id + 1] or now < unreads[2 * self.id]:
@@ -235,7 +235,7 @@ class FrontedBackend(Backend):
         self._store.bump(generation)
 
     def look_again(self) -> None:
-        """The server's sockets may have changed: it was begun anew, perhaps elsewhere."""
+        """Look at the server's sockets again: it may have started again, perhaps elsewhere."""
         with self._looking:
             seen = self._edge.changes[self.id]
             before = self._server.found
@@ -252,12 +252,12 @@ class FrontedBackend(Backend):
                 )
 
     def _kind(self, socket: Socket) -> Kind:
-        """What one of the server's own sockets is."""
+        """The kind of one of the server's own sockets."""
         view = self._server.view_of(socket)
         return _DOOR if view is None else Kind(MarkKind.SERVER, view)
 
     def _mark(self) -> None:
-        """Have the kernel know the server's sockets; then nothing from before is good any more."""
+        """Tell the kernel the server's sockets; void what was cached before it knew them."""
         server, namespace = self._server.found
         self._server.number_again(server)
         self.cache.views = self._server.views
@@ -269,7 +269,7 @@ class FrontedBackend(Backend):
         kinds = {door.cookie: _DOOR for door in doors}
         kinds |= {socket.cookie: self._kind(socket) for socket in server.sockets}
         new = {cookie for cookie, kind in kinds.items() if self._marked.get(cookie) != kind}
-        known = self._marked or self._why_unasked  # else it has just been asked, at the start
+        known = self._marked or self._why_unasked  # or else it has just been asked, at the start
         if self.lifetimes and known and kinds.keys() != self._marked.keys():
             if self._ends == Ends.ASKED:
                 self.lifetimes.forget()
@@ -277,19 +277,20 @@ class FrontedBackend(Backend):
             self._watch()
         if new:
             self._marks.sockets({door.cookie: _DOOR for door in doors})
-            # Connections that come from now on have their listener's mark; those before are there.
+            # From now on connections have their listener's mark; those from before are listed.
             connections = self._connections(doors, server, namespace)
             self._marks.sockets({connection.cookie: _DOOR for connection in connections})
-            self._store.bump(SLOTS + self.id)  # nothing from before writes were seen
+            self._store.bump(SLOTS + self.id)  # nothing stays from before writes were seen
             self._marks.sockets(kinds)
         self._marks.forget(self._marked.keys() - kinds.keys())
         self._marked = kinds
         self._say_away()
 
     def _say_away(self) -> None:
-        """Is it away, and may it come back anywhere? What is bound then is a guess (marks.h).
+        """Tell the kernel whether it is away, and may come back in any namespace (marks.h).
 
-        The look that finds it may miss what is bound meanwhile; the next one does not.
+        What is bound then is taken for its by a guess. The look that finds it may miss what is
+        bound meanwhile; the next look does not.
         """
         before, away = self._away, not self._server.found.server.sockets and not self._server.here
         if away != self._away % 2:
@@ -301,7 +302,7 @@ class FrontedBackend(Backend):
             self._watch()
 
     def _known(self, doors: list[Socket]) -> Iterator[Door]:
-        """Where it is bound, and where it will be if it is begun anew: here, or anywhere."""
+        """Where it is bound, and where it will be if it starts again: here, or in any namespace."""
         server, namespace = self._server.found
         at = {*self._server.first.sockets, *server.sockets, *doors, *self._last_doors}
         for socket in at:
@@ -312,10 +313,10 @@ class FrontedBackend(Backend):
                 yield Door(ANYWHERE, _ANY, socket.port, socket.stream)
 
     def _claim(self, server: Server) -> None:
-        """Its processes are this service's: what they bind is watched for writes.
+        """Take its processes as this service's: what they bind is watched for writes.
 
-        Raises ServerError for one that is another service's: what is written through the one has
-        to be void for the other too, and a socket is known as one service's.
+        Raises ServerError for a process of another service's: its writes would have to void both
+        services' entries, and a socket belongs to one service only.
         """
         taken = self._marks.pids(server.pids if self._any_door else ())
         if taken is not None:
@@ -335,9 +336,9 @@ class FrontedBackend(Backend):
         return mine
 
     def _doors(self, server: Server, namespace: Namespace) -> list[Socket]:
-        """The server's other sockets that may be written to, but for connections.
+        """The server's other sockets that may be written to, without connections.
 
-        Where the protocol is not spoken at other ports, that is the service's own over TCP.
+        Where the protocol is not spoken at other ports, those at the service's own over TCP.
         """
         mine = self._inodes(server)
         streams = sockets.bound(namespace.process, stream=True)
@@ -355,10 +356,10 @@ class FrontedBackend(Backend):
     def _connections(
         self, doors: Iterable[Socket], server: Server, namespace: Namespace
     ) -> list[Socket]:
-        """The connections that the server has by its doors, accepted or not."""
+        """The server's connections by its doors, accepted or not."""
         ports = {door.port for door in doors if door.stream}
         streams = sockets.bound(namespace.process, stream=True)
-        mine = self._inodes(server)  # then: what is accepted meanwhile had no inode before
+        mine = self._inodes(server)  # second: what is accepted meanwhile has no inode above
         return [
             connection
             for connection in streams
@@ -384,9 +385,9 @@ class FrontedBackend(Backend):
 
     @property
     def not_given(self) -> int:
-        """Replies that were stored, and have not been given: they wait for their items' ends."""
+        """Replies that are stored and not given yet: it is not known when their items end."""
         return self.lifetimes.waited - self.lifetimes.kept if self.lifetimes else 0
 
     def close(self) -> None:
-        """Follow it no more."""
+        """Stop following the server."""
         self._stack.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody else's server on this host: where it receives, and its sockets by their numbers."""
+"""Somebody else's server on this host: where it receives, and the numbers of its addresses."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class FrontedServer(Receiver):
     def __init__(
         self, front: Front, id: int, interfaces: Sequence[Interface], rules: Ruleset | None
     ):
-        """Look for the server, by the `rules` that translate requests to it.
+        """Look for the server, with the `rules` that may translate requests to it.
 
-        Raises ServerError for none, several, or one written to unseen.
+        Raises ServerError for none, several, or one that may be written to unseen.
         """
         super().__init__(front.options, id)
         if rules:
@@ -72,7 +72,7 @@ class FrontedServer(Receiver):
         return self._finder.here
 
     def follow(self, claim: Callable[[Server], None]) -> Found:
-        """Look again: it may have begun anew, perhaps elsewhere; `claim` as Finder has it."""
+        """Look again: it may have started again, perhaps elsewhere; `claim` as in Finder."""
         return self._finder.follow(claim)
 
     @property
@@ -88,7 +88,7 @@ class FrontedServer(Receiver):
     def _number(self, server: Server) -> None:
         """Number the addresses of its sockets. Raises ServerError for too many.
 
-        Those without a number are not answered, and what is said there is not learned.
+        Those without a number are not answered, and nothing is learned there.
         """
         left = self._views.take(socket.bound for socket in server.sockets)
         if left:
@@ -100,7 +100,7 @@ class FrontedServer(Receiver):
             )
 
     def number_again(self, server: Server) -> None:
-        """The same of sockets that may be others than before; says whose there is no number for."""
+        """Number the addresses again after a look; log which ones get no number."""
         problem = ""
         try:
             self._number(server)
@@ -112,7 +112,7 @@ class FrontedServer(Receiver):
 
     @property
     def views(self) -> int:
-        """How many numbers its addresses have had, from 0 on."""
+        """How many numbers have been given to its addresses, from 0 on."""
         return self._views.used
 
     def view_of(self, socket: Socket) -> int | None:
@@ -124,7 +124,7 @@ class FrontedServer(Receiver):
         return bool(self._finder.receivers(interface, address))
 
     def places(self, attachment: Attachment) -> Iterator[Place]:
-        """Where on an interface it is answered: at the addresses that the server itself has."""
+        """Where on an interface it is answered: where the server itself receives."""
         name, vrf_of = attachment.interface.name, attachment.interface.vrf_of
         here = self._finder.here
         for place in super().places(attachment):
@@ -140,7 +140,7 @@ class FrontedServer(Receiver):
                 yield place._replace(view=view)
 
     def goes_elsewhere(self, interface: Interface) -> Iterator[str]:
-        """The same; where no server is, that is to be said, and not that its requests go there."""
+        """As in Receiver; nothing where no server is, which is what has to be reported then."""
         return super().goes_elsewhere(interface) if self.found.server.sockets else iter(())
 
     def server_name(self) -> str:
@@ -148,7 +148,7 @@ class FrontedServer(Receiver):
         return self._finder.described()
 
     def server_words(self) -> str:
-        """Who the server is, and where it receives."""
+        """Why requests do not get to the server: there is none, or it receives elsewhere."""
         if not self.found.server.sockets:
             return f"no server is there: {self._finder.gone()}"
         if not self._finder.here:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who the server is, by its sockets: whose they are, where they are bound, and who holds them.
+"""Which server it is, by its sockets: whose they are, where they are bound, and who holds them.
 
 Policy alone: nothing here asks the kernel.
 """
@@ -32,7 +32,7 @@ class Server(NamedTuple):
         return self.sockets[0].uid
 
     def receives(self, where: Iterable[At]) -> bool:
-        """Whether it gets what comes to its host in any of some ways."""
+        """Whether it gets packets that come to its host by any of these ways."""
         return any(socket.receives_at(at) for socket in self.sockets for at in where)
 
 
@@ -42,11 +42,10 @@ def servers(
     parent: Callable[[int], int],
     program: Callable[[int], object],
 ) -> list[Server]:
-    """The servers that sockets at one port belong to: those of one user are one.
+    """The servers that sockets at one port belong to: all sockets of one user are one server.
 
-    Each of its addresses answers for itself, so several servers of one user do no harm. A process
-    that holds a socket for a descendant which runs another program is a supervisor, and no part of
-    the server.
+    Each address answers for itself, so several servers of one user do no harm. A process that holds
+    a socket for a descendant with another program is a supervisor, and not part of the server.
     """
     groups: dict[int, list[Socket]] = {}
     for socket in sockets:
@@ -74,11 +73,11 @@ def _without_supervisors(
 
 
 def translated(sockets: Iterable[Socket], version: int) -> Socket | None:
-    """Which of a host's sockets at a port gets what is translated to that host, of this IP.
+    """Which of a host's sockets at a port gets requests of this IP that are translated to the host.
 
-    None where it depends on the address that it is translated to. From outside, none is translated
-    to a loopback or link-local address. A host without sockets of this IP may be reached by the
-    other one.
+    None where that depends on the address that they are translated to. From outside, nothing is
+    translated to a loopback or link-local address. A host without sockets of this IP version may be
+    reached by the other one.
     """
     far = [
         socket
@@ -99,12 +98,12 @@ def translated(sockets: Iterable[Socket], version: int) -> Socket | None:
 
 
 def receiver(sockets: Iterable[Socket], at: At) -> Socket | None:
-    """Which of a host's sockets at a port gets what comes so (udp_lib_lookup in the kernel)."""
+    """Which of a host's sockets at a port gets a packet (udp_lib_lookup in the kernel)."""
     return nearest([socket for socket in sockets if socket.receives_at(at)], at.address)
 
 
 def nearest(sockets: Iterable[Socket], address: Address) -> Socket | None:
-    """Of those that receive at an address, the one that gets it."""
+    """Of sockets that receive at an address, the one that gets its packets."""
 
     def nearness(socket: Socket) -> tuple[bool, bool, bool]:
         same = socket.address.version == address.version

@@ -29,7 +29,7 @@ from carom.daemon.ruleset import (
 HOOKS = {"PREROUTING", "INPUT"}
 _UDP = {"udp", "17", "all", "0"}
 _READ = {"udp", "multiport", "conntrack", "state", "comment", "addrtype"}
-"""Extensions whose options are read here; any other picks some out."""
+"""Extensions whose options are read here; what any other matches is not known."""
 
 _VERDICTS = {
     "ACCEPT": Verdict("accept"),
@@ -118,7 +118,7 @@ def _verdict(word: str, target: str, options: list[str]) -> Verdict | None:
 
 
 def _destination(options: list[str]) -> Destination | None:
-    """`--to-destination 192.0.2.1:53`, `--to-ports 53`; None where that is no one place."""
+    """`--to-destination 192.0.2.1:53`, `--to-ports 53`; None where that is no single place."""
     given = dict(itertools.pairwise(options))
     try:
         if "--to-destination" not in given:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lease that the fast path answers under: while the daemon renews it, and no longer."""
+"""The lease: the fast path answers only while the daemon renews it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ RENEWAL = 0.25
 
 
 class LeaseKeeper:
-    """Renews the lease of a fast path, where there is one, and keeps the clock right.
+    """Renews the lease of a fast path, if there is one, and keeps the clock right.
 
-    Nothing else is done in its thread: what takes long there stops every answer.
+    Its thread does nothing else: whatever takes long there would stop all answers.
     """
 
     def __init__(self, fastpath: FastPath | None, clock: JiffiesClock):

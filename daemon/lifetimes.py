@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long replies hold that were learned of a server whose items end by themselves.
+"""How long replies hold that are learned from a server whose items end by themselves.
 
-Such a server forgets an item when its time is over, and all of them when a delayed flush is due.
-Neither can be seen when it happens. So a reply that is learned waits until the server has said how
-long its item is still to live, whoever stored or touched it, and when: docs/consistency.md. How it
-is asked, its protocol knows (`Ending`).
+Such a server forgets an item when its time is over, and all items when a delayed flush is due. No
+packet shows either. So a learned reply waits until the server has said how long its item still
+lives, whoever stored or touched it, and whenever: docs/consistency.md. The protocol's `Ending`
+knows how to ask.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from carom.kernel.netlink import Address
 from carom.protocols.spec import Asking, Clock, Ending, State, Unclear
 
 WAIT = 0.25
-"""Seconds that the thread waits for replies before it looks whether it is to end."""
+"""Seconds that the thread waits for replies before it checks whether to end."""
 
 _UNSURE = -1.0
-"""In the place of jiffies: an item that never ends, or ends within a second."""
+"""Instead of jiffies: nobody knows whether the item never ends, or ends within a second."""
 
 _UNSURE_MAX = 4096
 
@@ -48,9 +48,9 @@ log = structlog.get_logger()
 
 
 class Waiting(NamedTuple):
-    """A reply that was learned, and is not given yet: its key, the cell that voids it, its item.
+    """A reply that is learned and not given yet: its key, the cell that voids it, its item.
 
-    `service` is what the key has for it: the view is in it.
+    `service` is the number in the key, which has the view in it.
     """
 
     service: int
@@ -60,7 +60,7 @@ class Waiting(NamedTuple):
 
 
 class _Flush(NamedTuple):
-    """What a server said of its flushes while the service's generation was this one."""
+    """What a server said of its flushes, at this generation of the service."""
 
     generation: int
     due: float
@@ -69,7 +69,7 @@ class _Flush(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A reply, the versions before its server was asked, and when; each server's second then."""
+    """A reply; the versions before the question, and when it was asked; each server's second."""
 
     reply: Waiting
     versions: tuple[int, int]
@@ -80,11 +80,12 @@ class _Asked(NamedTuple):
 class Lifetimes:
     """Asks one service's server how long replies hold, and gives them their life.
 
-    An answer holds for whatever was stored while neither of the versions changed that void it: they
-    are read before the question, and compared with those behind the answer. What is written later
-    voids the entry itself. That an item does not end is told to the kernel, which has nothing wait
-    then while no write may have given it an end (cgroup/lasting.h); and so is that no flush is due.
-    Several servers have to agree: the item that ends first counts.
+    An answer holds for a reply while neither of the two versions that void it changes: they are
+    read before the question, and again after the answer. A later write voids the entry itself.
+
+    The kernel is told of items that do not end: their replies need not wait as long as no write may
+    have given them an end (cgroup/lasting.h). It is told too when no flush is due. Of several
+    servers, the one whose item ends first counts.
     """
 
     def __init__(self, store: Store, edge: Edge, clock: Clock, cache: Cache, ending: Ending):
@@ -100,24 +101,24 @@ class Lifetimes:
         self._questions: Sequence[Asking] = ()
         self._flushes: list[_Flush | None] = []
         self._marks: list[bool] = []
-        """Whether a server has items that are marked stale: a second question takes their token."""
+        """Whether a server has items marked stale: a second question would take their token."""
         self._unsure: list[_Asked] = []
         self._again = 0
         self._flush_again = 0
         self._warned = False
         self.waited = 0
-        """Replies that waited."""
+        """Replies that have waited."""
         self.asked = 0
-        """Questions that were asked of items, and answered."""
+        """Questions about items that were answered."""
         self.kept = 0
         """Replies that were given a life."""
         self.ended = 0
-        """Replies that are not kept, as their items are gone or end too soon."""
+        """Replies not kept, as their items are gone or end too soon."""
         self.unanswered = 0
-        """Replies that are not kept, as the server did not say how long they hold."""
+        """Replies not kept, as the server did not say how long they hold."""
 
     def ask_through(self, questions: Sequence[Asking]) -> None:
-        """Ask these servers from now on, or none. What others said is forgotten."""
+        """Ask these servers from now on, or none. What was said before is forgotten."""
         with self._lock:
             for question in self._questions:
                 question.close()
@@ -129,7 +130,7 @@ class Lifetimes:
             self._warned = False
 
     def forget(self) -> None:
-        """What was known of items that do not end may hold no more: all are asked about."""
+        """Items that did not end may end now: ask about all again."""
         self._ended[self._generation] = self._clock.now()
 
     def check(self) -> None:
@@ -139,7 +140,7 @@ class Lifetimes:
                 self._flush(n)
 
     def look_for_flush(self) -> None:
-        """Tell the kernel when no flush is due, which lets nothing last before."""
+        """Tell the kernel when no flush is due: before that, it lets no item last."""
         with self._lock:
             now = self._clock.now()
             known, ended = self._settled[self._service], self._ended[self._generation]
@@ -157,7 +158,7 @@ class Lifetimes:
                 self._settled[self._service] = asked
 
     def settle(self, waiting: Sequence[Waiting]) -> None:
-        """Ask for these replies, and give them their lives."""
+        """Ask the server about these replies, and give them their lives."""
         with self._lock:
             self.waited += len(waiting)
             if self._questions:
@@ -177,7 +178,7 @@ class Lifetimes:
                 del self._unsure[:-_UNSURE_MAX]
 
     def settle_later(self) -> None:
-        """Ask once more for what was not sure, when the server's next second has begun."""
+        """Ask once more about unsure items, when the server's next second has begun."""
         with self._lock:
             self._settle_later()
 
@@ -199,7 +200,7 @@ class Lifetimes:
         self._settle(ready, sure=True)
 
     def _settle(self, asking: Sequence[_Asked], *, sure: bool) -> list[_Asked]:
-        """Returns those of which it is not sure whether they end; with `sure` they do not."""
+        """Returns those that may or may not end; with `sure`, these count as never ending."""
         keys = [pending.reply.key for pending in asking]
         ends = [_NEVER] * len(asking)
         for n in range(len(self._questions)):
@@ -209,7 +210,7 @@ class Lifetimes:
                 self._edge.say_lasting(pending.reply.item, pending.asked)
             unchanged = functools.partial(self._is_unchanged, pending)
             if end == _UNSURE or not unchanged():
-                continue  # or written meanwhile, and so void
+                continue  # or it was written meanwhile, and so is void
             until = sys.maxsize if end == _NEVER else int(end)
             if self._cache.let_live(pending.reply.service, pending.reply.key, until, unchanged):
                 self.kept += 1
@@ -221,7 +222,7 @@ class Lifetimes:
         return self._versions_of(pending.reply.cell) == pending.versions
 
     def _counts(self) -> tuple[int, ...]:
-        """The second that each server has come to. Raises Unclear."""
+        """Each server's clock, in its seconds. Raises Unclear."""
         return tuple(self._read(n).now for n in range(len(self._questions)))
 
     def _read(self, n: int) -> State:
@@ -235,7 +236,7 @@ class Lifetimes:
         return self._versions[cell], self._versions[self._generation]
 
     def _ends(self, n: int, keys: Sequence[bytes], *, sure: bool) -> list[float]:
-        """Jiffies until which the items are certainly there; 0 where that is not known."""
+        """Jiffies until which the items certainly live; 0 where that is not known."""
         try:
             flush = self._flush(n)
             names = [self._ending.name_of(key) for key in keys]
@@ -248,7 +249,7 @@ class Lifetimes:
         return [min(end, flush.due) for end in ends]
 
     def _flush(self, n: int) -> _Flush:
-        """What is known of a server's flushes, asked anew where it may have changed or come."""
+        """What is known of a server's flushes; asks again where that may have changed."""
         flush, generation = self._flushes[n], self._versions[self._generation]
         now = self._clock.now()
         if not flush or flush.generation != generation or now >= flush.due:
@@ -258,14 +259,14 @@ class Lifetimes:
         return flush
 
     def _end(self, asked: int, left: float) -> float:
-        """The jiffies at which an item that has `left` of the server's seconds may be over."""
+        """The earliest end, in jiffies, of an item that has `left` of the server's seconds."""
         if left == _NEVER:
             return _NEVER
         seconds = int(left) - self._ending.slack
         return max(0, asked + self._clock.ticks(1) * seconds - 1)
 
     def _left(self, n: int, state: State, names: Sequence[bytes], sure: bool) -> list[float]:
-        """The jiffies at which items may end, by what the server says. Raises Unclear."""
+        """The jiffies at which items may end, as the server says. Raises Unclear."""
         questions, asked = self._questions[n], self._clock.now()
         ends: list[float] = []
         answers = questions.ask([state.question(name) for name in names])
@@ -303,12 +304,12 @@ class Lifetimes:
         }
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         self.ask_through(())
 
 
 class Settler:
-    """A thread that has replies which wait settled, by their service."""
+    """A thread that has waiting replies settled by the Lifetimes of their service."""
 
     def __init__(self, edge: Edge, lifetimes: Mapping[int, Lifetimes]):
         self._edge = edge
@@ -329,17 +330,17 @@ class Settler:
         return 0.0
 
     def close(self) -> None:
-        """Settle no more."""
+        """Stop settling."""
         self._thread.close()
 
 
 def ask_at(
     namespace: Namespace, server: Server, by: Callable[[socket.socket], Asking]
 ) -> list[Asking]:
-    """Ways to ask a server `by` a connected socket: at each of its own sockets that can be asked.
+    """Ways to ask a server, `by` sockets connected to each of its own that can be reached.
 
-    Raises OSError. One process answers for all of its sockets: no address may lead to some, as
-    where it is bound to all of IPv6 in a VRF that has none.
+    Raises OSError. A single process answers for all of its sockets, so that some need not be
+    reachable: it may be bound to all of IPv6 in a VRF that has no IPv6 address.
     """
     places = {(bound.address, bound.port, bound.device) for bound in server.sockets}
     if len(server.pids) > 1 and len(places) < len(server.sockets):
@@ -364,7 +365,7 @@ def ask_at(
 
 
 def _reached(address: Address, device: int) -> Address:
-    """Where a socket is reached from its own host that is bound to an address and a device.
+    """The address by which its own host reaches a socket that is bound to an address and a device.
 
     Raises OSError.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replies that may go in a loop: one that is itself a request known here, should a host echo it."""
+"""Replies that may go in a loop: those that are known requests, where a host echoes them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from carom.kernel.abi import WHOLE_MAX
 
 _REMEMBERED = 65_536
 _KEYS = 1 << 20
-"""Bits, by hash, of what may be a key in the cache."""
+"""Bits, by hash, of requests that may be keys in the cache."""
 
 
 class Loops:
     """Ends loops of a server of ours with a host that sends back what it gets.
 
-    In such a loop a reply comes back as a request. So each has a reply that is a request which was
-    asked before: its last to be new. Of `every` such replies to one client's one request one is
-    left out, and the loop is over, for a loop is one packet. What the kernel answers by itself is
-    marked when it is filled (`known`), and counted there (include/loop.h). Belongs to the thread
-    that serves.
+    In such a loop a reply comes back as a request. So every loop has a reply that is a request that
+    was asked before: at the latest, the reply that was made last. Of `every` such replies to one
+    request of one client, one is left out. That ends the loop, which is a single packet. Replies
+    that the kernel gives by itself are marked when they are filled (`known`), and counted there
+    (include/loop.h). For the serving thread alone.
     """
 
     def __init__(self, every: int, cache: Cache | None = None):
@@ -34,7 +34,7 @@ class Loops:
         self.ended = 0
 
     def known(self, request: bytes, reply: bytes) -> bool:
-        """Is the reply a request that was asked lately, or is answered from the cache?
+        """Whether the reply is a request that was asked lately, or that the cache answers.
 
         Remembers the request.
         """
@@ -54,13 +54,13 @@ class Loops:
         return known
 
     def _cached(self, reply: bytes, hashed: int) -> bool:
-        """Most replies are nobody's request: to know that takes no call to the kernel."""
+        """Whether the cache answers a reply. Most are no requests, which needs no system call."""
         if not self._cache or not self._keys[hashed % _KEYS >> 3] >> (hashed & 7) & 1:
             return False
         return 0 < len(reply) <= WHOLE_MAX and self._cache.get(reply) is not None
 
     def ends(self, origin: Any, request: bytes, reply: bytes) -> bool:
-        """Leave this reply out? Call it once for each."""
+        """Whether to leave this reply out, to end a loop. Call it once for each reply."""
         if not self.known(request, reply):
             return False
         key = origin, request

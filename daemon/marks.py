@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which sockets are a server's, told to the programs at the socket's edge (cgroup/marks.h)."""
+"""Tells the programs at the socket's edge which sockets are a server's (cgroup/marks.h)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NOWHERE = bytes(16)
 
 
 class Kind(NamedTuple):
-    """What a socket is: a service's `view` is a number for each address that is answered apart."""
+    """What a socket is. `view` is the number of the server's address: each answers for itself."""
 
     kind: MarkKind
     view: int = 0
 
 
 class Door(NamedTuple):
-    """What a server is bound to, in the network namespace with that cookie; `stream` for TCP."""
+    """What a server is bound to, in the network namespace with this cookie; `stream` for TCP."""
 
     netns: int
     address: Address
@@ -39,7 +39,7 @@ class Door(NamedTuple):
 
 
 ANYWHERE = 0
-"""No namespace's cookie: a door there is none, but tells of what is bound at a port in any."""
+"""No namespace's cookie: such a door stands for a port in any network namespace."""
 
 
 class Marks:
@@ -52,18 +52,18 @@ class Marks:
         self._pids: dict[bytes, bytes] = {}
 
     def sockets(self, kinds: Mapping[int, Kind]) -> None:
-        """Mark sockets by their cookies: their next packet brings the mark to them."""
+        """Mark sockets by their cookies; the mark takes effect with their next packet."""
         for cookie, (kind, view) in kinds.items():
             value = MARK.pack(self._service, view, kind)
             libbpf.update(self._edge.map("sockets"), _COOKIE.pack(cookie), value)
 
     def forget(self, cookies: Iterable[int]) -> None:
-        """Sockets that are gone; the kernel forgets by itself those whose release it saw."""
+        """Forget sockets that are gone; the kernel itself forgets those whose release it saw."""
         for cookie in cookies:
             libbpf.delete(self._edge.map("sockets"), _COOKIE.pack(cookie))
 
     def doors(self, doors: Iterable[Door]) -> None:
-        """Where the server is bound, now and from now on: what is bound there later is new."""
+        """Set where the server is bound; a socket that is bound there later is marked as new."""
         doors = list(doors)
         self._edge.open_ports(self._service, {door.port for door in doors})
         new = MARK.pack(self._service, 0, MarkKind.NEW)
@@ -71,9 +71,9 @@ class Marks:
         libbpf.replace(self._edge.map("doors"), self._doors, wanted)
 
     def pids(self, pids: Iterable[int]) -> int | None:
-        """The server's processes: whatever they bind from now on is watched for writes.
+        """Set the server's processes: whatever they bind from now on is watched for writes.
 
-        One that is another service's already stays that; returns it then, and changes nothing.
+        Where one is another service's already, changes nothing and returns its pid.
         """
         value = _PID.pack(self._service)
         wanted = {_PID.pack(pid): value for pid in pids}

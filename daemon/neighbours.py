@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Beside an allow-list: from which MACs the sources that it names may come."""
+"""With an allow-list: from which MACs its sources may come."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ log = structlog.get_logger()
 class Neighbours:
     """Keeps the fast path's tables of routes and neighbours as the kernel's own are.
 
-    Only sources in the allowed prefixes are looked up there, and only those are put there. What the
-    tables do not hold passes: the stack answers, and asks for the neighbour.
+    They hold only sources in the allowed prefixes, as no others are looked up. Requests from
+    sources that are not there pass: the server answers, and the stack asks for the neighbour.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Neighbours:
         links: Iterable[int],
         changed: Callable[[], None] = lambda: None,
     ):
-        """`changed` is called when other sources than before are unknown."""
+        """`changed` is called when the set of unknown sources has changed."""
         self._changed = changed
         self._fastpath = fastpath
         self._allowed: list[Network] = [ipaddress.ip_network(prefix) for prefix in allowed]
@@ -62,7 +62,7 @@ class Neighbours:
         self._thread = Thread("neighbours", self._step)
 
     def unknown(self) -> tuple[frozenset[int], str]:
-        """The IP versions of which nobody is answered now, and why."""
+        """The IP versions of which no source is answered now, and why."""
         if self._full:
             return frozenset({4, 6}), "too many routes lead to the prefixes of --allow"
         if not self._unknown:
@@ -74,7 +74,7 @@ class Neighbours:
         )
 
     def look_again(self, links: Iterable[int]) -> None:
-        """Other interfaces, perhaps."""
+        """The interfaces may have changed: read all again."""
         self._links = set(links)
         self._stale = True
 
@@ -94,7 +94,7 @@ class Neighbours:
 
     def _read_all(self) -> None:
         begun = time.monotonic()
-        self._stale = False  # before what changes while it is read
+        self._stale = False  # first, so that changes during the reading count
         self._routes, unknown = routes()
         unknown &= {network.version for network in self._allowed}
         if unknown - self._unknown:

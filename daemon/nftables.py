@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of nftables, as `nft -j list ruleset` has them (libnftables-json(5)): no I/O here."""
+"""Rules of nftables, as `nft -j list ruleset` prints them (libnftables-json(5)): no I/O here."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _TERMINAL: dict[str, Verdict] = {
     **dict.fromkeys(("queue", "tproxy", "fwd"), Verdict("elsewhere")),
 }
 _UNTOLD = {"limit", "quota", "ct count", "connlimit", "meter", "last"}
-"""Statements that let some through."""
+"""Statements that hold for some requests, nobody can tell which."""
 
 _SIDE_EFFECTS = {
     *("counter", "log", "mangle", "notrack", "ct helper", "ct timeout", "ct expectation", "flow"),
     *("set", "map", "dup", "snat", "masquerade", "secmark", "comment"),
 }
-"""Statements after which a rule goes on for all."""
+"""Statements after which a rule goes on for all requests."""
 
 _XT_DROPS = {"DROP", "REJECT", "NFQUEUE", "DNAT", "REDIRECT", "TPROXY", "TARPIT"}
 _HIGHEST = 2**128
@@ -85,9 +85,9 @@ def tables(
     skip: Iterable[tuple[str, str]] = (),
     devices: Mapping[tuple[str, str, str], tuple[str, ...]] | None = None,
 ) -> list[dict[str, Chain]]:
-    """Each table's chains by name, but for tables (family, name) to skip.
+    """Each table's chains by name, without the tables (family, name) to skip.
 
-    `devices` are those of chains (family, table, name) that are at some alone.
+    `devices` are those of the chains (family, table, name) that are only at some devices.
     """
     by_name: dict[tuple[str, str], _Table] = {}
     for wrapped in objects:
@@ -236,12 +236,12 @@ def _match(body: dict[str, Any], table: _Table, requests: Requests) -> Match:
     match, sure = _equal(left, right, table, requests)
     if op != "!=":
         return match
-    # `tcp dport != 53` is about TCP as well: what is not there is not unequal.
+    # `tcp dport != 53` is about TCP alone: a field that is not there is not unequal.
     return match.inverted() if sure else Match.NONE
 
 
 def _equal(left: Any, right: Any, table: _Table, requests: Requests) -> tuple[Match, bool]:
-    """Whether they are equal, and whether the left side is there at all."""
+    """Whether both sides are equal, and whether requests have the left side at all."""
     if _have(left, requests) is Match.NONE:
         return Match.NONE, False
     if isinstance(right, str) and right.startswith("@"):
@@ -260,7 +260,7 @@ def _equal(left: Any, right: Any, table: _Table, requests: Requests) -> tuple[Ma
 
 
 def _in(left: Any, values: list[Any], table: _Table, requests: Requests, name: str = "") -> Match:
-    """Whether the left side is among values, which are those of a set of that name."""
+    """Whether the left side is among `values`, the elements of a set if it has a `name`."""
     have = _have(left, requests)
     if name in table.numbers and isinstance(have, tuple):
         wanted, unread = table.numbers[name]
@@ -303,7 +303,7 @@ def _bare(value: Any) -> Any:
 
 
 def _special(left: Any, values: list[Any], requests: Requests) -> Match | None:
-    """What is no number: interfaces, states, kinds of addresses."""
+    """A match of what is no number: interfaces, states, kinds of addresses; None for others."""
     if not isinstance(left, dict):
         return None
     ((kind, body),) = left.items()
@@ -333,7 +333,7 @@ def _unlike(have: Match | None) -> Match:
 
 
 def _have(left: Any, requests: Requests) -> Spans | Match | None:
-    """What the requests have on the left side: numbers, NONE if nothing, None if unknown."""
+    """The requests' values of the left side: numbers; NONE if they have none, None if unknown."""
     if not isinstance(left, dict) or len(left) != 1:
         return None
     ((kind, body),) = left.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why there is no server to front, in words: who else is at the port, and what cannot be seen."""
+"""Messages on why there is no server to front: who else is at the port, what is not seen."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def none_listens(
     keepers: Iterable[Socket] = (),
     handing: Sequence[str] = (),
 ) -> ServerError:
-    """Nobody listens on the UDP port, `at` the address that was asked for, in these namespaces.
+    """The error that nobody listens on a UDP port, `at` the given address, in these namespaces.
 
-    `keepers` are held for a container, whose server may have another port; rules that are `handing`
-    requests on do so for some of them, or nobody can tell where to.
+    `keepers` are sockets held for a container, whose server may have another port; `handing` are
+    rules that send some requests on, or send them where nobody can tell.
     """
     message = f"no process of this host listens on UDP port {port}{at}"
     if port != options.port:
@@ -63,7 +63,7 @@ def none_listens(
 def none_receives(
     names: Iterable[str], at_port: Sequence[Socket], addresses: Sequence[Address]
 ) -> ServerError:
-    """A server is here, and no request by the interfaces, with these addresses, gets to it."""
+    """The error that no request by these interfaces, with these addresses, gets to the server."""
     return ServerError(
         f"the server on UDP port {at_port[0].port} is bound to "
         f"{', '.join(map(str, at_port))} alone, which no request by {', '.join(names)} reaches",
@@ -73,7 +73,7 @@ def none_receives(
 
 
 def _where_to_receive(at_port: Sequence[Socket], addresses: Sequence[Address]) -> Iterator[str]:
-    """What to do for such a server: about its device, or about its address."""
+    """Hints for that server: about its device, or about its address."""
     devices = [links.numbered(index) for index in {socket.device for socket in at_port} if index]
     bound = [device for device in devices if device]
     in_vrf = any(device.driver == "vrf" for device in bound) or not bound
@@ -94,7 +94,7 @@ def _where_to_receive(at_port: Sequence[Socket], addresses: Sequence[Address]) -
 
 
 def _where_to_bind(at: set[Address], addresses: Sequence[Address]) -> Iterator[str]:
-    """For a server at addresses that the interfaces do not have."""
+    """Hints for a server at addresses that the interfaces do not have."""
     for index, own in netlink.addresses().items():
         interface = None if at.isdisjoint(own) else links.numbered(index)
         if interface and _may_be_named(interface):
@@ -123,7 +123,7 @@ def _over_tcp(port: int, namespaces: Iterable[Namespace]) -> list[str]:
 
 
 def _unseen() -> list[str]:
-    """What may hide a server that does run."""
+    """Hints at what may hide a server that does run."""
     hints = []
     if os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE:
         hints.append("of a PID namespace other than carom's own no process is seen")
@@ -135,7 +135,7 @@ def _unseen() -> list[str]:
 
 
 def hidden_words(hidden: Sequence[str], status: str) -> str:
-    """Of processes that could not be looked into; `status` is carom's own, as in proc(5)."""
+    """A hint at processes that could not be looked into; `status` is carom's own, as in proc(5)."""
     many = f"{len(hidden):,} processes" if len(hidden) > 1 else "1 process"
     effective = next(int(line.split()[1], 16) for line in status.splitlines() if "CapEff" in line)
     why = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody who runs carom should know, said once packets are answered."""
+"""Notes for whoever runs carom, given once packets are answered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _forwards(interface: str, version: int) -> bool:
 
 
 def notes_on_length(attachments: Iterable[Attachment], all: Iterable[Options]) -> Iterator[str]:
-    """Where longer replies were asked for, and no route can be asked whether it takes them."""
+    """Interfaces where longer replies are asked for, but no route tells whether it takes them."""
     if not any(options.max_reply > REPLY_SAFE for options in all):
         return
     for attachment in attachments:
@@ -37,7 +37,7 @@ def notes_on_length(attachments: Iterable[Attachment], all: Iterable[Options]) -
 
 
 def _is_strict(interface: str) -> bool:
-    """Whether the kernel drops what comes by an interface that its source is not routed back by."""
+    """Whether the kernel drops packets whose source is not routed back by their interface."""
     values = []
     for scope in ("all", interface):
         try:
@@ -48,7 +48,7 @@ def _is_strict(interface: str) -> bool:
 
 
 def notes_on_sources(attachments: Iterable[Attachment], all: Iterable[Options]) -> Iterator[str]:
-    """Where the kernel looks for the way back to a source, and what is answered before it does."""
+    """Interfaces where the kernel checks the way back to sources, which hits bypass."""
     if not any(options.fast != "off" and not options.allow for options in all):
         return
     for attachment in attachments:
@@ -63,7 +63,7 @@ def notes_on_sources(attachments: Iterable[Attachment], all: Iterable[Options]) 
 
 
 def notes(attachments: Iterable[Attachment]) -> Iterator[str]:
-    """What is not seen on these interfaces, and what it costs others there."""
+    """What the fast path does not see on these interfaces, and what it costs other traffic."""
     for attachment in attachments:
         name = attachment.interface.name
         if attachment.hook == "xdp" and (words := tag_words(attachment.interface)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a service can be told: one record, checked once, for the API and the command line alike."""
+"""A service's options: one record, checked once, for the API and the command line alike."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _PER_NET = "Bytes of replies a second to one /24 (IPv6 /64); 0: any."
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How a service runs; each field says of itself what it is for, and what it takes.
+    """How a service runs; each field's Option says what it is for, and what it takes.
 
     Times are in seconds, sizes and rates in bytes. The bounds bind the kernel alone: what it does
     not answer goes up to the server.
@@ -358,7 +358,7 @@ def options_of(values: dict[str, object]) -> Options:
 
 
 def with_units(values: Mapping[str, object]) -> dict[str, object]:
-    """The same options with durations and sizes, where they are text, as numbers. UsageError."""
+    """The same options with textual durations and sizes as numbers. Raises UsageError."""
     units = {name: field for name, field in fields(Options).items() if field.option.read}
     return {
         name: units[name].read(value) if name in units and isinstance(value, str) else value

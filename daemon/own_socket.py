@@ -18,7 +18,7 @@ from carom.kernel.links import Interface
 
 
 def _vrf(interfaces: Sequence[Interface]) -> str:
-    """The VRF that all of some interfaces are in; "" for none. Raises UsageError for several."""
+    """The VRF that all these interfaces are in; "" for none. Raises UsageError for several."""
     vrfs = {interface.name: interface.master if interface.vrf else "" for interface in interfaces}
     if len(set(vrfs.values())) > 1:
         words = ", ".join(f"{name} in {vrf or 'none'}" for name, vrf in vrfs.items())
@@ -30,7 +30,7 @@ def _vrf(interfaces: Sequence[Interface]) -> str:
 
 
 def _zone(bind: str, interfaces: Sequence[Interface]) -> int:
-    """The ifindex of what has a link-local address; 0 for one of another scope."""
+    """The ifindex of the link that has a link-local address; 0 for an address of another scope."""
     bound = ipaddress.ip_address(bind)
     if bound.version == 4 or not bound.is_link_local:
         return 0
@@ -53,7 +53,7 @@ class OwnSocket(Receiver):
         forked.keep(self.udp.fileno())
 
     def end_loops(self) -> None:
-        """Refuse what has come too far, as the fast path does: so every loop ends."""
+        """Refuse requests with a low TTL, as the fast path does: so every loop ends."""
         transport.refuse_below(self.udp, TTL_FLOOR)
 
     def places(self, attachment: Attachment) -> Iterator[Place]:
@@ -64,7 +64,7 @@ class OwnSocket(Receiver):
                 yield place
 
     def server_words(self) -> str:
-        """What its socket is bound to, where that is not where requests come in."""
+        """Where its socket receives, for when requests come in elsewhere."""
         return f"carom's socket receives {self._where()} alone: start it anew"
 
     def _where(self) -> str:

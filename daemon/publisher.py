@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has the kernel answer where services are now, and nowhere else; says where that is not."""
+"""Has the kernel answer where services are now, and nowhere else; reports where they are not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 class Publisher:
     """Publishes the places of services on interfaces, each time that either may have changed.
 
-    `unreached` says of services that are not answered on an interface why, by the numbers of both.
+    `unreached` says why a service is not answered on an interface, by the numbers of both.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Publisher:
         neighbours: Neighbours | None,
         moved: Callable[[], None],
     ):
-        """`moved` is called when the interfaces are others than before, or have changed."""
+        """`moved` is called when interfaces, or their state, have changed."""
         self._receivers = receivers
         self._attachments = attachments
         self._fastpath = fastpath
@@ -70,11 +70,11 @@ class Publisher:
         self._say_reach()
 
     def _publish(self, places: list[Place]) -> None:
-        """What is no longer ours goes first, and goes whatever else fails.
+        """Withdraw old places first, and do so whatever else fails.
 
-        Called by the thread that starts, then by the follower's alone.
+        Called by the starting thread, and then by the follower's alone.
         """
-        with contextlib.ExitStack() as stack:  # the last one first, each whatever the others do
+        with contextlib.ExitStack() as stack:  # calls the last one first, and all of them
             if self._fastpath:
                 stack.callback(self._fastpath.answer_at, places)
                 stack.callback(self._refuse_own, self._fastpath)
@@ -101,7 +101,7 @@ class Publisher:
         )
 
     def _say_reach(self) -> None:
-        """What can be answered now and could not be before, and the other way round."""
+        """Log what can be answered now and could not be before, and the other way round."""
         now = self._why_not()
         for id, number in now.keys() | self.unreached.keys():
             port = self._receivers[id].options.port
@@ -122,11 +122,11 @@ class Publisher:
         return {key: reach.why for key, reach in reaches.items() if not reach.answered}
 
     def reaches(self, receiver: Receiver) -> list[Reach]:
-        """By interface, whether requests to a service can come in so and be answered."""
+        """By interface, whether requests to a service can come in by it and be answered."""
         return [self._reach(receiver, attachment) for attachment in self._attachments.current]
 
     def _reach(self, receiver: Receiver, attachment: Attachment) -> Reach:
-        """The same by one interface, by an allow-list too."""
+        """The same by one interface, with regard to the allow-list too."""
         reach = receiver.reach(attachment)
         unknown, why = self._neighbours.unknown() if self._neighbours else (frozenset(), "")
         if not why:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Python service behind the fast path: its server, its caches."""
+"""A Python service behind the fast path: its server and its caches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PythonBackend(Backend):
     """A service whose replies a Python handler makes, in this process."""
 
     def __init__(self, receiver: OwnSocket, service: Service, cache: Cache | None):
-        """Make its server, behind the kernel's cache where there is one."""
+        """Make its server, behind the kernel's cache if it has one."""
         super().__init__(receiver, cache)
         options = self.options
         self._service = service
@@ -41,7 +41,7 @@ class PythonBackend(Backend):
             handler = self.userspace_cache.around(handler)
         if self.protocol.writes:
             handler = self._voiding(handler)
-        with_loops = options.echoes and self.protocol.whole_key  # else no reply is a request
+        with_loops = options.echoes and self.protocol.whole_key  # otherwise no reply is a request
         loops = Loops(options.echoes, cache) if with_loops else None
         self.udp = receiver.udp
         self.server = UDPServer(self.udp, handler, cache, loops)
@@ -54,12 +54,12 @@ class PythonBackend(Backend):
 
     @property
     def values(self) -> Store | None:
-        """What its handler answers from, where that can be watched."""
+        """The store that its handler answers from, if that can be watched."""
         store = getattr(self._service.handler, "__self__", None)
         return store if isinstance(store, Store) else None
 
     def _voiding(self, handler: Handler) -> Handler:
-        """The handler of a protocol that has writes: what one writes is void once it is written."""
+        """The handler of a protocol with writes: voids what a request has written."""
 
         def handled(request: bytes) -> bytes | Reply | None:
             reply = handler(request)
@@ -71,11 +71,11 @@ class PythonBackend(Backend):
         return handled
 
     def close(self) -> None:
-        """Invalidate no more: the fast path goes."""
+        """Stop invalidating: the fast path is removed next."""
         self._service._invalidate = None
 
     def leave(self) -> None:
-        """In a process that was forked: it has nothing of the service."""
+        """In a forked process: refuse to invalidate, as it holds nothing of the service."""
         self._service._invalidate = _refuse_in_child
 
     def status(self) -> dict[str, Any]:
@@ -93,14 +93,14 @@ class PythonBackend(Backend):
         }
 
     def drop(self, key: str) -> bool:
-        """Take the reply of a name, given in hex, back; False when there was none."""
+        """Take back the reply of a name, given in hex; False when there was none."""
         # The inner cache first: the outer one is filled from it.
         inner = self.userspace_cache
         dropped = inner.drop(bytes.fromhex(key)) if inner else False
         return super().drop(key) or dropped
 
     def flush(self) -> int:
-        """Take everything back; how many entries that were."""
+        """Take back everything. Returns the number of entries."""
         if self.userspace_cache:
             self.userspace_cache.flush()
         return super().flush()

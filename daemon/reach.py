@@ -13,19 +13,19 @@ from carom.kernel.links import Interface
 
 
 class Reach(msgspec.Struct, kw_only=True, frozen=True):
-    """Of one service by one interface; `why` says why it is not answered, and is empty if it is."""
+    """One service on one interface; `why` says why it is not answered, and is empty if it is."""
 
     interface: str
     answered: bool
     why: str
     but: str = ""
-    """What is not answered though the rest is."""
+    """What is not answered, though the rest is."""
 
 
 def reach(attachment: Attachment, bind: str, places: int, server: str, but: str = "") -> Reach:
-    """A service that is bound to `bind`, and answered at `places` places of an interface.
+    """The reach of a service that is bound to `bind`, and answered at `places` places there.
 
-    `server` says where its server receives, for when it does not here; `but` what is left to it.
+    `server` says where its server receives, in case that is elsewhere; `but` what is left to it.
     """
     interface = attachment.interface
     why = attachment.failed or _why(interface, bind, places, server)
@@ -33,7 +33,7 @@ def reach(attachment: Attachment, bind: str, places: int, server: str, but: str 
 
 
 def without(before: Reach, versions: Collection[int], unknown: Collection[int], why: str) -> Reach:
-    """The same where requests of some IP versions go up, of those that there are at all."""
+    """The same where requests of `unknown` IP versions go up, of the `versions` that there are."""
     if not before.answered or not why:
         return before
     if set(versions) <= set(unknown):
@@ -44,7 +44,7 @@ def without(before: Reach, versions: Collection[int], unknown: Collection[int], 
 
 
 def tag_words(interface: Interface) -> str:
-    """What XDP does not answer on an interface that takes VLAN tags off before; "" for nothing."""
+    """What XDP misses on an interface that takes VLAN tags off before it; "" for nothing."""
     tags = sorted({upper.outer for upper in interface.uppers if upper.outer and upper.addresses})
     if not interface.strips or not tags:
         return ""
@@ -64,7 +64,7 @@ def tag_words(interface: Interface) -> str:
 
 
 def large_words(interface: Interface) -> str:
-    """What is not answered of prefixes that are the host's by local routes; "" for nothing."""
+    """What is not answered of prefixes that local routes make the host's; "" for nothing."""
     if not interface.large:
         return ""
     return (
@@ -89,7 +89,7 @@ def _why(interface: Interface, bind: str, places: int, server: str) -> str:
 
 
 def port_words(interface: Interface) -> str:
-    """What to do about an interface that hands everything on to another."""
+    """What to do about an interface that is a port of another one."""
     name, master = interface.name, interface.master
     return f"{name} is a port of {master}, which takes in all that comes to it: -i {master}"
 

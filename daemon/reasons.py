@@ -16,15 +16,15 @@ ANSWERED = (Verdict.HIT, Verdict.BOUNCE, Verdict.SLIP)
 """Verdicts on requests that the kernel answers."""
 
 LEAST = 10
-"""So many requests, at least, are no accident."""
+"""Fewer requests than this may be an accident."""
 
 
 class Counts(NamedTuple):
-    """Of one service, over some time.
+    """What was counted for one service, over some time.
 
-    `strays` are packets to its port that no service was found for, most of which came as `stray`
-    says. `replies` are its server's, `kept` those that went into the cache, and `events` those at
-    the socket's edge of a fronted one; None where nobody knows which are this one's.
+    `strays` are packets to its port that no service was found for; `stray` says how most of them
+    came. `replies` are its server's, and `kept` those that went into the cache. `events` are those
+    at the socket's edge of a fronted server. None stands for what may be other services' too.
     """
 
     verdicts: Mapping[Verdict, int]
@@ -36,7 +36,7 @@ class Counts(NamedTuple):
 
 
 class Reason(NamedTuple):
-    """How many requests there were, what became of most, and why."""
+    """How many requests there were, what happened to most, and why."""
 
     requests: int
     what: str
@@ -94,7 +94,7 @@ _NOT_KEPT: Mapping[Event, str] = {
 
 
 def reason(counts: Counts, options: Options, server: str) -> Reason | None:
-    """Why there were no hits; None where there were, or hardly any request.
+    """Why there were no hits; None if there were hits, or hardly any requests.
 
     `server` says who the server is.
     """
@@ -119,7 +119,7 @@ def reason(counts: Counts, options: Options, server: str) -> Reason | None:
 
 
 def lost(name: str, hits: int, sent: int) -> Reason | None:
-    """Why hits by native XDP do not get to a veth's other end, which took in so many packets."""
+    """Why native XDP's hits do not get to the other end of a veth, which got `sent` packets."""
     if hits < LEAST or 2 * sent > hits:
         return None
     why = (
@@ -140,7 +140,7 @@ def _by_another_way(counts: Counts, requests: int) -> Reason | None:
 
 
 def _of_misses(misses: int, counts: Counts, server: str) -> str:
-    """Why what is asked for is not there."""
+    """Why replies to these requests are not in the cache."""
     if counts.kept is None:
         return "they are not asked for twice, or their replies are not kept: `edge` in carom status"
     if 2 * counts.kept >= misses:

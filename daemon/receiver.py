@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What receives a service's requests, and at which of this host's addresses they get there."""
+"""What receives a service's requests, and which of this host's addresses lead there."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 from carom.kernel.resource import Resource
 
-_LISTED = 16  # addresses that a message names; of others it counts the rest
-_NAMED = 3  # the same of rules, programs and processes
+_LISTED = 16  # addresses that a message names; it counts the rest
+_NAMED = 3  # the same for rules, programs and processes
 
 
 class Receiver(Resource):
-    """What receives one service's requests; `id` is its number among those of one fast path.
+    """What receives one service's requests; `id` is the service's number in the fast path.
 
-    There the kernel answers: what is sent elsewhere is not this service's to answer.
+    The kernel answers only where requests get here: others are not this service's.
     """
 
     learns = False
@@ -38,7 +38,7 @@ class Receiver(Resource):
         self.id = id
         self.protocol = protocols.spec(options.protocol)
         self.translations: Translations = {}
-        """Whose requests this host sends on elsewhere before any socket has them."""
+        """Which requests this host translates before any socket gets them, and where to."""
 
     def server_name(self) -> str:
         """Who its server is, and where it receives."""
@@ -49,7 +49,7 @@ class Receiver(Resource):
         return (os.getpid(),)
 
     def close(self) -> None:
-        """Receive no more, where that is ours to say."""
+        """Stop receiving, where the socket is ours."""
 
     @property
     def server_port(self) -> int:
@@ -57,17 +57,17 @@ class Receiver(Resource):
         return self.options.port
 
     def heed(self, rules: Ruleset, interfaces: Iterable[Interface]) -> bool:
-        """Find out how rules translate its requests; whether that is otherwise than before."""
+        """Find out how rules translate its requests. Returns whether that has changed."""
         before, ways = self.translations, firewall.ways(interfaces, self.wanted)
         self.translations = translations(rules, self.options.port, ways)
         return self.translations != before
 
     def wanted(self, _: str, addresses: Iterable[Address]) -> list[Address]:
-        """Those of an interface's addresses that it is asked for at."""
+        """Those of an interface's addresses that the service is bound to."""
         return list(wanted_of(addresses, self.options.bind))
 
     def answered_at(self, interface: str, addresses: Iterable[Address]) -> list[Address]:
-        """Those at which it may be answered: what is sent there gets to its server."""
+        """Those at which it may be answered, as requests there get to its server."""
         return [
             address
             for address in self.wanted(interface, addresses)
@@ -85,11 +85,11 @@ class Receiver(Resource):
         )
 
     def places(self, attachment: Attachment) -> Iterator[Place]:
-        """Where on an interface it is answered."""
+        """The places on an interface where it is answered."""
         interface = attachment.interface
-        if interface.port:  # its bridge, or bond, takes everything in
+        if interface.port:  # its bridge or bond takes everything in
             return
-        # In native mode what comes to a bond comes by its ports.
+        # In native mode a bond's packets come by its ports.
         ports = [port.ifindex for port in interface.ports if port.active]
         for place in self._places(attachment):
             yield place
@@ -103,7 +103,7 @@ class Receiver(Resource):
                 place = self._place(attachment, address, upper.mac, upper.mtu)
                 yield place._replace(outer=upper.outer, inner=upper.inner, link=upper.ifindex)
         untagged = interface.untagged if attachment.hook == "xdp" else interface.addresses
-        # After a macvlan's: its own hold.
+        # After a macvlan's: at an address of both, the interface's own place holds.
         for address in self.answered_at(interface.name, untagged):
             yield self._place(attachment, address, interface.mac, interface.mtu)
 
@@ -131,7 +131,7 @@ class Receiver(Resource):
         return ipaddress.ip_address(self.options.bind).is_unspecified
 
     def goes_elsewhere(self, interface: Interface) -> Iterator[str]:
-        """Where requests by an interface are sent on to, if that is not to its server."""
+        """Where requests by an interface are sent on to, where that is not its server."""
         for address in self.wanted(interface.name, interface.reachable):
             to = self.translations.get((interface.name, address))
             if to and not self._comes(interface.name, address):
@@ -178,13 +178,13 @@ def reachable(interfaces: Iterable[Interface]) -> list[Address]:
 
 
 def listed(addresses: Sequence[Address]) -> str:
-    """Addresses in words, the first of many."""
+    """Addresses in words; of many, the first ones."""
     more = f" and {len(addresses) - _LISTED:,} more" if len(addresses) > _LISTED else ""
     return ", ".join(map(str, addresses[:_LISTED])) + more
 
 
 def some(names: Sequence[str]) -> str:
-    """Rules, programs or processes in words, the first of many."""
+    """Rules, programs or processes in words; of many, the first ones."""
     more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return "; ".join(names[:_NAMED]) + more
 

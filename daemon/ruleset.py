@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a firewall does with a service's requests, as far as its rules tell: no I/O here.
 
-A rule matches all requests, none or some, or nobody can tell. From that follows where a request
-may be dropped, and what becomes of those that no rule picks out.
+A rule matches all requests, none or some, or nobody can tell. This tells where a request may be
+dropped, and what happens to requests that no rule picks out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, NamedTuple
 
 Spans = tuple[tuple[int, int], ...]
-"""Numbers from a first to a last one, both included."""
+"""Ranges of numbers: the first and the last of each, both included."""
 
 UDP = 17
 PORTS: Spans = ((1024, 65_535),)
@@ -30,7 +30,7 @@ _SOURCES: dict[int, tuple[tuple[str, str], ...]] = {
     ),
     6: (("::2", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),),
 }
-"""Sources that are answered: neither loopback, multicast, broadcast nor unspecified."""
+"""Sources that are answered: not loopback, multicast, broadcast or unspecified."""
 
 _PICKED = 7  # sources that are tried one by one
 _HIGHEST = 2**129
@@ -41,7 +41,7 @@ _DEEPEST = 64  # jumps; the kernel itself ends at 16
 
 
 class Match(enum.IntEnum):
-    """Of the requests in question, a condition holds for none, some, nobody can tell, or all."""
+    """A condition holds for none of the requests, some, nobody can tell, or all."""
 
     NONE = 0
     SOME = 1
@@ -54,9 +54,10 @@ class Match(enum.IntEnum):
 
 
 class Requests(NamedTuple):
-    """Those in question. `first` are a client's first, which no connection is known of.
+    """The requests in question.
 
-    An interface may be the lower one of others (`lower`), whose names rules then see.
+    `first` are a client's first ones, for which no connection is known. A `lower` interface is
+    below others, whose names rules may see instead. `bridged` ones pass a bridge's rules.
     """
 
     version: int
@@ -73,9 +74,9 @@ Kind = Literal["accept", "drop", "elsewhere", "jump", "goto", "return"]
 
 
 class Destination(NamedTuple):
-    """Where a rule sends requests on to: None for an address, or a port, that stays what it is.
+    """Where a rule sends requests on to; an address or port of None stays as it is.
 
-    With `local` it is this host's, at an address of the interface.
+    With `local` it is this host, at an address of the interface.
     """
 
     address: IPv4Address | IPv6Address | None = None
@@ -86,7 +87,7 @@ class Destination(NamedTuple):
 class Verdict(NamedTuple):
     """What a rule does; `elsewhere` hands a request to somebody else, who may do anything.
 
-    `to` is where, of one who changes the destination alone.
+    `to` is the new destination, if the rule changes only that.
     """
 
     kind: Kind
@@ -95,14 +96,14 @@ class Verdict(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule's name, and for which of the requests it gives which verdicts, in this order."""
+    """A rule's name, and its verdicts in order, each with the requests that it matches."""
 
     where: str
     verdicts: Callable[[Requests], Iterable[tuple[Match, Verdict]]]
 
 
 class Chain(NamedTuple):
-    """Rules in order; `policy` where the kernel begins there, with what `applies` says to whom."""
+    """Rules in order. Chains where the kernel starts have a `policy`; `applies` says to whom."""
 
     where: str
     rules: Sequence[Rule]
@@ -112,9 +113,9 @@ class Chain(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What a chain does: where it may drop, and whether it drops what no rule picks out (`why`).
+    """What a chain does: where it may drop, and why it drops what no rule picks out (`why`), if so.
 
-    Then `perhaps` says that a rule may accept them all the same.
+    `perhaps` says that some rule may still accept those.
     """
 
     drops: tuple[str, ...]
@@ -131,12 +132,12 @@ def all_sources(version: int) -> Spans:
 
 
 def spans_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Spans:
-    """A prefix."""
+    """A prefix as a span."""
     return ((int(network.network_address), int(network.broadcast_address)),)
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> Spans:
-    """The same numbers in as few spans as can be, in order."""
+    """The same numbers in as few spans as possible, in order."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted(spans):
         if joined and first <= joined[-1][1] + 1:
@@ -147,7 +148,7 @@ def merged(spans: Iterable[tuple[int, int]]) -> Spans:
 
 
 def within(have: Spans, wanted: Spans) -> Match:
-    """How many of those that there are lie in what is wanted, which is merged."""
+    """How many of the numbers lie in the wanted ones, which are merged()."""
     inside = touched = 0
     for first, last in have:
         at = bisect.bisect_right(wanted, (first, _HIGHEST))
@@ -161,7 +162,7 @@ def within(have: Spans, wanted: Spans) -> Match:
 
 
 def interface_match(requests: Requests, names: Iterable[str]) -> Match:
-    """Whether requests come in by one of these interfaces; `eth*` and `eth+` end in anything."""
+    """Whether requests come in by one of these interfaces; a final `*` or `+` matches anything."""
     for name in names:
         if name == requests.interface or (
             name[-1:] in ("*", "+") and requests.interface.startswith(name[:-1])
@@ -178,7 +179,7 @@ def state_match(requests: Requests, states: Iterable[str]) -> Match:
 
 
 class _End(NamedTuple):
-    """What becomes of a request that no rule picks out, by which rule; a rule may accept it."""
+    """What happens to a request that no rule picks out, and by which rule."""
 
     kind: Kind
     where: str = ""
@@ -237,8 +238,8 @@ def judge(
 ) -> Fate:
     """What a chain with a policy does with requests, jumping to others of its table.
 
-    It drops by default where most sources, picked from all over, are dropped; `strictly`, where
-    any may be.
+    It drops by default if it drops most of the sources picked from all over; `strictly`, if it may
+    drop any.
     """
     walk = _Walk(chains, requests)
     walk.end(chain)
@@ -259,9 +260,9 @@ def judge(
 def destination(
     chain: Chain, chains: Mapping[str, Chain], requests: Requests
 ) -> tuple[Destination, str] | None:
-    """Where a chain sends most sources' requests on to, and by which rule; None for nowhere else.
+    """Where a chain sends most sources' requests on to, and by which rule; None if it does not.
 
-    Those of a chain that drops them, or hands them to who knows whom, stay too.
+    Also None where it drops them, or hands them on without saying where to.
     """
     first = requests._replace(first=True)
     ends = [
@@ -273,7 +274,7 @@ def destination(
 
 
 def handing(chain: Chain, chains: Mapping[str, Chain], requests: Requests) -> list[str]:
-    """The rules that may send some requests on: of certain sources, or where nobody can tell."""
+    """The rules that may send some requests on: some sources' only, or nobody can tell where to."""
     walk = _Walk(chains, requests._replace(first=True))
     walk.end(chain)
     return list(walk.handing)
@@ -287,7 +288,7 @@ def _final(chain: Chain, chains: Mapping[str, Chain], requests: Requests) -> _En
 
 
 def picked(sources: Spans) -> list[Spans]:
-    """Some sources, each alone: the same ones every time, and ends of spans among them."""
+    """Some sources, each alone: the same ones every time, the lowest and the highest among them."""
     draw = random.Random(0)
     points = [sources[0][0], sources[-1][1]]
     sizes = [last - first + 1 for first, last in sources]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run services until a signal: check what is asked for, assemble it, say so, take it all away."""
+"""Run services until a signal: check the options, assemble, report, and remove all again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from carom.kernel.signals import Stop, ending, held
 from carom.protocols.spec import Filled
 
 WAIT_STEP = 0.25
-"""Seconds between two looks for what is waited for at the start."""
+"""Seconds between two attempts while waiting at the start."""
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ def _check_service(service: Service) -> None:
 
 
 def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> None:
-    """What no single service's options can show. Raises UsageError."""
+    """Check what spans several services' options. Raises UsageError."""
     first = services[0].options
     if len(services) > SERVICES_MAX:
         raise UsageError(f"{len(services)} services are too many", hint=f"up to {SERVICES_MAX}")
@@ -74,7 +74,7 @@ def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> No
 
 
 def _check_apart(fronts: Sequence[Options]) -> None:
-    """Sockets of ours cannot have one port and address twice, and fronts may not."""
+    """Raises UsageError for two fronts at one address and port; own sockets fail by themselves."""
     for number, front in enumerate(fronts):
         for other in fronts[:number]:
             alike = front.bind == other.bind or any(
@@ -93,7 +93,7 @@ def _start(
     interfaces: Sequence[str],
     patience: float,
 ) -> Running:
-    """Running, closed with the stack: now, or when what is not there yet has come."""
+    """Start, to be closed with the stack; try for `patience` seconds while something is missing."""
     end, last = time.monotonic() + patience, ""
     while True:
         try:

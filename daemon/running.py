@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Services that run, with everything that they run on, until a signal ends them."""
+"""Running services, with everything that they run on, until a signal ends them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATIENCE = 1.0  # seconds for a service's thread to end
 
 
 class OnInterfaces(NamedTuple):
-    """What there is where something is attached to interfaces."""
+    """The parts that exist only where something is attached to interfaces."""
 
     attachments: Attachments
     publisher: Publisher
@@ -40,7 +40,7 @@ class Parts(NamedTuple):
     started: float
     """By the monotonic clock."""
     options: Options
-    """What services share is the same in all of theirs: these are the first one's."""
+    """The first service's; options that services share are the same in all."""
     backends: list[Backend]
     fastpath: FastPath | None
     firewall: FirewallCheck | None
@@ -51,27 +51,27 @@ class Parts(NamedTuple):
 
 
 class Running:
-    """The services of one fast path. `daemon/assemble.py` makes one; closing takes all away."""
+    """The services of one fast path, made by `daemon/assemble.py`; closing removes everything."""
 
     def __init__(self, parts: Parts, stack: contextlib.ExitStack):
-        """`stack` takes the parts away, last made first."""
+        """`stack` removes the parts, the last made first."""
         self.parts = parts
         self._stack = stack
 
     @property
     def attachments(self) -> list[Attachment]:
-        """The interfaces that something is attached to, as they are."""
+        """The interfaces that something is attached to, in their present state."""
         attached = self.parts.attached
         return attached.attachments.current if attached else []
 
     def servers(self) -> list[PythonBackend]:
-        """The backends that are served here."""
+        """The backends whose servers run in this process."""
         return [backend for backend in self.parts.backends if isinstance(backend, PythonBackend)]
 
     def start(self) -> None:
         """Every server but the first gets a thread of its own; the first runs in the main one.
 
-        Pins this thread, where that is asked for; those beside it have started.
+        Pins this thread to a CPU if asked to; the other threads are not pinned.
         """
         for backend in self.servers()[1:]:
             thread = threading.Thread(
@@ -95,13 +95,13 @@ class Running:
             signal.pause()
 
     def leave(self) -> None:
-        """In a process that a handler forked: all this is its parent's, which goes on."""
-        self._left = self._stack.pop_all()  # never called
+        """In a process that a handler forked: leave all this to its parent, which goes on."""
+        self._left = self._stack.pop_all()  # never closed
         for backend in self.parts.backends:
             backend.leave()
 
     def close(self) -> None:
-        """Take everything away, last made first."""
+        """Remove everything, the last made first."""
         self._stack.close()
 
 

@@ -11,7 +11,7 @@ from carom.errors import ServerError
 
 
 class Reply(NamedTuple):
-    """A reply with a say in its caching: `ttl` seconds in place of the service's, or not at all."""
+    """A reply that sets its caching: for `ttl` seconds, not the service's TTL; or not at all."""
 
     data: bytes
     ttl: float | None = None
@@ -72,6 +72,6 @@ def run(services: Sequence[Service], interfaces: Sequence[str] = ()) -> None:
     They share the cache's memory and the interfaces' fast path, and so the options that
     `carom.daemon.options.SHARED` names. Otherwise as `Service.run`.
     """
-    from carom.daemon.run import run_services  # BPF machinery only where something is served
+    from carom.daemon.run import run_services  # imports BPF only where something is served
 
     run_services(services, interfaces)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Silence: services that get requests and have no hits. Watched for, and said why, once."""
+"""Silence: notices services that get requests and have no hits, and logs the reason once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from carom.kernel.abi import Event, Hook, Verdict
 from carom.xdp.probe import sent
 
 SILENT = 10.0
-"""Seconds with requests and without a hit after which that is said."""
+"""Seconds with requests and without a hit after which that is reported."""
 
 _LOOK = 0.5  # seconds between two looks at the time
 
@@ -28,7 +28,7 @@ _REPLIES = (
     *(Event.LEARNED, Event.UNASKED, Event.UNLEARNABLE, Event.FULL, Event.NOT_ADMITTED, Event.HELD),
     *(Event.NOT_ASKED, Event.ENDING),
 )
-"""What becomes of a read's reply that leaves a fronted server's socket."""
+"""What may happen to a read's reply that leaves a fronted server's socket."""
 
 Key = TypeVar("Key")
 
@@ -45,7 +45,7 @@ class Silence(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class _Sample(NamedTuple):
-    """Counters of one service so far; `kept` and `events` are None where others' are in them."""
+    """Counters of one service so far; `kept` and `events` are None if they cover others' too."""
 
     verdicts: Mapping[Verdict, int]
     replies: int
@@ -56,8 +56,8 @@ class _Sample(NamedTuple):
 class _Look(NamedTuple):
     """All counters at a moment.
 
-    `sent` are packets that got to the other end, by interface where native XDP may lose what it
-    sends; `hits` those that it sent, looked at where there is such an interface.
+    `sent` are packets that got to the other end, by interface, for those where native XDP may lose
+    what it sends. `hits` are those that it sent, counted if there is such an interface.
     """
 
     at: float
@@ -68,7 +68,7 @@ class _Look(NamedTuple):
 
 
 class SilenceWatcher:
-    """Looks at services' counters each SILENT seconds; `silences` has those that are silent."""
+    """Looks at services' counters every SILENT seconds; `silences` has the silent services."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class SilenceWatcher:
         return _Sample(verdicts, replies, events[Event.LEARNED], events)
 
     def _lost(self, before: _Look, now: _Look) -> Reason | None:
-        """Of the only interface, whether what native XDP sends gets to its other end."""
+        """The reason if native XDP's replies by the only interface do not get to its other end."""
         if len(now.sent) != 1 or now.sent.keys() != before.sent.keys():
             return None
         if len(self._attachments()) > 1:

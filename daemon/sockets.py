@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sockets of this host: where each is bound, whose it is, and which processes hold it.
 
-What is bound is asked by sock_diag(7), in the network namespace of a process; who holds it is read
-from proc(5).
+Bound sockets are listed by sock_diag(7), in the network namespace of a process; who holds them is
+read from proc(5).
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ class Socket(NamedTuple):
     uid: int
     stream: bool
     serves: bool
-    """Whether it waits for anybody: a UDP socket without a peer, or TCP's that listens."""
+    """Whether it serves anybody: a UDP socket without a peer, or a TCP socket that listens."""
     address: Address
     port: int
     ipv6_only: bool
     device: int = 0
-    """The ifindex of the interface, or VRF, that alone it receives by; 0 for any."""
+    """The ifindex of the only interface or VRF that it receives by; 0 for any."""
 
     @property
     def bound(self) -> tuple[Address, int]:
-        """What it is bound to: an address, and a device."""
+        """The address and the device that it is bound to."""
         return self.address, self.device
 
     def receives_at(self, at: At) -> bool:
-        """Whether what comes so to its host reaches it."""
+        """Whether packets that come to its host this way reach it."""
         return self.receives(at.address) and takes_from(self.device, at.link, at.vrf)
 
     def receives(self, address: Address) -> bool:
-        """Whether packets to an address of its host reach it, by whatever link they come."""
+        """Whether packets to an address of its host may reach it, by some link."""
         if not self.address.is_unspecified:
             return self.address == address
         return self.address.version == address.version or (
@@ -89,9 +89,9 @@ def _device_name(device: int) -> str:
 
 
 def takes_from(device: int, link: int, vrf: int) -> bool:
-    """Whether a UDP socket that is bound to a device (0: to none) gets what comes by a link.
+    """Whether a UDP socket that is bound to a device (0: to none) gets packets that come by a link.
 
-    What comes in a VRF gets to a socket that is bound to none only by a setting (ip-vrf(8)).
+    Packets in a VRF get to a socket without a device only if a sysctl says so (ip-vrf(8)).
     """
     if device:
         return device in (link, vrf)
@@ -146,7 +146,7 @@ def _user_namespace(descriptor: int) -> tuple[int, int]:
 def is_ours(process: Path) -> bool:
     """Whether the user namespace that owns a process' network namespace is carom's own.
 
-    Any user can make others, and be root in them. Raises OSError.
+    Any user can make other user namespaces, and be root in them. Raises OSError.
     """
     with contextlib.ExitStack() as stack:
         mine = os.open("/proc/self/ns/user", os.O_RDONLY)
@@ -156,20 +156,20 @@ def is_ours(process: Path) -> bool:
         try:
             owner = fcntl.ioctl(netns, _NS_GET_USERNS)
         except PermissionError:
-            return False  # it is not within ours
+            return False  # its owner is not within ours
         stack.callback(os.close, owner)
         return _user_namespace(owner) == _user_namespace(mine)
 
 
 def other_namespaces() -> Iterator[Namespace]:
-    """The network namespaces of this host's processes, but for carom's own."""
+    """The network namespaces of this host's processes, without carom's own."""
     for process in _elsewhere():
         with contextlib.suppress(OSError):  # it has ended
             yield namespace_of(process)
 
 
 def namespaces_at(port: int) -> Iterator[Namespace]:
-    """Those of the others, of carom's own user namespace, where a UDP socket holds a port."""
+    """Those of the others that carom's user namespace owns, and where a UDP socket has a port."""
     for process in _elsewhere():
         with contextlib.suppress(OSError):  # it has ended
             if _is_held(process, port) and is_ours(process):
@@ -188,7 +188,7 @@ def _elsewhere() -> Iterator[Path]:
 
 
 def _is_held(process: Path, port: int) -> bool:
-    """Whether a process' network namespace has a UDP socket at a port, as proc tells, and soon."""
+    """Whether a process' network namespace has a UDP socket at a port; read from proc, fast."""
     end = b":%04X" % port
     for name in ("udp", "udp6"):
         lines = (process / "net" / name).read_bytes().splitlines()[1:]
@@ -254,7 +254,7 @@ def inodes(process: Path) -> set[int]:
 
 
 def holders(wanted: Iterable[int], among: Iterable[Path]) -> dict[int, set[int]]:
-    """The pids of the processes that hold each of some inodes."""
+    """By inode: the pids of the processes, of `among`, that hold it."""
     wanted = set(wanted)
     pids: dict[int, set[int]] = {inode: set() for inode in wanted}
     for process in among if wanted else ():

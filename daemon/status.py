@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the control socket answers of services that run: `carom status`, `cache` and `filter`."""
+"""The control socket's calls on running services: `carom status`, `cache` and `filter`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _need_filter(running: Running) -> Filtering:
 
 
 def _find(running: Running, port: int | None) -> Backend:
-    """The service on a port; without one, the only one."""
+    """The service on a port; without a port, the only one. Raises UsageError."""
     backends = running.parts.backends
     matching = [backend for backend in backends if port in (None, backend.options.port)]
     if len(matching) != 1:
@@ -109,7 +109,7 @@ def status(running: Running) -> dict[str, Any]:
         if isinstance(backend, FrontedBackend) and backend.cache
     ]
     kept = _learned(edge, learned) if edge and learned else {}
-    for backend in learned:  # of several, the kernel does not count whose they are
+    for backend in learned:  # the kernel counts those of several servers together
         own = kept if len(learned) == 1 else dict.fromkeys(kept)
         services[parts.backends.index(backend)]["cache"] |= own
     cache = _total(services, "cache")
@@ -154,7 +154,7 @@ def _hooks(running: Running) -> dict[str, dict[str, int]]:
 
 
 def _learned(edge: Edge, backends: Sequence[FrontedBackend]) -> dict[str, int]:
-    """What became of the replies of all fronted servers together, as the kernel counted them."""
+    """What happened to the replies of all fronted servers together, as the kernel counts it."""
     events = edge.events()
     return {
         "fills": max(0, events[Event.LEARNED] - sum(backend.not_given for backend in backends)),

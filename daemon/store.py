@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every service's entries in the kernel: their maps, what voids them, and sweeping them away."""
+"""Every service's entries in the kernel: their maps, voiding them, and sweeping them out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from carom.kernel.resource import Resource
 
 Policy = Literal["lru", "fcfs"]
 Admit = Literal["always", "second"]
-"""What a full cache takes: every reply, or those on the second request for their key."""
+"""What a full cache takes: every reply, or only one whose key is asked for a second time."""
 
 _MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
 _ELEMENT_BYTES = 64  # the kernel's own part of a hash element
@@ -47,7 +47,7 @@ _KEPT_MAX = (
 )
 _MEMORY_SHARE = 0.8
 _HEAD = "=8xQ8xQQI2xH8xH"
-"""expires, token, body, slot, stored and service, at the front of every entry."""
+"""The front of every entry: expires, token, body, slot, stored and service."""
 
 _WORD = struct.Struct("=Q")
 _BATCH = 512
@@ -76,13 +76,13 @@ ENTRY_BYTES = SEEN_PER_ENTRY * _WORD.size + sum(
     length_class.key.size + length_class.value.size + _ELEMENT_BYTES
     for length_class in (*ENTRY_CLASSES, *REPLY_CLASSES)
 )
-"""Memory that a capacity of one takes: the kernel allocates every class at once."""
+"""Bytes that a capacity of one takes: the kernel allocates every class at once."""
 
 
 def check_memory(capacity: int) -> None:
     """Raises UsageError for a capacity that memory cannot hold.
 
-    The kernel allocates all entries at once, and would take every page that there is.
+    The kernel allocates all entries at once, and would use up all memory for them.
     """
     lines = Path("/proc/meminfo").read_text().splitlines()
     (available,) = (int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
@@ -96,7 +96,7 @@ def check_memory(capacity: int) -> None:
 
 
 def store_defines(policy: Policy, admit: Admit, capacity: int) -> dict[str, str | int]:
-    """What the C of a store is compiled with."""
+    """The macros that a store's C is compiled with."""
     seen = {"SEEN": SEEN_PER_ENTRY * capacity} if admit == "second" else {}
     return {"CACHE_TYPE": _MAP_TYPES[policy], "CAPACITY": capacity, **seen}
 
@@ -118,7 +118,7 @@ class Table:
     def put(
         self, key: tuple[object, ...], value: tuple[object, ...], *, replace: bool = False
     ) -> bool:
-        """Store; False when the map is full, or has no such key that it is to `replace`."""
+        """Store; False when the map is full, or has no such key to `replace`."""
         self.key.pack_into(self._buffer, 0, *key)
         self.value.pack_into(self._buffer, self.key.size, *value)
         flags = _EXIST if replace else 0
@@ -162,12 +162,12 @@ def fitting(tables: tuple[Table, ...], length: int) -> Table | None:
 
 
 class Store(Resource):
-    """The entries of all services of one fast path, dead or alive; each has its Cache of it.
+    """The entries of one fast path's services, dead or alive; each service has its Cache.
 
     `versions`, `voids` and `holds` are the maps' own cells: reads need no system call, and only
     `bump` raises versions. So are `seen` and `room` (include/admission.h) with `admit` second; else
-    they are None. `hashes` has its secrets. No two fills have the same of its `stamps`. `orphans`
-    says that a class of replies was full, and is to be swept; `removed` is how many entries all
+    they are None. `hashes` has its secrets. No two fills get the same of its `stamps`. `orphans`
+    says that a class of replies was full, and has to be swept. `removed` is how many entries all
     sweeps took.
     """
 
@@ -200,7 +200,7 @@ class Store(Resource):
         self.set_room(0)
 
     def tables(self) -> tuple[tuple[Table, ...], tuple[Table, ...]]:
-        """Entries and replies by their lengths, with buffers for one thread that fills."""
+        """Tables of entries and of replies, by length; their buffers are for one thread."""
         entries, replies = (
             tuple(
                 Table(self._module.map(length_class.map), length_class) for length_class in classes
@@ -210,15 +210,15 @@ class Store(Resource):
         return entries, replies
 
     def bump(self, cell: int) -> None:
-        """Void a cell: entries with a token from before are void, on every CPU, from now."""
+        """Void a cell: from now on entries with an older token are void, on every CPU."""
         frame = struct.pack("=I", cell).ljust(64, b"\0")
         if libbpf.test_run(self._bump, frame).retval != libbpf.XDP_PASS:
             raise BPFError(f"versions has no cell {cell}")
 
     def set_room(self, entries: int, taken: int = 0) -> None:
-        """Say how many `entries` live, of all services, and how many were filled since (`taken`).
+        """Say how many `entries` of all services live, and how many were filled since (`taken`).
 
-        An LRU map evicts before it is full, for each CPU keeps free places to itself.
+        An LRU map evicts before it is full, as each CPU keeps free places for itself.
         """
         if self.room:
             cpus = libbpf.possible_cpus()
@@ -226,7 +226,7 @@ class Store(Resource):
             self.room[0] = max(0, self._capacity - kept - entries - taken)
 
     def remove_reply(self, body: int) -> None:
-        """Remove the reply of an entry that names it; one that lies in its entry has no name."""
+        """Remove the reply that an entry names; 0 is no name: the reply is in the entry."""
         for table in self._replies:
             if body:
                 table.delete(body)
@@ -234,8 +234,8 @@ class Store(Resource):
     def sweep(self, now: int) -> int:
         """Remove entries that can no longer hit, so that a full cache has room again.
 
-        `now` is in jiffies. An entry that was refilled in between is removed with them: that costs
-        a miss. One thread sweeps at a time. Returns how many were removed.
+        `now` is in jiffies. An entry that is refilled meanwhile is removed too, which costs a miss.
+        One thread sweeps at a time. Returns how many were removed.
         """
         with self._sweeping:
             removed = self._sweep(now)
@@ -283,5 +283,5 @@ class Store(Resource):
                 table.delete(body)
 
     def close(self) -> None:
-        """Let go of its cells; the maps are the module's."""
+        """Release its cells; the maps are the module's."""
         self._stack.close()

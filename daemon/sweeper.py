@@ -13,7 +13,7 @@ PERIOD = 1.0
 """Seconds between two sweeps, at least."""
 
 SHARE = 0.05
-"""A sweep may take this share of one CPU: it comes less often where it takes long."""
+"""The share of one CPU that sweeps may take: long sweeps come less often."""
 
 
 class Sweeper:

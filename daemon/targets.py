@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the server may be that gets a port's requests: here, or where they are translated to.
+"""Where the server of a port's requests may be: here, or where they are translated to.
 
 Policy alone: nothing here asks the kernel.
 """
@@ -30,8 +30,8 @@ def targets(
 ) -> list[Target]:
     """Where to look, the likeliest first; `asked` are the addresses that clients send to.
 
-    `port` is theirs; or the server's own, where somebody `said` so. A server here that is reached
-    without any translation comes first: the others' addresses are not answered then.
+    `port` is the port that clients send to; or the server's own, if `said` by an option. A server
+    here that is reached without translation comes first; then other addresses are not answered.
     """
     plain = [address for address, to in asked if to is None]
     candidates = [Target(port, True, tuple(plain))] if said or plain or not asked else []

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Thread:
-    """A daemon thread that runs `step` until it is stopped, a failing one too.
+    """A daemon thread that runs `step` until it is closed, even if a step fails.
 
     `step` returns the seconds to pause. Where renewals fail, the lease runs out by itself.
     """

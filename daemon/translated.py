@@ -17,14 +17,14 @@ from carom.kernel.local_routes import is_local
 from carom.kernel.netlink import Address
 
 KEEPERS = ("docker-proxy", "conmon", "rootlessport")
-"""Programs that hold a container's published port on the host, whatever takes requests there."""
+"""Programs that hold a container's published port on the host, even where rules translate."""
 
 
 class Translation(NamedTuple):
-    """Where requests go that are translated, and what does it.
+    """Where translated requests go, and what translates them.
 
-    With `local` that is this network namespace, and `address` is None where a rule leaves it to the
-    interface. Otherwise it is another namespace's, or another host's.
+    With `local` that is in this network namespace, and `address` is None where a rule leaves it to
+    the interface. Otherwise it is in another namespace, or on another host.
     """
 
     address: Address | None
@@ -43,7 +43,7 @@ Translations = Mapping[tuple[str, Address], Translation]
 
 
 def translations(rules: Ruleset, port: int, ways: Iterable[Way]) -> Translations:
-    """What rules do to requests to a port of this host. Raises OSError."""
+    """How rules translate requests to a port of this host. Raises OSError."""
     by_way = {}
     own = functools.cache(netlink.own_addresses)  # asked for only where something is translated
     chains = list(rules.chains())
@@ -60,7 +60,7 @@ def translations(rules: Ruleset, port: int, ways: Iterable[Way]) -> Translations
 
 
 def handing(rules: Ruleset, port: int, ways: Iterable[Way]) -> list[str]:
-    """The rules that send some requests to a port on: of certain sources, or nobody knows where."""
+    """The rules that send on some requests to a port: some sources' only, or nobody knows where."""
     asked = [_asked(port, way) for way in ways]
     names = {
         rule: None
@@ -91,7 +91,7 @@ def is_keeper(pid: int) -> bool:
 
 
 def kept_for(pid: int) -> Translation | None:
-    """Where such a process relays to, as docker-proxy's command line says; None where none does."""
+    """Where a keeper relays to, as docker-proxy's command line says; None if it does not say."""
     words = sockets.words(pid)
     options = dict(itertools.pairwise(words))
     try:

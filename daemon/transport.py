@@ -31,9 +31,10 @@ _PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
 
 
 def bind(address: str, port: int, device: str = "", zone: int = 0) -> socket.socket:
-    """A UDP socket; `::` takes IPv4 too. With a `device` it gets what comes in by that, or by that
-    VRF, and nothing else. `zone` is the ifindex of what has a link-local address. Raises
-    ServerError, or PrivilegeError for a low port.
+    """A bound UDP socket; `::` takes IPv4 too.
+
+    With a `device`, which may be a VRF, it gets only what comes in by that. `zone` is the ifindex
+    of the link that has a link-local address. Raises ServerError; PrivilegeError for a low port.
     """
     bound = ipaddress.ip_address(address)
     udp = socket.socket(
@@ -45,7 +46,7 @@ def bind(address: str, port: int, device: str = "", zone: int = 0) -> socket.soc
         if bound.version == 6:
             udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             if bound.is_unspecified or is_local(bound):
-                # What a local route alone makes the host's, IPv4's sockets may have as it is.
+                # For addresses that only a local route makes the host's; IPv4 needs no option.
                 udp.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         if bound.is_unspecified:
             if bound.version == 6:
@@ -80,7 +81,7 @@ def refuse_below(udp: socket.socket, ttl: int) -> None:
     """Let the kernel drop datagrams whose TTL or hop limit is below `ttl`, before they are read.
 
     The fast path's replies have their request's TTL less one, so that a loop between two hosts
-    ends; a server's own reply, with a fresh one, would begin it anew. socket(7), SO_ATTACH_FILTER.
+    ends; a server's reply, with a fresh TTL, would start it again. socket(7), SO_ATTACH_FILTER.
     """
     load, mask, equal, at_least, give = 0x30, 0x54, 0x15, 0x35, 0x06  # BPF_* of linux/filter.h
     steps = (
@@ -100,10 +101,10 @@ def refuse_below(udp: socket.socket, ttl: int) -> None:
 
 
 def transport(udp: socket.socket) -> tuple[Receive, Send]:
-    """How to receive and how to answer on a socket, as fast as its address allows.
+    """Functions to receive and to answer on a socket, as fast as its address allows.
 
     A socket bound to all addresses asks which one each request was sent to (ip(7), IP_PKTINFO;
-    RFC 3542): left to routing, its replies would all leave from one, and clients refuse them.
+    RFC 3542). Routing would choose one address for all replies, and clients would refuse them.
     """
     if not ipaddress.ip_address(udp.getsockname()[0]).is_unspecified:
         return udp.recvfrom_into, udp.sendto
@@ -120,7 +121,7 @@ def transport(udp: socket.socket) -> tuple[Receive, Send]:
 
     def send(reply: bytes, origin: Any) -> None:
         info, client = origin
-        # By any interface, from this address; a link-local client's address names its interface.
+        # From this address, by any interface; a link-local client's address names its own.
         local = packed.pack(info[:16], 0) if ipv6 else packed.pack(0, info[4:8], b"")
         sendmsg((reply,), ((level, kind, local),), 0, client)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The UDP server: the fastest loop that plain Python has, so that no comparison is flattered."""
+"""The UDP server: the fastest loop in plain Python, so that no comparison with it flatters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 def with_work(handler: Handler, seconds: float) -> Handler:
-    """The handler, costing so much CPU time more: a loop that runs, not a sleep."""
+    """The handler with that many seconds of CPU time added: a busy loop, not a sleep."""
 
     def worked(request: bytes) -> bytes | Reply | None:
         end = time.perf_counter() + seconds
@@ -44,7 +44,7 @@ def with_work(handler: Handler, seconds: float) -> Handler:
 
 
 def as_reply(reply: object) -> Reply | None:
-    """What a handler returned, looked at closely. Raises TypeError for what is no reply."""
+    """What a handler returned, as a Reply. Raises TypeError for what is no reply."""
     if reply is None:
         return None
     if not isinstance(reply, Reply):
@@ -58,7 +58,7 @@ def as_reply(reply: object) -> Reply | None:
 
 
 def _marking(fill: Fill, known: Callable[[bytes, bytes], bool]) -> Fill:
-    """A cache's `fill`, that marks replies which are themselves requests that are known."""
+    """A cache's `fill` that also marks replies which are themselves known requests."""
 
     def filled(request: bytes, reply: bytes, token: Token | None, ttl: float | None = None) -> None:
         fill(request, reply, token, ttl, loops=known(request, reply))
@@ -69,7 +69,7 @@ def _marking(fill: Fill, known: Callable[[bytes, bytes], bool]) -> Fill:
 class UserspaceCache:
     """A first-come-first-served cache in the server: the baseline that experiments compare with.
 
-    One thread asks it; any may drop. A reply whose handler was asked before a drop is not kept.
+    One thread reads it; any may drop. A reply that was being made during a drop is not kept.
     """
 
     def __init__(self, capacity: int, ttl: float):
@@ -82,7 +82,7 @@ class UserspaceCache:
         self.misses = 0
 
     def around(self, handler: Handler) -> Handler:
-        """The handler, asked only for what is not here."""
+        """The handler, called only for requests whose replies are not here."""
 
         def cached(request: bytes) -> bytes | Reply | None:
             entry = self._entries.get(request)
@@ -125,7 +125,7 @@ class UserspaceCache:
 
 
 class UDPServer:
-    """Answers what comes up to its socket, and fills the cache before the reply leaves."""
+    """Answers what its socket receives, and fills the cache before the reply leaves."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class UDPServer:
         cache: Cache | None,
         loops: Loops | None = None,
     ):
-        """With `loops` what may go in one is looked for, and in the end left out."""
+        """With `loops`, replies that may go in a loop are found, and some of them left out."""
         self._udp = udp
         self._handler = handler
         self._cache = cache
@@ -159,10 +159,10 @@ class UDPServer:
         respond = self._filling(self._cache) if self._cache else self._plain
         receive, send = transport(self._udp)
         ends = self.loops.ends if self.loops else None
-        # One buffer for all: malloc takes its time for 64 KiB where a compiler has used the heap.
+        # One buffer for all: malloc of 64 KiB is slow where a compiler has used the heap.
         buffer = memoryview(bytearray(DATAGRAM_MAX))
         self._udp.setblocking(wait == "block")
-        # A signal just before the call would be acted on only after the next request.
+        # Without it, a signal just before the call would wait for the next request.
         self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SIGNAL_PATIENCE)
         while not self._stopping:
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers for what a server is bound to, addresses and devices: each answers for itself."""
+"""Numbers for the addresses and devices that a server is bound to: each answers for itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Bound = tuple[Address, int]
 
 
 class Views:
-    """A number below VIEWS_MAX for each; a kept one keeps its own. One thread takes them.
+    """A number below VIEWS_MAX for each, kept as long as it is taken again. One thread takes them.
 
-    The number that is given anew is the one that was let go of longest ago: what is answered by it
-    still, for the moment, is another address' of long before.
+    The number that has been free for longest is given next: what the kernel may still answer by it
+    is of an address of long ago.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Views:
         """How many numbers have been given, from 0 on."""
 
     def take(self, addresses: Iterable[Bound]) -> list[Bound]:
-        """Number these, and no others from now on; those for which no number is left."""
+        """Number these, and no others from now on. Returns those that get no number."""
         wanted = list(dict.fromkeys(addresses))
         kept = {bound: self._numbers[bound] for bound in wanted if bound in self._numbers}
         self._free.extend(self._numbers[bound] for bound in self._numbers.keys() - kept.keys())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPsec policies on what comes in (ip-xfrm(8)), which drop what is not protected as they ask."""
+"""IPsec policies on incoming packets (ip-xfrm(8)): they drop what is not protected as required."""
 
 from __future__ import annotations
 
