@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small services to serve and to check replies against: `--app carom.apps:NAME`."""
+"""Small services, to run and to compare replies with: `--app carom.apps:NAME`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ kept = Service(DEFAULT_PORT)
 """Replies with the request, by a Reply that may be cached."""
 
 uncached = Service(DEFAULT_PORT)
-"""The same by a Reply that may not: beside `kept`, all that differs is the fill."""
+"""The same, by a Reply that may not be cached: compared with `kept`, only the fill differs."""
 
 mixed = Service(DEFAULT_PORT)
 """Replies with 0 to 1,400 bytes that depend on the request alone."""
 
 sized = Service(DEFAULT_PORT)
-"""Replies with the request, backwards, over and over: as many bytes as its first two say.
+"""Replies with the request backwards, over and over, as many bytes as its first two say
+(big-endian).
 
-At most 1,400. Backwards, so that a reply of one byte depends on more than the length.
+At most 1,400 bytes. Backwards, so that a reply of one byte depends on more than the length.
 """
 
 kv = Service(12345, protocol="kv")
@@ -73,7 +74,7 @@ def _sized(request: bytes) -> Reply:
 
 
 def expectation(name: str) -> Callable[[bytes], bytes | None]:
-    """What the service that `MODULE:NAME` names replies to a request. Raises UsageError."""
+    """A function that gives the reply of the service `MODULE:NAME` to a request; UsageError."""
     handler = load(name).handler
     assert handler
 
@@ -85,9 +86,9 @@ def expectation(name: str) -> Callable[[bytes], bytes | None]:
 
 
 def load(name: str) -> Service:
-    """The service that `MODULE:NAME` names, looked for here and on the Python path.
+    """The service that `MODULE:NAME` names; the module is looked for here and on the Python path.
 
-    Raises UsageError when the module or the service is not there.
+    Raises UsageError when the module or the service does not exist, or it has no handler.
     """
     module_name, _, attribute = name.partition(":")
     if not attribute:

@@ -62,7 +62,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """What every command takes."""
+    """Options of all commands."""
     global _verbose
     _verbose = verbose
     structlog.configure(
@@ -82,11 +82,11 @@ def options(
 
 
 _NO_THREAD = "can't start new thread"
-"""What Python says, where the kernel gave no thread, or no memory for its stack."""
+"""Python's message when the kernel gave no thread, or no memory for its stack."""
 
 
 def main() -> None:
-    """Run the command line; what a user can mend becomes one message and an exit code."""
+    """Run the command line. An error that a user can act on becomes a message and an exit code."""
     output = streams.prepare()
     refused: OSError | NetlinkError | MemoryError | RuntimeError | None = None
     code: int | str | None = 1
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def _explained(error: OSError | NetlinkError | MemoryError | RuntimeError) -> CaromError:
-    """What the system refused, where nothing nearer to it has better words."""
+    """An error for what the system refused, where no other code has a better message."""
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         hint = "raise `ulimit -n`, or LimitNOFILE= of its unit"
     elif isinstance(error, RuntimeError | MemoryError):

@@ -42,7 +42,7 @@ def _shown(key: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON, at once."""
+    """Print a value as a line of JSON, at once."""
     print(msgspec.json.encode(value).decode(), flush=True)
 
 
@@ -90,7 +90,7 @@ def status(pid: Pid = None, json: Json = False) -> None:
 
 
 def _silence(silence: dict[str, Any]) -> str:
-    """That a service has no hits, and why."""
+    """The line that says that a service has no hits, and why."""
     return (
         f"the kernel answers none of {silence['requests']} requests in {silence['seconds']:.0f} s, "
         f"most of all {silence['what'].replace('_', ' ')}: {silence['why']}"
@@ -98,7 +98,7 @@ def _silence(silence: dict[str, Any]) -> str:
 
 
 def _cookies(cookies: dict[str, Any]) -> str:
-    """What is known of a name server's cookies, and what to do about it."""
+    """The line that says what is known of a name server's cookies, and what to do about it."""
     if cookies["advice"]:
         return f"cookies: {cookies['advice']}"
     if cookies["server"] == "none":
@@ -111,7 +111,7 @@ def _cookies(cookies: dict[str, Any]) -> str:
 
 
 def _server_of(service: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Who a fronted service's server is, and who sends it what may void all of it."""
+    """Rows on a fronted service: its server, and the clients that void all of it."""
     behind = service.get("behind")
     if behind:
         yield "server", f"pid {', '.join(map(str, behind['pids'])) or 'none'}"

@@ -91,7 +91,7 @@ class _Teller:
 
 
 def _words(payload: bytes) -> str:
-    """A packet as one would say it."""
+    """A packet in words: its command, key and value."""
     command = decode(payload)
     if command is None:
         return f"BAD, {len(payload)} bytes"

@@ -164,7 +164,7 @@ def _captures(
 
 
 def _need_scapy() -> None:
-    """Raises UsageError where what reads packets is missing: nothing else here needs it."""
+    """Raises UsageError where scapy is missing, which reads packets; nothing else here needs it."""
     try:
         import scapy.packet  # noqa: F401
     except ImportError as error:
@@ -183,7 +183,7 @@ def _line(seen: Capture) -> str:
 
 
 def _write(captures: Iterator[Capture], path: Path) -> None:
-    """To a pcap file, whole after every packet; those of a socket have no Ethernet header."""
+    """Write a pcap file that is complete after every packet. A socket's have no Ethernet header."""
     from scapy.data import DLT_EN10MB, DLT_RAW
     from scapy.packet import Raw
     from scapy.utils import PcapWriter

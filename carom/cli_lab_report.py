@@ -53,7 +53,7 @@ def report(
 
 
 def _beside(run: Path) -> Path:
-    """`results/report.html` for `results/RUN` and `results/RUN/results.json`."""
+    """Where a run's report goes: `results/report.html` for `results/RUN` and files in it."""
     folder = run if run.is_dir() else run.parent
     return folder / ".." / _NAME if folder.name in ("", "..") else folder.with_name(_NAME)
 

@@ -20,11 +20,11 @@ from carom.kernel import signals
 from carom.settings import Field
 
 _WIDTH = 120
-"""Columns of a table that is written to a file, at least."""
+"""How wide a table that is written to a file may be at least, in columns."""
 
 
 def lab_fields(arguments: Sequence[str]) -> dict[str, tuple[Field, str]]:
-    """The settings of the experiments that are named, or of all, and whose each is."""
+    """The settings of the named experiments, or of all, each with the experiments' names."""
     try:
         from carom.lab import registry
     except ImportError as error:
@@ -85,7 +85,7 @@ def _run(
     *,
     json: bool,
 ) -> bool:
-    """Run, write, plot and show one; False when it was interrupted."""
+    """Run an experiment, write, plot and show its results; False if it was interrupted."""
     from carom.lab import experiment as runner
     from carom.lab import results, shown
 
@@ -120,7 +120,7 @@ def _progress_bar(name: str, total: int) -> Progress:
 
 
 def wide_console() -> Console:
-    """Where wide tables go: a file has room for them."""
+    """A console with room for wide tables if the output goes to a file."""
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)
@@ -128,7 +128,7 @@ def wide_console() -> Console:
 
 
 def _tell_files(folder: Path, pictures: Sequence[Path], result: Any, *, json: bool) -> None:
-    """Say, behind the tables, where a run's files are, and whether it was done whole."""
+    """Say, after the tables, where a run's files are, and whether the run is complete."""
     if json:
         summary = {"folder": str(folder), "complete": result.complete}
         print(msgspec.json.encode(summary).decode())

@@ -19,7 +19,7 @@ from carom.settings import Field, fields, read
 
 
 def load_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
-    """How it is sent, and what."""
+    """The options of a load: how requests are sent, and which."""
     try:
         from carom.lab.clients.load import Options
         from carom.lab.clients.mix import Choice

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several commands take."""
+"""Options and classes that several commands share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Command(TyperCommand):
-    """One that refuses several values for what has one, of which the last would win silently."""
+    """A command that refuses a second value for an option that takes one.
+
+    Otherwise the last value would win silently.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Raises UsageError."""
@@ -32,7 +35,7 @@ class Command(TyperCommand):
         return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """The options in groups: each under its panel's name, those without one foremost."""
+        """Write the options' help in groups, by the name of their panel; options without first."""
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -46,7 +49,7 @@ class Command(TyperCommand):
                     formatter.write_dl(records)
 
     def _all_values(self, ctx: Any, args: list[str]) -> list[tuple[str, list[object]]]:
-        """Of each option that takes one value, all that were given."""
+        """For each option that takes one value: its name, and all values that were given."""
         single = [
             parameter
             for parameter in self.get_params(ctx)
@@ -66,7 +69,7 @@ class Command(TyperCommand):
 
 
 class App(typer.Typer):
-    """Commands as all of carom's are; alone it shows its help."""
+    """A group of commands like all of carom's; without a command it shows its help."""
 
     def __init__(self, **options: Any):
         super().__init__(no_args_is_help=True, rich_markup_mode=None, **options)
@@ -74,12 +77,12 @@ class App(typer.Typer):
     def command(
         self, name: str | None = None, **options: Any
     ) -> Callable[[CommandFunctionType], CommandFunctionType]:
-        """As Typer's own."""
+        """As Typer's own, with Command as the class."""
         return super().command(name, **{"cls": Command, **options})
 
 
 def missing(error: ImportError) -> NoReturn:
-    """Say which package the lab wants."""
+    """Raise a CaromError that says which package the lab needs."""
     raise CaromError(
         f"the lab needs the Python package {error.name}",
         hint="install carom with its lab: pip install 'carom[lab]'",

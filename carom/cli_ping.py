@@ -19,7 +19,7 @@ from carom.settings import Field, fields, read, seconds
 
 
 def ping_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
-    """What is asked for, and how."""
+    """The options of a ping: how requests are sent, and which."""
     try:
         from carom.lab.clients.ping import Options
         from carom.lab.clients.requests import Plan

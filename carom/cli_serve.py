@@ -28,7 +28,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _from_file(path: Path, names: Collection[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Interfaces, and each service's options, of these names, with the file's common ones."""
+    """A file's interfaces, and each service's options, which may have these names.
+
+    The options that all services share are in each. Raises UsageError.
+    """
     from carom.daemon.options import Options
 
     common = _read(path)
@@ -69,7 +72,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON
 
 
 def _of(who: Filled) -> Field:
-    """The option of the protocols that are served, or fronted."""
+    """The option that chooses a protocol, of those that are served, or fronted."""
     from carom.daemon.options import Options
 
     names = "|".join(spec.name for spec in filled_by(who))
@@ -77,7 +80,7 @@ def _of(who: Filled) -> Field:
 
 
 def serve_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
-    """The options of a service of ours."""
+    """The options of `carom serve`."""
     from carom.daemon.options import Options
 
     options = {**fields(Options), "protocol": _of(Filled.DAEMON)}
@@ -89,7 +92,7 @@ def serve_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
 
 
 def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
-    """The options of a server that is there already."""
+    """The options of `carom front`."""
     from carom.daemon.front import STANDING, Wishes
     from carom.daemon.options import Options
 
@@ -110,7 +113,7 @@ def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
 def _asked(
     config: Path | None, known: Mapping[str, tuple[Field, str]], given: Mapping[str, Any], *own: str
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    """Interfaces and each service's options: a file's, and over them those that were given."""
+    """Interfaces and each service's options: those of a file, overridden by those given."""
     interfaces, tables = _from_file(config, [*known, *own]) if config else ([], [{}])
     values = {
         name: known[name][0].read(value) if isinstance(value, str) else value

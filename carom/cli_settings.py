@@ -15,20 +15,20 @@ from carom.cli_options import Command
 from carom.settings import Field, shown, words
 
 Fields = Callable[[Sequence[str]], Mapping[str, tuple[Field, str]]]
-"""The fields that are options, by name, each with the group that its help is in.
+"""Gives the fields that are options, by name, each with the group that its help is in.
 
-They are asked for with the arguments of a call for help, or with none for all of them.
+Its argument are the words of the command line if help is wanted; without any it gives all fields.
 """
 
 GIVEN = "carom.given"
-"""Where in a context's `meta` the given values are, by field."""
+"""The key in a context's `meta` of the values that were given, by field."""
 
 
 def command(fields: Fields) -> type[Command]:
-    """A command that has these options as well; they are asked for when it is parsed, not before.
+    """A command class that has these options too; `fields` is only called when it is parsed.
 
-    What was given of them is in the context's `meta[GIVEN]`: texts, several of what repeats, and
-    True for flags.
+    The values that were given are in the context's `meta[GIVEN]`: texts, a list of texts for an
+    option that repeats, and True for a flag.
     """
 
     class WithSettings(Command):
@@ -54,7 +54,7 @@ _HELP, _OPTIONS = "carom.help", "carom.options"
 
 
 def options(fields: Mapping[str, tuple[Field, str]]) -> list[Any]:
-    """The options of fields, as Typer makes those of a function's parameters."""
+    """The options for fields, as Typer makes them from a function's parameters."""
 
     def takes(**_: object) -> None:
         """Never called."""
@@ -86,7 +86,7 @@ def _parameter(field: Field, group: str) -> inspect.Parameter:
 
 
 def _metavar(field: Field) -> str:
-    """What it takes: words, or what an example or a type says."""
+    """How help shows an option's value: its words, or its type."""
     if field.option.metavar:
         return field.option.metavar
     if words(field):
@@ -96,7 +96,7 @@ def _metavar(field: Field) -> str:
 
 
 def _standing(field: Field) -> str:
-    """What stands where the option is left out, if that is plain."""
+    """How help shows an option's default; empty if there is none to show."""
     told = field.option.standing
     if told is None:
         told = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options from untyped values, and in words what is wrong with one."""
+"""Options from untyped values, and messages about wrong ones."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def converted(values: Mapping[str, Any], to: type[T]) -> T:
-    """A struct with these values. One word of several may be in capitals too.
+    """A struct with these values. An option's word may also be written in capitals.
 
-    Raises UsageError that names the option, and what it takes.
+    Raises UsageError that names the option and what it takes.
     """
     kinds = typing.get_type_hints(to)
     small = {name: _small(value, kinds.get(name)) for name, value in values.items()}
@@ -36,7 +36,7 @@ def _small(value: Any, kind: Any) -> Any:
 
 
 def choices(kind: Any) -> tuple[str, ...]:
-    """The words that a type takes: those of its Literals and enumerations, without repetition."""
+    """The words that a type allows: those of its Literals and enumerations, each once."""
     return tuple(dict.fromkeys(_words(kind)))
 
 
@@ -51,7 +51,7 @@ def _words(kind: Any) -> Iterator[str]:
 
 
 def _explained(error: str, kinds: Mapping[str, Any]) -> UsageError:
-    """The same as msgspec says: `Invalid enum value 'x' - at `$.field[...]``; x may be any text."""
+    """msgspec's message (`Invalid enum value 'x' - at `$.field[...]``; x: any text), reworded."""
     problem, _, where = error.rpartition(" - at `$.") if " - at `$." in error else (error, "", "")
     field = re.split(r"[.\[`]", where)[0]
     name = field.replace("_", "-")

@@ -18,7 +18,7 @@
             ├── HostKeyError        its key is unknown, or another one than before
             └── LoginError          it does not let us in, or not become root
 
-Where the cause is an exception of a library's, it is chained.
+If the cause is a library's exception, it is chained.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CaromError(Exception):
     """Something that the user can understand and act on.
 
     `hint` says what to do about it; `details` holds what only `-v` shows (a verifier log).
-    `passing` says that something is not there yet, and may come: `carom front --wait` waits for it.
+    `passing` is True if what is missing may still come: `carom front --wait` waits for it.
     """
 
     exit_code = 1
@@ -94,7 +94,7 @@ class ExperimentError(CaromError):
 
 
 class HostError(ExperimentError):
-    """A host of a pair that is not as it must be."""
+    """A host of a pair that cannot be used as it is."""
 
 
 class UnreachableError(HostError):

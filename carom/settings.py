@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fields of a settings struct say of themselves: help, range, how a text is read.
+"""How the fields of a settings struct describe themselves: help, range, how a text is read.
 
-A field's type is `Annotated[type, Option(...)]`. From that alone come its option of the command
-line, its check, and the words of what is wrong with a value.
+A field's type is `Annotated[type, Option(...)]`. Its option of the command line, its check and the
+messages about wrong values all come from that.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
 
 class Option(NamedTuple):
-    """What an option is for, and what it takes; of several values, what each of them may be."""
+    """What an option is for, and what it takes; if it takes several values, what each may be."""
 
     help: str
     low: float | None = None
     high: float | None = None
     example: str = ""
     order: Literal["any", "once", "rising"] = "any"
-    """Whether several values are to be different, or to rise."""
+    """Whether several values have to differ, or to rise."""
     read: Callable[[str], Any] | None = None
-    """What makes a value of a text that is no plain number or word, as one with a unit."""
+    """Reads a text that is no plain number or word, such as one with a unit."""
     unit: str = ""
-    """Behind a number in messages: ` s`."""
+    """What follows a number in messages: ` s`."""
     metavar: str = ""
-    """What it takes, where its type does not say it."""
+    """How help shows the value, where the type does not say it."""
     standing: str | None = None
-    """What stands where it is left out, in words; None: the field's default."""
+    """How help shows the default; None: the field's default itself."""
     group: str = ""
-    """Under which its help stands."""
+    """The heading that its help is under."""
     short: str = ""
-    """One letter that it may be given by: `-p`."""
+    """A short form: `-p`."""
     only: str = ""
-    """The one command that has it, where others with these settings have not."""
+    """The only command that has it, if not all commands with these settings do."""
     repeats: bool = False
-    """Whether several values are given one by one, each behind the option."""
+    """Whether several values are given one by one, each after the option's name."""
 
 
 class Field(NamedTuple):
@@ -56,7 +56,7 @@ class Field(NamedTuple):
 
     name: str
     kind: Any
-    """Its type; of several values, that of one."""
+    """The type of a value; if there are several, of each."""
     several: bool
     option: Option
     default: Any
@@ -68,21 +68,21 @@ class Field(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """As it is given: `--hit-rates`."""
+        """The option's name on the command line: `--hit-rates`."""
         return f"--{self.words}"
 
     def told(self, **changes: Any) -> Field:
-        """The same with other words for the command line; `default` may be among them."""
+        """The same field with changes to its Option; `default` changes the field's default."""
         default = changes.pop("default", self.default)
         return self._replace(option=self.option._replace(**changes), default=default)
 
     @property
     def example(self) -> str:
-        """How it may be given."""
+        """A hint with an example of the option."""
         return f"for example {self.flag} {self.option.example or shown(self.default)}"
 
     def read(self, text: str) -> Any:
-        """The value of a text, or the values. Raises UsageError."""
+        """The value of a text, or a tuple of its values. Raises UsageError."""
         if self.option.read:
             return self.option.read(text)
         if not self.several:
@@ -103,7 +103,7 @@ class Field(NamedTuple):
         return self.kind(number)
 
     def check(self, value: Any) -> None:
-        """Raises UsageError where a value is out of range, or several are not as they are to be."""
+        """Raises UsageError if a value is out of range, or several are not in the right order."""
         if self.several:
             self._check_order(value)
         for item in value if self.several else (value,):
@@ -144,7 +144,7 @@ def fields(kind: type[msgspec.Struct]) -> dict[str, Field]:
 
 
 def _each(kind: Any) -> tuple[Any, bool]:
-    """The type of a value, or of each of several, and whether there are several."""
+    """The type of a value, or of each of several values; and whether there are several."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         members = [member for member in typing.get_args(kind) if member is not type(None)]
         kind = functools.reduce(operator.or_, members)
@@ -154,18 +154,18 @@ def _each(kind: Any) -> tuple[Any, bool]:
 
 
 def check(struct: msgspec.Struct) -> None:
-    """Raises UsageError that names the first field whose value cannot be."""
+    """Raises UsageError that names the first field whose value is not allowed."""
     for name, field in fields(type(struct)).items():
         field.check(getattr(struct, name))
 
 
 def words(field: Field) -> tuple[str, ...]:
-    """Those that a field takes, if it takes words."""
+    """The words that a field takes; empty if it takes other values."""
     return choices(field.kind)
 
 
 def shown(value: Any) -> str:
-    """A value as it may be given: `0,0.5,1`, `10000`."""
+    """A value as a user may write it: `0,0.5,1`, `10000`."""
     if isinstance(value, tuple | list):
         return ",".join(shown(item) for item in value)
     if isinstance(value, float):
@@ -174,7 +174,7 @@ def shown(value: Any) -> str:
 
 
 def read(kind: type[msgspec.Struct], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of texts, of those given that are fields of a struct. Raises UsageError."""
+    """The values of those given that are fields of a struct; texts are read. Raises UsageError."""
     known = fields(kind)
     return {
         name: known[name].read(value) if isinstance(value, str) else value

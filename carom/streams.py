@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standard input, output and errors: there, though the caller closed one, or it is full or gone."""
+"""Standard input, output and errors: usable even if the caller closed one, or it fails."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, TextIO
 
 
 class Output(io.TextIOWrapper):
-    """Standard output, which knows why it could not be written."""
+    """Standard output that remembers in `failed` why it could not be written."""
 
     failed: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write, or raise the OSError that is `failed` then."""
+        """Write; an OSError that it raises is also in `failed`."""
         try:
             return super().write(text)
         except OSError as error:
@@ -24,7 +24,7 @@ class Output(io.TextIOWrapper):
             raise
 
     def flush(self) -> None:
-        """Flush, likewise."""
+        """Flush; an OSError that it raises is also in `failed`."""
         try:
             super().flush()
         except OSError as error:
@@ -32,7 +32,10 @@ class Output(io.TextIOWrapper):
             raise
 
     def finish(self) -> OSError | None:
-        """Write what is left. Why anything was not written, if so; then it is /dev/null."""
+        """Write what is left, and return the error if anything was not written.
+
+        After an error the descriptor is /dev/null.
+        """
         with contextlib.suppress(OSError):
             self.flush()
         if self.failed:
@@ -57,9 +60,9 @@ class _Errors(io.TextIOWrapper):
 
 
 def prepare() -> Output:
-    """Have the three of them, /dev/null where the caller closed one; gives the output.
+    """Open all three, as /dev/null where the caller closed one; returns standard output.
 
-    Call it before anything is opened: else the next file or map has the number of a closed one.
+    Call it before anything else is opened, which would get the number of a closed one.
     """
     for descriptor in range(3):
         try:
@@ -72,7 +75,7 @@ def prepare() -> Output:
 
 
 def _of(stream: TextIO | None, descriptor: int) -> dict[str, Any]:
-    """What a stream of the same is made of."""
+    """The arguments that make a stream like this one."""
     if not isinstance(stream, io.TextIOWrapper):
         return {"buffer": open(descriptor, "wb", closefd=False)}
     encoding, errors = stream.encoding, stream.errors

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The socket's edge: programs that see what a fronted server is asked to write and answers."""
+"""The socket's edge: programs that see a fronted server's requests and replies at its sockets."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attach a program where every socket of this host is seen: by a link, at the root."""
+"""Attach a program at the root of control groups, by a link: it sees every socket of this host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from carom.kernel.bpf import Hook
 from carom.kernel.resource import Resource
 
 Edge = Literal["ingress", "egress", "bind4", "bind6", "release"]
-"""Where a program sees sockets: their packets, in and out, and their coming and going."""
+"""Where a program sees sockets: their packets, in and out, their bind() and their end."""
 
 EDGES: tuple[Edge, ...] = get_args(Edge)
 
@@ -38,9 +38,9 @@ def _syscall(number: int, *arguments: object) -> int:
 
 
 def open_root() -> int:
-    """A descriptor of the root of control groups, version 2, whether it is mounted here or not.
+    """A descriptor of the root of control groups (version 2), which need not be mounted here.
 
-    In a network namespace made by ip(8) it is not: /sys is mounted anew there. Raises OSError.
+    In a network namespace that ip(8) made it is not: /sys is mounted anew there. Raises OSError.
     """
     made = _syscall(_FSOPEN, b"cgroup2", 0)
     try:
@@ -55,10 +55,10 @@ def open_root() -> int:
 
 
 class EdgeLink(Resource):
-    """One attached program; leaving the context detaches it, and so does its owner's end."""
+    """An attached program; it is detached when the context is left, or its owner ends."""
 
     def __init__(self, program_fd: int, edge: Edge):
-        """Attach, beside whatever is there. Raises BPFError, PrivilegeError."""
+        """Attach beside other programs. Raises BPFError, PrivilegeError."""
         try:
             root = open_root()
             try:

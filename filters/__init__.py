@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters in front of a key-value server, and what looks on: at its socket, at TC and at XDP."""
+"""Filters in front of a key-value server, at its socket, at TC or at XDP, and what they capture."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets that a filter saw, out of the kernel's ring buffer."""
+"""Packets that a filter saw, from the kernel's ring buffer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ HOOKS = ("xdp", "tc", "socket")
 
 
 class Capture(msgspec.Struct, frozen=True):
-    """One packet: `data` from its Ethernet header on, at the socket from its IP header.
+    """A packet: `data` begins with its Ethernet header, at the socket with its IP header.
 
-    `seconds` since 1970; `length` of the packet in bytes, of which `data` has the first 500.
+    `seconds` are since 1970; `length` is the packet's in bytes, of which `data` has the first 500.
     """
 
     seconds: float
@@ -27,7 +27,7 @@ class Capture(msgspec.Struct, frozen=True):
     data: bytes
 
     def packet(self) -> Any:
-        """As scapy reads it, a valid request by its own layer."""
+        """The packet as scapy reads it; a valid request has a layer of its own."""
         from scapy.layers.inet import IP, UDP
         from scapy.layers.inet6 import IPv6
         from scapy.layers.l2 import Ether

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters in the kernel: loaded together, one of them attached, swapped without losing a packet."""
+"""Filters in the kernel: all are loaded, one is attached, and a swap loses no packet."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ PLACES: tuple[Place, ...] = get_args(Place)
     SETTINGS,
 ) = range(9)
 TALLIES = ("invalid_rejected", "invalid_accepted", "valid_rejected", "valid_accepted", "lost")
-"""Counters, as enum tally of filter.h has them; `lost` are captures."""
+"""The counters, in the order of enum tally of filter.h; `lost` counts captures."""
 
 LEARN_SECONDS = 1.0
-"""How long existing-key lets everything pass at first: what is on its way to the server by then."""
+"""Seconds in which existing-key accepts everything at first, as PUTs may be on their way."""
 
 CAPTURE_SECONDS = 2.0
-"""How long packets are captured after they were last asked for."""
+"""Seconds in which packets are captured after captures were last asked for."""
 
 CAPTURES_KEPT = 10_000
 _SO_ATTACH_BPF = 50  # asm-generic/socket.h
@@ -65,21 +65,21 @@ class Clock(Protocol):
         """Jiffies now."""
 
     def ticks(self, seconds: float) -> int:
-        """Jiffies in so many seconds."""
+        """The number of jiffies in `seconds`."""
 
 
 class Swappable(Protocol):
-    """Where a program is attached, and another can take its place between two packets."""
+    """An attached program that another can replace between two packets."""
 
     def attached(self) -> bool:
-        """Whether it is there still."""
+        """Whether it is still attached."""
 
     def replace(self, program_fd: int) -> None:
         """Put another program there."""
 
 
 class Endpoint(NamedTuple):
-    """Where requests to be filtered come in."""
+    """Where the requests to filter come in; a VLAN id is 0 where there is no tag."""
 
     address: Address
     port: int
@@ -103,9 +103,9 @@ class _SocketLink:
 
 
 def _replaced(link: Swappable, program_fd: int) -> bool:
-    """Put another program there; False where an interface has taken what was there along.
+    """Replace a link's program; False if the link is gone with its interface.
 
-    It may go at any moment, also between a look and the swap. Raises OSError.
+    That may happen at any moment, also between the check and the swap. Raises OSError.
     """
     try:
         if link.attached():
@@ -118,10 +118,10 @@ def _replaced(link: Swappable, program_fd: int) -> bool:
 
 
 class Filter(Resource):
-    """One filter at one place: compiled on entry, gone on exit.
+    """A filter at one place, until it is closed.
 
-    `attached` is what it attached to interfaces. While it is `swapping` nothing may be attached or
-    detached.
+    `attached` are its programs on interfaces. Who holds the lock `swapping` knows that no filter is
+    swapped meanwhile; while one is, nothing may be attached or detached.
     """
 
     def __init__(
@@ -133,9 +133,10 @@ class Filter(Resource):
         room: int = ENDPOINTS_MAX,
         test_clock: bool = False,
     ):
-        """Compile and load all filters, and take this one. `ticks` are jiffies a second.
+        """Compile and load all filters, and use the one of this name.
 
-        `room` is for how many endpoints.
+        `ticks` are jiffies a second; there is `room` for that many endpoints. With `test_clock`
+        time is what a test sets it to.
 
         Raises PrivilegeError, CompileError, VerifierError.
         """
@@ -167,7 +168,7 @@ class Filter(Resource):
         self.attached = self._stack.enter_context(Attached())
         self.swapping = threading.RLock()
         self._settings[ACCEPT] = 1
-        # All at once: a swap can then fail no more, and asks for no privilege.
+        # All at once: so a swap cannot fail later, and needs no privilege.
         self._programs = {key: self._module.program(_function(key), place) for key in NAMES}
         self.load(name)
 
@@ -177,14 +178,17 @@ class Filter(Resource):
         return self.clock[0]
 
     def load(self, name: Name) -> None:
-        """Take this filter from now on; where one is attached, swap it between two packets."""
+        """Use this filter from now on; where one is attached, swap it between two packets."""
         program = self._programs[name]
         with self.swapping:
             self._links = [link for link in self._links if _replaced(link, program)]
             self.name, self.program = name, program
 
     def learn(self, keys: Iterable[int], clock: Clock) -> None:
-        """Before existing-key is loaded: these keys exist, and others may, for LEARN_SECONDS."""
+        """To be called before existing-key is loaded: these keys exist.
+
+        For LEARN_SECONDS others may exist too.
+        """
         self._settings[OVERFLOWN] = 0
         self._settings[LEARN_UNTIL] = clock.now() + clock.ticks(LEARN_SECONDS)
         self.keys.start(keys)
@@ -207,22 +211,22 @@ class Filter(Resource):
         return link.mode
 
     def go_on(self, program_fd: int) -> None:
-        """Hand accepted requests to this program, and what is not filtered too."""
+        """Hand accepted requests, and packets that are not filtered, on to this program."""
         libbpf.update(self._module.map("accepted"), _WORD.pack(0), _WORD.pack(program_fd))
 
     def follow(self, link: Swappable) -> None:
-        """This program is attached there: swap it with the others."""
+        """Replace this link's program too when the filter is swapped."""
         self._links.append(link)
 
     def attach_socket(self, udp: socket.socket, ttl_floor: int = 0) -> None:
-        """Filter what comes to a UDP socket, and drop what has a smaller TTL than this."""
+        """Filter what comes to a UDP socket, and drop packets with a TTL below `ttl_floor`."""
         self._settings[TTL_FLOOR] = ttl_floor
         link = _SocketLink(udp)
         link.replace(self.program)
         self.follow(link)
 
     def filter(self, endpoints: Iterable[Endpoint]) -> None:
-        """At XDP and TC: filter the requests to these, and to no others from now on.
+        """At XDP and TC: from now on filter only the requests to these endpoints.
 
         Raises OSError when there is no room for all.
         """
@@ -235,15 +239,15 @@ class Filter(Resource):
         libbpf.replace(self._module.map("filtered"), self._filtered, wanted)
 
     def settings(self) -> dict[str, int]:
-        """What `set` may change, as it is."""
+        """The settings that `set` can change, with their values."""
         return {name: self._settings[cell] for name, cell in _SETTABLE.items()}
 
     def set(self, name: str, value: int) -> None:
-        """Change a setting, for the next packet. Raises UsageError for one that is not there."""
+        """Change a setting, from the next packet on. Raises UsageError: a wrong name or value."""
         self._settings[_cell(name, value)] = value
 
     def tallies(self) -> dict[str, list[int]]:
-        """Each counter, CPU by CPU."""
+        """Each counter by name, with a value for each CPU."""
         cpus, fd = libbpf.possible_cpus(), self._module.map("tallies")
         counts = {}
         for index, name in enumerate(TALLIES):

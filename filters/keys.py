@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the filter existing-key is told of the server's keys."""
+"""The server's keys, as the filter existing-key is told."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ KEYS_MAX = 262_144
 class Keys:
     """The server's keys, as the kernel knows them.
 
-    A key that is gone may be on its way back: the kernel counts PUTs as they pass, and is told here
-    how many of them the server had done when the key went. Where the numbers cannot be trusted,
-    because PUTs came past the filter, a key exists for good: then its requests go to the server,
-    which knows. With more than KEYS_MAX keys every key may exist.
+    A PUT of a key that is gone may be on its way. So the kernel counts PUTs as they pass, and is
+    told here how many of them the server had done when the key was removed. If PUTs came past the
+    filter, these numbers cannot be trusted: then the key counts as existing for good, and its
+    requests go to the server, which knows. With more than KEYS_MAX keys every key may exist.
     """
 
     def __init__(self, arrived: int, stored: int, overflow: Callable[[], None]):
-        """By the descriptors of `arrived_puts` and `stored_keys`; and what to do beyond them."""
+        """`arrived` and `stored` are the descriptors of the maps `arrived_puts` and `stored_keys`.
+
+        `overflow` is called when they have no room any more.
+        """
         self._arrived = arrived
         self._stored = stored
         self._overflow = overflow
         self._puts: dict[int, int] = {}
 
     def start(self, keys: Iterable[int]) -> None:
-        """Forget what was said before; these keys exist."""
+        """Forget all that was told before; these keys exist."""
         self._puts.clear()
         for fd, size in ((self._arrived, _COUNT.size), (self._stored, _STORED.size)):
             known = [bytes(k) for _, all_, _ in libbpf.batches(fd, 4, size) for k in _split(all_)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has scapy know the packets of all protocols: apart, for importing scapy takes long."""
+"""Teaches scapy the packets of all protocols: by itself, as importing scapy takes long."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ import importlib
 from carom.protocols import SPECS
 
 LAYERS = [importlib.import_module(spec.layers) for spec in SPECS.values() if spec.layers]
-"""The modules that have them."""
+"""The modules that define the packets."""

@@ -10,14 +10,14 @@ from pathlib import Path
 from carom.protocols.spec import Spec, Stream
 
 CONTRACT = frozenset(re.findall(r"\bnone_(\w+)\(", Path(__file__).with_name("none.h").read_text()))
-"""The functions of the contract: for each there is one of none.h."""
+"""The functions of the contract: none.h has one for each."""
 
 _STREAM = frozenset(function for function in CONTRACT if function.startswith("stream_"))
 _COOKIE = frozenset(function for function in CONTRACT if "cookie" in function)
 
 
 def _check(spec: Spec) -> None:
-    """A protocol says no function that the contract has not, and all that belong together."""
+    """A SPEC names only functions of the contract, and of those that belong together, all."""
     functions = set(spec.functions)
     assert functions <= CONTRACT, f"{spec.name}: {functions - CONTRACT} is not in the contract"
     for has, belong in ((spec.stream is Stream.COMMANDS, _STREAM), (spec.cookies, _COOKIE)):
@@ -36,7 +36,7 @@ def _numbers(spec: Spec) -> dict[str, int]:
 
 
 def _of(spec: Spec) -> Iterator[str]:
-    """One protocol's numbers and files."""
+    """The lines of loaded.h with one protocol's numbers and files."""
     for name, number in _numbers(spec).items():
         yield f"#define {spec.name.upper()}_{name} {number}"
     for header in spec.headers:
@@ -44,7 +44,7 @@ def _of(spec: Spec) -> Iterator[str]:
 
 
 def _list(name: str, specs: Iterable[Spec]) -> str:
-    """`name(CASE, ...)` has a CASE for each of them."""
+    """A macro `name(CASE, ...)` that has a CASE for each of the protocols."""
     cases = (f"CASE({spec.name.upper()}, {spec.name}, __VA_ARGS__)" for spec in specs)
     return f"#define {name}(CASE, ...) {' '.join(cases)}"
 

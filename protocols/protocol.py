@@ -7,25 +7,25 @@ from enum import IntEnum
 from typing import NamedTuple
 
 TEXT_ROOM = 512
-"""Bytes of a request that a protocol is shown; a hook that watches writes may take 2048."""
+"""Bytes of a request that a protocol sees; a hook that watches writes may take 2048."""
 
 QUIET = 4
-"""The bit beside WRITE and WRITE_ALL: no acknowledgement need follow."""
+"""A bit beside WRITE and WRITE_ALL: there need be no acknowledgement."""
 
 LASTING = 32
-"""The bit beside a write: it gives no end to what had none."""
+"""A bit beside a write: it gives no end to an item that had none."""
 
 ENDLESS = 64
-"""The bit beside WRITE: once it is done, the item does not end by itself."""
+"""A bit beside WRITE: once it is done, the item does not end by itself."""
 
 UNSURE = 8
-"""The bit beside WRITE and WRITE_ALL: what the server refuses has written nothing."""
+"""A bit beside WRITE and WRITE_ALL: if the server refuses it, it has written nothing."""
 
 ANSWERS = 16
-"""The bit beside a write: its acknowledgement may look like a read's reply."""
+"""A bit beside a write: its acknowledgement may look like the reply to a read."""
 
 EITHER = 128
-"""The bit beside any: its reply may look like an acknowledgement, and no write waits for it."""
+"""A bit beside any intent: its reply may look like an acknowledgement; no write waits for it."""
 
 BITS = QUIET | UNSURE | ANSWERS | LASTING | ENDLESS | EITHER
 
@@ -40,7 +40,7 @@ class Intent(IntEnum):
 
 
 class Request(NamedTuple):
-    """What a protocol makes of a request: READ and WRITE have a key; bits beside."""
+    """How a protocol understands a request; only READ and WRITE have a key."""
 
     intent: Intent
     key: bytes = b""
@@ -51,7 +51,7 @@ class Request(NamedTuple):
 
     @classmethod
     def of(cls, bits: int, key: bytes = b"") -> Request:
-        """A request as the C tells it: an intent with the bits beside it."""
+        """A request from what the C code returns: an intent with the bits beside it."""
         intent = Intent(bits & ~BITS)
         keyed = intent in (Intent.READ, Intent.WRITE)
         told = (bool(bits & bit) for bit in (QUIET, UNSURE, ANSWERS, EITHER))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a protocol says of itself: its SPEC, from which all others know it."""
+"""A protocol's description of itself, its SPEC: all that the other rooms know of it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ class Filled(Enum):
     """Who fills the cache."""
 
     DAEMON = "serve"
-    """A Python service of carom's: its replies do not name what they answer."""
+    """A Python service: the daemon fills, as replies do not name what they answer."""
     LEARNED = "front"
-    """The replies of somebody else's server, as they leave its socket."""
+    """Somebody else's server: its replies are learned as they leave its socket."""
 
 
 class Stream(Enum):
-    """What the server may be written to by over TCP, at its own port."""
+    """What clients may write over TCP, at the server's own port."""
 
     NONE = 0
-    """Nobody can read it: any of it may write anything."""
+    """It cannot be read here: any of it may write anything."""
     COMMANDS = 1
-    """Commands, one behind the other: NAME_stream_* of protocols.h."""
+    """Commands, one after the other: NAME_stream_* of protocols.h."""
     MESSAGES = 2
-    """Messages, each behind two bytes of its length, whose replies alone say what was written."""
+    """Messages, each after two bytes of its length; only their replies tell what was written."""
 
 
 class RequestId(NamedTuple):
-    """Where in a payload the id is that a reply has from its request.
+    """Where in a payload the id is that a reply shares with its request.
 
-    `at` is its first byte's offset, `size` how many bytes it has: at most so many where it
-    `varies`, and the lower half of the payload's first byte says how many.
+    `at` is the offset of its first byte, `size` its length in bytes. Where that `varies`, `size` is
+    the most, and the lower half of the payload's first byte is the length.
     """
 
     at: int = 0
@@ -43,7 +43,7 @@ class RequestId(NamedTuple):
 
 
 NO_ID = RequestId()
-"""Of a protocol that is not learned."""
+"""For a protocol that is not learned."""
 
 
 class Clock(Protocol):
@@ -53,26 +53,26 @@ class Clock(Protocol):
         """Jiffies now."""
 
     def ticks(self, seconds: float) -> int:
-        """Jiffies in so many seconds."""
+        """The number of jiffies in `seconds`."""
 
     def seconds(self, ticks: int) -> float:
-        """Seconds in so many jiffies."""
+        """The number of seconds in `ticks` jiffies."""
 
 
 class Closable(Protocol):
-    """What goes on until it is closed."""
+    """Something that runs until it is closed."""
 
     def close(self) -> None:
-        """Go on no more."""
+        """Stop."""
 
 
 class Around(NamedTuple):
-    """What the daemon gives to what goes on beside a fronted server.
+    """What the daemon gives to a helper of a protocol that runs beside a fronted server.
 
-    `service` is its number, `port` the server's own; `processes` are directories in /proc of
-    processes in whose network namespaces the server has its sockets. `repeat` runs a step, which
-    returns the seconds to pause, in a thread of that name; `map` is the descriptor of a map of the
-    fast path's.
+    `map` gives the descriptor of one of the fast path's maps, by name. `service` is the service's
+    number, `port` the server's own port. `processes` gives the directories in /proc of processes in
+    whose network namespaces the server has its sockets. `repeat` runs a step again and again, in a
+    thread of that name; the step returns the seconds to pause.
     """
 
     map: Callable[[str], int]
@@ -84,18 +84,21 @@ class Around(NamedTuple):
 
 
 class Informed(Closable, Protocol):
-    """What keeps the kernel informed of a server's cookies."""
+    """Keeps the kernel informed of a server's cookies."""
 
     def advice(self) -> str:
-        """What whoever runs this should know; empty where there is nothing to do."""
+        """What the operator should do; empty where there is nothing to do."""
 
     def status(self) -> dict[str, Any]:
         """What is known, for `carom status`."""
 
 
 class CookieKeeping(NamedTuple):
-    """Of a protocol whose clients send cookies: `check` a file of secrets, and `keep` the kernel
-    informed by it. Both raise UsageError for a file that does not do."""
+    """For a protocol whose clients send cookies.
+
+    `check` reads a file of secrets; `keep` keeps the kernel informed by it. Both raise UsageError
+    for a file that is not usable.
+    """
 
     check: Callable[[Path], object]
     keep: Callable[[Around, Path | None], Informed]
@@ -106,38 +109,39 @@ class Unclear(ValueError):
 
 
 class State(Protocol):
-    """What holds for all items of a server at one moment."""
+    """What holds for all items of a server at a certain moment."""
 
     @property
     def now(self) -> int:
-        """The second that it has come to in its own count."""
+        """The current second in the server's own count."""
 
     @property
     def flush_in(self) -> float:
-        """Seconds until it forgets them all; infinity where nobody has said so."""
+        """Seconds until it forgets all items; infinity if nobody has ordered that."""
 
     def question(self, name: bytes) -> bytes:
-        """What to ask of an item first."""
+        """The first question about an item."""
 
     def left(self, answer: bytes, name: bytes) -> float | None:
-        """Seconds that are left of an item; None where a second question is needed. Unclear."""
+        """The seconds left of an item; None: a second question is needed. Raises Unclear."""
 
 
 class Asking(Closable, Protocol):
     """Asks one server."""
 
     def ask(self, texts: Sequence[bytes]) -> list[bytes | None]:
-        """The answers, in the order of the questions; None for what did not come."""
+        """The answers, in the order of the questions; None for one that did not come."""
 
 
 class Ending(NamedTuple):
-    """Of a protocol whose items end by themselves: how its server is asked when.
+    """For a protocol whose items end by themselves: how to ask its server when they do.
 
-    `program` is the server that can be asked, and `hint` what to run. `by` asks through a connected
-    socket. `about_all` are the questions whose answers `state` reads. An answer may end its item so
-    many seconds sooner as `slack` says. `second_question` tells an item that never ends from one
-    that ends in a second, and `second_left` reads its answer: the seconds left, and whether the
-    question may not be asked of this server again. `name_of` is the item's name in a cache key.
+    `program` is the server that can be asked; `hint` says what to run. `by` makes an Asking from a
+    connected socket. `about_all` are the questions whose answers `state` reads. An item may end up
+    to `slack` seconds before the time in an answer. `second_question` tells an item that never ends
+    from one that ends in a second; `second_left` reads its answer: the seconds left, and whether
+    this server must not be asked that question again. `name_of` gives the item's name in a cache
+    key.
     """
 
     program: str
@@ -152,7 +156,7 @@ class Ending(NamedTuple):
 
 
 class Watcher(Protocol):
-    """Who is told what has become of keys, once it has."""
+    """Is told of changes of keys, after they are done."""
 
     def put(self, key: int, *, new: bool) -> None:
         """A value was stored."""
@@ -163,26 +167,29 @@ class Watcher(Protocol):
 
 @runtime_checkable
 class Store(Protocol):
-    """What a service answers from, whose keys can be watched."""
+    """What a service answers from; changes of its keys can be watched."""
 
     values: dict[int, int]
     watcher: Watcher | None
 
 
 class Reading(NamedTuple):
-    """How the lab's clients read numbered keys: `request` by the request's number, its id, and the
-    key's digits, of which there may be `digits_max`."""
+    """How the lab's clients read numbered keys.
+
+    `request` makes a request from its number, which becomes its id, and the digits of the key, at
+    most `digits_max` of them.
+    """
 
     request: Callable[[int, bytes], bytes]
     digits_max: int
 
 
 class Sample(NamedTuple):
-    """A request whose hit is measured, and how the cache gets its reply.
+    """A request whose hit is measured, and how its reply gets into the cache.
 
-    `reply` is as its server gives it; `asked` is what the socket's edge remembers of the request.
-    `miss` is the name of another whose reply is not there, and that request. `prepare` makes the
-    maps ready.
+    `reply` is the reply as the server sends it; `asked` is what the socket's edge remembers of the
+    request. `miss` is the name of another request, which is not in the cache, and that request.
+    `prepare` makes the maps ready.
     """
 
     name: str
@@ -225,11 +232,12 @@ def _no_samples(client: str) -> Sequence[Sample]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Spec:
-    """A protocol; what it does not say, it has none of.
+    """A protocol. What its SPEC does not name, it does not have.
 
-    `name` is its folder's and `number` its own for ever. `headers` are the C files of the folder
-    that the programs include, and `functions` those of the contract (protocol.h) that they have.
-    `default` is what `carom serve` or `carom front` takes where no protocol is said.
+    `name` is that of its folder; `number` never changes. `request_max` is the length of the longest
+    request in bytes. `headers` are the C files of the folder that the programs include, and
+    `functions` the functions of the contract (protocol.h) that they have. `default` is True if
+    `carom serve` or `carom front` takes it where the user names no protocol.
     """
 
     name: str
@@ -245,35 +253,35 @@ class Spec:
     functions: tuple[str, ...] = ()
 
     whole_key: bool = False
-    """The whole payload is the key: the fast path reads it, and a reply may be a request."""
+    """The whole payload is the key: the fast path reads it itself, and a reply may be a request."""
     filtered: bytes = b""
-    """One of its commands, if filters (filters/) read them."""
+    """One of its commands, if filters (filters/) can read them."""
     nameless: bool = False
-    """Replies do not name their key: it is remembered from their request, whose id they have."""
+    """Replies do not name their key: it is remembered from the request with the same id."""
     repeat_at: int = 0
-    """Of a nameless one: where in a request 16 bits are that it keeps when it is sent again, for a
-    server may answer it then as it did before."""
+    """For a nameless protocol: offset of 16 bits that stay the same when a request is sent again. A
+    server may answer such a request as it did before."""
     written_at_any_door: bool = False
-    """A server takes writes at every port that it is bound to."""
+    """Whether a server takes writes at every port that it is bound to."""
     why_not_learned: str = ""
     cookies: CookieKeeping | None = None
     ending: Ending | None = None
 
     key_of: Callable[[bytes], bytes | None] = _no_key
-    """The cache key of a request that the daemon fills; None for one that is not answered."""
+    """The cache key of a request, for a protocol that the daemon fills; None: it has none."""
     keys_named: Callable[[bytes], tuple[bytes, ...]] = _no_keys
-    """The cache keys of what a user calls by this name: for `carom cache get` and `drop`."""
+    """The cache keys of what a user names in `carom cache get` and `drop`."""
     read_of_written: Callable[[bytes], bytes | None] = _nothing_written
-    """Of a request that a Python service gets: the read whose reply it voids."""
+    """For a request to a Python service: the read whose reply it voids."""
     how_to_have_udp: Callable[[int], str] = _no_words
-    """How a server is started that has UDP at a port, where that is off by default."""
+    """The option that turns on a server's UDP at a port, where it is off by default."""
     access_lists: Callable[[Iterable[int]], Iterator[str]] = _no_lists
-    """What a server's configuration says of whom it answers, for a hit passes that."""
+    """Warnings about clients that a server's configuration refuses: hits bypass it."""
     samples: Callable[[str], Sequence[Sample]] = _no_samples
-    """What `carom lab bench` measures, from a client of this address."""
+    """The requests that `carom lab bench` measures, from a client with this address."""
     reading: Reading | None = None
     layers: str = ""
-    """The module with its packets for scapy."""
+    """The module that defines its packets for scapy."""
 
     def slot_key_of(self, key: bytes) -> bytes:
         """The bytes of a cache key that its slot is computed from."""
@@ -291,5 +299,5 @@ class Spec:
 
     @property
     def truncates(self) -> bool:
-        """Whether a reply can say nothing but "ask over TCP"."""
+        """Whether there is a reply that says no more than "ask over TCP"."""
         return "truncated" in self.functions

@@ -22,15 +22,15 @@ _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MIN_{INGRESS,EGRESS}, linux/p
 PRIORITY = 51_141
 _HANDLE = 1
 NAME = "carom:"
-"""How filters of clsact are called, and then by their owner's process."""
+"""The beginning of a clsact filter's name; the owner's pid follows."""
 _NO_LINKS = (errno.EINVAL, errno.EOPNOTSUPP)
-"""What a kernel without TCX answers."""
+"""The errors of a kernel without TCX."""
 
 log = structlog.get_logger()
 
 
 class TCLink(Resource):
-    """One attached program; leaving the context detaches it. `kind` is `tcx` or `clsact`."""
+    """An attached program; leaving the context detaches it. `kind` is `tcx` or `clsact`."""
 
     def __init__(
         self,
@@ -40,11 +40,11 @@ class TCLink(Resource):
         links: bool = True,
         priority: int = PRIORITY,
     ):
-        """Attach; with `links` False as on a kernel that has none, where `priority` is its place.
+        """Attach. With `links` False, do as on a kernel without TCX: by clsact, at this `priority`.
 
         A filter of clsact outlives its owner's `kill -9`: the next start takes its place.
 
-        Raises BusyError for a stranger's filter in that place, or a living carom's;
+        Raises BusyError if a stranger's filter, or a living carom's, has that priority;
         PrivilegeError, InterfaceError.
         """
         self.interface = interface
@@ -76,7 +76,7 @@ class TCLink(Resource):
             raise
 
     def _filter(self, program_fd: int) -> None:
-        """Add clsact where it is missing, and the filter; nothing of them when that fails."""
+        """Add clsact if it is missing, and the filter; if that fails, nothing is left of them."""
         log.warning(
             "TC without links: a filter stays on the interface after kill -9, until the next start",
             interface=self.interface.name,
@@ -105,7 +105,7 @@ class TCLink(Resource):
         )
 
     def replace(self, program_fd: int) -> None:
-        """Put another program there, between two packets."""
+        """Replace the program, between two packets."""
         if self._fd is not None:
             libbpf.update_link(self._fd, program_fd)
             return
@@ -126,7 +126,7 @@ class TCLink(Resource):
             netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=self._priority)
 
     def attached(self) -> bool:
-        """Whether it is there still: an interface takes what was attached to it along."""
+        """Whether it is still attached: when an interface goes, its programs go with it."""
         index = self.interface.ifindex
         if self._fd is not None:
             return self._fd >= 0 and libbpf.link_ifindex(self._fd) == index
@@ -158,7 +158,7 @@ class TCLink(Resource):
 
 
 def _is_left(name: str | None) -> bool:
-    """Is this the filter of a carom that is gone?"""
+    """Whether this is the name of a filter whose carom is gone."""
     pid = (name or "").removeprefix(NAME)
     return pid != name and pid.isdigit() and not Path(f"/proc/{pid}").exists()
 
@@ -174,10 +174,10 @@ def _add_clsact(netlink: Any, index: int) -> bool:
 
 
 def _filters(netlink: Any, index: int, parent: int) -> list[tuple[int, str | None]]:
-    """Priority and name of each filter there."""
+    """Priority and name of each filter of an interface, at ingress or egress (`parent`)."""
     filters = []
     for entry in netlink.get_filters(index=index, parent=parent):
         options = entry.get_attr("TCA_OPTIONS")
-        if options:  # each priority has one line more, of its chain
+        if options:  # each priority also has an entry without, for its chain
             filters.append((entry["info"] >> 16, options.get_attr("TCA_BPF_NAME")))
     return filters

@@ -20,26 +20,27 @@ from typing import Protocol
 from carom.errors import HostError
 
 SOURCE = Path(__file__).resolve().parent.parent
-"""Where this file is a link's target, the repository."""
+"""The repository: in an editable installation this file is reached by a link."""
 
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__")
 _BESIDE_ROOMS = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "LICENSES")
 
 
 class Target(Protocol):
-    """A machine that takes files and runs programs."""
+    """A machine to deploy to: it runs programs, and so takes files."""
 
     def run(self, *argv: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run a program there to its end."""
 
     def stream(self, *argv: str, progress: Callable[[str], None]) -> None:
-        """Run a program there and pass on what it says."""
+        """Run a program there and pass its output on, line by line."""
 
 
 def deploy(target: Target, folder: str, progress: Callable[[str], None]) -> str:
-    """Put it into a folder there named by what it is made of; the Python there that has it.
+    """Install carom in a folder there, named by `label`; returns the path of the Python that has
+    it.
 
-    The second time there is nothing to do. Raises HostError.
+    If that folder is complete already, there is nothing to do. Raises HostError.
     """
     made = f"{folder}/{label()}"
     python = f"{made}/bin/python"
@@ -57,7 +58,7 @@ def deploy(target: Target, folder: str, progress: Callable[[str], None]) -> str:
 
 
 def label() -> str:
-    """The version, and a hash of all that the wheel is made of."""
+    """The version, and a hash of all files that the wheel is made of. Raises HostError."""
     whole = hashlib.sha256()
     for path in _files():
         whole.update(f"{path.relative_to(SOURCE)}\0{path.stat().st_size}\0".encode())
@@ -66,7 +67,7 @@ def label() -> str:
 
 
 def _files() -> Iterator[Path]:
-    """All that the wheel is made of."""
+    """All files that the wheel is made of. Raises HostError where there is no source."""
     setup = configparser.ConfigParser()
     if not setup.read(SOURCE / "setup.cfg"):
         raise HostError(
@@ -84,7 +85,7 @@ def _files() -> Iterator[Path]:
 
 
 def build(folder: Path) -> Path:
-    """The wheel of this source, built from a copy: a build leaves files beside what it builds."""
+    """Build this source's wheel from a copy, as a build leaves files there. Raises HostError."""
     copy = folder / "source"
     for path in _files():
         to = copy / path.relative_to(SOURCE)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A place where libvirt and its machines run and leave nothing: namespaces, and one first process.
+"""Namespaces with a first process, in which libvirt and its machines run and leave nothing behind.
 
-Bridges, addresses and DHCP stay in its network namespace, sockets and settings on mounts of its
-own; and when its first process ends, however it ends, the kernel ends all others. What is on
-disk is in one folder.
+Bridges, addresses and DHCP stay in the network namespace, sockets and settings on mounts of its
+own. When the first process ends, in whatever way, the kernel ends all others. What is on disk is in
+one folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CLONE_NEWPID = 0x20000000
 _CLONE_NEWNET = 0x40000000
 
 _SETTINGS = {
-    # root, because the machines' files are in a folder of ours; no files of the whole machine's
+    # root, because the machines' files are in a folder of ours; nothing outside of the namespaces
     "qemu.conf": 'user = "root"\ngroup = "root"\nremember_owner = 0\nsecurity_driver = "none"\n'
     'cgroup_controllers = []\nnamespaces = []\nstdio_handler = "file"\n',
     "libvirtd.conf": 'auth_unix_rw = "none"\nauth_unix_ro = "none"\n',
@@ -38,9 +38,10 @@ _PATIENCE = 60.0  # seconds for libvirt to be there
 
 
 def contained(work: Callable[[], int]) -> int:
-    """Run `work` in namespaces of its own; its exit status.
+    """Run `work` in namespaces of its own; returns its exit status.
 
-    Ctrl-C and SIGTERM reach it as KeyboardInterrupt. It ends when we do, even by `kill -9`.
+    Ctrl-C and SIGTERM raise KeyboardInterrupt in it. It ends when this process does, even by
+    `kill -9`. Raises PrivilegeError, HostError.
     """
     if os.geteuid() != 0:
         raise PrivilegeError("namespaces need root", hint="run it with sudo")
@@ -58,9 +59,9 @@ def contained(work: Callable[[], int]) -> int:
 
 
 def _first(work: Callable[[], int]) -> int:
-    """What the first process does: it buries the others, whose parents may be gone.
+    """The first process: it waits for the others, whose parents may be gone.
 
-    libvirt waits for processes to be gone that are no children of its own.
+    libvirt waits until certain processes are gone that are not its own children.
     """
     pid = os.fork()
     if not pid:
@@ -69,7 +70,7 @@ def _first(work: Callable[[], int]) -> int:
 
 
 def _wait(pid: int) -> int:
-    """Wait for a child, and bury others; the status that it exits with. It is told SIGTERM."""
+    """Wait for a child and any other that ends; its exit status. SIGTERM is passed on to it."""
     signals.hand_on(pid)
     ended = status = 0
     while ended != pid:
@@ -79,7 +80,7 @@ def _wait(pid: int) -> int:
 
 
 def _work(work: Callable[[], int]) -> int:
-    """Do it; this may not raise."""
+    """Run `work`; returns its exit status and never raises."""
     try:
         signals.interrupted()
         return work()
@@ -100,10 +101,10 @@ def _work(work: Callable[[], int]) -> int:
 
 
 def furnish(place: Path) -> None:
-    """Mounts of our own over what libvirt writes, with its files on disk below `place`."""
+    """Mount something of our own over all that libvirt writes; files on disk go below `place`."""
     _run("mount", "--make-rprivate", "/")
     _run("mount", "-t", "proc", "proc", "/proc")
-    _run("mount", "-t", "sysfs", "sysfs", "/sys")  # which shows this namespace's interfaces
+    _run("mount", "-t", "sysfs", "sysfs", "/sys")  # a new one shows this namespace's interfaces
     for folder in ("/run", "/etc/libvirt", "/var/cache/libvirt"):
         _run("mount", "-t", "tmpfs", "tmpfs", folder)
     for folder in ("/var/lib/libvirt", "/var/log/libvirt"):
@@ -119,7 +120,7 @@ def furnish(place: Path) -> None:
 
 @contextlib.contextmanager
 def libvirt(place: Path) -> Iterator[None]:
-    """libvirtd, answering; what it says goes to a file in `place`."""
+    """Run libvirtd, once it answers; its output goes to a file in `place`. Raises HostError."""
     log_file = place / "libvirtd.log"
     with log_file.open("w") as log:
         daemon = subprocess.Popen(

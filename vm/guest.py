@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One emulated guest with a kernel of its own: booted from a folder, for one script, and gone.
+"""An emulated guest with a kernel of its own, booted from a folder for one script.
 
 vm/box.sh makes the folder (`--guest`). QEMU emulates the CPU, unless KVM is asked for. Nothing that
-the guest writes is kept: what comes back is the script's words and its status.
+the guest writes is kept: only the script's output and its exit status come back.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DEBUG_EXIT = "isa-debug-exit,iobase=0x501,iosize=0x04"  # vm/guest-init writes 
 
 
 class Guest(NamedTuple):
-    """A machine to be: its kernel, initrd and disk are in `folder`; `memory` is in MB."""
+    """A guest; its kernel, initrd and disk are in `folder`, and `memory` is in MB."""
 
     folder: Path
     cpus: int = 2
@@ -34,7 +34,7 @@ class Guest(NamedTuple):
     kvm: bool = False
 
     def argv(self, work: Path, console: Path) -> list[str]:
-        """The command that is the machine; it ends when the thread that started it does."""
+        """The command that runs the guest; it ends when the thread that started it does."""
         accelerated = (
             ("-accel", "kvm", "-cpu", "host")
             if self.kvm
@@ -53,10 +53,10 @@ class Guest(NamedTuple):
         ]
 
     def run(self, script: str, files: Iterable[tuple[Path, str]], patience: float) -> int:
-        """Run a script in it, beside copies of files and folders under the names given.
+        """Run a script in the guest, beside copies of files and folders under the names given.
 
-        What it says goes to our stdout. Returns its status. Raises HostError where the machine
-        does not come to the script's end within `patience` seconds.
+        Its output goes to our stdout. Returns its exit status. Raises HostError if the script has
+        not ended within `patience` seconds, or the guest ends without it.
         """
         if not shutil.which(_QEMU):
             raise HostError(f"{_QEMU} is not installed", hint="apt install qemu-system-x86")
@@ -82,7 +82,7 @@ class Guest(NamedTuple):
 
 
 def pack(archive: Path, script: str, files: Iterable[tuple[Path, str]]) -> None:
-    """An archive as a disk's content: links are followed, and no byte code is taken along."""
+    """Write an archive that serves as a disk: links are followed, and byte code is left out."""
     with tarfile.open(archive, "w", dereference=True) as tar:
         with tempfile.NamedTemporaryFile("w") as text:
             text.write(script)
@@ -92,13 +92,13 @@ def pack(archive: Path, script: str, files: Iterable[tuple[Path, str]]) -> None:
             tar.add(
                 path, name, filter=lambda member: None if "__pycache__" in member.name else member
             )
-    with archive.open("ab") as disk:  # which is of whole sectors
+    with archive.open("ab") as disk:  # a disk has whole sectors
         disk.truncate(-(-disk.tell() // 4096) * 4096)
 
 
 @contextlib.contextmanager
 def _started(argv: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The machine, which is gone afterwards."""
+    """Run the guest; it is killed afterwards."""
     machine = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     try:
         yield machine

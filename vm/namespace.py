@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network namespaces as hosts: made, joined by veths, and gone again, also after a crash."""
+"""Network namespaces as hosts: made, joined by veths, and removed, also after a crash."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ _MOUNTS = Path("/run/netns")
 
 
 def _claims() -> Path:
-    """Where each namespace that lives has a file that is locked; see `control.directory`."""
+    """The folder with a locked file for each namespace in use; see `control.directory`."""
     return Path(os.environ.get("CAROM_RUN", "/run/carom")) / "namespaces"
 
 
 class Namespace(Resource):
-    """One network namespace with a name of its own; leaving removes it and ends what runs in it.
+    """A network namespace with a unique name; leaving the context ends what runs in it and removes
+    it.
 
-    A file locked by its owner claims it, so that `clean` can tell what a killed owner left.
+    Its owner keeps a file locked, so that `clean` can tell what a killed owner left.
+    Raises PrivilegeError, ExperimentError.
     """
 
     def __init__(self, role: str):
@@ -49,7 +51,7 @@ class Namespace(Resource):
         self._claim = open(claims / self.name, "w")  # noqa: SIM115  # open for as long as it is claimed
         try:
             fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with signals.waiting():  # a process that it forks would go on by itself
+            with signals.waiting():  # a process that it forks would go on alone
                 pyroute2.netns.create(self.name)
             self.call(self._prepare)
         except OSError as error:
@@ -65,7 +67,7 @@ class Namespace(Resource):
     @staticmethod
     def _prepare() -> None:
         ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-        if ipv6.exists():  # its neighbour and address traffic would stand in the measurements
+        if ipv6.exists():  # its traffic for neighbours and addresses would be measured too
             ipv6.write_text("1")
 
     def netlink(self) -> Any:
@@ -78,7 +80,7 @@ class Namespace(Resource):
             netlink.link("set", index=self._index(netlink, interface), state="up")
 
     def address(self, interface: str, address: str, prefix: int) -> None:
-        """Add an address to an interface, to be used at once (IPv6 would look for duplicates)."""
+        """Add an address, usable at once: IPv6 does not look for duplicates first."""
         flags = {}
         if ":" in address:
             flags = {"flags": _NODAD}
@@ -93,7 +95,7 @@ class Namespace(Resource):
             )
 
     def neighbour(self, interface: str, address: str, mac: str) -> None:
-        """Know an address' MAC for good: no ARP disturbs a measurement."""
+        """Set an address' MAC for good, so that no ARP disturbs a measurement."""
         with self.netlink() as netlink:
             index = self._index(netlink, interface)
             netlink.neigh("replace", dst=address, lladdr=mac, ifindex=index, state="permanent")
@@ -109,7 +111,7 @@ class Namespace(Resource):
             return str(link.get_attr("IFLA_ADDRESS"))
 
     def call(self, function: Callable[[], T]) -> T:
-        """Run a function inside, in a thread that ends with it, and return what it returns."""
+        """Run a function inside, in a thread of its own; returns and raises what it does."""
         results: list[T] = []
         errors: list[BaseException] = []
 
@@ -132,7 +134,7 @@ class Namespace(Resource):
         return ["setpriv", "--pdeathsig", "TERM", "ip", "netns", "exec", self.name, *argv]
 
     def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
-        """Start a program inside, with pipes on stdin and stdout; a terminal's Ctrl-C misses it."""
+        """Start a program inside, with pipes on stdin and stdout; Ctrl-C does not reach it."""
         return subprocess.Popen(
             self.argv(argv),
             stdin=subprocess.PIPE,
@@ -168,13 +170,13 @@ def join(a: Namespace, a_interface: str, b: Namespace, b_interface: str) -> None
             peer={"ifname": b_interface, "net_ns_fd": b.name},
         )
     for namespace, interface in ((a, a_interface), (b, b_interface)):
-        # No address of its own making, and so no packets that nobody asked for.
+        # It makes no address itself, and so sends no packets that nobody asked for.
         namespace.run("ip", "link", "set", interface, "addrgenmode", "none")
         namespace.up(interface)
 
 
 def pids(name: str) -> Iterator[int]:
-    """The processes inside a namespace, this one apart."""
+    """The pids of the processes inside a namespace, without this one."""
     inside = (_MOUNTS / name).stat()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -185,7 +187,7 @@ def pids(name: str) -> Iterator[int]:
 
 
 def _remove(name: str) -> None:
-    """End the processes inside, politely first, and remove the namespace if it is there."""
+    """End the processes inside, first by SIGTERM, and remove the namespace if it exists."""
     if not (_MOUNTS / name).exists():
         return
     for number, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
@@ -210,7 +212,7 @@ def clean() -> list[str]:
     removed = []
     for path in sorted(_claims().glob(PREFIX + "*")):
         with contextlib.suppress(BlockingIOError, FileNotFoundError), open(path) as claim:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else its owner is there, or ended
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its owner lives
             _remove(path.name)
             path.unlink(missing_ok=True)
             removed.append(path.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pair that every Linux has: two network namespaces joined by a veth."""
+"""The pair that works on every Linux: two network namespaces joined by a veth."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class NamespaceHost:
         return offloads(self.namespace.run("ethtool", "-k", INTERFACE))
 
     def ended(self, status: int) -> ExperimentError:
-        """What to say of a program there that has ended before it was told to."""
+        """The error for a program there that ended before it was told to."""
         return ExperimentError(
             f"the lab's agent on {self.address} ended (status {status})",
             hint="its last words are above",
@@ -59,10 +59,10 @@ class NamespaceHost:
 class NamespacePair(Resource):
     """Two namespaces: made on creation, removed on exit.
 
-    The client's end carries a program that only passes: without it a veth loses what native XDP
-    sends back. With `bare` it does not, and the server's end takes raw frames: it has GRO on.
-    `tx_checksum` off makes both ends write whole checksums, as devices without offload
-    do; on, the default, leaves them half-made, as the kernel likes it.
+    The client's end has an XDP program that passes everything: without one a veth loses what native
+    XDP sends back. With `bare` it has none, and the server's end has GRO on, so that it takes raw
+    frames. With `tx_checksum` off both ends write whole checksums, as devices without offload do;
+    with it on, the default, they leave them half-made, as the kernel prefers.
     """
 
     name = "netns"
@@ -91,7 +91,7 @@ class NamespacePair(Resource):
 
 
 def wire(client: Namespace, server: Namespace) -> None:
-    """Join two namespaces by a veth, with addresses that know each other's MAC."""
+    """Join two namespaces by a veth, with addresses, each with the other's MAC as a neighbour."""
     join(client, INTERFACE, server, INTERFACE)
     ends = (
         (client, (CLIENT, CLIENT_IPV6), server, (SERVER, SERVER_IPV6)),
@@ -106,7 +106,7 @@ def wire(client: Namespace, server: Namespace) -> None:
 
 
 def attach_pass(namespace: Namespace, interface: str) -> int:
-    """Put a program that passes everything on an interface; close the descriptor to remove it."""
+    """Attach an XDP program that passes everything; closing the returned descriptor removes it."""
     program = libbpf.load_xdp_pass()
     try:
         return namespace.call(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an experiment needs of the two hosts that it runs on, whatever they are."""
+"""What an experiment needs from the two hosts that it runs on, of whatever kind they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OFFLOADS = {
 
 
 class Host(Protocol):
-    """One end of a pair: an interface towards the other end, and a way to run programs."""
+    """One end of a pair: an interface that faces the other end, and a way to run programs."""
 
     @property
     def interface(self) -> str:
@@ -41,24 +41,24 @@ class Host(Protocol):
 
     @property
     def silence(self) -> float:
-        """After so many seconds without a word a program that `listens` is ended; 0: never."""
+        """Seconds without input after which a program that `listens` is ended; 0: never."""
 
     def popen(self, argv: Sequence[str], *, listens: bool = False) -> subprocess.Popen[str]:
         """Start a program there, with pipes on stdin and stdout; it dies with this process.
 
-        One that `listens` is to be told something on stdin all the time, if only empty lines.
+        A program that `listens` has to get something on stdin all the time, if only empty lines.
         """
 
     def ended(self, status: int) -> ExperimentError:
-        """What to say of a program there that has ended before it was told to."""
+        """The error for a program there that ended before it was told to."""
 
 
 class Pair(Protocol):
-    """Client and server; a context manager that takes away what was made."""
+    """Client and server; a context manager that removes what was made."""
 
     @property
     def name(self) -> str:
-        """As it is called in results: `netns`, `vagrant`, ..."""
+        """Its name in results: `netns`, `vagrant`, ..."""
 
     @property
     def one_machine(self) -> bool:
@@ -66,14 +66,14 @@ class Pair(Protocol):
 
     @property
     def client(self) -> Host:
-        """The host that asks."""
+        """The host that sends requests."""
 
     @property
     def server(self) -> Host:
-        """The host that answers."""
+        """The host that answers them."""
 
     def __enter__(self) -> Self:
-        """Ready to run programs on."""
+        """The pair, ready to run programs on."""
 
     def __exit__(
         self,
@@ -81,17 +81,17 @@ class Pair(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Gone."""
+        """Remove what was made."""
 
 
 class Make(Protocol):
     """Makes a pair."""
 
     def __call__(self, *, bare: bool = False) -> Pair:
-        """A new one; `bare` without a program on the client's end, where others have one."""
+        """A new pair; with `bare` there is no XDP program on the client's end."""
 
 
 def offloads(features: str) -> dict[str, bool]:
-    """The offloads that change what is measured, in what `ethtool -k` says."""
+    """The offloads that change what is measured, by name, from the output of `ethtool -k`."""
     states = dict(re.findall(r"^([\w-]+): (on|off)", features, re.MULTILINE))
     return {name: states.get(feature) == "on" for feature, name in _OFFLOADS.items()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pairs there are, by what `--on` says: `netns`, `vagrant`, or a file with two machines."""
+"""The pairs that `--on` can name: `netns`, `vagrant`, or a file with two machines."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PATHS = ("identity", "config", "known_hosts")
 
 
 class Machines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A pair's file: a table for each machine."""
+    """The content of a pair's file: a table for each machine."""
 
     client: Machine
     server: Machine
 
 
 def make(on: str) -> Make:
-    """What makes the pair of that name. Raises UsageError."""
+    """A function that makes the pair of this name. Raises UsageError."""
     if on == "netns":
         return NamespacePair
     if on == "vagrant":
@@ -63,13 +63,13 @@ def read(path: Path) -> Machines:
 
 
 def _said(error: str) -> str:
-    """What msgspec says, with the key as a reader of TOML would write it."""
+    """msgspec's message, with the key as in TOML."""
     problem, _, where = error.partition(" - at `$.")
     return f"{where.rstrip('`')}: {problem}" if where else problem
 
 
 def _checked(path: Path, role: str, machine: Machine) -> Machine:
-    """The same, with files that it names beside the file itself."""
+    """The machine, with paths relative to the pair's file made whole. Raises UsageError."""
 
     def wrong(key: str, hint: str) -> UsageError:
         return UsageError(f"{path}: {role}.{key} cannot be {getattr(machine, key)!r}", hint=hint)
@@ -99,12 +99,12 @@ def _checked(path: Path, role: str, machine: Machine) -> Machine:
 
 
 def _ssh(machines: Machines, *, bare: bool = False) -> Pair:
-    """Two machines. `bare` they are: no program of ours waits on the client's interface."""
+    """The pair of two machines. It is always `bare`: no program of ours is on the client's end."""
     return SSHPair(SSHHost("client", machines.client), SSHHost("server", machines.server), _tell)
 
 
 def _vagrant(*, bare: bool = False) -> Pair:
-    """The pair of VMs, likewise."""
+    """The pair of VMs, which is always `bare` too."""
     return VagrantPair(_tell)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Try whether one datagram gets from a host to another and back, before anything is measured.
+"""Try whether a datagram gets from one host to another and back, before anything is measured.
 
-`python3 -c TEXT listen ADDRESS PORT` there, `... ask INTERFACE ADDRESS SERVER PORT` here, where
-TEXT is this file: it needs nothing but Python. One interface is asked, not whichever the routes
-would take.
+`python3 -c TEXT listen ADDRESS PORT` runs on the server and `... ask INTERFACE ADDRESS SERVER PORT`
+on the client, where TEXT is this file: it needs nothing but Python. The datagram leaves by
+INTERFACE, whatever the routes say.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PATIENCE = 0.5  # seconds for each
 
 
 def listen(address: str, port: str) -> NoReturn:
-    """Reply to datagrams that say the word."""
+    """Send each datagram that is WORD back, for ever."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind((address, int(port)))
         print("ready", flush=True)
@@ -29,7 +29,7 @@ def listen(address: str, port: str) -> NoReturn:
 
 
 def ask(interface: str, address: str, server: str, port: str) -> int:
-    """Ask until there is a reply; 1 if there is none."""
+    """Send WORD until it comes back, TRIES times at most; returns 0, or 1 without a reply."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         udp.bind((address, 0))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pair of machines that are reached by ssh.
 
-It is OpenSSH's own client that connects, and no library: so what works by hand works here, with
-the user's ~/.ssh/config, agent, jump hosts and known_hosts. A host whose key is not known is
-refused, unless its entry says `host_keys = "accept-new"`; nothing is ever asked.
+OpenSSH's own client connects, not a library: so what works by hand works here, with the user's
+~/.ssh/config, agent, jump hosts and known_hosts. A host whose key is not known is refused, unless
+its entry says `host_keys = "accept-new"`. The user is never asked anything.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from carom.vm import deploy
 from carom.vm.pair import offloads
 
 FOLDER = "/var/lib/carom"
-PORT = "51141"  # of the experiments, so that a firewall's word on it is heard early
+PORT = "51141"  # that of the experiments, so that a firewall's refusal shows early
 _HERE = Path(__file__).resolve().parent
-_FAILED = 255  # ssh's own status; any other is the program's
+_FAILED = 255  # ssh's own exit status; any other is the program's
 _AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n -- "$@"; fi'
 _LOOK = 'id -u; ls /sys/class/net; ip -4 -o addr show dev "$1"'
 _OPTIONS = (
     "BatchMode=yes",
     "ConnectTimeout=10",
     "ServerAliveInterval=5",
-    "ServerAliveCountMax=3",  # a dead connection is told after 15 seconds
+    "ServerAliveCountMax=3",  # a dead connection is noticed after 15 seconds
     "ControlMaster=no",  # a connection of its own, which ends with what runs over it
     "ControlPath=none",
     "ClearAllForwardings=yes",
@@ -50,18 +50,18 @@ _OPTIONS = (
 )
 
 Progress = Callable[[str], None]
-"""Told, in a line, of each thing that takes a while."""
+"""Gets a line about each step that takes a while."""
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A machine as a pair's file names it.
+    """A machine as a pair's file describes it.
 
     `host` is what ssh takes: a name, an address, or a `Host` of its configuration. `interface`
-    faces the other machine, and `address` is its IPv4 address there. `user`, `port`, `jump`,
-    `identity`, `config` (in place of ~/.ssh/config) and `known_hosts` are ssh's own; what is not
-    given, ssh's configuration says. With `sudo`, a user who is not root becomes root by `sudo -n`.
-    `python` is one there that has carom, and then nothing is deployed; else carom is deployed to
-    `folder`.
+    faces the other machine, and `address` is its IPv4 address. `user`, `port`, `jump`, `identity`,
+    `config` (in place of ~/.ssh/config) and `known_hosts` are options of ssh, whose configuration
+    holds where they are not given. With `sudo`, a user who is not root becomes root by `sudo -n`.
+    `python` is a Python there that has carom: with it nothing is deployed. Without it, carom is
+    deployed to `folder`.
     """
 
     host: str
@@ -82,7 +82,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class SSHHost:
     """One end of a pair: a machine that ssh reaches.
 
-    `name` is what messages call it: `client` or `server`.
+    `name` is its name in messages: `client` or `server`.
     """
 
     silence = 30.0
@@ -98,7 +98,7 @@ class SSHHost:
         return f"{self.name} ({self.machine.host})"
 
     def ssh(self, command: str) -> list[str]:
-        """The local command that has a shell there run another."""
+        """The local command that has a shell there run `command`."""
         its = self.machine
         argv = ["ssh", "-T"]
         for flag, value in (
@@ -118,7 +118,7 @@ class SSHHost:
         return [*argv, "--", its.host, command]
 
     def argv(self, argv: Sequence[str]) -> list[str]:
-        """The local command that runs a program there, as root if that is wanted.
+        """The local command that runs a program there, as root if `sudo` says so.
 
         `sh` comes first because the user's own shell there may be any.
         """
@@ -128,8 +128,8 @@ class SSHHost:
     def popen(self, argv: Sequence[str], *, listens: bool = False) -> subprocess.Popen[str]:
         """Start a program there, with pipes on stdin and stdout; it dies with the connection.
 
-        And that dies with the thread that started it; a terminal's Ctrl-C misses it. A connection
-        that is cut is noticed there by one that `listens`, which then is told nothing more.
+        The connection dies with the thread that started it; Ctrl-C does not reach it. If it is cut,
+        a program that `listens` ends too, since it gets no more input.
         """
         tether = (_HERE / "tether.py").read_text()
         silence = self.silence if listens else 0.0
@@ -144,7 +144,7 @@ class SSHHost:
         )
 
     def run(self, *argv: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Run a program there to its end. Raises HostError when it could not be started."""
+        """Run a program there to its end. Raises HostError if it could not be started."""
         done = subprocess.run(
             self.argv(argv),
             input=input,
@@ -157,7 +157,7 @@ class SSHHost:
         return done
 
     def stream(self, *argv: str, progress: Progress) -> None:
-        """Run a program there and pass on what it says. Raises HostError when it fails."""
+        """Run a program there and pass its output on. Raises HostError if it fails."""
         last = ""
         with subprocess.Popen(
             self.argv(argv),
@@ -185,7 +185,7 @@ class SSHHost:
             )
 
     def ended(self, status: int) -> ExperimentError:
-        """What to say of a program there that has ended before it was told to."""
+        """The error for a program there that ended before it was told to."""
         if status == _FAILED or status < 0:
             return UnreachableError(
                 f"the connection to the {self} broke",
@@ -197,7 +197,7 @@ class SSHHost:
         )
 
     def check(self) -> None:
-        """See that it lets us in and has the interface with its address. Raises HostError."""
+        """Check that we can log in, and the interface has its address. Raises HostError."""
         done = self.run("sh", "-c", _LOOK, "sh", self.interface)
         user, *rest = done.stdout.decode(errors="replace").splitlines() or [""]
         if not user.isdecimal():
@@ -224,7 +224,7 @@ class SSHHost:
             )
 
     def deploy(self, progress: Progress) -> None:
-        """Give it carom, unless it has this one. Raises HostError."""
+        """Install this carom there, unless it is there already. Raises HostError."""
         if self.machine.python is None:
             self.python = deploy.deploy(self, self.machine.folder, progress)
             return
@@ -266,7 +266,10 @@ class SSHHost:
 
 
 class SSHPair(Resource):
-    """Two machines. Nothing is left on them but carom in its folder, for the next time."""
+    """Two machines. Only carom stays on them, in its folder, for the next time.
+
+    Raises HostError.
+    """
 
     name = "ssh"
     one_machine = False
@@ -281,7 +284,7 @@ class SSHPair(Resource):
         self._check_path()
 
     def _check_path(self) -> None:
-        """Whether a datagram gets there and back, on the interfaces that were named."""
+        """Raises HostError unless a datagram gets there and back by the interfaces named."""
         text = (_HERE / "reach.py").read_text()
         server, client = self.server, self.client
         listen = [server.python, "-I", "-c", text, "listen", server.address, PORT]
@@ -307,13 +310,16 @@ class SSHPair(Resource):
 
 
 def _asks_nothing() -> dict[str, str]:
-    """Nor does a jump host's ssh, which knows nothing of BatchMode; it has no terminal either."""
+    """An environment in which ssh asks nothing, not even that of a jump host.
+
+    BatchMode does not hold for the latter; it has no terminal to ask on either.
+    """
     return {**os.environ, "SSH_ASKPASS_REQUIRE": "never"}
 
 
 @contextlib.contextmanager
 def _ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """A program that ends with the context."""
+    """End a program when the context is left."""
     with process:
         try:
             yield process
@@ -351,9 +357,9 @@ _REFUSALS: tuple[tuple[str, type[HostError], str, str], ...] = (
 
 
 def _refused(host: SSHHost, output: str) -> HostError:
-    """The error for what ssh itself said."""
+    """The error for ssh's own output."""
     for words, kind, problem, hint in _REFUSALS:
         if words in output:
             last = output.splitlines()[-1] if output else "ssh says nothing"
             return kind(f"the {host} {problem}: {last.strip()}", hint=hint, details=output)
-    raise AssertionError(output)  # the last one fits everything
+    raise AssertionError(output)  # not reached: the last one matches everything

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a program on a host far away, and end it once nobody listens to it any more.
+"""Run a program on a remote host, and end it once nobody listens to it any more.
 
 `python3 -c TEXT SILENCE PROGRAM...`, where TEXT is this file: it needs nothing but Python. It
 watches stdout, whose far end closes with the connection. A connection that is cut does not close:
-so where SILENCE is not 0, the program also ends after as many seconds without a word on stdin.
-What it has started and left in its process group goes with it.
+so if SILENCE is not 0, the program also ends after that many seconds without input on stdin.
+Processes that it has started and left in its process group are ended with it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _STDIN, _STDOUT = 0, 1
 
 
 def main(silence: float, argv: list[str]) -> int:
-    """Run it to its end or to that of the connection; its exit status as a shell tells it."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # no zombie of its is another's to reap
+    """Run a program until it or the connection ends; its exit status as a shell's."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that we reap all of its processes
     try:
         child = subprocess.Popen(
             argv,
@@ -49,9 +49,9 @@ def _end_with_us() -> None:
 
 
 def _wait(child: subprocess.Popen[bytes], silence: float) -> None:
-    """Until it ends, or the far end of stdout closes, or that of stdin falls silent.
+    """Wait until the program ends, the far end of stdout closes, or stdin is silent for too long.
 
-    Errors and hang-ups are told unasked. Once stdin has ended there is nothing more to hear.
+    poll(2) reports errors and hang-ups without being asked. Once stdin has ended it is not watched.
     """
     poll = select.poll()
     poll.register(os.pidfd_open(child.pid), select.POLLIN)
@@ -61,7 +61,7 @@ def _wait(child: subprocess.Popen[bytes], silence: float) -> None:
     while [fd for fd, _ in poll.poll(silence * 1000 or None)] == [_STDIN]:
         words = os.read(_STDIN, 65_536)
         assert child.stdin
-        with contextlib.suppress(BrokenPipeError):  # it listens no more, or is about to end
+        with contextlib.suppress(BrokenPipeError):  # it does not read any more, or is about to end
             child.stdin.write(words)
         if not words:
             child.stdin.close()
@@ -70,7 +70,7 @@ def _wait(child: subprocess.Popen[bytes], silence: float) -> None:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End what is left of it and of its group, politely first."""
+    """End what is left of the program and its process group, first by SIGTERM."""
     for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, 1.0)):
         end = time.monotonic() + patience
         told = False
@@ -85,7 +85,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _reap(child: subprocess.Popen[bytes]) -> None:
-    """Zombies would still be of the group."""
+    """Reap the group's zombies, which would still count as its members."""
     child.poll()
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-child.pid, os.WNOHANG)[0]:

@@ -44,7 +44,7 @@ true
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a machine says of itself: its kernel, and the interface that faces the other one."""
+    """Facts of a machine: its kernel, and the interface that faces the other machine."""
 
     kernel: str
     interface: str
@@ -53,7 +53,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """A machine as Vagrant knows it, and as it is found; `trouble` is why it is not reached."""
+    """A machine by Vagrant's words, and its facts; `trouble` says why it cannot be reached."""
 
     name: str
     state: str
@@ -63,7 +63,7 @@ class Status(msgspec.Struct, kw_only=True):
 
 
 def folder() -> Path:
-    """Where the Vagrantfile is, as Vagrant looks for it. Raises UsageError."""
+    """The folder of the Vagrantfile, looked for as Vagrant does. Raises UsageError."""
     start = Path(os.environ.get("VAGRANT_CWD") or Path.cwd())
     for place in (start, *start.parents):
         if (place / "Vagrantfile").exists():
@@ -74,7 +74,7 @@ def folder() -> Path:
 
 
 def check(provider: str, *, emulated: bool = False) -> None:
-    """See that what brings the machines up is installed. Raises HostError that says what is not."""
+    """Raises HostError if something that brings the machines up is not installed."""
     if not shutil.which("vagrant"):
         raise HostError("vagrant is not installed", hint=_INSTALL)
     if provider == "virtualbox":
@@ -110,12 +110,15 @@ def _check_libvirt(emulated: bool) -> None:
 
 
 def build(release: str) -> str:
-    """Build a box from Debian packages, unless it is there, and add it; its name."""
+    """Build a box from Debian packages, unless it exists, and add it; returns its name."""
     return add(make_box(release, folder() / "build" / "vm"), f"carom/{release}")
 
 
 def make_box(release: str, place: Path) -> Path:
-    """Build a box from Debian packages in a folder, unless it is there, which takes no root."""
+    """Build a box from Debian packages in a folder, unless it exists; its path.
+
+    Only building takes root. Raises UsageError, HostError.
+    """
     if release not in RELEASES:
         raise UsageError(f"no box is built of {release!r}", hint="bookworm or trixie")
     _stream(["sh", str(_HERE / "box.sh"), release, str(place)], "the box cannot be built")
@@ -123,7 +126,7 @@ def make_box(release: str, place: Path) -> Path:
 
 
 def add(box: Path, name: str) -> str:
-    """Let Vagrant know a box by a name; the name."""
+    """Add a box to Vagrant under a name; returns the name. Raises HostError."""
     _stream(
         ["vagrant", "box", "add", "--force", "--name", name, str(box)], "the box cannot be added"
     )
@@ -131,7 +134,7 @@ def add(box: Path, name: str) -> str:
 
 
 def up(provider: str, settings: Mapping[str, str]) -> None:
-    """Bring both machines up, with what the Vagrantfile reads from the environment."""
+    """Bring both machines up; the Vagrantfile reads `settings` from the environment."""
     argv = ["vagrant", "up", "--provider", provider]
     _stream(argv, "the machines did not come up", settings)
 
@@ -142,9 +145,9 @@ def down() -> None:
 
 
 def _stream(argv: list[str], failure: str, settings: Mapping[str, str] | None = None) -> None:
-    """Run a program that speaks for itself, on stderr. Raises HostError.
+    """Run a program whose output goes to stderr. Raises HostError.
 
-    Ctrl-C is the program's as well, which takes back what it began: that is waited for.
+    The program gets Ctrl-C too and takes back what it began: that is waited for.
     """
     environment = {**os.environ, **(settings or {})}
     try:
@@ -163,7 +166,7 @@ def _stream(argv: list[str], failure: str, settings: Mapping[str, str] | None = 
 
 
 def _vagrant(*argv: str) -> str:
-    """Run Vagrant and return what it prints. Raises HostError with what it says."""
+    """Run Vagrant and return its output. Raises HostError with its message."""
     try:
         done = subprocess.run(
             ["vagrant", *argv], cwd=folder(), capture_output=True, text=True, check=False
@@ -186,7 +189,7 @@ def _not_installed(error: FileNotFoundError) -> HostError:
 
 
 def parse_config(text: str) -> dict[str, dict[str, str]]:
-    """The hosts of an ssh configuration as `vagrant ssh-config` prints it, each with its words."""
+    """The hosts of an ssh configuration as `vagrant ssh-config` prints it, with their options."""
     hosts: dict[str, dict[str, str]] = {}
     words: dict[str, str] = {}
     for line in text.splitlines():
@@ -216,7 +219,11 @@ def parse_status(text: str) -> list[Status]:
 
 
 def parse_facts(text: str, management: str) -> Facts:
-    """What `_LOOK` printed. The other machine is neither where ssh comes in nor the way out."""
+    """The facts from the output of `_LOOK`. Raises HostError.
+
+    The interface that faces the other machine is not the one with the address `management`, which
+    ssh uses, nor that of the default route.
+    """
     kernel, addresses, routes, *drivers = text.splitlines()
     taken = {"lo", *(route.get("dev") for route in json.loads(routes))}
     for link in json.loads(addresses):
@@ -232,7 +239,7 @@ def parse_facts(text: str, management: str) -> Facts:
 
 
 class Reach:
-    """The way in to the machines that are up: an ssh configuration, and host keys learned once.
+    """How to reach the machines that are up: an ssh configuration, and host keys learned once.
 
     A machine makes its host key when it first boots, so there is none to compare it with.
     """
@@ -245,7 +252,7 @@ class Reach:
         self.hosts = parse_config(text)
 
     def machine(self, name: str, interface: str = "", address: str = "") -> Machine:
-        """How a machine is reached. Raises HostError."""
+        """How to reach a machine. Raises HostError if it is not up."""
         if name not in self.hosts:
             raise HostError(f"the machine {name} is not up", hint="`carom vm up` brings it up")
         return Machine(
@@ -258,7 +265,7 @@ class Reach:
         )
 
     def facts(self, name: str) -> Facts:
-        """What a machine says of itself. Raises HostError."""
+        """The facts of a machine. Raises HostError."""
         done = SSHHost(name, self.machine(name)).run("sh", "-c", _LOOK)
         if done.returncode:
             reason = done.stderr.decode(errors="replace").strip()
@@ -266,7 +273,7 @@ class Reach:
         return parse_facts(done.stdout.decode(), self.hosts[name].get("HostName", ""))
 
     def host(self, name: str) -> SSHHost:
-        """A machine as an end of the pair. Raises HostError."""
+        """A machine as one end of the pair. Raises HostError."""
         facts = self.facts(name)
         return SSHHost(name, self.machine(name, facts.interface, facts.address))
 
@@ -288,13 +295,13 @@ class VagrantPair(SSHPair):
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Forget the way in."""
+        """Remove the ssh configuration."""
         super().close()
         self._stack.close()
 
 
 def status() -> list[Status]:
-    """Both machines, and what those that are up say of themselves."""
+    """Both machines, with the facts of those that are up. Raises HostError."""
     machines = parse_status(_vagrant("status", "--machine-readable"))
     for machine in machines:
         if machine.state == "running":
@@ -307,7 +314,7 @@ def status() -> list[Status]:
 
 
 def run(name: str, argv: Sequence[str]) -> int:
-    """Run a command on a machine, as root, on this terminal's files; its exit status."""
+    """Run a command on a machine, as root, with our stdin and outputs; its exit status."""
     with tempfile.TemporaryDirectory(prefix="carom-") as place:
         reach = Reach(Path(place), [name])
         return subprocess.call(SSHHost(name, reach.machine(name)).argv(argv))

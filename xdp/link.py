@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attach an XDP program by a bpf_link: it goes with its owner and never replaces a stranger's."""
+"""Attach an XDP program by a bpf_link: it ends with its owner and never replaces a stranger's."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FLAGS: dict[Mode, int] = {
     "generic": libbpf.XDP_FLAGS_SKB_MODE,
 }
 REFUSED = "refused XDP in {mode} mode"
-"""What is said of an interface whose driver does."""
+"""The message about an interface whose driver refuses."""
 
 _REFUSALS = {errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM, errno.ENOSPC, errno.ENODEV}
-"""What drivers answer when they cannot take a program in native mode (MTU, queues, offloads)."""
+"""The errors of drivers that cannot take a program in native mode (MTU, queues, offloads)."""
 
 log = structlog.get_logger()
 
 
 class Link(Resource):
-    """One attached program; leaving the context detaches it. `mode` says how it came on."""
+    """An attached program; leaving the context detaches it. `mode` is how it is attached."""
 
     def __init__(
         self,
@@ -43,11 +43,12 @@ class Link(Resource):
     ):
         """Attach in native mode with generic as fallback (`auto`), or in just the given mode.
 
-        On a veth, and a bond of veths, `auto` takes generic for a program that `answers`: native
-        XDP_TX there loses every frame without a word unless the peer has an XDP program too, which
-        it may lose any time.
+        On a veth, and a bond of veths, `auto` takes generic for a program that `answers`: there
+        native XDP_TX loses every frame silently unless the peer has an XDP program too, and the
+        peer may lose that at any time.
 
-        Raises BusyError when another program is attached, InterfaceError when the driver refuses.
+        Raises BusyError when another program is attached, InterfaceError when the driver refuses,
+        PrivilegeError.
         """
         self.interface = interface
         if mode == "auto":
@@ -111,11 +112,11 @@ class Link(Resource):
         )
 
     def replace(self, program_fd: int) -> None:
-        """Put another program there, between two packets."""
+        """Replace the program, between two packets. Raises OSError."""
         libbpf.update_link(self._fd, program_fd)
 
     def attached(self) -> bool:
-        """Whether it is there still: an interface takes what was attached to it along."""
+        """Whether it is still attached: when an interface goes, its programs go with it."""
         return self._fd >= 0 and libbpf.link_ifindex(self._fd) == self.interface.ifindex
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether what native XDP sends by a veth gets to its other end, found out with frames."""
+"""Find out with test frames whether what native XDP sends by a veth gets to its other end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPE = b"\x88\xb5"  # of local experiments (IEEE 802): nobody takes it
 
 
 def check_arrival(interface: Interface) -> None:
-    """Raises InterfaceError where replies by native XDP are lost: on a veth, or a bond's."""
+    """Raises InterfaceError if native XDP's replies get lost: on a veth, or on a bond with one."""
     devices = [(interface.name, interface.ifindex, interface.driver)]
     devices += [(port.name, port.ifindex, port.driver) for port in interface.ports]
     for name, ifindex, driver in devices if interface.up and interface.carrier else ():
@@ -30,23 +30,25 @@ def check_arrival(interface: Interface) -> None:
 
 
 def sent(name: str) -> int:
-    """Packets that an interface has sent; of a veth's native XDP those that its other end took.
+    """The number of packets that an interface has sent. Raises OSError.
 
-    Raises OSError.
+    For native XDP on a veth only packets that its other end took in count.
     """
     return int(Path(f"/sys/class/net/{name}/statistics/tx_packets").read_text())
 
 
 def _arrive(name: str, ifindex: int, mac: bytes) -> bool | None:
-    """Whether they do; None where that cannot be found out.
+    """Whether frames arrive at the other end; None where that cannot be found out.
 
     A veth drops what its peer sends by XDP, and counts nothing, unless it takes frames in by NAPI
-    (veth_xdp_xmit in the kernel), as it does for a native XDP program. With GRO it does so, too,
-    and XDP_TX is lost all the same (veth_xdp_flush): that is seen when hits are lost. The frames
-    are addressed to their sender, so the peer drops them.
+    (veth_xdp_xmit in the kernel), as it does for a native XDP program. With GRO it uses NAPI too,
+    but XDP_TX is lost all the same (veth_xdp_flush): that only shows when hits are lost. The test
+    frames are addressed to their sender, so the peer drops them.
     """
     try:
-        program = libbpf.load_xdp_redirect(ifindex)  # XDP_TX by a bond's port is the bond's
+        program = libbpf.load_xdp_redirect(
+            ifindex
+        )  # XDP_TX on a port is the bond's
         try:
             before = _taken(name)
             libbpf.run_live(program, mac + mac + _TYPE + bytes(46), ifindex, _FRAMES)
@@ -58,7 +60,7 @@ def _arrive(name: str, ifindex: int, mac: bytes) -> bool | None:
 
 
 def _taken(name: str) -> int:
-    """Frames sent by XDP that a veth's other end took in, or had no room for: counted at once."""
+    """The number of frames sent by XDP that a veth's other end took in, or had no room for."""
     device = IoctlEthtool(name)
     try:
         counters = device.get_statistics()

@@ -14,7 +14,7 @@ URI_PATH, URI_QUERY = 11, 15
 
 
 def option(delta: int, value: bytes) -> bytes:
-    """An option on the wire, by how much its number is larger than the one before (3.1)."""
+    """An option as on the wire; `delta` is its number less the number before it (RFC 7252 3.1)."""
     heads, more = [], b""
     for number in (delta, len(value)):
         if number < 13:
@@ -29,9 +29,9 @@ def option(delta: int, value: bytes) -> bytes:
 
 
 def keys_named(name: bytes) -> tuple[bytes, ...]:
-    """The cache keys of what a user calls by this name, such as `/sensors/1?unit=K`.
+    """The cache keys of a resource as a user names it, such as `/sensors/1?unit=K`.
 
-    One for each length of a token; of requests that name no host, port, format or ETag.
+    One for each length of a token, all for requests without host, port, format and ETag.
     """
     path, _, query = name.partition(b"?")
     segments = [segment for segment in path.split(b"/") if segment]

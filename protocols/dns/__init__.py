@@ -26,7 +26,7 @@ from carom.protocols.spec import (
 
 PORT = 53
 REQUEST_MAX = 326
-"""Bytes of the longest read: header, name, type and class, OPT with a COOKIE of 40 bytes."""
+"""Bytes of the longest read: header, name, type and class, an OPT with a COOKIE of 40 bytes."""
 
 LABEL_MAX = 63
 
@@ -42,13 +42,13 @@ class KeyFlag(IntFlag):
 
 
 ASKED_MAX = 2 * KeyFlag.AD
-"""One more than the largest last byte of a key."""
+"""One more than the largest value of a key's last byte."""
 
 
 def keys_named(name: bytes) -> tuple[bytes, ...]:
-    """The cache keys of what a user calls by this name, such as `example.org MX` (A without it).
+    """The cache keys of a question as a user writes it, such as `example.org MX` (no type: A).
 
-    One for each of the flags that requests differ by. None for what is no name or no type.
+    One for each combination of flags that requests differ by; none for a name or type that is none.
     """
     words = name.decode("ascii", "replace").split()
     kind = TYPES.get(words[1].upper() if len(words) > 1 else "A")

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom name servers answer, as far as their configuration can be read: hits pass it.
+"""Whom name servers answer, as far as their configuration tells: hits bypass their access lists.
 
-That is a stranger's, and its owner may write into it what takes for ever to be understood. So a
-process of its own reads it (`python -m carom.protocols.dns.access NAME PID`), for so long and no
-longer.
+The configuration is a stranger's, who may write something into it that takes for ever to read. So a
+process of its own reads it (`python -m carom.protocols.dns.access NAME PID`), with a time limit.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from carom.protocols.dns import access_bind, access_lines, access_unbound
 from carom.protocols.dns.configuration import Finding, Tree, Unreadable
 
 PATIENCE = 30
-"""Seconds that reading may take, and of a CPU a third of that."""
+"""Seconds that reading may take; of CPU time, a third of that."""
 
 _MEMORY = 1 << 30
 _SHOWN = 3
@@ -37,7 +36,7 @@ _RECURSOR = tuple(
 
 
 class _Server(NamedTuple):
-    """How to read one: its configuration by default, who reads it, what else may name it."""
+    """A kind of server: its default files, their reader, the options that name other files."""
 
     files: tuple[str, ...]
     read: Callable[[Tree, Sequence[str]], list[Finding] | None]
@@ -58,7 +57,7 @@ _SERVERS = {
 
 
 def access_lists(pids: Iterable[int]) -> Iterator[str]:
-    """Whom these servers do not answer as they answer others, one line a server."""
+    """Whom these servers refuse or answer differently from others: one warning for each server."""
     reported = set()
     for pid in pids:
         try:
@@ -92,7 +91,7 @@ def _read_apart(name: str, pid: int) -> list[str] | None:
 
 
 def _bound() -> None:
-    """End this process if it takes too long, or too much."""
+    """Have the kernel end this process if it takes too much CPU time or memory."""
     resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE // 3, PATIENCE // 3))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
@@ -100,13 +99,13 @@ def _bound() -> None:
 def _main(name: str, pid: int) -> None:
     _bound()
     findings = lists_of(name, *_where(pid, _SERVERS[name]))
-    if findings and len(findings) > _SHOWN:  # of what may be any number, no more is kept
+    if findings and len(findings) > _SHOWN:  # there may be any number of them
         findings = [*findings[:_SHOWN], f"and {len(findings) - _SHOWN} more"]
     print(json.dumps(findings))
 
 
 def _where(pid: int, server: _Server) -> tuple[Path, list[str], list[str]]:
-    """The root of a server's files, its configuration's names, and its arguments."""
+    """The root of a server's files, the names of its configuration files, and its arguments."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         folder = str(Path(f"/proc/{pid}/cwd").readlink())
@@ -132,7 +131,7 @@ def _given(words: Sequence[str], options: Sequence[str]) -> Iterator[str]:
 def lists_of(
     name: str, root: Path, files: Iterable[str], arguments: Sequence[str] = ()
 ) -> list[str] | None:
-    """What a server treats clients differently by; None where its files cannot be read."""
+    """The statements that treat clients differently; None: the server's files are unreadable."""
     try:
         findings = _SERVERS[name].read(Tree(root, files), arguments)
     except (Unreadable, RecursionError):
@@ -145,7 +144,7 @@ def lists_of(
 
 
 def _short(text: str) -> str:
-    """It, for a log: of a stranger's words, nothing that a terminal obeys."""
+    """A statement cut for a log, without characters that a terminal would obey."""
     text = "".join(
         character if character.isprintable() else "?" for character in " ".join(text.split())
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom BIND answers: its statements as they take effect in each view, and their defaults."""
+"""Whom BIND answers: the statements in effect in each view, and their defaults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DIFFER = ("response-policy", "sortlist", "filter-aaaa", "filter-aaaa-on-v4", "f
 
 
 class Statement(NamedTuple):
-    """One, with what is in its braces."""
+    """A statement, with what is in its braces; `block` is None without braces."""
 
     file: str
     words: tuple[str, ...]
@@ -37,17 +37,17 @@ class Statement(NamedTuple):
 
 
 class _Lists(NamedTuple):
-    """How to judge lists of addresses: the lists that have names, and the IPs that are served."""
+    """How to judge lists of addresses: the named lists, and the IP versions that are served."""
 
     named: Mapping[str, Sequence[Statement]]
     families: frozenset[int] = _EVERY
 
     def alike(self, statement: Statement | None) -> bool:
-        """Whether a list, if there is one, has everybody or nobody."""
+        """Whether a list, if there is one, matches everybody or nobody."""
         return statement is None or self.whom(statement.block or ()) is not None
 
     def whom(self, elements: Iterable[Statement], depth: int = 0) -> bool | None:
-        """True: everybody; False: nobody; None: some. The first element that matches decides."""
+        """Whom a list lets in: True: everybody; False: nobody; None: some. First match decides."""
         lets_in, but = False, False
         whole: set[int] = set()
         for element in elements:
@@ -64,7 +64,7 @@ class _Lists(NamedTuple):
         return None if lets_in else False
 
     def _element(self, element: Statement, depth: int) -> tuple[bool | None, bool]:
-        """Whether it matches everybody, nobody or some; and whether it keeps them out."""
+        """Whether an element matches everybody, nobody (False) or some (None); if it is negated."""
         text = "".join(element.words)
         negated, name = text.startswith("!"), text.lstrip("!")
         if element.block is not None or name in self.named:
@@ -76,7 +76,7 @@ class _Lists(NamedTuple):
 
 
 class _View(NamedTuple):
-    """A view, or all where there is none, and the options that hold where it says nothing."""
+    """A view, or the whole configuration if it has none; `options` hold where it says nothing."""
 
     name: str
     own: Sequence[Statement]
@@ -84,7 +84,7 @@ class _View(NamedTuple):
     file: str
 
     def of(self, *names: str) -> Statement | None:
-        """The statement that is in effect: the first of the names that has one."""
+        """The statement in effect: that of the first of these names that has one."""
         for name in names:
             statement = _last(self.own, name) or _last(self.options, name)
             if statement:
@@ -96,9 +96,9 @@ class _View(NamedTuple):
         return not _says_no(self.of("recursion"))
 
     def in_effect(self) -> Iterator[Statement | None]:
-        """Its lists, apart from those that only say who may recurse."""
+        """The lists of addresses in effect, without those that matter only for recursion."""
         yield from (_last(self.own, name) for name in _BY_CLIENT)
-        if self.recursive:  # else there is no cache that anybody could be answered from
+        if self.recursive:  # otherwise nobody is answered from its cache
             yield from (self.of(f"allow-{name}") for name in _RECURSION)
         for name in ("allow-query", "allow-query-on"):
             if self._inherited(name):
@@ -114,7 +114,7 @@ class _View(NamedTuple):
         yield from (plugin for plugin in self._all("plugin") if "filter-a" in "".join(plugin.words))
 
     def by_default(self) -> Iterator[Finding]:
-        """What holds because nothing else is said."""
+        """What holds because the configuration says nothing else."""
         if self.recursive and not self.of("allow-recursion", "allow-query-cache", "allow-query"):
             where = f" of view {self.name}" if self.name else ""
             yield Finding(
@@ -133,7 +133,7 @@ class _View(NamedTuple):
         return [zone for zone in zones if _kind(zone) not in _UNSERVED]
 
     def _inherited(self, name: str) -> bool:
-        """Whether a zone has no such statement of its own: so have those that BIND makes."""
+        """Whether some zone has no such statement of its own, as zones that BIND makes itself."""
         return (
             self.recursive
             or bool(self.of("catalog-zones") or self.of("allow-new-zones"))
@@ -142,11 +142,14 @@ class _View(NamedTuple):
 
 
 def read(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
-    """What some clients are refused by, or answered otherwise; None: nothing can be read."""
+    """The statements by which BIND refuses clients or answers them differently; None: no file.
+
+    Raises Unreadable.
+    """
     texts = list(tree.texts())
     if not texts:
         return None
-    # Of several places where it may be by default, the first is the one.
+    # The first of the default places that exists is the configuration.
     top = list(_statements(tree, *texts[0]))
     options = [statement for block in _blocks(top, "options") for statement in block.block or ()]
     lists = _Lists({acl.words[1]: acl.block or () for acl in _blocks(top, "acl")})
@@ -215,7 +218,10 @@ def _statements(tree: Tree, file: str, text: str, depth: int = 0) -> Iterator[St
 def _block(
     tree: Tree, file: str, tokens: Iterator[str], depth: int, end: str
 ) -> Iterator[Statement]:
-    """What stands before this end, a brace or that of the file; raises Unreadable at the other."""
+    """The statements up to `end`: a closing brace, or "" for the end of the file.
+
+    Raises Unreadable at the other of the two.
+    """
     words: list[str] = []
     block: tuple[Statement, ...] | None = None
     for token in tokens:

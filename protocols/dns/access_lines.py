@@ -21,19 +21,19 @@ _DNSMASQ = re.compile(r"(local-service|interface|except-interface|localise-queri
 
 
 def read_knot(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
-    """Modules that tell clients apart; without them Knot answers everybody."""
+    """Modules that tell clients apart; without them Knot answers everybody. None: no file."""
     del arguments
     return _found(tree, r'^[ \t]*include:[ \t]*"?([^"\s]+)"?', "#", _KNOT)
 
 
 def read_kresd(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
-    """Views; without them Knot Resolver answers everybody."""
+    """Views; without them Knot Resolver answers everybody. None: no file."""
     del arguments
     return _found(tree, r"""\bdofile\s*\(\s*['"]([^'"]+)""", "#|--", _KRESD)
 
 
 def read_recursor(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
-    """The last allow-from, or its default, and what asks by the client's network."""
+    """The last allow-from, or its default, and the use of client subnets. None: no file."""
     texts = list(_texts(tree, r"^[ \t]*include[-_]dir[ \t]*[=:][ \t]*(\S+)", "#", suffix="/*"))
     if not texts:
         return None
@@ -54,7 +54,7 @@ def read_recursor(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | 
 
 
 def read_dnsmasq(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
-    """Statements of files and arguments; without them dnsmasq answers everybody."""
+    """Statements in files and arguments; without them dnsmasq answers everybody. None: no file."""
     given = [argument.removeprefix("--") for argument in arguments if argument.startswith("--")]
     texts = list(_texts(tree, r"^[ \t]*conf-file[ \t]*=[ \t]*(\S+)", "#"))
     folders = r"^[ \t]*conf-dir[ \t]*=[ \t]*([^\s,]+)"
@@ -80,7 +80,7 @@ def _of_dnsmasq(lines: list[tuple[str, str]]) -> Iterator[Finding]:
         match = _DNSMASQ.match(line)
         if not match or (match[1] == "local-service" and chosen):
             continue
-        if match[1].endswith("interface") and bound:  # nothing of others comes to its sockets
+        if match[1].endswith("interface") and bound:  # its sockets get nothing else
             continue
         yield Finding(line, file)
 
@@ -99,7 +99,7 @@ def _matches(texts: list[tuple[str, str]], lists: str) -> Iterator[Finding]:
 def _texts(
     tree: Tree, include: str, comment: str, *, suffix: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """All files, without comments; each before those that it includes."""
+    """Name and text, without comments, of all files; each comes before those that it includes."""
     waiting = [(file, text, 0) for file, text in tree.texts()]
     while waiting:
         file, text, depth = waiting.pop(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom unbound and NSD answer: their configurations are written in the same way."""
+"""Whom unbound and NSD answer: their configurations have the same syntax."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Entry(NamedTuple):
 
 
 def read(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
-    """What some clients of unbound are refused by, or answered otherwise."""
+    """The statements that refuse clients of unbound or answer them differently; None: no file."""
     del arguments
     texts = list(tree.texts())
     if not texts:
@@ -53,12 +53,12 @@ def _differs(entry: _Entry) -> bool:
 
 
 def _actions(entries: list[_Entry], file: str) -> Iterator[Finding]:
-    """Of each IP: what is refused by default, and the blocks that are not treated as the rest."""
+    """For each IP version: what is refused by default, and blocks treated differently."""
     interfaces = [entry.values[0] for entry in entries if entry.key == "interface" and entry.values]
     by_interface = [entry for entry in entries if entry.key == "interface-action"]
     common = _common(interfaces, by_interface)
     served = _families(entries, interfaces)
-    # The last of the same block holds.
+    # The last entry for a block holds.
     blocks = {
         _block(entry): entry for entry in entries if entry.key == "access-control" and entry.values
     }
@@ -82,7 +82,7 @@ def _actions(entries: list[_Entry], file: str) -> Iterator[Finding]:
 
 
 def _common(interfaces: list[str], actions: list[_Entry]) -> str | None:
-    """The action of all interfaces, where they have one and the same that allows."""
+    """The action of the interfaces, if all have the same and it allows; else None."""
     by_interface = {entry.values[0]: entry.values[-1] for entry in actions if entry.values}
     common = {by_interface.get(name) for name in interfaces}
     action = common.pop() if len(common) == 1 else None
@@ -90,7 +90,7 @@ def _common(interfaces: list[str], actions: list[_Entry]) -> str | None:
 
 
 def _block(entry: _Entry) -> _Network | None:
-    """The addresses that an entry is about."""
+    """The block of addresses that an entry is about; None if it names none."""
     try:
         return ipaddress.ip_network(entry.values[0], strict=False)
     except (IndexError, ValueError):
@@ -98,7 +98,7 @@ def _block(entry: _Entry) -> _Network | None:
 
 
 def _families(entries: list[_Entry], interfaces: list[str]) -> set[int]:
-    """The IPs that are served."""
+    """The IP versions that are served."""
     served = {_family(interface) for interface in interfaces} or {0}
     if 0 in served:
         served = set(_WHOLE)
@@ -115,7 +115,7 @@ def _family(interface: str) -> int:
 
 
 def read_nsd(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
-    """What keeps clients of NSD from its zones: without a list, each answers everybody."""
+    """The lists that keep clients from NSD's zones; a zone without one answers everybody."""
     del arguments
     texts = list(tree.texts())
     if not texts:
@@ -132,7 +132,7 @@ def read_nsd(tree: Tree, arguments: Sequence[str] = ()) -> list[Finding] | None:
 
 
 def _unlike(queries: list[_Entry]) -> list[Finding]:
-    """A zone's lists, unless they have everybody."""
+    """The lists of a zone, unless they let in everybody."""
     if {_block(query) for query in queries} >= set(_WHOLE.values()) and all(
         query.values[1:] == ("NOKEY",) for query in queries
     ):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of a server's configuration, and what was found in them.
 
-They are a stranger's, whatever stands in them. Only regular files are opened, and nothing outside
-of what the server itself has for its root.
+They are a stranger's and may contain anything. Only regular files are opened, and only below the
+server's own root directory.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class Unreadable(Exception):
-    """Something of a configuration cannot be read, or there is too much of it."""
+    """A part of a configuration cannot be read, or there is too much of it."""
 
 
 class Finding(NamedTuple):
-    """A statement, or what holds for want of one, and its file."""
+    """A statement, or what holds because there is none, and the file that it is in."""
 
     said: str
     file: str
 
 
 class Tree:
-    """Where a server sees its files, and those that it starts from.
+    """A server's files: its root directory, and the configuration files that it starts from.
 
-    What is not there is passed over, unless a file includes it by its whole name. What is there
-    and cannot be read raises Unreadable, and so does more than the server itself would read.
+    A missing file is skipped, unless another includes it by its whole name. A file that cannot be
+    read raises Unreadable, and so does more than FILES_MAX files or BYTES_MAX bytes.
     """
 
     def __init__(self, root: Path, files: Iterable[str]):
@@ -53,11 +53,11 @@ class Tree:
         self._bytes = BYTES_MAX
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """The files that are there, and what is in them."""
+        """Name and text of each file that exists."""
         return self.texts_of(self.files)
 
     def texts_of(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """The same of other names, or patterns of names."""
+        """The same for other names, or patterns of names."""
         for name in names:
             for file in self._matching(name) if _is_pattern(name) else [name]:
                 text = self._read(file)
@@ -65,9 +65,10 @@ class Tree:
                     yield file, text
 
     def included(self, file: str, names: Iterable[str], depth: int) -> Iterator[tuple[str, str]]:
-        """What a file includes, by names that may be relative to it; so many include that file.
+        """The files that a file includes, by names that may be relative to it.
 
-        A file within itself is soon too deep: a server that reads it does not get ready, either.
+        `depth` is how many files include that one, each the next: a file that includes itself is
+        soon too deep. A server that reads such a file does not start either.
         """
         for name in names:
             if depth >= DEEPEST:
@@ -94,7 +95,7 @@ class Tree:
         return paths
 
     def _entries(self, folder: str, pattern: str) -> list[str]:
-        """What is in a folder and matches; a hidden file only if its dot is there, too."""
+        """The names in a folder that match; a hidden file only if the pattern starts with a dot."""
         try:
             descriptor = self._open(folder)
             try:
@@ -109,7 +110,7 @@ class Tree:
         return sorted(entry for entry in matching if entry[0] != "." or pattern[0] == ".")
 
     def _read(self, name: str) -> str | None:
-        """A file's text; None where there is none. What it is is known before it is opened."""
+        """A file's text; None where there is none. Its kind is checked before it is opened."""
         try:
             descriptor = self._open(name)
             try:
@@ -131,7 +132,7 @@ class Tree:
         return data.decode(errors="replace")
 
     def _open(self, name: str) -> int:
-        """A name within the root, as O_PATH has it: nothing is done to what it is of."""
+        """Open a name within the root with O_PATH, which does nothing to the file itself."""
         if "\0" in name:
             raise Unreadable("a name with a NUL")
         self._files -= 1  # whether it is there or not
@@ -154,7 +155,7 @@ def _is_pattern(name: str) -> bool:
 
 
 def _is_file(descriptor: int) -> bool:
-    """Whether it lies somewhere: what /proc and /sys have is made up, or used up, by reading it."""
+    """Whether it is a regular file on some storage: reading those of /proc may do things."""
     status = os.fstat(descriptor)
     kept = bool(status.st_blocks or os.fstatvfs(descriptor).f_blocks)
     return stat.S_ISREG(status.st_mode) and kept

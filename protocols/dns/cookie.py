@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Server cookies as RFC 9018 has them. The other half of dns_cookie.h, which only judges them.
+"""Server cookies (RFC 9018). dns_cookie.h, in the kernel, only judges them.
 
-The kernel does the work; this makes cookies for tests and measurements.
+This makes cookies for tests and measurements.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def _turn(word: int, bits: int) -> int:
 
 
 def siphash24(key: bytes, data: bytes) -> bytes:
-    """SipHash-2-4 of Aumasson and Bernstein, by the paper."""
+    """SipHash-2-4 as in the paper of Aumasson and Bernstein, by a key of 16 bytes; 8 bytes."""
     k0, k1 = struct.unpack("<QQ", key)
     a, b = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D
     c, d = k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
@@ -49,7 +49,7 @@ def siphash24(key: bytes, data: bytes) -> bytes:
 def server_cookie(
     secret: bytes, client_cookie: bytes, client: str, seconds: int, *, version: int = 1
 ) -> bytes:
-    """The server's part of a cookie, made at a second of the wall clock (RFC 9018 4)."""
+    """The server's part of a cookie, 16 bytes (RFC 9018 4); `seconds` since 1970, its time."""
     head = bytes([version, 0, 0, 0]) + struct.pack("!I", seconds % 2**32)
     address = ipaddress.ip_address(client).packed
     return head + siphash24(secret, client_cookie + head + address)

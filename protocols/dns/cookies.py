@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DNS cookies (RFC 7873, RFC 9018): what the kernel needs in order to answer queries that have one.
+"""DNS cookies (RFC 7873, RFC 9018): what the kernel needs to answer queries that have one.
 
-The secrets that the server makes its cookies by, read from a file and read again when it changes;
-the wall clock; and whether the server gives cookies at all, which it is asked itself.
+That is: the secrets by which the server makes its cookies, read from a file and again when it
+changes; the wall clock; and whether the server gives cookies at all, which it is asked itself.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ _STEP = 0.25  # seconds between looks at the wall clock
 _LOOK = 1.0  # and at the file and the server's sockets
 _PATIENCE = 0.5  # seconds for a server's reply
 _PAUSE_MAX = 60.0  # seconds between two questions to a server that does not tell
-_ADDRESSES_MAX = 64  # that are asked
+_ADDRESSES_MAX = 64  # how many are asked
 
 log = structlog.get_logger()
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file, but wait for nobody at the other end of a pipe."""
+    """Open a file; of a pipe, without waiting for its other end."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_secrets(path: Path) -> tuple[bytes, ...]:
     """The secrets in a file: 32 hexadecimal digits a line.
 
-    The first is the one that the server makes cookies by; it takes cookies by all of them. A line
-    may be written as name servers have it: `cookie-secret "...";`, `cookie-secret: ...`, `0x...`.
-    Raises UsageError, which tells no secret.
+    The server makes its cookies by the first one; it accepts cookies by all of them. A line may be
+    written as in name servers' configurations: `cookie-secret "...";`, `cookie-secret: ...`,
+    `0x...`. Raises UsageError, whose text has no secret in it.
     """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
@@ -105,20 +105,20 @@ class Sight(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What was found out of a server since it was last started."""
+    """What is known of a server since its last start: its sockets; does it give cookies?"""
 
     sockets: frozenset[tuple[str, str, str]]
     gives: bool | None
 
 
 class Cookies(Resource):
-    """Keeps the kernel informed of one name server's cookies, by a thread of its own.
+    """Keeps the kernel informed of one name server's cookies, in a thread of its own.
 
-    The first step is done when this is made.
+    The first step is done when the constructor returns.
     """
 
     def __init__(self, around: Around, file: Path | None):
-        """Raises UsageError for a file that does not do."""
+        """Raises UsageError for a file that is not usable."""
         self._map = around.map
         self._clock = around.clock
         self._service = around.service
@@ -158,7 +158,7 @@ class Cookies(Resource):
         return _STEP
 
     def _read_again(self) -> None:
-        """Take the file's secrets where it has changed; what cannot be read changes nothing."""
+        """Take the file's secrets if it has changed; if it cannot be read, the old ones stay."""
         if not self._file or _stamp(self._file) == self._stamp:
             return
         self._stamp = _stamp(self._file)
@@ -173,11 +173,13 @@ class Cookies(Resource):
         self._wrong = False
         self._version += 1
         self._tell()
-        _ask(self._processes(), self._port)  # what it gives is seen by the new secrets
+        _ask(
+            self._processes(), self._port
+        )  # so that the kernel sees a cookie of its, by the new secrets
         log.info("new cookie secrets", file=str(self._file), secrets=len(self._secrets))
 
     def _look_at_server(self) -> None:
-        """A server that was started anew may give other cookies, or give some at last."""
+        """Ask the server again if it was restarted: it may give cookies now, or none any more."""
         processes = list(self._processes())
         sockets = frozenset(_sockets(processes, self._port))
         if sockets != self._known.sockets:
@@ -194,7 +196,7 @@ class Cookies(Resource):
             self._pause = min(2 * self._pause, _PAUSE_MAX)
 
     def _tell(self) -> None:
-        """Say it all to the kernel."""
+        """Write everything into the kernel's map."""
         unused = COOKIE_SECRETS - len(self._secrets)
         keys = (*self._secrets, *(secrets.token_bytes(SECRET) for _ in range(unused)))
         value = COOKIES.pack(
@@ -215,17 +217,17 @@ class Cookies(Resource):
         self._wrong = wrong
 
     def sight(self) -> Sight:
-        """What the kernel saw of the server's cookies."""
+        """What the kernel saw of the server's cookies. Raises OSError."""
         service = struct.pack("=I", self._service)
         value = libbpf.lookup(self._map("cookie_sights"), service, COOKIE_SIGHT.size)
         return Sight(*COOKIE_SIGHT.unpack(value or bytes(COOKIE_SIGHT.size)))
 
     def gives(self) -> bool | None:
-        """Whether the server, as it runs now, gives cookies; None: it is not known."""
+        """Whether the server that runs now gives cookies; None: it is not known."""
         return True if self.sight().epoch == self._epoch else self._known.gives
 
     def secret(self) -> str:
-        """`right`, `wrong` or `untried`, by the last cookie that the server gave; or `none`."""
+        """How our secrets fit the server's last cookie: `right`, `wrong`, `untried`; or `none`."""
         if not self._secrets:
             return "none"
         sight = self.sight()
@@ -234,7 +236,7 @@ class Cookies(Resource):
         return "wrong" if sight.wrong == self._version else "right"
 
     def advice(self) -> str:
-        """What whoever runs this should know; empty where there is nothing to do."""
+        """What the operator should do; empty where there is nothing to do."""
         port = f"the name server on port {self._port}"
         if self._fault:
             return f"{self._fault}; the secrets that were read before are used"
@@ -266,7 +268,7 @@ class Cookies(Resource):
 
 
 def _stamp(path: Path) -> object:
-    """What is another when a file has changed."""
+    """A value that is different once a file has changed."""
     try:
         status = path.stat()
     except OSError as error:
@@ -291,8 +293,10 @@ def _sockets(processes: Iterable[Path], port: int) -> Iterable[tuple[str, str, s
 
 
 def _address(text: str) -> str:
-    """An address of proc's tables: words in hexadecimal, each as the host has it. The host itself
-    where it is unspecified."""
+    """An address in proc's tables: words in hexadecimal, each in host order.
+
+    For the unspecified address it is the loopback address.
+    """
     words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
     packed = b"".join(struct.pack("=I", word) for word in words)
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
@@ -302,9 +306,9 @@ def _address(text: str) -> str:
 
 
 def _ask(processes: Iterable[Path], port: int) -> bool | None:
-    """Ask a server, at each of its addresses, with a cookie: are there any in its replies?
+    """Ask a server with a cookie at each of its addresses: does any of its replies have one?
 
-    None unless every one has told.
+    None if there is no cookie, and not every address has told.
     """
     told: list[bool | None] = []
     asked: set[tuple[str, str]] = set()
@@ -319,14 +323,14 @@ def _ask(processes: Iterable[Path], port: int) -> bool | None:
 
 
 def _ask_at(process: Path, address: str, port: int) -> bool | None:
-    """The same of one address, from a process' network namespace."""
+    """The same for one address, from a process' network namespace."""
     answer: list[bool | None] = [None]
 
-    def ask() -> None:  # in a thread, which alone moves there
+    def ask() -> None:  # in a thread: only that one moves to the namespace
         try:
             pyroute2.netns.setns(str(process / "ns/net"))
             answer[0] = _exchange(address, port)
-        except OSError:  # nobody is there, or the way is not
+        except OSError:  # nobody listens there, or there is no way to it
             return
 
     thread = threading.Thread(target=ask)

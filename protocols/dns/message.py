@@ -40,7 +40,7 @@ class Flag(IntFlag):
 
 
 class Section(IntEnum):
-    """Of a message, behind the question."""
+    """The sections of a message that follow the question."""
 
     ANSWER = 0
     AUTHORITY = 1
@@ -48,11 +48,11 @@ class Section(IntEnum):
 
 
 class Malformed(Exception):
-    """Not a message, or one of a kind that is not understood."""
+    """Not a message, or a kind of message that is not understood."""
 
 
 class Message(NamedTuple):
-    """Header and question; `rest` is where the records begin."""
+    """Header and question; `rest` is the offset where the records begin."""
 
     flags: int
     counts: tuple[int, int, int]
@@ -66,7 +66,7 @@ class Message(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record: its section, whether it is the root's, and where its type and its data are."""
+    """A record: its section, whether its name is the root's; `at` is the offset of its type."""
 
     section: Section
     root: bool
@@ -88,7 +88,7 @@ def unpack(layout: struct.Struct, message: bytes, at: int) -> tuple[int, ...]:
 
 
 def is_data(rrtype: int) -> bool:
-    """A type that records have and that can be asked for (RFC 6895 3.1)."""
+    """Whether records have this type and can be asked for by it (RFC 6895 3.1)."""
     return rrtype not in (0, OPT, _RESERVED) and not 128 <= rrtype <= 255
 
 
@@ -97,7 +97,10 @@ def opcode(flags: int) -> int:
 
 
 def labels(message: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Offset and length of each label up to the root's or up to a pointer (length -1)."""
+    """Offset and length of each label up to the root's or up to a pointer (length -1).
+
+    Raises Malformed.
+    """
     while True:
         if at >= len(message):
             raise Malformed("a name is cut off")
@@ -114,7 +117,10 @@ def labels(message: bytes, at: int) -> Iterator[tuple[int, int]]:
 
 
 def read_question(message: bytes) -> Message:
-    """Read header and question: one, of class IN, for data, by a whole name."""
+    """Read header and question: one question, of class IN, for data, with an uncompressed name.
+
+    Raises Malformed for anything else.
+    """
     _, flags, questions, *counts = unpack(HEADER, message, 0)
     if questions != 1:
         raise Malformed("not one question")
@@ -130,7 +136,7 @@ def read_question(message: bytes) -> Message:
 
 
 def read_records(message: bytes, question: Message) -> Iterator[Record]:
-    """All records; what is behind them makes the message malformed."""
+    """All records. Raises Malformed, also for bytes after the last one."""
     at = question.rest
     for section, count in zip(Section, question.counts, strict=True):
         for _ in range(count):
@@ -152,7 +158,7 @@ def read_records(message: bytes, question: Message) -> Iterator[Record]:
 
 
 def cookie_of(message: bytes) -> bytes | None:
-    """The data of a message's COOKIE; empty where its OPT record has none, None without OPT."""
+    """The data of a message's COOKIE; empty if its OPT record has none, None without an OPT."""
     try:
         question = read_question(message)
         records = [record for record in read_records(message, question) if record.type == OPT]
@@ -170,7 +176,7 @@ def cookie_of(message: bytes) -> bytes | None:
 
 
 def cookie_query(ident: int, cookie: bytes) -> bytes:
-    """A query that any name server answers by itself, with a client's cookie: the root's NS."""
+    """A query with a client's cookie that any name server answers itself: for the root's NS."""
     header = HEADER.pack(ident, 0, 1, 0, 0, 1)
     option = OPTION.pack(COOKIE, len(cookie)) + cookie
     opt = b"\0" + RECORD.pack(OPT, _EDNS_SIZE, 0, len(option)) + option
@@ -178,9 +184,9 @@ def cookie_query(ident: int, cookie: bytes) -> bytes:
 
 
 def answers_cookie(reply: bytes, query: bytes) -> bool | None:
-    """Whether a server's reply to `cookie_query` has a cookie; None where it tells nothing.
+    """Whether a server's reply to `cookie_query` has a cookie; None where that tells nothing.
 
-    A refusal tells too: servers that give cookies give them there.
+    A refusal tells it too: servers that give cookies also give them there.
     """
     if len(reply) < HEADER.size or reply[:2] != query[:2] or not reply[2] & 0x80:
         return None

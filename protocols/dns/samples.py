@@ -21,7 +21,7 @@ _SECRET = bytes(range(16))
 
 
 def samples(client: str) -> Sequence[Sample]:
-    """One without EDNS, one with it, and one with a right cookie of this client's."""
+    """One query without EDNS, one with it, and one with a right cookie of this client's."""
     ours = bytes(8)
     made = server_cookie(_SECRET, ours, client, int(time.time()))
     option = EDNS0TLV(optcode=10, optdata=ours + made)
@@ -42,7 +42,7 @@ def samples(client: str) -> Sequence[Sample]:
 
 
 def _prepare(around: Around) -> None:
-    """The secret, and the wall clock by which a cookie is fresh."""
+    """Give the kernel the secret, and the wall clock that tells whether a cookie is fresh."""
     number = struct.pack("=I", around.service)
     libbpf.update(around.map("cookies"), number, COOKIES.pack(1, 0, 1, 1, _SECRET))
     ahead = int(time.time() * around.clock.ticks(1.0)) - around.clock.now()

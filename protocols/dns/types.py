@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of DNS record types, as IANA has them (https://www.iana.org/assignments/dns-parameters)."""
+"""Names of DNS record types (https://www.iana.org/assignments/dns-parameters)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _FROM = {
     256: "URI CAA AVC DOA AMTRELAY RESINFO WALLET CLA IPN",
     32768: "TA DLV",
 }
-"""Names one after the other, from the number of the first."""
+"""The number of a type, and the names of it and of the types that follow it."""
 
 TYPES = {
     name: number
     for first, names in _FROM.items()
     for number, name in enumerate(names.split(), first)
 }
-"""Numbers by names; not those of questions that ask for more than one type (ANY, AXFR)."""
+"""Numbers by name; without the types that ask for more than one (ANY, AXFR)."""

@@ -3,8 +3,8 @@
 
 `PUT` key value, `GET` key, `DELETE` key and `STOP`, where a key is an unsigned integer of 32 bits
 and a value a signed one of 64, both little-endian. Only GET has a reply: the value in decimal. The
-command is the leading run of ASCII letters, so that a key whose first byte is a letter belongs to
-no request. The other half of kv.h.
+command is the leading run of ASCII letters, so a key whose first byte is a letter cannot be asked
+for. kv.h is the same in C.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIZES = {b"PUT": 15, b"GET": 7, b"DELETE": 10, b"STOP": 4}
 
 
 class Command(NamedTuple):
-    """One request, understood."""
+    """A request that was understood."""
 
     name: bytes
     key: int | None = None
@@ -46,7 +46,7 @@ def word_of(request: bytes) -> bytes:
 
 
 def decode(request: bytes) -> Command | None:
-    """What a request says; None for an invalid one."""
+    """The command of a request; None for an invalid request."""
     name = word_of(request)
     if _SIZES.get(name) != len(request):
         return None
@@ -57,7 +57,7 @@ def decode(request: bytes) -> Command | None:
 
 
 def intent_of(request: bytes) -> Intent:
-    """What a request wants of the cache."""
+    """What a request means for the cache."""
     command = decode(request)
     if command is None or command.name == b"STOP":
         return Intent.OTHER
@@ -85,7 +85,7 @@ def read_of_written(request: bytes) -> bytes | None:
 
 
 def keys_named(name: bytes) -> tuple[bytes, ...]:
-    """The cache keys of what a user calls by this name: a number, or a request."""
+    """The cache keys of what a user names: by the number of a key, or by a GET."""
     if name.isdigit() and int(name) < 2**32:
         return (_KEY.pack(int(name)),)
     key = key_of(name)

@@ -10,7 +10,7 @@ from carom.protocols import kv
 
 
 def _word_length(packet: Packet) -> int:
-    """How long the leading run of letters is in what is dissected."""
+    """The length of the leading run of letters in the packet that is dissected."""
     return len(kv.word_of(packet.original))
 
 

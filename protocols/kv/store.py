@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key-value server, as Kierkegaard and Willén (2025) have it, in Python."""
+"""The key-value server of Kierkegaard and Willén (2025), in Python."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _VALUES = 2**64
 class KeyValueStore:
     """Unsigned 32-bit keys to signed 64-bit values.
 
-    PUT adds to the key's value, a new key's being 0 and sums wrapping around as in 64 bits; it is
-    refused when the store is full and the key new. GET has the only reply, and none for a key that
-    is absent. With `stops`, STOP ends this process as SIGTERM does; else it is ignored, for nothing
-    on the wire may control a server that is in use. With `verbose` every request is told on stderr.
+    PUT adds to the key's value, which is 0 for a new key; sums wrap around at 64 bits. It is
+    refused when the store is full and the key is new. Only GET has a reply, and none for a key that
+    is absent. With `stops`, STOP ends this process as SIGTERM does. Otherwise it is ignored, for
+    nothing on the wire may control a server that is in use. With `verbose` every request is printed
+    on stderr.
     """
 
     def __init__(self, capacity: int = CAPACITY, *, verbose: bool = False, stops: bool = False):
@@ -33,7 +34,7 @@ class KeyValueStore:
         self.refused = 0
 
     def handle(self, request: bytes) -> bytes | None:
-        """Do what a request says; the reply, or None where there is none."""
+        """Carry out a request; its reply, or None where it has none."""
         command = kv.decode(request)
         if self.verbose:
             print(f"kv: {command or request[:32]!r}", file=sys.stderr)

@@ -13,7 +13,7 @@ from carom.protocols.spec import Ending, Filled, Reading, RequestId, Sample, Spe
 PORT = 11211
 KEY_LENGTH_MAX = 250
 SLOT_FROM = 1
-"""Where in a cache key the bytes begin that its slot is computed from."""
+"""Offset in a cache key of the bytes that its slot is computed from."""
 
 GET, GETS = b"g", b"s"
 """The first byte of a cache key: a `gets` also tells the cas number."""
@@ -23,17 +23,17 @@ HEADER = struct.Struct("!HHHH")
 
 
 def keys_named(name: bytes) -> tuple[bytes, ...]:
-    """The cache keys of what a user calls by this name: what `get` and `gets` have stored."""
+    """The cache keys of an item by its name: those of `get` and of `gets`."""
     return GET + name, GETS + name
 
 
 def name_of(key: bytes) -> bytes:
-    """The item that a cache key names."""
+    """The name of the item that a cache key is about."""
     return key[SLOT_FROM : SLOT_FROM + KEY_LENGTH_MAX]
 
 
 def how_to_have_udp(port: int) -> str:
-    """Since 1.5.6 it has UDP only where it is told so."""
+    """The option that turns UDP on at a port: since 1.5.6 it is off by default."""
     return f"-U {port}"
 
 

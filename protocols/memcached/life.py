@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What memcached says of the end of its items: questions to it, and what its answers mean.
+"""When memcached's items end: the questions to it, and what its answers mean.
 
-No question changes an item, but for `mg` on one that is marked stale (see `Lives.question`). What
-doc/protocol.txt leaves open was read from the behaviour of 1.6.18, and of 1.6.24 from its source.
+No question changes an item, except `mg` for an item that is marked stale (see `second_question`).
+What doc/protocol.txt leaves open was taken from how 1.6.18 behaves and from the source of 1.6.24.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ STATS = b"stats\r\n"
 SETTINGS = b"stats settings\r\n"
 
 NEVER = math.inf
-"""Seconds left of an item that does not end by itself."""
+"""The seconds left of an item that does not end by itself."""
 
 SLACK = 2
-"""Seconds that an item may end sooner than its server's answer says: the server counts whole
-seconds, by a timer that comes once a second and may pass two of their borders in one period."""
+"""How many seconds an item may end before the time in its server's answer: the server counts whole
+seconds, by a timer that fires once a second and may pass two full seconds in one period."""
 
 _START = 60  # the second in which a server's count begins: ITEM_UPDATE_INTERVAL, memcached.h
 _RIGHT_SIGN = (1, 6, 24)
@@ -35,20 +35,21 @@ def _stats(answer: bytes) -> Mapping[bytes, bytes]:
 
 
 class Lives(NamedTuple):
-    """What holds for all items of a server: seconds until its `flush_all` is due, its version."""
+    """What holds for all items of a server: its clock, a `flush_all` to come, its version."""
 
     now: int
-    """The second that it has come to in its own count."""
+    """The current second in the server's own count."""
     flush_in: float
+    """Seconds until a `flush_all` is due; NEVER if none was ordered."""
     right_sign: bool
-    """Whether `me` tells what is left of an item as a positive number: since 1.6.24."""
+    """Whether `me` gives the time left as a positive number, as since 1.6.24."""
 
     @classmethod
     def read(cls, stats: bytes, settings: bytes) -> Lives:
-        """From the answers to STATS and then SETTINGS. Raises Unclear.
+        """From the answers to STATS and to SETTINGS. Raises Unclear.
 
-        `oldest` is the second, in the server's own count, up to whose end items are flushed; once
-        it has begun they are.
+        `oldest` is a second in the server's own count: once it begins, all items stored up to its
+        end are flushed.
         """
         told, set_to = _stats(stats), _stats(settings)
         version = _VERSION.match(told.get(b"version", b""))
@@ -63,14 +64,14 @@ class Lives(NamedTuple):
 
     @staticmethod
     def question(key: bytes) -> bytes:
-        """What to ask of an item first: `me` neither touches it nor counts as a use."""
+        """The first question about an item: `me` neither touches it nor counts as a use."""
         return b"me %b\r\n" % key
 
     def left(self, answer: bytes, key: bytes) -> float | None:
-        """Seconds that are left of an item, by the answer to `question`; 0 for one that is gone.
+        """The seconds left of an item, by the answer to `question`; 0 for one that is gone.
 
-        None where a second question is needed: before 1.6.24, -1 is one that never ends, or ends
-        in a second. Raises Unclear.
+        None where the second question is needed: before 1.6.24, -1 stands for an item that never
+        ends and for one that ends in a second. Raises Unclear.
         """
         if answer in (b"EN\r\n", b"NF\r\n"):
             return 0
@@ -86,17 +87,17 @@ class Lives(NamedTuple):
 
 
 def second_question(key: bytes) -> bytes:
-    """Which tells an item that never ends from one that ends in a second.
+    """The question that tells an item that never ends from one that ends in a second.
 
-    It does not touch the item (`u`), and asks for the value (`v`) so that the answer looks like no
-    acknowledgement of a write. But the first `mg` of one that is marked stale is told to make
-    it anew, and no other is.
+    It does not touch the item (`u`), and asks for the value (`v`), so that the answer does not look
+    like an acknowledgement of a write. But of an item that is marked stale, only the first `mg` is
+    asked to recache it: this question may be that one.
     """
     return b"mg %b t u v\r\n" % key
 
 
 def second_left(answer: bytes) -> tuple[float, bool]:
-    """Seconds that are left, and whether the item is marked stale. Raises Unclear."""
+    """The seconds left of an item, and whether it is marked stale. Raises Unclear."""
     if answer == b"EN\r\n":
         return 0, False
     match = re.fullmatch(rb"VA \d+ t(-1|\d+)((?: [WXZ])*)\r\n.*", answer, re.DOTALL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions to a fronted memcached, over UDP, at the very socket whose replies are learned."""
+"""Questions to a fronted memcached, over UDP, at the same socket whose replies are learned."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from carom.kernel import forked
 from carom.kernel.resource import Resource
 
 PATIENCE = 0.5
-"""Seconds that answers may take, all of one asking."""
+"""Seconds that the answers to AT_ONCE questions may take together."""
 
 AT_ONCE = 64
-"""Questions on their way at once: neither side's buffer is filled by so many."""
+"""Questions on their way at once: few enough for both sides' buffers."""
 
 _HEADER = struct.Struct("!HHHH")  # request id, number of the datagram, datagrams, 0
 _ROOM = 65_536
@@ -25,13 +25,13 @@ class Questions(Resource):
     """Asks one server."""
 
     def __init__(self, connected: socket.socket):
-        """By a connected socket, which is closed with this."""
+        """Ask through a connected socket, which is closed with this."""
         self._socket = connected
         forked.keep(connected.fileno())
         self._id = 0
 
     def ask(self, texts: Sequence[bytes]) -> list[bytes | None]:
-        """Ask, and return the answers in the order of the questions; None for what did not come."""
+        """The answers, in the order of the questions; None for one that did not come."""
         answers: list[bytes | None] = []
         for start in range(0, len(texts), AT_ONCE):
             answers += self._ask(texts[start : start + AT_ONCE])
@@ -49,7 +49,7 @@ class Questions(Resource):
                 if len(data) < _HEADER.size:
                     continue
                 number, part, total, _ = _HEADER.unpack_from(data)
-                if number in waiting:  # or it is late, to a question that was given up
+                if number in waiting:  # else it is late: the question was given up
                     received = parts.setdefault(number, {})
                     received[part] = data[_HEADER.size :]
                     if len(received) >= total:

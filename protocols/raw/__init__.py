@@ -8,12 +8,12 @@ from carom.protocols.spec import Filled, Spec
 
 
 def key_of(request: bytes) -> bytes | None:
-    """The cache key of a request; None for one that has none: empty, or longer than a key."""
+    """The cache key of a request; None if it is empty or longer than a key."""
     return request if 1 <= len(request) <= WHOLE_MAX else None
 
 
 def keys_named(name: bytes) -> tuple[bytes, ...]:
-    """The cache keys of what a user calls by this name: the request itself."""
+    """The cache key of a request that a user names: the request itself."""
     return (name,)
 
 
