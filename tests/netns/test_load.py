@@ -277,7 +277,7 @@ def test_an_interface_that_has_a_program(straight: Line) -> None:
         ("198.18.0.3", "no host on carom0 answers for 198.18.0.3"),
         ("198.18.9.9", "is not on the link of carom0: the route goes through the gateway"),
         ("198.18.0.1", "is not on the link of carom0: it is this host's own"),
-        ("198.18.0.7", "is not on the link of carom0: it is this host's own, or an address for"),
+        ("198.18.0.7", "is not on the link of carom0: it is this host's own, or a multicast"),
         ("198.18.99.1", "no route to 198.18.99.1"),
     ],
 )
