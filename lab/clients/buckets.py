@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carom.lab.record import RoundTrips
-from carom.lab.stats.distribution import HIGHEST_NS, LOWEST_NS, empty
+from carom.lab.stats.distribution import encode, percentiles
 
 SUB_BITS = 6
 BUCKETS = 2048
@@ -57,7 +57,6 @@ class Tally:
         values = np.clip(middles, self.minimum, self.maximum)
         count = int(counts.sum())
         mean = self.total / count if count else 0.0
-        p50, p90, p99, p999 = (_percentile(values, counts, n) for n in (500, 900, 990, 999))
         squares = float((counts * (values - mean) ** 2).sum())
         return RoundTrips(
             count=count,
@@ -70,24 +69,7 @@ class Tally:
             stddev=(squares / (count - 1)) ** 0.5 if count > 1 else 0.0,
             minimum=float(self.minimum),
             maximum=float(self.maximum),
-            p50=p50,
-            p90=p90,
-            p99=p99,
-            p999=p999,
-            histogram=_encode(values, counts),
+            **percentiles(values, counts),
+            histogram=encode(values, counts),
+            corrected=None,
         )
-
-
-def _percentile(values: NDArray[np.float64], counts: NDArray[np.int64], permille: int) -> float:
-    if not values.size:
-        return 0.0
-    rank = -(-int(counts.sum()) * permille // 1000)
-    return float(values[np.searchsorted(np.cumsum(counts), rank)])
-
-
-def _encode(values: NDArray[np.float64], counts: NDArray[np.int64]) -> str:
-    histogram = empty()
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        histogram.record_value(min(max(round(value), LOWEST_NS), HIGHEST_NS), count)
-    encoded: bytes = histogram.encode()
-    return encoded.decode("ascii")

@@ -22,8 +22,9 @@ HIGHEST_NS = 60_000_000_000
 DIGITS = 3
 
 Samples = NDArray[np.int64]
+Values = NDArray[np.int64] | NDArray[np.float64]
 
-_PERMILLES = (500, 900, 990, 999)
+_PERMILLES = {"p50": 500, "p90": 900, "p99": 990, "p999": 999}
 
 
 def round_trips(
@@ -45,6 +46,7 @@ def round_trips(
     """
     samples = np.asarray(samples_ns, dtype=np.int64)
     ordered = np.sort(samples) if samples.size else np.zeros(1, dtype=np.int64)
+    values, counts = np.unique(samples, return_counts=True)
     return RoundTrips(
         count=samples.size,
         lost=lost,
@@ -56,18 +58,24 @@ def round_trips(
         stddev=float(ordered.std(ddof=1)) if ordered.size > 1 else 0.0,
         minimum=float(ordered[0]),
         maximum=float(ordered[-1]),
-        p50=_percentile(ordered, 500),
-        p90=_percentile(ordered, 900),
-        p99=_percentile(ordered, 990),
-        p999=_percentile(ordered, 999),
-        histogram=encode(samples),
+        **percentiles(values, counts),
+        histogram=encode(values, counts),
         corrected=corrected,
     )
 
 
-def _percentile(ordered: Samples, permille: int) -> float:
-    """Computed in integers: in floats, 99.9 % of 1,000 is slightly more than 999."""
-    return float(ordered[-(-ordered.size * permille // 1000) - 1])
+def percentiles(values: Values, counts: Samples) -> dict[str, float]:
+    """The percentiles of a record, of values (ns, ascending) and the count of each; 0 of none.
+
+    Ranks are computed in integers: in floats, 99.9 % of 1,000 is slightly more than 999.
+    """
+    if not values.size:
+        return dict.fromkeys(_PERMILLES, 0.0)
+    ranks = np.cumsum(counts)
+    return {
+        name: float(values[np.searchsorted(ranks, -(-int(ranks[-1]) * permille // 1000))])
+        for name, permille in _PERMILLES.items()
+    }
 
 
 def empty() -> Any:
@@ -75,15 +83,19 @@ def empty() -> Any:
     return HdrHistogram(LOWEST_NS, HIGHEST_NS, DIGITS)
 
 
-def encode(samples: Samples) -> str:
-    """The samples (ns) as a V2 compressed HdrHistogram in base64.
+def encode(values: Values, counts: Samples) -> str:
+    """Values (ns) and the count of each, as a V2 compressed HdrHistogram in base64.
 
-    Samples outside 1 ns to 60 s are counted at the nearer end.
+    Values outside 1 ns to 60 s are counted at the nearer end.
     """
     histogram = empty()
-    values, counts = np.unique(np.clip(samples, LOWEST_NS, HIGHEST_NS), return_counts=True)
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+    whole = np.clip(np.rint(values).astype(np.int64), LOWEST_NS, HIGHEST_NS)
+    for value, count in zip(whole.tolist(), counts.tolist(), strict=True):
         histogram.record_value(value, count)
+    return _encoded(histogram)
+
+
+def _encoded(histogram: Any) -> str:
     encoded: bytes = histogram.encode()
     return encoded.decode("ascii")
 
@@ -133,13 +145,6 @@ def together(clients: Sequence[RoundTrips]) -> RoundTrips:
     squares = sum((client.count - 1) * client.stddev**2 for client in asked)
     squares += float((counts * (means - mean) ** 2).sum())
     histogram = merge(client.histogram for client in clients)
-    values, held = points(histogram)
-    ranks = np.cumsum(held)
-    percentiles = [
-        float(values[np.searchsorted(ranks, -(-count * permille // 1000))]) if count else 0.0
-        for permille in _PERMILLES
-    ]
-    encoded: bytes = histogram.encode()
     return RoundTrips(
         count=count,
         lost=sum(client.lost for client in clients),
@@ -151,11 +156,9 @@ def together(clients: Sequence[RoundTrips]) -> RoundTrips:
         stddev=math.sqrt(squares / (count - 1)) if count > 1 else 0.0,
         minimum=min((client.minimum for client in asked), default=0.0),
         maximum=max((client.maximum for client in asked), default=0.0),
-        p50=percentiles[0],
-        p90=percentiles[1],
-        p99=percentiles[2],
-        p999=percentiles[3],
-        histogram=encoded.decode("ascii"),
+        **percentiles(*points(histogram)),
+        histogram=_encoded(histogram),
+        corrected=None,
     )
 
 
