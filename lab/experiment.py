@@ -95,7 +95,7 @@ class Experiment(Shown[M], Generic[S, M]):
     full: S
     """The default settings."""
     short: S
-    """The settings of `--short`, which takes about half a minute."""
+    """The settings of `--short`, which takes from half a minute to four minutes."""
     needs: Needs = Needs()
     bare: bool = False
     """Whether the pair is made without a program at the client's end."""
