@@ -38,7 +38,9 @@ def lab_fields(arguments: Sequence[str]) -> dict[str, tuple[Field, str]]:
 def lab_run(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="See `carom lab list`.")],
-    short: Annotated[bool, typer.Option("--short", help="Half a minute to four minutes each.")] = False,
+    short: Annotated[
+        bool, typer.Option("--short", help="Half a minute to four minutes each.")
+    ] = False,
     on: Annotated[
         str,
         typer.Option(

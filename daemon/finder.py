@@ -340,7 +340,7 @@ class Finder:
         mine = [
             namespace
             for namespace in anew
-            if any(s.uid == self.first.uid for s in self._at_port(namespace))
+            if any(found.uid == self.first.uid for found in self._at_port(namespace))
         ]
         self.why_gone = ""
         if len(mine) == 1:

@@ -86,7 +86,11 @@ class Ruleset:
         self._twice = by_nft
         text = self._output("nft", "-j", "list", "ruleset")
         self._objects: list[dict[str, Any]] = msgspec.json.decode(text)["nftables"] if text else []
-        skip = {(f, t) for f in ("ip", "ip6") for t in _OF_IPTABLES} if by_nft else set()
+        skip = (
+            {(family, table) for family in ("ip", "ip6") for table in _OF_IPTABLES}
+            if by_nft
+            else set()
+        )
         skip |= set(_dormant())
         chains = list(_kernel_chains())
         devices = {

@@ -79,7 +79,11 @@ class FrontedServer(Receiver):
     def everywhere(self) -> bool:
         """Whether its server receives at any address of the host."""
         bound = (socket.address for socket in self.found.server.sockets)
-        return super().everywhere and self._finder.here and any(a.is_unspecified for a in bound)
+        return (
+            super().everywhere
+            and self._finder.here
+            and any(address.is_unspecified for address in bound)
+        )
 
     def processes(self) -> tuple[int, ...]:
         """The processes that hold the server's sockets."""

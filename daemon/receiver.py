@@ -169,7 +169,7 @@ def wanted_of(addresses: Iterable[Address], bind: str) -> tuple[Address, ...]:
     bound = ipaddress.ip_address(bind)
     if not bound.is_unspecified:
         return tuple(address for address in addresses if address == bound)
-    return tuple(a for a in addresses if bound.version == 6 or a.version == 4)
+    return tuple(address for address in addresses if bound.version == 6 or address.version == 4)
 
 
 def reachable(interfaces: Iterable[Interface]) -> list[Address]:

@@ -37,8 +37,10 @@ class Keys:
         """Forget all that was told before; these keys exist."""
         self._puts.clear()
         for fd, size in ((self._arrived, _COUNT.size), (self._stored, _STORED.size)):
-            known = [bytes(k) for _, all_, _ in libbpf.batches(fd, 4, size) for k in _split(all_)]
-            for packed in known:
+            stale = [
+                bytes(key) for _, batch, _ in libbpf.batches(fd, 4, size) for key in _split(batch)
+            ]
+            for packed in stale:
                 libbpf.delete(fd, packed)
         for key in keys:
             self._say(key, exists=True)

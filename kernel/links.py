@@ -145,7 +145,11 @@ class Interface(NamedTuple):
         The host's own may be asked for behind a tag too, and the reply would leave without it.
         """
         tagged = self.strips and any(upper.outer for upper in self.uppers)
-        return tuple(a for a in self.addresses if a not in self.hosts) if tagged else self.addresses
+        return (
+            tuple(address for address in self.addresses if address not in self.hosts)
+            if tagged
+            else self.addresses
+        )
 
     @property
     def port(self) -> bool:

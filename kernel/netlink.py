@@ -118,7 +118,9 @@ def own_addresses() -> frozenset[Address]:
 
     Raises OSError when the kernel does not tell them.
     """
-    return frozenset(a for group in addresses().values() for a in group) | frozenset(_broadcasts())
+    return frozenset(address for group in addresses().values() for address in group) | frozenset(
+        _broadcasts()
+    )
 
 
 def _broadcasts() -> Iterator[Address]:

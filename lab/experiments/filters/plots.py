@@ -108,8 +108,8 @@ def loss(table: Table, path: Path) -> Path:
     for server, dashes in _SERVERS.items():
         for name, series in published.PATHS.items():
             same = [row for row in rows if (row.server, row.path) == (server, name)]
-            by_percent = [(r.percent, 100 * r.loss) for r in same if r.packets == packets]
-            by_packets = [(r.packets, 100 * r.loss) for r in same if r.percent == percent]
+            by_percent = [(at.percent, 100 * at.loss) for at in same if at.packets == packets]
+            by_packets = [(at.packets, 100 * at.loss) for at in same if at.percent == percent]
             label = f"{server.capitalize()}, {name}"
             _published(share_theirs, by_percent, series, dashes, label)
             _published(count_theirs, by_packets, series, dashes)

@@ -129,8 +129,8 @@ class Measured:
         """One series' figure over another's, paired by repetition; None where none is paired."""
         return _ratio(
             *(
-                {repetition.index: figure(repetition) for repetition in self.at(s, row)}
-                for s in (over, under)
+                {repetition.index: figure(repetition) for repetition in self.at(series, row)}
+                for series in (over, under)
             )
         )
 
