@@ -62,7 +62,9 @@ static __always_inline void see_unread(const struct datagram *datagram, u32 serv
 	leave_read(flight, true, ASKED_UNKNOWN);
 }
 
-/* Unreadable TCP, in either direction: the client's bytes may write, the server's acknowledge that. */
+/*
+ * Unreadable TCP, in either direction: the client's bytes may write, the server's acknowledge that.
+ */
 static __always_inline void see_unknown(const struct datagram *datagram, u32 service, bool ingress)
 {
 	if (!datagram->length)
@@ -161,10 +163,10 @@ struct learned {
 
 /*
  * Store a learned reply. If the server's items end by themselves, the reply waits for the daemon,
- * unless its item is known not to end. If the server cannot be asked, a reply whose item is known to
- * end is not stored; unreadable requests do not count there, or any stranger could end all storing.
- * The decision is in a map during the store: the verifier would follow that once for each way to
- * decide.
+ * unless its item is known not to end. If the server cannot be asked, a reply whose item is known
+ * to end is not stored; unreadable requests do not count there, or any stranger could end all
+ * storing. The decision is in a map during the store: the verifier would follow that once for each
+ * way to decide.
  */
 static __always_inline enum event keep(struct edge_scratch *scratch, const struct watch *watch,
 				       u32 service, const struct learned *reply)
@@ -181,8 +183,8 @@ static __always_inline enum event keep(struct edge_scratch *scratch, const struc
 }
 
 /*
- * Put a reply to a read, which the server's own socket sends, into the cache, if there is a token for
- * it. `name` is its flight's.
+ * Put a reply to a read, which the server's own socket sends, into the cache, if there is a token
+ * for it. `name` is its flight's.
  */
 static __always_inline void learn_reply(const struct mark *mark, const struct watch *watch,
 					struct edge_scratch *scratch, u32 length, u32 name,
@@ -425,7 +427,9 @@ int edge_egress(struct __sk_buff *skb)
 	return look(skb, false, false);
 }
 
-/* After edge_egress, for a connection's segment. These programs are apart for the verifier's sake. */
+/*
+ * After edge_egress, for a connection's segment. These programs are apart for the verifier's sake.
+ */
 int edge_payload(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = internet_socket(skb);
@@ -498,7 +502,9 @@ int edge_messages(struct __sk_buff *skb)
 	if (!see_messages(&datagram, sk, service, watch->protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_MESSAGES);
-	/* More than 64 KB of messages (BIG TCP), or a tail call that failed: the rest is unknown. */
+	/*
+	 * More than 64 KB of messages (BIG TCP), or a tail call that failed: the rest is unknown.
+	 */
 	count_voider(&datagram, service);
 	void_cell(SLOTS + service, false);
 	return PASS;

@@ -62,8 +62,9 @@ struct unread {
 };
 
 /*
- * One for each CPU and direction. A program in a process can be preempted by another on its CPU: `busy`
- * counts those inside, and who is not alone leaves. (BCC's clang has no atomics that return a value.)
+ * One for each CPU and direction. A program in a process can be preempted by another on its CPU:
+ * `busy` counts those inside, and who is not alone leaves. (BCC's clang has no atomics that return
+ * a value.)
  */
 struct edge_scratch {
 	u64 busy;
@@ -250,9 +251,9 @@ static __always_inline u64 sum_words(const u64 *words)
 }
 
 /*
- * The one's-complement sum of a payload's whole steps, up to `room` (a constant) bytes. It begins with
- * a number that the verifier does not know: otherwise it would know the largest sum after each step.
- * Even so it follows the code behind once for each step.
+ * The one's-complement sum of a payload's whole steps, up to `room` (a constant) bytes. It begins
+ * with a number that the verifier does not know: otherwise it would know the largest sum after each
+ * step. Even so it follows the code behind once for each step.
  */
 static __always_inline u64 sum_steps(const struct datagram *datagram, const u32 room)
 {
@@ -291,8 +292,8 @@ static __always_inline u64 sum_rest(const struct datagram *datagram)
 }
 
 /*
- * The kernel only sums a datagram of more than 76 bytes after this hook, when the server takes it. A
- * half-made checksum counts as right: whether it came like that from the wire cannot be told.
+ * The kernel only sums a datagram of more than 76 bytes after this hook, when the server takes it.
+ * A half-made checksum counts as right: whether it came like that from the wire cannot be told.
  */
 static __always_inline bool right_sum(const struct datagram *datagram, u64 steps)
 {
@@ -339,7 +340,9 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 	return true;
 }
 
-/* Load the payload's front, as much as the text has room for, and zeros behind; its whole length. */
+/*
+ * Load the payload's front, as much as the text has room for, and zeros behind; its whole length.
+ */
 static __always_inline u32 load_text(const struct datagram *datagram, struct edge_scratch *scratch)
 {
 	u32 length = datagram->length < TEXT_ROOM ? datagram->length : TEXT_ROOM;
