@@ -4,8 +4,8 @@
 #define CAROM_ABI_H
 
 /*
- * Inlined functions have no debug information, which would take clang a fifth of its time. (With it,
- * the verifier's log would name the C line of each instruction.)
+ * Inlined functions have no debug information, which would take clang a fifth of its time. (With
+ * it, the verifier's log would name the C line of each instruction.)
  */
 #undef __always_inline
 #define __always_inline inline __attribute__((always_inline, nodebug))
@@ -124,7 +124,9 @@ struct endpoint {
 	u16 zero;
 };
 
-/* The last packet to a service's port at an address that is no service's, and how many there were. */
+/*
+ * The last packet to a service's port at an address that is no service's, and how many there were.
+ */
 struct stray {
 	struct endpoint to;
 	u32 zero;
@@ -158,10 +160,10 @@ struct service {
 struct watch {
 	u32 protocol;  /* its SPEC's number */
 	u32 ttl;       /* seconds that a learned reply lives at most */
-	u32 uid;       /* a user: his new sockets at its doors count as the server's until looked at */
+	u32 uid;       /* a user: his new sockets at its doors are guessed to be the server's */
 	u16 ends;      /* enum ends */
 	u16 alone;     /* 1: one process has all items, so what is written there is what is read */
-	u32 away;      /* odd while the server is away; guesses hold with this number, or one less */
+	u32 away;      /* odd while the server is away; guesses hold by this number, or one less */
 };
 
 /* What is done where a server's items may end by themselves. */
@@ -231,7 +233,7 @@ struct stream {
 	u32 times[STREAM_CELLS];  /* jiffies when they were written */
 	u8 dialect;    /* its protocol's own number; 0 until something was read */
 	u8 begun;      /* `next` is known */
-	u8 adrift;     /* the server may be in the middle of a reply: no reply ends a doubt any more */
+	u8 adrift;     /* the server may be within a reply: no reply ends a doubt any more */
 	u8 torn;       /* TCP may leave out bytes of it */
 	u32 anew;      /* jiffies when it began anew after it was lost */
 	u32 borne;     /* the same, once the server's answers have confirmed it */
@@ -248,12 +250,12 @@ enum event {
 	WRITE_SEEN = 4,     /* a write: its key is void */
 	WRITE_ALL_SEEN = 5, /* a write that may have changed anything: the service's generation rose */
 	WRITE_DONE = 6,     /* the acknowledgement of a write: void once more */
-	STREAM_LOST = 7,    /* bytes of a TCP connection that is not understood: as WRITE_ALL_SEEN */
+	STREAM_LOST = 7,    /* unreadable bytes on a TCP connection: as WRITE_ALL_SEEN */
 	BUSY = 8,           /* a program found its scratch memory in use, and took the safe way */
 	NOT_ADMITTED = 9,   /* a reply to a key that was not missed before, where the cache is full */
-	HELD = 10,          /* a reply that is not kept because of a write without acknowledgement */
+	HELD = 10,          /* a reply that is not kept because of an unacknowledged write */
 	UNEXPLAINED = 11,   /* an acknowledgement that no write waits for: the service is void */
-	FELL_OUT = 12,      /* a write's key whose place another took while it waited: void and held */
+	FELL_OUT = 12,      /* a waiting write's key whose place another took: void and held */
 	REFUSED = 13,       /* a reply that says that nothing was written */
 	CUT = 14,           /* a store over UDP whose data did not come with it */
 	UNREAD = 15,        /* what could not be read came again within UNREAD_SECONDS */
@@ -262,11 +264,13 @@ enum event {
 	BOUND = 18,         /* a socket was bound where the server is, or by one of its processes */
 	RELEASED = 19,      /* a socket of the server's is gone: the service is void */
 	NOT_ASKED = 20,     /* a reply that had to wait, and the daemon has not taken up those before */
-	ENDING = 21,        /* a reply that is not kept: its item may end, and nobody can say when */
+	ENDING = 21,        /* a reply that is not kept: its item may end, and none can say when */
 	EVENTS = 22,
 };
 
-/* The secrets that a server makes its cookies by, and whether it gives any. The daemon writes it. */
+/*
+ * The secrets that a server makes its cookies by, and whether it gives any. The daemon writes it.
+ */
 struct cookies {
 	u64 epoch;   /* counts the server's starts, from 1 */
 	u64 none;    /* the epoch in which it was asked with a cookie and gave none */
@@ -283,7 +287,9 @@ struct cookie_sight {
 	u64 wrong;  /* the version of the secrets if none of them made the last one, or 0 */
 };
 
-/* Clients of a service that are counted together: those of an IPv4 /24 or IPv6 /64; or all of them. */
+/*
+ * Clients of a service that are counted together: those of an IPv4 /24 or IPv6 /64; or all of them.
+ */
 struct payer {
 	__be32 words[2];  /* of the source: IPv6's first half, or 0 and three bytes of IPv4 */
 	u16 service;

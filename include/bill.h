@@ -2,8 +2,8 @@
 /*
  * What a reply costs its prefix and its service: its bytes and, where responses are counted, one
  * response. It is judged before the packet is touched and charged when it is sent, so that a reply
- * costs nothing if XDP leaves it to TC or nobody sends it. But responses beyond the rate are counted
- * when they are judged (within_responses): that second's are spent by then.
+ * costs nothing if XDP leaves it to TC or nobody sends it. But responses beyond the rate are
+ * counted when they are judged (within_responses): that second's are spent by then.
  */
 #ifndef CAROM_BILL_H
 #define CAROM_BILL_H

@@ -24,8 +24,8 @@ static __always_inline u32 bounded(u32 value, u32 bound)
 #define counted(n) asm volatile("" : "+r"(n))
 
 /*
- * The same value, hidden from the verifier: it would follow the code behind once for each value that
- * it knows. `unknown` is a number that the verifier does not know.
+ * The same value, hidden from the verifier: it would follow the code behind once for each value
+ * that it knows. `unknown` is a number that the verifier does not know.
  */
 static __always_inline u32 forgotten(u32 value, u32 unknown)
 {
@@ -42,8 +42,8 @@ static __always_inline u32 bits_without(u64 number, u32 bits)
 }
 
 /*
- * The one's-complement sum of `length` bytes, at most `room` (a constant). The bytes behind them are
- * zero up to a whole word. bpf_csum_diff takes at most 512 bytes on kernels before 6.13.
+ * The one's-complement sum of `length` bytes, at most `room` (a constant). The bytes behind them
+ * are zero up to a whole word. bpf_csum_diff takes at most 512 bytes on kernels before 6.13.
  */
 static __always_inline u64 sum_bytes(u8 *bytes, u32 length, const u32 room)
 {

@@ -21,7 +21,9 @@ static __always_inline u32 cell_of(u64 who, u64 what)
 	return siphash_end(&hash, 0, 0, 1, 3) % BUDGET_CELLS;
 }
 
-/* The first bits of a source: 24 of IPv4, with a mark that no IPv6 address has, or `ipv6` of IPv6. */
+/*
+ * The first bits of a source: 24 of IPv4, with a mark that no IPv6 address has, or `ipv6` of IPv6.
+ */
 static __always_inline u64 source_prefix(const struct request *request, const u32 ipv6)
 {
 	const __be32 *word;

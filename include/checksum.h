@@ -69,9 +69,9 @@ static __always_inline u16 udp_check(u64 addresses, const struct udphdr *udp, u6
 
 /*
  * Is the request's UDP checksum right, or half-made? One request in 65,536 with a right checksum
- * looks half-made too. A native hook makes every reply's whole sum, so it makes no difference there.
- * A hook that sees skbs cannot tell what its device will do: it takes the sum for wrong, and the
- * request passes. IPv6 has no datagrams without a checksum.
+ * looks half-made too. A native hook makes every reply's whole sum, so it makes no difference
+ * there. A hook that sees skbs cannot tell what its device will do: it takes the sum for wrong, and
+ * the request passes. IPv6 has no datagrams without a checksum.
  */
 static __always_inline enum sum classify_sum(u64 addresses, const struct udphdr *udp, u64 payload,
 					     bool ipv6, bool skb_mode)

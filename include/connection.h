@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A TCP connection in its `struct stream`, with the cells of its last writes. What the bytes mean is
- * for its protocol to say.
+ * A TCP connection in its `struct stream`, with the cells of its last writes. What the bytes mean
+ * is for its protocol to say.
  *
  * One program at a time reads a connection's segments; another may see the server's payloads at the
- * same moment. The second reads `cells` and `writes`, which the first writes. Both write `answered`:
- * whichever does so last, no write that may still wait is left out. Either may find that the stream
- * is lost.
+ * same moment. The second reads `cells` and `writes`, which the first writes. Both write
+ * `answered`: whichever does so last, no write that may still wait is left out. Either may find
+ * that the stream is lost.
  */
 #ifndef CAROM_CONNECTION_H
 #define CAROM_CONNECTION_H
@@ -52,9 +52,9 @@ static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 }
 
 /*
- * Go on with a lost connection where a command seems to begin with this byte. Its former writes stay.
- * Where the server's replies begin and end is not known any more. A connection that has begun anew
- * before, and seems to be between two commands, stays as it is.
+ * Go on with a lost connection where a command seems to begin with this byte. Its former writes
+ * stay. Where the server's replies begin and end is not known any more. A connection that has begun
+ * anew before, and seems to be between two commands, stays as it is.
  */
 static __always_inline void stream_begin_anew(struct stream *stream, u32 sequence, u32 jiffies)
 {
@@ -72,8 +72,8 @@ static __always_inline void stream_begin_anew(struct stream *stream, u32 sequenc
 }
 
 /*
- * May what was sent at that time (jiffies) still be answered? As in flights.h. It may have been sent
- * after this program read the clock.
+ * May what was sent at that time (jiffies) still be answered? As in flights.h. It may have been
+ * sent after this program read the clock.
  */
 static __always_inline bool is_awaited(u32 sent, u32 jiffies)
 {
@@ -116,7 +116,10 @@ static __always_inline void stream_passes(struct stream *stream, u32 received)
 		stream->any_early = 0;
 }
 
-/* May the server still refuse a kind of store that it does not know, and take its data for commands? */
+/*
+ * May the server still refuse a kind of store that it does not know, and take its data for
+ * commands?
+ */
 static __always_inline bool stream_may_spill(const struct stream *stream, u32 jiffies)
 {
 	return (s32)(*(volatile u32 *)&stream->data - stream->settled) > 0 &&
@@ -145,14 +148,14 @@ static __always_inline void stream_bears_out(struct stream *stream, u32 jiffies)
 /* How many of the last writes may still be answered; more than STREAM_CELLS: all in `cells`. */
 static __always_inline u32 stream_unanswered(const struct stream *stream)
 {
-	u32 answered = *(volatile u32 *)&stream->answered;  /* read before `writes`, which only grows */
+	u32 answered = *(volatile u32 *)&stream->answered;  /* before `writes`, which only grows */
 
 	return *(volatile u32 *)&stream->writes - answered;
 }
 
 /*
- * The n-th of the cells to void again when the server has sent any payload, or NO_CELL. `n` is below
- * STREAM_CELLS; 0 is the last write.
+ * The n-th of the cells to void again when the server has sent any payload, or NO_CELL. `n` is
+ * below STREAM_CELLS; 0 is the last write.
  */
 static __always_inline u32 stream_cell(const struct stream *stream, u32 n, u32 jiffies)
 {
@@ -189,7 +192,9 @@ static __always_inline void stream_stores(struct stream *stream, u64 item, u32 j
 	*(volatile u32 *)&stream->stores = stream->lines;
 }
 
-/* The item that the last settled command stored without an end, and in `*since` when it came; or 0. */
+/*
+ * The item that the last settled command stored without an end, and in `*since` when it came; or 0.
+ */
 static __always_inline u64 stream_stored(const struct stream *stream, u32 *since)
 {
 	u32 settled = stream->settled, stores = *(volatile u32 *)&stream->stores;
@@ -208,10 +213,10 @@ static __always_inline void stream_doubts(struct stream *stream, u32 jiffies)
 }
 
 /*
- * The server has sent a whole reply. If only one command waited, the reply is to that one, all before
- * it is done, and this is true. If more wait, nobody knows which are answered, and that stays so; it
- * is the same after a reply that may be to a write that asked for none (`of_quiet`). A refusal
- * acknowledges nothing.
+ * The server has sent a whole reply. If only one command waited, the reply is to that one, all
+ * before it is done, and this is true. If more wait, nobody knows which are answered, and that
+ * stays so; it is the same after a reply that may be to a write that asked for none (`of_quiet`). A
+ * refusal acknowledges nothing.
  */
 static __always_inline bool stream_settles(struct stream *stream, bool refused, bool of_quiet)
 {
@@ -242,8 +247,8 @@ static __always_inline bool stream_in_doubt(const struct stream *stream, u32 jif
 }
 
 /*
- * The cell that the next write displaces. Its own acknowledgement may still come, so it is held first,
- * as after a quiet write; only then may stream_wrote() overwrite it.
+ * The cell that the next write displaces. Its own acknowledgement may still come, so it is held
+ * first, as after a quiet write; only then may stream_wrote() overwrite it.
  */
 static __always_inline u32 stream_displaces(const struct stream *stream)
 {
@@ -271,8 +276,8 @@ static __always_inline bool stream_waits(const struct stream *stream)
 }
 
 /*
- * The server has sent a payload that begins with an acknowledgement. False if there are more of them
- * than writes that were seen: some came by a way that is not watched.
+ * The server has sent a payload that begins with an acknowledgement. False if there are more of
+ * them than writes that were seen: some came by a way that is not watched.
  */
 static __always_inline bool stream_acknowledges(struct stream *stream)
 {

@@ -53,8 +53,8 @@ static __always_inline bool has_other_secret(u32 service, const struct cookies *
 }
 
 /*
- * `option` is what cookie_of() has found in a request. If the server's part of a cookie is not right,
- * somebody else gave it to the client: only the server knows how to answer.
+ * `option` is what cookie_of() has found in a request. If the server's part of a cookie is not
+ * right, somebody else gave it to the client: only the server knows how to answer.
  */
 static __always_inline enum cookie judge_cookie(u32 protocol, const u8 *option,
 						const struct address *client, u32 service)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The fast path, the same at every hook: bounce a request, answer it from the cache, or say why not.
- * Until the first byte of a reply is written, the packet is unchanged.
+ * The fast path, the same at every hook: bounce a request, answer it from the cache, or say why
+ * not. Until the first byte of a reply is written, the packet is unchanged.
  */
 #ifndef CAROM_FASTPATH_H
 #define CAROM_FASTPATH_H
@@ -21,7 +21,9 @@
 #include "reply.h"
 #include "token.h"
 
-/* Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's. */
+/*
+ * Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's.
+ */
 static __always_inline void count(enum hook hook, enum verdict verdict, u32 place)
 {
 	u32 index = (place * HOOKS + hook) * VERDICTS + verdict;
@@ -36,7 +38,9 @@ static __always_inline u32 counted_as(const struct service *service)
 	return service->id < COUNTED ? service->id + 1 : 0;
 }
 
-/* Note a packet to a service's port that is no service's; userspace tells the user where it came. */
+/*
+ * Note a packet to a service's port that is no service's; userspace tells the user where it came.
+ */
 static __always_inline void note_stray(const struct endpoint *endpoint)
 {
 	struct stray *stray;
@@ -76,7 +80,9 @@ static __always_inline enum verdict no_room(const struct packet *packet,
 	return PASS_TO_TC;
 }
 
-/* Make the reply's frame in place; once its first byte is written the packet cannot pass any more. */
+/*
+ * Make the reply's frame in place; once its first byte is written the packet cannot pass any more.
+ */
 static __always_inline enum verdict serve(const struct packet *packet, struct request *request,
 					  const struct service *service, enum sum sum,
 					  struct scratch *scratch, u64 reply_sum)
@@ -173,9 +179,9 @@ static __always_inline bool adapt_reply(const struct request *request,
 }
 
 /*
- * Of the replies beyond the responses a second, every `slip`th is sent after all, empty and truncated;
- * the other requests go up. False where that is not possible: a client that sent a cookie, for
- * example, would not take a reply without one.
+ * Of the replies beyond the responses a second, every `slip`th is sent after all, empty and
+ * truncated; the other requests go up. False where that is not possible: a client that sent a
+ * cookie, for example, would not take a reply without one.
  */
 static __always_inline bool slip(const struct request *request, const struct service *service,
 				 struct scratch *scratch, u64 *sum)
@@ -296,8 +302,8 @@ static __always_inline enum verdict serve_whole(const struct packet *packet,
 
 /*
  * Requests of the other protocols are read by one program and answered by the next. In a single
- * program, the verifier would follow the answer once for each way through the reading. After FOR_NEXT
- * the next program is called.
+ * program, the verifier would follow the answer once for each way through the reading. After
+ * FOR_NEXT the next program is called.
  */
 static __always_inline enum verdict read_for_next(const struct packet *packet,
 						  const struct request *request,

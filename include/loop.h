@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Loops with a host that sends back what it gets: a reply comes in as a request, with a fresh TTL, and
- * so does the reply to that. Only a reply that is itself a request with a known reply can go round. In
- * a loop of several, one was filled last, when the next was known already (daemon/loops.py). A loop
- * is a single packet, and ends when that is dropped once. So one of many such replies is dropped, and
- * the server does not get the request either: it would begin the loop anew.
+ * Loops with a host that sends back what it gets: a reply comes in as a request, with a fresh TTL,
+ * and so does the reply to that. Only a reply that is itself a request with a known reply can go
+ * round. In a loop of several, one was filled last, when the next was known already
+ * (daemon/loops.py). A loop is a single packet, and ends when that is dropped once. So one of many
+ * such replies is dropped, and the server does not get the request either: it would begin the loop
+ * anew.
  */
 #ifndef CAROM_LOOP_H
 #define CAROM_LOOP_H

@@ -25,7 +25,9 @@
 #define PREFIX_ROOM ENDPOINTS_MAX
 #endif
 
-/* A program's working memory, too large for its stack. Each CPU has one, for one program at a time. */
+/*
+ * A program's working memory, too large for its stack. Each CPU has one, for one program at a time.
+ */
 struct scratch {
 	struct key key;
 	union {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Cursor parsers: from a frame to a request that is fully understood, or to the reason against it. */
+/*
+ * Cursor parsers: from a frame to a request that is fully understood, or to the reason against it.
+ */
 #ifndef CAROM_PARSE_H
 #define CAROM_PARSE_H
 
@@ -79,8 +81,8 @@ static __always_inline u32 headers_length(const struct request *request)
 }
 
 /*
- * Read up to two tags. At TC the kernel has taken the outermost off the frame and keeps it beside the
- * packet; the reply keeps it. Returns the EtherType behind the tags, 0 for a truncated tag.
+ * Read up to two tags. At TC the kernel has taken the outermost off the frame and keeps it beside
+ * the packet; the reply keeps it. Returns the EtherType behind the tags, 0 for a truncated tag.
  */
 static __always_inline __be16 parse_tags(const struct packet *packet, struct cursor *cursor,
 					 struct request *request)
@@ -171,8 +173,8 @@ static __always_inline enum verdict parse_ip(struct cursor *cursor, struct reque
 }
 
 /*
- * Fill `request` from a UDP datagram whose lengths agree, or say why it is none. Frames of other kinds
- * pass after as few reads as possible: they are somebody else's traffic.
+ * Fill `request` from a UDP datagram whose lengths agree, or say why it is none. Frames of other
+ * kinds pass after as few reads as possible: they are somebody else's traffic.
  */
 static __always_inline enum verdict parse_request(const struct packet *packet,
 						  struct request *request)
@@ -283,8 +285,8 @@ static __always_inline struct address destination_of(const struct request *reque
 }
 
 /*
- * Is this an IPv6 packet to an address that stands for an IPv4 one? No host has such an address, but
- * IPv4 services are stored under it.
+ * Is this an IPv6 packet to an address that stands for an IPv4 one? No host has such an address,
+ * but IPv4 services are stored under it.
  */
 static __always_inline bool to_mapped_address(const struct request *request)
 {

@@ -23,9 +23,9 @@ static __always_inline void swap_ethernet(struct ethhdr *eth)
 #define IPV4_ALWAYS_WHOLE 68  /* bytes that every link carries in one piece (RFC 791 3.2) */
 
 /*
- * The request's DF must not stay. Nobody here follows a path's MTU for these replies, so a router has
- * to be free to fragment them. A datagram that may be fragmented needs an id of its own (RFC 6864
- * 4.3), which outsiders cannot guess. A request without DF has such an id already.
+ * The request's DF must not stay. Nobody here follows a path's MTU for these replies, so a router
+ * has to be free to fragment them. A datagram that may be fragmented needs an id of its own (RFC
+ * 6864 4.3), which outsiders cannot guess. A request without DF has such an id already.
  */
 static __always_inline void allow_fragments(struct iphdr *ip)
 {

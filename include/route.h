@@ -14,8 +14,9 @@
 #define ROUTE_INET6 10
 
 /*
- * Does the path's MTU, as far as the stack has learned it, take a packet of `length` bytes? The helper
- * answers only where the interface forwards: elsewhere nothing is known, and the answer is no.
+ * Does the path's MTU, as far as the stack has learned it, take a packet of `length` bytes? The
+ * helper answers only where the interface forwards: elsewhere nothing is known, and the answer is
+ * no.
  */
 static __always_inline bool route_takes(const struct packet *packet, const struct request *request,
 					const struct service *service,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * SipHash (Aumasson and Bernstein, 2012), a hash with a secret of 128 bits: without the secret nobody
- * can find two inputs that collide. SipHash-c-d makes c rounds for each word and d at the end.
+ * SipHash (Aumasson and Bernstein, 2012), a hash with a secret of 128 bits: without the secret
+ * nobody can find two inputs that collide. SipHash-c-d makes c rounds for each word and d at the
+ * end.
  */
 #ifndef CAROM_SIPHASH_H
 #define CAROM_SIPHASH_H
@@ -89,7 +90,10 @@ static __always_inline u64 siphash_bytes(struct siphash *s, u32 before, const u8
 					 u32 length, const u32 room, const u32 word_rounds,
 					 const u32 last_rounds)
 {
-	/* Three numbers, so that the loop's bounds on one do not part the verifier's states after it. */
+	/*
+	 * Three numbers, so that the loop's bounds on one do not part the verifier's states after
+	 * it.
+	 */
 	u32 words = length / sizeof(u64), at = length & ~7u, left = length & 7;
 	u64 rest = 0;
 

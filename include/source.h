@@ -30,8 +30,8 @@ static __always_inline enum verdict refused_address(const struct request *reques
 }
 
 /*
- * Is this a source that a reply must not go to? It would loop, or reach many or a well-known service.
- * Our own addresses and other services' ports are in maps, and not judged here.
+ * Is this a source that a reply must not go to? It would loop, or reach many or a well-known
+ * service. Our own addresses and other services' ports are in maps, and not judged here.
  */
 static __always_inline enum verdict refused_source(const struct request *request)
 {

@@ -10,8 +10,8 @@
 #include "token.h"
 
 /*
- * What a fill is made from. `reply` is laid out as a long_reply. A medium_reply takes the front of it,
- * and its tail is then in the middle.
+ * What a fill is made from. `reply` is laid out as a long_reply. A medium_reply takes the front of
+ * it, and its tail is then in the middle.
  */
 struct draft {
 	struct key key;
@@ -44,7 +44,9 @@ static __always_inline u16 draft_sum(const struct draft *draft, u32 length)
 	return fold(sum);
 }
 
-/* Store the reply under its entry: until then a reader finds no reply with its stamp, and misses. */
+/*
+ * Store the reply under its entry: until then a reader finds no reply with its stamp, and misses.
+ */
 static __always_inline bool store_reply(struct draft *draft, u32 stored, u64 stamp)
 {
 	u64 body = draft->meta.body;
@@ -97,7 +99,9 @@ static __always_inline bool store(struct draft *draft, u64 token, u32 slot, u32 
 	meta->stored = stored;
 	meta->sum = draft_sum(draft, length);
 	meta->loops = 0;  /* a learned reply is no request of its protocol */
-	/* Entry first: if there is no room for the reply, the entry alone is a miss, and expires. */
+	/*
+	 * Entry first: if there is no room for the reply, the entry alone is a miss, and expires.
+	 */
 	return store_entry(draft, stamp) && store_reply(draft, stored, stamp);
 }
 

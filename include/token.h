@@ -21,7 +21,9 @@ static __always_inline u64 version(u32 cell)
 	return number ? *(volatile u64 *)number : ~0ull;
 }
 
-/* A token that is taken before the server sees a request is good for its reply and all later ones. */
+/*
+ * A token that is taken before the server sees a request is good for its reply and all later ones.
+ */
 static __always_inline u64 take_token(void)
 {
 	u32 only = 0;
@@ -30,7 +32,9 @@ static __always_inline u64 take_token(void)
 	return count ? *(volatile u64 *)count : 0;
 }
 
-/* Was a write without acknowledgement seen at this cell since then? A reply may be older than it. */
+/*
+ * Was a write without acknowledgement seen at this cell since then? A reply may be older than it.
+ */
 static __always_inline bool held(u32 cell, u64 since)
 {
 	u64 *until = holds.lookup(&cell);
