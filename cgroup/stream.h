@@ -31,7 +31,7 @@
 #define REPLIES_ROOM 512      /* bytes that are looked at of a server's payload */
 #define WINDOW_MAX (1 << 26)  /* what a client may send unacknowledged: twice the most of tcp_rmem */
 #define ACKS_BEHIND (1 << 30) /* an acknowledgement may be this far behind others: the largest window */
-#define ACKS_AHEAD (1 << 18)  /* and this far ahead of what TCP has sent, which may be leaving meanwhile */
+#define ACKS_AHEAD (1 << 18)  /* and this far ahead of what TCP has sent, which may leave meanwhile */
 #define ACKS_LATER (1 << 24)  /* the same until TCP looks at it, if its socket is owned for long */
 #define LATER_REACH (1 << 18) /* such a segment counts up to this far from where reading is */
 
