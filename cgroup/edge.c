@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The socket's edge: what a fronted server is asked, and what it answers. Here datagrams are whole,
- * whichever interface they came by, and the socket is known. Every packet passes.
+ * The socket's edge: a fronted server's requests and replies. Here datagrams are whole, whatever
+ * interface they came by, and the socket is known. Every packet passes.
  */
 #include "abi.h"
 #include "admission.h"
@@ -22,7 +22,7 @@ static __always_inline u32 find_flight(const struct datagram *datagram, u32 serv
 	return flight_of(&datagram->client, datagram->client_port, service, id);
 }
 
-/* The id of a payload that is nowhere loaded, into `id`, which is 0 where it has none. */
+/* Load the id of a payload that was not loaded yet into `id`, which is 0 where it has none. */
 static __always_inline void load_id(const struct datagram *datagram, u32 protocol, id_word *id)
 {
 	u32 size = id_size(protocol), at = datagram->offset + id_at(protocol);
@@ -38,7 +38,7 @@ static __always_inline void load_id(const struct datagram *datagram, u32 protoco
 	bpf_skb_load_bytes(datagram->skb, at, id, size);
 }
 
-/* What was asked for is not known: it may be a write, or have any number of replies. */
+/* A request that is not understood: it may be a write, or have any number of replies. */
 static __always_inline void overlook_request(const struct datagram *datagram, u32 service,
 					     u32 protocol, u32 flight)
 {
@@ -62,7 +62,9 @@ static __always_inline void see_unread(const struct datagram *datagram, u32 serv
 	leave_read(flight, true, ASKED_UNKNOWN);
 }
 
-/* What comes and goes over TCP where nobody can read it: the client's may write, the server's tell so. */
+/*
+ * Unreadable TCP, in either direction: the client's bytes may write, the server's acknowledge that.
+ */
 static __always_inline void see_unknown(const struct datagram *datagram, u32 service, bool ingress)
 {
 	if (!datagram->length)
@@ -98,8 +100,8 @@ static __always_inline u32 asks(u32 protocol, u32 flight, enum intent intent, bo
 }
 
 /*
- * Before the server sees a request: a token for its reply, and what it writes void and remembered
- * until it is acknowledged. True where it has to be read command by command.
+ * Before the server sees a request: leave a token for its reply; void what it writes, and remember
+ * that until it is acknowledged. True if it has to be read command by command.
  */
 static __always_inline bool see_request(const struct datagram *datagram, u32 service,
 					const struct watch *watch, u32 alone,
@@ -140,7 +142,7 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 	return false;
 }
 
-/* Have the daemon ask how long the reply in the draft holds, which is stored as expired. */
+/* Store the reply in the draft as expired, and have the daemon ask how long it holds. */
 static __always_inline enum event ask_how_long(const struct edge_scratch *scratch, u64 item,
 					       u32 cell)
 {
@@ -167,10 +169,11 @@ struct learned {
 };
 
 /*
- * Store a learned reply. Where the server's items end by themselves it waits for the daemon, unless
- * this one is known not to end. Of a server that cannot be asked, what is known to end is not stored;
- * what could not be read counts for nothing there, or any stranger could end all storing. What is
- * decided lies in a map over the store: the verifier would follow that once for each way to decide.
+ * Store a learned reply. If the server's items end by themselves, the reply waits for the daemon,
+ * unless its item is known not to end. If the server cannot be asked, a reply whose item is known
+ * to end is not stored; unreadable requests do not count there, or any stranger could end all
+ * storing. The decision is in a map during the store: the verifier would follow that once for each
+ * way to decide.
  */
 static __always_inline enum event keep(struct edge_scratch *scratch, const struct watch *watch,
 				       u32 service, const struct learned *reply)
@@ -187,8 +190,8 @@ static __always_inline enum event keep(struct edge_scratch *scratch, const struc
 }
 
 /*
- * A reply to a read, which the server's own socket sends: into the cache, where a token waits. `name` is
- * its flight's.
+ * Put a reply to a read, which the server's own socket sends, into the cache, if there is a token
+ * for it. `name` is its flight's.
  */
 static __always_inline void learn_reply(const struct mark *mark, const struct watch *watch,
 					struct edge_scratch *scratch, u32 length, u32 name,
@@ -228,7 +231,7 @@ static __always_inline void learn_reply(const struct mark *mark, const struct wa
 		count_event(keep(scratch, watch, mark->service, &reply));
 }
 
-/* A read's reply, before it leaves: it is learned. */
+/* A read's reply, before it leaves: learn it. */
 static __always_inline void see_read(u32 flight, const struct datagram *datagram, u32 length,
 				     const struct mark *mark, const struct watch *watch,
 				     struct edge_scratch *scratch)
@@ -246,7 +249,7 @@ static __always_inline void see_read(u32 flight, const struct datagram *datagram
 		learn_reply(mark, watch, scratch, length, flight, &taken);
 }
 
-/* Any other reply, before it leaves: what it may acknowledge is void again. */
+/* Any other reply, before it leaves: void once more what it may acknowledge. */
 static __always_inline void see_answer(u32 flight, const struct datagram *datagram, u32 service,
 				       u32 protocol, enum answer answer,
 				       struct edge_scratch *scratch)
@@ -276,7 +279,7 @@ static __always_inline void see_reply(const struct datagram *datagram, const str
 		see_answer(flight, datagram, service, watch->protocol, answer, scratch);
 }
 
-/* The scratch memory is another program's, which this one came upon. */
+/* Another program on this CPU is using the scratch memory: take the safe way. */
 static __always_inline void overlook(const struct datagram *datagram, u32 service, u32 protocol,
 				     bool ingress)
 {
@@ -308,9 +311,9 @@ static __always_inline bool look_inside(const struct datagram *datagram, struct 
 }
 
 /*
- * A datagram with a wrong checksum: no token of its own, and nothing void. But a sender on this host may
- * have marked it as half-made, whatever stands there, and then the server has it. So replies that may be
- * to it take no newer token.
+ * A datagram with a wrong checksum: it gets no token of its own, and voids nothing. But a sender on
+ * this host may have marked any sum as half-made, and then the server gets the datagram. So replies
+ * that may be to it get no newer token.
  */
 static __always_inline void hide_request(const struct datagram *datagram, u32 service, u32 protocol)
 {
@@ -332,11 +335,11 @@ static __always_inline bool find_server(struct datagram *datagram, struct bpf_so
 	service = (*mark)->service;
 	*watch = watches.lookup(&service);
 	datagram->stream = sk->type == SOCK_STREAM;
-	/* What a listener gets is nobody's yet. */
+	/* What a listener gets belongs to no connection yet. */
 	return *watch && (!datagram->stream || sk->state != LISTENING);
 }
 
-/* `summed`: edge_sum has seen it, and left its sum in cb[0], which is the packet's own. */
+/* `summed`: edge_sum has summed it, and left the sum in cb[0], which belongs to the packet. */
 static __always_inline int look(struct __sk_buff *skb, const bool ingress, const bool summed)
 {
 	struct bpf_sock *sk = internet_socket(skb);
@@ -398,7 +401,7 @@ int edge_ingress(struct __sk_buff *skb)
 	return look(skb, true, false);
 }
 
-/* By tail calls only, as those behind it. */
+/* Called by tail calls only, as the programs below. */
 int edge_sum(struct __sk_buff *skb)
 {
 	struct datagram datagram = { .skb = skb };
@@ -431,7 +434,9 @@ int edge_egress(struct __sk_buff *skb)
 	return look(skb, false, false);
 }
 
-/* After edge_egress, of a connection's segment. It, and what follows, are apart for the verifier's sake. */
+/*
+ * After edge_egress, for a connection's segment. These programs are apart for the verifier's sake.
+ */
 int edge_payload(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = internet_socket(skb);
@@ -476,7 +481,7 @@ int edge_value(struct __sk_buff *skb)
 	return PASS;
 }
 
-/* After edge_egress, of a datagram. */
+/* After edge_egress, for a datagram. */
 int edge_cookie(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = internet_socket(skb);
@@ -489,7 +494,7 @@ int edge_cookie(struct __sk_buff *skb)
 	return PASS;
 }
 
-/* The same of a segment of a connection whose replies alone say what was written. */
+/* The same for a segment of a connection where only replies tell what was written. */
 int edge_messages(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = internet_socket(skb);
@@ -504,7 +509,9 @@ int edge_messages(struct __sk_buff *skb)
 	if (!see_messages(&datagram, sk, service, watch->protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_MESSAGES);
-	/* More than 64 KB of them (BIG TCP), or a call that failed: nobody knows what the rest says. */
+	/*
+	 * More than 64 KB of messages (BIG TCP), or a tail call that failed: the rest is unknown.
+	 */
 	count_voider(&datagram, service);
 	void_cell(SLOTS + service, false);
 	return PASS;

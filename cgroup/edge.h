@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Packets as a socket's edge has them: from the IP header on, with the socket they belong to. */
+/* Packets as the socket's edge sees them: from the IP header on, with the socket they belong to. */
 #ifndef CAROM_EDGE_H
 #define CAROM_EDGE_H
 
@@ -26,56 +26,57 @@
 #define EXTENSIONS_MAX 8  /* of IPv6, before a payload */
 #define WAITING_PAGES 128 /* some 1,900 replies that wait for the daemon */
 
-/* What of a key is void together with it. */
+/* The item that a key names: all its keys are void together. */
 static __always_inline u64 protocol_item(u32 protocol, const struct key *key)
 {
 	return item_of(key, slot_from(protocol, key), slot_end(protocol, key));
 }
 
-/* One packet of a server's socket; `length` bytes of payload from `offset` on. */
+/* A packet of a server's socket; its payload has `length` bytes from `offset` on. */
 struct datagram {
 	struct __sk_buff *skb;
 	bool stream;
 	u32 offset;
 	u32 length;
 	u32 sequence;  /* of a stream: the number of its first byte */
-	u32 received;  /* and of the first that its sender has not received */
-	bool ends;     /* its connection does, in this direction */
-	bool urgent;   /* a byte of it is not for the stream, or so it says */
+	u32 received;  /* and that of the first byte that its sender has not received */
+	bool ends;     /* its connection ends, in this direction */
+	bool urgent;   /* it says that a byte of it is not for the stream */
 	u64 addresses; /* their sum */
 	struct address client;
 	__be16 client_port;
 };
 
-/* What of a packet is not read yet: for the programs that go on with it. */
+/* The part of a packet that is not read yet, for the programs that go on with it. */
 struct unread {
 	u32 offset;
 	u32 left;
-	u32 done;     /* of it, at once */
+	u32 done;     /* bytes of a short read, passed over at once */
 	u32 service;
 	u32 protocol;
 	u32 flight;   /* of a datagram */
 	u32 stream;   /* 1 for a segment of a stream */
 	u32 reads;    /* 1 where a command of a datagram may have been a read */
-	u32 cell;     /* of `versions`: what a datagram's last write wrote */
-	u32 alone;    /* 1 where what a stream stores is what the server's replies are made from */
+	u32 cell;     /* cell of `versions` that a datagram's last write wrote */
+	u32 alone;    /* 1 where the server answers from what this stream stores */
 };
 
 /*
- * One a CPU and direction. A program in a process can be preempted by another on its CPU: `busy`
- * counts those inside, and whoever is not alone leaves. (BCC's clang has no atomics that return.)
+ * One for each CPU and direction. A program in a process can be preempted by another on its CPU:
+ * `busy` counts those inside, and who is not alone leaves. (BCC's clang has no atomics that return
+ * a value.)
  */
 struct edge_scratch {
 	u64 busy;
 	struct draft draft;
 	struct unread unread;
-	u32 waits;     /* 1: how long the reply holds is to be found out */
+	u32 waits;     /* 1: the daemon has to find out how long the reply holds */
 	struct settling settling;
-	struct stream datagram;  /* of one datagram: its commands are read as a stream's */
+	struct stream datagram;  /* for a single datagram: its commands are read like a stream's */
 	u8 text[TEXT_ROOM + 2 * STREAM_LINE_MAX + sizeof(u64)];
 };
 
-/* Programs that the edge's go on with. */
+/* The programs that the edge's first ones call to go on. */
 enum {
 	EDGE_STREAM = 0,
 	EDGE_SUM = 1,
@@ -127,7 +128,7 @@ static __always_inline struct bpf_sock *internet_socket(struct __sk_buff *skb)
 	return sk;
 }
 
-/* Who sends what may void a whole service. */
+/* Count who sends what may void a whole service. */
 static __always_inline void count_voider(const struct datagram *datagram, u32 service)
 {
 	struct payer source = prefix_of(datagram->client, service);
@@ -140,9 +141,9 @@ static __always_inline void count_voider(const struct datagram *datagram, u32 se
 }
 
 /*
- * What nobody can read may write anything. It voids its service at once, but not oftener than
- * UNREAD_SECONDS tell: any stranger can send such things. In between it leaves a word for
- * userspace, which voids when they are over. (An acknowledgement voids whenever it leaves.)
+ * What nobody can read may write anything. It voids its service at once, but only once in
+ * UNREAD_SECONDS, as any stranger can send such things. Within that time it leaves a note for
+ * userspace, which voids when the time is over. (An acknowledgement always voids as it leaves.)
  */
 static __always_inline void void_unread(u32 service)
 {
@@ -169,7 +170,7 @@ static __always_inline void note_cut(u32 service)
 		*(volatile u64 *)until = now() + CUT_SECONDS * TICKS;
 }
 
-/* May a reply of the service's be to what stood in the middle of some datagram? */
+/* May a reply of the service be to something in the middle of a datagram (a cut store's data)? */
 static __always_inline bool is_cut(u32 service)
 {
 	u64 *until = cuts.lookup(&service);
@@ -184,7 +185,7 @@ static __always_inline bool is_extension(u8 protocol)
 	       protocol == IPPROTO_FRAGMENT;
 }
 
-/* How long one is, by its first two bytes. A fragment's is left where it is the only one of its datagram. */
+/* The length of an extension header by its first two bytes. A lone fragment keeps its header. */
 static __always_inline u32 extension_length(u8 protocol, const u8 *header)
 {
 	if (protocol == IPPROTO_FRAGMENT)
@@ -192,7 +193,7 @@ static __always_inline u32 extension_length(u8 protocol, const u8 *header)
 	return protocol == IPPROTO_AH ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
 }
 
-/* Behind IPv6's extension headers, of which a sender may put any before its payload. */
+/* Skip IPv6's extension headers: a sender may put any of them before its payload. */
 static __always_inline bool skip_extensions(struct datagram *datagram, u8 *protocol)
 {
 	u8 header[2];
@@ -233,7 +234,7 @@ static __always_inline bool read_addresses(struct datagram *datagram, bool ingre
 	return skip_extensions(datagram, protocol);
 }
 
-/* How long a payload is, of which the verifier is to know nothing more. */
+/* The length of a payload, whose value is hidden from the verifier. */
 static __always_inline u32 payload_length(const struct datagram *datagram)
 {
 	return *(volatile u32 *)&datagram->skb->len - datagram->offset;
@@ -250,9 +251,9 @@ static __always_inline u64 sum_words(const u64 *words)
 }
 
 /*
- * The one's-complement sum of a payload's whole steps, `room` (a constant) at most. It begins with a
- * number that the verifier does not know: or it would know how large the sum is after each step.
- * Even so it follows what comes behind once for each.
+ * The one's-complement sum of a payload's whole steps, up to `room` (a constant) bytes. It begins
+ * with a number that the verifier does not know: otherwise it would know the largest sum after each
+ * step. Even so it follows the code behind once for each step.
  */
 static __always_inline u64 sum_steps(const struct datagram *datagram, const u32 room)
 {
@@ -278,7 +279,7 @@ static __always_inline u32 fold_long(u64 sum)
 	return (u32)sum + (sum >> 32);
 }
 
-/* The sum of what is behind them. */
+/* The sum of the bytes behind the whole steps. */
 static __always_inline u64 sum_rest(const struct datagram *datagram)
 {
 	u32 length = payload_length(datagram), rest = length % SUM_STEP;
@@ -291,9 +292,8 @@ static __always_inline u64 sum_rest(const struct datagram *datagram)
 }
 
 /*
- * The kernel sums a datagram of more than 76 bytes behind this hook, when the server takes it. A
- * checksum that is left half-made is right: that it did not come like this from the wire cannot be
- * told.
+ * The kernel only sums a datagram of more than 76 bytes after this hook, when the server takes it.
+ * A half-made checksum counts as right: whether it came like that from the wire cannot be told.
  */
 static __always_inline bool right_sum(const struct datagram *datagram, u64 steps)
 {
@@ -307,7 +307,7 @@ static __always_inline bool right_sum(const struct datagram *datagram, u64 steps
 	return false;
 }
 
-/* Where the payload is. False for what cannot be read: it may be a write. */
+/* Find the payload. False for what cannot be read: it may be a write. */
 static __always_inline bool find_payload(struct datagram *datagram, bool ingress)
 {
 	struct tcphdr tcp;
@@ -340,7 +340,9 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 	return true;
 }
 
-/* The payload's front, as much as the text has room for, and zeros behind; its whole length. */
+/*
+ * Load the payload's front, as much as the text has room for, and zeros behind; its whole length.
+ */
 static __always_inline u32 load_text(const struct datagram *datagram, struct edge_scratch *scratch)
 {
 	u32 length = datagram->length < TEXT_ROOM ? datagram->length : TEXT_ROOM;
@@ -355,7 +357,7 @@ static __always_inline u32 load_text(const struct datagram *datagram, struct edg
 	return datagram->length;
 }
 
-/* The payload's front as a draft's reply, with zeros behind; how much of it. */
+/* Load the payload's front as a draft's reply, with zeros behind; the number of bytes. */
 static __always_inline u32 load_reply(const struct datagram *datagram,
 				      struct edge_scratch *scratch)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The cookies that a server's own replies carry: does it give any, and by which secret? */
+/* The cookies in a server's own replies: does it give any, and by which secret? */
 #ifndef CAROM_EDGE_COOKIES_H
 #define CAROM_EDGE_COOKIES_H
 
@@ -31,7 +31,7 @@ static __always_inline void see_cookie(const struct datagram *datagram, u32 serv
 		return;
 	*(volatile u64 *)&sight->epoch = *(volatile u64 *)&known->epoch;
 	__sync_fetch_and_add(&sight->given, 1);
-	/* What of a shorter one comes before it makes no right one. */
+	/* For a shorter cookie this reads bytes before it too, and so it is never right. */
 	if (!bpf_skb_load_bytes(datagram->skb, end - from_end, cookie, sizeof(cookie)) &&
 	    cookie_is_ours(protocol, (u8 *)cookie, &datagram->client, known)) {
 		__sync_fetch_and_add(&sight->right, 1);

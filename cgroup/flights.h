@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Requests on their way through a server. Each finds its cell by a hash of its client, port, id and
- * service; others may share it. No cell is ever missing or full: who shares one shares the oldest
- * token, which is good for all of them (include/token.h), and the writes' cells, which are void
- * once too often.
+ * service; others may share it. No cell is ever missing or full. Flights that share a cell share
+ * the oldest token, which is good for all of them (include/token.h), and the writes' cells of
+ * `versions`, which are then void once too often.
  *
- * No read's reply comes later than half of FLIGHT_SECONDS after its request to a cell that is used
- * again, and no acknowledgement later than FLIGHT_SECONDS.
+ * If a cell is used again, no read's reply comes later than half of FLIGHT_SECONDS after its
+ * request, and no acknowledgement later than FLIGHT_SECONDS.
  *
- * A reply may count a request down only if that was counted up: or another's reply would find
- * nothing, or a token that is too new. So what may have any number of replies is not counted.
+ * A reply may count a request down only if that was counted up. Otherwise another reply would find
+ * nothing, or a token that is too new. So requests that may have any number of replies are not
+ * counted.
  *
- * A token is good for all who share a cell. What a request asked besides (protocols.h) is not: it is
- * known of one client, port and id in each cell, and only while no other request by the same may wait
- * that asked otherwise.
+ * A token is good for all that share a cell. What a request asked besides (protocols.h) is not: it
+ * is known for one client, port and id in each cell, and only while no other request of the same
+ * may wait that asked something different.
  */
 #ifndef CAROM_FLIGHTS_H
 #define CAROM_FLIGHTS_H
@@ -30,22 +31,21 @@
 #define NO_CELL 0xffffffff
 
 /*
- * A flight is 32 bits of its hash. The lower are its cell's number; all of them are its name, by which
- * it is told from others there.
+ * A flight is 32 bits of its hash. The lower ones are the number of its cell; all of them are its
+ * name, which tells it from others there.
  */
 #define FLIGHT_BITS 14
 _Static_assert(1 << FLIGHT_BITS == FLIGHTS, "a cell for each number");
 
 /*
- * `count` reads have no reply yet; of these `count2` came since the second token was taken. The
- * second is there so that the first can be let go: every cell has one no older than
- * FLIGHT_SECONDS.
+ * `count` reads have no reply yet; `count2` of them came after the second token was taken. With a
+ * second one the first can be dropped: so every cell has a token no older than FLIGHT_SECONDS.
  */
 struct reads {
 	struct bpf_spin_lock lock;
 	u32 count;
 	u32 count2;
-	u32 doubts;    /* of `count`: lines that have to be refused, and may be read replies otherwise */
+	u32 doubts;    /* of `count`: lines that may be reads, unless the server refuses them */
 	u64 token;     /* taken when the first of them came, or earlier */
 	u64 since;     /* jiffies then */
 	u64 token2;
@@ -53,25 +53,25 @@ struct reads {
 	u64 several;   /* jiffies until which a reply may be one of several: none is counted */
 	u32 hidden;    /* of `count`: requests that the server may never have got */
 	u32 unread;    /* jiffies when the last of these came; or 0 */
-	u32 holder;    /* the flight of which it is known what it asked besides */
-	u32 asked;     /* that; ASKED_UNKNOWN where its requests differ */
+	u32 holder;    /* the flight whose `asked` is known */
+	u32 asked;     /* what it asked besides; ASKED_UNKNOWN if its requests differ */
 	u32 awaited;   /* its requests without a reply */
 	u32 zero;
 	u64 others;    /* a bit for each other flight that may wait, or for some of them */
-	u64 others2;   /* of those that came since the second token was taken, or may have */
+	u64 others2;   /* the same for those that came, or may have, after the second token */
 };
 
 /* Writes on their way, and the cells of `versions` that their acknowledgements void. */
 struct writes {
 	struct bpf_spin_lock lock;
 	u32 waiting;   /* writes without a reply */
-	u32 queries;   /* without a reply, which may look like an acknowledgement */
-	u32 doubts;    /* lines without a reply that have to be refused, or they are writes */
+	u32 queries;   /* queries without a reply, which may look like an acknowledgement */
+	u32 doubts;    /* lines without a reply that are writes, unless the server refuses them */
 	u64 last;      /* jiffies when the last came */
 	u64 unread;    /* jiffies until which a reply may acknowledge what nobody could read */
-	u64 uncounted; /* jiffies until which a refusal may be of what neither map here counts */
-	u64 endless;   /* item_in() of the one write that waits, if it stores what does not end; or 0 */
-	u32 next;      /* place of the next cell, whoever has it */
+	u64 uncounted; /* jiffies until which a refusal may be of something uncounted */
+	u64 endless;   /* item_in() of the only write that waits, if it does not end; or 0 */
+	u32 next;      /* the place that the next cell takes */
 	u32 zero;
 	u32 cells[FLIGHT_WRITES];  /* while any waits; NO_CELL where there is none yet */
 	u32 times[FLIGHT_WRITES];  /* jiffies when each was written last */
@@ -81,7 +81,7 @@ struct writes {
 struct flight {
 	u64 token;
 	u64 since;
-	u32 asked;  /* besides; or ASKED_UNKNOWN */
+	u32 asked;  /* what its request asked besides; or ASKED_UNKNOWN */
 	u32 zero;
 };
 
@@ -133,10 +133,10 @@ static __always_inline bool may_wait(const struct reads *cell, u32 flight)
 }
 
 /*
- * One more request, and what it asks besides. Its flight becomes the holder, and who was that is one of
- * the others, if it waits. A flight that may be one of those has a request on its way of which nothing
- * is known, and so stays one. Strangers' requests that nobody answers thus cost others little: each sets
- * one bit of 64.
+ * Note a request and what it asks besides. Its flight becomes the holder, and the former holder one
+ * of the others, if it waits. A flight that may be among the others has a request on its way of
+ * which nothing is known, and so stays there. So strangers' requests that nobody answers cost
+ * others little: each sets one bit of 64.
  */
 static __always_inline void note_asked(struct reads *cell, u32 flight, u32 asked)
 {
@@ -159,16 +159,17 @@ static __always_inline void note_asked(struct reads *cell, u32 flight, u32 asked
 	cell->others2 |= cell->count2 ? other : 0;
 }
 
-/* Another CPU may have read the clock later and yet been here before: `since` is a tick ahead then. */
+/* Another CPU that was here before may have read the clock later: then `since` is a tick ahead. */
 static __always_inline bool passed(u64 jiffies, u64 since, u64 ticks)
 {
 	return (s64)(jiffies - since) >= (s64)ticks;
 }
 
 /*
- * A read, before the server sees it; `several` where it may have more than one reply, or one that
- * is not counted; `doubt` where it may be no read; `hidden` where the server may never see it, and so
- * the token is for others' replies alone; `asked` besides. A token from before the lock is only older.
+ * A read, before the server sees it. `several`: it may have more than one reply, or one that is not
+ * counted. `doubt`: it may be no read. `hidden`: the server may never see it, so the token is only
+ * for replies to others. `asked` is what it asks besides. A token taken before the lock is only
+ * older.
  */
 static __always_inline void leave_token(u32 flight, bool several, bool doubt, bool hidden, u32 asked)
 {
@@ -223,21 +224,21 @@ static __always_inline void leave_read(u32 flight, bool several, u32 asked)
 	leave_token(flight, several, false, false, asked);
 }
 
-/* What has a wrong checksum, as far as can be seen: a sender on this host may have left it to be made. */
+/* A datagram whose checksum seems wrong: a sender on this host may have left it half-made. */
 static __always_inline void leave_hidden(u32 flight)
 {
 	leave_token(flight, true, false, true, ASKED_UNKNOWN);
 }
 
-/* A request came of which not even the port could be read: any reply to this client may be its. */
+/* Not even the port of a request could be read: any reply to this client may be to it. */
 static __always_inline void hide_client(const struct address *client, u32 service)
 {
 	leave_hidden(flight_of(client, 0, service, 0));
 }
 
 /*
- * A reply to this client, which takes no newer token than such a request of the last minute has. What that
- * asked besides nobody knows.
+ * A reply to this client: it gets no newer token than that of such a request in the last minute.
+ * What that request asked besides is not known.
  */
 static __always_inline void heed_hidden(const struct address *client, u32 service,
 					struct flight *taken)
@@ -259,7 +260,7 @@ static __always_inline void heed_hidden(const struct address *client, u32 servic
 	unlock_value(&cell->lock);
 }
 
-/* A line was refused: nothing else is its reply. */
+/* A line was refused: that is its only reply. */
 static __always_inline void forget_doubt(u32 flight)
 {
 	struct reads *cell = reads_of(flight);
@@ -274,7 +275,7 @@ static __always_inline void forget_doubt(u32 flight)
 	unlock_value(&cell->lock);
 }
 
-/* A read's reply: the oldest token of its cell. False where none waits. */
+/* A read's reply: it gets the oldest token of its cell. False if no read waits there. */
 static __always_inline bool take_read(u32 flight, struct flight *taken)
 {
 	struct reads *cell = reads_of(flight);
@@ -297,7 +298,7 @@ static __always_inline bool take_read(u32 flight, struct flight *taken)
 	return found;
 }
 
-/* All ones where two numbers of 32 bits are the same, or else 0; the verifier would follow a branch. */
+/* All ones if two numbers of 32 bits are equal, else 0; the verifier would follow a branch. */
 static __always_inline u32 is_same(u64 one, u64 other)
 {
 	u64 difference = one ^ other;
@@ -306,7 +307,7 @@ static __always_inline u32 is_same(u64 one, u64 other)
 	return -(u32)((difference - 1) >> 63);
 }
 
-/* Is a cell among those that wait? Then, if it is to be `young`, it is as young as this write. */
+/* Is a cell among those that wait? With `young` its time then becomes that of this write. */
 static __always_inline u32 is_among(struct writes *waiting, u32 cell, u32 jiffies,
 				     const bool young)
 {
@@ -323,14 +324,14 @@ static __always_inline u32 is_among(struct writes *waiting, u32 cell, u32 jiffie
 	return there;
 }
 
-/* Void, and not filled by what was asked before its acknowledgement must have come. */
+/* Void a cell, and fill nothing in it that is asked before the acknowledgement must have come. */
 static __always_inline void void_held(u32 cell)
 {
 	hold_cell(cell, now() + FLIGHT_SECONDS * TICKS);
 	void_cell(cell, false);
 }
 
-/* What came long ago is waited for no more. A later acknowledgement is explained by nothing. */
+/* Drop what came long ago: an acknowledgement that comes later is unexplained. */
 static __always_inline void let_go(struct writes *waiting, u64 jiffies)
 {
 	if (passed(jiffies, waiting->last, FLIGHT_SECONDS * TICKS)) {
@@ -340,14 +341,14 @@ static __always_inline void let_go(struct writes *waiting, u64 jiffies)
 	}
 }
 
-/* One more came. */
+/* Note when the last write came. */
 static __always_inline void note_last(struct writes *waiting, u64 jiffies)
 {
 	let_go(waiting, jiffies);
 	waiting->last = jiffies;
 }
 
-/* What else may be answered on a flight than reads and writes: noted before the server sees it. */
+/* Note, before the server sees it, what is no read or write but may be answered on this flight. */
 static __always_inline void remember(u32 flight, u32 queries, u32 doubts, bool unread,
 				     bool uncounted)
 {
@@ -379,14 +380,14 @@ static __always_inline void remember_unread(u32 flight)
 	remember(flight, 0, 0, true, true);
 }
 
-/* A line that the server has to refuse, or it is a write, or else a read. */
+/* A line that is a write or a read, unless the server refuses it. */
 static __always_inline void remember_doubt(u32 flight)
 {
 	remember(flight, 0, 1, true, false);
 	leave_token(flight, true, true, false, ASKED_UNKNOWN);
 }
 
-/* What is not counted, and may be refused. */
+/* Something that is not counted and may be refused. */
 static __always_inline void remember_uncounted(u32 flight)
 {
 	remember(flight, 0, 0, false, true);
@@ -405,8 +406,8 @@ static __always_inline void void_fallen(u32 cell)
 }
 
 /*
- * The cell whose place the next write takes, if it may still be acknowledged: void and held before it
- * is gone, for its acknowledgement may come in between. NO_CELL for none.
+ * The cell whose place the next write takes, if it may still be acknowledged. It is void and held
+ * before it is overwritten, as its acknowledgement may come in between. NO_CELL for none.
  */
 static __always_inline u32 let_fall(struct writes *waiting, u32 cell)
 {
@@ -422,8 +423,9 @@ static __always_inline u32 let_fall(struct writes *waiting, u32 cell)
 }
 
 /*
- * A write, before the server sees it: what its one acknowledgement voids. Where there are more than
- * places, the oldest falls out. So what is never acknowledged costs nobody but its own key.
+ * A write, before the server sees it: remember what its one acknowledgement voids. If there are
+ * more writes than places, the oldest falls out. So a write without acknowledgement only costs its
+ * own key.
  */
 static __always_inline void remember_write(u32 flight, u32 cell, u64 endless)
 {
@@ -455,9 +457,9 @@ static __always_inline void remember_write(u32 flight, u32 cell, u64 endless)
 
 /*
  * A write, before the server sees it. One that has one acknowledgement is remembered until that
- * comes. Where that looks like a read's reply, nothing is filled for as long as it may take; and of
- * what may have one, an acknowledgement that nothing explains tells. `endless` is the item that it
- * stores, if that does not end; or 0.
+ * comes. If its acknowledgement looks like a read's reply, nothing is filled for as long as that
+ * may take. If it need not have one, an unexplained acknowledgement tells that it was done.
+ * `endless` is the item that it stores, if that does not end; or 0.
  */
 static __always_inline void void_write(u32 flight, u32 cell, enum intent intent, u64 endless)
 {
@@ -472,8 +474,8 @@ static __always_inline void void_write(u32 flight, u32 cell, enum intent intent,
 }
 
 /*
- * A store whose data did not come, for as long as anybody may complete it. What was asked and
- * answered since the store was void is void with it: it was not held yet.
+ * Hold the cell of a store whose data did not come, for as long as anybody may complete it. Replies
+ * to what was asked since it was made void are void too, as it was not held yet.
  */
 static __always_inline void hold_cut(u32 cell)
 {
@@ -481,16 +483,16 @@ static __always_inline void hold_cut(u32 cell)
 	void_cell(cell, false);
 }
 
-/* What is known of the writes that a reply may acknowledge. */
+/* The writes that a reply may acknowledge. */
 struct acknowledged {
-	u32 cells[FLIGHT_WRITES];  /* void with it; NO_CELL where there is none */
-	bool explained;  /* one of the last minute waited for it, or a query did */
+	u32 cells[FLIGHT_WRITES];  /* cells that it voids; NO_CELL where there is none */
+	bool explained;  /* a write of the last minute waited for it, or a query did */
 	bool unread;     /* it may be of what nobody could read */
 	u64 endless;     /* the item that it stored, if that does not end; or 0 */
 	u64 since;       /* jiffies when it came */
 };
 
-/* The cells that may still be acknowledged, each in its place. */
+/* Copy the cells that may still be acknowledged, each in its place. */
 static __always_inline void copy_cells(u32 *cells, const struct writes *waiting, u32 jiffies)
 {
 #pragma unroll
@@ -514,8 +516,9 @@ static __always_inline bool has_cells(const u32 *cells)
 }
 
 /*
- * Count one that waits down, if this is its reply, and of nothing that nobody counts. A query's, or
- * what may be, leaves the writes: so does a refusal, and an error where a read may have it.
+ * Count one that waits down, if this can only be its reply, and not that of something uncounted. A
+ * reply that is or may be a query's leaves the writes; so do a refusal, and an error that may be a
+ * read's.
  */
 static __always_inline void count_down(struct writes *waiting, enum answer answer, u32 reads,
 				       u64 jiffies, struct acknowledged *write)
@@ -535,8 +538,8 @@ static __always_inline void count_down(struct writes *waiting, enum answer answe
 }
 
 /*
- * A refusal, where `others` are reads without a reply: does it end a doubt? It does if it can be of
- * nothing else. What comes only now, and is counted, is no matter: the server has not seen it.
+ * Does a refusal end a doubt, with `others` reads without a reply? It does if it can be of nothing
+ * else. What comes and is counted only now does not matter: the server has not seen it.
  */
 static __always_inline bool ends_doubt(struct writes *waiting, u32 others, u64 jiffies)
 {
@@ -588,16 +591,16 @@ static __always_inline void void_acknowledged(u32 cell)
 	count_event(WRITE_DONE);
 }
 
-/* What such a reply may do besides. */
+/* What else a reply that is no read's may mean. */
 enum beside {
 	BESIDE_NOTHING,
-	BESIDE_UNREAD,  /* it is neither an acknowledgement nor a refusal, and may be of what nobody read */
+	BESIDE_UNREAD,  /* neither acknowledgement nor refusal, it may be to what nobody could read */
 	BESIDE_ALL,     /* it has made the whole service void */
 };
 
 /*
- * Void what a reply that is no read's may acknowledge, before it leaves. `stored` where it says that
- * it was done, `cut` where it may be to somebody's cut store.
+ * Void what a reply that is no read's may acknowledge, before it leaves. `stored`: it says that a
+ * store was done. `cut`: it may be to somebody's cut store.
  */
 static __always_inline enum beside acknowledge(u32 flight, u32 service, enum answer answer, bool stored,
 					       bool cut)
@@ -614,7 +617,10 @@ static __always_inline enum beside acknowledge(u32 flight, u32 service, enum ans
 	if (refused)
 		count_event(REFUSED);
 	for (u32 n = 0; n < FLIGHT_WRITES; n++) {
-		/* Else clang enters the loop past its head, which kernels before 6.8 refuse (back-edge). */
+		/*
+		 * Otherwise clang enters the loop past its head, which kernels before 6.8 refuse
+		 * (back-edge).
+		 */
 		asm volatile("" : "+r"(n));
 		if (n < FLIGHT_WRITES && write.cells[n] < end)
 			void_acknowledged(write.cells[n]);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Items of a fronted server that do not end by themselves: those that a write stored so, and those
- * that the server said it of. They are not asked about until a write may have given one an end: so
+ * Items of a fronted server that do not end by themselves, by the write that stored them or by the
+ * server's own word. The server is not asked about them until a write may have given one an end: so
  * a reply need not wait for the daemon (daemon/lifetimes.py).
  *
- * A write may be done by the server up to half of FLIGHT_SECONDS after it was seen. What was known
- * until then may be of the item as it was before.
+ * The server may do a write up to half of FLIGHT_SECONDS after it was seen. What became known
+ * within that time may be true of the item as it was before.
  */
 #ifndef CAROM_LASTING_H
 #define CAROM_LASTING_H
@@ -24,14 +24,14 @@
 /* By item_in(): jiffies when it was stored, or its server was asked. */
 BPF_TABLE("lru_hash", u64, u64, lasting, LASTING_ROOM);
 /*
- * By cell: jiffies of the last write that may give an end; 0 for none. Behind them by service: of the
- * last that was read, and may give one to items that it does not name.
+ * By cell: jiffies of the last write that may give an end; 0 for none. Then by service: jiffies of
+ * the last readable write that may give an end to items that it does not name.
  */
 BPF_F_TABLE("array", u32, u64, ended, SLOTS + 2 * SERVICES_MAX, BPF_F_MMAPABLE);
 /* By service: jiffies when its server said that no flush is due, or 0. The daemon writes it. */
 BPF_F_TABLE("array", u32, u64, settled, SERVICES_MAX, BPF_F_MMAPABLE);
 
-/* The same item of two services is two. */
+/* An item's key in `lasting`: the same name in two services is two items. */
 static __always_inline u64 item_in(u64 item, u32 service)
 {
 	return item + service;
@@ -46,7 +46,7 @@ static __always_inline u64 endless_item(u64 item, u32 service, u32 intent, u32 a
 	return item_in(item, service) & -(endless & 1);
 }
 
-/* A write of this cell was understood as `intent`: before it reaches the server. */
+/* Note a write of this cell, understood as `intent`, before it reaches the server. */
 static __always_inline void note_ending(u32 cell, u32 intent)
 {
 	u64 *last = ended.lookup(&cell);
@@ -55,13 +55,13 @@ static __always_inline void note_ending(u32 cell, u32 intent)
 		*(volatile u64 *)last = now();
 }
 
-/* The cell of `ended` for what was read, and named no item. */
+/* The cell of `ended` for writes that were readable, and name no item. */
 static __always_inline u32 unnamed(u32 service)
 {
 	return SLOTS + SERVICES_MAX + service;
 }
 
-/* What is stored under this item, or was, does not end by itself. */
+/* Note that what was stored under this item at `when` does not end by itself. */
 static __always_inline void note_lasting(u64 item, u64 when)
 {
 	lasting.update(&item, &when);
@@ -75,7 +75,7 @@ static __always_inline bool may_end(u32 cell)
 	return !last || *(volatile u64 *)last;
 }
 
-/* Is what was known then known behind each write that may give an end? */
+/* Was this known after each write that may give an end was done? */
 static __always_inline bool is_behind_ends(u64 known, u32 cell)
 {
 	u64 *last = ended.lookup(&cell);
@@ -95,7 +95,7 @@ static __always_inline bool lasts(u64 item, u32 cell, u32 service)
 	when = *(volatile u64 *)known;
 	asked = *(volatile u64 *)flush;
 	if (lasting.lookup(&item) != known)
-		return false;  /* it was used again for another item */
+		return false;  /* the element was reused for another item */
 	return asked && is_behind_ends(when, cell) && is_behind_ends(when, SLOTS + service) &&
 	       is_behind_ends(asked, SLOTS + service);
 }

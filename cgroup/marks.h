@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who is the server: its sockets carry a mark. Userspace finds them by their cookies, and the first
- * packet of each brings its mark; sockets that are bound later at the server's doors, or by one of
- * its processes, are marked as they are bound; accepted ones take their listener's. What has no mark
- * is not the server's, whatever port and address it sends from.
+ * The server is known by its sockets, which carry a mark. Userspace finds them by their cookies,
+ * and the first packet of each brings its mark. Sockets that are bound later, at the server's doors
+ * or by one of its processes, are marked as they are bound. Accepted ones take their listener's. A
+ * socket without a mark is not the server's, whatever port and address it sends from.
  *
- * A mark of MARK_NEW is a guess until userspace has looked: that socket's writes void, as long as it
- * belongs to the server's user, and its replies are not learned. A door for datagrams is one too:
- * whoever looks while sockets are bound may miss that it is the server's.
+ * MARK_NEW is a guess until userspace has looked: that socket's writes void, as long as it belongs
+ * to the server's user, and its replies are not learned. A door for datagrams is a guess too:
+ * userspace, which looks while sockets are being bound, may miss that it is the server's.
  */
 #ifndef CAROM_MARKS_H
 #define CAROM_MARKS_H
@@ -28,7 +28,7 @@
 SOCKET_STORAGE(marks, struct mark, BPF_F_CLONE);
 BPF_HASH(sockets, u64, struct mark, SOCKETS_MAX);     /* by cookie: what userspace has found */
 BPF_HASH(doors, struct door, struct mark, DOORS_MAX);
-BPF_ARRAY(door_ports, u64, 65536 / 64);               /* a bit a port that a server is bound to */
+BPF_ARRAY(door_ports, u64, 65536 / 64);               /* a bit for each port of a door */
 BPF_HASH(servers, u32, u32, SOCKETS_MAX);             /* the service of a process, by its pid */
 BPF_ARRAY(watches, struct watch, SERVICES_MAX);
 BPF_F_TABLE("array", u32, u64, changes, SERVICES_MAX, BPF_F_MMAPABLE);  /* of a server's sockets */
@@ -55,7 +55,7 @@ static __always_inline bool is_internet(u32 type, u32 protocol)
 	       (type == SOCK_DGRAM && protocol == IPPROTO_UDP);
 }
 
-/* May userspace know better by now? */
+/* Is a mark a guess, which userspace may know better by now? */
 static __always_inline bool is_guess(const struct mark *mark, const struct bpf_sock *sk)
 {
 	return mark->kind == MARK_NEW || (mark->kind == MARK_DOOR && sk->type == SOCK_DGRAM);
@@ -74,7 +74,7 @@ static __always_inline struct mark *find_mark(struct __sk_buff *skb, struct bpf_
 		return guess;
 	}
 	mark = marks.sk_storage_get(sk, found, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!mark) {  /* no memory: void and hold, for what it does is not seen */
+	if (!mark) {  /* no memory: void and hold, as what it does is not seen */
 		void_cell(SLOTS + found->service, true);
 		return NULL;
 	}
@@ -82,7 +82,7 @@ static __always_inline struct mark *find_mark(struct __sk_buff *skb, struct bpf_
 	return mark;
 }
 
-/* What this packet's socket is; NULL for a stranger's. */
+/* The mark of this packet's socket; NULL for a stranger's. */
 static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_sock *sk)
 {
 	struct mark *mark = marks.sk_storage_get(sk, 0, 0);
@@ -95,7 +95,7 @@ static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_so
 		mark = find_mark(skb, sk, mark);
 	if (!mark || mark->kind != MARK_NEW)
 		return mark && mark->kind ? mark : NULL;
-	/* Its own namespace is the service's, so the user is told as it is. */
+	/* Its own network namespace is the service's, so its user is what it seems. */
 	service = mark->service;
 	watch = watches.lookup(&service);
 	if (watch && bpf_get_socket_uid(skb) == watch->uid &&
@@ -106,10 +106,10 @@ static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_so
 }
 
 /*
- * A socket is bound at a port of a server that is in another namespace than the daemon. Begun anew,
- * the server may be in one that nobody knows yet: while it is away, what is bound there is a guess.
- * Anybody may bind so, and be whom he likes in a namespace of his own, but nothing is cached then that
- * he could void. When userspace has looked twice, the guess is none any more.
+ * A socket is bound at a port of a server that is in another namespace than the daemon. A restarted
+ * server may be in a namespace that is not known yet: while it is away, a socket bound there is a
+ * guess. Anybody may bind one, and be any user in a namespace of his own, but then nothing is
+ * cached that he could void. Once userspace has looked twice, it is no guess any more.
  */
 static __always_inline void see_elsewhere(struct bpf_sock *sk, struct door *door)
 {
@@ -147,7 +147,10 @@ static __always_inline void see_bind(struct bpf_sock *sk, struct door *door)
 	service = servers.lookup(&pid);
 	known = doors.lookup(door);
 	if (known) {
-		/* Its own process, too, is to be looked at: what replies from here may be learned. */
+		/*
+		 * Userspace looks at a server's own process too: replies from this socket may be
+		 * learned.
+		 */
 		fresh.service = known->service;
 		fresh.kind = MARK_NEW;
 	} else if (service) {
@@ -164,7 +167,7 @@ static __always_inline void see_bind(struct bpf_sock *sk, struct door *door)
 	tell_change(fresh.service);
 }
 
-/* A socket is gone. The server that had it may have begun anew; what it held may be gone with it. */
+/* A socket is gone. Its server may be restarting, and may have lost what it had stored. */
 static __always_inline void see_release(struct bpf_sock *sk)
 {
 	u64 cookie = bpf_get_socket_cookie(sk);

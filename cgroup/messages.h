@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a server sends on a TCP connection whose messages each come behind two bytes of their length (RFC
- * 1035 4.2.2). They lie in payloads as it happens: several in one, or one in several, cut anywhere.
+ * What a server sends on a TCP connection whose messages each follow two bytes of their length (RFC
+ * 1035 4.2.2). A payload may hold several of them, or a part of one, cut anywhere.
  *
- * The state hangs on the accepted socket, which sends by one CPU at a time. Where the borders are not
- * known, because the connection is older than carom, they begin with a payload of whole messages: any is
- * read as such, and its end tells.
+ * The state is kept on the accepted socket, which sends on one CPU at a time. If the connection is
+ * older than carom, it is not known where messages begin: each payload is read as if it held whole
+ * messages, and one that ends with a message settles it.
  */
 #ifndef CAROM_MESSAGES_H
 #define CAROM_MESSAGES_H
@@ -13,7 +13,7 @@
 #include "edge.h"
 #include "stream.h"
 
-/* What one run of edge_messages reads; it runs 33 times, and 64 KB hold 4,681 of the shortest. */
+/* Messages that one run of edge_messages reads; it runs 33 times, and 64 KB hold 4,681 at most. */
 #define MESSAGES_AT_ONCE 150
 #define MESSAGE_LENGTH 2
 #define MESSAGE_FRONT (MESSAGE_LENGTH + MESSAGE_HEADER)
@@ -22,10 +22,10 @@ struct outflow {
 	u32 next;   /* sequence number of the first byte that was not read */
 	u32 left;   /* bytes of a message still to come, behind its front */
 	u32 have;   /* bytes in `front` */
-	u32 begun;  /* `next` is known, or seems to be */
-	u32 sure;   /* it is */
-	u32 said;   /* a bit for each answer (protocol.h) of the messages of a payload */
-	u32 offset; /* where in its packet the payload is that is read */
+	u32 begun;  /* `next` is known, or is a guess */
+	u32 sure;   /* it is known */
+	u32 said;   /* a bit for each answer (protocol.h) among a payload's messages */
+	u32 offset; /* of the payload that is read, in its packet */
 	u32 length;
 	u32 first;  /* sequence number of its first byte */
 	u8 front[2 * 16];
@@ -34,7 +34,7 @@ struct outflow {
 SOCKET_STORAGE(outflows, struct outflow, 0);
 BPF_TABLE("lru_hash", struct payer, u64, doubters, VOIDERS_MAX);
 
-/* What a message says that it did. */
+/* Void by what a message says was done. */
 static __always_inline void heed(enum answer answer, u32 service)
 {
 	if (answer == ANSWER_REFUSED)
@@ -43,7 +43,7 @@ static __always_inline void heed(enum answer answer, u32 service)
 		void_unread(service);
 	if (answer != ANSWER_WRITTEN)
 		return;
-	void_cell(SLOTS + service, true);  /* held: a server may say so a moment before it answers by it */
+	void_cell(SLOTS + service, true);  /* held: its answers may change a moment later */
 	count_event(WRITE_DONE);
 }
 
@@ -57,7 +57,7 @@ static __always_inline void heed_all(u32 said, u32 service)
 		heed(ANSWER_WRITTEN, service);
 }
 
-/* The first payload of a connection is sure to begin with a message. Another may. */
+/* The first payload of a connection certainly begins with a message; any other may. */
 static __always_inline void begin_messages(struct outflow *outflow, const struct datagram *datagram,
 					   struct bpf_sock *sk)
 {
@@ -71,7 +71,7 @@ static __always_inline void begin_messages(struct outflow *outflow, const struct
 	outflow->said = 0;
 }
 
-/* Read of a front what is there, `left` bytes at most. False where that cannot be. */
+/* Read what is there of a front, `left` bytes at most. False if it cannot be read. */
 static __always_inline bool read_front(struct __sk_buff *skb, struct outflow *outflow, u32 offset,
 				       u32 left, u32 protocol)
 {
@@ -95,9 +95,9 @@ static __always_inline bool read_front(struct __sk_buff *skb, struct outflow *ou
 }
 
 /*
- * Read as many messages as one run may, in each step what is left of one, and the next one's front. True
- * where some are left. Where the payload lies is read from the map each time: the verifier would follow
- * the loop once for each way that leads here.
+ * Read as many messages as one run may: in each step the rest of one, and the front of the next.
+ * True if some are left. The payload's offset is read from the map each time: otherwise the
+ * verifier would follow the loop once for each way that leads here.
  */
 static __always_inline bool read_messages(struct __sk_buff *skb, struct outflow *outflow,
 					  u32 protocol)
@@ -126,7 +126,7 @@ static __always_inline bool read_messages(struct __sk_buff *skb, struct outflow 
 	return true;
 }
 
-/* A payload was read, to its end or as far as could be. False where nobody knows what it says. */
+/* A payload was read, to its end or as far as possible. False if it is not known what it says. */
 static __always_inline bool end_payload(struct outflow *outflow, u32 service)
 {
 	u32 said = outflow->said;
@@ -142,8 +142,8 @@ static __always_inline bool end_payload(struct outflow *outflow, u32 service)
 }
 
 /*
- * May a prefix void a service at once by a reply that may, or may not, acknowledge something? So often
- * in UNREAD_SECONDS: what is counted is kept with the number of those seconds.
+ * May a prefix void a service at once by a reply that may acknowledge something, or not? It may do
+ * so DOUBTS_MAX times in UNREAD_SECONDS; the count is kept with the number of that period.
  */
 static __always_inline bool may_void(const struct datagram *datagram, u32 service)
 {
@@ -161,7 +161,7 @@ static __always_inline bool may_void(const struct datagram *datagram, u32 servic
 	return true;
 }
 
-/* A payload of which nobody knows where its messages begin: an acknowledgement may be among them. */
+/* It is not known where a payload's messages begin: one may be an acknowledgement. */
 static __always_inline void void_doubtful(const struct datagram *datagram, u32 service)
 {
 	count_voider(datagram, service);
@@ -171,7 +171,7 @@ static __always_inline void void_doubtful(const struct datagram *datagram, u32 s
 		void_unread(service);
 }
 
-/* A payload of the server's, new or sent again. True where some of it is left for another run. */
+/* A payload of the server's, new or sent again. True if a part of it is left for another run. */
 static __always_inline bool see_messages(const struct datagram *datagram, struct bpf_sock *sk,
 					 u32 service, u32 protocol)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The keys of reads whose replies do not name them. A flight remembers of a request what its reply does
- * not tell (flights.h): here that is a number by a hash of the key, and the key itself lies in the
- * flight's cell. It counts where it is of that flight and has that number. Who shares a cell pushes the
- * other's key out, which costs that one's reply its place in the cache, and no more.
+ * The keys of reads whose replies do not name them. A flight remembers what its request asked and
+ * its reply does not tell (flights.h): here that is a number from a hash of the key. The key itself
+ * is in the flight's cell, and is used if it is of that flight and has that number. Flights that
+ * share a cell push each other's key out: then a reply is not cached, and no more is lost.
  *
- * A server may answer a request that comes again as it answered it before, whatever was written
- * meanwhile. That reply is good for its own client alone. So requests are known again by a number that
- * they keep: by cells, as many to a cell as it happens. One that finds its cell used in the last
+ * A server may answer a request that is sent again as it did before, whatever was written
+ * meanwhile. That reply is only good for its own client. So requests are recognised by a number
+ * that they keep, which is hashed to a cell. A request that finds its cell used in the last
  * REPEAT_SECONDS may have come before, and its reply is not learned.
  */
 #ifndef CAROM_NAMELESS_H
@@ -25,9 +25,9 @@
 #define REPEATS (1 << 20)
 
 #if ANY_NAMELESS
-BPF_ARRAY(repeats, u32, REPEATS);  /* seconds when a request came, and 1 */
+BPF_ARRAY(repeats, u32, REPEATS);  /* the second when a request came, plus 1 */
 
-/* May this request have come before? From now on it has. */
+/* May this request have come before? It is noted that it has now. */
 static __always_inline bool came_before(const struct address *client, __be16 port, u32 service,
 					u16 number)
 {
@@ -57,7 +57,7 @@ static __always_inline u32 number_of(const struct key *key)
 	return (u32)hash_key(key) | KEY_REMEMBERED;
 }
 
-/* Under the cell's lock, one end. */
+/* One of the two keys is in the cell, whose lock is held. */
 static __always_inline void copy_whole_key(struct key *to, const struct key *from)
 {
 	u64 *words = (u64 *)to;

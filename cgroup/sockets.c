@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Programs that see sockets come and go: bound (5.7), and released (5.9). They refuse nothing. */
+/* Programs that see sockets being bound (Linux 5.7) and released (5.9). They refuse nothing. */
 #include "marks.h"
 #include "stream.h"
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Which learned replies may be given to any spelling of their request. A server says once, to one client,
- * what it says to another that spells otherwise, and it is the same but for the request itself: then
- * it is so for all. Nothing else tells: a BIND points to the question where it is spelled as its zone is,
- * and a resolver of that kind as whoever asked first, for as long as it knows the answer.
+ * Which learned replies may be given to any spelling of their request. That is proved once the
+ * server has given the same reply, except for the request in it, to two clients that spelled
+ * differently. Nothing else proves it: a BIND points to the question only where that is spelled as
+ * in its zone, and as a resolver where it is spelled as by the first client, for as long as it
+ * knows the answer.
  *
- * Until then a reply is given to its own spelling. Who spells in another way does not push it out, or a
- * stranger could; but the plainest spelling, which nearly all use, takes the place of any.
+ * Until then a reply is given to its own spelling. Another spelling does not push it out, or
+ * strangers could; but the plainest spelling, which nearly all clients use, takes the place of any.
  */
 #ifndef CAROM_SPELLINGS_H
 #define CAROM_SPELLINGS_H
@@ -20,23 +21,26 @@
 
 #define SPELLINGS 16384
 
-/* Of the replies to one key. Keys share cells: then each costs the other a proof. */
+/*
+ * What is known of the replies to a key. Keys may share a cell: then each costs the other its
+ * proof.
+ */
 struct spelling {
 	struct bpf_spin_lock lock;
 	u32 spelling; /* of the reply that is stored */
-	u64 expires;  /* it does, in jiffies */
+	u64 expires;  /* jiffies when that reply expires */
 	u64 key;      /* its hash */
 	u64 token;    /* of the last reply that could be learned, stored or not */
-	u64 until;    /* that one holds so long, in jiffies */
+	u64 until;    /* jiffies until which that one holds */
 	u64 digest;   /* of it */
-	u8 last;      /* and how it was spelled there */
+	u8 last;      /* and how its last label was spelled */
 	u8 any;       /* the server says the same to any spelling */
 	u8 zero[6];
 };
 
 /*
- * What is settled here is read anew from map memory each time: the verifier would follow all that comes
- * behind a loop once for each number that it can leave there.
+ * These values are read anew from map memory each time: otherwise the verifier would follow the
+ * code behind a loop once for each number that the loop can leave there.
  */
 struct settling {
 	u32 length;  /* of the reply */
@@ -50,8 +54,8 @@ LOCKED_ARRAY(spellings, struct spelling, SPELLINGS);
 #define ANEW(field) (*(volatile typeof(field) *)&(field))
 
 /*
- * A number of the reply's words in any order, for many servers turn records around; those that addresses
- * have are whole words.
+ * A number from the reply's words, whatever their order: many servers rotate records, and those
+ * with addresses are made of whole words.
  */
 static __always_inline u64 draft_digest(const struct draft *draft, struct settling *settling)
 {
@@ -76,11 +80,11 @@ static __always_inline bool said_the_same(const struct spelling *cell, const str
 			     cell->digest == digest && jiffies < cell->until);
 }
 
-/* What becomes of a reply whose request was spelled so. */
+/* What happens to a reply, by its request's spelling. */
 enum spelled_as {
 	AS_ITSELF,  /* it is for those who spell like this */
 	AS_ANY,
-	AS_OTHER,   /* there is one for a spelling which counts for more */
+	AS_OTHER,   /* not stored: there is one for a spelling that takes precedence */
 };
 
 static __always_inline enum spelled_as judge_spelling(u64 key, u32 service, u64 token, u32 ttl, u64 digest,
@@ -115,7 +119,7 @@ static __always_inline enum spelled_as judge_spelling(u64 key, u32 service, u64 
 	return as;
 }
 
-/* May a learned reply be stored? To whom it is given then, is noted in it. */
+/* May a learned reply be stored? The spellings that it is given to are noted in it. */
 static __always_inline bool settle_spelling(u32 protocol, struct draft *draft, struct settling *settling,
 					    u32 length, u32 service, u64 token, u32 ttl)
 {

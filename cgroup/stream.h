@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Writes on a TCP connection, command by command, each of which voids its key; every payload that the
- * server sends on the connection voids the keys of its last writes once more, for it may acknowledge
- * any of them. A datagram of several commands is read in the same way.
+ * Writes on a TCP connection, command by command. Each voids its key. Every payload that the server
+ * sends on the connection voids the keys of the last writes once more, as it may acknowledge any of
+ * them. A datagram of several commands is read in the same way.
  *
- * The state hangs on the accepted socket, so nothing that strangers send takes its place. What is
- * read has to be what TCP takes. That is judged by the socket's own `rcv_nxt`, up to which TCP has
- * the stream: a segment that begins where reading ended is read; one that ends before `rcv_nxt` is
- * an old one; one beyond is left to TCP. If TCP has ever got further than was read, or a segment
- * lies over bytes that were read and not taken, the stream is lost: it may write anything from here
- * on.
+ * The state is kept on the accepted socket, so nothing that strangers send can displace it. What is
+ * read has to be what TCP takes. The socket's own `rcv_nxt`, up to which TCP has the stream, tells
+ * that: a segment that begins where reading ended is read; one that ends before `rcv_nxt` is old;
+ * one beyond is left to TCP. If TCP ever got further than reading, or a segment overlaps bytes that
+ * were read and not taken, the stream is lost: it may write anything from here on.
  *
  * Segments come here before the socket is locked, so two CPUs may have one each. `inside` lets one
- * of them read; the other's segment is not read, and so the connection is lost. What the server
- * sends may pass at the same time: a cell is in `cells` before its segment reaches the server, so
- * before it is acknowledged, and one that is displaced is held before it is gone from there.
+ * of them read; the other's segment is not read, and so the connection is lost. The server's
+ * payloads may pass at the same time. So a cell is put into `cells` before its segment reaches the
+ * server and is acknowledged, and a displaced one is held before it is overwritten.
  */
 #ifndef CAROM_STREAM_H
 #define CAROM_STREAM_H
@@ -23,15 +22,18 @@
 #include "edge.h"
 #include "flights.h"
 
-/* Commands that one run of edge_stream reads; it runs 33 times. Of newer clangs' the verifier takes fewer. */
+/*
+ * Commands that one run of edge_stream reads; it runs 33 times. With newer clangs fewer pass the
+ * verifier.
+ */
 #define STREAM_STEPS (__clang_major__ < 15 ? 4 : 2)
-#define STREAM_READS 64      /* short reads that it passes over before */
-#define REPLIES_ROOM 512      /* bytes of a server's payload that are looked at */
+#define STREAM_READS 64      /* short reads that a run passes over first */
+#define REPLIES_ROOM 512      /* bytes that are looked at of a server's payload */
 #define WINDOW_MAX (1 << 26)  /* what a client may send unacknowledged: twice the most of tcp_rmem */
-#define ACKS_BEHIND (1 << 30) /* how far an acknowledgement may lie behind others: the largest window */
-#define ACKS_AHEAD (1 << 18)  /* and before what is sent: that may be on its way meanwhile */
-#define ACKS_LATER (1 << 24)  /* before what is sent until TCP looks, where its socket is owned for long */
-#define LATER_REACH (1 << 18) /* how far from where reading is such a segment counts */
+#define ACKS_BEHIND (1 << 30) /* an acknowledgement may be this far behind others: the largest window */
+#define ACKS_AHEAD (1 << 18)  /* and this far ahead of what TCP has sent, which may leave meanwhile */
+#define ACKS_LATER (1 << 24)  /* the same until TCP looks at it, if its socket is owned for long */
+#define LATER_REACH (1 << 18) /* such a segment counts up to this far from where reading is */
 
 SOCKET_STORAGE(streams, struct stream, 0);
 
@@ -54,8 +56,8 @@ static __always_inline void lose(u32 service)
 }
 
 /*
- * The stream of an accepted socket, `received` TCP's own number. It begins with the first packet that
- * is seen of it; of one that had bytes before, nobody knows what it is in the middle of.
+ * The stream of an accepted socket; `received` becomes TCP's own number. It begins with the first
+ * packet that is seen. If there were bytes before, it is lost: it may be in the middle of anything.
  */
 static __always_inline struct stream *find_stream(struct bpf_sock *sk, u32 service, u32 *received)
 {
@@ -94,9 +96,9 @@ static __always_inline u64 first_word(const struct datagram *datagram)
 }
 
 /*
- * Does a command begin with this segment, as far as can be seen, on a connection that is lost? Its
- * client has all that the server has sent. Who sends such a thing in the middle of a value hides
- * nothing but his own write.
+ * Does a command seem to begin with this segment, on a connection that is lost? Its client has
+ * received all that the server has sent. Who sends something like this within a value only hides
+ * his own write.
  */
 static __always_inline bool begins_anew(const struct datagram *datagram, struct bpf_sock *sk,
 					u32 protocol, u32 received)
@@ -108,8 +110,8 @@ static __always_inline bool begins_anew(const struct datagram *datagram, struct 
 }
 
 /*
- * May TCP take a segment, by both its numbers, if it has sent so much more by then? What it refuses by
- * them is a stranger's, who has seen neither.
+ * May TCP take a segment, by its sequence and acknowledgement numbers, if TCP has sent that much
+ * more by then? A segment that it refuses by them is a stranger's, who has seen neither.
  */
 static __always_inline bool may_be_taken(const struct datagram *datagram, struct bpf_sock *sk,
 					 u32 received, u32 ahead)
@@ -126,9 +128,8 @@ static __always_inline bool may_be_taken(const struct datagram *datagram, struct
 }
 
 /*
- * One that TCP may not take `soon`, but later, counts where it may come before another that is read; an
- * urgent pointer, of whatever segment, counts everywhere: the byte there is left out of what the server
- * reads.
+ * A segment that TCP may take later, but not `soon`, counts where it may come before another that
+ * is read. An urgent pointer counts in any segment: the server does not read the byte there.
  */
 static __always_inline bool counts(const struct datagram *datagram, struct bpf_sock *sk, u32 received,
 				   bool soon)
@@ -141,7 +142,7 @@ static __always_inline bool counts(const struct datagram *datagram, struct bpf_s
 		 may_be_taken(datagram, sk, received, ACKS_LATER)));
 }
 
-/* What becomes of a segment. */
+/* What happens to a segment. */
 enum fate {
 	FATE_READ,
 	FATE_LEFT,  /* to TCP: it was read before, or cannot be read yet */
@@ -158,7 +159,7 @@ static __always_inline enum fate judge_segment(const struct stream *stream, u32 
 	return FATE_LOST;
 }
 
-/* A segment of the client's: true where there is something to read in it. Then it is inside. */
+/* A segment of the client's: true if there is something to read in it; then `inside` counts it. */
 static __always_inline bool see_segment(const struct datagram *datagram, struct bpf_sock *sk,
 					u32 service, u32 protocol, u32 alone,
 					struct edge_scratch *scratch)
@@ -209,7 +210,7 @@ static __always_inline bool see_segment(const struct datagram *datagram, struct 
 	return true;
 }
 
-/* A datagram's commands, to be read one by one. */
+/* Begin to read a datagram's commands, one by one. */
 static __always_inline void begin_datagram(const struct datagram *datagram, u32 service,
 					   u32 protocol, u32 flight, struct edge_scratch *scratch)
 {
@@ -227,7 +228,7 @@ static __always_inline void begin_datagram(const struct datagram *datagram, u32 
 	scratch->unread.cell = SLOTS + service;
 }
 
-/* What is held of a line and behind it what is unread, as stream_read() wants it; 0: it cannot. */
+/* Load what is held of a line, and then what is unread, for stream_read(); 0 if that fails. */
 static __always_inline u32 load_unread(struct __sk_buff *skb, const struct stream *stream,
 				       struct edge_scratch *scratch)
 {
@@ -249,9 +250,9 @@ static __always_inline u32 load_unread(struct __sk_buff *skb, const struct strea
 }
 
 /*
- * A cell that is no longer among those that each payload of the server's voids. While one may tell that it
- * was written, as its acknowledgement or as one of what stood behind it, a key is held, and a service is
- * void with each.
+ * A displaced cell: the server's payloads do not void it any more. While one of them may tell that
+ * it was written, as its acknowledgement or as that of something behind it, a key is held, and a
+ * whole service is void with each payload.
  */
 static __always_inline void void_displaced(struct stream *stream, u32 cell)
 {
@@ -281,8 +282,8 @@ static __always_inline void write_cell(struct stream *stream, u32 cell, bool qui
 }
 
 /*
- * A line that nobody knows: its reply tells, for what the server refuses has written nothing. Where
- * none need follow, it is as what cannot be read.
+ * An unknown line: its reply tells whether it wrote, as a line that the server refuses has written
+ * nothing. If it need not have a reply, it counts as unreadable.
  */
 static __always_inline void doubt(struct stream *stream, const struct unread *unread,
 				  enum intent intent)
@@ -296,7 +297,7 @@ static __always_inline void doubt(struct stream *stream, const struct unread *un
 		remember_doubt(flight);
 }
 
-/* What writes all, in a datagram: flush_all alone has one acknowledgement, of others nobody knows. */
+/* A write of everything, in a datagram: only flush_all is known to have one acknowledgement. */
 static __always_inline void void_all(u32 flight, u32 cell, enum intent intent)
 {
 	void_cell(cell, true);
@@ -334,8 +335,8 @@ static __always_inline void take_write(struct stream *stream, struct unread *unr
 }
 
 /*
- * A store's data has come to its end: the server does it from now on, and did not when its line came.
- * Nothing else was read meanwhile, so it is the last that wrote.
+ * A store's data has come to its end: only now can the server do the store. Nothing else was read
+ * meanwhile, so it is the last write.
  */
 static __always_inline void end_store(struct stream *stream)
 {
@@ -382,7 +383,7 @@ static __always_inline void step(struct __sk_buff *skb, struct stream *stream,
 		take_write(stream, unread, key, intent);
 }
 
-/* Pass over a read, if one comes for certain, and is short. Bulk readers send hundreds in a segment. */
+/* Pass over what is certainly a short read. Bulk readers send hundreds of them in a segment. */
 static __always_inline bool pass_read(struct __sk_buff *skb, struct stream *stream,
 				      struct edge_scratch *scratch)
 {
@@ -397,7 +398,7 @@ static __always_inline bool pass_read(struct __sk_buff *skb, struct stream *stre
 	if (bpf_skb_load_bytes(skb, unread->offset, scratch->text + from, size))
 		return false;
 	unread->done = stream_ahead(unread->protocol, stream, scratch->text, from + size);
-	done = *(volatile u32 *)&unread->done;  /* of which the verifier is to know nothing */
+	done = *(volatile u32 *)&unread->done;  /* hidden from the verifier */
 	if (!done)
 		return false;
 	stream_begins(stream);
@@ -418,9 +419,9 @@ static __always_inline struct stream *stream_inside(struct __sk_buff *skb,
 }
 
 /*
- * A datagram was read to its end. A line that is not ended is dropped by the server; a store whose
- * data is not all there takes whatever comes next, from whomever, for the rest. Where in that the
- * server begins to read again, nobody knows.
+ * A datagram was read to its end. The server drops a line that does not end. A store whose data is
+ * not all there takes whatever comes next, from anybody, as the rest; it is not known where in that
+ * the server begins to read commands again.
  */
 static __always_inline void end_datagram(const struct stream *stream, const struct unread *unread)
 {
@@ -450,7 +451,7 @@ static __always_inline void end_reading(struct stream *stream, struct edge_scrat
 	leave_stream(stream);
 }
 
-/* Have edge_stream read what is unread. Does not come back, unless that cannot be. */
+/* Have edge_stream read what is unread. Returns only if the tail call fails. */
 static __always_inline void go_on(struct __sk_buff *skb, struct edge_scratch *scratch)
 {
 	struct stream *stream;
@@ -483,8 +484,8 @@ static __always_inline void read_on(struct __sk_buff *skb, struct edge_scratch *
 }
 
 /*
- * Is a payload of the server's in another language than what was read, or does it tell that the server
- * may have taken a store's data for commands? It does so where it does not know the store.
+ * Is a payload of the server's in another language than what was read? Or does it show that the
+ * server may have taken a store's data for commands, because it does not know the store?
  */
 static __always_inline bool disagrees(const struct datagram *datagram, u32 protocol,
 				      struct stream *stream)
@@ -496,8 +497,8 @@ static __always_inline bool disagrees(const struct datagram *datagram, u32 proto
 }
 
 /*
- * How many replies a payload of the server's may be, and how it differs from a row of refusals; of a
- * long one nobody counts them.
+ * How many replies a payload of the server's may hold, and how it differs from a row of refusals.
+ * In a long payload they are not counted.
  */
 static __always_inline u32 count_replies(const struct datagram *datagram, u32 protocol,
 					 const struct stream *stream, u64 *unlike)
@@ -548,8 +549,8 @@ static __always_inline u64 last_word(const struct datagram *datagram)
 }
 
 /*
- * Was a payload of the server's looked at before, or its beginning? `snd_nxt` does not tell: what the
- * host's own queue has dropped is new to TCP once more.
+ * Was a payload of the server's, or its beginning, looked at before? `snd_nxt` does not tell: what
+ * the host's own queue has dropped counts as new to TCP.
  */
 static __always_inline bool is_sent_again(struct stream *stream, const struct datagram *datagram)
 {
@@ -569,12 +570,11 @@ enum said {
 	SAID_WRITES = 1 << 3,    /* it begins as an acknowledgement */
 	SAID_STORED = 1 << 4,    /* it begins as that of a store */
 	SAID_OF_QUIET = 1 << 5,  /* it may be the reply to a write that asked for none */
-	SAID_BEARS_OUT = 1 << 6, /* it tells that a command began where one seemed to */
+	SAID_BEARS_OUT = 1 << 6, /* it shows that a command began where one seemed to */
 };
 
 /*
- * Is a payload one value, whole? Only where the scratch memory is free, which another program may have;
- * else nobody knows.
+ * Is a payload one whole value? It is not known if another program is using the scratch memory.
  */
 static __always_inline bool is_one_value(const struct datagram *datagram, u32 protocol)
 {
@@ -597,7 +597,10 @@ static __always_inline bool is_one_value(const struct datagram *datagram, u32 pr
 	return found;
 }
 
-/* What it is. The verifier is to know nothing of it, or it would follow what comes behind once for each. */
+/*
+ * What a payload is, hidden from the verifier, which would follow the code behind once for each
+ * value.
+ */
 static __always_inline u32 hear(const struct datagram *datagram, u32 protocol, struct stream *stream)
 {
 	u64 first = first_word(datagram), last = last_word(datagram), unlike = 0;
@@ -618,7 +621,7 @@ static __always_inline u32 hear(const struct datagram *datagram, u32 protocol, s
 	return *said;
 }
 
-/* A store was acknowledged, and nothing else can have been. */
+/* A store was acknowledged, and the reply can be to nothing else. */
 static __always_inline void note_stored(const struct stream *stream)
 {
 	u32 since;
@@ -629,8 +632,8 @@ static __always_inline void note_stored(const struct stream *stream)
 }
 
 /*
- * What a payload tells of those to come: one that is not one whole reply may have a rest. True where it
- * may be a value, whole, which edge_value finds out.
+ * What a payload tells about the next ones: if it is not one whole reply, more of it may follow.
+ * True if it may be one whole value, which edge_value finds out.
  */
 static __always_inline bool note_said(struct stream *stream, u32 said)
 {
@@ -646,7 +649,7 @@ static __always_inline bool note_said(struct stream *stream, u32 said)
 	return value;
 }
 
-/* A payload of which hear_payload() says that it may be a value. */
+/* A payload that may be a value by hear_payload(). */
 static __always_inline void see_value(const struct datagram *datagram, struct bpf_sock *sk,
 				      u32 protocol)
 {
@@ -668,8 +671,8 @@ static __always_inline void void_said(const struct datagram *datagram, u32 servi
 }
 
 /*
- * A payload of the server's: its stream. True where hear_payload() is to look at what it says. They need no
- * scratch memory, and so come upon nobody else's.
+ * A payload of the server's: find its stream. True if hear_payload() has to look at what it says.
+ * Neither needs the scratch memory, which another program may be using.
  */
 static __always_inline bool see_payload(const struct datagram *datagram, struct bpf_sock *sk,
 					u32 service, u32 protocol)
@@ -677,7 +680,7 @@ static __always_inline bool see_payload(const struct datagram *datagram, struct 
 	struct stream *stream;
 	u32 received = 0;
 
-	/* An empty one, too: it may be the first that is seen, behind bytes that came unseen. */
+	/* For an empty one too: it may be the first that is seen, after bytes that were not. */
 	stream = find_stream(sk, service, &received);
 	if (!stream) {
 		count_event(STREAM_LOST);
@@ -696,8 +699,8 @@ static __always_inline bool see_payload(const struct datagram *datagram, struct 
 }
 
 /*
- * What it says. A line that nobody knows may have been a write, unless it was refused, and the refusal can
- * be of no other. True where it may be one value, whole.
+ * Look at what a payload says. An unknown line may have been a write, unless it was refused, and
+ * the refusal can be of no other. True if it may be one whole value.
  */
 static __always_inline bool hear_payload(const struct datagram *datagram, struct bpf_sock *sk,
 					 u32 service, u32 protocol)
@@ -705,7 +708,7 @@ static __always_inline bool hear_payload(const struct datagram *datagram, struct
 	struct stream *stream = streams.sk_storage_get(sk, 0, 0);
 	u32 said;
 
-	if (!stream) {  /* as where see_payload() has none */
+	if (!stream) {  /* as in see_payload() */
 		void_said(datagram, service);
 		return false;
 	}
@@ -729,8 +732,8 @@ static __always_inline bool hear_payload(const struct datagram *datagram, struct
 }
 
 /*
- * A connection is closed by the server, which has done by now whatever it will do of it: also what it
- * could acknowledge to nobody, since its client is gone.
+ * The server closes a connection. It has done by now all that it will do of it, even what it could
+ * not acknowledge because its client is gone.
  */
 static __always_inline void see_end(struct bpf_sock *sk)
 {

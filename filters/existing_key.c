@@ -2,16 +2,17 @@
 /*
  * existing-key: valid commands, GET and DELETE only where their key exists.
  *
- * The server says which keys it holds, but a PUT may still be on its way to it: PUTs are counted as
- * they pass, and where the server had seen fewer when it said that a key is gone, the key exists.
+ * The server says which keys it holds, but a PUT may still be on its way to it. So PUTs are counted
+ * as they pass: if the server had seen fewer when it said that a key is gone, the key counts as
+ * existing.
  */
 #include "filter.h"
 
 #ifndef KEYS_MAX
-#define KEYS_MAX 262144  /* the loader says */
+#define KEYS_MAX 262144  /* the loader may set it */
 #endif
 
-/* What the server says of a key, and how many PUTs of it the server had seen then. */
+/* Whether a key exists, by the server, and how many PUTs of it the server had seen then. */
 struct stored {
 	u64 exists;
 	u64 puts;
@@ -20,7 +21,7 @@ struct stored {
 BPF_F_TABLE("hash", u32, u64, arrived_puts, KEYS_MAX, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", u32, struct stored, stored_keys, KEYS_MAX, BPF_F_NO_PREALLOC);
 
-/* Full, it can no longer tell: from then on every key may exist. */
+/* Count a PUT. If the map is full, every key may exist from then on. */
 static __always_inline void arrive(u32 key)
 {
 	u32 overflown = SETTING_OVERFLOWN;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What every filter shares: a request's first bytes at XDP, at TC and at the server's socket, the
- * counters, the captures, and what becomes of a request. A filter is one C file: a predicate on
- * `struct command`, and a program that calls filter() with it. PLACE says where it is to run.
+ * What all filters share: reading a request's first bytes at XDP, at TC and at the server's socket,
+ * the counters, the captures, and accepting or rejecting a request. A filter is one C file: a
+ * predicate on `struct command`, and a program that calls filter() with it. PLACE says where it
+ * runs.
  *
- * What is not a whole UDP datagram to one of `filtered` goes on unseen at XDP and TC: the server
- * looks at every request again.
+ * At XDP and TC, whatever is not a whole UDP datagram to one of `filtered` passes unseen: the
+ * server checks every request again.
  */
 #ifndef CAROM_FILTER_H
 #define CAROM_FILTER_H
@@ -22,7 +23,7 @@
 #define CAPTURE_MAX 500   /* bytes of a packet that are captured */
 #define CAPTURE_ROOM 512
 
-/* Beside XDP and TC of enum hook; the preprocessor needs numbers. */
+/* The values of PLACE. Beside those of enum hook, as the preprocessor needs numbers. */
 #define AT_XDP 0
 #define AT_TC 1
 #define AT_SOCKET 2
@@ -37,7 +38,7 @@ enum setting {
 	SETTING_CLIENT_RATE = 2,  /* the same to one address */
 	SETTING_TTL_FLOOR = 3,    /* at the socket: requests with a smaller TTL are dropped */
 	SETTING_LEARN_UNTIL = 4,  /* existing-key: jiffies until which nothing is rejected */
-	SETTING_OVERFLOWN = 5,    /* existing-key: keys that it had no room for; it then accepts all */
+	SETTING_OVERFLOWN = 5,    /* existing-key: 1: too many keys, it accepts everything */
 	SETTING_CAPTURE_UNTIL = 6, /* jiffies until which packets are captured */
 	SETTING_CAPTURE_RATE = 7, /* captures a second */
 	SETTINGS = 8,
@@ -49,18 +50,18 @@ enum tally {
 	INVALID_ACCEPTED = 1,
 	VALID_REJECTED = 2,
 	VALID_ACCEPTED = 3,
-	CAPTURE_LOST = 4,  /* beyond the rate, or nobody read the ones before */
+	CAPTURE_LOST = 4,  /* beyond the rate, or the ring buffer is full */
 	TALLIES = 5,
 };
 
-/* The beginning of a request, zeros behind it. */
+/* The beginning of a request, with zeros behind it. */
 struct command {
 	struct address source;
 	u32 length;  /* bytes of the whole request */
 	u8 text[COMMAND_ROOM];
 };
 
-/* A packet as it came: from its Ethernet header, at the socket from its IP header. */
+/* A packet as it came, from its Ethernet header on; at the socket, from its IP header on. */
 struct capture {
 	u64 nanoseconds;  /* CLOCK_MONOTONIC */
 	u32 length;       /* of the packet */
@@ -141,7 +142,7 @@ static __always_inline bool has_exact_length(const struct command *command, enum
 	}
 }
 
-/* Eight bytes as a little-endian number: with it clang computes, and does not index. */
+/* Eight bytes as a little-endian number, so that clang computes with it and does not index. */
 static __always_inline u64 number_at(const u8 *bytes)
 {
 	u64 number = 0;
@@ -195,10 +196,10 @@ static __always_inline bool read_packet(const struct packet *packet, struct comm
 				    COMMAND_ROOM));
 }
 
-/* What a UDP socket's filter has to find by itself: its packets begin with their UDP header. */
+/* The headers, which a UDP socket's filter has to find itself: its packets begin with UDP's. */
 struct datagram {
 	u32 ttl;
-	u32 network;  /* bytes of the IP header; IPv6's alone, without what extends it */
+	u32 network;  /* bytes of the IP header; of IPv6 without extension headers */
 };
 
 static __always_inline bool read_datagram(struct __sk_buff *skb, struct command *command,
@@ -239,7 +240,7 @@ static __always_inline bool wants_capture(void)
 	return until && now() < until;
 }
 
-/* Room for a capture; NULL where none is to be had, which is counted and keeps nobody waiting. */
+/* Room for a capture; NULL if there is none, which is counted. The packet never waits. */
 static __always_inline struct capture *new_capture(u32 hook, u32 kind, u32 length)
 {
 	struct capture *capture = NULL;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* limited-puts: valid commands, and of PUTs only so many a second: of one client, and in all. */
+/* limited-puts: valid commands, with a limit of PUTs a second, for one client and in all. */
 #include "filter.h"
 
 BPF_TABLE("lru_hash", struct address, struct budget, client_puts, 65536);
 BPF_ARRAY(total_puts, struct budget, 1);
 
-/* First a client's own rate: what it may not send is not taken from the others. */
+/* The client's own rate comes first: a PUT beyond it does not count for the others. */
 static __always_inline bool within_client_rate(const struct address *client)
 {
 	u64 rate = setting(SETTING_CLIENT_RATE);

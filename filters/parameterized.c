@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* parameterized: accepts or rejects everything, as it is told while it runs. */
+/* parameterized: accepts or rejects everything, by a setting that can change while it runs. */
 #include "filter.h"
 
 static __always_inline bool accepts_parameterized(const struct command *command)

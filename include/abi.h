@@ -4,8 +4,8 @@
 #define CAROM_ABI_H
 
 /*
- * What is inlined has no debug information: it would take clang a fifth of its time. (Without this,
- * the verifier's log names the C line of each instruction.)
+ * Inlined functions have no debug information, which would take clang a fifth of its time. (With
+ * it, the verifier's log would name the C line of each instruction.)
  */
 #undef __always_inline
 #define __always_inline inline __attribute__((always_inline, nodebug))
@@ -14,13 +14,13 @@
 #define KEY_SHORT 60        /* bytes of a key in the class that is cheap to hash */
 #define WHOLE_MAX 256       /* bytes of a request whose whole payload is the key */
 #define REPLY_MAX 1472      /* bytes of a reply: what an MTU of 1500 takes after IPv4 and UDP */
-#define REPLY_SAFE 1232     /* bytes of a reply that every path of IPv6 takes: 1280 less 40 and 8 */
+#define REPLY_SAFE 1232     /* bytes of a reply that every IPv6 path carries: 1280 less 40 and 8 */
 #define REPLY_MEDIUM 512    /* bytes of a reply in the class below that */
 #define REPLY_SHORT 64      /* bytes of a reply that lies in its entry */
 #define SLOTS 65536         /* cells of `versions` that keys hash to */
 #define SERVICES_MAX 256    /* services; each has one more cell of `versions`, its generation */
 #define VIEWS_MAX 256       /* addresses that a service's server is bound to: each answers for itself */
-#define ENDPOINTS_MAX 4096  /* addresses and ports of services, where no more are asked for */
+#define ENDPOINTS_MAX 4096  /* addresses and ports of services, unless the loader asks for more */
 #ifndef ENDPOINT_ROOM
 #define ENDPOINT_ROOM ENDPOINTS_MAX
 #endif
@@ -28,23 +28,23 @@
 #define SOURCE_PORT_MIN 1024 /* requests from a port below this are never answered */
 #define FRAME_MIN 60        /* the shortest Ethernet frame without its FCS */
 #define FLIGHTS 16384       /* cells of requests on their way through servers */
-#define FLIGHT_SECONDS 60   /* half of it after its request, no reply comes any more */
+#define FLIGHT_SECONDS 60   /* after half of this, no reply to a request comes any more */
 #define FLIGHT_WRITES 8     /* cells of `versions` that the writes of one flight void, one by one */
-#define CUT_SECONDS 3600    /* a store whose data did not come may be completed by anybody */
-#define UNREAD_SECONDS 10   /* what nobody can read voids a service once in so long */
-#define VOIDERS_MAX 1024    /* prefixes that are counted which send what may void a service */
-#define DOUBTS_MAX 10       /* of a prefix: payloads in UNREAD_SECONDS that void a service at once though
-			     * nobody knows where their messages begin */
+#define CUT_SECONDS 3600    /* how long anybody may complete a store whose data did not come */
+#define UNREAD_SECONDS 10   /* what nobody can read voids a service at most once in this time */
+#define VOIDERS_MAX 1024    /* prefixes whose packets may void a service, and are counted */
+#define DOUBTS_MAX 10       /* payloads of a prefix in UNREAD_SECONDS that void a service at once,
+			     * though nobody knows where their messages begin */
 #define DOORS_MAX 4096      /* addresses and ports that servers are bound to */
 #define SOCKETS_MAX 65536   /* sockets that userspace has found to be a server's */
-#define HOLD_MS 500         /* after a write that asks for no acknowledgement nothing is filled */
+#define HOLD_MS 500         /* after a write that asks for no acknowledgement, nothing is filled */
 #define STREAM_CELLS 16     /* writes of a TCP connection that may be without acknowledgement */
 #define STREAM_LINE_MAX 256 /* bytes of an unfinished line that are kept for its rest */
-#define BUDGET_CELLS 65536  /* of prefixes' budgets, and of clients' echoes */
+#define BUDGET_CELLS 65536  /* cells of prefixes' budgets, and of clients' echoes */
 #define WAYS_MAX 4096       /* routes, each by one interface, to sources that are allowed */
-#define NEIGHBOURS_MAX 16384 /* such sources on the interfaces' own links */
+#define NEIGHBOURS_MAX 16384 /* such sources that are neighbours */
 #define GATEWAYS_MAX 4      /* gateways of one route */
-#define COOKIE_SECRETS 4    /* of a server that are in use at once */
+#define COOKIE_SECRETS 4    /* secrets of a server that are in use at once */
 #define HANDED_OVER 0x6d6f7263 /* packet metadata: XDP leaves this hit to TC ingress */
 
 /* What was decided on a packet, and why. Each has a per-CPU counter by hook and service. */
@@ -59,7 +59,7 @@ enum verdict {
 	MISS_TORN = 6,       /* there, but replaced while it was read */
 	PASS_TRUNCATED = 7,  /* a header is cut off by the end of the frame */
 	PASS_ETHERTYPE = 8,  /* neither IPv4 nor IPv6, or behind more than two VLAN tags */
-	PASS_VERSION = 9,    /* a version that its EtherType belies, or an IPv4 header under 20 bytes */
+	PASS_VERSION = 9,    /* not the EtherType's IP version, or an IPv4 header under 20 bytes */
 	PASS_OPTIONS = 10,   /* IPv4 options or IPv6 extension headers */
 	PASS_FRAGMENT = 11,  /* a fragment, the first or a later one */
 	PASS_PROTOCOL = 12,  /* not UDP */
@@ -124,7 +124,9 @@ struct endpoint {
 	u16 zero;
 };
 
-/* The last packet to a service's port that is no service's, and how many there were. */
+/*
+ * The last packet to a service's port at an address that is no service's, and how many there were.
+ */
 struct stray {
 	struct endpoint to;
 	u32 zero;
@@ -151,17 +153,17 @@ struct service {
 	u16 unasked;     /* bytes of the longest reply for which the route is not asked for its MTU */
 	u32 echoes;      /* one of this many replies that may loop is dropped; 0: none */
 	u32 responses;   /* replies a second to one source prefix; 0: any */
-	u32 slip;        /* n: every nth of those beyond is answered, with TC; 0: none */
+	u32 slip;        /* n: every nth reply beyond that is sent, but truncated; 0: none */
 };
 
 /* A service as the socket's edge has it, by its id. */
 struct watch {
 	u32 protocol;  /* its SPEC's number */
 	u32 ttl;       /* seconds that a learned reply lives at most */
-	u32 uid;       /* whose new sockets at its doors are taken for the server's, until looked at */
+	u32 uid;       /* a user: his new sockets at its doors are guessed to be the server's */
 	u16 ends;      /* enum ends */
-	u16 alone;     /* 1: one process has all that is stored, so what is written is what is read */
-	u32 away;      /* odd while the server is away; guesses with this number hold, or one less */
+	u16 alone;     /* 1: one process has all items, so what is written there is what is read */
+	u32 away;      /* odd while the server is away; guesses hold by this number, or one less */
 };
 
 /* What is done where a server's items may end by themselves. */
@@ -173,7 +175,7 @@ enum ends {
 
 /* What a socket is to a service. */
 enum mark_kind {
-	MARK_STRANGER = 0,  /* nothing: it was looked at */
+	MARK_STRANGER = 0,  /* nothing: userspace has looked at it */
 	MARK_NEW = 1,       /* bound where the server is, and not looked at yet: its writes void */
 	MARK_DOOR = 2,      /* the server's: its writes void, its replies are not learned */
 	MARK_SERVER = 3,    /* the server's, at the service's port: its replies are learned */
@@ -185,7 +187,7 @@ struct mark {
 	u32 kind;  /* enum mark_kind */
 };
 
-/* What a server is bound to; the address is zero for all. */
+/* An address and port that a server is bound to; the address is zero for all addresses. */
 struct door {
 	struct address address;
 	u64 netns;    /* cookie of its network namespace */
@@ -196,64 +198,64 @@ struct door {
 
 /*
  * A TCP connection to a service: how far its commands were read, and which cells its last writes
- * void. Of the counts only the last 32 bits are kept.
+ * void. Only the lower 32 bits of counts are kept.
  */
 struct stream {
-	u32 inside;    /* programs that read a segment of it: one, or it is lost */
+	u32 inside;    /* programs that read a segment of it now: with more than one it is lost */
 	u32 next;      /* sequence number of the first byte that was not read */
-	u32 skip;      /* bytes of a value still to come, its line's end with them */
+	u32 skip;      /* bytes of a value still to come, with the line's end */
 	u16 held;      /* bytes in `line` */
 	u8 lost;       /* not understood: it may write anything from here on */
 	u8 in_line;    /* within a line that writes nothing, however it ends */
-	u32 asked;     /* writes that are to be acknowledged */
-	u32 answered;  /* how many of `writes`, from the first on, wait for no answer any more */
-	u32 writes;    /* of all kinds; the cells of the last are in `cells` */
+	u32 asked;     /* writes that the server has to acknowledge */
+	u32 answered;  /* how many of the first of `writes` wait for no answer any more */
+	u32 writes;    /* all writes; the cells of the last ones are in `cells` */
 	u32 acked;     /* payloads that begin with an acknowledgement; no more than `asked` */
-	u32 lines;     /* commands, but for writes that ask for no answer */
-	u32 settled;   /* how many of `lines`, from the first on, have their whole reply */
-	u32 doubts;    /* lines that the server has to refuse, or they were writes */
+	u32 lines;     /* commands, without writes that ask for no answer */
+	u32 settled;   /* how many of the first of `lines` have their whole reply */
+	u32 doubts;    /* lines that are writes, unless the server refuses them */
 	u32 doubt;     /* jiffies of the last of them */
 	u32 doubted;   /* its number among `lines` */
-	u32 hushed;    /* `lines` when the last write came that asks for none, and 1; or 0 */
-	u64 endless;   /* the item that a command stores so that it does not end by itself */
+	u32 hushed;    /* `lines` + 1 when the last write came that asks for no answer; or 0 */
+	u64 endless;   /* the item that a command stores without an end */
 	u32 stores;    /* that command's number among `lines`; or 0 */
 	u32 since;     /* jiffies when it came */
 	u32 data;      /* number among `lines` of the last store that not every server knows */
-	u32 data_at;   /* jiffies when the last of it came */
-	u32 early;     /* where the first segment begins that was left to TCP, if `any_early` */
+	u32 data_at;   /* jiffies when the end of its data came */
+	u32 early;     /* where the first segment that was left to TCP begins, if `any_early` */
 	u32 early_end; /* and where the last of them ends */
-	u32 torn_to;   /* behind the bytes that TCP may leave out, if `torn` */
+	u32 torn_to;   /* the end of the bytes that TCP may leave out, if `torn` */
 	u32 any_early;
-	u32 heard;     /* sequence number behind all that the server's payloads were looked at for */
+	u32 heard;     /* sequence number behind all of the server's payloads that were looked at */
 	u32 said;      /* what the last of them is (stream.h) */
 	u32 again;     /* 1 where it was sent before */
 	u32 cells[STREAM_CELLS];
 	u32 times[STREAM_CELLS];  /* jiffies when they were written */
-	u8 dialect;    /* of its protocol's own, 0 until something was read */
+	u8 dialect;    /* its protocol's own number; 0 until something was read */
 	u8 begun;      /* `next` is known */
-	u8 adrift;     /* the server may be in the middle of a reply: none ends a doubt any more */
+	u8 adrift;     /* the server may be within a reply: no reply ends a doubt any more */
 	u8 torn;       /* TCP may leave out bytes of it */
-	u32 anew;      /* jiffies when it began anew, having been lost */
-	u32 borne;     /* the same, once that is borne out */
-	u32 all;       /* jiffies when all was written, if that is no longer in `cells`; or 0 */
+	u32 anew;      /* jiffies when it began anew after it was lost */
+	u32 borne;     /* the same, once the server's answers have confirmed it */
+	u32 all;       /* jiffies of a write of everything that is no longer in `cells`; or 0 */
 	u8 line[STREAM_LINE_MAX];
 };
 
 /* What happened at the socket's edge. Each has one per-CPU counter. */
 enum event {
 	LEARNED = 0,        /* a reply filled the cache */
-	UNASKED = 1,        /* a reply that could be kept, but no token waits for it */
+	UNASKED = 1,        /* a reply that could be kept, but there is no token for it */
 	UNLEARNABLE = 2,    /* a reply that its protocol does not keep */
 	FULL = 3,           /* a reply that the cache had no room for */
 	WRITE_SEEN = 4,     /* a write: its key is void */
 	WRITE_ALL_SEEN = 5, /* a write that may have changed anything: the service's generation rose */
 	WRITE_DONE = 6,     /* the acknowledgement of a write: void once more */
-	STREAM_LOST = 7,    /* what passed on a TCP connection that is not understood: the same as above */
-	BUSY = 8,           /* a program came upon another one's scratch memory, and took the safe way */
+	STREAM_LOST = 7,    /* unreadable bytes on a TCP connection: as WRITE_ALL_SEEN */
+	BUSY = 8,           /* a program found its scratch memory in use, and took the safe way */
 	NOT_ADMITTED = 9,   /* a reply to a key that was not missed before, where the cache is full */
-	HELD = 10,          /* a reply that is not kept for the sake of a write without acknowledgement */
+	HELD = 10,          /* a reply that is not kept because of an unacknowledged write */
 	UNEXPLAINED = 11,   /* an acknowledgement that no write waits for: the service is void */
-	FELL_OUT = 12,      /* a write's key that has no place to wait in any more: void and held */
+	FELL_OUT = 12,      /* a waiting write's key whose place another took: void and held */
 	REFUSED = 13,       /* a reply that says that nothing was written */
 	CUT = 14,           /* a store over UDP whose data did not come with it */
 	UNREAD = 15,        /* what could not be read came again within UNREAD_SECONDS */
@@ -262,35 +264,39 @@ enum event {
 	BOUND = 18,         /* a socket was bound where the server is, or by one of its processes */
 	RELEASED = 19,      /* a socket of the server's is gone: the service is void */
 	NOT_ASKED = 20,     /* a reply that had to wait, and the daemon has not taken up those before */
-	ENDING = 21,        /* a reply that is not kept: its item may end, and nobody is asked when */
+	ENDING = 21,        /* a reply that is not kept: its item may end, and none can say when */
 	EVENTS = 22,
 };
 
-/* What a server's cookies are made by, and whether it gives any: the daemon's to say. */
+/*
+ * The secrets that a server makes its cookies by, and whether it gives any. The daemon writes it.
+ */
 struct cookies {
 	u64 epoch;   /* counts the server's starts, from 1 */
 	u64 none;    /* the epoch in which it was asked with a cookie and gave none */
-	u32 count;   /* of secrets; what is behind them is random, so that nobody knows it */
+	u32 count;   /* of secrets; the places behind them are random, so that nobody knows them */
 	u32 version; /* counts the changes of secrets, from 1 */
 	u64 secrets[2 * COOKIE_SECRETS];  /* as their bytes stand in memory */
 };
 
-/* What was seen of its cookies as its replies left. */
+/* What was seen of the cookies in a server's replies. */
 struct cookie_sight {
 	u64 epoch;  /* the last in which a reply carried one */
 	u64 given;  /* replies that carried one */
 	u64 right;  /* those whose cookie was made by one of the secrets */
-	u64 wrong;  /* the version of the secrets that did not make the last, or 0 */
+	u64 wrong;  /* the version of the secrets if none of them made the last one, or 0 */
 };
 
-/* Who is counted together: a service's clients of one IPv4 /24 or IPv6 /64; or all of them. */
+/*
+ * Clients of a service that are counted together: those of an IPv4 /24 or IPv6 /64; or all of them.
+ */
 struct payer {
 	__be32 words[2];  /* of the source: IPv6's first half, or 0 and three bytes of IPv4 */
 	u16 service;
 	u16 ipv4;         /* 1 for IPv4, 2 for all sources */
 };
 
-/* What was spent in one second: bytes of replies, say. */
+/* What was spent in one second, such as bytes of replies. */
 struct budget {
 	u64 second;
 	u64 spent;
@@ -308,12 +314,12 @@ struct station {
 
 /* Sources by where their replies would leave. */
 struct way_prefix {
-	u32 length;  /* bits, those of `link` among them */
+	u32 length;  /* bits, with those of `link` */
 	u32 link;    /* ifindex */
 	struct address address;
 };
 
-/* How a reply would go there: to a neighbour of that address itself, or through a gateway. */
+/* How a reply would go there: directly to its destination as a neighbour, or through a gateway. */
 struct way {
 	u32 direct;  /* 1: the neighbour's MAC is in `neighbours` */
 	u32 count;   /* gateways in `via` */
@@ -325,7 +331,7 @@ struct neighbour {
 	u32 link;  /* ifindex */
 };
 
-/* The zero bytes after `length` are part of the key: always cleared first. */
+/* The zero bytes after `length` are part of the key: a key is always cleared first. */
 struct key {
 	u16 service;  /* view << 8 | id */
 	u16 length;
@@ -337,7 +343,7 @@ struct waiting {
 	struct key key;
 	u32 cell;      /* of `versions`, which voids it */
 	u32 zero;
-	u64 item;      /* what it is in `lasting` */
+	u64 item;      /* its key in `lasting` */
 };
 
 struct short_key {
@@ -351,20 +357,20 @@ struct meta {
 	u64 head;        /* unique to this fill */
 	u64 expires;     /* jiffies */
 	u64 filled;      /* jiffies */
-	u64 token;       /* the voids when the miss was taken */
+	u64 token;       /* the number of voids at the miss */
 	u64 body;        /* the reply's key in its class's map, if it is longer than REPLY_SHORT */
 	u32 slot;        /* the cell of `versions` that the key hashes to */
 	u16 length;      /* of the reply */
-	u16 stored;      /* the same, and what the protocol keeps behind it */
+	u16 stored;      /* the same, with what the protocol keeps behind it */
 	u16 sum;         /* one's-complement sum of the reply, folded, in memory order */
 	u16 loops;       /* 1: the reply is itself a request that is known here */
 	u16 zero[2];
 };
 
 /*
- * Entries come in two classes by the length of their key, so that a miss is one look-up of a short
- * key; longer replies lie in maps of their own, by the length class of the reply. All are zero
- * behind what they hold.
+ * Entries have two classes by the length of their key, so that a miss is one look-up of a short
+ * key. Longer replies lie in maps of their own, by the length class of the reply. All bytes behind
+ * what they hold are zero.
  *
  * A map update copies a value from one end to the other. A reader that finds the same stamp at both
  * ends, before it copies and after, has therefore read one value and not parts of two; an entry and

@@ -34,7 +34,9 @@ static __always_inline bool seen_before(u64 hash)
 }
 #endif
 
-/* May a reply to this key be stored? `hash` is the key's. Any entry of it may be replaced. */
+/*
+ * May a reply to this key be stored? `hash` is the key's. An entry that is there may be replaced.
+ */
 static __always_inline bool admit(struct key *key, u64 hash)
 {
 #ifdef SEEN

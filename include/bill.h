@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a reply costs: its bytes, to its prefix and to its service; and where responses are counted,
- * one. Judged before the packet is touched and charged where it is sent, so that what XDP leaves to
- * TC, or nobody sends, costs nothing. But responses beyond their rate are counted as they are judged
- * (within_responses): by then that second's are spent.
+ * What a reply costs its prefix and its service: its bytes and, where responses are counted, one
+ * response. It is judged before the packet is touched and charged when it is sent, so that a reply
+ * costs nothing if XDP leaves it to TC or nobody sends it. But responses beyond the rate are
+ * counted when they are judged (within_responses): that second's are spent by then.
  */
 #ifndef CAROM_BILL_H
 #define CAROM_BILL_H
@@ -73,7 +73,7 @@ static __always_inline enum verdict within_responses(const struct service *servi
 	return service->slip && !(over % service->slip) ? SLIP : PASS_RESPONSES;
 }
 
-/* The reply leaves. A slip was counted as what it is not: a response. */
+/* The reply leaves. A slip is no `response`: it was counted when it was judged. */
 static __always_inline void pay(const struct service *service, const struct bill *bill, u32 bytes,
 				bool response)
 {

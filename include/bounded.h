@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Lengths that the verifier believes, and the sum of a number of bytes. */
+/* Lengths whose bounds the verifier sees, and the sum of a number of bytes. */
 #ifndef CAROM_BOUNDED_H
 #define CAROM_BOUNDED_H
 
 #include <uapi/linux/bpf.h>
 
 /*
- * The same value, for callers that have checked it to be from 1 to `bound` (a power of two). The
- * verifier loses that check where clang folds it into another; this mask it sees.
+ * The same value, for callers that have checked that it is from 1 to `bound` (a power of two). The
+ * verifier loses that check where clang folds it into another; it does see this mask.
  */
 static __always_inline u32 bounded(u32 value, u32 bound)
 {
@@ -18,14 +18,14 @@ static __always_inline u32 bounded(u32 value, u32 bound)
 }
 
 /*
- * A loop's counter: clang is not to count anything else, such as what is left, or where a pointer is, of
- * which the verifier does not see that it ends.
+ * A loop's counter. It keeps clang from counting something else, such as what is left or a pointer:
+ * then the verifier would not see that the loop ends.
  */
 #define counted(n) asm volatile("" : "+r"(n))
 
 /*
- * The same value, of which the verifier is to know nothing: it would follow what comes behind once for
- * each way that led to one. `unknown` is a number that it does not know.
+ * The same value, hidden from the verifier: it would follow the code behind once for each value
+ * that it knows. `unknown` is a number that the verifier does not know.
  */
 static __always_inline u32 forgotten(u32 value, u32 unknown)
 {
@@ -34,7 +34,7 @@ static __always_inline u32 forgotten(u32 value, u32 unknown)
 	return value - unknown;
 }
 
-/* These bits where a number is 0, and nothing else; without a branch, for the verifier. */
+/* `bits` if a number is 0, else 0; without a branch, for the verifier. */
 static __always_inline u32 bits_without(u64 number, u32 bits)
 {
 	asm volatile("" : "+r"(number));
@@ -42,8 +42,8 @@ static __always_inline u32 bits_without(u64 number, u32 bits)
 }
 
 /*
- * The one's-complement sum of `length` bytes, at most `room` (a constant); they are zero up to a
- * word. bpf_csum_diff takes at most 512 bytes on kernels before 6.13.
+ * The one's-complement sum of `length` bytes, at most `room` (a constant). The bytes behind them
+ * are zero up to a whole word. bpf_csum_diff takes at most 512 bytes on kernels before 6.13.
  */
 static __always_inline u64 sum_bytes(u8 *bytes, u32 length, const u32 room)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* An amount a second, and no more. */
+/* A limited amount a second. */
 #ifndef CAROM_BUDGET_H
 #define CAROM_BUDGET_H
 
 #include "abi.h"
 #include "clock.h"
 
-/* Spend from this second's; false beyond the rate. Two CPUs may overlook each other as it turns. */
+/* Spend this second's; false beyond the rate. As a second begins, two CPUs may both reset it. */
 static __always_inline bool within(struct budget *budget, u64 rate, u64 amount)
 {
 	u64 second = now() / TICKS;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Cells that clients or their prefixes hash to: no look-up that could miss, no entry that a flood
- * could push out. Who shares a cell shares what it counts; nobody outside knows the secret.
+ * Cells that clients or their prefixes hash to: no look-up can miss, and no flood can push an entry
+ * out. Who shares a cell shares its count, but nobody outside knows the hash's secret.
  */
 #ifndef CAROM_CELL_H
 #define CAROM_CELL_H
@@ -21,7 +21,9 @@ static __always_inline u32 cell_of(u64 who, u64 what)
 	return siphash_end(&hash, 0, 0, 1, 3) % BUDGET_CELLS;
 }
 
-/* The first bits of a source: 24 of IPv4, with a mark that no IPv6 address has; of IPv6 `ipv6`. */
+/*
+ * The first bits of a source: 24 of IPv4, with a mark that no IPv6 address has, or `ipv6` of IPv6.
+ */
 static __always_inline u64 source_prefix(const struct request *request, const u32 ipv6)
 {
 	const __be32 *word;
@@ -34,7 +36,7 @@ static __always_inline u64 source_prefix(const struct request *request, const u3
 	return first >> (64 - ipv6) << (64 - ipv6);
 }
 
-/* What is left of so much a second covers this much more. */
+/* Does what is left of `rate` in this second cover `amount`? */
 static __always_inline bool covers(const struct budget *budget, u64 rate, u64 amount)
 {
 	u64 spent = budget->second == now() / TICKS ? budget->spent : 0;
@@ -42,7 +44,7 @@ static __always_inline bool covers(const struct budget *budget, u64 rate, u64 am
 	return spent + amount <= rate;
 }
 
-/* Two CPUs may overlook each other as the second turns. */
+/* As a second begins, two CPUs may both reset the budget. */
 static __always_inline void charge(struct budget *budget, u64 amount)
 {
 	u64 second = now() / TICKS;

@@ -10,14 +10,14 @@
 
 #include "abi.h"
 
-/* How a request's UDP checksum was found to be. */
+/* What a request's UDP checksum is. */
 enum sum {
 	SUM_WRONG,
 	SUM_WHOLE,    /* right, or zero: none was made */
-	SUM_PARTIAL,  /* the pseudo-header's only: its sender left the rest to a device */
+	SUM_PARTIAL,  /* only the pseudo-header's: its sender left the rest to a device */
 };
 
-/* Twice: the first fold can carry. */
+/* Each fold is done twice: the first can carry. */
 static __always_inline u16 fold(u64 sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);
@@ -27,7 +27,7 @@ static __always_inline u16 fold(u64 sum)
 	return sum;
 }
 
-/* A header of 20 bytes; 0xffff when its checksum is right. */
+/* The sum of a header of 20 bytes; folded, it is 0xffff when its checksum is right. */
 static __always_inline u64 ipv4_sum(const struct iphdr *ip)
 {
 	const u16 *word = (const u16 *)ip;
@@ -52,7 +52,7 @@ static __always_inline u64 ipv6_addresses_sum(const struct ipv6hdr *ip)
 
 /*
  * Below, `addresses` is the sum of both IP addresses, the same for a request and its reply, and
- * `payload` that of the payload. Over IPv4 and IPv6 alike (RFC 768, RFC 8200 section 8.1).
+ * `payload` the sum of the payload; all is the same for IPv4 and IPv6 (RFC 768, RFC 8200 8.1).
  */
 static __always_inline u64 pseudo_sum(u64 addresses, const struct udphdr *udp)
 {
@@ -68,10 +68,10 @@ static __always_inline u16 udp_check(u64 addresses, const struct udphdr *udp, u6
 }
 
 /*
- * Is the request's UDP checksum right, or left half-made? One request in 65,536 with a right
- * checksum looks half-made too. A native hook makes every reply's whole sum and need not care; a
- * hook that sees skbs cannot tell what its device will do, and takes it for wrong: it passes.
- * IPv6 has no datagrams without a checksum.
+ * Is the request's UDP checksum right, or half-made? One request in 65,536 with a right checksum
+ * looks half-made too. A native hook makes every reply's whole sum, so it makes no difference
+ * there. A hook that sees skbs cannot tell what its device will do: it takes the sum for wrong, and
+ * the request passes. IPv6 has no datagrams without a checksum.
  */
 static __always_inline enum sum classify_sum(u64 addresses, const struct udphdr *udp, u64 payload,
 					     bool ipv6, bool skb_mode)

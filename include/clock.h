@@ -6,7 +6,7 @@
 #ifndef TICKS
 #define TICKS 250  /* jiffies a second; the loader says how many */
 #endif
-BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* jiffies, when last asked */
+BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* jiffies, when userspace last asked */
 
 static __always_inline u64 now(void)
 {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A TCP connection in its `struct stream`: the cells of its last writes. What the bytes say is its
- * protocol's affair.
+ * A TCP connection in its `struct stream`, with the cells of its last writes. What the bytes mean
+ * is for its protocol to say.
  *
  * One program at a time reads a connection's segments; another may see the server's payloads at the
- * same moment. It reads `cells` and `writes`, which the first writes. Both write `answered`: each only what
- * leaves no write out that may wait, whichever comes last. Either may find that the stream is lost.
+ * same moment. The second reads `cells` and `writes`, which the first writes. Both write
+ * `answered`: whichever does so last, no write that may still wait is left out. Either may find
+ * that the stream is lost.
  */
 #ifndef CAROM_CONNECTION_H
 #define CAROM_CONNECTION_H
@@ -14,13 +15,13 @@
 
 #define NO_CELL 0xffffffff
 
-/* Is a number of the sequence behind another? */
+/* Is a sequence number behind another? */
 static __always_inline bool is_behind(u32 number, u32 other)
 {
 	return (s32)(number - other) > 0;
 }
 
-/* A connection of which the byte with this number is the next to be read. */
+/* Begin a connection; the byte with this sequence number is the next to read. */
 static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 {
 	stream->next = sequence;
@@ -51,9 +52,9 @@ static __always_inline void stream_begin(struct stream *stream, u32 sequence)
 }
 
 /*
- * A lost connection of which a command begins with this byte, as far as can be seen. Its former writes
- * stay what they are. Where the server's replies begin and end is not known any more. One that has begun
- * anew before, and seems to be between two commands, is where it was.
+ * Go on with a lost connection where a command seems to begin with this byte. Its former writes
+ * stay. Where the server's replies begin and end is not known any more. A connection that has begun
+ * anew before, and seems to be between two commands, stays as it is.
  */
 static __always_inline void stream_begin_anew(struct stream *stream, u32 sequence, u32 jiffies)
 {
@@ -71,15 +72,15 @@ static __always_inline void stream_begin_anew(struct stream *stream, u32 sequenc
 }
 
 /*
- * May what was sent at that time, in jiffies, still be answered? As in flights.h. It may have been sent
- * since this program read the clock.
+ * May what was sent at that time (jiffies) still be answered? As in flights.h. It may have been
+ * sent after this program read the clock.
  */
 static __always_inline bool is_awaited(u32 sent, u32 jiffies)
 {
 	return jiffies - sent + TICKS < FLIGHT_SECONDS * TICKS / 2 + TICKS;
 }
 
-/* A segment is left to TCP, which may take it, and is not read. */
+/* Note a segment that is not read, but TCP may take. */
 static __always_inline void stream_leaves(struct stream *stream, u32 sequence, u32 end)
 {
 	if (!stream->any_early || is_behind(stream->early, sequence))
@@ -89,14 +90,14 @@ static __always_inline void stream_leaves(struct stream *stream, u32 sequence, u
 	stream->any_early = 1;
 }
 
-/* May TCP have such bytes of a segment that came before, and may be others? */
+/* May TCP have bytes of this range from a segment that was left to it? They may be different. */
 static __always_inline bool stream_has_left(const struct stream *stream, u32 sequence, u32 end)
 {
 	return stream->any_early && is_behind(end, stream->early) &&
 	       is_behind(stream->early_end, sequence);
 }
 
-/* Some byte up to 64 KiB behind this number may be left out of what the server reads. */
+/* Note that a byte up to 64 KiB behind this number may be left out of what the server reads. */
 static __always_inline void stream_tears(struct stream *stream, u32 sequence)
 {
 	u32 end = sequence + 65536;
@@ -106,7 +107,7 @@ static __always_inline void stream_tears(struct stream *stream, u32 sequence)
 	stream->torn = 1;
 }
 
-/* TCP has come so far: what is behind that matters no more. */
+/* TCP has received all before this number: notes on older bytes are dropped. */
 static __always_inline void stream_passes(struct stream *stream, u32 received)
 {
 	if (!is_behind(stream->torn_to, received))
@@ -115,14 +116,17 @@ static __always_inline void stream_passes(struct stream *stream, u32 received)
 		stream->any_early = 0;
 }
 
-/* May the server still refuse a store that it does not know, and take its data for commands? */
+/*
+ * May the server still refuse a kind of store that it does not know, and take its data for
+ * commands?
+ */
 static __always_inline bool stream_may_spill(const struct stream *stream, u32 jiffies)
 {
 	return (s32)(*(volatile u32 *)&stream->data - stream->settled) > 0 &&
 	       is_awaited(*(volatile u32 *)&stream->data_at, jiffies);
 }
 
-/* Is it not known what the client says on it? */
+/* Is the connection lost: not known what the client sends on it? */
 static __always_inline bool stream_is_lost(const struct stream *stream)
 {
 	return *(volatile u8 *)&stream->lost ||
@@ -130,8 +134,8 @@ static __always_inline bool stream_is_lost(const struct stream *stream)
 }
 
 /*
- * The server has answered as if a command had begun where one seemed to. That counts once nothing is
- * awaited any more of what was not read.
+ * The server has answered as if a command had begun where one seemed to. That counts once no answer
+ * to what was not read can come any more.
  */
 static __always_inline void stream_bears_out(struct stream *stream, u32 jiffies)
 {
@@ -141,17 +145,17 @@ static __always_inline void stream_bears_out(struct stream *stream, u32 jiffies)
 		*(volatile u32 *)&stream->borne = anew;
 }
 
-/* How many of the last writes may still be answered; more than STREAM_CELLS: all that are in `cells`. */
+/* How many of the last writes may still be answered; more than STREAM_CELLS: all in `cells`. */
 static __always_inline u32 stream_unanswered(const struct stream *stream)
 {
-	u32 answered = *(volatile u32 *)&stream->answered;  /* before the other, which only grows */
+	u32 answered = *(volatile u32 *)&stream->answered;  /* before `writes`, which only grows */
 
 	return *(volatile u32 *)&stream->writes - answered;
 }
 
 /*
- * The n-th of the cells to void again when the server has sent a payload, any payload, or NO_CELL; `n`
- * is below STREAM_CELLS, and 0 is the last write's.
+ * The n-th of the cells to void again when the server has sent any payload, or NO_CELL. `n` is
+ * below STREAM_CELLS; 0 is the last write.
  */
 static __always_inline u32 stream_cell(const struct stream *stream, u32 n, u32 jiffies)
 {
@@ -163,7 +167,7 @@ static __always_inline u32 stream_cell(const struct stream *stream, u32 n, u32 j
 		       : NO_CELL;
 }
 
-/* Something is read: a new command, if the one before was read to its end. */
+/* Something is read: count a new command, if the one before was read to its end. */
 static __always_inline void stream_begins(struct stream *stream)
 {
 	if (!stream->held && !stream->skip && !stream->in_line)
@@ -175,11 +179,11 @@ static __always_inline void stream_hushes(struct stream *stream)
 {
 	u32 lines = stream->lines;
 
-	*(volatile u32 *)&stream->hushed = lines;  /* before the other, and before its cell */
+	*(volatile u32 *)&stream->hushed = lines;  /* before `lines`, and before the write's cell */
 	*(volatile u32 *)&stream->lines = lines - 1;
 }
 
-/* The command that is read stores an item that does not end by itself, once that is acknowledged. */
+/* The command that is read stores an item without an end, once it is acknowledged. */
 static __always_inline void stream_stores(struct stream *stream, u64 item, u32 jiffies)
 {
 	*(volatile u32 *)&stream->stores = 0;
@@ -188,7 +192,9 @@ static __always_inline void stream_stores(struct stream *stream, u64 item, u32 j
 	*(volatile u32 *)&stream->stores = stream->lines;
 }
 
-/* The item that the command which was settled last stored so, with when that came in `*since`; or 0. */
+/*
+ * The item that the last settled command stored without an end, and in `*since` when it came; or 0.
+ */
 static __always_inline u64 stream_stored(const struct stream *stream, u32 *since)
 {
 	u32 settled = stream->settled, stores = *(volatile u32 *)&stream->stores;
@@ -198,7 +204,7 @@ static __always_inline u64 stream_stored(const struct stream *stream, u32 *since
 	return stores == settled && *(volatile u32 *)&stream->stores == settled ? item : 0;
 }
 
-/* The command that is read is a line that the server has to refuse, or it is a write. */
+/* The command that is read is a line that is a write, unless the server refuses it. */
 static __always_inline void stream_doubts(struct stream *stream, u32 jiffies)
 {
 	*(volatile u32 *)&stream->doubted = stream->lines;
@@ -207,14 +213,14 @@ static __always_inline void stream_doubts(struct stream *stream, u32 jiffies)
 }
 
 /*
- * The server has sent a whole reply: if one command alone waited, that one's, and what came before it
- * is done, and it is true. With more on their way nobody knows which are answered, and that stays so;
- * likewise behind a reply that may be one to a write that asked for none (`of_quiet`). A refused one
- * acknowledges nothing.
+ * The server has sent a whole reply. If only one command waited, the reply is to that one, all
+ * before it is done, and this is true. If more wait, nobody knows which are answered, and that
+ * stays so; it is the same after a reply that may be to a write that asked for none (`of_quiet`). A
+ * refusal acknowledges nothing.
  */
 static __always_inline bool stream_settles(struct stream *stream, bool refused, bool of_quiet)
 {
-	u32 writes = *(volatile u32 *)&stream->writes;  /* before the other: what comes now counts not */
+	u32 writes = *(volatile u32 *)&stream->writes;  /* read first: later ones do not count */
 	u32 lines = *(volatile u32 *)&stream->lines;
 	u32 hushed = *(volatile u32 *)&stream->hushed;
 
@@ -230,7 +236,7 @@ static __always_inline bool stream_settles(struct stream *stream, bool refused, 
 	return true;
 }
 
-/* May a payload, if it refuses nothing, acknowledge such a line, or what wrote all? */
+/* May a payload that refuses nothing acknowledge a doubted line, or a write of everything? */
 static __always_inline bool stream_in_doubt(const struct stream *stream, u32 jiffies)
 {
 	u32 all = *(volatile u32 *)&stream->all;
@@ -241,8 +247,8 @@ static __always_inline bool stream_in_doubt(const struct stream *stream, u32 jif
 }
 
 /*
- * The cell that the next write displaces. Its own acknowledgement may still be to come, so it is
- * held first, as after a quiet write; only then may stream_wrote() take it out of sight.
+ * The cell that the next write displaces. Its own acknowledgement may still come, so it is held
+ * first, as after a quiet write; only then may stream_wrote() overwrite it.
  */
 static __always_inline u32 stream_displaces(const struct stream *stream)
 {
@@ -257,21 +263,21 @@ static __always_inline void stream_wrote(struct stream *stream, u32 cell, bool q
 	*(volatile u32 *)&stream->times[writes & (STREAM_CELLS - 1)] = jiffies;
 	*(volatile u32 *)&stream->cells[writes & (STREAM_CELLS - 1)] = cell;
 	if (writes - *(volatile u32 *)&stream->answered > STREAM_CELLS)
-		*(volatile u32 *)&stream->answered = writes - STREAM_CELLS;  /* so that it is never far behind */
+		*(volatile u32 *)&stream->answered = writes - STREAM_CELLS;  /* never far behind */
 	*(volatile u32 *)&stream->writes = writes + 1 ? writes + 1 : STREAM_CELLS;
 	if (!quiet)
 		stream->asked += 1;
 }
 
-/* May the write that the next one displaces be without its acknowledgement? */
+/* May the write that the next one displaces still wait for its acknowledgement? */
 static __always_inline bool stream_waits(const struct stream *stream)
 {
 	return stream_unanswered(stream) >= STREAM_CELLS;
 }
 
 /*
- * The server has sent a payload that begins with an acknowledgement. False where there are more of
- * them than writes were seen: some came by a way that is not watched.
+ * The server has sent a payload that begins with an acknowledgement. False if there are more of
+ * them than writes that were seen: some came by a way that is not watched.
  */
 static __always_inline bool stream_acknowledges(struct stream *stream)
 {

@@ -10,17 +10,17 @@
 #include "clock.h"
 #include "protocols.h"
 
-/* What becomes of a hit whose request has a cookie. */
+/* What happens to a hit whose request has a cookie. */
 enum cookie {
-	COOKIE_PASSES,    /* the server's to judge */
-	COOKIE_RETURNED,  /* right: the reply has it again */
+	COOKIE_PASSES,    /* the request goes up: the server judges it */
+	COOKIE_RETURNED,  /* it is right: the reply returns it */
 	COOKIE_IGNORED,   /* the server gives none, and the client has had none */
 };
 
 #if ANY_COOKIES
 BPF_ARRAY(cookies, struct cookies, SERVICES_MAX);
 BPF_ARRAY(cookie_sights, struct cookie_sight, SERVICES_MAX);
-BPF_ARRAY(wall, u64, 1);  /* ticks since 1970 less jiffies; 0: not known, and no cookie is fresh */
+BPF_ARRAY(wall, u64, 1);  /* ticks since 1970 less jiffies; 0: unknown, and no cookie is fresh */
 
 static __always_inline u32 wall_seconds(void)
 {
@@ -31,8 +31,8 @@ static __always_inline u32 wall_seconds(void)
 }
 
 /*
- * Does the server, as it is since it was last started, give no cookies? It was asked with one and
- * gave none; and no reply of its has carried one since.
+ * Is it known that the server gives no cookies since it was last started? It was asked with one and
+ * gave none, and none of its replies has carried one since.
  */
 static __always_inline bool gives_no_cookies(u32 service, const struct cookies *known)
 {
@@ -53,8 +53,8 @@ static __always_inline bool has_other_secret(u32 service, const struct cookies *
 }
 
 /*
- * `option` is what cookie_of() has found in a request. A cookie with a server's part that is not
- * right was given to the client by somebody: what it expects, only the server can say.
+ * `option` is what cookie_of() has found in a request. If the server's part of a cookie is not
+ * right, somebody else gave it to the client: only the server knows how to answer.
  */
 static __always_inline enum cookie judge_cookie(u32 protocol, const u8 *option,
 						const struct address *client, u32 service)

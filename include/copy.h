@@ -3,8 +3,8 @@
 #define CAROM_COPY_H
 
 /*
- * bpf_probe_read_kernel() by another name. BCC takes an older helper for it, which is not for XDP,
- * where it cannot find it among the kernel's symbols: without CAP_SYSLOG they have no addresses.
+ * bpf_probe_read_kernel() by another name. Where BCC does not find that among the kernel's symbols,
+ * which have no addresses without CAP_SYSLOG, it takes an older helper that XDP may not call.
  */
 static long (*copy_kernel)(void *to, u32 size, const void *from) =
 	(void *)BPF_FUNC_probe_read_kernel;

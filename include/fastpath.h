@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The fast path, the same at every hook: bounce a request, or answer it from the cache, or say why
- * neither. Until the first byte of a reply is written, the packet is as it came.
+ * The fast path, the same at every hook: bounce a request, answer it from the cache, or say why
+ * not. Until the first byte of a reply is written, the packet is unchanged.
  */
 #ifndef CAROM_FASTPATH_H
 #define CAROM_FASTPATH_H
@@ -21,7 +21,9 @@
 #include "reply.h"
 #include "token.h"
 
-/* `place` says whose: 0 for no service's, as counted_as() has them. */
+/*
+ * Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's.
+ */
 static __always_inline void count(enum hook hook, enum verdict verdict, u32 place)
 {
 	u32 index = (place * HOOKS + hook) * VERDICTS + verdict;
@@ -36,7 +38,9 @@ static __always_inline u32 counted_as(const struct service *service)
 	return service->id < COUNTED ? service->id + 1 : 0;
 }
 
-/* A packet to a service's port that no service is found for: userspace says where it came. */
+/*
+ * Note a packet to a service's port that is no service's; userspace tells the user where it came.
+ */
 static __always_inline void note_stray(const struct endpoint *endpoint)
 {
 	struct stray *stray;
@@ -59,7 +63,7 @@ static __always_inline enum sum request_sum(const struct packet *packet,
 			    packet->hook == TC || service->skb_mode);
 }
 
-/* XDP leaves a hit that it has no room for to TC, by a word beside the packet. */
+/* XDP leaves a hit that it has no room for to TC, with a word in the packet's metadata. */
 static __always_inline enum verdict no_room(const struct packet *packet,
 					    const struct service *service)
 {
@@ -76,7 +80,9 @@ static __always_inline enum verdict no_room(const struct packet *packet,
 	return PASS_TO_TC;
 }
 
-/* The reply's frame is made in place; from its first byte on the packet is ours. */
+/*
+ * Make the reply's frame in place; once its first byte is written the packet cannot pass any more.
+ */
 static __always_inline enum verdict serve(const struct packet *packet, struct request *request,
 					  const struct service *service, enum sum sum,
 					  struct scratch *scratch, u64 reply_sum)
@@ -101,7 +107,7 @@ static __always_inline bool is_key_length(u32 length)
 	return length >= 1 && length <= WHOLE_MAX;
 }
 
-/* The whole payload is the key: it is read to where that has to be. */
+/* The whole payload is the key: read it into the key. */
 static __always_inline enum verdict read_whole(const struct packet *packet,
 					       const struct request *request,
 					       struct scratch *scratch)
@@ -120,7 +126,7 @@ static __always_inline enum verdict read_whole(const struct packet *packet,
 	return UNDECIDED;
 }
 
-/* Void what a write writes, where no one at the socket's edge does. */
+/* Void what a write writes, where nothing at the socket's edge does it. */
 static __always_inline enum verdict see_write(const struct service *service,
 					      const struct key *key, enum intent intent)
 {
@@ -156,7 +162,7 @@ static __always_inline enum verdict read_request(const struct packet *packet,
 						     : see_write(service, &scratch->key, intent);
 }
 
-/* The stored reply becomes the reply to this request; `sum` is its payload's. */
+/* Make the stored reply the reply to this request; `sum` becomes that of its payload. */
 static __always_inline bool adapt_reply(const struct request *request,
 					const struct service *service, struct scratch *scratch,
 					u64 *sum)
@@ -173,9 +179,9 @@ static __always_inline bool adapt_reply(const struct request *request,
 }
 
 /*
- * A reply beyond the responses a second that is sent after all, empty and truncated: every `slip`th
- * is; the rest is the server's. False where it cannot be: a client that sent a cookie, say, would not
- * take it without one.
+ * Of the replies beyond the responses a second, every `slip`th is sent after all, empty and
+ * truncated; the other requests go up. False where that is not possible: a client that sent a
+ * cookie, for example, would not take a reply without one.
  */
 static __always_inline bool slip(const struct request *request, const struct service *service,
 				 struct scratch *scratch, u64 *sum)
@@ -196,7 +202,7 @@ static __always_inline bool too_large(const struct request *request, const struc
 	return service->multiple && scratch->meta.length > service->multiple * request->length;
 }
 
-/* A request's cookie, where it has one: into its reply, or no reply. */
+/* If the request has a cookie, put it into the reply, or give no reply. */
 static __always_inline enum verdict heed_cookie(const struct request *request,
 						const struct service *service,
 						struct scratch *scratch, u64 *sum)
@@ -225,7 +231,7 @@ static __always_inline enum verdict heed_cookie(const struct request *request,
 	return too_large(request, service, scratch) ? PASS_AMPLIFY : UNDECIDED;
 }
 
-/* The reply to the request whose key is in scratch, if the cache has one. `whole` is a constant. */
+/* Reply to the request whose key is in scratch, if the cache has a reply. `whole` is a constant. */
 static __always_inline enum verdict serve_known(const struct packet *packet,
 						struct request *request,
 						const struct service *service,
@@ -295,9 +301,9 @@ static __always_inline enum verdict serve_whole(const struct packet *packet,
 }
 
 /*
- * Requests of the other protocols are read by one program and answered by the next, which it calls:
- * in one, the verifier would follow the answer once for each way through the reading. FOR_NEXT has
- * it called.
+ * Requests of the other protocols are read by one program and answered by the next. In a single
+ * program, the verifier would follow the answer once for each way through the reading. After
+ * FOR_NEXT the next program is called.
  */
 static __always_inline enum verdict read_for_next(const struct packet *packet,
 						  const struct request *request,
@@ -367,7 +373,7 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	return BOUNCE;
 }
 
-/* The verdict on a packet, and whose it is: `place`, as count() takes it. */
+/* The verdict on a packet; `place` becomes its service's, for count(). */
 static __always_inline enum verdict answer(const struct packet *packet, u32 *place)
 {
 	struct request request = {};

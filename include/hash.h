@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A number that tells keys apart, by a secret: nobody outside can make two keys share one. */
+/* A number that tells keys apart, by a secret: nobody outside can make two keys share a number. */
 #ifndef CAROM_HASH_H
 #define CAROM_HASH_H
 

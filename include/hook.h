@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * One packet, at XDP or at TC: what the two hooks call by different names. The hook is a constant
- * wherever this is inlined, so that the branches for the other are not even compiled.
+ * A packet, at XDP or at TC: what the two hooks call by different names. The hook is a constant
+ * wherever this is inlined, so the branches for the other hook are not even compiled.
  */
 #ifndef CAROM_HOOK_H
 #define CAROM_HOOK_H
@@ -30,7 +30,7 @@ static __always_inline void *packet_end(const struct packet *packet)
 				   : (void *)(long)((struct __sk_buff *)packet->context)->data_end;
 }
 
-/* Bytes of the frame, also those that no pointer reaches (TC). */
+/* Bytes of the frame, with those that no pointer reaches (TC). */
 static __always_inline u32 packet_length(const struct packet *packet)
 {
 	if (packet->hook == TC)
@@ -51,7 +51,7 @@ static __always_inline long packet_load(const struct packet *packet, u32 offset,
 				   : bpf_skb_load_bytes(packet->context, offset, to, length);
 }
 
-/* Pointers into the packet die here, and in packet_resize. */
+/* Pointers into the packet are invalid after this, and after packet_resize. */
 static __always_inline long packet_store(const struct packet *packet, u32 offset, void *from,
 					 u32 length)
 {

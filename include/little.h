@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Bytes as they stand in memory, as a little-endian number; or such a number for memory. */
+/* A little-endian number from bytes in memory, and bytes for memory from such a number. */
 #ifndef CAROM_LITTLE_H
 #define CAROM_LITTLE_H
 

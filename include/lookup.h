@@ -9,8 +9,9 @@
 #include "token.h"
 
 /*
- * The reply of the entry in scratch->meta, to scratch->reply, with zeros up to eight bytes. Each
- * class is a map of its own; false when it is not there, or not this entry's.
+ * Copy the reply of the entry in scratch->meta to scratch->reply, with zeros up to whole eight
+ * bytes. Each class has a map of its own. False when the reply is not there, or is not this
+ * entry's.
  */
 static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply)
 {
@@ -54,7 +55,7 @@ static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply
 	       tail == scratch->meta.head;
 }
 
-/* Behind their length both are zero. */
+/* Both keys are zero behind their length. */
 static __always_inline bool same_key(const struct key *a, const struct key *b, u32 room)
 {
 	const u64 *left = (const u64 *)a, *right = (const u64 *)b;
@@ -70,8 +71,8 @@ static __always_inline bool same_key(const struct key *a, const struct key *b, u
 
 /*
  * Copy the entry of scratch->key and judge the copy. Nothing is decided on the map's own memory: an
- * element can be reused under a reader. Looking it up once more is what finds that out: the stores of
- * one map update become visible in any order, the stamps at both ends perhaps last.
+ * element can be reused while it is read. A second look-up finds that out, for the stores of one
+ * map update become visible in any order, and the stamps at both ends perhaps last.
  */
 static __always_inline enum verdict copy_short(struct scratch *scratch)
 {

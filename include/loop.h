@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Loops with a host that sends back what it gets: there a reply comes in as a request, with a fresh
- * TTL, and its reply again. Only a reply that is itself a request with a known reply can go round
- * here; a loop of several has one that was filled last, when its next was known (daemon/loops.py).
- * A loop is one packet, over when that is left out once. So one of many such replies is, and the
- * server, which would begin the loop anew, does not get it either.
+ * Loops with a host that sends back what it gets: a reply comes in as a request, with a fresh TTL,
+ * and so does the reply to that. Only a reply that is itself a request with a known reply can go
+ * round. In a loop of several, one was filled last, when the next was known already
+ * (daemon/loops.py). A loop is a single packet, and ends when that is dropped once. So one of many
+ * such replies is dropped, and the server does not get the request either: it would begin the loop
+ * anew.
  */
 #ifndef CAROM_LOOP_H
 #define CAROM_LOOP_H
@@ -13,7 +14,7 @@
 #include "cell.h"
 #include "maps.h"
 
-/* The cell of a client and its request; the latter by its sum and length, for both are at hand. */
+/* The cell of a client and its request; of the request, sum and length are known already. */
 static __always_inline u32 echo_cell(const struct request *request, const struct service *service,
 				     u64 payload_sum)
 {

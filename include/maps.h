@@ -14,7 +14,7 @@
 #ifndef CAPACITY
 #define CAPACITY 10000
 #endif
-/* Places for what userspace puts there; it asks for more where this host has more. */
+/* Room for what userspace puts there; it asks for more if this host has more. */
 #ifndef OWN_ROOM
 #define OWN_ROOM ENDPOINTS_MAX
 #endif
@@ -25,7 +25,9 @@
 #define PREFIX_ROOM ENDPOINTS_MAX
 #endif
 
-/* What a program works on; too large for its stack. One a CPU, and one program at a time on it. */
+/*
+ * A program's working memory, too large for its stack. Each CPU has one, for one program at a time.
+ */
 struct scratch {
 	struct key key;
 	union {
@@ -33,7 +35,7 @@ struct scratch {
 		struct long_entry long_entry;
 		struct meta meta;
 	};
-	struct request request;  /* for the program that comes next; its pointers are dead */
+	struct request request;  /* for the next program; its pointers are invalid */
 	struct service service;
 	struct bpf_fib_lookup route;
 	u64 reply_head;
@@ -41,7 +43,7 @@ struct scratch {
 	u8 text[TEXT_ROOM + sizeof(u64)];
 };
 
-/* One void at a time passes. */
+/* Lets one void at a time through. */
 struct gate {
 	struct bpf_spin_lock lock;
 };
@@ -56,20 +58,20 @@ LOCKED_ARRAY(gates, struct gate, 1);
 BPF_F_TABLE("array", u32, u64, lease, 1, BPF_F_MMAPABLE);  /* jiffies until which to answer */
 BPF_F_TABLE("hash", struct endpoint, struct service, services, ENDPOINT_ROOM, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct address, u8, own_addresses, OWN_ROOM, BPF_F_NO_PREALLOC);
-BPF_ARRAY(served_ports, u64, 65536 / 64);                  /* a bit a port */
+BPF_ARRAY(served_ports, u64, 65536 / 64);                  /* a bit for each port */
 BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, PREFIX_ROOM, BPF_F_NO_PREALLOC);
-/* Twice what they hold: while they change, what is new comes first. */
+/* Room for twice what they hold: in a change the new ones come before the old ones go. */
 BPF_F_TABLE("lpm_trie", struct way_prefix, struct way, ways, 2 * WAYS_MAX, BPF_F_NO_PREALLOC);
 BPF_HASH(neighbours, struct neighbour, struct station, 2 * NEIGHBOURS_MAX);
 BPF_ARRAY(budgets, struct budget, BUDGET_CELLS);           /* bytes, by the prefix' hash */
 BPF_ARRAY(totals, struct budget, SERVICES_MAX);
 BPF_ARRAY(responses, struct budget, BUDGET_CELLS);         /* replies, by the prefix' hash */
 BPF_ARRAY(echoes, u32, BUDGET_CELLS);                      /* replies, by client and request */
-/* Of packets that are no service's, then of each service: by hook, then by verdict. */
+/* First of packets that are no service's, then of each service: by hook, then by verdict. */
 BPF_PERCPU_ARRAY(verdicts, u64, (1 + COUNTED) * HOOKS * VERDICTS);
 BPF_PERCPU_ARRAY(strays, struct stray, 1);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
-/* Jiffies until which not to fill. */
+/* Jiffies until which nothing may be filled. */
 BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
 #ifdef SEEN
 BPF_F_TABLE("array", u32, u64, seen, SEEN, BPF_F_MMAPABLE);  /* hashes of keys that were missed */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Cursor parsers: from a frame to a request that is fully understood, or to the reason why not. */
+/*
+ * Cursor parsers: from a frame to a request that is fully understood, or to the reason against it.
+ */
 #ifndef CAROM_PARSE_H
 #define CAROM_PARSE_H
 
@@ -13,11 +15,11 @@
 #include "checksum.h"
 #include "hook.h"
 
-#define IPV4_FRAGMENT 0x3fff  /* MF and the fragment offset; DF may stand */
+#define IPV4_FRAGMENT 0x3fff  /* MF and the fragment offset; DF may be set */
 #define VLAN_ID 0x0fff        /* of a tag's 16 bits */
 #define HEADERS_MAX 70        /* Ethernet, two VLAN tags, IPv6, UDP */
 
-/* At TC: headers where pointers reach them, for an skb may keep its bytes elsewhere. */
+/* At TC: bring the headers to where pointers reach them, as an skb may keep its bytes elsewhere. */
 static __always_inline void pull_headers(struct __sk_buff *skb)
 {
 	u32 length = skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX;
@@ -37,13 +39,13 @@ struct vlan_tag {
 	__be16 type;  /* of what follows */
 };
 
-/* One request. Its pointers die when the packet's size or bytes change; `locate` renews them. */
+/* A request. Its pointers end when the packet's size or bytes change; `locate` renews them. */
 struct request {
 	struct ethhdr *eth;
-	struct iphdr *ip;     /* of these two, the one that `ipv6` says */
+	struct iphdr *ip;     /* of these two, the one that `ipv6` says is set */
 	struct ipv6hdr *ip6;
 	struct udphdr *udp;
-	u8 ipv6;              /* 1 or 0: of a bool clang 19 tests a bit, which the verifier forgets */
+	u8 ipv6;              /* no bool: clang 19 tests one bit, and the verifier forgets it */
 	u16 outer;            /* VLAN ids, 0 for no tag */
 	u16 inner;
 	u16 length;           /* of the payload */
@@ -79,8 +81,8 @@ static __always_inline u32 headers_length(const struct request *request)
 }
 
 /*
- * Up to two tags. At TC the kernel has taken the outermost off the frame and keeps it beside the
- * packet; a reply takes it along. Gives the EtherType behind the tags, 0 for a truncated one.
+ * Read up to two tags. At TC the kernel has taken the outermost off the frame and keeps it beside
+ * the packet; the reply keeps it. Returns the EtherType behind the tags, 0 for a truncated tag.
  */
 static __always_inline __be16 parse_tags(const struct packet *packet, struct cursor *cursor,
 					 struct request *request)
@@ -145,7 +147,7 @@ static __always_inline enum verdict check_ipv6(const struct ipv6hdr *ip)
 	}
 }
 
-/* The IP header, and in `ip_payload` how long it says the UDP datagram is. */
+/* Read the IP header; `ip_payload` is how long it says the UDP datagram is. */
 static __always_inline enum verdict parse_ip(struct cursor *cursor, struct request *request,
 					     __be16 type, u32 *ip_payload)
 {
@@ -172,7 +174,7 @@ static __always_inline enum verdict parse_ip(struct cursor *cursor, struct reque
 
 /*
  * Fill `request` from a UDP datagram whose lengths agree, or say why it is none. Frames of other
- * kinds leave after as few reads as can be: they are somebody else's traffic.
+ * kinds pass after as few reads as possible: they are somebody else's traffic.
  */
 static __always_inline enum verdict parse_request(const struct packet *packet,
 						  struct request *request)
@@ -200,14 +202,14 @@ static __always_inline enum verdict parse_request(const struct packet *packet,
 	    ntohs(request->udp->len) != ip_payload ||
 	    headers_length(request) + request->length > packet_length(packet))
 		return PASS_LENGTH;
-	/* A count of segments there need not be: a guest's, say, are not counted yet. */
+	/* Segments need not be counted yet, those of a guest for example: the size tells. */
 	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_size)
 		return PASS_LENGTH;
 	return UNDECIDED;
 }
 
-/* The same, as a constant in each branch. Of a byte that was loaded, the verifier of older kernels
- * (6.1) forgets on the stack which way its last test went, and takes one IP header for the other.
+/* The same value, as a constant in each branch. For a byte that was loaded, the verifier of older
+ * kernels (6.1) forgets on the stack how a test of it went, and takes one IP header for the other.
  */
 static __always_inline u8 told_apart(u8 ipv6)
 {
@@ -220,7 +222,7 @@ static __always_inline u8 told_apart(u8 ipv6)
 	return known;
 }
 
-/* The headers of a packet whose size or bytes have changed, where `request` says that they are. */
+/* Find the headers again in a packet whose size or bytes have changed, by what `request` says. */
 static __always_inline bool locate(const struct packet *packet, struct request *request)
 {
 	void *start = packet_start(packet), *end = packet_end(packet);
@@ -264,7 +266,7 @@ static __always_inline struct address source_of(const struct request *request)
 			     : mapped_address(request->ip->saddr);
 }
 
-/* An address' IPv4 /24 or IPv6 /64, for a service's accounts. */
+/* The IPv4 /24 or IPv6 /64 of an address, as a service counts it. */
 static __always_inline struct payer prefix_of(struct address address, u16 service)
 {
 	struct payer payer = { { address.words[0], address.words[1] }, service, 0 };
@@ -283,8 +285,8 @@ static __always_inline struct address destination_of(const struct request *reque
 }
 
 /*
- * An IPv6 packet to an address that stands for an IPv4 one: no host has it, but services of IPv4
- * are kept by it.
+ * Is this an IPv6 packet to an address that stands for an IPv4 one? No host has such an address,
+ * but IPv4 services are stored under it.
  */
 static __always_inline bool to_mapped_address(const struct request *request)
 {
@@ -296,7 +298,7 @@ static __always_inline bool to_mapped_address(const struct request *request)
 	return !(word[0] | word[1]) && word[2] == htonl(0xffff);
 }
 
-/* Where a request came in, as services are kept by it. */
+/* Where a request came in: the key that services are stored under. */
 static __always_inline void locate_endpoint(const struct packet *packet,
 					    const struct request *request,
 					    struct endpoint *endpoint)

@@ -44,7 +44,7 @@ static __always_inline enum verdict check_request(const struct request *request,
 	return UNDECIDED;
 }
 
-/* The last look before an answer, for it costs look-ups: is the source ours, or not allowed? */
+/* Is the source our own, or not allowed? Asked last before an answer, as it costs look-ups. */
 static __always_inline enum verdict check_source(const struct request *request,
 						 const struct service *service)
 {
@@ -63,7 +63,7 @@ static __always_inline enum verdict check_source(const struct request *request,
 	return from_its_neighbour(request, service) ? UNDECIDED : PASS_NEIGHBOUR;
 }
 
-/* Whether a reply of `length` bytes gets to the client in one piece, as far as this host can know. */
+/* Does a reply of `length` bytes get to the client in one piece, as far as this host can know? */
 static __always_inline enum verdict check_length(const struct packet *packet,
 						 const struct request *request,
 						 const struct service *service,

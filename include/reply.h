@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* From a request's headers to its reply's. */
+/* Make a reply's headers from its request's. */
 #ifndef CAROM_REPLY_H
 #define CAROM_REPLY_H
 
@@ -23,9 +23,9 @@ static __always_inline void swap_ethernet(struct ethhdr *eth)
 #define IPV4_ALWAYS_WHOLE 68  /* bytes that every link carries in one piece (RFC 791 3.2) */
 
 /*
- * DF would be the request's. Nobody here follows a path's MTU for these replies, so that a router
- * has to be free to fragment them; a datagram that may be fragmented needs an id of its own
- * (RFC 6864 4.3), which outsiders cannot tell. A request that may itself be, has such an id.
+ * The request's DF must not stay. Nobody here follows a path's MTU for these replies, so a router
+ * has to be free to fragment them. A datagram that may be fragmented needs an id of its own (RFC
+ * 6864 4.3), which outsiders cannot guess. A request without DF has such an id already.
  */
 static __always_inline void allow_fragments(struct iphdr *ip)
 {
@@ -35,7 +35,7 @@ static __always_inline void allow_fragments(struct iphdr *ip)
 	ip->id = bpf_get_prandom_u32();
 }
 
-/* The TOS byte is cleared: the request's congestion mark was not made on the way back. */
+/* The TOS byte is cleared: the request's congestion mark is not one of the way back. */
 static __always_inline void swap_ipv4(struct iphdr *ip, u16 payload_length)
 {
 	__be32 client = ip->saddr;
@@ -50,7 +50,7 @@ static __always_inline void swap_ipv4(struct iphdr *ip, u16 payload_length)
 	ip->check = ~fold(ipv4_sum(ip));
 }
 
-/* Traffic class and flow label are cleared: the class as above, the label is the sender's. */
+/* Traffic class and flow label are cleared: the class as above; the label is the client's. */
 static __always_inline void swap_ipv6(struct ipv6hdr *ip, u16 payload_length)
 {
 	struct in6_addr client = ip->saddr;
@@ -71,7 +71,7 @@ static __always_inline void swap_udp(struct udphdr *udp, u16 payload_length)
 	udp->len = htons(sizeof(*udp) + payload_length);
 }
 
-/* `payload_sum` is the reply's, `sum` how the request's checksum was found to be. */
+/* `payload_sum` is the sum of the reply's payload, `sum` what the request's checksum was. */
 static __always_inline void make_reply(struct request *request, enum sum sum, u16 payload_length,
 				       u64 payload_sum, bool skb_mode)
 {

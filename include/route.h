@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The way back, where the kernel's own tables have to be asked about it. */
+/* The way back, by the kernel's routes and neighbours. */
 #ifndef CAROM_ROUTE_H
 #define CAROM_ROUTE_H
 
@@ -15,7 +15,8 @@
 
 /*
  * Does the path's MTU, as far as the stack has learned it, take a packet of `length` bytes? The
- * helper answers only where the interface forwards: elsewhere nothing is known, and that is no.
+ * helper answers only where the interface forwards: elsewhere nothing is known, and the answer is
+ * no.
  */
 static __always_inline bool route_takes(const struct packet *packet, const struct request *request,
 					const struct service *service,
@@ -41,8 +42,8 @@ static __always_inline bool route_takes(const struct packet *packet, const struc
 }
 
 /*
- * Does the frame come from the MAC that this host would send a reply to its source to? An address
- * is easily borrowed; so the reply would go to whoever did.
+ * Does the frame come from the MAC to which this host would send a reply to its source? A source
+ * address is easily forged, and the reply goes back to the MAC of whoever forged it.
  */
 static __always_inline bool from_its_neighbour(const struct request *request,
 					       const struct service *service)

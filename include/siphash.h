@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * SipHash (Aumasson and Bernstein, 2012), a hash by a secret of 128 bits: who does not know the
- * secret cannot find two inputs that collide. SipHash-c-d makes c rounds a word and d at the end.
+ * SipHash (Aumasson and Bernstein, 2012), a hash with a secret of 128 bits: without the secret
+ * nobody can find two inputs that collide. SipHash-c-d makes c rounds for each word and d at the
+ * end.
  */
 #ifndef CAROM_SIPHASH_H
 #define CAROM_SIPHASH_H
@@ -46,7 +47,7 @@ static __always_inline void siphash_rounds(struct siphash *s, const u32 rounds)
 	}
 }
 
-/* Eight bytes as they stand in memory; `rounds` (a constant) is SipHash's c. */
+/* Take in eight bytes as they are in memory; `rounds` (a constant) is SipHash's c. */
 static __always_inline void siphash_word(struct siphash *s, u64 word, const u32 rounds)
 {
 	word = little_u64(word);
@@ -71,7 +72,7 @@ static __always_inline u64 siphash_end(struct siphash *s, u64 rest, u32 length,
 	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
 }
 
-/* The first `left` bytes (fewer than eight) of a word as they stand in memory, then zeros. */
+/* The first `left` bytes (fewer than eight) of a word as they are in memory, then zeros. */
 static __always_inline u64 siphash_front(u64 word, u32 left)
 {
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -83,13 +84,16 @@ static __always_inline u64 siphash_front(u64 word, u32 left)
 
 /*
  * The hash of what came before, `before` bytes (whole words), and of `length` bytes, at most `room`
- * (a constant, whole words). They may be read up to the next whole word, whatever stands there.
+ * (a constant, whole words). Up to the next whole word they have to be readable, with any content.
  */
 static __always_inline u64 siphash_bytes(struct siphash *s, u32 before, const u8 *bytes,
 					 u32 length, const u32 room, const u32 word_rounds,
 					 const u32 last_rounds)
 {
-	/* Three numbers, so that the loop's bounds on one part no states of the verifier's after it. */
+	/*
+	 * Three numbers, so that the loop's bounds on one do not part the verifier's states after
+	 * it.
+	 */
 	u32 words = length / sizeof(u64), at = length & ~7u, left = length & 7;
 	u64 rest = 0;
 
@@ -99,7 +103,7 @@ static __always_inline u64 siphash_bytes(struct siphash *s, u32 before, const u8
 			break;
 		siphash_word(s, *(const u64 *)(bytes + n * sizeof(u64)), word_rounds);
 	}
-	asm volatile("" : "+r"(at));  /* or clang drops the bound for its own reasoning */
+	asm volatile("" : "+r"(at));  /* or clang concludes the bound itself and drops it */
 	if (left && at <= room - sizeof(u64))
 		rest = little_u64(siphash_front(*(const u64 *)(bytes + at), left));
 	return siphash_end(s, rest, before + length, word_rounds, last_rounds);

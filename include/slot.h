@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The cell of `versions` that a key hashes to: Hashes.slot_of() of hashes.py in C. A write voids
- * all of its cell, so nobody outside may know of two keys that share one.
+ * all that is in its cell, so nobody outside may know two keys that share one.
  */
 #ifndef CAROM_SLOT_H
 #define CAROM_SLOT_H
@@ -13,12 +13,12 @@
 #error "SLOT_V0 to SLOT_V3 are not defined: the loader draws them (kernel/hashes.py)"
 #endif
 
-#define SLOT_BEFORE 32  /* bytes that stand before every key; SLOT_V0 to SLOT_V3 have them in */
+#define SLOT_BEFORE 32  /* bytes hashed before each key; SLOT_V0 to SLOT_V3: the state after them */
 #define SLOT_SHIFT 48   /* the hash's upper bits are the cell: SLOTS is 2^16 */
 
 /*
- * A number that tells items apart, by the bytes of their keys that its slot is computed from. Seven
- * bytes behind KEY_MAX of them may be read, whatever stands there.
+ * A number that tells items apart, by the bytes of a key that its slot is computed from. Seven
+ * bytes behind KEY_MAX of them have to be readable, with any content.
  */
 static __always_inline u64 item_hash(const u8 *bytes, u32 length)
 {

@@ -6,7 +6,7 @@
 #include "abi.h"
 #include "parse.h"
 
-/* Unspecified, loopback, multicast; an IPv6 address that stands for an IPv4 one is nobody's. */
+/* Is it unspecified, loopback, multicast, or an IPv6 address that stands for an IPv4 one? */
 static __always_inline enum verdict refused_address(const struct request *request)
 {
 	u32 source;
@@ -30,8 +30,8 @@ static __always_inline enum verdict refused_address(const struct request *reques
 }
 
 /*
- * A source that a reply must not go to: it would loop, or reach many, or a well-known service. Our
- * own addresses and other services' ports are the maps' to know.
+ * Is this a source that a reply must not go to? It would loop, or reach many or a well-known
+ * service. Our own addresses and other services' ports are in maps, and not judged here.
  */
 static __always_inline enum verdict refused_source(const struct request *request)
 {

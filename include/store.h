@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A fill from inside the kernel: an entry, and its reply in the class that its length asks for. */
+/* A fill from inside the kernel: an entry, and its reply in the map of its length class. */
 #ifndef CAROM_STORE_H
 #define CAROM_STORE_H
 
@@ -10,8 +10,8 @@
 #include "token.h"
 
 /*
- * What a fill is made from. `reply` is as long_reply has it; a medium_reply fits over its front,
- * and then has its tail inside it.
+ * What a fill is made from. `reply` is laid out as a long_reply. A medium_reply takes the front of
+ * it, and its tail is then in the middle.
  */
 struct draft {
 	struct key key;
@@ -30,7 +30,7 @@ struct draft {
 	};
 };
 
-/* The one's-complement sum of the reply; zero up to a word. */
+/* The one's-complement sum of the reply, which is zero up to a whole word. */
 static __always_inline u16 draft_sum(const struct draft *draft, u32 length)
 {
 	u64 sum = 0;
@@ -44,7 +44,9 @@ static __always_inline u16 draft_sum(const struct draft *draft, u32 length)
 	return fold(sum);
 }
 
-/* Under the entry: a reader that comes between finds no reply of its stamp, and misses. */
+/*
+ * Store the reply under its entry: until then a reader finds no reply with its stamp, and misses.
+ */
 static __always_inline bool store_reply(struct draft *draft, u32 stored, u64 stamp)
 {
 	u64 body = draft->meta.body;
@@ -97,7 +99,9 @@ static __always_inline bool store(struct draft *draft, u64 token, u32 slot, u32 
 	meta->stored = stored;
 	meta->sum = draft_sum(draft, length);
 	meta->loops = 0;  /* a learned reply is no request of its protocol */
-	/* Entry first: where the reply finds no room, the entry alone is a miss, and expires. */
+	/*
+	 * Entry first: if there is no room for the reply, the entry alone is a miss, and expires.
+	 */
 	return store_entry(draft, stamp) && store_reply(draft, stored, stamp);
 }
 

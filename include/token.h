@@ -21,7 +21,9 @@ static __always_inline u64 version(u32 cell)
 	return number ? *(volatile u64 *)number : ~0ull;
 }
 
-/* Taken before the server sees a request, it is good for the reply, and for every later one. */
+/*
+ * A token that is taken before the server sees a request is good for its reply and all later ones.
+ */
 static __always_inline u64 take_token(void)
 {
 	u32 only = 0;
@@ -30,7 +32,9 @@ static __always_inline u64 take_token(void)
 	return count ? *(volatile u64 *)count : 0;
 }
 
-/* Was a write without acknowledgement seen at this cell since? Then its reply may be older. */
+/*
+ * Was a write without acknowledgement seen at this cell since then? A reply may be older than it.
+ */
 static __always_inline bool held(u32 cell, u64 since)
 {
 	u64 *until = holds.lookup(&cell);
@@ -38,7 +42,7 @@ static __always_inline bool held(u32 cell, u64 since)
 	return !until || since < *(volatile u64 *)until;
 }
 
-/* One at a time, or of two at once the shorter hold might stay. */
+/* One at a time: otherwise, of two at once, the shorter hold might stay. */
 static __always_inline void hold_cell(u32 cell, u64 until)
 {
 	u32 only = 0;
@@ -64,7 +68,7 @@ static __always_inline void void_now(u32 cell)
 
 	if (!gate || !count || !last)
 		return;
-	lock_value(&gate->lock);  /* or of two voids at once the lower number might stay */
+	lock_value(&gate->lock);  /* otherwise, of two voids at once, the lower number might stay */
 	number = *count + 1;
 	*(volatile u64 *)count = number;
 	*(volatile u64 *)last = number;
@@ -72,8 +76,8 @@ static __always_inline void void_now(u32 cell)
 }
 
 /*
- * The same after a write; `quiet` is one that no acknowledgement follows: what was asked shortly
- * after it is not filled either.
+ * The same for a write. After a `quiet` one there is no acknowledgement: replies to what is asked
+ * shortly after it are not filled either.
  */
 static __always_inline void void_cell(u32 cell, bool quiet)
 {
@@ -82,19 +86,19 @@ static __always_inline void void_cell(u32 cell, bool quiet)
 	void_now(cell);
 }
 
-/* What of a key tells one service's from another's, and one view's of it. */
+/* The part of a key that tells services, and a service's views, apart. */
 static __always_inline u16 key_service(u16 service, u16 view)
 {
 	return view << 8 | service;
 }
 
-/* The item that a protocol's key names, by its bytes `from` where they count, up to `end`. */
+/* The item that a protocol's key names, by its bytes from `from` to `end`. */
 static __always_inline u64 item_of(const struct key *key, u32 from, u32 end)
 {
 	return item_hash(key->bytes + from, end - from);
 }
 
-/* The slot that it voids. */
+/* The slot of the same bytes. */
 static __always_inline u32 slot_of(const struct key *key, u32 from, u32 end)
 {
 	return key_slot(key->bytes + from, end - from);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Maps whose values the kernel must know the type of, by BTF: those with a spin lock, and storage
- * that hangs on sockets. BCC's macros give some of them, without the flags that are wanted here.
+ * Maps whose value types the kernel must know by BTF: those with a spin lock, and storage on
+ * sockets. BCC's macros offer some of them, without the flags that are needed here.
  */
 #ifndef CAROM_TYPED_H
 #define CAROM_TYPED_H
@@ -31,7 +31,9 @@
 	};                                                                                       \
 	VALUE_TYPE(name, u32, value_type)
 
-/* A value on each socket, which goes with it; accepted sockets get their listener's (5.4). */
+/*
+ * A value on each socket, gone with the socket; accepted sockets get their listener's (Linux 5.4).
+ */
 #define SOCKET_STORAGE(name, value_type, more_flags)                                             \
 	struct name##_table_t {                                                                  \
 		int key;                                                                         \

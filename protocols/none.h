@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a protocol has that lacks something: for each function of the contract (protocol.h) the one
- * that says so. It is taken where a protocol's SPEC does not name a function.
+ * The functions of the contract (protocol.h) for a protocol that lacks something: each says so.
+ * They are taken where a protocol's SPEC does not name a function.
  */
 #ifndef CAROM_NONE_H
 #define CAROM_NONE_H
@@ -13,7 +13,7 @@ static __always_inline enum intent none_request(const u8 *text, u32 length, stru
 	return INTENT_OTHER;
 }
 
-/* A stored reply is the reply as it is. */
+/* The stored reply is the reply, unchanged. */
 static __always_inline bool none_answer(u8 *reply, u32 length, u32 stored, const u8 *text,
 					u32 text_length, u32 age, u64 *sum)
 {
@@ -53,7 +53,7 @@ static __always_inline bool none_cookie_right(const u8 *cookie, const struct add
 	return false;
 }
 
-/* Where in a reply's end its cookie begins. */
+/* A reply has no cookie at its end. */
 static __always_inline u32 none_cookie_from_end(const u8 *tail)
 {
 	return 0;
@@ -75,7 +75,9 @@ static __always_inline u32 none_asked(enum intent intent, const struct key *key)
 	return 0;
 }
 
-/* The bytes of a key that name what a write voids begin where the SPEC says, and end with it. */
+/*
+ * The bytes of a key that name what a write voids begin where the SPEC says, and end with the key.
+ */
 static __always_inline u32 none_slot_start(const struct key *key)
 {
 	return 0;

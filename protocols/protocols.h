@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The contract of protocol.h, asked by a protocol's number. loaded.h is not a file: the loader writes it
- * from the SPECs of the protocols that are loaded (protocols/loaded.py). It has their numbers and sizes
- * and the lists that the switches here go through.
+ * The contract of protocol.h, by a protocol's number. loaded.h is no file: the loader writes it
+ * from the SPECs of the protocols that are loaded (protocols/loaded.py). It has their numbers and
+ * sizes, and the lists that the switches here go through.
  */
 #ifndef CAROM_PROTOCOLS_H
 #define CAROM_PROTOCOLS_H
@@ -14,7 +14,7 @@
 #define RETURN_FUNCTION(NAME, name, function, ...) case NAME: return name##_##function(__VA_ARGS__);
 #define RETURN_NUMBER(NAME, name, NUMBER) case NAME: return NAME##_##NUMBER;
 
-/* By those protocols that have the function. */
+/* Call a function of the contract, of a protocol that has it. */
 #define CHOOSE(function, ...)                                                                      \
 	switch (protocol) {                                                                        \
 		HAVE_##function(RETURN_FUNCTION, function, __VA_ARGS__)                            \
@@ -22,7 +22,7 @@
 		return none_##function(__VA_ARGS__);                                               \
 	}
 
-/* Is it one of those that are so? */
+/* Is the protocol in this list? */
 #define IS_AMONG(CASES)                                                                            \
 	switch (protocol) {                                                                        \
 		CASES return true;                                                                 \
@@ -30,7 +30,7 @@
 		return false;                                                                      \
 	}
 
-/* A number of its SPEC's, or 0. */
+/* A number from its SPEC, or 0. */
 #define CHOOSE_NUMBER(NUMBER)                                                                      \
 	switch (protocol) {                                                                        \
 		HAVE_##NUMBER(RETURN_NUMBER, NUMBER)                                               \
@@ -38,7 +38,9 @@
 		return 0;                                                                          \
 	}
 
-/* Of learned protocols alone: the last of them is not asked for, for it is the only one left. */
+/*
+ * The same for learned protocols only. The last of them is not compared: it is the only one left.
+ */
 #define CHOOSE_LEARNED(NUMBER)                                                                     \
 	switch (protocol) {                                                                        \
 		LEARNED_BUT_LAST(RETURN_NUMBER, NUMBER)                                            \
@@ -46,7 +48,7 @@
 		return LAST_LEARNED(NUMBER);                                                       \
 	}
 
-/* The same of those whose commands come by TCP as well. */
+/* The same for those whose commands also come by TCP. */
 #define CHOOSE_STREAM(function, ...)                                                               \
 	switch (protocol) {                                                                        \
 		STREAMS_BUT_LAST(RETURN_FUNCTION, function, __VA_ARGS__)                           \
@@ -54,7 +56,7 @@
 		return LAST_STREAM(function)(__VA_ARGS__);                                         \
 	}
 
-/* And of those whose clients send cookies. */
+/* The same for those whose clients send cookies. */
 #define CHOOSE_COOKIE(function, ...)                                                               \
 	switch (protocol) {                                                                        \
 		COOKIES_BUT_LAST(RETURN_FUNCTION, function, __VA_ARGS__)                           \
@@ -74,7 +76,7 @@ static __always_inline bool is_whole_key(u32 protocol)
 	IS_AMONG(WHOLE_KEYS)
 }
 
-/* Where in a key the bytes begin that its slot is computed from, and where they end. */
+/* Where the bytes of a key that its slot is computed from begin, and where they end. */
 static __always_inline u32 slot_from(u32 protocol, const struct key *key)
 {
 	switch (protocol) {
@@ -90,7 +92,7 @@ static __always_inline u32 slot_end(u32 protocol, const struct key *key)
 	CHOOSE(slot_end, key)
 }
 
-/* Where in a request the 16 bits are that it keeps when it is sent again. */
+/* Offset in a request of the 16 bits that stay the same when it is sent again. */
 static __always_inline u32 repeat_at(u32 protocol)
 {
 	CHOOSE_LEARNED(REPEAT_AT)
@@ -102,7 +104,7 @@ static __always_inline bool is_nameless(u32 protocol)
 	IS_AMONG(NAMELESS)
 }
 
-/* Where in a payload its request's id is, and how many bytes of it. */
+/* Offset in a payload of its request's id, and the id's size in bytes. */
 static __always_inline u32 id_at(u32 protocol)
 {
 	CHOOSE_LEARNED(ID_AT)
@@ -113,7 +115,7 @@ static __always_inline u32 id_size(u32 protocol)
 	CHOOSE_LEARNED(ID_SIZE)
 }
 
-/* Does the lower half of a payload's first byte say how many bytes of it are the id's? */
+/* Is the lower half of a payload's first byte the size of the id? */
 static __always_inline bool id_size_varies(u32 protocol)
 {
 	CHOOSE_LEARNED(ID_SIZE_VARIES)
@@ -124,7 +126,7 @@ static __always_inline u32 shorter_id(u8 first, u32 size)
 	return (first & 15) < size ? first & 15 : size;
 }
 
-/* The id in a payload, which has zeros behind its end; `id_word` takes the longest that there is. */
+/* The id in a payload, which has zeros behind its end; an `id_word` has room for the longest id. */
 static __always_inline id_word id_in(u32 protocol, const u8 *payload)
 {
 	id_word id = *(const id_word *)(payload + id_at(protocol));
@@ -149,7 +151,7 @@ static __always_inline bool adapt(u32 protocol, u8 *reply, u32 length, u32 store
 	CHOOSE(answer, reply, length, stored, text, text_length, age, sum)
 }
 
-/* The length of a reply that says nothing but "ask over TCP", made from the one stored; or 0. */
+/* Make the stored reply one that only says "ask over TCP"; its length, or 0. */
 static __always_inline u32 truncated(u32 protocol, u8 *reply, const u8 *text,
 				     const struct key *key, u32 length)
 {
@@ -162,13 +164,13 @@ static __always_inline const u8 *cookie_of(u32 protocol, const u8 *text, const s
 	CHOOSE(cookie, text, key)
 }
 
-/* Has a cookie nothing of the server's? This and the next are for those that cookie_of() has found. */
+/* Has a cookie no server's part? This and the next are for cookies that cookie_of() has found. */
 static __always_inline bool cookie_is_bare(u32 protocol, const u8 *option)
 {
 	CHOOSE_COOKIE(cookie_is_bare, option)
 }
 
-/* Has it as much of the server's as can be judged? */
+/* Has it a server's part that can be judged? */
 static __always_inline bool cookie_is_whole(u32 protocol, const u8 *option)
 {
 	CHOOSE_COOKIE(cookie_is_whole, option)
@@ -181,7 +183,7 @@ static __always_inline bool cookie_is_right(u32 protocol, const u8 *option,
 	CHOOSE_COOKIE(cookie_is_right, option, client, known, seconds)
 }
 
-/* Of a protocol with cookies, a reply's last COOKIE_TAIL bytes: how far from the end one begins; or 0. */
+/* How far from a reply's end a cookie begins, by the last COOKIE_TAIL bytes; or 0. */
 static __always_inline u32 cookie_from_end(u32 protocol, const u8 *tail)
 {
 	CHOOSE_COOKIE(cookie_from_end, tail)
@@ -195,7 +197,7 @@ static __always_inline bool cookie_is_ours(u32 protocol, const u8 *cookie,
 	CHOOSE_COOKIE(cookie_right, cookie, client, known)
 }
 
-/* And by its first MESSAGE_HEADER bytes: may that be one? */
+/* May a reply have a cookie at its end, by the first MESSAGE_HEADER bytes? */
 static __always_inline bool may_have_cookie(u32 protocol, const u8 *front)
 {
 	CHOOSE_COOKIE(may_have_cookie, front)
@@ -213,7 +215,7 @@ static __always_inline bool gives_cookies(u32 protocol)
 	IS_AMONG(GIVE_COOKIES)
 }
 
-/* What of a request its reply may not tell, so that it has to be remembered. */
+/* What a request asks besides: its reply may not tell that, so it has to be remembered. */
 static __always_inline u32 asked_besides(u32 protocol, enum intent intent, const struct key *key)
 {
 	CHOOSE(asked, intent, key)
@@ -225,14 +227,14 @@ static __always_inline bool learn(u32 protocol, u8 *reply, u32 *length, struct k
 	CHOOSE(learn, reply, length, key, stored, ttl, asked)
 }
 
-/* How was the request of a learned reply spelled? False where a key has one spelling. */
+/* How was the request of a learned reply spelled? False if a key has only one spelling. */
 static __always_inline bool spelled_how(u32 protocol, const u8 *reply, u32 length,
 					struct spelled *spelled)
 {
 	CHOOSE(spelled, reply, length, spelled)
 }
 
-/* A learned reply may be given to any spelling of its request. */
+/* Mark a learned reply: it may be given to any spelling of its request. */
 static __always_inline void give_any(u32 protocol, u8 *reply, u32 length)
 {
 	CHOOSE(give_any, reply, length)
@@ -244,13 +246,13 @@ static __always_inline bool may_be_learned(u32 protocol, const u8 *text, enum in
 	CHOOSE(may_be_learned, text, intent)
 }
 
-/* Or more than one, so that none is counted? */
+/* May a request get more than one reply, so that none is counted? */
 static __always_inline bool answers_more(u32 protocol, enum intent intent)
 {
 	CHOOSE(answers_more, intent)
 }
 
-/* Does a reply alone say what was written? Then nothing is void before it leaves. */
+/* Does only a reply tell what was written? Then nothing is void before the reply leaves. */
 static __always_inline bool says_what_it_wrote(u32 protocol)
 {
 	IS_AMONG(REPLIES_TELL)
@@ -267,19 +269,19 @@ static __always_inline enum answer what_answer(u32 protocol, const u8 *reply, u3
 	CHOOSE(what_answer, reply, length)
 }
 
-/* Was something stored as it was to be, by the first datagram of a reply? */
+/* Does the first datagram of a reply say that something was stored as asked? */
 static __always_inline bool says_stored(u32 protocol, const u8 *reply)
 {
 	CHOOSE(says_stored, reply)
 }
 
-/* Do commands come over TCP too, one behind the other? What is below is for such protocols alone. */
+/* Do commands come over TCP too, one after the other? All below is for such protocols only. */
 static __always_inline bool writes_by_stream(u32 protocol)
 {
 	IS_AMONG(WITH_STREAM)
 }
 
-/* Is nothing known of what comes over TCP? Then any of it may write anything. */
+/* Can TCP not be read at all? Then anything that comes may write anything. */
 static __always_inline bool has_no_stream(u32 protocol)
 {
 	IS_AMONG(WITHOUT_STREAM)
@@ -291,13 +293,13 @@ static __always_inline u32 datagram_front(u32 protocol)
 	CHOOSE_STREAM(stream_front)
 }
 
-/* Can the commands of a datagram be read one by one at all? */
+/* Can the commands of a datagram be read one by one? */
 static __always_inline bool is_readable(u32 protocol, const u8 *text)
 {
 	CHOOSE_STREAM(stream_is_readable, text)
 }
 
-/* How many of a stream's bytes are in the text already, behind datagram_front(). */
+/* Put the held bytes of a stream into the text, behind datagram_front(); how many there are. */
 static __always_inline u32 stream_held(u32 protocol, const struct stream *stream, u8 *text)
 {
 	CHOOSE_STREAM(stream_held, stream, text)
@@ -309,7 +311,7 @@ static __always_inline u32 stream_read(u32 protocol, struct stream *stream, cons
 	CHOOSE_STREAM(stream_read, stream, text, length, key, intent)
 }
 
-/* How long is the read that stands behind datagram_front() bytes of a text, if it is sure to be one? */
+/* The length of the read behind datagram_front() bytes of a text, if it certainly is one; or 0. */
 static __always_inline u32 stream_ahead(u32 protocol, const struct stream *stream, const u8 *text,
 					u32 length)
 {
@@ -326,33 +328,36 @@ static __always_inline u32 stream_replies(u32 protocol, const struct stream *str
 	CHOOSE_STREAM(stream_replies, stream, word)
 }
 
-/* The next eight bytes of a row of lines that refuse something, behind those in `row`; or the first. */
+/* The next eight bytes of a row of refusals, behind those in `row`; the first ones for 0. */
 static __always_inline u64 stream_row(u32 protocol, u64 row)
 {
 	CHOOSE_STREAM(stream_row, row)
 }
 
-/* Is a server's payload nothing but so many lines that refuse something? `row` for that of above. */
+/* Is a server's payload nothing but this many refusals? `row`: how it differs from stream_row(). */
 static __always_inline bool stream_refuses(u32 protocol, const struct stream *stream, u64 word,
 					   u32 length, u32 replies, bool row)
 {
 	CHOOSE_STREAM(stream_refuses, stream, word, length, replies, row)
 }
 
-/* By a payload's first 16 and last eight bytes, and its replies: is it the whole reply to one command? */
+/*
+ * Is a payload the whole reply to one command, by its first 16 and last eight bytes, and its
+ * replies?
+ */
 static __always_inline bool stream_is_whole(u32 protocol, const struct stream *stream, u64 first,
 					    u64 second, u64 last, u32 length, u32 replies)
 {
 	CHOOSE_STREAM(stream_is_whole, stream, first, second, last, length, replies)
 }
 
-/* Begins a payload as the refusal of a line for what it is? Its data may be taken for commands then. */
+/* Does a payload begin as the refusal of a line itself? Then its data may be taken for commands. */
 static __always_inline bool stream_refuses_line(u32 protocol, const struct stream *stream, u64 first)
 {
 	CHOOSE_STREAM(stream_refuses_line, stream, first)
 }
 
-/* Begins a payload as the acknowledgement of a store? */
+/* Does a payload begin as the acknowledgement of a store? */
 static __always_inline bool stream_says_stored(u32 protocol, const struct stream *stream, u64 first)
 {
 	CHOOSE_STREAM(stream_says_stored, stream, first)
@@ -364,7 +369,7 @@ static __always_inline bool stream_is_of_quiet(u32 protocol, const struct stream
 	CHOOSE_STREAM(stream_is_of_quiet, stream, first)
 }
 
-/* Is it one value, whole? Its front is to be loaded to datagram_front() bytes behind `reply`. */
+/* Is it one whole value? The caller loads its front to datagram_front() bytes behind `reply`. */
 static __always_inline bool stream_is_value(u32 protocol, u8 *reply, u64 last, u32 length,
 					    struct key *key)
 {

@@ -2,29 +2,31 @@
 /*
  * coap: CoAP over UDP (RFC 7252), its replies learned from the server, which answers every client alike.
  *
- * A read is a GET, confirmable or not, of which everything is known: Uri-Host, Uri-Port, Uri-Path,
- * Uri-Query, Accept and one ETag. Options that are no part of a cache's key (5.4.6) and that a server
- * may ignore are passed over. What has another option goes up: Observe, Block1 and Block2, proxying, all
- * that is critical and not known here. So does a GET with a payload or with an empty segment in its path.
+ * A read is a GET, confirmable or not, with known options only: Uri-Host, Uri-Port, Uri-Path,
+ * Uri-Query, Accept and one ETag. Options that are no part of a cache's key (5.4.6) and that a
+ * server may ignore are skipped. A request with another option goes up: Observe, Block1 and Block2,
+ * proxying, and all that is critical and not known here. So does a GET with a payload or with an
+ * empty segment in its path.
  *
- * The key is the length of the token, and the options as they are on the wire: that is one way alone for
- * one sequence of them. A request with an ETag has a key of its own, under which 2.05 and 2.03 are kept,
- * each with its own age.
+ * The key is the length of the token, and the options as they are on the wire: a sequence of
+ * options has only one encoding. A request with an ETag has a key of its own, under which 2.05 and
+ * 2.03 are kept, each with its own age.
  *
- * The slot is that of the path alone. A write voids all that was learned of its path, whatever host,
- * port, query and representation were asked for: most servers tell no hosts apart, and what PUT sets
- * shows in every query. POST may write anything, and its reply may look like a read's (FETCH's does), so
- * the path is held, and an acknowledgement of it voids the service.
+ * The slot is that of the path alone. A write voids all that was learned for its path, whatever
+ * host, port, query and representation were asked for: most servers do not tell hosts apart, and
+ * what PUT sets shows in every query. POST may write anything, and its reply may look like a read's
+ * (FETCH's does). So the path is held, and an acknowledgement of a POST voids the service.
  *
- * A reply has nothing of its request but the token: the key is remembered by it (cgroup/nameless.h).
- * Learned is what comes with the acknowledgement of a confirmable request (5.2.1). A separate response,
- * and one that is not confirmable, is not: a server may send those again, or by itself, so that they
- * cannot be counted off against requests. Nor is what a request gets that is sent again, by its Message
- * ID: the server may say what it said before (4.2).
+ * A reply has nothing of its request but the token, by which the key is remembered
+ * (cgroup/nameless.h). Only a response that comes with the acknowledgement of a confirmable request
+ * (5.2.1) is learned. A separate response, or one that is not confirmable, is not: a server may
+ * send it again, or unasked, so it cannot be counted off against requests. Nor is the response to a
+ * request that is sent again, by its Message ID: the server may repeat what it said before (4.2).
  *
- * What is stored has no type, no Message ID and no token, and has a Max-Age: 60 seconds where the server
- * gave none (5.10.5). Each client gets its own of the first, and the rest of the last. A reply that is not
- * confirmable gets its request's Message ID, which its client has used for nothing else lately.
+ * The stored reply has no type, no Message ID and no token. It has a Max-Age: 60 seconds if the
+ * server gave none (5.10.5). Each client gets its own type, id and token, and what is left of the
+ * Max-Age. A reply that is not confirmable gets its request's Message ID, which its client has not
+ * used otherwise lately.
  */
 #ifndef CAROM_COAP_H
 #define CAROM_COAP_H
@@ -36,11 +38,11 @@
 #define COAP_TOKEN_MAX 8
 #define COAP_OPTIONS_MAX 24   /* of a request; a reply that is learned has three at most */
 #define COAP_ROOM 216         /* bytes of a request's options that are part of its key */
-#define COAP_SCRATCH 220      /* where in a key's bytes notes are taken: behind all of it */
-#define COAP_REPLY_SCRATCH 1536  /* and in a reply's room: behind REPLY_MAX */
-#define COAP_FRESH 60         /* seconds, where a reply does not say (5.10.5) */
+#define COAP_SCRATCH 220      /* offset of notes in a key's bytes, behind the key itself */
+#define COAP_REPLY_SCRATCH 1536  /* offset of notes in a reply's room, behind REPLY_MAX */
+#define COAP_FRESH 60         /* seconds, if a reply does not say (5.10.5) */
 
-/* The first byte, but for the token's length. */
+/* The first byte, without the token's length. */
 #define COAP_VERSION 0x40
 #define COAP_TYPE 0x30
 #define COAP_CON 0x00
@@ -74,10 +76,10 @@ enum {
 	COAP_PROXY_SCHEME = 39,
 };
 
-/* A number that is in map memory, read anew: the verifier keeps no account of it. */
+/* A number in map memory, read anew: the verifier knows nothing of it. */
 #define COAP_ANEW(field) (*(volatile typeof(field) *)&(field))
 
-/* How far options are read. */
+/* How far options have been read. */
 struct coap_walk {
 	u32 at;        /* where the next begins */
 	u32 number;    /* of the last; 0 at first */
@@ -86,8 +88,8 @@ struct coap_walk {
 	u32 kept;      /* behind the last that is part of the key */
 	u32 path;      /* the value of the path's first segment; 0 where there is none */
 	u32 path_end;  /* behind its last */
-	u32 strange;   /* what is no plain read; 2: nor a write of one path */
-	u32 age;       /* where a reply's Max-Age has its value, and its size; 0 where there is none */
+	u32 strange;   /* not 0 if it is no plain read; 2: nor a write of one path */
+	u32 age;       /* offset of the value of a reply's Max-Age, and its size; or 0 */
 	u32 age_size;
 };
 
@@ -145,7 +147,7 @@ static __always_inline bool coap_option(const u8 *text, u32 length, struct coap_
 	return COAP_ANEW(walk->number) < 1 << 20 && end <= length && end <= room;
 }
 
-/* A cache need not know it, and the server may ignore it (5.4.6). */
+/* Is an option no part of a cache's key, and may the server ignore it (5.4.6)? */
 static __always_inline bool coap_is_no_key(u32 number)
 {
 	return (number & 0x1f) == 0x1c;
@@ -236,7 +238,7 @@ static __always_inline bool coap_copy(const u8 *text, u32 from, u32 end, struct 
 	return true;
 }
 
-/* The key of a read, or of a write: of the one all its options, of the other the path alone. */
+/* The key of a read, with all its options, or of a write, with the path only. */
 static __always_inline bool coap_key(const u8 *text, bool read, struct key *key)
 {
 	struct coap_walk *walk = (struct coap_walk *)(key->bytes + COAP_SCRATCH);
@@ -275,7 +277,7 @@ static __always_inline enum intent coap_intent(const u8 *text, u32 length, struc
 	       (text[1] == COAP_POST || text[1] == COAP_FETCH ? INTENT_ANSWERS : 0);
 }
 
-/* DTLS at another port of the server's, of which nobody knows what it says. */
+/* Is it DTLS, at another port of the server's, which cannot be read? */
 static __always_inline bool coap_is_sealed(u8 first)
 {
 	return first >= COAP_DTLS_FIRST && first <= COAP_DTLS_LAST;
@@ -305,7 +307,7 @@ static __always_inline u32 coap_slot_end(const struct key *key)
 	return ((const struct coap_front *)key->bytes)->end;
 }
 
-/* What may be answered with its acknowledgement, and then is counted off. */
+/* May the reply come with the acknowledgement, so that it can be counted off? */
 static __always_inline bool coap_may_be_learned(const u8 *text, enum intent intent)
 {
 	return (text[0] & (0xc0 | COAP_TYPE)) == (COAP_VERSION | COAP_CON) && text[1] &&
@@ -313,8 +315,8 @@ static __always_inline bool coap_may_be_learned(const u8 *text, enum intent inte
 }
 
 /*
- * An error may be of a write that was done in part. An empty message tells of nothing but that one came,
- * and what the server asks, or sends by itself, of nothing that was written.
+ * An error may be the reply to a write that was done in part. An empty message only tells that a
+ * request came; a server's own request, or a message that it sends unasked, tells of no write.
  */
 static __always_inline enum answer coap_what_answer(const u8 *reply, u32 length)
 {
@@ -329,7 +331,7 @@ static __always_inline enum answer coap_what_answer(const u8 *reply, u32 length)
 	return code >> 5 == 2 ? ANSWER_WRITTEN : ANSWER_OTHER;
 }
 
-/* Take note of a reply's option. False where it is none that is known, or one that is there already. */
+/* Take note of a reply's option. False if it is not known, or is there a second time. */
 static __always_inline bool coap_take_replys(struct coap_walk *walk, u32 before)
 {
 	u32 number = COAP_ANEW(walk->number), size = COAP_ANEW(walk->size);
@@ -367,7 +369,7 @@ static __always_inline bool coap_replys_options(const u8 *reply, u32 length, str
 	return false;
 }
 
-/* Of eight bytes as they stand in memory the first few, and of others the rest. */
+/* Eight bytes as they are in memory: the first `few` of one word, and the rest of another. */
 static __always_inline u64 coap_joined(u64 first, u64 rest, u32 few)
 {
 	u64 mask = few & 7 ? little_u64(~0ull >> (64 - 8 * (few & 7))) : 0;
@@ -375,7 +377,10 @@ static __always_inline u64 coap_joined(u64 first, u64 rest, u32 few)
 	return (first & mask) | (rest & ~mask);
 }
 
-/* Make room for `more` bytes (a constant) at `at`: what is behind moves, whole words from its end on. */
+/*
+ * Make room for `more` bytes (a constant) at `at`: what is behind moves, in whole words from the
+ * end.
+ */
 static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 length, const u32 more)
 {
 	u32 at = COAP_ANEW(walk->at);
@@ -401,7 +406,7 @@ static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 len
 	*(u64 *)(reply + first) = coap_joined(before, *(u64 *)(reply + first), at);
 }
 
-/* Max-Age behind the last option, whose number is smaller. The new length. */
+/* Add Max-Age behind the last option with a smaller number; the new length. */
 static __always_inline u32 coap_add_age(u8 *reply, struct coap_walk *walk, u32 length)
 {
 	u32 delta = COAP_MAX_AGE - COAP_ANEW(walk->number), at = COAP_ANEW(walk->at);
@@ -452,7 +457,7 @@ static __always_inline u32 coap_aligned(u32 length)
 	return (length + 7) & ~7u;
 }
 
-/* What its answering needs, behind the reply, with zeros between. */
+/* Put what coap_answer() needs behind the reply, with zeros between. */
 static __always_inline bool coap_note_age(u8 *reply, u32 length, const struct coap_walk *walk,
 					  u32 seconds, u32 *stored)
 {
@@ -511,7 +516,7 @@ static __always_inline bool coap_learn(u8 *reply, u32 *length, struct key *key, 
 	return true;
 }
 
-/* A byte at an offset as what it adds to a sum of words as they stand in memory. */
+/* What a byte at an offset adds to a sum of words in memory order. */
 static __always_inline u32 coap_summand(u8 byte, u32 at)
 {
 	return at & 1 ? htons(byte) : htons((u16)byte << 8);
@@ -522,7 +527,7 @@ static __always_inline u64 coap_sum_word(u64 word)
 	return (word & 0xffff) + (word >> 16 & 0xffff) + (word >> 32 & 0xffff) + (word >> 48);
 }
 
-/* What is left of Max-Age, in as many bytes as it had. */
+/* Write what is left of Max-Age, in as many bytes as it had. */
 static __always_inline bool coap_give_age(u8 *reply, const struct coap_note *note, u32 age, u64 *sum)
 {
 	u32 left = note->seconds - age, at = note->age, size = note->age_size;

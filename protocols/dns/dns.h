@@ -2,40 +2,41 @@
 /*
  * dns: one question over UDP (RFC 1035, EDNS(0) by RFC 6891), its reply learned from the server.
  *
- * The servers that this serves answer every client alike. One whose answer depends on who asks
- * (views, address-based answers, order rotated for each query) is not supported.
+ * Only servers that answer every client alike are supported. One whose answer depends on who asks
+ * (views, address-based answers, order rotated for each query) is not.
  *
  * A request is a read when it is a QUERY with one question of class IN and a data type, without
  * compression, no other record but at most one OPT, no EDNS option but a COOKIE, and no byte behind
  * that. Everything else goes up: transfers, ANY and the other meta types (128 to 255), ECS and all
  * other options, TSIG, unknown flags. UPDATE writes the zone; NOTIFY announces that it will change.
- * What changes by other ways (a transfer, a reload) is seen when the reply expires.
+ * Changes by other ways (a transfer, a reload) show when the reply expires.
  *
- * The key is the name in lower case (RFC 4343) as on the wire, the type, and a byte of all else
+ * The key is the name in lower case (RFC 4343) as on the wire, the type, and a byte with all else
  * that a request says: EDNS, DO, RD, CD and AD. Each may change the answer: a resolver may answer
- * without RD as it does not with it (RFC 1035 4.1.1), not validate with CD (RFC 4035 3.2.2), and
- * validate only where AD or DO ask for it (PowerDNS). So a reply is given to just such requests as
- * it was learned from, with the flags that the server gave it.
+ * differently without RD (RFC 1035 4.1.1), not validate with CD (RFC 4035 3.2.2), and validate only
+ * if AD or DO ask for it (PowerDNS). So a reply is only given to requests like the one that it was
+ * learned from, with the flags that the server gave it.
  *
- * What comes back of that byte differs: NSD, Knot and PowerDNS clear CD, a server without DNSSEC
- * clears DO, one without EDNS leaves OPT out, and AD in a reply says something else (RFC 6840 5.7,
- * 5.8). So it is taken from the request, as the socket's edge remembers it (cgroup/flights.h). A
- * reply that says more than was asked is another request's.
+ * Servers differ in how much of that byte they return: NSD, Knot and PowerDNS clear CD, a server
+ * without DNSSEC clears DO, one without EDNS leaves OPT out, and AD means something else in a reply
+ * (RFC 6840 5.7, 5.8). So the byte is taken from the request, which the socket's edge remembers
+ * (cgroup/flights.h). A reply that says more than was asked is another request's.
  *
- * Every client gets its own spelling of the question (0x20), and by compression (RFC 1035 4.1.4) of
- * all that points there. Most servers point there however the question was spelled. BIND does so only
- * where its own spelling is the same, or else writes its own. So a reply is given to who spells as
- * the client did that it was learned from, and to others only once the server has said the same,
- * byte by byte, to one that spelled otherwise (cgroup/spellings.h).
+ * Every client gets its own spelling of the question (0x20) and, by compression (RFC 1035 4.1.4),
+ * of all names that point there. Most servers point there however the question was spelled. BIND
+ * does so only if its own spelling is the same, and otherwise writes its own. So a reply is first
+ * given to clients that spell like the one that it was learned from. Others get it only once the
+ * server has said the same, byte by byte, to a client that spelled differently
+ * (cgroup/spellings.h).
  *
  * The size that a client takes may change the answer too. It is judged at the hit: a longer reply
- * is not given; a truncated one is never learned. What a server says to a client that takes little
- * may lack additional records, and no others, for it would be truncated then (RFC 2181 9): whoever
+ * is not given, and a truncated one is never learned. A reply to a client that takes little may
+ * lack additional records, but no others, or it would be truncated (RFC 2181 9). A client that
  * takes more can do without them.
  *
  * A COOKIE (RFC 7873) is not part of the key. It is cut off the reply that is learned: no client
- * gets the cookie of another. A client that has had one from this server insists on it (RFC 7873
- * 5.3), so that a hit returns the request's own, once the hook has found it right (dns_cookie.h).
+ * gets another's cookie. A client that has had one from this server insists on it (RFC 7873 5.3),
+ * so a hit returns the request's own, once the hook has found it right (dns_cookie.h).
  */
 #ifndef CAROM_DNS_H
 #define CAROM_DNS_H
@@ -46,8 +47,8 @@
 #define DNS_HEADER 12
 #define DNS_NAME_MAX 255     /* bytes of a name on the wire, its root label included */
 #define DNS_LABELS_MAX 128   /* the root label, and 127 of one byte with its length */
-#define DNS_OWNER_LABELS_MAX 40 /* of a record that is learned: ip6.arpa's have 35 */
-#define DNS_LABEL_MAX 63     /* a larger length is a pointer, or nothing that is known */
+#define DNS_OWNER_LABELS_MAX 40 /* of a record that is learned: names in ip6.arpa have 35 */
+#define DNS_LABEL_MAX 63     /* a larger length is a pointer, or unknown */
 #define DNS_POINTER 0xc0
 #define DNS_QUESTION_END 4   /* QTYPE and QCLASS */
 #define DNS_OPT 11           /* an OPT record without options */
@@ -57,8 +58,8 @@
 #define DNS_UDP_MIN 512      /* what every client takes */
 #define DNS_SOA_MIN 22       /* RDATA of an SOA: two names and five numbers */
 #define DNS_RECORDS_MAX 16   /* records of a reply that is learned, not counting OPT */
-#define DNS_READ 32          /* bytes that may be touched behind a position which is inside */
-#define DNS_SCRATCH 1536     /* where in a reply's room dns_learn takes notes: behind REPLY_MAX */
+#define DNS_READ 32          /* bytes that may be read behind a position that is inside */
+#define DNS_SCRATCH 1536     /* offset of dns_learn's notes in a reply's room, behind REPLY_MAX */
 
 /* Byte 2 and byte 3 of a message. */
 #define DNS_QR 0x80
@@ -97,7 +98,7 @@ enum {
 	DNS_KEY_AD = 16,
 };
 
-/* A TTL in the stored reply: there its bytes are zero. */
+/* A TTL of the stored reply, in which its bytes are zero. */
 struct dns_note {
 	u32 offset;
 	u32 ttl;
@@ -119,27 +120,27 @@ struct dns_notes {
 	struct dns_note ttls[DNS_RECORDS_MAX];
 };
 
-/* What has been seen of a reply. */
+/* How far a reply has been read, and what was found. */
 struct dns_walk {
 	struct dns_notes notes;
 	u32 length;    /* of the reply */
 	u32 position;  /* in the reply */
 	u32 asked;     /* the question's type */
-	u32 answers;   /* where in the count of records the answer section ends */
+	u32 answers;   /* number of the record where the answer section ends */
 	u32 authority; /* and the authority section */
 	u32 records;
 	u32 least;     /* the smallest TTL */
-	u32 opt;       /* where the type of OPT is, or 0 */
+	u32 opt;       /* offset of OPT's type, or 0 */
 	u32 soa;       /* in the authority section: the reply is negative, wholly or at its end */
 	u32 answered;  /* the type asked for is in the answer section */
 	u32 is_signed;
-	u32 last;      /* where in the question's name its last label begins */
+	u32 last;      /* offset of the last label in the question's name */
 };
 
 /*
- * A field in map memory, read anew. Of what it reads from there the verifier knows nothing, and so
- * takes paths for one that differ in it alone. It must not learn in a loop, from the way it left
- * it, what a value is: it would follow all that comes behind once for each.
+ * A field in map memory, read anew. The verifier knows nothing of what is read from there, so paths
+ * that differ only in that become one. If it could conclude a value from where it left a loop, it
+ * would follow all that comes behind once for each.
  */
 #define DNS_ANEW(field) (*(volatile typeof(field) *)&(field))
 
@@ -154,8 +155,8 @@ static __always_inline u32 dns_u32(const u8 *at)
 }
 
 /*
- * Is this a position in a reply behind which DNS_READ bytes are in its room? The barrier keeps
- * clang from joining the check with another, which the verifier would not see through.
+ * Are DNS_READ bytes behind this position in a reply's room? The barrier keeps clang from joining
+ * the check with another, which the verifier would not understand.
  */
 static __always_inline bool dns_inside(u64 *position)
 {
@@ -163,7 +164,9 @@ static __always_inline bool dns_inside(u64 *position)
 	return *position <= REPLY_ROOM - DNS_READ;
 }
 
-/* Types that records have and that can be asked for (RFC 6895 3.1): not OPT, no meta type. */
+/*
+ * Is it a type that records have and that can be asked for (RFC 6895 3.1): not OPT, no meta type?
+ */
 static __always_inline bool dns_data_type(u32 type)
 {
 	return type && type != DNS_TYPE_OPT && type != DNS_TYPE_RESERVED &&
@@ -172,7 +175,8 @@ static __always_inline bool dns_data_type(u32 type)
 
 /*
  * The length of the question's name with its root label, or 0 for one that is compressed or too
- * long. The message may end before it: the caller compares what follows with the length.
+ * long. The message may end before it does: the caller compares what follows with the message's
+ * length.
  */
 static __always_inline u64 dns_name(const u8 *message)
 {
@@ -192,7 +196,7 @@ static __always_inline u64 dns_name(const u8 *message)
 	return 0;
 }
 
-/* Is a loop's place within the name? Left to itself clang counts down from `name`, unbounded. */
+/* Is a loop's position within the name? Without this, clang counts down from `name`, unbounded. */
 static __always_inline bool dns_before(u64 *at, u64 name)
 {
 	asm volatile("" : "+r"(*at));
@@ -222,7 +226,7 @@ static __always_inline u64 dns_lower(u64 word)
 	return word | (from_a & ~behind_z & ~word & 0x8080808080808080ULL) >> 2;
 }
 
-/* A bit for each of 8 bytes, its lowest, where that is a capital. */
+/* In each of 8 bytes the lowest bit, if the byte is a capital. */
 static __always_inline u64 dns_capitals(u64 word)
 {
 	return (word ^ dns_lower(word)) >> 5;
@@ -241,11 +245,11 @@ static __always_inline u64 dns_key_name(const struct key *key)
 
 	asm volatile("" : "+r"(name));
 	name = name <= DNS_NAME_MAX && name <= KEY_MAX - 3 ? name : 0;
-	asm volatile("" : "+r"(name));  /* nothing is reckoned from what it was before: kernel 6.1 */
+	asm volatile("" : "+r"(name));  /* kernel 6.1 concludes nothing from before */
 	return name;
 }
 
-/* Name and type of a question into the key; its last byte stays zero. False: cannot be read. */
+/* Put name and type of a question into the key; its last byte stays zero. False: unreadable. */
 static __always_inline bool dns_question(const u8 *message, struct key *key)
 {
 	u64 name = dns_name(message);
@@ -267,7 +271,7 @@ static __always_inline bool dns_question(const u8 *message, struct key *key)
 	       dns_u16(message + DNS_HEADER + name + 2) == DNS_CLASS_IN;
 }
 
-/* What a message says in its header, and by the flags of its OPT record, if it has one. */
+/* The last byte of a key, by a message's header and the flags of its OPT record, if it has one. */
 static __always_inline u8 dns_flags(const u8 *message, bool edns, u8 edns_flags)
 {
 	u8 flags = 0;
@@ -281,15 +285,15 @@ static __always_inline u8 dns_flags(const u8 *message, bool edns, u8 edns_flags)
 }
 
 /*
- * What of a read may change its reply, and does not come back in every one: the key's last byte. Of
- * other requests it is not known.
+ * What in a read may change its reply, but does not come back in every reply: the key's last byte.
+ * For other requests it is not known.
  */
 static __always_inline u32 dns_asked(enum intent intent, const struct key *key)
 {
 	return intent == INTENT_READ ? key->bytes[dns_key_name(key) + 2] : ASKED_UNKNOWN;
 }
 
-/* Where an OPT record follows the question: its type, behind the one byte of its name. */
+/* The type of an OPT record that follows the question, behind the one byte of its name. */
 static __always_inline const u8 *dns_request_opt(const u8 *text, u64 name)
 {
 	return text + DNS_HEADER + name + DNS_QUESTION_END + 1;
@@ -357,7 +361,7 @@ static __always_inline u32 dns_room(const u8 *text, const u8 *opt)
 	return size < DNS_UDP_MIN ? DNS_UDP_MIN : size;
 }
 
-/* The client's own spelling of the name (0x20), over zeros; its hash. */
+/* Write the client's own spelling of the name (0x20) over zeros; its hash. */
 static __always_inline u32 dns_spell(u8 *reply, const u8 *text, u64 name, u64 *sum)
 {
 	u64 spelling = 0;
@@ -377,8 +381,9 @@ static __always_inline u32 dns_spell(u8 *reply, const u8 *text, u64 name, u64 *s
 }
 
 /*
- * One TTL counted down, over zeros. At an odd offset each of its bytes is in the other half of a
- * 16-bit word, which in a one's-complement sum is the same as 8 bits to the left (RFC 1071 2B).
+ * Write one TTL, counted down, over zeros. At an odd offset each of its bytes is in the other half
+ * of a 16-bit word, which in a one's-complement sum is the same as 8 bits to the left (RFC 1071
+ * 2B).
  */
 static __always_inline bool dns_count_down(u8 *reply, const struct dns_note *note, u32 age,
 					   u64 *sum)
@@ -397,7 +402,7 @@ static __always_inline bool dns_count_down(u8 *reply, const struct dns_note *not
 	return true;
 }
 
-/* Where whole 8 bytes behind a reply are, which all are in its room. */
+/* The next offset of whole 8 bytes behind a reply, all of them in its room. */
 static __always_inline u64 dns_aligned(u64 position)
 {
 	position += sizeof(u64) - 1;
@@ -432,9 +437,9 @@ static __always_inline bool dns_answer(u8 *reply, u32 length, u32 stored, const 
 }
 
 /*
- * The reply to a request without its records, truncated (RFC 2181 9), so that a client which is
- * there asks again over TCP: the request itself, with the reply's flags. It has no COOKIE, so that a
- * client which sent one gets none of these (RFC 7873 5.3). Gives its length, or 0.
+ * Make a truncated reply without records (RFC 2181 9): the request itself, with the reply's flags.
+ * A real client then asks again over TCP. It has no COOKIE, so a client that sent one gets no such
+ * reply (RFC 7873 5.3). Returns its length, or 0.
  */
 static __always_inline u32 dns_truncated(u8 *reply, const u8 *text, const struct key *key,
 					 u32 length)
@@ -465,7 +470,7 @@ static __always_inline const u8 *dns_cookie(const u8 *text, const struct key *ke
 	return text[11] && dns_u16(opt + 8) ? opt + DNS_OPT - 1 : NULL;
 }
 
-/* The request's whole COOKIE once more, behind a reply that ends with its OPT record. */
+/* Append the request's whole COOKIE to a reply that ends with its OPT record. */
 static __always_inline bool dns_return_cookie(u8 *reply, u32 *length, const u8 *text,
 					      const struct key *key, u64 *sum)
 {
@@ -491,7 +496,7 @@ static __always_inline bool dns_return_cookie(u8 *reply, u32 *length, const u8 *
 	return true;
 }
 
-/* Over the name of a record; a pointer ends it. The caller compares with the reply's length. */
+/* Skip the name of a record; a pointer ends it. The caller compares with the reply's length. */
 static __always_inline bool dns_skip_name(const u8 *reply, struct dns_walk *walk)
 {
 	u64 at = walk->position;
@@ -515,8 +520,8 @@ static __always_inline bool dns_skip_name(const u8 *reply, struct dns_walk *walk
 }
 
 /*
- * A negative reply lasts as long as its SOA, and as the number at the end of that says (RFC 2308 3
- * and 5); so does the SOA in it.
+ * A negative reply, and the SOA in it, last as long as the SOA's TTL and the number at its end,
+ * whichever is less (RFC 2308 3 and 5).
  */
 static __always_inline bool dns_negative_ttl(const u8 *reply, u64 end, u32 data, u32 *ttl)
 {
@@ -555,7 +560,7 @@ static __always_inline bool dns_take_ttl(u8 *reply, u64 offset, u32 ttl, struct 
 	return true;
 }
 
-/* The OPT record is the root's, there is one, and it is in the additional section. */
+/* Note the OPT record: only one, the root's, in the additional section. */
 static __always_inline bool dns_take_opt(u64 index, u64 owner, u64 at, struct dns_walk *walk)
 {
 	if (index < DNS_ANEW(walk->authority) || at != owner + 1 || walk->opt)
@@ -564,7 +569,7 @@ static __always_inline bool dns_take_opt(u64 index, u64 owner, u64 at, struct dn
 	return true;
 }
 
-/* One record, from its name on; the position moves behind it. */
+/* Read one record, from its name on; the position moves behind it. */
 static __always_inline bool dns_record(u8 *reply, u64 index, struct dns_walk *walk)
 {
 	u64 owner = DNS_ANEW(walk->position), at, end;
@@ -597,7 +602,7 @@ static __always_inline bool dns_record(u8 *reply, u64 index, struct dns_walk *wa
 	return dns_take_ttl(reply, at + 4, ttl, walk);
 }
 
-/* All records; false when there is one that cannot be kept, or a byte behind the last. */
+/* Read all records; false if one of them cannot be kept, or there is a byte behind the last. */
 static __always_inline bool dns_records(u8 *reply, struct dns_walk *walk)
 {
 	walk->answers = dns_u16(reply + 6);
@@ -615,8 +620,8 @@ static __always_inline bool dns_records(u8 *reply, struct dns_walk *walk)
 }
 
 /*
- * The OPT record of a reply: no extended RCODE, version 0, no flag but DO, no option. One COOKIE at
- * the end of the message is cut off.
+ * Check the OPT record of a reply: no extended RCODE, version 0, no flag but DO, no option. A
+ * COOKIE at the end of the message is cut off.
  */
 static __always_inline bool dns_clean_opt(u8 *reply, u32 *length, u64 opt)
 {
@@ -641,10 +646,11 @@ static __always_inline bool dns_clean_opt(u8 *reply, u32 *length, u64 opt)
 }
 
 /*
- * May this reply be kept, by what was seen of it? A name that does not exist, and one without data,
- * only with an SOA (RFC 2308 5), and so no referral. A chain of aliases without the type asked for
- * ends outside the server's zones, if the server is authoritative; else it may be a negative one.
- * No server signs for who does not ask for that (RFC 4035 3.1.1): it is another request's reply.
+ * May this reply be kept, by what was found in it? For a name that does not exist, or has no data,
+ * only with an SOA (RFC 2308 5), so no referral is kept. A chain of aliases without the type asked
+ * for ends outside the server's zones, if the server is authoritative; otherwise it may be a
+ * negative reply. No server sends signatures unless asked (RFC 4035 3.1.1): such a reply is another
+ * request's.
  */
 static __always_inline bool dns_keep(const u8 *reply, u8 asked, const struct dns_walk *walk)
 {
@@ -674,7 +680,7 @@ static __always_inline void dns_take_name(u8 *reply, u64 name, struct dns_notes 
 	notes->spelling = spelling >> 32;
 }
 
-/* Where in the question's name its last label is, into the walk. */
+/* Find the last label of the question's name. */
 static __always_inline void dns_find_last_label(const u8 *reply, struct dns_walk *walk)
 {
 	u64 at = 0;
@@ -693,7 +699,7 @@ static __always_inline void dns_find_last_label(const u8 *reply, struct dns_walk
 	}
 }
 
-/* The capitals among the first letters of the question's last label. */
+/* Note the capitals among the first letters of the question's last label. */
 static __always_inline void dns_note_last_label(const u8 *reply, const struct key *key,
 						struct dns_walk *walk)
 {
@@ -705,7 +711,7 @@ static __always_inline void dns_note_last_label(const u8 *reply, const struct ke
 	walk->notes.last = word * 0x0102040810204080ULL >> 56;
 }
 
-/* Whether the name of the first record is a pointer to a label of the question's. */
+/* Note whether the name of the first record is a pointer to a label of the question's. */
 static __always_inline void dns_note_pointer(const u8 *reply, const struct key *key,
 					     struct dns_walk *walk)
 {
@@ -738,7 +744,7 @@ static __always_inline bool dns_store(u8 *reply, u32 length, u64 name, struct dn
 	return true;
 }
 
-/* Header and question of a reply that may be learned. */
+/* Read header and question of a reply; false if it may not be learned. */
 static __always_inline bool dns_reply_question(const u8 *reply, u32 length, struct key *key)
 {
 	u8 rcode = reply[3] & DNS_RCODE;
@@ -793,7 +799,7 @@ static __always_inline bool dns_learn(u8 *reply, u32 *length, struct key *key, u
 	return asked < ASKED_UNKNOWN && dns_learn_of(reply, length, key, stored, ttl, asked);
 }
 
-/* How the question was spelled to which a reply was learned. */
+/* How the question of a learned reply was spelled. */
 static __always_inline bool dns_spelled(const u8 *reply, u32 length, struct spelled *spelled)
 {
 	const struct dns_notes *notes = (const struct dns_notes *)(reply + dns_aligned(length));
@@ -804,15 +810,16 @@ static __always_inline bool dns_spelled(const u8 *reply, u32 length, struct spel
 	return true;
 }
 
-/* A learned reply is the same for any other spelling. */
+/* Mark a learned reply as the same for any other spelling. */
 static __always_inline void dns_give_any(u8 *reply, u32 length)
 {
 	((struct dns_notes *)(reply + dns_aligned(length)))->flags |= DNS_ANY;
 }
 
 /*
- * Where the server says NOERROR, an UPDATE is done (RFC 2136), and after a NOTIFY it may look for a
- * newer zone (RFC 1996). BIND says so of any stranger's, also where it has the zone from nobody else.
+ * With NOERROR, an UPDATE is done (RFC 2136), and after a NOTIFY the server may look for a newer
+ * zone (RFC 1996). BIND says so to any stranger's NOTIFY, even for a zone that it is the primary
+ * of.
  */
 static __always_inline enum answer dns_what_answer(const u8 *reply, u32 length)
 {
@@ -826,7 +833,7 @@ static __always_inline enum answer dns_what_answer(const u8 *reply, u32 length)
 	return opcode == DNS_UPDATE ? ANSWER_WRITTEN : ANSWER_HEEDED;
 }
 
-/* Over TCP a message says the same. */
+/* Over TCP a message is judged in the same way. */
 static __always_inline enum answer dns_message_answer(const u8 *header, u32 length)
 {
 	return dns_what_answer(header, length);
@@ -863,11 +870,11 @@ static __always_inline bool dns_cookie_is_right(const u8 *option, const struct a
 }
 
 #define DNS_COOKIE_OPT (DNS_OPT + 4)  /* an OPT record up to the data of its first option */
-#define DNS_COOKIE_EDE 6  /* an extended error without words (RFC 8914), as NSD refuses by */
+#define DNS_COOKIE_EDE 6  /* an extended error without text (RFC 8914), as NSD refuses with */
 
 /*
- * Does an OPT record with a COOKIE of `size` bytes first, and `more` bytes behind that, end what
- * ends here?
+ * Does a message end with an OPT record that has a COOKIE of `size` bytes first, and `more` bytes
+ * behind that?
  */
 static __always_inline bool dns_ends_with(const u8 *tail, const u32 size, const u32 more)
 {
@@ -879,8 +886,8 @@ static __always_inline bool dns_ends_with(const u8 *tail, const u32 size, const 
 }
 
 /*
- * Servers put the OPT record last, so that the end of a reply tells. A reply with other options may
- * be overlooked: it had to be asked for with them, and whoever asks for less is told too.
+ * Servers put the OPT record last, so the end of a reply tells. A reply with other options may be
+ * overlooked: its request had to ask for those, and requests that ask for less get a cookie too.
  */
 static __always_inline u32 dns_cookie_from_end(const u8 *tail)
 {
@@ -894,7 +901,7 @@ static __always_inline u32 dns_cookie_from_end(const u8 *tail)
 	return 0;
 }
 
-/* Without additional records it is the end of a TXT record, say, that somebody made to look so. */
+/* Without additional records, somebody made the end of a TXT record, for example, look like one. */
 static __always_inline bool dns_may_have_cookie(const u8 *front)
 {
 	return *(const __be16 *)(front + 10);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Is a DNS cookie one that the server itself made, for this client, and not long ago? (RFC 9018:
- * interoperable server cookies, version 1.) A cookie is 24 bytes: the client's 8; version, three
- * reserved bytes and the second of the day's clock when it was made; and SipHash-2-4, by the
- * server's secret, of those 16 and the client's address.
+ * Did the server itself make a DNS cookie, for this client, and not long ago? (RFC 9018:
+ * interoperable server cookies, version 1.) A cookie has 24 bytes: the client's 8; version, three
+ * reserved bytes and the second of the wall clock when it was made; and SipHash-2-4, by the
+ * server's secret, of those 16 bytes and the client's address.
  */
 #ifndef CAROM_DNS_COOKIE_H
 #define CAROM_DNS_COOKIE_H
@@ -11,15 +11,15 @@
 #include "abi.h"
 #include "siphash.h"
 
-#define DNS_COOKIE_CLIENT 8    /* a cookie of a client that has none of the server's */
+#define DNS_COOKIE_CLIENT 8    /* bytes of a client's cookie without a server's part */
 #define DNS_COOKIE_WHOLE 24
-#define DNS_COOKIE_VERSION 8   /* where in a cookie these begin */
+#define DNS_COOKIE_VERSION 8   /* offsets in a cookie */
 #define DNS_COOKIE_TIME 12
 #define DNS_COOKIE_HASH 16
 #define DNS_COOKIE_AHEAD 300   /* seconds that another server's clock may be ahead (4.3) */
 #define DNS_COOKIE_FRESH 1800  /* at this age the server makes a new one (4.3) */
 
-/* Two words of an address as one: on a stack they are aligned to four bytes only. */
+/* Two words of an address as one: on a stack they are only aligned to four bytes. */
 static __always_inline u64 dns_cookie_word(const __be32 *words)
 {
 	u64 word;
@@ -28,7 +28,7 @@ static __always_inline u64 dns_cookie_word(const __be32 *words)
 	return word;
 }
 
-/* Made at most half an hour ago, and by no clock that is ahead by more than five minutes? */
+/* Was it made at most half an hour ago, by a clock that is at most five minutes ahead? */
 static __always_inline bool dns_cookie_fresh(const u8 *cookie, u32 seconds)
 {
 	u32 made = (u32)cookie[DNS_COOKIE_TIME] << 24 | cookie[DNS_COOKIE_TIME + 1] << 16 |

@@ -2,7 +2,7 @@
 /*
  * kv: the key-value store of Kierkegaard and Willen (2025): PUT key value, GET key, DELETE key and
  * STOP, where a key is 32 bits, a value 64, both little-endian. The command is the leading run of
- * ASCII letters, so a key that begins with one belongs to no request. Only GET is answered.
+ * ASCII letters, so a key that begins with one cannot be asked for. Only GET is answered.
  */
 #ifndef CAROM_KV_H
 #define CAROM_KV_H

@@ -2,13 +2,13 @@
 /*
  * memcached over UDP: a frame header of 8 bytes, then commands in text (memcached_text.h).
  *
- * What is read is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a
- * byte that says which of the two, then the key itself; slots leave the first byte out, so that a
- * write of the key voids both.
+ * A read is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a byte
+ * that says which of the two, then the key itself. Slots leave the first byte out, so a write of
+ * the key voids both.
  *
- * memcached acts on every command in a datagram, one behind the other. A command is therefore known
- * for a write of one key only where it is the datagram's last to the byte. Whatever else could
- * write may write anything; so may the binary protocol, for no connection tells whether the server
+ * memcached does every command in a datagram, one after the other. So a command counts as a write
+ * of one key only if it ends the datagram to the byte. Whatever else could write may write
+ * anything. So may the binary protocol: without a connection nothing tells whether the server
  * speaks that, or takes it for text.
  */
 #ifndef CAROM_MEMCACHED_H
@@ -17,7 +17,7 @@
 #include "memcached_binary.h"
 #include "memcached_text.h"
 
-/* A datagram whose command was not understood to its end: by its first word, and its lines. */
+/* Judge a datagram whose command was not understood to its end, by its first word and its lines. */
 static __always_inline enum intent judge_lines(const u8 *text, u32 length,
 					       enum memcached_kind kind, bool keyed)
 {
@@ -36,7 +36,7 @@ static __always_inline enum intent judge_lines(const u8 *text, u32 length,
 	return INTENT_WRITE_ALL | INTENT_QUIET;
 }
 
-/* 0 where a datagram ends as a line does, which memcached asks of data: else nothing is stored. */
+/* 0 if a datagram ends as a line does. Data has to end so, or memcached stores nothing. */
 static __always_inline u32 not_ended(const u8 *text, u32 length)
 {
 	return (length > TEXT_ROOM) | (text_byte(text, length - 2, TEXT_ROOM) ^ '\r') |
@@ -113,8 +113,8 @@ static __always_inline bool read_value(const u8 *reply, u32 *at, u16 *cell, u64 
 }
 
 /*
- * Where a reply ends, from its header on, that begins with a value and has no other: behind END. 0 for
- * what begins with none. `key` gets what it names.
+ * The end of a reply that has one value, with header and END; 0 for one that does not begin with a
+ * value. `key` becomes the key that it names.
  */
 static __always_inline u64 end_of_value(u8 *reply, struct key *key, bool *cas)
 {
@@ -158,15 +158,15 @@ static __always_inline bool memcached_learn(u8 *reply, u32 *whole, struct key *k
 	return true;
 }
 
-/* Does one line begin that ends the reply, too? */
+/* Is a reply one line? */
 static __always_inline bool is_one_line(const u8 *reply, u32 length)
 {
 	return length <= REPLY_MAX && find_line_in(reply, length, REPLY_MAX) == length;
 }
 
 /*
- * Has a reply that may be a write's or a query's this first word? OK has flush_all, and verbosity; HD
- * `ms` and `mg` alike. ME is a query's alone, and counts one down that was counted as such.
+ * Is this the first word of a reply that may be a write's or a query's? OK answers flush_all and
+ * verbosity, HD both `ms` and `mg`. ME is a query's only, and counts one down that was counted so.
  */
 static __always_inline bool is_of_either(u64 word)
 {
@@ -174,7 +174,10 @@ static __always_inline bool is_of_either(u64 word)
 	       STARTS(word, 4, TEXT4('O', 'K', '\r', '\n'));
 }
 
-/* Was a request in binary done, and no read? Its header: magic, opcode, and in byte 6 its status. */
+/*
+ * Was a request in binary done that is no read? The header has magic, opcode, and in byte 6 a
+ * status.
+ */
 static __always_inline bool binary_wrote(const u8 *reply)
 {
 	u8 opcode = reply[MEMCACHED_HEADER + 1];
@@ -190,8 +193,8 @@ static __always_inline bool memcached_says_stored(const u8 *reply)
 }
 
 /*
- * A reply by its first word. Of several datagrams only the first begins with one. Words that are
- * not known may acknowledge a command that is not known.
+ * Judge a reply by its first word. Of several datagrams only the first begins with one. An unknown
+ * word may acknowledge an unknown command.
  */
 static __always_inline enum answer memcached_what_answer(const u8 *reply, u32 length)
 {
@@ -218,8 +221,8 @@ static __always_inline enum answer memcached_what_answer(const u8 *reply, u32 le
 }
 
 /*
- * VALUE has a get of any form alone, and END a query for what is empty; a datagram of several commands
- * is judged by each.
+ * Only the various gets are answered VALUE; a query that finds nothing may be answered END. A
+ * datagram of several commands is judged by each of them.
  */
 static __always_inline bool memcached_may_be_learned(const u8 *text, enum intent intent)
 {

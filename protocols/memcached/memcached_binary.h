@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * memcached's binary protocol, one request at a time (protocol-binary.xml of memcached; what that
- * leaves open was read from the behaviour of 1.6.18). A header of 24 bytes, in network byte order:
+ * leaves open was taken from how 1.6.18 behaves). A header of 24 bytes, in network byte order:
  *
  *   magic 8, opcode 8, key length 16, extras length 8, data type 8, vbucket 16, body length 32,
  *   opaque 32, cas 64
  *
- * and the body: extras, key, value. memcached ends the connection over sizes that are not an
- * opcode's own, and loses its place behind an opcode that it does not know. Neither is proper.
+ * and the body: extras, key, value. memcached ends the connection if the sizes do not fit the
+ * opcode, and loses its place after an unknown opcode. Such requests are not proper.
  */
 #ifndef CAROM_MEMCACHED_BINARY_H
 #define CAROM_MEMCACHED_BINARY_H
@@ -16,7 +16,7 @@
 
 #define BINARY_REPLY 0x81  /* first byte of a reply */
 #define BINARY_HEADER 24
-#define BINARY_VALUE_MAX (1 << 30)  /* no server keeps as much */
+#define BINARY_VALUE_MAX (1 << 30)  /* no server stores that much */
 
 /* Opcodes as bits: what a request is, and what it may have. */
 #define BINARY_SET 0x01
@@ -43,7 +43,7 @@
 		       OPCODES_TOUCH | OPCODES_QUIET)
 #define OPCODES_KEYED (OPCODES_GET | OPCODES_WRITE | OPCODES_SASL)
 #define OPCODES_VALUED (OPCODES_STORE | OPCODES_STOREQ | OPCODES_JOIN | OPCODES_JOINQ | OPCODES_SASL)
-/* Whose replies are one, come for certain, and are of no quiet command. */
+/* Opcodes that certainly have one reply, and are not quiet. */
 #define OPCODES_ANSWERED_ONCE (OPCODE(0x00) | OPCODE(0x0c) | OPCODES_STORE | OPCODES_JOIN |          \
 			       OPCODES_DELETE | OPCODES_COUNT | OPCODES_TOUCH | OPCODE(0x08) |       \
 			       OPCODE(0x0a) | OPCODE(0x0b))
@@ -57,7 +57,7 @@ struct memcached_binary {
 	u32 data;  /* bytes of its value */
 };
 
-/* How many bytes of extras a request should have that has `extras`. */
+/* The right number of bytes of extras for a request that has `extras` of them. */
 static __always_inline u32 proper_extras(u64 opcode, u32 extras)
 {
 	if (opcode & (OPCODES_STORE | OPCODES_STOREQ))
@@ -76,7 +76,7 @@ static __always_inline bool proper_key(u64 opcode, u32 length)
 	return length <= MEMCACHED_KEY_MAX && (opcode & (OPCODES_KEYED | OPCODES_STAT));
 }
 
-/* Copy a key to `to`, which is zeros, has room for MEMCACHED_KEY_MAX and six more. */
+/* Copy a key to `to`, which is zero and has room for MEMCACHED_KEY_MAX and six more. */
 static __always_inline void copy_bytes(const u8 *text, u32 at, u32 length, u8 *to)
 {
 	u32 last = length & 0xf8;
@@ -92,7 +92,7 @@ static __always_inline void copy_bytes(const u8 *text, u32 at, u32 length, u8 *t
 		*(u64 *)(to + last) &= little_u64(~0ull >> (64 - 8 * (length & 7)));
 }
 
-/* The exptime that the extras give, where they may give one; a count without one has all ones. */
+/* The exptime in the extras, if they may have one; a count without one has all ones there. */
 static __always_inline u32 binary_exptime(const u8 *extras, u64 opcode)
 {
 	u32 exptime;
@@ -106,7 +106,7 @@ static __always_inline u32 binary_exptime(const u8 *extras, u64 opcode)
 	return (opcode & (OPCODES_TOUCH | OPCODES_TOUCHQ)) != 0;
 }
 
-/* 0 for a set that is done whatever there was before: without a number to compare. */
+/* 0 for a set that does not depend on what was there before: without a cas number. */
 static __always_inline u64 binary_condition(const u8 *header, u64 opcode)
 {
 	return *(const u64 *)(header + 16) | header[5] | !(opcode & (OPCODE(0x01) | OPCODE(0x11)));

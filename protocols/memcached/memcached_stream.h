@@ -5,24 +5,24 @@
  * (include/connection.h):
  *
  *   memcached_stream_held(stream, text), memcached_stream_read(stream, text, length, key, &intent)
- *       One step. The first puts what is held of an unfinished line to text + MEMCACHED_HEADER and
- *       says how much that is. Behind it the caller loads what of the segment is not read yet, as
- *       far as TEXT_ROOM goes, and zeros to the next whole 8 bytes; `length` counts header, held
- *       bytes and all that is not read yet, in the room or not. The second returns how much of the
- *       latter it has dealt with, and says what it wants: INTENT_OTHER, or INTENT_WRITE of `key`
- *       (which comes in as zeros), or INTENT_WRITE_ALL, with INTENT_QUIET as in protocol.h.
+ *       One step. The first puts the held part of an unfinished line to text + MEMCACHED_HEADER and
+ *       returns its length. Behind it the caller loads the unread part of the segment, as far as
+ *       TEXT_ROOM goes, and zeros to the next whole 8 bytes; `length` counts header, held bytes and
+ *       all unread bytes, in the room or not. The second returns how many of the unread bytes it
+ *       has dealt with, and what they want: INTENT_OTHER, or INTENT_WRITE of `key` (which comes in
+ *       as zeros), or INTENT_WRITE_ALL, with INTENT_QUIET as in protocol.h.
  *   memcached_stream_ahead(stream, text, length)
- *       How long the read is that stands at text + MEMCACHED_HEADER, if it is one for certain and ends
- *       in the first AHEAD_ROOM bytes there; 0 for what has to be read step by step.
+ *       The length of the read at text + MEMCACHED_HEADER, if it certainly is one and ends in the
+ *       first AHEAD_ROOM bytes there; 0 for what has to be read step by step.
  *   memcached_stream_agrees(stream, first)
  *       Whether the server's payload, by its first byte, is a reply to what was read.
  *   memcached_stream_replies(stream, word)
  *       How many replies may be in eight bytes that the server sent, at most.
  *   memcached_stream_refuses_line(stream, word), memcached_stream_says_stored(stream, word)
- *       What a payload is by its first eight bytes: the refusal of a line as it stands; the reply to a
+ *       What a payload is by its first eight bytes: the refusal of a line itself; the reply to a
  *       `set` that was done.
  *   memcached_stream_row(row)
- *       Eight bytes of a row of lines that refuse something, behind those in `row`; of the first, for 0.
+ *       The next eight bytes of a row of refusals, behind those in `row`; the first ones for 0.
  *
  * A segment takes as many steps as it has commands, and up to three more for a value that is not
  * all in the room.
@@ -41,7 +41,7 @@ enum memcached_dialect {
 	DIALECT_AGREED,  /* binary, and the server has replied in it */
 };
 
-/* Up to STREAM_LINE_MAX bytes, and more up to the next whole 8. */
+/* Copy up to STREAM_LINE_MAX bytes, and more up to the next whole 8. */
 static __always_inline void copy_line(u8 *to, const u8 *from, u32 length)
 {
 	for (u32 at = 0; at < STREAM_LINE_MAX; at += sizeof(u64)) {
@@ -61,7 +61,7 @@ static __always_inline u32 memcached_stream_front(void)
 	return MEMCACHED_HEADER;
 }
 
-/* Nobody knows which language the server takes a datagram for, if it may be in binary. */
+/* If a datagram may be in binary, it is not known in which language the server reads it. */
 static __always_inline bool memcached_stream_is_readable(const u8 *text)
 {
 	return text[MEMCACHED_HEADER] != MEMCACHED_BINARY;
@@ -79,7 +79,7 @@ static __always_inline enum intent lose_stream(struct stream *stream)
 	return INTENT_WRITE_ALL | INTENT_QUIET;
 }
 
-/* Keep what is there of a command for its rest. */
+/* Keep the beginning of a command until the rest of it comes. */
 static __always_inline enum intent hold_line(struct stream *stream, const u8 *text, u32 length)
 {
 	u32 held = length - MEMCACHED_HEADER;
@@ -92,8 +92,8 @@ static __always_inline enum intent hold_line(struct stream *stream, const u8 *te
 }
 
 /*
- * Within a value: leave its bytes out unseen, but see that in text a line's end follows. Versions
- * differ in where they go on behind one that is missing. `*end` moves to where the text is read to.
+ * Within a value: skip its bytes unseen, but check that in text a line's end follows. If it is
+ * missing, versions differ in where they go on. `*end` moves to where the text is read to.
  */
 static __always_inline enum intent skip_value(struct stream *stream, const u8 *text,
 					      u32 length, u32 *end)
@@ -115,7 +115,7 @@ static __always_inline enum intent skip_value(struct stream *stream, const u8 *t
 	return INTENT_OTHER;
 }
 
-/* A store command's data: taken, where they are all in the room and proper, or to be skipped. */
+/* A store command's data: taken if all of it is in the room and proper; otherwise to be skipped. */
 static __always_inline void take_data(struct stream *stream, const u8 *text, u32 length,
 				      u32 data, u32 *end)
 {
@@ -131,7 +131,7 @@ static __always_inline void take_data(struct stream *stream, const u8 *text, u32
 		stream->skip = data;
 }
 
-/* Which ends the connection. Over UDP no client has one to end, and memcached does other things. */
+/* Is it `quit`, which ends the connection? Over UDP there is none to end, and memcached differs. */
 static __always_inline bool says_quit(const u8 *text)
 {
 	u64 word = text_word(text, MEMCACHED_HEADER, TEXT_ROOM);
@@ -140,7 +140,9 @@ static __always_inline bool says_quit(const u8 *text)
 	       STARTS(word, 5, TEXT4('q', 'u', 'i', 't') | (u64)'\n' << 32);
 }
 
-/* With arguments it may have no reply; with another character behind it, it is another command. */
+/*
+ * With arguments flush_all may have no reply; with another character behind, it is another command.
+ */
 static __always_inline enum intent judge_flush(const u8 *text)
 {
 	u64 word = text_word(text, MEMCACHED_HEADER, TEXT_ROOM);
@@ -185,10 +187,10 @@ static __always_inline enum intent judge_line(struct stream *stream, const u8 *t
 	case KIND_GAT:
 	case KIND_MG:
 	case KIND_META:
-		/* Of one line, whatever else it may be. */
+		/* Whatever else it is, it is one line. */
 		return INTENT_WRITE_ALL | INTENT_QUIET | INTENT_UNSURE;
 	case KIND_UNKNOWN:
-		/* Of spaces before a command memcached takes no notice: any may follow. */
+		/* memcached ignores spaces before a command, so any command may follow. */
 		if (text[MEMCACHED_HEADER] == ' ')
 			return lose_stream(stream);
 		return INTENT_WRITE_ALL | INTENT_UNSURE;
@@ -287,9 +289,9 @@ static __always_inline u32 memcached_stream_read(struct stream *stream, const u8
 }
 
 /*
- * How long a line is that ends in the first AHEAD_ROOM bytes, of which some may be behind what is there;
- * or 0. `*capital` is not 0 if it has a capital letter, as all flags of `mg` have that make it write.
- * The verifier would follow each branch.
+ * The length of a line that ends in the first AHEAD_ROOM bytes, some of which may be behind the
+ * text; or 0. `*capital` is not 0 if it has a capital letter, as have all flags that make `mg`
+ * write. There are no branches, as the verifier would follow each.
  */
 static __always_inline u32 line_ahead(const u8 *text, u64 *capital)
 {
@@ -343,8 +345,9 @@ static __always_inline u32 memcached_stream_ahead(const struct stream *stream, c
 }
 
 /*
- * A server that was told to speak text only takes what looks binary for lines, and obeys them. In text
- * all replies begin with a letter or a digit; where none does, as with TLS, this is another language.
+ * A server that is set to speak only text takes what looks binary for lines, and obeys them. In
+ * text all replies begin with a letter or a digit; a reply that does not, as with TLS, is another
+ * language.
  */
 static __always_inline bool memcached_stream_agrees(struct stream *stream, u8 first)
 {
@@ -356,8 +359,8 @@ static __always_inline bool memcached_stream_agrees(struct stream *stream, u8 fi
 }
 
 /*
- * The lines that end there, or in binary the replies that may begin there. Those of reads, and of
- * values, are more than there need be.
+ * How many lines end there or, in binary, how many replies may begin there. For reads and values
+ * these may be more than there are replies.
  */
 static __always_inline u32 memcached_stream_replies(const struct stream *stream, u64 word)
 {
@@ -400,7 +403,7 @@ static __always_inline bool memcached_stream_refuses(const struct stream *stream
 	return refuses(first) || (!stream->lost && stream->anew == stream->borne && length == 5 && is_end(first));
 }
 
-/* The last of a payload's bytes, of which `last` has eight, or fewer from the first on. */
+/* The last byte of a payload; `last` has its last eight bytes, or all of fewer. */
 static __always_inline u8 last_byte(u64 last, u32 length)
 {
 	u32 left = length < sizeof(last) ? sizeof(last) - length : 0;
@@ -408,7 +411,7 @@ static __always_inline u8 last_byte(u64 last, u32 length)
 	return little_u64(last) >> (56 - 8 * left);
 }
 
-/* One reply in binary, to a command that has one and no more: as long as its header says. */
+/* Is it one reply in binary, as long as its header says, to a command that has only one? */
 static __always_inline bool is_whole_binary(u64 first, u64 second, u32 length)
 {
 	u64 head = little_u64(first), body = little_u64(second);
@@ -420,7 +423,9 @@ static __always_inline bool is_whole_binary(u64 first, u64 second, u32 length)
 					       (u8)(body >> 16) << 8 | (u8)(body >> 24));
 }
 
-/* Begins a line so that other lines of the same reply may follow? Some begin with a small letter. */
+/*
+ * May other lines of the same reply follow a line that begins so? Some begin with a small letter.
+ */
 static __always_inline bool has_more_lines(u64 word)
 {
 	u8 first = word;
@@ -433,8 +438,8 @@ static __always_inline bool has_more_lines(u64 word)
 }
 
 /*
- * Is a payload one whole reply for certain? In text that is one line, behind which nothing comes. Of
- * several lines nobody knows: a value may have any, and come in any pieces.
+ * Is a payload certainly one whole reply? In text that is one line with nothing behind it. With
+ * several lines it is not known: a value may have any lines, and come in any pieces.
  */
 static __always_inline bool memcached_stream_is_whole(const struct stream *stream, u64 first,
 						      u64 second, u64 last, u32 length, u32 replies)
@@ -445,7 +450,10 @@ static __always_inline bool memcached_stream_is_whole(const struct stream *strea
 	       !has_more_lines(little_u64(first));
 }
 
-/* In text such a write is answered when it fails, and a meta command where it did not do what it should. */
+/*
+ * In text a write that asks for no reply gets one if it fails, and a meta command if it did
+ * nothing.
+ */
 static __always_inline bool memcached_stream_is_of_quiet(const struct stream *stream, u64 word)
 {
 	u64 first = little_u64(word);
@@ -457,7 +465,7 @@ static __always_inline bool memcached_stream_is_of_quiet(const struct stream *st
 		STARTS(first, 3, TEXT4('V', 'A', ' ', 0)));
 }
 
-/* Where the reply to a meta command ends that has a value, by its line; 0 where that is not there. */
+/* The end of a meta command's reply that has a value, by its line; 0 if the line is not there. */
 static __always_inline u64 end_of_meta_value(const u8 *reply)
 {
 	u32 at = MEMCACHED_HEADER + 3, line;
@@ -475,8 +483,8 @@ static __always_inline u64 end_of_meta_value(const u8 *reply)
 }
 
 /*
- * Is a payload, in text, the whole reply of one value? Its front stands in `reply` behind as much as a
- * datagram's header takes.
+ * Is a payload, in text, the whole reply with one value? Its front is in `reply`, behind the room
+ * of a datagram's header.
  */
 static __always_inline bool memcached_stream_is_value(u8 *reply, u64 last, u32 length,
 						      struct key *key)
@@ -490,24 +498,24 @@ static __always_inline bool memcached_stream_is_value(u8 *reply, u64 last, u32 l
 	       end_of_value(reply, key, &cas) == (u64)length + MEMCACHED_HEADER;
 }
 
-/* Begins a segment as a command does that is known, or as a request in binary? */
+/* Does a segment begin as a known command, or as a request in binary? */
 static __always_inline bool memcached_stream_may_begin(u64 word)
 {
 	u64 first = little_u64(word);
 	u32 at = 0;
 
-	/* The last three bytes are of no use yet, and 0. */
+	/* The last three bytes are reserved, and 0. */
 	return ((u8)first == MEMCACHED_BINARY && !(first >> 40)) ||
 	       read_command(first, 0, &at) != KIND_UNKNOWN;
 }
 
-/* Has the server answered in binary what looked like it? */
+/* Has the server answered in binary what looked like binary? */
 static __always_inline bool memcached_stream_in_binary(const struct stream *stream)
 {
 	return stream->dialect == DIALECT_AGREED;
 }
 
-/* Begins a payload with the reply to a read? What is behind, and how much of it, is not counted. */
+/* Does a payload begin with the reply to a read? What follows it does not count. */
 static __always_inline bool memcached_stream_reads(const struct stream *stream, u64 word)
 {
 	u64 first = little_u64(word);
@@ -519,13 +527,13 @@ static __always_inline bool memcached_stream_reads(const struct stream *stream, 
 	return is_of_read(first) || is_of_stats(first) || is_of_meta(first) || is_of_query(first);
 }
 
-/* Begins a payload as the refusal of a line, as it stands? */
+/* Does a payload begin as the refusal of a line itself? */
 static __always_inline bool memcached_stream_refuses_line(const struct stream *stream, u64 word)
 {
 	return stream->dialect == DIALECT_TEXT && is_error(little_u64(word));
 }
 
-/* Begins a payload as the reply to a `set` that was done? */
+/* Does a payload begin as the reply to a `set` that was done? */
 static __always_inline bool memcached_stream_says_stored(const struct stream *stream, u64 word)
 {
 	u64 first = little_u64(word);
@@ -535,7 +543,10 @@ static __always_inline bool memcached_stream_says_stored(const struct stream *st
 	return first == TEXT8('S', 'T', 'O', 'R', 'E', 'D', '\r', '\n');
 }
 
-/* In text; in binary the stream agrees with its requests, or it is lost. */
+/*
+ * Does it begin with the acknowledgement of a write? In binary, a stream that does not agree is
+ * lost.
+ */
 static __always_inline bool memcached_stream_writes(const struct stream *stream, u64 word)
 {
 	u64 first = little_u64(word);

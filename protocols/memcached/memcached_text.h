@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * memcached's commands in text, one of them at a time, wherever they come from (doc/protocol.txt of
- * memcached; what that leaves open was read from the behaviour of 1.6.18).
+ * memcached's commands in text, one at a time, over UDP and TCP (doc/protocol.txt of memcached;
+ * what that leaves open was taken from how 1.6.18 behaves).
  *
- * A command is known for a write of one key only in a form that every version reads alike: after a
+ * A command only counts as a write of one key in a form that every version reads alike: after a
  * store command that it refuses, memcached takes the data for more commands.
  */
 #ifndef CAROM_MEMCACHED_TEXT_H
@@ -45,7 +45,7 @@ struct memcached_command {
 	enum memcached_kind kind;
 	bool keyed;      /* it has a proper key */
 	u32 key_length;
-	u32 end;         /* behind its line; 0 where that was not read to its end */
+	u32 end;         /* behind its line; 0 if the line was not read to its end */
 	u32 data;        /* bytes that belong to it behind its line, with their own line's end */
 };
 
@@ -60,7 +60,7 @@ static __always_inline u8 text_byte(const u8 *text, u32 at, u32 room)
 	return text[at & (room - 1)];
 }
 
-/* Eight bytes of text; zeros, which end whatever is read, where they are not all in the room. */
+/* Eight bytes of text; zeros, which end whatever is read, if they are not all in the room. */
 static __always_inline u64 text_word(const u8 *text, u32 at, u32 room)
 {
 	asm volatile("" : "+r"(at));
@@ -70,8 +70,8 @@ static __always_inline u64 text_word(const u8 *text, u32 at, u32 room)
 }
 
 /*
- * The same number, of which the verifier knows no more than that it has 16 bits. Through `cell`, in
- * a map, for it keeps no account of those: paths that differ in the number only become one.
+ * The same number, of which the verifier only knows that it has 16 bits. It goes through `cell`, in
+ * a map, where the verifier does not track values: paths that differ only in the number become one.
  */
 static __always_inline u32 forget(u16 *cell, u32 value)
 {
@@ -80,8 +80,9 @@ static __always_inline u32 forget(u16 *cell, u32 value)
 }
 
 /*
- * The high bits of the bytes that end a key: 0 to 0x0f, and space. Right up to the lowest one.
- * A key should have no other control character either, but memcaslap's do: memcached takes them.
+ * The high bits of the bytes that end a key: 0 to 0x0f, and space. It is right up to the lowest
+ * one. A key should have no other control character either, but memcaslap's have: memcached takes
+ * them.
  */
 static __always_inline u64 outside_key(u64 word)
 {
@@ -92,7 +93,7 @@ static __always_inline u64 outside_key(u64 word)
 
 /*
  * Copy a key, eight bytes at a time, to `to`, which has room for MEMCACHED_KEY_MAX and six more.
- * Returns its length: 0 where there is none, more than MEMCACHED_KEY_MAX where it is too long.
+ * Returns its length: 0 if there is no key, more than MEMCACHED_KEY_MAX if it is too long.
  */
 static __always_inline u32 copy_key(const u8 *text, u32 at, u32 room, u8 *to)
 {
@@ -111,7 +112,7 @@ static __always_inline u32 copy_key(const u8 *text, u32 at, u32 room, u8 *to)
 	return MEMCACHED_KEY_MAX + 1;
 }
 
-/* Where the text goes on behind a line's end that is at `at`; 0 where none is. */
+/* The position behind the line's end at `at`; 0 if there is none. */
 static __always_inline u32 behind_line(const u8 *text, u32 at, u32 room)
 {
 	if (text_byte(text, at, room) == '\r')
@@ -120,7 +121,7 @@ static __always_inline u32 behind_line(const u8 *text, u32 at, u32 room)
 }
 
 /*
- * Up to `digits` (at most 19) decimal digits at `*at`, which moves behind them. False where there
+ * Read up to `digits` (at most 19) decimal digits at `*at`, which moves behind them. False if there
  * are none, or more.
  */
 static __always_inline bool read_number(const u8 *text, u32 *at, u32 room, u32 digits, u64 *number)
@@ -140,7 +141,7 @@ static __always_inline bool read_number(const u8 *text, u32 *at, u32 room, u32 d
 	return n >= 1 && n <= digits;
 }
 
-/* The same behind one space. */
+/* The same after one space. */
 static __always_inline bool read_argument(const u8 *text, u32 *at, u32 room, u32 digits,
 					  u64 *number)
 {
@@ -150,7 +151,7 @@ static __always_inline bool read_argument(const u8 *text, u32 *at, u32 room, u32
 	return read_number(text, at, room, digits, number);
 }
 
-/* Seconds or a date, maybe negative, in what memcached takes for an exptime; 0 is never. */
+/* Read an exptime as memcached takes it: seconds or a date, maybe negative; 0 is never. */
 static __always_inline bool read_exptime(const u8 *text, u32 *at, u32 room, u64 *exptime)
 {
 	if (text_byte(text, *at, room) == '-')
@@ -163,19 +164,19 @@ static __always_inline u32 lasting_without(u64 number)
 	return bits_without(number, INTENT_LASTING);
 }
 
-/* The intent of a store that may not be done as it says, where `number` is not 0. */
+/* The intent of a store; if `number` is not 0, it may not be done as it says. */
 static __always_inline u32 endless_without(u64 number, u32 intent)
 {
 	return intent & (~(u32)INTENT_ENDLESS | bits_without(number, INTENT_ENDLESS));
 }
 
-/* Of the commands of KIND_LINE, `touch` alone gives an end. */
+/* Of the commands of KIND_LINE only `touch` gives an end. */
 static __always_inline u32 lasting_line(const u8 *text)
 {
 	return lasting_without(text[MEMCACHED_HEADER] == 't');
 }
 
-/* flush_all at once: what comes later is not flushed. */
+/* Only a flush_all that acts at once gives no end: what is stored later is not flushed. */
 static __always_inline u32 lasting_flush(const u8 *text)
 {
 	u64 rest = text_word(text, MEMCACHED_HEADER + 8, TEXT_ROOM) & ~0ull >> 40;
@@ -230,7 +231,9 @@ static __always_inline enum memcached_kind read_command(u64 word, u64 next, u32 
 	return behind == ' ' || behind == '\r' || behind == '\n' ? KIND_QUERY : KIND_UNKNOWN;
 }
 
-/* Where a text of `length` bytes goes on behind its first line; 0 where that does not end in it. */
+/*
+ * The position behind the first line of a text of `length` bytes; 0 if the line does not end there.
+ */
 static __always_inline u32 find_line_in(const u8 *text, u32 length, const u32 room)
 {
 	for (u32 at = MEMCACHED_HEADER; at < room; at += sizeof(u64)) {
@@ -251,7 +254,7 @@ static __always_inline u32 find_line_in(const u8 *text, u32 length, const u32 ro
 	return 0;
 }
 
-/* The same of a request, as far as the room goes. */
+/* The same for a request, as far as the room goes. */
 static __always_inline u32 find_line(const u8 *text, u32 length)
 {
 	return find_line_in(text, length, TEXT_ROOM);
@@ -296,7 +299,7 @@ static __always_inline bool is_of_stats(u64 word)
 	return STARTS(word, 5, TEXT8('S', 'T', 'A', 'T', ' ', 0, 0, 0));
 }
 
-/* Is it what `mg` or `me` is answered? But `mg` may have written, and `ma` is answered VA as well. */
+/* Is it a reply to `mg` or `me`? But `mg` may have written, and `ma` is answered VA as well. */
 static __always_inline bool is_of_meta(u64 word)
 {
 	return STARTS(word, 3, TEXT4('V', 'A', ' ', 0)) ||
@@ -304,7 +307,7 @@ static __always_inline bool is_of_meta(u64 word)
 	       STARTS(word, 4, TEXT4('E', 'N', '\r', '\n'));
 }
 
-/* Is it one that acknowledges nothing? A line of another's may stand behind it. */
+/* Is it a reply that acknowledges nothing? A line of another reply may follow it. */
 static __always_inline bool is_of_query(u64 word)
 {
 	return STARTS(word, 8, TEXT8('V', 'E', 'R', 'S', 'I', 'O', 'N', ' ')) ||
@@ -330,13 +333,13 @@ static __always_inline enum intent judge_query(const u8 *text)
 #define FLAGS_READING (FLAG('c') | FLAG('f') | FLAG('h') | FLAG('k') | FLAG('l') | FLAG('O') |  \
 		       FLAG('q') | FLAG('s') | FLAG('t') | FLAG('u') | FLAG('v'))
 
-/* With these alone ms, md and ma give no end to an item that had none: T, N and I may. */
+/* With no other flags, ms, md and ma give no end to an item that had none: T, N and I may. */
 #define FLAGS_LASTING ((FLAGS_READING | FLAG('C') | FLAG('D') | FLAG('E') | FLAG('F') |          \
 			FLAG('J') | FLAG('M') | FLAG('S')))
 
 /*
- * Flags from `*at`, which moves to the line's end, or to what may be one. False where they are too
- * many or too long, or one stands twice.
+ * Read the flags from `*at`, which moves to the line's end, or to what may be one. False if they
+ * are too many or too long, or one is there twice.
  */
 static __always_inline bool read_flags(const u8 *text, u32 *at, u64 *flags)
 {
@@ -362,7 +365,7 @@ static __always_inline bool read_flags(const u8 *text, u32 *at, u64 *flags)
 	return n < MEMCACHED_FLAGS_MAX && __builtin_popcountll(seen) <= MEMCACHED_FLAGS_COUNT;
 }
 
-/* Moves `*at` behind what asks for no reply, if that is there: INTENT_QUIET then. */
+/* INTENT_QUIET if there is what asks for no reply; `*at` moves behind it. */
 static __always_inline u32 read_noreply(const u8 *text, u32 *at)
 {
 	u64 word = text_word(text, *at, TEXT_ROOM);
@@ -402,7 +405,7 @@ static __always_inline enum intent read_store(const u8 *text, u16 *cell, u32 at,
 	return intent;
 }
 
-/* [BYTES] FLAG... A key in base64 names another one than it shows. */
+/* [BYTES] FLAG... A key in base64 names another key than it shows. */
 static __always_inline enum intent read_meta(const u8 *text, u16 *cell, u32 at,
 					     struct memcached_command *command)
 {
@@ -424,7 +427,7 @@ static __always_inline enum intent read_meta(const u8 *text, u16 *cell, u32 at,
 		return INTENT_WRITE_ALL;
 	if (flags & FLAG('q'))
 		intent |= INTENT_QUIET;
-	if (command->kind == KIND_MG)  /* q hides EN alone */
+	if (command->kind == KIND_MG)  /* q only hides EN */
 		return intent | (flags & FLAG('q') ? INTENT_EITHER | INTENT_ANSWERS : 0);
 	return intent | lasting_without(flags & ~FLAGS_LASTING);
 }
@@ -449,8 +452,8 @@ static __always_inline enum intent read_line(const u8 *text, u16 *cell, u32 at,
 }
 
 /*
- * What a command wants of its key, which ends at `at`, if its line and its data end where
- * `command` says in the end. INTENT_WRITE_ALL where that is not sure.
+ * What a command wants of its key, which ends at `at`, if its line and its data end where `command`
+ * says afterwards. INTENT_WRITE_ALL if that is not sure.
  */
 static __always_inline enum intent read_arguments(const u8 *text, u16 *cell, u32 at,
 						  struct memcached_command *command)
@@ -478,7 +481,7 @@ static __always_inline enum intent read_arguments(const u8 *text, u16 *cell, u32
 	}
 }
 
-/* Read the command that begins the text. INTENT_WRITE_ALL where it is not sure. */
+/* Read the command at the beginning of the text. INTENT_WRITE_ALL if it is not sure. */
 static __always_inline enum intent read_text(const u8 *text, struct key *key,
 					     struct memcached_command *command)
 {
@@ -490,7 +493,7 @@ static __always_inline enum intent read_text(const u8 *text, struct key *key,
 
 	if (kind == KIND_GAT && (!read_exptime(text, &at, TEXT_ROOM, &exptime) ||
 				 text_byte(text, at++, TEXT_ROOM) != ' '))
-		kind = KIND_FLUSH;  /* memcached takes more spaces for one: it may touch anything */
+		kind = KIND_FLUSH;  /* several spaces count as one: it may touch anything */
 	kind = forget(cell, kind);
 	at = forget(cell, at);
 	command->kind = kind;
