@@ -46,9 +46,7 @@ def _arrive(name: str, ifindex: int, mac: bytes) -> bool | None:
     frames are addressed to their sender, so the peer drops them.
     """
     try:
-        program = libbpf.load_xdp_redirect(
-            ifindex
-        )  # XDP_TX on a port is the bond's
+        program = libbpf.load_xdp_redirect(ifindex)  # XDP_TX on a port is the bond's
         try:
             before = _taken(name)
             libbpf.run_live(program, mac + mac + _TYPE + bytes(46), ifindex, _FRAMES)
