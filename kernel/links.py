@@ -194,7 +194,7 @@ def interface(name: str, asked: Asked = _nothing) -> Interface:
 
 def interfaces(names: Iterable[str], asked: Asked = _nothing) -> list[Interface]:
     """The same for several names; each interface once, even if it is named twice."""
-    by_number = {found.ifindex: found for found in (interface(name, asked) for name in names)}
+    by_number = {facts.ifindex: facts for facts in (interface(name, asked) for name in names)}
     return list(by_number.values())
 
 
