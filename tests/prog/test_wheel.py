@@ -56,7 +56,7 @@ def test_every_file_of_c_is_there(installed: Path) -> None:
 
 
 def test_the_reports_template_is_there(installed: Path) -> None:
-    assert (installed / "carom" / "lab" / "show" / "templates" / "report.html").is_file()
+    assert (installed / "carom" / "lab" / "templates" / "report.html").is_file()
 
 
 def test_the_installed_package_loads_its_programs(installed: Path) -> None:
