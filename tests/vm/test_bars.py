@@ -49,9 +49,9 @@ def test_xdp_has_to_be_native_and_faster(bounce: Run[Repetition]) -> None:
 
 
 def test_round_trips_have_to_fall_with_the_hit_rate(cache: Run[Repetition]) -> None:
-    cache.repetitions = [
+    cache.measurements = [
         changed(one, cell=msgspec.structs.replace(one.cell, hit_rate=1 - one.cell.hit_rate))
-        for one in cache.repetitions
+        for one in cache.measurements
         if one.cell.hit_rate in (0, 1)
     ]
     assert check_cache(cache) == [
@@ -61,8 +61,8 @@ def test_round_trips_have_to_fall_with_the_hit_rate(cache: Run[Repetition]) -> N
 
 
 def test_hit_rates_have_to_be_exact(cache: Run[Repetition]) -> None:
-    one = cache.repetitions[0]
-    cache.repetitions[0] = changed(one, planned_hits=10, counted_hits=9)
+    one = cache.measurements[0]
+    cache.measurements[0] = changed(one, planned_hits=10, counted_hits=9)
     assert check_cache(cache) == [f"{one.cell.series}: 10 hits planned, 9 counted"]
 
 

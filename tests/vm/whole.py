@@ -21,15 +21,15 @@ from pathlib import Path
 from vm.bars import check_bounce, check_cache
 
 from carom.errors import CaromError, HostError
-from carom.lab import kinds, results
+from carom.lab import registry, results
 from carom.vm import emulated, vagrant
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "build" / "vm"
 CAROM = [sys.executable, "-P", "-m", "carom"]
-SHORT = ["--short", "--on", "vagrant", "--waits", "blocking", "--seconds", "2"]
+SHORT = {"waits": "blocking", "seconds": "2"}
 REPETITIONS = {"bounce": 2, "cache": 1}  # few: emulated, a server with XDP takes a minute to start
-OWN = {"cache": ["--hit-rates", "0,0.5,1"]}
+OWN = {"cache": {"hit_rates": "0,0.5,1"}}
 CHECKS = {"bounce": check_bounce, "cache": check_cache}
 
 _took: list[tuple[str, float]] = []
@@ -44,6 +44,11 @@ def step(what: str) -> Iterator[None]:
         yield
     finally:
         _took.append((what, time.monotonic() - start))
+
+
+def settings_of(name: str) -> dict[str, str]:
+    """What an experiment is given here, by setting; every one that can be named has these."""
+    return SHORT | OWN.get(name, {})
 
 
 def main() -> int:
@@ -63,7 +68,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         for name in options.experiments:
-            kinds.settings([name], {"waits": ("blocking",), "seconds": (2.0,)}, short=True)
+            registry.settings([registry.named(name)], settings_of(name), short=True)
         with step(f"building the box ({options.release})"):
             vagrant.make_box(options.release, PLACE)
         status = emulated.contained(lambda: inside(options))
@@ -124,9 +129,11 @@ def measure(options: argparse.Namespace) -> int:
     for name in options.experiments:
         before = set(output.glob(f"*-{name}"))
         with step(f"measuring {name}"):
-            repetitions = str(options.repetitions or REPETITIONS.get(name, 1))
-            arguments = [*SHORT, *OWN.get(name, ()), "--repetitions", repetitions]
-            said(*CAROM, "lab", "run", name, *arguments, "--output", str(output))
+            given = {"repetitions": str(options.repetitions or REPETITIONS.get(name, 1))}
+            given |= settings_of(name)
+            arguments = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+            run = [*CAROM, "lab", "run", name, "--short", "--on", "vagrant", *arguments]
+            said(*run, "--output", str(output))
         (folder,) = set(output.glob(f"*-{name}")) - before
         if name in CHECKS:
             missed += [f"{name}: {words}" for words in CHECKS[name](results.load(folder))]
