@@ -93,9 +93,14 @@ def options(chosen: Iterable[Anything]) -> dict[str, Field]:
     return known
 
 
+def _owners(name: str, among: Iterable[Anything]) -> list[str]:
+    """The names of the experiments that have an option."""
+    return [experiment.name for experiment in among if name in fields(type(experiment.full))]
+
+
 def owners(name: str, chosen: Sequence[Anything]) -> str:
     """The heading of a group of options: which of these experiments have it."""
-    names = [experiment.name for experiment in chosen if name in fields(type(experiment.full))]
+    names = _owners(name, chosen)
     if len(names) == len(chosen):
         return "Options of each" if len(chosen) > 1 else f"Options of {names[0]}"
     return f"Options of {', '.join(names)}"
@@ -110,16 +115,12 @@ def settings(
     """
     known = options(chosen)
     for strange in sorted(given.keys() - known.keys()):
-        owners = [
-            experiment.name
-            for experiment in experiments().values()
-            if strange in fields(type(experiment.full))
-        ]
+        having = _owners(strange, experiments().values())
         names = [experiment.name for experiment in chosen]
         raise UsageError(
             f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no "
             f"--{strange.replace('_', '-')}",
-            hint=f"{', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it",
+            hint=f"{', '.join(having)} {'has' if len(having) == 1 else 'have'} it",
         )
     return {experiment.name: _settings(experiment, given, short=short) for experiment in chosen}
 
