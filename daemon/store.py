@@ -42,9 +42,8 @@ Admit = Literal["always", "second"]
 
 _MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
 _ELEMENT_BYTES = 64  # the kernel's own part of a hash element
-_KEPT_MAX = (
-    128  # free places of an LRU map for one CPU: LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c
-)
+_KEPT_MAX = 128
+"""Free places of an LRU map for one CPU: LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c."""
 _MEMORY_SHARE = 0.8
 _HEAD = "=8xQ8xQQI2xH8xH"
 """The front of every entry: expires, token, body, slot, stored and service."""
