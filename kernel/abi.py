@@ -184,9 +184,6 @@ LONG_ENTRY = struct.Struct(f"={_META}HH{KEY_MAX}s{REPLY_SHORT}sQ")
 """head, expires, filled, token, body, slot, length, stored, sum, loops; the three fields of the
 key; the reply if it is short; tail."""
 
-ENTRY_KEY = struct.calcsize("=" + _META)
-"""Offset of the key in an entry, in bytes."""
-
 MEDIUM_REPLY = struct.Struct(f"=Q{REPLY_MEDIUM}sQ")
 LONG_REPLY = struct.Struct(f"=Q{REPLY_MAX}sQ")
 """head, bytes, tail."""

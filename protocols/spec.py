@@ -280,8 +280,6 @@ class Spec:
     samples: Callable[[str], Sequence[Sample]] = _no_samples
     """The requests that `carom lab bench` measures, from a client with this address."""
     reading: Reading | None = None
-    layers: str = ""
-    """The module that defines its packets for scapy."""
 
     def slot_key_of(self, key: bytes) -> bytes:
         """The bytes of a cache key that its slot is computed from."""

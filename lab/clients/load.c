@@ -34,7 +34,6 @@
 #define IPV4_DF 0x4000
 #define TTL 64
 #define PROBES 16                /* source ports that a slot tries before it is skipped */
-#define NO_REPLY 0xffff          /* length of an expected reply: none may come */
 
 /* Round trips in nanoseconds: buckets of 1 ns below 128 ns, then 64 for each power of two. */
 #define SUB_BITS 6

@@ -47,6 +47,7 @@ _HEADERS = 42
 _BODY_MIN = 18
 _ROOM_MIN = 32
 _NO_REPLY = 0xFFFF
+"""A length beyond load.c's REPLY_ROOM: whatever comes is wrong."""
 _MEMORY_MAX = 2**30
 
 # load.c's structures.

@@ -111,5 +111,4 @@ SPEC = Spec(
     keys_named=keys_named,
     read_of_written=read_of_written,
     samples=_samples,
-    layers="carom.protocols.kv.layers",
 )

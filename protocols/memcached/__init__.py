@@ -108,5 +108,4 @@ SPEC = Spec(
     how_to_have_udp=how_to_have_udp,
     samples=_samples,
     reading=Reading(_get, KEY_LENGTH_MAX),
-    layers="carom.protocols.memcached.layers",
 )

@@ -20,7 +20,6 @@ from carom.kernel.abi import (
     DOOR,
     ENDPOINT,
     ENDPOINTS_MAX,
-    ENTRY_KEY,
     KEY,
     LONG_ENTRY,
     LONG_REPLY,
@@ -161,10 +160,13 @@ def check_layout(tables: Any, table: str, side: str, packed: struct.Struct, fiel
     assert [clangs(layout, path) for path in fields.split()] == pythons(packed)
 
 
-@pytest.mark.parametrize("table", ["short_entries", "long_entries"])
-def test_the_key_of_an_entry(tables: Any, table: str) -> None:
+@pytest.mark.parametrize(
+    ("table", "entry"), [("short_entries", SHORT_ENTRY), ("long_entries", LONG_ENTRY)]
+)
+def test_the_key_of_an_entry(tables: Any, table: str, entry: struct.Struct) -> None:
     layout = tables[table.encode()]
-    assert clangs(layout.Leaf, "key") == (ENTRY_KEY, ctypes.sizeof(layout.Key))
+    at, _ = pythons(entry)[ENTRY_FIELDS.split().index("key.service")]
+    assert clangs(layout.Leaf, "key") == (at, ctypes.sizeof(layout.Key))
 
 
 @pytest.mark.parametrize(
