@@ -68,7 +68,8 @@ static __always_inline void void_now(u32 cell)
 
 	if (!gate || !count || !last)
 		return;
-	lock_value(&gate->lock);  /* otherwise, of two voids at once, the lower number might stay */
+	/* Without the lock, of two voids at once the lower number might stay. */
+	lock_value(&gate->lock);
 	number = *count + 1;
 	*(volatile u64 *)count = number;
 	*(volatile u64 *)last = number;
