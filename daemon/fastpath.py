@@ -243,8 +243,10 @@ class FastPath(Resource):
             self.tc_program = self._module.program("tc_fastpath", "tc")
             self.handover_program = self._module.program("tc_handover", "tc")
             self._read_clock = self._module.program("read_clock")
-            self._module.chain("xdp_next", self._module.program("xdp_answer"))
-            self._module.chain("tc_next", self._module.program("tc_answer", "tc"), self.tc_program)
+            xdp_next = (self._module.program(f"xdp_{step}") for step in ("read", "answer"))
+            tc_next = (self._module.program(f"tc_{step}", "tc") for step in ("read", "answer"))
+            self._module.chain("xdp_next", *xdp_next)
+            self._module.chain("tc_next", *tc_next, self.tc_program)
             self._maps = {
                 name: self._module.map(name)
                 for name in (

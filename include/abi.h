@@ -50,7 +50,7 @@
 /* What was decided on a packet, and why. Each has a per-CPU counter by hook and service. */
 enum verdict {
 	UNDECIDED = 0,       /* never counted: nothing speaks against it so far */
-	FOR_NEXT = 0,        /* never counted: the request is read, and the next program answers it */
+	FOR_NEXT = 0,        /* never counted: the next program goes on with the request */
 	BOUNCE = 1,          /* answered with the request's own payload */
 	HIT = 2,             /* answered from the cache */
 	MISS = 3,            /* could have been answered, but was not there */

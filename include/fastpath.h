@@ -301,19 +301,21 @@ static __always_inline enum verdict serve_whole(const struct packet *packet,
 }
 
 /*
- * Requests of the other protocols are read by one program and answered by the next. In a single
- * program, the verifier would follow the answer once for each way through the reading. After
- * FOR_NEXT the next program is called.
+ * Requests of the other protocols are found by one program, read by the next and answered by a
+ * third. In a single program, the verifier would follow the reading once for each way to find a
+ * request, and the answer once for each way through the reading. After FOR_NEXT the next program is
+ * called.
  */
-static __always_inline enum verdict read_for_next(const struct packet *packet,
-						  const struct request *request,
-						  const struct service *service,
-						  struct scratch *scratch)
+static __always_inline enum verdict read_next(const struct packet *packet, u32 *place)
 {
+	struct scratch *scratch;
 	enum verdict verdict;
+	u32 only = 0;
 
-	scratch->request = *request;
-	scratch->service = *service;
+	scratch = scratches.lookup(&only);
+	if (!scratch)
+		return PASS_OFF;
+	*place = counted_as(&scratch->service);
 	verdict = read_request(packet, &scratch->request, &scratch->service, scratch);
 	return verdict ? verdict : FOR_NEXT;
 }
@@ -407,7 +409,9 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 		return bounce(packet, &request, service, scratch);
 	if (is_whole_key(service->protocol))
 		return serve_whole(packet, &request, service, scratch);
-	return read_for_next(packet, &request, service, scratch);
+	scratch->request = request;
+	scratch->service = *service;
+	return FOR_NEXT;
 }
 
 #endif

@@ -2,7 +2,7 @@
 /* The fast path at TC ingress: whole, or for what XDP has no room for. */
 #include "fastpath.h"
 
-BPF_PROG_ARRAY(tc_next, 2);  /* tc_answer, tc_fastpath */
+BPF_PROG_ARRAY(tc_next, 3);  /* tc_read, tc_answer, tc_fastpath */
 
 static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u32 place)
 {
@@ -35,6 +35,19 @@ int tc_fastpath(struct __sk_buff *skb)
 	return act_on(skb, verdict, place);
 }
 
+int tc_read(struct __sk_buff *skb)
+{
+	struct packet packet = { skb, TC };
+	u32 place = 0;
+	enum verdict verdict = read_next(&packet, &place);
+
+	if (verdict == FOR_NEXT) {
+		tc_next.call(skb, 1);
+		verdict = PASS_OFF;
+	}
+	return act_on(skb, verdict, place);
+}
+
 int tc_answer(struct __sk_buff *skb)
 {
 	struct packet packet = { skb, TC };
@@ -52,6 +65,6 @@ int tc_handover(struct __sk_buff *skb)
 
 	if ((void *)(word + 1) > (void *)(long)skb->data || *word != HANDED_OVER)
 		return TC_ACT_UNSPEC;
-	tc_next.call(skb, 1);
+	tc_next.call(skb, 2);
 	return TC_ACT_UNSPEC;
 }

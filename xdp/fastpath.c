@@ -2,7 +2,7 @@
 /* The fast path at XDP, and a program that userspace runs by hand. */
 #include "fastpath.h"
 
-BPF_PROG_ARRAY(xdp_next, 1);  /* xdp_answer */
+BPF_PROG_ARRAY(xdp_next, 2);  /* xdp_read, xdp_answer */
 
 static __always_inline int act(enum verdict verdict, u32 place)
 {
@@ -30,6 +30,19 @@ int xdp_fastpath(struct xdp_md *context)
 	if (verdict == FOR_NEXT) {
 		xdp_next.call(context, 0);
 		verdict = PASS_OFF;  /* it is not there */
+	}
+	return act(verdict, place);
+}
+
+int xdp_read(struct xdp_md *context)
+{
+	struct packet packet = { context, XDP };
+	u32 place = 0;
+	enum verdict verdict = read_next(&packet, &place);
+
+	if (verdict == FOR_NEXT) {
+		xdp_next.call(context, 1);
+		verdict = PASS_OFF;
 	}
 	return act(verdict, place);
 }
