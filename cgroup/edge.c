@@ -232,51 +232,51 @@ static __always_inline void learn_reply(const struct mark *mark, const struct wa
 }
 
 /* A read's reply, before it leaves: learn it. */
-static __always_inline void see_read(u32 flight, const struct datagram *datagram, u32 length,
-				     const struct mark *mark, const struct watch *watch,
-				     struct edge_scratch *scratch)
+static __always_inline void see_read(const struct found *found, struct edge_scratch *scratch)
 {
+	u32 flight = scratch->heard.flight, service = found->mark.service;
+	const struct datagram *datagram = &found->datagram;
 	struct flight taken = { .asked = ASKED_UNKNOWN };
-	bool found = take_read(flight, &taken);
+	bool waits = take_read(flight, &taken);
 
 	if (datagram->skb->protocol == htons(ETH_P_IPV6))
-		heed_hidden(&datagram->client, mark->service, &taken);
-	if (!found || mark->kind != MARK_SERVER)
+		heed_hidden(&datagram->client, service, &taken);
+	if (!waits || found->mark.kind != MARK_SERVER)
 		count_event(UNASKED);
-	else if (length < datagram->length)
+	else if (scratch->heard.length < datagram->length)
 		count_event(UNLEARNABLE);
 	else
-		learn_reply(mark, watch, scratch, length, flight, &taken);
+		learn_reply(&found->mark, &found->watch, scratch, scratch->heard.length, flight,
+			    &taken);
 }
 
 /* Any other reply, before it leaves: void once more what it may acknowledge. */
-static __always_inline void see_answer(u32 flight, const struct datagram *datagram, u32 service,
-				       u32 protocol, enum answer answer,
-				       struct edge_scratch *scratch)
+static __always_inline void see_answer(const struct found *found, struct edge_scratch *scratch)
 {
-	bool stored = says_stored(protocol, scratch->draft.bytes);
+	bool stored = says_stored(found->watch.protocol, scratch->draft.bytes);
+	u32 service = found->mark.service;
 	bool cut = is_cut(service);
-	enum beside beside = acknowledge(flight, service, answer, stored, cut);
+	enum beside beside = acknowledge(scratch->heard.flight, service, scratch->heard.answer,
+					 stored, cut);
 
 	if (beside == BESIDE_ALL)
-		count_voider(datagram, service);
+		count_voider(&found->datagram, service);
 	if (beside == BESIDE_UNREAD || cut)
 		void_unread(service);
 }
 
-static __always_inline void see_reply(const struct datagram *datagram, const struct mark *mark,
-				      const struct watch *watch, struct edge_scratch *scratch)
+/* Load a reply into the draft, and find out what it is. */
+static __always_inline enum answer hear_reply(const struct found *found,
+					      struct edge_scratch *scratch)
 {
-	u32 length = load_reply(datagram, scratch), service = mark->service;
-	u32 flight = find_flight(datagram, service, id_in(watch->protocol, scratch->draft.bytes));
-	enum answer answer = what_answer(watch->protocol, scratch->draft.bytes, datagram->length);
+	u32 length = load_reply(&found->datagram, scratch), protocol = found->watch.protocol;
+	enum answer answer = what_answer(protocol, scratch->draft.bytes, found->datagram.length);
 
-	if (answer == ANSWER_READ)
-		see_read(flight, datagram, length, mark, watch, scratch);
-	else if (says_what_it_wrote(watch->protocol))
-		heed(answer, service);
-	else
-		see_answer(flight, datagram, service, watch->protocol, answer, scratch);
+	scratch->heard.length = length;
+	scratch->heard.flight = find_flight(&found->datagram, found->mark.service,
+					    id_in(protocol, scratch->draft.bytes));
+	scratch->heard.answer = answer;
+	return answer;
 }
 
 /* Another program on this CPU is using the scratch memory: take the safe way. */
@@ -295,21 +295,6 @@ static __always_inline void overlook(const struct datagram *datagram, u32 servic
 	overlook_request(datagram, service, protocol, find_flight(datagram, service, id));
 }
 
-/* True where edge_stream is to go on. */
-static __always_inline bool look_inside(const struct datagram *datagram, struct bpf_sock *sk,
-					const struct mark *mark, const struct watch *watch,
-					struct edge_scratch *scratch, const bool ingress)
-{
-	u32 alone = watch->alone && mark->kind >= MARK_DOOR;
-
-	if (datagram->stream)
-		return see_segment(datagram, sk, mark->service, watch->protocol, alone, scratch);
-	if (ingress)
-		return see_request(datagram, mark->service, watch, alone, scratch);
-	see_reply(datagram, mark, watch, scratch);
-	return false;
-}
-
 /*
  * A datagram with a wrong checksum: it gets no token of its own, and voids nothing. But a sender on
  * this host may have marked any sum as half-made, and then the server gets the datagram. So replies
@@ -324,114 +309,261 @@ static __always_inline void hide_request(const struct datagram *datagram, u32 se
 }
 
 /* A packet of a server's socket, or of one of its connections; false for any other. */
-static __always_inline bool find_server(struct datagram *datagram, struct bpf_sock *sk,
-					struct mark **mark, struct watch **watch)
+static __always_inline bool find_server(struct __sk_buff *skb, struct bpf_sock *sk,
+					struct found *found)
 {
+	struct mark *mark = mark_of(skb, sk);
+	struct watch *watch;
 	u32 service;
 
-	*mark = mark_of(datagram->skb, sk);
-	if (!*mark)
+	if (!mark)
 		return false;
-	service = (*mark)->service;
-	*watch = watches.lookup(&service);
-	datagram->stream = sk->type == SOCK_STREAM;
+	service = mark->service;
+	watch = watches.lookup(&service);
+	if (!watch)
+		return false;
+	found->mark = *mark;
+	found->mark.service &= SERVICES_MAX - 1;
+	found->watch = *watch;
+	found->datagram.skb = skb;
+	found->datagram.stream = sk->type == SOCK_STREAM;
 	/* What a listener gets belongs to no connection yet. */
-	return *watch && (!datagram->stream || sk->state != LISTENING);
+	return !found->datagram.stream || sk->state != LISTENING;
 }
 
-/* `summed`: edge_sum has summed it, and left the sum in cb[0], which belongs to the packet. */
-static __always_inline int look(struct __sk_buff *skb, const bool ingress, const bool summed)
+/* What cannot be read may be a write, and the reply to it an acknowledgement. */
+static __always_inline void see_unreadable(const struct found *found, bool ingress)
 {
-	struct bpf_sock *sk = internet_socket(skb);
-	struct datagram datagram = { .skb = skb };
-	struct edge_scratch *scratch;
-	struct watch *watch = NULL;
-	struct mark *mark = NULL;
-	u32 service;
+	u32 service = found->mark.service;
 
-	if (!sk || !find_server(&datagram, sk, &mark, &watch))
-		return PASS;
-	service = mark->service & (SERVICES_MAX - 1);
-	if (!find_payload(&datagram, ingress)) {
-		if (ingress)
-			hide_client(&datagram.client, service);
-		if (!ingress || !says_what_it_wrote(watch->protocol)) {
-			note_ending(SLOTS + service, 0);
-			void_unread(service);
-		}
-		return PASS;
-	}
-	if (datagram.stream && has_no_stream(watch->protocol)) {
-		see_unknown(&datagram, service, ingress);
-		return PASS;
-	}
-	if (datagram.stream && !ingress) {
-		edge_programs.call(skb, writes_by_stream(watch->protocol) ? EDGE_PAYLOAD
-									   : EDGE_MESSAGES);
-		void_cell(SLOTS + service, false);
-		return PASS;
-	}
-	if (datagram.stream && !writes_by_stream(watch->protocol))
-		return PASS;
-	if (ingress && !datagram.stream && !summed && payload_length(&datagram) > SUM_SHORT) {
-		edge_programs.call(skb, EDGE_SUM);
-		void_cell(SLOTS + service, true);
-		return PASS;
-	}
-	if (ingress && !datagram.stream &&
-	    !right_sum(&datagram, summed ? skb->cb[0] : sum_steps(&datagram, SUM_SHORT))) {
-		hide_request(&datagram, service, watch->protocol);
-		return PASS;
-	}
-	scratch = enter(ingress);
+	if (ingress)
+		hide_client(&found->datagram.client, service);
+	if (ingress && says_what_it_wrote(found->watch.protocol))
+		return;
+	note_ending(SLOTS + service, 0);
+	void_unread(service);
+}
+
+/*
+ * Have another program go on with a datagram. What was found out lies in the scratch memory for it:
+ * so the verifier follows it once, not for each way to find that. Returns only if it is not loaded.
+ */
+static __always_inline void hand_on(const struct found *found, u32 program, bool ingress)
+{
+	struct edge_scratch *scratch = enter(ingress);
+	struct __sk_buff *skb = found->datagram.skb;
+	u32 service = found->mark.service;
+
 	if (!scratch) {
-		overlook(&datagram, service, watch->protocol, ingress);
-	} else {
-		if (look_inside(&datagram, sk, mark, watch, scratch, ingress))
-			go_on(skb, scratch);
-		leave(scratch);
+		overlook(&found->datagram, service, found->watch.protocol, ingress);
+		return;
 	}
-	if (!ingress && mark->kind == MARK_SERVER && gives_cookies(watch->protocol))
-		edge_programs.call(skb, EDGE_COOKIE);
-	return PASS;
+	scratch->found = *found;
+	scratch->found.datagram.skb = NULL;
+	edge_programs.call(skb, program);
+	leave(scratch);
+	void_cell(SLOTS + service, ingress);
+}
+
+/* What the program before has found out. NULL where it was never here. */
+static __always_inline struct edge_scratch *take_over(struct __sk_buff *skb, struct found *found,
+						      bool ingress)
+{
+	struct edge_scratch *scratch = scratch_of(ingress);
+
+	if (scratch) {
+		*found = scratch->found;
+		found->datagram.skb = skb;
+	}
+	return scratch;
+}
+
+/* Does the server answer from what this socket stores? */
+static __always_inline bool is_alone(const struct found *found)
+{
+	return found->watch.alone && found->mark.kind >= MARK_DOOR;
+}
+
+/* A connection's segment to the server. */
+static __always_inline void take_segment(const struct found *found, struct bpf_sock *sk)
+{
+	u32 service = found->mark.service, protocol = found->watch.protocol;
+	const struct datagram *datagram = &found->datagram;
+	struct edge_scratch *scratch;
+
+	if (has_no_stream(protocol)) {
+		see_unknown(datagram, service, true);
+		return;
+	}
+	if (!writes_by_stream(protocol))
+		return;
+	scratch = enter(true);
+	if (!scratch) {
+		overlook(datagram, service, protocol, true);
+		return;
+	}
+	if (see_segment(datagram, sk, service, protocol, is_alone(found), scratch))
+		go_on(datagram->skb, scratch, true);
+	leave(scratch);
 }
 
 int edge_ingress(struct __sk_buff *skb)
 {
-	return look(skb, true, false);
+	struct bpf_sock *sk = internet_socket(skb);
+	struct found found = {};
+
+	if (!sk || !find_server(skb, sk, &found))
+		return PASS;
+	if (!find_payload(&found.datagram, true)) {
+		see_unreadable(&found, true);
+	} else if (found.datagram.stream) {
+		take_segment(&found, sk);
+	} else if (payload_length(&found.datagram) > SUM_SHORT) {
+		hand_on(&found, EDGE_SUM, true);
+	} else if (right_sum(&found.datagram, SUM_SHORT)) {
+		hand_on(&found, EDGE_REQUEST, true);
+	} else {
+		hide_request(&found.datagram, found.mark.service, found.watch.protocol);
+	}
+	return PASS;
 }
 
 /* Called by tail calls only, as the programs below. */
 int edge_sum(struct __sk_buff *skb)
 {
-	struct datagram datagram = { .skb = skb };
+	struct found found;
+	struct edge_scratch *scratch = take_over(skb, &found, true);
 
-	if (find_payload(&datagram, true))
-		skb->cb[0] = fold_long(sum_steps(&datagram, 65536));
-	edge_programs.call(skb, EDGE_SUMMED);
+	if (!scratch)
+		return PASS;
+	if (right_sum(&found.datagram, 65536)) {
+		edge_programs.call(skb, EDGE_REQUEST);
+		void_cell(SLOTS + found.mark.service, true);
+	} else {
+		hide_request(&found.datagram, found.mark.service, found.watch.protocol);
+	}
+	leave(scratch);
 	return PASS;
 }
 
-int edge_summed(struct __sk_buff *skb)
+int edge_request(struct __sk_buff *skb)
 {
-	return look(skb, true, true);
+	struct found found;
+	struct edge_scratch *scratch = take_over(skb, &found, true);
+
+	if (!scratch)
+		return PASS;
+	if (see_request(&found.datagram, found.mark.service, &found.watch, is_alone(&found), scratch))
+		go_on(skb, scratch, false);
+	leave(scratch);
+	return PASS;
 }
 
+/* Read the commands of a connection's segment. */
 int edge_stream(struct __sk_buff *skb)
 {
-	u32 index = 1;
-	struct edge_scratch *scratch = edge_scratches.lookup(&index);
+	struct edge_scratch *scratch = scratch_of(true);
 
-	if (scratch) {
-		read_on(skb, scratch);
+	if (ANY_STREAMS && scratch) {
+		read_on(skb, scratch, true);
 		leave(scratch);
 	}
 	return PASS;
 }
 
+/* Read a datagram's commands. */
+int edge_commands(struct __sk_buff *skb)
+{
+	struct edge_scratch *scratch = scratch_of(true);
+
+	if (ANY_STREAMS && scratch) {
+		read_on(skb, scratch, false);
+		leave(scratch);
+	}
+	return PASS;
+}
+
+/* The server's own reply may have a cookie of its making. */
+static __always_inline void look_for_cookie(const struct found *found)
+{
+	if (found->mark.kind == MARK_SERVER && gives_cookies(found->watch.protocol))
+		edge_programs.call(found->datagram.skb, EDGE_COOKIE);
+}
+
 int edge_egress(struct __sk_buff *skb)
 {
-	return look(skb, false, false);
+	struct bpf_sock *sk = internet_socket(skb);
+	struct found found = {};
+
+	if (!sk || !find_server(skb, sk, &found))
+		return PASS;
+	if (!find_payload(&found.datagram, false)) {
+		see_unreadable(&found, false);
+	} else if (!found.datagram.stream) {
+		hand_on(&found, EDGE_REPLY, false);
+		look_for_cookie(&found);
+	} else if (has_no_stream(found.watch.protocol)) {
+		see_unknown(&found.datagram, found.mark.service, false);
+	} else {
+		edge_programs.call(skb, writes_by_stream(found.watch.protocol) ? EDGE_PAYLOAD
+										: EDGE_MESSAGES);
+		void_cell(SLOTS + found.mark.service, false);
+	}
+	return PASS;
+}
+
+int edge_reply(struct __sk_buff *skb)
+{
+	struct found found;
+	struct edge_scratch *scratch = take_over(skb, &found, false);
+	enum answer answer;
+
+	if (!scratch)
+		return PASS;
+	answer = hear_reply(&found, scratch);
+	if (answer != ANSWER_READ && says_what_it_wrote(found.watch.protocol)) {
+		heed(answer, found.mark.service);
+	} else {
+		edge_programs.call(skb, answer == ANSWER_READ ? EDGE_LEARN : EDGE_ANSWER);
+		void_cell(SLOTS + found.mark.service, false);
+	}
+	leave(scratch);
+	look_for_cookie(&found);
+	return PASS;
+}
+
+int edge_learn(struct __sk_buff *skb)
+{
+	struct found found;
+	struct edge_scratch *scratch = take_over(skb, &found, false);
+
+	if (!scratch)
+		return PASS;
+	see_read(&found, scratch);
+	leave(scratch);
+	look_for_cookie(&found);
+	return PASS;
+}
+
+int edge_answer(struct __sk_buff *skb)
+{
+	struct found found;
+	struct edge_scratch *scratch = take_over(skb, &found, false);
+
+	if (!scratch)
+		return PASS;
+	see_answer(&found, scratch);
+	leave(scratch);
+	look_for_cookie(&found);
+	return PASS;
+}
+
+/* The packet that edge_egress has seen, once more. */
+static __always_inline bool find_again(struct __sk_buff *skb, struct bpf_sock **sk,
+				       struct found *found)
+{
+	*sk = internet_socket(skb);
+	return *sk && find_server(skb, *sk, found) && find_payload(&found->datagram, false);
 }
 
 /*
@@ -439,80 +571,63 @@ int edge_egress(struct __sk_buff *skb)
  */
 int edge_payload(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = internet_socket(skb);
-	struct datagram datagram = { .skb = skb };
-	struct watch *watch = NULL;
-	struct mark *mark = NULL;
+	struct found found = {};
+	struct bpf_sock *sk;
 
-	u32 service;
-
-	if (!sk || !find_server(&datagram, sk, &mark, &watch) || !find_payload(&datagram, false))
-		return PASS;
-	service = mark->service & (SERVICES_MAX - 1);
-	if (!see_payload(&datagram, sk, service, watch->protocol))
+	if (!ANY_STREAMS || !find_again(skb, &sk, &found) ||
+	    !see_payload(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_HEARD);
-	void_said(&datagram, service);
+	void_said(&found.datagram, found.mark.service);
 	return PASS;
 }
 
 int edge_heard(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = internet_socket(skb);
-	struct datagram datagram = { .skb = skb };
-	struct watch *watch = NULL;
-	struct mark *mark = NULL;
+	struct found found = {};
+	struct bpf_sock *sk;
 
-	if (sk && find_server(&datagram, sk, &mark, &watch) && find_payload(&datagram, false) &&
-	    hear_payload(&datagram, sk, mark->service & (SERVICES_MAX - 1), watch->protocol))
+	if (ANY_STREAMS && find_again(skb, &sk, &found) &&
+	    hear_payload(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		edge_programs.call(skb, EDGE_VALUE);
 	return PASS;
 }
 
 int edge_value(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = internet_socket(skb);
-	struct datagram datagram = { .skb = skb };
-	struct watch *watch = NULL;
-	struct mark *mark = NULL;
+	struct found found = {};
+	struct bpf_sock *sk;
 
-	if (sk && find_server(&datagram, sk, &mark, &watch) && find_payload(&datagram, false))
-		see_value(&datagram, sk, watch->protocol);
+	if (ANY_STREAMS && find_again(skb, &sk, &found))
+		see_value(&found.datagram, sk, found.watch.protocol);
 	return PASS;
 }
 
 /* After edge_egress, for a datagram. */
 int edge_cookie(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = internet_socket(skb);
-	struct datagram datagram = { .skb = skb };
-	struct watch *watch = NULL;
-	struct mark *mark = NULL;
+	struct found found = {};
+	struct bpf_sock *sk;
 
-	if (sk && find_server(&datagram, sk, &mark, &watch) && find_payload(&datagram, false))
-		see_cookie(&datagram, mark->service & (SERVICES_MAX - 1), watch->protocol);
+	if (ANY_COOKIES && find_again(skb, &sk, &found))
+		see_cookie(&found.datagram, found.mark.service, found.watch.protocol);
 	return PASS;
 }
 
 /* The same for a segment of a connection where only replies tell what was written. */
 int edge_messages(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = internet_socket(skb);
-	struct datagram datagram = { .skb = skb };
-	struct watch *watch = NULL;
-	struct mark *mark = NULL;
-	u32 service;
+	struct found found = {};
+	struct bpf_sock *sk;
 
-	if (!sk || !find_server(&datagram, sk, &mark, &watch) || !find_payload(&datagram, false))
-		return PASS;
-	service = mark->service & (SERVICES_MAX - 1);
-	if (!see_messages(&datagram, sk, service, watch->protocol))
+	if (!ANY_MESSAGES || !find_again(skb, &sk, &found) ||
+	    !see_messages(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_MESSAGES);
 	/*
 	 * More than 64 KB of messages (BIG TCP), or a tail call that failed: the rest is unknown.
 	 */
-	count_voider(&datagram, service);
-	void_cell(SLOTS + service, false);
+	count_voider(&found.datagram, found.mark.service);
+	void_cell(SLOTS + found.mark.service, false);
 	return PASS;
 }

@@ -47,6 +47,20 @@ struct datagram {
 	__be16 client_port;
 };
 
+/* What the first program found out of a packet, for the one that goes on with it. */
+struct found {
+	struct datagram datagram;
+	struct mark mark;
+	struct watch watch;
+};
+
+/* What a reply in the draft is. */
+struct heard {
+	u32 length;  /* bytes in the draft */
+	u32 flight;
+	enum answer answer;
+};
+
 /* The part of a packet that is not read yet, for the programs that go on with it. */
 struct unread {
 	u32 offset;
@@ -55,7 +69,6 @@ struct unread {
 	u32 service;
 	u32 protocol;
 	u32 flight;   /* of a datagram */
-	u32 stream;   /* 1 for a segment of a stream */
 	u32 reads;    /* 1 where a command of a datagram may have been a read */
 	u32 cell;     /* cell of `versions` that a datagram's last write wrote */
 	u32 alone;    /* 1 where the server answers from what this stream stores */
@@ -68,6 +81,8 @@ struct unread {
  */
 struct edge_scratch {
 	u64 busy;
+	struct found found;
+	struct heard heard;
 	struct draft draft;
 	struct unread unread;
 	u32 waits;     /* 1: the daemon has to find out how long the reply holds */
@@ -80,25 +95,36 @@ struct edge_scratch {
 enum {
 	EDGE_STREAM = 0,
 	EDGE_SUM = 1,
-	EDGE_SUMMED = 2,
+	EDGE_REQUEST = 2,
 	EDGE_COOKIE = 3,
 	EDGE_MESSAGES = 4,
 	EDGE_PAYLOAD = 5,
 	EDGE_HEARD = 6,
 	EDGE_VALUE = 7,
+	EDGE_REPLY = 8,
+	EDGE_COMMANDS = 9,
+	EDGE_LEARN = 10,
+	EDGE_ANSWER = 11,
 };
 
-BPF_PROG_ARRAY(edge_programs, 8);
+BPF_PROG_ARRAY(edge_programs, 12);
 BPF_RINGBUF_OUTPUT(waitings, WAITING_PAGES);
 BPF_PERCPU_ARRAY(edge_scratches, struct edge_scratch, 2);
 BPF_TABLE("lru_hash", struct payer, u64, voiders, VOIDERS_MAX);
 BPF_F_TABLE("array", u32, u64, unreads, 2 * SERVICES_MAX, BPF_F_MMAPABLE);
 BPF_ARRAY(cuts, u64, SERVICES_MAX);  /* jiffies until which a cut store may be completed */
 
-static __always_inline struct edge_scratch *enter(bool ingress)
+/* The scratch memory that a program before this one has entered. */
+static __always_inline struct edge_scratch *scratch_of(bool ingress)
 {
 	u32 index = ingress;
-	struct edge_scratch *scratch = edge_scratches.lookup(&index);
+
+	return edge_scratches.lookup(&index);
+}
+
+static __always_inline struct edge_scratch *enter(bool ingress)
+{
+	struct edge_scratch *scratch = scratch_of(ingress);
 
 	if (!scratch)
 		return NULL;
@@ -178,11 +204,13 @@ static __always_inline bool is_cut(u32 service)
 	return until && now() < *(volatile u64 *)until;
 }
 
+#define EXTENSIONS (1ull << IPPROTO_HOPOPTS | 1ull << IPPROTO_ROUTING | 1ull << IPPROTO_FRAGMENT | \
+		    1ull << IPPROTO_AH | 1ull << IPPROTO_DSTOPTS)
+
+/* By a bit mask: the verifier would follow the code behind once for each of them. */
 static __always_inline bool is_extension(u8 protocol)
 {
-	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
-	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH ||
-	       protocol == IPPROTO_FRAGMENT;
+	return protocol < 64 && EXTENSIONS >> protocol & 1;
 }
 
 /* The length of an extension header by its first two bytes. A lone fragment keeps its header. */
@@ -203,10 +231,23 @@ static __always_inline bool skip_extensions(struct datagram *datagram, u8 *proto
 			return true;
 		if (bpf_skb_load_bytes(datagram->skb, datagram->offset, header, sizeof(header)))
 			return false;
-		datagram->offset += extension_length(*protocol, header);
+		datagram->offset = forgotten(datagram->offset +
+						     extension_length(*protocol, header),
+					     now());
 		*protocol = header[0];
 	}
 	return !is_extension(*protocol);
+}
+
+/* The same address, hidden from the verifier: it would follow IPv4 and IPv6 apart. */
+static __always_inline struct address forgotten_address(struct address address)
+{
+	u64 unknown = now();
+
+#pragma unroll
+	for (u32 i = 0; i < 4; i++)
+		address.words[i] = forgotten(address.words[i], unknown);
+	return address;
 }
 
 static __always_inline bool read_addresses(struct datagram *datagram, bool ingress, u8 *protocol)
@@ -219,7 +260,7 @@ static __always_inline bool read_addresses(struct datagram *datagram, bool ingre
 		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.ihl < 5)
 			return false;
 		datagram->offset = ip.ihl * 4;
-		datagram->client = mapped_address(ingress ? ip.saddr : ip.daddr);
+		datagram->client = forgotten_address(mapped_address(ingress ? ip.saddr : ip.daddr));
 		datagram->addresses = (u64)ip.saddr + ip.daddr;
 		*protocol = ip.protocol;
 		return true;
@@ -240,13 +281,13 @@ static __always_inline u32 payload_length(const struct datagram *datagram)
 	return *(volatile u32 *)&datagram->skb->len - datagram->offset;
 }
 
-static __always_inline u64 sum_words(const u64 *words)
+static __always_inline u64 sum_words(const u32 *words)
 {
 	u64 sum = 0;
 
 #pragma unroll
-	for (u32 i = 0; i < SUM_STEP / sizeof(u64); i++)
-		sum += (u32)words[i] + (words[i] >> 32);
+	for (u32 i = 0; i < SUM_STEP / sizeof(u32); i++)
+		sum += words[i];
 	return sum;
 }
 
@@ -258,7 +299,8 @@ static __always_inline u64 sum_words(const u64 *words)
 static __always_inline u64 sum_steps(const struct datagram *datagram, const u32 room)
 {
 	u32 steps = payload_length(datagram) / SUM_STEP;
-	u64 words[SUM_STEP / sizeof(u64)], unknown = now(), sum = unknown;
+	u64 unknown = now(), sum = unknown;
+	u32 words[SUM_STEP / sizeof(u32)];
 
 	asm volatile("" : "+r"(sum));
 	for (u32 n = 0; n < room / SUM_STEP; n++) {
@@ -272,18 +314,11 @@ static __always_inline u64 sum_steps(const struct datagram *datagram, const u32 
 	return sum - unknown;
 }
 
-/* The same sum in 32 bits. */
-static __always_inline u32 fold_long(u64 sum)
-{
-	sum = (u32)sum + (sum >> 32);
-	return (u32)sum + (sum >> 32);
-}
-
 /* The sum of the bytes behind the whole steps. */
 static __always_inline u64 sum_rest(const struct datagram *datagram)
 {
 	u32 length = payload_length(datagram), rest = length % SUM_STEP;
-	u64 words[SUM_STEP / sizeof(u64)] = {};
+	u32 words[SUM_STEP / sizeof(u32)] = {};
 
 	if (!rest || bpf_skb_load_bytes(datagram->skb, datagram->offset + length - rest, words,
 					bounded(rest, SUM_STEP)))
@@ -293,10 +328,12 @@ static __always_inline u64 sum_rest(const struct datagram *datagram)
 
 /*
  * The kernel only sums a datagram of more than 76 bytes after this hook, when the server takes it.
- * A half-made checksum counts as right: whether it came like that from the wire cannot be told.
+ * A half-made checksum counts as right: whether it came like that from the wire cannot be told. The
+ * payload has up to `room` (a constant) bytes.
  */
-static __always_inline bool right_sum(const struct datagram *datagram, u64 steps)
+static __always_inline bool right_sum(const struct datagram *datagram, const u32 room)
 {
+	u64 steps = sum_steps(datagram, room);
 	struct udphdr udp;
 
 	if (!bpf_skb_load_bytes(datagram->skb, datagram->offset - sizeof(udp), &udp, sizeof(udp)) &&
@@ -333,7 +370,7 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 		datagram->client_port = ingress ? udp.source : udp.dest;
 		datagram->offset += sizeof(udp);
 	}
-	datagram->offset = forgotten(datagram->offset, datagram->skb->len);
+	datagram->offset = forgotten(datagram->offset, now());
 	if (datagram->skb->len < datagram->offset)
 		return false;
 	datagram->length = datagram->skb->len - datagram->offset;

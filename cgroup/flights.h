@@ -605,13 +605,16 @@ enum beside {
 static __always_inline enum beside acknowledge(u32 flight, u32 service, enum answer answer, bool stored,
 					       bool cut)
 {
-	bool refused = answer == ANSWER_REFUSED || answer == ANSWER_ERROR;
-	bool done = answer == ANSWER_WRITTEN || answer == ANSWER_EITHER;
-	bool nothing = refused || answer == ANSWER_PART;
-	u32 end = nothing ? SLOTS : NO_CELL;  /* a refused flush leaves the service alone */
 	struct acknowledged write;
+	bool refused, done, nothing;
+	u32 end;
 
 	take_writes(flight, answer, cut, &write);
+	answer = forgotten(answer, now());
+	refused = answer == ANSWER_REFUSED || answer == ANSWER_ERROR;
+	done = answer == ANSWER_WRITTEN || answer == ANSWER_EITHER;
+	nothing = refused || answer == ANSWER_PART;
+	end = nothing ? SLOTS : NO_CELL;  /* a refused flush leaves the service alone */
 	if (stored && write.endless)
 		note_lasting(write.endless, write.since);
 	if (refused)

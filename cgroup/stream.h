@@ -23,8 +23,8 @@
 #include "flights.h"
 
 /*
- * Commands that one run of edge_stream reads; it runs 33 times. With newer clangs fewer pass the
- * verifier.
+ * Commands that one run of edge_stream or edge_commands reads; each runs 33 times. With newer clangs
+ * fewer pass the verifier.
  */
 #define STREAM_STEPS (__clang_major__ < 15 ? 4 : 2)
 #define STREAM_READS 64      /* short reads that a run passes over first */
@@ -205,7 +205,6 @@ static __always_inline bool see_segment(const struct datagram *datagram, struct 
 	scratch->unread.left = datagram->length;
 	scratch->unread.service = service;
 	scratch->unread.protocol = protocol;
-	scratch->unread.stream = 1;
 	scratch->unread.alone = alone;
 	return true;
 }
@@ -223,7 +222,6 @@ static __always_inline void begin_datagram(const struct datagram *datagram, u32 
 	scratch->unread.service = service;
 	scratch->unread.protocol = protocol;
 	scratch->unread.flight = flight;
-	scratch->unread.stream = 0;
 	scratch->unread.reads = 0;
 	scratch->unread.cell = SLOTS + service;
 }
@@ -286,14 +284,14 @@ static __always_inline void write_cell(struct stream *stream, u32 cell, bool qui
  * nothing. If it need not have a reply, it counts as unreadable.
  */
 static __always_inline void doubt(struct stream *stream, const struct unread *unread,
-				  enum intent intent)
+				  enum intent intent, const bool segment)
 {
 	u32 flight = unread->flight;
 
 	stream_doubts(stream, now());
 	if (intent & INTENT_QUIET)
 		lose(unread->service);
-	if (!unread->stream)
+	if (!segment)
 		remember_doubt(flight);
 }
 
@@ -308,14 +306,15 @@ static __always_inline void void_all(u32 flight, u32 cell, enum intent intent)
 }
 
 static __always_inline void take_write(struct stream *stream, struct unread *unread,
-				       const struct key *key, enum intent intent)
+				       const struct key *key, enum intent intent,
+				       const bool segment)
 {
 	bool all = (intent & INTENT_MASK) == INTENT_WRITE_ALL;
 	u64 item = all ? 0 : protocol_item(unread->protocol, key);
 	u32 cell = all ? SLOTS + unread->service : item_slot(item);
 
 	if (all && intent & INTENT_UNSURE) {
-		doubt(stream, unread, intent);
+		doubt(stream, unread, intent, segment);
 		return;
 	}
 	count_event(all ? WRITE_ALL_SEEN : WRITE_SEEN);
@@ -323,10 +322,10 @@ static __always_inline void take_write(struct stream *stream, struct unread *unr
 	note_ending(cell, intent);
 	if (all)
 		note_ending(unnamed(unread->service), intent);
-	if (unread->stream && unread->alone &&
+	if (segment && unread->alone &&
 	    (intent & (INTENT_ENDLESS | INTENT_QUIET)) == INTENT_ENDLESS)
 		stream_stores(stream, item_in(item, unread->service), now());
-	if (unread->stream)
+	if (segment)
 		write_cell(stream, cell, intent & INTENT_QUIET);
 	else if (!all)
 		void_write(unread->flight, cell, intent, 0);
@@ -350,7 +349,7 @@ static __always_inline void end_store(struct stream *stream)
 
 /* Read one command, or a part of one. */
 static __always_inline void step(struct __sk_buff *skb, struct stream *stream,
-				 struct edge_scratch *scratch)
+				 struct edge_scratch *scratch, const bool segment)
 {
 	struct unread *unread = &scratch->unread;
 	struct key *key = &scratch->draft.key;
@@ -364,23 +363,25 @@ static __always_inline void step(struct __sk_buff *skb, struct stream *stream,
 	__builtin_memset(key, 0, sizeof(*key));
 	stream_begins(stream);
 	done = stream_read(unread->protocol, stream, scratch->text, length, key, &intent);
+	done = forgotten(done, now());
+	intent = forgotten(intent, now());
 	unread->offset += done;
 	unread->left -= done;
 	if (stream->data == stream->lines)
 		*(volatile u32 *)&stream->data_at = now();
-	if (skip && !stream->skip && unread->stream)
+	if (skip && !stream->skip && segment)
 		end_store(stream);
 	if ((intent & (INTENT_MASK | INTENT_QUIET | INTENT_ANSWERS)) == (INTENT_WRITE | INTENT_QUIET))
 		stream_hushes(stream);
 	if ((intent & INTENT_MASK) < INTENT_WRITE || intent & INTENT_ANSWERS)
 		unread->reads = 1;
-	if (intent & INTENT_EITHER && !unread->stream) {
+	if (intent & INTENT_EITHER && !segment) {
 		u32 flight = unread->flight;
 
 		remember_query(flight);
 	}
 	if ((intent & INTENT_MASK) >= INTENT_WRITE && !stream->lost)
-		take_write(stream, unread, key, intent);
+		take_write(stream, unread, key, intent, segment);
 }
 
 /* Pass over what is certainly a short read. Bulk readers send hundreds of them in a segment. */
@@ -390,8 +391,7 @@ static __always_inline bool pass_read(struct __sk_buff *skb, struct stream *stre
 	struct unread *unread = &scratch->unread;
 	u32 from = datagram_front(unread->protocol), left = unread->left, size, done;
 
-	if (!unread->stream || !left || stream->lost || stream->held || stream->skip ||
-	    stream->in_line)
+	if (!left || stream->lost || stream->held || stream->skip || stream->in_line)
 		return false;
 	size = bounded(left < AHEAD_ROOM ? left : AHEAD_ROOM, AHEAD_ROOM);
 	*(u64 *)(scratch->text + from + size) = 0;
@@ -408,11 +408,11 @@ static __always_inline bool pass_read(struct __sk_buff *skb, struct stream *stre
 }
 
 static __always_inline struct stream *stream_inside(struct __sk_buff *skb,
-						    struct edge_scratch *scratch)
+						    struct edge_scratch *scratch, const bool segment)
 {
 	struct bpf_sock *sk;
 
-	if (!scratch->unread.stream)
+	if (!segment)
 		return &scratch->datagram;
 	sk = internet_socket(skb);
 	return sk ? streams.sk_storage_get(sk, 0, 0) : NULL;
@@ -440,9 +440,10 @@ static __always_inline void end_datagram(const struct stream *stream, const stru
 	note_cut(service);
 }
 
-static __always_inline void end_reading(struct stream *stream, struct edge_scratch *scratch)
+static __always_inline void end_reading(struct stream *stream, struct edge_scratch *scratch,
+					const bool segment)
 {
-	if (!scratch->unread.stream) {
+	if (!segment) {
 		end_datagram(stream, &scratch->unread);
 		return;
 	}
@@ -451,36 +452,38 @@ static __always_inline void end_reading(struct stream *stream, struct edge_scrat
 	leave_stream(stream);
 }
 
-/* Have edge_stream read what is unread. Returns only if the tail call fails. */
-static __always_inline void go_on(struct __sk_buff *skb, struct edge_scratch *scratch)
+/* Have another program read what is unread. Returns only if the tail call fails. */
+static __always_inline void go_on(struct __sk_buff *skb, struct edge_scratch *scratch,
+				  const bool segment)
 {
 	struct stream *stream;
 
-	edge_programs.call(skb, EDGE_STREAM);
-	stream = stream_inside(skb, scratch);
+	edge_programs.call(skb, segment ? EDGE_STREAM : EDGE_COMMANDS);
+	stream = stream_inside(skb, scratch, segment);
 	if (stream) {
 		stream->lost = 1;
-		end_reading(stream, scratch);
+		end_reading(stream, scratch, segment);
 	}
 }
 
-/* Read on in a packet. The scratch memory is ours since edge_ingress. */
-static __always_inline void read_on(struct __sk_buff *skb, struct edge_scratch *scratch)
+/* Read on in a segment or a datagram. The scratch memory is ours since the first program. */
+static __always_inline void read_on(struct __sk_buff *skb, struct edge_scratch *scratch,
+				    const bool segment)
 {
-	struct stream *stream = stream_inside(skb, scratch);
+	struct stream *stream = stream_inside(skb, scratch, segment);
 
 	if (!stream) {
 		lose(scratch->unread.service);
 		return;
 	}
-	for (u32 n = 0; n < STREAM_READS && pass_read(skb, stream, scratch); n++)
+	for (u32 n = 0; segment && n < STREAM_READS && pass_read(skb, stream, scratch); n++)
 		;
 	for (u32 n = 0; n < STREAM_STEPS && scratch->unread.left && !stream->lost; n++)
-		step(skb, stream, scratch);
+		step(skb, stream, scratch, segment);
 	if (scratch->unread.left && !stream->lost)
-		go_on(skb, scratch);
+		go_on(skb, scratch, segment);
 	else
-		end_reading(stream, scratch);
+		end_reading(stream, scratch, segment);
 }
 
 /*

@@ -26,7 +26,20 @@ from carom.kernel.resource import Resource
 WAITING_AT_ONCE = 512
 """The most replies that one call of `Edge.waiting` gives."""
 
-STEPS = ("stream", "sum", "summed", "cookie", "messages", "payload", "heard", "value")
+STEPS = (
+    "stream",
+    "sum",
+    "request",
+    "cookie",
+    "messages",
+    "payload",
+    "heard",
+    "value",
+    "reply",
+    "commands",
+    "learn",
+    "answer",
+)
 """Programs that those at the edge tail-call, in the order of cgroup/edge.h."""
 
 _WORD = struct.Struct("=Q")

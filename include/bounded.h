@@ -25,13 +25,13 @@ static __always_inline u32 bounded(u32 value, u32 bound)
 
 /*
  * The same value, hidden from the verifier: it would follow the code behind once for each value
- * that it knows. `unknown` is a number that the verifier does not know.
+ * that it knows. `unknown` is a number of which the verifier knows no bit.
  */
-static __always_inline u32 forgotten(u32 value, u32 unknown)
+static __always_inline u32 forgotten(u64 value, u64 unknown)
 {
-	value += unknown;
+	value ^= unknown;
 	asm volatile("" : "+r"(value));
-	return value - unknown;
+	return value ^ unknown;
 }
 
 /* `bits` if a number is 0, else 0; without a branch, for the verifier. */

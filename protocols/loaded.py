@@ -64,6 +64,7 @@ def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
         _check(spec)
     learned = [spec for spec in listed if spec.learned]
     streams = [spec for spec in listed if spec.stream is Stream.COMMANDS]
+    messages = [spec for spec in listed if spec.stream is Stream.MESSAGES]
     cookies = [spec for spec in listed if spec.cookies]
     numbers = ", ".join(f"{spec.name.upper()} = {spec.number}" for spec in (*whole, *listed))
     of_last = f"{learned[-1].name.upper()}_##NUMBER" if learned else "0"
@@ -86,11 +87,13 @@ def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
         _last("LAST_COOKIE", cookies),
         _cases("WHOLE_KEYS", whole),
         _cases("GIVE_COOKIES", cookies),
-        _cases("REPLIES_TELL", [spec for spec in listed if spec.stream is Stream.MESSAGES]),
+        _cases("REPLIES_TELL", messages),
         _cases("WITH_STREAM", streams),
         _cases("NAMELESS", [spec for spec in learned if spec.nameless]),
         _cases("WITHOUT_STREAM", [spec for spec in learned if spec.stream is Stream.NONE]),
         f"#define ANY_COOKIES {int(bool(cookies))}",
+        f"#define ANY_STREAMS {int(bool(streams))}",
+        f"#define ANY_MESSAGES {int(bool(messages))}",
         f"#define ANY_NAMELESS {int(any(spec.nameless for spec in learned))}",
         f"#define ANY_SPELLED {int(any('spelled' in spec.functions for spec in listed))}",
         f"typedef {'u64' if any(spec.id.size > 2 for spec in learned) else 'u16'} id_word;",

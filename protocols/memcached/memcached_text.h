@@ -409,7 +409,7 @@ static __always_inline enum intent read_store(const u8 *text, u16 *cell, u32 at,
 static __always_inline enum intent read_meta(const u8 *text, u16 *cell, u32 at,
 					     struct memcached_command *command)
 {
-	u32 intent = INTENT_WRITE;
+	u32 intent = INTENT_WRITE, kind;
 	u64 bytes, flags;
 
 	if (command->kind == KIND_MS) {
@@ -418,16 +418,17 @@ static __always_inline enum intent read_meta(const u8 *text, u16 *cell, u32 at,
 		at = forget(cell, at);
 		command->data = bytes + 2;
 	}
+	kind = forget(cell, command->kind);
 	if (!read_flags(text, &at, &flags))
 		return INTENT_WRITE_ALL;
 	command->end = behind_line(text, forget(cell, at), TEXT_ROOM);
-	if (command->kind == KIND_MG && !(flags & ~(FLAGS_READING | FLAG('b'))))
+	if (kind == KIND_MG && !(flags & ~(FLAGS_READING | FLAG('b'))))
 		return INTENT_OTHER | INTENT_EITHER;
 	if (flags & FLAG('b'))
 		return INTENT_WRITE_ALL;
 	if (flags & FLAG('q'))
 		intent |= INTENT_QUIET;
-	if (command->kind == KIND_MG)  /* q only hides EN */
+	if (kind == KIND_MG)  /* q only hides EN */
 		return intent | (flags & FLAG('q') ? INTENT_EITHER | INTENT_ANSWERS : 0);
 	return intent | lasting_without(flags & ~FLAGS_LASTING);
 }

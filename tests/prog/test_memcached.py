@@ -22,7 +22,7 @@ from reference import memcached
 from reference.flights import Answer
 from reference.memcached import understand
 
-VERIFIED_MAX = 70_000
+VERIFIED_MAX = 80_000
 """Instructions that the verifier may go through, of the million that it allows a program."""
 
 
