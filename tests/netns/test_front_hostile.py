@@ -386,15 +386,17 @@ class TestThreads:
     PORT = 4022
 
     @pytest.fixture(scope="module")
-    def server(self, straight: Line) -> Iterator[socket.socket]:
+    @classmethod
+    def server(cls, straight: Line) -> Iterator[socket.socket]:
         with straight.server.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as one:
             one.settimeout(DEADLINE)
-            one.bind(("0.0.0.0", self.PORT))
+            one.bind(("0.0.0.0", cls.PORT))
             yield one
 
     @pytest.fixture(scope="module")
-    def front(self, straight: Line, server: socket.socket) -> Iterator[Carom]:
-        arguments = ("-p", str(self.PORT), "--hook", "tc", "--ttl", "1h")
+    @classmethod
+    def front(cls, straight: Line, server: socket.socket) -> Iterator[Carom]:
+        arguments = ("-p", str(cls.PORT), "--hook", "tc", "--ttl", "1h")
         with Carom(straight.server, *arguments, command="front") as carom:
             yield carom
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -128,13 +129,22 @@ EDNS = {
 }
 
 
+def free_port() -> int:
+    """A port that is free for UDP and for TCP."""
+    while True:
+        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind((SERVER, 0))
+            port = int(udp.getsockname()[1])
+            with contextlib.suppress(OSError):  # taken by another's connection
+                tcp.bind((SERVER, port))
+                return port
+
+
 class Server:
     """NSD with one zone, asked over the loopback interface."""
 
     def __init__(self, folder: Path, cookies: bool):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind((SERVER, 0))
-            port = free.getsockname()[1]
+        port = free_port()
         (folder / "example.zone").write_text(ZONE)
         words = {"server": SERVER, "port": port, "folder": folder}
         configuration = folder / "nsd.conf"

@@ -145,7 +145,8 @@ class TestHandover:
     """A driver without room to grow, made of a build whose frames grow by LONG bytes at most."""
 
     @pytest.fixture(scope="class")
-    def cramped(self) -> Iterator[FastPath]:
+    @classmethod
+    def cramped(cls) -> Iterator[FastPath]:
         """Such a build."""
         grow = "bpf_xdp_adjust_tail(xdp,by)"
         define = {grow: f"((by)>{LONG}?-22:bpf_xdp_adjust_tail(xdp,by))"}
