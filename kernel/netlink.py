@@ -6,13 +6,13 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import select
 import socket
 import struct
 from collections.abc import Iterator
 from typing import Any
 
 from carom.kernel import forked
+from carom.kernel.waiting import readable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -156,9 +156,9 @@ class Changes:
     def wait(self, seconds: float | None) -> bool:
         """Wait for at most `seconds` (None: without limit); True when something changed."""
         watched: list[Any] = [*self._sockets, self._poked]
-        readable, _, _ = select.select(watched, [], [], seconds)
+        changed = bool(readable(watched, seconds))
         self.forget()
-        return bool(readable)
+        return changed
 
     def forget(self) -> None:
         """Drop the changes that were reported until now."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import select
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from pyroute2 import IPRoute
 
 from carom.kernel.abi import GATEWAYS_MAX
 from carom.kernel.netlink import Address
+from carom.kernel.waiting import readable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Stations = Mapping[tuple[int, Address], bytes]
@@ -201,7 +201,7 @@ class WayChanges:
         """
         changed: list[Neighbour] = []
         more = False
-        if not select.select([self._socket], [], [], seconds)[0]:
+        if not readable([self._socket], seconds):
             return changed, more
         while True:
             try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import select
 import socket
 import stat
 import struct
@@ -27,6 +26,7 @@ from carom.errors import UsageError
 from carom.kernel import libbpf
 from carom.kernel.abi import COOKIE_SECRETS, COOKIE_SIGHT, COOKIES
 from carom.kernel.resource import Resource
+from carom.kernel.waiting import readable
 from carom.protocols.dns import message
 from carom.protocols.spec import Around
 
@@ -346,7 +346,7 @@ def _exchange(address: str, port: int) -> bool | None:
         client.connect((address, port))  # so that no one else can reply
         client.send(query)
         end = time.monotonic() + _PATIENCE
-        while select.select([client], [], [], max(0.0, end - time.monotonic()))[0]:
+        while readable([client], max(0.0, end - time.monotonic())):
             told = message.answers_cookie(client.recv(65_536), query)
             if told is not None:
                 return told

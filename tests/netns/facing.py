@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from scapy.layers.inet import UDP
 
 from carom.kernel.resource import Resource
+from carom.kernel.waiting import readable
 from carom.vm.namespace import Namespace, join
 from carom.vm.netns import attach_pass
 from netns.process import DEADLINE, INTERFACE
@@ -260,7 +260,7 @@ def _datagrams(udp: socket.socket) -> Iterator[tuple[bytes, list[tuple[int, int,
 
 def _await(udp: socket.socket, start: bytes) -> Any:
     """Wait for a datagram that starts so. Returns its sender."""
-    while select.select([udp], [], [], DEADLINE)[0]:
+    while readable([udp], DEADLINE):
         for payload, _, source in _datagrams(udp):
             if payload.startswith(start):
                 return source

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from typing import NamedTuple
 
 from carom.kernel.resource import Resource
+from carom.kernel.waiting import readable
 from carom.vm.namespace import Namespace
 from netns.memcache import PORT, TCPClient, UDPClient, value_of
 from netns.process import DEADLINE, Carom, until
@@ -94,7 +94,7 @@ class Fake(Resource):
         Both say the same, or the test fails.
         """
         number = udp.send(b"get %b\r\n" % key)
-        asked = self.socket in select.select([self.socket, udp.socket], [], [], DEADLINE)[0]
+        asked = self.socket in readable([self.socket, udp.socket], DEADLINE)
         if asked:
             self.answer(self.take(), value_reply(key, value))
         assert value_of(udp.receive(number)) == value

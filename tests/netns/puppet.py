@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from carom.kernel.resource import Resource
+from carom.kernel.waiting import readable
 from carom.vm.namespace import Namespace
 from netns.fronted import value_reply
 from netns.memcache import UDPClient, value_of
@@ -155,7 +155,7 @@ class Socket:
         """As Fake.is_asked(): does this socket get the question, or does the kernel answer?"""
         number, found = udp.send(b"get %b\r\n" % key), None
         end = time.monotonic() + DEADLINE
-        while not found and not select.select([udp.socket], [], [], 0.01)[0]:
+        while not found and not readable([udp.socket], 0.01):
             assert time.monotonic() < end, "nobody answers"
             found = self.ready(0.01)
         if found:

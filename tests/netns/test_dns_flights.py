@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from carom.kernel.resource import Resource
+from carom.kernel.waiting import readable
 from netns.forge import DESTINATION, Forge
 from netns.fronted import Fake, Request
 from netns.fronts import fronts
@@ -113,7 +113,7 @@ class Client(Resource):
         """Ask by an id of its own: is it the server who answers? The reply is right in any case."""
         self.next(asked)
         self.socket.send(self.query(asked))
-        while self._fake.socket in select.select([self._fake.socket, self.socket], [], [], 9)[0]:
+        while self._fake.socket in readable([self._fake.socket, self.socket], 9):
             request = self._fake.take()
             if name(self._name) in request.data:
                 self.answer(request, asked)

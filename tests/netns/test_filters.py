@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import select
 import signal
 import socket
 import struct
@@ -18,6 +17,7 @@ from scapy.layers.inet import UDP
 from scapy.utils import rdpcap
 
 from carom.daemon import control
+from carom.kernel.waiting import readable
 from netns.line import Line
 from netns.process import Carom, run, start, until
 from netns.wire import Client
@@ -299,7 +299,7 @@ def test_print_ends_by_ctrl_c(serve: Callable[..., Carom], straight: Line, peer:
 
         def printed() -> bool:
             peer.send(get(1))
-            return bool(select.select([process.stdout], [], [], 0)[0])
+            return bool(readable([process.stdout], 0))
 
         until(printed, "a line")
         assert "KeyValue" in process.stdout.readline()

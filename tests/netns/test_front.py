@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import select
 import socket
 import struct
 import sys
@@ -17,6 +16,7 @@ from contextlib import ExitStack
 import pytest
 from scapy.layers.inet import IP, UDP
 
+from carom.kernel.waiting import readable
 from carom.vm.netns import SERVER_IPV6
 from netns import line as lines
 from netns.fronted import edge, hits_of, until_hit
@@ -453,7 +453,7 @@ def test_acknowledgements_one_by_one(straight: Line, dialect: str) -> None:
         def asks_the_server(key: bytes) -> bool:
             """Ask for a key; the server says old, if it is asked."""
             number = reader.send(b"get %b\r\n" % key)
-            asked = server in select.select([server, reader.socket], [], [], DEADLINE)[0]
+            asked = server in readable([server, reader.socket], DEADLINE)
             if asked:
                 request, origin = server.recvfrom(100)
                 server.sendto(request[:8] + b"VALUE %b 0 3\r\nold\r\nEND\r\n" % key, origin)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import resource
-import select
 import socket
 import struct
 import threading
@@ -16,6 +15,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from carom.daemon import control
+from carom.kernel.waiting import readable
 from netns.fronted import hits_of, until_hit
 from netns.fronts import fronts
 from netns.line import Line
@@ -480,7 +480,7 @@ class TestThreads:
 
             def asks_the_server() -> bool:
                 number = reader.send(b"get %b\r\n" % key)
-                ready = select.select([server, reader.socket], [], [], DEADLINE)[0]
+                ready = readable([server, reader.socket], DEADLINE)
                 if server in ready:
                     request, reads_from = server.recvfrom(100)
                     value = b"VALUE %b 0 1\r\n5\r\nEND\r\n" % key

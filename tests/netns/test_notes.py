@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import select
 import shutil
 import socket
 from pathlib import Path
 
 import pytest
 
+from carom.kernel.waiting import readable
 from netns.line import Line
 from netns.process import INTERFACE, Carom
 from netns.services import PORT
@@ -140,5 +140,5 @@ def test_a_source_that_is_not_routed_back(own_line: Line, allow: bool) -> None:
         far.bind((source, 0))
         far.sendto(b"not routed", (own_line.address, PORT))
         carom.expect(before, **{"pass_neighbour" if allow else "bounce": 1})
-        assert bool(select.select([far], [], [], 0.5)[0]) == (not allow)
+        assert bool(readable([far], 0.5)) == (not allow)
         assert any("rp_filter" in note for note in carom.ready["notes"]) == (not allow)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from carom.kernel import forked
+from carom.kernel.waiting import readable
 
 
 def test_what_a_command_puts_out() -> None:
@@ -60,8 +60,7 @@ def test_a_fork_while_a_descriptor_is_made() -> None:
         thread.join()
         forked.close(made[0])
         os.close(writes)
-        readable, _, _ = select.select([reads], [], [], 60)
-        assert readable, "the child has its other end"
+        assert readable([reads], 60), "the child has its other end"
         assert os.read(reads, 1) == b""
     finally:
         os.kill(child, signal.SIGKILL)
