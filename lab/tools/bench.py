@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nanoseconds per packet, by BPF_PROG_TEST_RUN: the fast path beside the least that XDP can do.
 
-There are two ways to measure, each with a MAC swap as its baseline. *Repeated*: one packet many
-times within a call. It keeps the edits of its last run, so this is for packets that do not change,
-or whose reply is a request again (client and server have one MAC, and both ends are services).
-*Single*: a fresh packet for each call, for replies of another length than their request; the call's
-own reading of the clock and cold caches are in both figures.
+A call runs one program many times on one packet. Before each run the packet is made the request
+once more (again.c); what that costs is measured as well, and taken off. Each case is compared with
+a MAC swap of the same packet in the same round.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
-import random
 import statistics
 import struct
 from collections.abc import Callable, Sequence
@@ -25,69 +22,68 @@ from scapy.layers.l2 import Ether
 
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock, jiffies_per_second
-from carom.daemon.fastpath import FastPath, Place
+from carom.daemon.fastpath import FastPath
+from carom.daemon.places import Place
 from carom.daemon.store import Admit
 from carom.daemon.thread import Thread
 from carom.errors import ExperimentError, UsageError
 from carom.filters.filter import Endpoint, Filter
 from carom.filters.names import NAMES
 from carom.kernel import libbpf
-from carom.kernel.abi import TTL_FLOOR, Fast
+from carom.kernel.abi import Fast
 from carom.kernel.bpf import Module
 from carom.kernel.links import interface
 from carom.kernel.ways import Way
 from carom.lab.experiments.ports import concurrency, ports
 from carom.protocols import SPECS, default
-from carom.protocols.spec import Around, Filled, Spec
+from carom.protocols.spec import Around, Filled, Sample, Spec
 from carom.vm.namespace import Namespace
 from carom.xdp.link import Link
 
 _MAC = "02:00:00:00:00:01"
-_ENDS = (("198.18.0.1", 40_000), ("198.18.0.2", 51_141))
+_CLIENT, _SERVER = ("198.18.0.1", 40_000), ("198.18.0.2", 51_141)
 _LOOPBACK = 1  # the interface that made-up packets come in by
-_REPEAT = 255 - TTL_FLOOR  # runs until the TTL, which falls by 1 in each, reaches the floor
 _HERE = Path(__file__).resolve().parent
 _WORKERS = _HERE.parent / "experiments/ports"
 _WHOLE = default(Filled.DAEMON)
+_FRAME_ROOM = 2048
+_FRAME = struct.Struct(f"=4I{_FRAME_ROOM}s")
+_RUNS = 2_000
+"""Runs of each program in each round."""
+
+SWAP = "MAC swap"
 
 
 def _port(spec: Spec) -> int:
-    return spec.port or _ENDS[1][1]
-
-
-_BASELINE = "MAC swap"
+    return spec.port or _SERVER[1]
 
 
 class Figure(NamedTuple):
-    """One case: the median of the rounds, and the lowest and highest, ns per packet."""
+    """One case, in nanoseconds a packet, over the rounds; without what the loop itself costs."""
 
     name: str
-    way: str
-    """`repeated` or `single`."""
     nanoseconds: float
-    low: float
-    high: float
-    ratio: float
-    """To the MAC swap measured the same way: the median of the ratios of each round."""
+    """The median."""
     above: float
-    """Nanoseconds above that MAC swap: the median of the differences of each round."""
+    """Above a MAC swap of the same packet: the median of the rounds' differences."""
+    least: float
+    """The same of the fastest round of each."""
 
 
 class _Case(NamedTuple):
     name: str
-    repeated: bool
     program: int
-    frames: Sequence[bytes]
-    """Used in turn."""
+    frame: bytes
     action: int
+    keys: int = 0
+    """How many keys it asks for, drawn anew for each packet; 0: always the frame's own."""
 
 
-def frame(payload: bytes, port: int = _ENDS[1][1], client_port: int = _ENDS[0][1]) -> bytes:
-    """The frame of a request, as the client end of Bench sends it."""
-    client, server = (address for address, _ in _ENDS)
+def frame(payload: bytes, port: int = _SERVER[1], client_port: int = _CLIENT[1]) -> bytes:
+    """The frame of a request, as Bench's client sends it."""
     return bytes(
         Ether(src=_MAC, dst=_MAC)
-        / IP(src=client, dst=server, ttl=255)
+        / IP(src=_CLIENT[0], dst=_SERVER[0], ttl=255)
         / UDP(sport=client_port, dport=port)
         / payload
     )
@@ -97,12 +93,11 @@ def _key(number: int) -> bytes:
     return number.to_bytes(4, "big") * 8
 
 
-_UNSUMMED = frame(_key(0))[:40] + b"\0\0"  # up to its payload; IPv4 allows no checksum
+_UNSUMMED = frame(_key(0))[:40] + b"\0\0" + _key(0)  # IPv4 allows no checksum
 
 
 class Bench:
-    """A loaded fast path whose lease never ends, with a service at both ends, and one for each
-    protocol.
+    """A loaded fast path whose lease never ends, with a service of each protocol.
 
     `capacity` and `admit` are the fast path's; other keywords are those of each service's `Place`.
     """
@@ -129,12 +124,10 @@ class Bench:
         self.fastpath.allow(["198.18.0.0/15"])
         via = Way(False, (bytes.fromhex(_MAC.replace(":", "")),))
         self.fastpath.reach({(_LOOPBACK, ipaddress.ip_network("198.18.0.0/15")): via})
-        places = [(_WHOLE, *end) for end in _ENDS]
-        places += [(spec, _ENDS[1][0], _port(spec)) for spec in SPECS.values()]
         self.fastpath.answer_at(
             Place(
-                address=ipaddress.IPv4Address(address),
-                port=port,
+                address=ipaddress.IPv4Address(_SERVER[0]),
+                port=_port(spec),
                 ifindex=_LOOPBACK,
                 mac=bytes.fromhex(_MAC.replace(":", "")),
                 mtu=1500,
@@ -142,23 +135,18 @@ class Bench:
                 protocol=spec,
                 **place,
             )
-            for spec, address, port in places
+            for spec in SPECS.values()
         )
-        # Here a reply is the next request, so it must be allowed to come from a served port.
-        for index in range(65536 // 64):
-            ports = self.fastpath.map("served_ports")
-            libbpf.update(ports, struct.pack("=I", index), bytes(8))
 
     def fill(self, request: bytes, reply: bytes, protocol: Spec = _WHOLE) -> None:
         """Store a reply in the protocol's form."""
         cache = Cache(self.fastpath.store, self.clock, 3600, protocol.number, protocol)
         cache.fill(request, reply, cache.take(request))
 
-    def learn(self, reply: bytes, protocol: Spec, asked: int = 0) -> None:
-        """Store a reply as the socket's edge does: the reply names its request's key, and `asked`
-        is what the request asked beside it."""
-        asking = struct.pack("=II", protocol.number, asked)
-        learned = libbpf.test_run(self._learn, asking + reply).retval
+    def learn(self, sample: Sample, protocol: Spec) -> None:
+        """Store a sample's reply as the socket's edge does."""
+        front = struct.pack("=3I", protocol.number, sample.asked, len(sample.request))
+        learned = libbpf.test_run(self._learn, front + sample.request + sample.reply).retval
         if learned != libbpf.XDP_PASS:
             raise ExperimentError(f"a reply of {protocol.name} was not learned")
 
@@ -167,41 +155,23 @@ class Bench:
         return Around(self.fastpath.map, self.clock, spec.number, _port(spec), list, Thread)
 
     def case(
-        self,
-        name: str,
-        payload: bytes,
-        *,
-        repeated: bool = False,
-        protocol: Spec = _WHOLE,
-        answered: bool = True,
+        self, name: str, payload: bytes, *, protocol: Spec = _WHOLE, answered: bool = True
     ) -> _Case:
         """A case whose request has this payload."""
         action = libbpf.XDP_TX if answered else libbpf.XDP_PASS
-        request = frame(payload, _port(protocol))
-        return _Case(name, repeated, self.fastpath.program, [request], action)
+        return _Case(name, self.fastpath.program, frame(payload, _port(protocol)), action)
 
 
 def _cases(stack: contextlib.ExitStack) -> list[_Case]:
-    plain = stack.enter_context(Module(_HERE / "macswap.c")).program("macswap")
     cache = Bench(stack)
     bouncer = Bench(stack, fast=Fast.BOUNCE)
-    request, long = bytes(range(32)), bytes(range(256))
-    absent, no_service = bytes(32), [frame(request, 1)]
-    swap = [
-        _Case(_BASELINE, repeated, plain, [frame(request)], libbpf.XDP_TX)
-        for repeated in (True, False)
-    ]
-    for payload in (request, long):
-        cache.fill(payload, payload)
+    request, foreign = bytes(range(32)), frame(bytes(32), 1)
     return [
-        *swap,
-        _Case("pass: no service there", True, cache.fastpath.program, no_service, libbpf.XDP_PASS),
-        cache.case("miss: 32-byte key", absent, repeated=True, answered=False),
-        cache.case("miss: 250-byte key", bytes(250), repeated=True, answered=False),
-        cache.case("hit: 32/32 bytes", request, repeated=True),
-        cache.case("hit: 256/256 bytes", long, repeated=True),
-        bouncer.case("bounce: 32 bytes", request, repeated=True),
-        bouncer.case("bounce: 1,400 bytes", bytes(1400), repeated=True),
+        _Case("pass: no service there", cache.fastpath.program, foreign, libbpf.XDP_PASS),
+        cache.case("miss: 32-byte key", request, answered=False),
+        cache.case("miss: 250-byte key", bytes(250), answered=False),
+        bouncer.case("bounce: 32 bytes", request),
+        bouncer.case("bounce: 1,400 bytes", bytes(1400)),
         *_sizes(cache),
         *_protocols(cache),
         *_defences(stack),
@@ -211,10 +181,10 @@ def _cases(stack: contextlib.ExitStack) -> list[_Case]:
 
 
 def _sizes(bench: Bench) -> list[_Case]:
-    """Hits whose replies differ in length from their requests; the first does not, to compare."""
+    """Hits by the lengths of request and reply."""
     cases = []
-    for asked, replied in ((32, 32), (64, 512), (250, 1400)):
-        payload = bytes([asked]) * asked
+    for asked, replied in ((32, 32), (64, 64), (64, 512), (250, 250), (250, 1400)):
+        payload = bytes([replied % 251]) * asked
         bench.fill(payload, bytes(replied))
         cases.append(bench.case(f"hit: {asked}/{replied:,} bytes", payload))
     return cases
@@ -222,18 +192,16 @@ def _sizes(bench: Bench) -> list[_Case]:
 
 def _protocols(bench: Bench) -> list[_Case]:
     """The misses and the hits of each protocol."""
-    samples = [(spec, sample) for spec in SPECS.values() for sample in spec.samples(_ENDS[0][0])]
+    samples = [(spec, sample) for spec in SPECS.values() for sample in spec.samples(_CLIENT[0])]
     misses = [
-        bench.case(
-            f"miss: {sample.miss[0]}", sample.miss[1], repeated=True, protocol=spec, answered=False
-        )
+        bench.case(f"miss: {sample.miss[0]}", sample.miss[1], protocol=spec, answered=False)
         for spec, sample in samples
         if sample.miss
     ]
     for spec, sample in samples:
         sample.prepare(bench.around(spec))
         if spec.learned:
-            bench.learn(sample.reply, spec, sample.asked)
+            bench.learn(sample, spec)
         else:
             bench.fill(sample.request, sample.reply, spec)
     hits = [
@@ -250,6 +218,11 @@ def _defences(stack: contextlib.ExitStack) -> list[_Case]:
         "with --amplify": {"multiple": 16},
         "with --allow": {"allow_list": True},
         "with both rates": {"prefix_rate": 2**40, "total_rate": 2**40},
+        "with --allow and both rates": {
+            "allow_list": True,
+            "prefix_rate": 2**40,
+            "total_rate": 2**40,
+        },
         "with --echoes": {"echoes": 1000},
     }
     for name, place in bounds.items():
@@ -263,20 +236,19 @@ def _filters(stack: contextlib.ExitStack) -> list[_Case]:
     """Every filter at XDP, by itself, on a command."""
     place: Filter = stack.enter_context(Filter("simple", "xdp", jiffies_per_second()))
     spec = next(known for known in SPECS.values() if known.filtered)
-    address, port = ipaddress.ip_address(_ENDS[1][0]), _port(spec)
+    address, port = ipaddress.ip_address(_SERVER[0]), _port(spec)
     place.filter([Endpoint(address, port, _LOOPBACK, bytes.fromhex(_MAC.replace(":", "")))])
     put = frame(spec.filtered, port)
     cases = []
     for name in NAMES:
         place.load(name)
         action = libbpf.XDP_DROP if name == "reject" else libbpf.XDP_PASS
-        cases.append(_Case(f"filter: {name}", True, place.program, [put], action))
+        cases.append(_Case(f"filter: {name}", place.program, put, action))
     return cases
 
 
 def _work(stack: contextlib.ExitStack) -> list[_Case]:
-    """The least and the most work of `carom lab run concurrency`. A reply is a request too, to a
-    port with the same work."""
+    """The least and the most work of `carom lab run concurrency`."""
     request = frame(b"work", ports.FIRST_PORT, ports.FIRST_PORT + 1)
     cases = []
     for loops in (min(concurrency.Settings().loops), max(concurrency.Settings().loops)):
@@ -285,78 +257,80 @@ def _work(stack: contextlib.ExitStack) -> list[_Case]:
             Module(_WORKERS / "concurrency.c", include=(_WORKERS,), defines=defines)
         )
         program = module.program("concurrency")
-        cases.append(
-            _Case(f"concurrency: {loops:,} loops", True, program, [request], libbpf.XDP_TX)
-        )
+        cases.append(_Case(f"concurrency: {loops:,} loops", program, request, libbpf.XDP_TX))
     return cases
 
 
-def _attach(stack: contextlib.ExitStack, cases: Sequence[_Case]) -> None:
-    """Attach the programs that run repeatedly, to interfaces without packets. For a program that is
-    attached nowhere, the kernel waits for all CPUs before and after each run
-    (bpf_prog_change_xdp)."""
-    namespace = stack.enter_context(Namespace("bench"))
-    for program in dict.fromkeys(case.program for case in cases if case.repeated):
-        name = f"bench{program}"
+class _Loop:
+    """again.c, with the programs that it measures."""
+
+    def __init__(self, stack: contextlib.ExitStack, cases: Sequence[_Case]):
+        module = stack.enter_context(Module(_HERE / "again.c"))
+        self._again = module.program("again")
+        self._frames = module.map("frames")
+        programs = [module.program("nothing"), module.program("swap_macs")]
+        programs += dict.fromkeys(case.program for case in cases)
+        module.chain("measured", *programs)
+        self._indices = {program: index for index, program in enumerate(programs)}
+        self._nothing, self._swap = programs[:2]
+        self._attach(stack)
+
+    def _attach(self, stack: contextlib.ExitStack) -> None:
+        """Attach it to an interface without packets. For a program that is attached nowhere, the
+        kernel waits for all CPUs before and after each call (bpf_prog_change_xdp)."""
+        namespace = stack.enter_context(Namespace("bench"))
         with namespace.netlink() as netlink:
-            netlink.link("add", ifname=name, kind="veth", peer={"ifname": f"peer{program}"})
-        at = namespace.call(functools.partial(interface, name))
-        stack.enter_context(namespace.call(functools.partial(Link, program, at, "generic")))
+            netlink.link("add", ifname="bench", kind="veth", peer={"ifname": "peer"})
+        at = namespace.call(functools.partial(interface, "bench"))
+        stack.enter_context(namespace.call(functools.partial(Link, self._again, at, "generic")))
 
+    def round(self, case: _Case, runs: int) -> tuple[int, int]:
+        """What a case and a MAC swap of its packet take, in nanoseconds a packet."""
+        nothing = self._time(case, self._nothing, libbpf.XDP_PASS, runs)
+        swap = self._time(case._replace(name=SWAP), self._swap, libbpf.XDP_TX, runs)
+        return self._time(case, case.program, case.action, runs) - nothing, swap - nothing
 
-def _time(case: _Case, runs: int, start: int = 0) -> float:
-    """The mean of repeated runs, or the median of single ones, ns, from the frame `start` on.
-
-    Raises ExperimentError if a program does not return the case's action.
-    """
-    times = []
-    for turn in range(start, start + runs):
-        request = case.frames[turn % len(case.frames)]
-        run = libbpf.test_run(case.program, request, _REPEAT if case.repeated else 1)
-        if run.retval != case.action:
-            raise ExperimentError(
-                f"{case.name}: its program returned {run.retval}, not {case.action}"
-            )
-        times.append(run.nanoseconds)
-    return statistics.fmean(times) if case.repeated else statistics.median(times)
+    def _time(self, case: _Case, program: int, action: int, runs: int) -> int:
+        """Raises ExperimentError if a program does not return its action."""
+        front = len(case.frame), case.keys, self._indices[program], 0
+        libbpf.update(self._frames, bytes(4), _FRAME.pack(*front, case.frame))
+        run = libbpf.test_run(self._again, case.frame, runs)
+        if run.retval != action:
+            raise ExperimentError(f"{case.name}: its program returned {run.retval}, not {action}")
+        return run.nanoseconds
 
 
 def bench(
-    rounds: int = 20,
-    runs: int = 100,
+    rounds: int = 50,
+    runs: int = _RUNS,
     progress: Callable[[int], None] = lambda done: None,
     *,
     entries: Sequence[int] = (),
 ) -> list[Figure]:
-    """Measure every case `runs` times in each round, and compare. With `entries`, the cases are
-    hits among each of these numbers of entries.
+    """Run every case `runs` times in each round, and compare; the MAC swap's own figures are of the
+    first case. With `entries`, the cases are hits among each of these numbers of entries.
 
     Raises UsageError, PrivilegeError, CompileError, VerifierError, ExperimentError.
     """
     with contextlib.ExitStack() as stack:
-        cases = _growth(stack, entries, rounds * runs) if entries else _cases(stack)
-        _attach(stack, cases)
-        times: list[list[float]] = [[] for _ in cases]
+        cases = _growth(stack, entries) if entries else _cases(stack)
+        loop = _Loop(stack, cases)
+        times: list[list[tuple[int, int]]] = [[] for _ in cases]
         for done in range(rounds):
             for case, measured in zip(cases, times, strict=True):
-                measured.append(_time(case, runs, done * runs))
+                measured.append(loop.round(case, runs))
             progress(done + 1)
-    baselines = {
-        case.repeated: measured
-        for case, measured in zip(cases, times, strict=True)
-        if case.name == _BASELINE
-    }
+    swap = _figure(SWAP, [(swap, swap) for _, swap in times[0]])
     return [
-        _figure(case, measured, baselines[case.repeated])
-        for case, measured in zip(cases, times, strict=True)
+        swap,
+        *(_figure(case.name, measured) for case, measured in zip(cases, times, strict=True)),
     ]
 
 
-def _growth(stack: contextlib.ExitStack, entries: Sequence[int], asked: int) -> list[_Case]:
+def _growth(stack: contextlib.ExitStack, entries: Sequence[int]) -> list[_Case]:
     """Hits of 32/32 bytes, each of another key, so that entries come from memory where the CPU's
     caches are too small for all of them."""
-    plain = stack.enter_context(Module(_HERE / "macswap.c")).program("macswap")
-    cases = [_Case(_BASELINE, False, plain, [_unsummed(0)], libbpf.XDP_TX)]
+    cases = []
     for count in entries:
         if count < 1:
             raise UsageError(f"{count} entries cannot be hit", hint="--entries 1000,1000000")
@@ -365,26 +339,16 @@ def _growth(stack: contextlib.ExitStack, entries: Sequence[int], asked: int) -> 
         for number in range(count):
             key = _key(number)
             cache.fill(key, key, cache.take(key))
-        drawn = random.Random(count).choices(range(count), k=asked)
-        frames = [_unsummed(number) for number in drawn]
         name = f"hit among {count:,} entries"
-        cases.append(_Case(name, False, bench.fastpath.program, frames, libbpf.XDP_TX))
+        cases.append(_Case(name, bench.fastpath.program, _UNSUMMED, libbpf.XDP_TX, count))
     return cases
 
 
-def _unsummed(number: int) -> bytes:
-    """The request for a numbered key, without a checksum, which is quick to make."""
-    return _UNSUMMED + _key(number)
-
-
-def _figure(case: _Case, measured: list[float], baseline: list[float]) -> Figure:
-    pairs = list(zip(measured, baseline, strict=True))
+def _figure(name: str, measured: Sequence[tuple[int, int]]) -> Figure:
+    ours, swaps = zip(*measured, strict=True)
     return Figure(
-        name=case.name,
-        way="repeated" if case.repeated else "single",
-        nanoseconds=statistics.median(measured),
-        low=min(measured),
-        high=max(measured),
-        ratio=statistics.median(ours / swap for ours, swap in pairs),
-        above=statistics.median(ours - swap for ours, swap in pairs),
+        name=name,
+        nanoseconds=statistics.median(ours),
+        above=statistics.median(one - swap for one, swap in measured),
+        least=min(ours) - min(swaps),
     )

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * For bench: learns the reply in a frame as the socket's edge does. Before the reply, the frame has
- * the protocol's number and what the request asked beside its key (`asked`, protocols.h).
+ * the protocol's number, what the request asked beside its key (`asked`, protocols.h), and the
+ * request with its length.
  */
 #include "abi.h"
 #include "bounded.h"
@@ -9,29 +10,50 @@
 #include "store.h"
 #include "token.h"
 
-BPF_PERCPU_ARRAY(drafts, struct draft, 1);
+struct front {
+	u32 protocol;
+	u32 asked;
+	u32 length;  /* of the request */
+};
+
+struct learning {
+	struct draft draft;
+	u8 text[TEXT_ROOM + 2 * sizeof(u64)];
+};
+
+BPF_PERCPU_ARRAY(learnings, struct learning, 1);
+
+/* Load a part of the frame, with zeros behind. */
+static __always_inline bool load_part(struct xdp_md *context, u32 offset, u8 *to, u32 length,
+				      u32 room)
+{
+	if (!length || length > room)
+		return false;
+	length = bounded(length, room);
+	*(u64 *)(to + (length & ~7u)) = 0;
+	return !bpf_xdp_load_bytes(context, offset, to, length);
+}
 
 int learn_frame(struct xdp_md *context)
 {
 	u32 length = (u32)(context->data_end - context->data), only = 0, ttl = 3600, stored, slot;
-	struct draft *draft = drafts.lookup(&only);
-	struct {
-		u32 protocol;
-		u32 asked;
-	} front;
+	struct learning *learning = learnings.lookup(&only);
+	struct draft *draft = &learning->draft;
+	struct front front;
 
-	length -= sizeof(front);
-	if (!draft || !length || length > REPLY_MAX ||
-	    bpf_xdp_load_bytes(context, 0, &front, sizeof(front)))
+	if (!learning || bpf_xdp_load_bytes(context, 0, &front, sizeof(front)))
 		return XDP_ABORTED;
-	length = bounded(length, REPLY_ROOM);
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
 	__builtin_memset(draft->bytes, 0, REPLY_SHORT);
-	*(u64 *)(draft->bytes + (length & ~7u)) = 0;
-	if (bpf_xdp_load_bytes(context, sizeof(front), draft->bytes, length))
+	length -= sizeof(front) + front.length;
+	if (!load_part(context, sizeof(front) + front.length, draft->bytes, length, REPLY_ROOM))
 		return XDP_ABORTED;
 	stored = length;
 	if (!learn(front.protocol, draft->bytes, &length, &draft->key, &stored, &ttl, front.asked))
+		return XDP_DROP;
+	if (is_nameless(front.protocol) &&
+	    (!load_part(context, sizeof(front), learning->text, front.length, TEXT_ROOM) ||
+	     understand(front.protocol, learning->text, front.length, &draft->key) != INTENT_READ))
 		return XDP_DROP;
 	draft->key.service = front.protocol;
 	slot = slot_of(&draft->key, slot_from(front.protocol, &draft->key),

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from carom.protocols.spec import Filled, RequestId, Spec
+from collections.abc import Sequence
+
+from carom.protocols.spec import Filled, RequestId, Sample, Spec
 
 PORT = 5683
 TOKEN_MAX = 8
@@ -49,6 +51,13 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
     return tuple(bytes([token, start, end, 0]) + options for token in range(TOKEN_MAX + 1))
 
 
+def _samples(client: str) -> Sequence[Sample]:
+    from carom.protocols.coap.samples import SAMPLE
+
+    del client
+    return [SAMPLE]
+
+
 SPEC = Spec(
     name="coap",
     number=4,
@@ -70,4 +79,5 @@ SPEC = Spec(
     repeat_at=2,
     written_at_any_door=True,
     keys_named=keys_named,
+    samples=_samples,
 )

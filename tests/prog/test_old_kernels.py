@@ -86,7 +86,7 @@ def test_filters(place: Place) -> None:
 @pytest.mark.parametrize(
     ("source", "defines"),
     [
-        ("tools/macswap.c", {}),
+        ("tools/again.c", {}),
         ("hosts/swap.c", {}),
         ("experiments/ports/demux.c", {"QUEUE": 64}),
         ("experiments/ports/steer.c", {"CPU": 0}),

@@ -49,8 +49,8 @@ def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath])
         DNS(qr=1, aa=1, rd=0, rcode=3, qd=DNSQR(qname="nope.example.org"), ns=soa),
     ):
         learn = host.fastpath.load("learn_frame")
-        packed = struct.pack("=II", DNS_SPEC.number, returned(bytes(reply))) + bytes(reply)
-        assert libbpf.test_run(learn, packed).retval == libbpf.XDP_PASS
+        front = struct.pack("=3I", DNS_SPEC.number, returned(bytes(reply)), 0)
+        assert libbpf.test_run(learn, front + bytes(reply)).retval == libbpf.XDP_PASS
     return host
 
 
