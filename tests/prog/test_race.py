@@ -38,7 +38,7 @@ Changes = Mapping[str, str]
 NO_VERSION = {"meta->token < version(meta->slot) ||": ""}
 NO_GENERATION = {" ||\n\t    meta->token < version(SLOTS + service->id)": ""}
 NO_LOCK = {
-    "lock_value(&gate->lock);\n\tnumber": "number",
+    "lock_value(&gate->lock);\n\tnumber = *count + 1;": "number = *count + 1;\n\tlinger();",
     "*(volatile u64 *)last = number;\n\tunlock_value(&gate->lock);": (
         "*(volatile u64 *)last = number;"
     ),
