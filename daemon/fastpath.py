@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import ipaddress
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,8 +12,11 @@ from typing import Literal, NamedTuple
 from carom import cgroup, protocols, tc, xdp
 from carom.daemon.clock import jiffies_per_second
 from carom.daemon.edge import Edge
+from carom.daemon.mirror import Mirror
+from carom.daemon.own_addresses import OwnAddresses
+from carom.daemon.places import Place, Places
 from carom.daemon.store import Admit, Policy, Store, check_memory, store_defines
-from carom.errors import BPFError, UsageError
+from carom.errors import UsageError
 from carom.filters.filter import Filter
 from carom.kernel import libbpf
 from carom.kernel.abi import (
@@ -25,18 +26,15 @@ from carom.kernel.abi import (
     NEIGHBOUR,
     NEIGHBOURS_MAX,
     PREFIX,
-    REPLY_MAX,
-    SERVICE,
     STATION,
     STRAY,
     VERDICTS,
     WAY,
     WAY_PREFIX,
-    Fast,
+    WAYS_MAX,
     Hook,
     Verdict,
     packed_address,
-    packed_endpoint,
 )
 from carom.kernel.attached import Attached
 from carom.kernel.bpf import Module
@@ -45,16 +43,13 @@ from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 from carom.kernel.resource import Resource
 from carom.kernel.ways import Network, Way
-from carom.protocols.spec import Filled, Spec
+from carom.protocols.spec import Spec
 from carom.tc.link import TCLink
 from carom.xdp.link import Link, Mode, ModeOption
 from carom.xdp.probe import check_arrival
 
 HookOption = Literal["xdp", "tc", "none"]
 
-_WORD = struct.Struct("=Q")
-_FULL = (errno.E2BIG, errno.ENOSPC, errno.ENOMEM)
-"""The errors of a map without room."""
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
 OWN_LEAST = 131_072
 """The least room for own addresses: a bucket of 16 bytes for each, and more once it is used."""
@@ -86,75 +81,6 @@ def room_for(count: int, least: int, things: str) -> int:
             f"{count:,} {things} are too many", hint=f"carom has room for {ROOM_MAX // 2:,}"
         )
     return max(least, 2 * count)
-
-
-class Place(NamedTuple):
-    """Where a service is answered, and how.
-
-    `view` is the number of the server's address: each answers for itself. `ifindex`, `mac` and
-    `mtu` are the interface's; `link` is the ifindex of what has the address, where that is a VLAN
-    interface on top. `learn` says that the socket's edge watches writes, `skb_mode` that XDP is
-    generic there, `hands_over` that TC ingress takes what XDP has no room for.
-
-    A reply is `multiple` times as long as its request at most (0: any). One of more bytes than
-    `max_reply` is never given, one of more than `unasked` only where the route's MTU takes it.
-    `prefix_rate` and `total_rate` are bytes of replies a second (0: any) to a source's /24 or IPv6
-    /64, and to all. A source's /24 or IPv6 /56 gets `responses` replies a second (0: any); beyond
-    that, every `slip`th is truncated (0: none). Of `echoes` replies that may go in a loop one is
-    left out (0: none).
-    """
-
-    address: Address
-    port: int
-    ifindex: int
-    mac: bytes
-    mtu: int
-    outer: int = 0
-    inner: int = 0
-    service: int = 0
-    view: int = 0
-    fast: Fast = Fast.CACHE
-    protocol: Spec = protocols.default(Filled.DAEMON)
-    skb_mode: bool = False
-    hands_over: bool = False
-    multiple: int = 0
-    allow_list: bool = False
-    learn: bool = False
-    prefix_rate: int = 0
-    total_rate: int = 0
-    link: int = 0
-    max_reply: int = REPLY_MAX
-    unasked: int = REPLY_MAX
-    echoes: int = 0
-    responses: int = 0
-    slip: int = 0
-
-    def packed(self) -> tuple[bytes, bytes]:
-        """Key and value in `services`."""
-        return (
-            packed_endpoint(self.address, self.port, self.ifindex, self.outer, self.inner),
-            SERVICE.pack(
-                self.service,
-                self.view,
-                self.fast,
-                self.protocol.number,
-                self.skb_mode,
-                self.hands_over,
-                self.mac,
-                self.mtu,
-                self.multiple,
-                self.allow_list,
-                self.learn,
-                self.link or self.ifindex,
-                self.prefix_rate,
-                self.total_rate,
-                self.max_reply,
-                self.unasked,
-                self.echoes,
-                self.responses,
-                self.slip,
-            ),
-        )
 
 
 class Stray(NamedTuple):
@@ -247,18 +173,16 @@ class FastPath(Resource):
             tc_next = (self._module.program(f"tc_{step}", "tc") for step in ("read", "answer"))
             self._module.chain("xdp_next", *xdp_next)
             self._module.chain("tc_next", *tc_next, self.tc_program)
-            self._maps = {
-                name: self._module.map(name)
-                for name in (
-                    "services",
-                    "own_addresses",
-                    "served_ports",
-                    "allowed",
-                    "ways",
-                    "neighbours",
-                    "verdicts",
-                )
-            }
+            self._verdicts = self._module.map("verdicts")
+            self._places = stack.enter_context(Places(self._module, self._room["ENDPOINT_ROOM"]))
+            self._own = stack.enter_context(OwnAddresses(self._module, self._room["OWN_ROOM"]))
+            self._allowed = Mirror(
+                self._module.map("allowed"), "allowed prefixes", self._room["PREFIX_ROOM"]
+            )
+            self._ways = Mirror(self._module.map("ways"), "ways", 2 * WAYS_MAX)
+            self._neighbours = Mirror(
+                self._module.map("neighbours"), "neighbours", 2 * NEIGHBOURS_MAX
+            )
             self.lease = self._module.cells("lease", 1)
             stack.callback(self.lease.release)
             self.clock = self._module.cells("clock", 1)
@@ -267,12 +191,6 @@ class FastPath(Resource):
             self.edge = stack.enter_context(Edge(self._module)) if edge else None
             self._stack = stack.pop_all()
         self.attached = Attached()
-        self._places: dict[bytes, bytes] = {}
-        self._ports: dict[int, int] = {}
-        self._own_addresses: dict[bytes, bytes] = {}
-        self._allowed: dict[bytes, bytes] = {}
-        self._ways: dict[bytes, bytes] = {}
-        self._neighbours: dict[bytes, bytes] = {}
 
     def load(self, name: str) -> int:
         """The descriptor of an XDP program beside the fast path's own. Raises VerifierError."""
@@ -319,32 +237,21 @@ class FastPath(Resource):
 
     def withdraw(self, places: Iterable[Place]) -> None:
         """Stop answering wherever is not among these places; no place is added."""
-        wanted = dict(place.packed() for place in places)
-        libbpf.withdraw(self._maps["services"], self._places, wanted)
+        self._places.withdraw(places)
 
     def answer_at(self, places: Iterable[Place]) -> None:
         """Answer at these places, and at no others from now on.
 
         Raises BPFError when there is no room for all; what is left out is not answered.
         """
-        places = list(places)
-        bits: dict[int, int] = {}
-        for place in places:
-            bits[place.port // 64] = bits.get(place.port // 64, 0) | 1 << place.port % 64
-        for index in self._ports.keys() | bits.keys():
-            word = _WORD.pack(bits.get(index, 0))
-            libbpf.update(self._maps["served_ports"], struct.pack("=I", index), word)
-        self._ports = bits
-        wanted = dict(place.packed() for place in places)
-        self._fill("services", self._places, wanted, "endpoints to answer at", "ENDPOINT_ROOM")
+        self._places.answer_at(places)
 
     def refuse(self, addresses: Iterable[Address]) -> None:
         """Never answer requests from these addresses, which are this host's own.
 
         Raises BPFError when there is no room for all.
         """
-        wanted = dict.fromkeys(map(packed_address, addresses), b"\1")
-        self._fill("own_addresses", self._own_addresses, wanted, "own addresses", "OWN_ROOM")
+        self._own.refuse(addresses)
 
     def allow(self, prefixes: Iterable[str]) -> None:
         """Answer requests from these prefixes alone, at places with an allow-list.
@@ -356,21 +263,7 @@ class FastPath(Resource):
         for network in map(ipaddress.ip_network, prefixes):
             length = network.prefixlen + (96 if network.version == 4 else 0)
             wanted[PREFIX.pack(length, packed_address(network.network_address))] = b"\1"
-        self._fill("allowed", self._allowed, wanted, "allowed prefixes", "PREFIX_ROOM")
-
-    def _fill(
-        self, name: str, now: dict[bytes, bytes], wanted: dict[bytes, bytes], things: str, room: str
-    ) -> None:
-        """Have a map hold `wanted`; what is not wanted is removed, even where adding fails."""
-        try:
-            libbpf.replace(self._maps[name], now, wanted)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            raise BPFError(
-                f"{len(wanted):,} {things} are too many: there is room for {self._room[room]:,}",
-                hint="start carom again: it makes room for twice as many as there are",
-            ) from error
+        self._allowed.hold(wanted)
 
     def reach(self, ways: Mapping[tuple[int, Network], Way]) -> None:
         """Set how replies leave, by ifindex and the source's prefix, at places with an allow-list.
@@ -383,7 +276,7 @@ class FastPath(Resource):
             key = WAY_PREFIX.pack(length, link, packed_address(network.network_address))
             macs = (*way.via, *[b""] * GATEWAYS_MAX)[:GATEWAYS_MAX]
             wanted[key] = WAY.pack(way.direct, len(way.via), *macs)
-        libbpf.replace(self._maps["ways"], self._ways, wanted)
+        self._ways.hold(wanted)
 
     def know(self, stations: Mapping[tuple[int, Address], bytes]) -> None:
         """Set the MACs of neighbours, by ifindex and address; all others are forgotten."""
@@ -391,17 +284,15 @@ class FastPath(Resource):
             NEIGHBOUR.pack(packed_address(address), link): STATION.pack(mac)
             for (link, address), mac in stations.items()
         }
-        libbpf.replace(self._maps["neighbours"], self._neighbours, wanted)
+        self._neighbours.hold(wanted)
 
     def know_one(self, link: int, address: Address, mac: bytes | None) -> None:
         """Set one neighbour's MAC; None forgets it."""
         key = NEIGHBOUR.pack(packed_address(address), link)
         if mac is None:
-            if self._neighbours.pop(key, None):
-                libbpf.delete(self._maps["neighbours"], key)
-        elif key in self._neighbours or len(self._neighbours) < NEIGHBOURS_MAX:
-            self._neighbours[key] = STATION.pack(mac)
-            libbpf.update(self._maps["neighbours"], key, self._neighbours[key])
+            self._neighbours.remove(key)
+        elif key in self._neighbours.now or len(self._neighbours.now) < NEIGHBOURS_MAX:
+            self._neighbours.set(key, STATION.pack(mac))
 
     def read_jiffies(self) -> int:
         """The kernel's jiffies now."""
@@ -425,7 +316,7 @@ class FastPath(Resource):
 
     def _count(self, place: int, hook: Hook, verdict: Verdict) -> int:
         cell = (place * len(Hook) + hook) * VERDICTS + verdict
-        return libbpf.counter(self._maps["verdicts"], cell)
+        return libbpf.counter(self._verdicts, cell)
 
     def strays(self) -> dict[int, Stray]:
         """By CPU: the last packet to a service's port that was no service's, where one came."""

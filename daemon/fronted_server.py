@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 import structlog
 
 from carom.daemon import identity, sockets
-from carom.daemon.fastpath import Attachment, Place
+from carom.daemon.fastpath import Attachment
 from carom.daemon.finder import Finder, Found
 from carom.daemon.firewall import Ruleset
 from carom.daemon.front import Front
 from carom.daemon.identity import Server
+from carom.daemon.places import Place
 from carom.daemon.receiver import Receiver
 from carom.daemon.sockets import Socket
 from carom.daemon.translated import handing

@@ -7,8 +7,9 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 
 from carom.daemon import transport
-from carom.daemon.fastpath import Attachment, Place
+from carom.daemon.fastpath import Attachment
 from carom.daemon.options import Options
+from carom.daemon.places import Place
 from carom.daemon.receiver import Receiver
 from carom.daemon.sockets import takes_from
 from carom.errors import UsageError

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from carom.daemon.attachments import Attachments
-from carom.daemon.fastpath import Attachment, FastPath, Place
+from carom.daemon.fastpath import Attachment, FastPath
 from carom.daemon.neighbours import Neighbours
+from carom.daemon.places import Place
 from carom.daemon.reach import Reach, without
 from carom.daemon.receiver import Receiver
 from carom.filters.filter import Endpoint, Filter

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from carom import protocols
 from carom.daemon import firewall
-from carom.daemon.fastpath import Attachment, Place
+from carom.daemon.fastpath import Attachment
 from carom.daemon.firewall import Ruleset
 from carom.daemon.options import Options
+from carom.daemon.places import Place
 from carom.daemon.reach import Reach, large_words, reach, tag_words
 from carom.daemon.translated import Translations, translations
 from carom.errors import UsageError

@@ -24,6 +24,14 @@
 #ifndef ENDPOINT_ROOM
 #define ENDPOINT_ROOM ENDPOINTS_MAX
 #endif
+#define PLACES_MAX 1024     /* places in an array, which is quicker to look through than a hash map */
+#define CHAIN_MAX 8         /* places of one port there; the others are in the hash map alone */
+#define PORT_MORE 0x8000    /* a port's bit: the hash map has more places of it */
+#define OWN_BITS 65536      /* of a filter before the host's own addresses */
+#define OWN_FACTOR0 0x9e3779b1 /* an address' bit is its words' sum by these factors, upper half */
+#define OWN_FACTOR1 0x85ebca77
+#define OWN_FACTOR2 0xc2b2ae3d
+#define OWN_FACTOR3 0x27d4eb2f
 #define TTL_FLOOR 32        /* a request with a smaller TTL passes, so that every loop ends */
 #define SOURCE_PORT_MIN 1024 /* requests from a port below this are never answered */
 #define FRAME_MIN 60        /* the shortest Ethernet frame without its FCS */
@@ -154,6 +162,13 @@ struct service {
 	u32 echoes;      /* one of this many replies that may loop is dropped; 0: none */
 	u32 responses;   /* replies a second to one source prefix; 0: any */
 	u32 slip;        /* n: every nth reply beyond that is sent, but truncated; 0: none */
+};
+
+/* The same in a port's chain: `next` is the index of the next one in the array, or 0. */
+struct place {
+	struct endpoint endpoint;
+	u32 next;
+	struct service service;
 };
 
 /* A service as the socket's edge has it, by its id. */

@@ -16,6 +16,8 @@
 #include "loop.h"
 #include "maps.h"
 #include "parse.h"
+#include "payload.h"
+#include "place.h"
 #include "policy.h"
 #include "protocols.h"
 #include "reply.h"
@@ -46,8 +48,6 @@ static __always_inline void note_stray(const struct endpoint *endpoint)
 	struct stray *stray;
 	u32 only = 0;
 
-	if (!is_served(endpoint->port))
-		return;
 	stray = strays.lookup(&only);
 	if (!stray)
 		return;
@@ -343,8 +343,8 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 {
 	u32 length = request->length;
 	enum verdict verdict;
-	u64 payload_sum = 0;
 	struct bill bill;
+	u64 payload_sum;
 	enum sum sum;
 
 	if (length > REPLY_MAX)
@@ -355,13 +355,9 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	verdict = check_length(packet, request, service, scratch, length);
 	if (verdict)
 		return verdict;
-	if (length) {
-		length = bounded(length, REPLY_ROOM);
-		*(u32 *)(scratch->reply + (length & ~3u)) = 0;
-		if (packet_load(packet, headers_length(request), scratch->reply, length))
-			return PASS_TRUNCATED;
-		payload_sum = sum_bytes(scratch->reply, length, REPLY_MAX);
-	}
+	if (!pull_payload(packet, request, length) ||
+	    !sum_payload(packet, request, length, &payload_sum))
+		return PASS_TRUNCATED;
 	sum = request_sum(packet, request, service, payload_sum);
 	if (sum == SUM_WRONG)
 		return PASS_CHECKSUM;
@@ -383,14 +379,20 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 	struct service *service;
 	struct scratch *scratch;
 	enum verdict verdict;
-	u32 only = 0;
+	u32 only = 0, where;
 
 	verdict = parse_request(packet, &request);
 	if (verdict)
 		return verdict;
+	where = places_at(request.udp->dest);
+	if (!where)
+		return PASS_SERVICE;
+	scratch = scratches.lookup(&only);
+	if (!scratch)
+		return PASS_OFF;
+	service = &scratch->service;
 	locate_endpoint(packet, &request, &endpoint);
-	service = services.lookup(&endpoint);
-	if (!service || to_mapped_address(&request)) {
+	if (!find_service(&endpoint, where, service) || to_mapped_address(&request)) {
 		note_stray(&endpoint);
 		return PASS_SERVICE;
 	}
@@ -402,15 +404,11 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 		return PASS_OFF;
 	if (!leased())
 		return PASS_LEASE;
-	scratch = scratches.lookup(&only);
-	if (!scratch)
-		return PASS_OFF;
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
 	if (is_whole_key(service->protocol))
 		return serve_whole(packet, &request, service, scratch);
 	scratch->request = request;
-	scratch->service = *service;
 	return FOR_NEXT;
 }
 

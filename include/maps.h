@@ -58,7 +58,10 @@ LOCKED_ARRAY(gates, struct gate, 1);
 BPF_F_TABLE("array", u32, u64, lease, 1, BPF_F_MMAPABLE);  /* jiffies until which to answer */
 BPF_F_TABLE("hash", struct endpoint, struct service, services, ENDPOINT_ROOM, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct address, u8, own_addresses, OWN_ROOM, BPF_F_NO_PREALLOC);
-BPF_ARRAY(served_ports, u64, 65536 / 64);                  /* a bit for each port */
+BPF_F_TABLE("array", u32, u64, own_filter, OWN_BITS / 64, BPF_F_MMAPABLE);
+/* For each port 16 bits: the index of its first place, or 0, and PORT_MORE. */
+BPF_F_TABLE("array", u32, u64, ports, 65536 / 4, BPF_F_MMAPABLE);
+BPF_ARRAY(places, struct place, PLACES_MAX);
 BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, PREFIX_ROOM, BPF_F_NO_PREALLOC);
 /* Room for twice what they hold: in a change the new ones come before the old ones go. */
 BPF_F_TABLE("lpm_trie", struct way_prefix, struct way, ways, 2 * WAYS_MAX, BPF_F_NO_PREALLOC);

@@ -6,17 +6,11 @@
 #include "abi.h"
 #include "hook.h"
 #include "maps.h"
+#include "own.h"
 #include "parse.h"
+#include "place.h"
 #include "route.h"
 #include "source.h"
-
-static __always_inline bool is_served(__be16 port)
-{
-	u32 number = ntohs(port), word = number / 64;
-	u64 *ports = served_ports.lookup(&word);
-
-	return !ports || *ports >> number % 64 & 1;
-}
 
 static __always_inline bool leased(void)
 {
@@ -53,7 +47,7 @@ static __always_inline enum verdict check_source(const struct request *request,
 
 	if (is_served(request->udp->source))
 		return PASS_SOURCE_SERVED;
-	if (own_addresses.lookup(&source.address))
+	if (is_own(&source.address))
 		return PASS_SOURCE_OWN;
 	if (!service->allow_list)
 		return UNDECIDED;

@@ -13,11 +13,15 @@
 
 static __always_inline void swap_ethernet(struct ethhdr *eth)
 {
-	u8 client[ETH_ALEN];
+	u16 *words = (u16 *)eth;  /* as struct ethhdr is packed, clang would go byte by byte */
 
-	__builtin_memcpy(client, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, eth->h_dest, ETH_ALEN);
-	__builtin_memcpy(eth->h_dest, client, ETH_ALEN);
+#pragma unroll
+	for (u32 n = 0; n < ETH_ALEN / sizeof(*words); n++) {
+		u16 server = words[n];
+
+		words[n] = words[n + ETH_ALEN / sizeof(*words)];
+		words[n + ETH_ALEN / sizeof(*words)] = server;
+	}
 }
 
 #define IPV4_ALWAYS_WHOLE 68  /* bytes that every link carries in one piece (RFC 791 3.2) */

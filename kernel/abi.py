@@ -24,6 +24,17 @@ SLOTS = 65536
 SERVICES_MAX = 256
 ENDPOINTS_MAX = 4096
 VIEWS_MAX = 256
+PLACES_MAX = 1024
+CHAIN_MAX = 8
+PORT_MORE = 0x8000
+OWN_BITS = 65536
+OWN_FACTOR0, OWN_FACTOR1, OWN_FACTOR2, OWN_FACTOR3 = OWN_FACTORS = (
+    0x9E3779B1,
+    0x85EBCA77,
+    0xC2B2AE3D,
+    0x27D4EB2F,
+)
+"""What an address' words (native order) are multiplied by for its bit among OWN_BITS."""
 TTL_FLOOR = 32
 SOURCE_PORT_MIN = 1024
 FRAME_MIN = 60
@@ -199,6 +210,9 @@ SERVICE = struct.Struct("=HHBBBB6sHIIIIQQHHIII")
 link, bytes of replies a second to a prefix, the same to all sources, longest reply, longest reply
 for which the route is not asked, echoes, responses a second, slip."""
 
+PLACE = struct.Struct(f"={ENDPOINT.size}sI{SERVICE.size}s")
+"""Endpoint, index of the next, service."""
+
 WATCH = struct.Struct("=IIIHHI")
 """Protocol, TTL in seconds, uid, ends, alone, away."""
 
@@ -307,3 +321,8 @@ def packed_endpoint(
     """The bytes of a struct endpoint; a VLAN id (`outer`, `inner`) is 0 where there is no tag."""
     packed = packed_address(address)
     return ENDPOINT.pack(packed, ifindex, outer, inner, port.to_bytes(2, "big"), 0)
+
+
+def port_of(endpoint: bytes) -> int:
+    """The port in the bytes of a struct endpoint."""
+    return int.from_bytes(ENDPOINT.unpack(endpoint)[4], "big")

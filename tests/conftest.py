@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 import structlog
 
+from carom.daemon import places
 from carom.daemon.fastpath import FastPath
 from carom.errors import PrivilegeError
 from carom.kernel.bpf import check_privileges
@@ -243,10 +244,12 @@ def nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def load_fastpath() -> Iterator[Callable[..., FastPath]]:
     """FastPath(**options), compiled once a session for each set of options and closed at its end.
 
-    Whoever takes one resets what it relies on: others used it before.
+    Whoever takes one resets what it relies on: others used it before. No program runs while one
+    changes what it looks at, so places need no rest.
     """
     loaded: dict[tuple[tuple[str, object], ...], FastPath] = {}
-    with ExitStack() as stack:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "REST", 0.0)
 
         def load(**options: object) -> FastPath:
             key = tuple(sorted(options.items()))

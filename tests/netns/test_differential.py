@@ -18,7 +18,8 @@ from typing import NamedTuple
 import pytest
 
 from carom.daemon.cache import Cache
-from carom.daemon.fastpath import FastPath, Place
+from carom.daemon.fastpath import FastPath
+from carom.daemon.places import Place
 from carom.kernel import links, netlink
 from carom.kernel.abi import Fast, Hook, Verdict
 from carom.kernel.resource import Resource

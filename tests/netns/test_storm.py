@@ -13,7 +13,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from carom.daemon.fastpath import FastPath, Place
+from carom.daemon.fastpath import FastPath
+from carom.daemon.places import Place
 from carom.kernel import links
 from carom.kernel.abi import TTL_FLOOR, Fast, Hook, Verdict
 from carom.tc.link import TCLink

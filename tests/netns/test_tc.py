@@ -16,7 +16,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from carom.daemon.fastpath import FastPath, Place
+from carom.daemon.fastpath import FastPath
+from carom.daemon.places import Place
 from carom.errors import BusyError, ExperimentError
 from carom.kernel import libbpf, links
 from carom.kernel.abi import HANDED_OVER, Fast, Hook

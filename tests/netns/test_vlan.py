@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from carom.daemon.cache import Cache
-from carom.daemon.fastpath import FastPath, Place
+from carom.daemon.fastpath import FastPath
+from carom.daemon.places import Place
 from carom.kernel import links
 from carom.kernel.abi import Hook
 from carom.kernel.links import Interface

@@ -10,7 +10,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from carom.daemon.cache import Cache
-from carom.daemon.fastpath import FastPath, Place
+from carom.daemon.fastpath import FastPath
+from carom.daemon.places import Place
 from carom.daemon.store import ENTRY_CLASSES, LengthClass
 from carom.kernel import libbpf
 from carom.kernel.abi import Fast, Hook, Verdict

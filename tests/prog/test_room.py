@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from carom.daemon.clock import JiffiesClock
-from carom.daemon.fastpath import FastPath, Place, Room, room_for
+from carom.daemon.fastpath import FastPath, Room, room_for
 from carom.daemon.follower import Follower, Look
 from carom.daemon.lease import LeaseKeeper
+from carom.daemon.places import Place
 from carom.errors import BPFError, UsageError
 from carom.kernel import libbpf, netlink
 from carom.kernel.abi import ENDPOINTS_MAX, packed_address

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 import pytest
 
 from carom import Service
-from carom.daemon.fastpath import Attachment, Place
+from carom.daemon.fastpath import Attachment
 from carom.daemon.own_socket import OwnSocket
+from carom.daemon.places import Place
 from carom.kernel.links import Interface, Port, Upper
 
 FOUR, SIX, FOUR7, SIX78 = map(
