@@ -12,7 +12,6 @@ from typing import Annotated
 
 import structlog
 import typer
-from pyroute2 import NetlinkError
 
 from carom import __version__, streams
 from carom.cli_cache import cache_app, status
@@ -88,7 +87,7 @@ _NO_THREAD = "can't start new thread"
 def main() -> None:
     """Run the command line. An error that a user can act on becomes a message and an exit code."""
     output = streams.prepare()
-    refused: OSError | NetlinkError | MemoryError | RuntimeError | None = None
+    refused: Exception | None = None
     code: int | str | None = 1
     try:
         app()
@@ -97,10 +96,8 @@ def main() -> None:
     except CaromError as error:
         _say(error)
         code = error.exit_code
-    except (OSError, NetlinkError, MemoryError) as error:
-        refused = error
-    except RuntimeError as error:
-        if str(error) != _NO_THREAD:
+    except Exception as error:
+        if not _is_refusal(error):
             raise
         refused = error
     unwritten = output.finish()
@@ -113,7 +110,18 @@ def main() -> None:
     sys.exit(code)
 
 
-def _explained(error: OSError | NetlinkError | MemoryError | RuntimeError) -> CaromError:
+def _is_refusal(error: Exception) -> bool:
+    """Was it the system that refused something? Its netlink errors are there only once they are
+    imported, and that takes longer than most commands."""
+    if isinstance(error, RuntimeError):
+        return str(error) == _NO_THREAD
+    netlink = sys.modules.get("pyroute2.netlink.exceptions")
+    return isinstance(error, OSError | MemoryError) or (
+        netlink is not None and isinstance(error, netlink.NetlinkError)
+    )
+
+
+def _explained(error: Exception) -> CaromError:
     """An error for what the system refused, where no other code has a better message."""
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         hint = "raise `ulimit -n`, or LimitNOFILE= of its unit"

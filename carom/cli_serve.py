@@ -6,16 +6,18 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from carom.cli_settings import GIVEN
-from carom.daemon.service import Service
 from carom.errors import UsageError
 from carom.protocols import default, filled_by
 from carom.protocols.spec import Filled
 from carom.settings import Field, fields, seconds
+
+if TYPE_CHECKING:
+    from carom.daemon.service import Service
 
 
 def _read(path: Path) -> dict[str, Any]:

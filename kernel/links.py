@@ -9,11 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyroute2 import IPRoute
-
 from carom.errors import InterfaceError
 from carom.kernel.local_routes import Asked, Network, local
-from carom.kernel.netlink import Address, addresses
+from carom.kernel.netlink import Address, addresses, route_socket
 from carom.kernel.stripping import strips_tags
 
 _UP = 1  # IFF_UP, linux/if.h
@@ -168,7 +166,7 @@ def interface(name: str, asked: Asked = _nothing) -> Interface:
     InterfaceError if there is no interface of that name, if it is not Ethernet, or if no request
     to this host comes in by it.
     """
-    with IPRoute() as netlink:
+    with route_socket() as netlink:
         links = netlink.get_links()
     known = {alias: link for link in links for alias in reversed(_names(link))}
     link = known.get(name) or known.get(name.partition("@")[0])
@@ -200,7 +198,7 @@ def interfaces(names: Iterable[str], asked: Asked = _nothing) -> list[Interface]
 
 def numbered(ifindex: int, asked: Asked = _nothing) -> Interface | None:
     """The interface of this number, whatever its name is now; None where there is none."""
-    with IPRoute() as netlink:
+    with route_socket() as netlink:
         links = netlink.get_links()
     for link in links:
         if link["index"] == ifindex:
@@ -215,7 +213,7 @@ def address_in(vrf: int, version: int) -> Address:
     VRFs, unless somebody moved it, and sends packets to the loopback device outside (ip-vrf(8)).
     """
     own = addresses()
-    with IPRoute() as netlink:
+    with route_socket() as netlink:
         links = netlink.get_links()
     candidates = [
         address

@@ -123,6 +123,13 @@ def own_addresses() -> frozenset[Address]:
     )
 
 
+def route_socket() -> Any:
+    """pyroute2's IPRoute. It is imported here: that takes longer than most commands do."""
+    from pyroute2 import IPRoute
+
+    return IPRoute()
+
+
 def _broadcasts() -> Iterator[Address]:
     """IPv4's broadcast addresses, by the kernel's routes: an address alone does not tell them."""
     asked = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, _RTN_BROADCAST, 0)

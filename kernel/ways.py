@@ -10,10 +10,8 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pyroute2 import IPRoute
-
 from carom.kernel.abi import GATEWAYS_MAX
-from carom.kernel.netlink import Address
+from carom.kernel.netlink import Address, route_socket
 from carom.kernel.waiting import readable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -137,7 +135,7 @@ def routes() -> tuple[list[Route], set[int]]:
 
     Routes of those versions are left out: which one a reply takes is not known here.
     """
-    with IPRoute() as netlink:
+    with route_socket() as netlink:
         usual = usual_rules(
             rule for family in _FAMILIES for rule in netlink.get_rules(family=family)
         )
@@ -149,7 +147,7 @@ def routes() -> tuple[list[Route], set[int]]:
 def neighbours() -> list[Neighbour]:
     """The neighbours that this network namespace can send frames to."""
     changes = []
-    with IPRoute() as netlink:
+    with route_socket() as netlink:
         for family in _FAMILIES:
             for entry in netlink.get_neighbours(family):
                 mac, address = entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_DST")

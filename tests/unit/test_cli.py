@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import carom as carom_package
 from carom import __version__
+from carom.daemon.service import Service
 
 
 def carom(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -26,6 +28,22 @@ def carom(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_version() -> None:
     assert carom("--version").stdout == f"carom {__version__}\n"
+
+
+def test_a_command_imports_little() -> None:
+    """Each start would wait for it."""
+    code = "import sys, carom.cli; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    slow = {"pyroute2", "scapy", "bcc", "numpy", "carom.daemon.service", "carom.daemon.run"}
+    assert not slow.intersection(modules)
+
+
+def test_what_a_program_imports() -> None:
+    assert carom_package.Service is Service
+    with pytest.raises(AttributeError, match="has no attribute 'service'"):
+        carom_package.service  # noqa: B018
 
 
 def test_lab_list_names_the_experiments() -> None:
