@@ -34,7 +34,7 @@ def bench(
     if json:
         print(msgspec.json.encode([figure._asdict() for figure in figures]).decode())
         return
-    heads = ("ns a packet", "above MAC swap", "least above")
+    heads = ("ns", "above MAC swap", "least")
     table = Table("case", *heads, box=None, pad_edge=False)
     for column in table.columns:
         column.justify, column.no_wrap = "right", True

@@ -51,6 +51,9 @@ from carom.xdp.probe import check_arrival
 HookOption = Literal["xdp", "tc", "none"]
 
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
+_STEPS = ("read", "answer", "ipv6", "any")
+"""Programs that those at the hooks tail-call, in the order of xdp/fastpath.c and tc/fastpath.c."""
+
 OWN_LEAST = 131_072
 """The least room for own addresses: a bucket of 16 bytes for each, and more once it is used."""
 
@@ -169,8 +172,8 @@ class FastPath(Resource):
             self.tc_program = self._module.program("tc_fastpath", "tc")
             self.handover_program = self._module.program("tc_handover", "tc")
             self._read_clock = self._module.program("read_clock")
-            xdp_next = (self._module.program(f"xdp_{step}") for step in ("read", "answer"))
-            tc_next = (self._module.program(f"tc_{step}", "tc") for step in ("read", "answer"))
+            xdp_next = (self._module.program(f"xdp_{step}") for step in _STEPS)
+            tc_next = (self._module.program(f"tc_{step}", "tc") for step in _STEPS)
             self._module.chain("xdp_next", *xdp_next)
             self._module.chain("tc_next", *tc_next, self.tc_program)
             self._verdicts = self._module.map("verdicts")

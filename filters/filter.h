@@ -180,7 +180,7 @@ static __always_inline bool read_packet(const struct packet *packet, struct comm
 	struct endpoint endpoint = {};
 	struct filtered *service;
 
-	if (parse_request(packet, &request))
+	if (parse_request(packet, &request, SHAPE_ANY))
 		return false;
 	locate_endpoint(packet, &request, &endpoint);
 	service = filtered.lookup(&endpoint);

@@ -30,12 +30,12 @@ static __always_inline u16 fold(u64 sum)
 /* The sum of a header of 20 bytes; folded, it is 0xffff when its checksum is right. */
 static __always_inline u64 ipv4_sum(const struct iphdr *ip)
 {
-	const u16 *word = (const u16 *)ip;
+	const u32 *word = (const u32 *)ip;
 	u64 sum = 0;
 
 #pragma unroll
-	for (int i = 0; i < (int)sizeof(*ip) / 2; i++)
-		sum += word[i];
+	for (u32 n = 0; n < sizeof(*ip) / sizeof(*word); n++)
+		sum += word[n];
 	return sum;
 }
 

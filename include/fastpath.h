@@ -371,8 +371,9 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	return BOUNCE;
 }
 
-/* The verdict on a packet; `place` becomes its service's, for count(). */
-static __always_inline enum verdict answer(const struct packet *packet, u32 *place)
+/* The verdict on a packet of a shape; `place` becomes its service's, for count(). */
+static __always_inline enum verdict answer(const struct packet *packet, u32 *place,
+					   const enum shape shape)
 {
 	struct request request = {};
 	struct endpoint endpoint = {};
@@ -381,7 +382,7 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 	enum verdict verdict;
 	u32 only = 0, where;
 
-	verdict = parse_request(packet, &request);
+	verdict = parse_request(packet, &request, shape);
 	if (verdict)
 		return verdict;
 	where = places_at(request.udp->dest);

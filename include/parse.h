@@ -52,6 +52,16 @@ struct request {
 	u32 network;          /* bytes before the IP header */
 };
 
+/*
+ * What a frame looks like at first sight. Each shape has a program: where the shape is a constant,
+ * all offsets are.
+ */
+enum shape {
+	SHAPE_IPV4,  /* no tags, and a header of 20 bytes */
+	SHAPE_IPV6,  /* no tags */
+	SHAPE_ANY,
+};
+
 #define DEFINE_PARSER(name, type)                                              \
 	static __always_inline type *name(struct cursor *cursor)               \
 	{                                                                      \
@@ -71,6 +81,19 @@ DEFINE_PARSER(parse_udp, struct udphdr)
 static __always_inline bool is_vlan(__be16 type)
 {
 	return type == htons(ETH_P_8021Q) || type == htons(ETH_P_8021AD);
+}
+
+static __always_inline enum shape shape_of(const struct packet *packet)
+{
+	const struct ethhdr *eth = packet_start(packet);
+	const u8 *first = (const u8 *)(eth + 1);
+
+	if ((const void *)(first + 1) > packet_end(packet) ||
+	    (packet->hook == TC && ((struct __sk_buff *)packet->context)->vlan_present))
+		return SHAPE_ANY;
+	if (eth->h_proto == htons(ETH_P_IP) && *first == (4 << 4 | 5))
+		return SHAPE_IPV4;
+	return eth->h_proto == htons(ETH_P_IPV6) ? SHAPE_IPV6 : SHAPE_ANY;
 }
 
 /* Bytes before the payload. */
@@ -174,10 +197,12 @@ static __always_inline enum verdict parse_ip(struct cursor *cursor, struct reque
 
 /*
  * Fill `request` from a UDP datagram whose lengths agree, or say why it is none. Frames of other
- * kinds pass after as few reads as possible: they are somebody else's traffic.
+ * kinds pass after as few reads as possible: they are somebody else's traffic. `shape` is what
+ * shape_of() says, a constant.
  */
 static __always_inline enum verdict parse_request(const struct packet *packet,
-						  struct request *request)
+						  struct request *request,
+						  const enum shape shape)
 {
 	struct cursor cursor = { packet_start(packet), packet_end(packet) };
 	enum verdict verdict;
@@ -188,7 +213,9 @@ static __always_inline enum verdict parse_request(const struct packet *packet,
 	if (!request->eth)
 		return PASS_TRUNCATED;
 	request->network = sizeof(struct ethhdr);
-	type = parse_tags(packet, &cursor, request);
+	type = shape == SHAPE_IPV4   ? htons(ETH_P_IP)
+	       : shape == SHAPE_IPV6 ? htons(ETH_P_IPV6)
+				     : parse_tags(packet, &cursor, request);
 	if (!type)
 		return PASS_TRUNCATED;
 	verdict = parse_ip(&cursor, request, type, &ip_payload);

@@ -2,7 +2,16 @@
 /* The fast path at TC ingress: whole, or for what XDP has no room for. */
 #include "fastpath.h"
 
-BPF_PROG_ARRAY(tc_next, 3);  /* tc_read, tc_answer, tc_fastpath */
+/* The programs that others go on with, in the order of daemon/fastpath.py. */
+enum {
+	TC_READ = 0,
+	TC_ANSWER = 1,
+	TC_IPV6 = 2,
+	TC_ANY = 3,
+	TC_FASTPATH = 4,
+};
+
+BPF_PROG_ARRAY(tc_next, 5);
 
 static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u32 place)
 {
@@ -20,19 +29,44 @@ static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u
 	}
 }
 
-int tc_fastpath(struct __sk_buff *skb)
+static __always_inline int answer_at_tc(struct __sk_buff *skb, const enum shape shape)
 {
 	struct packet packet = { skb, TC };
-	enum verdict verdict;
 	u32 place = 0;
+	enum verdict verdict = answer(&packet, &place, shape);
 
-	pull_headers(skb);
-	verdict = answer(&packet, &place);
 	if (verdict == FOR_NEXT) {
-		tc_next.call(skb, 0);
+		tc_next.call(skb, TC_READ);
 		verdict = PASS_OFF;  /* it is not there */
 	}
 	return act_on(skb, verdict, place);
+}
+
+int tc_fastpath(struct __sk_buff *skb)
+{
+	struct packet packet = { skb, TC };
+
+	pull_headers(skb);
+	switch (shape_of(&packet)) {
+	case SHAPE_IPV4:
+		return answer_at_tc(skb, SHAPE_IPV4);
+	case SHAPE_IPV6:
+		tc_next.call(skb, TC_IPV6);
+		break;
+	default:
+		tc_next.call(skb, TC_ANY);
+	}
+	return act_on(skb, PASS_OFF, 0);
+}
+
+int tc_ipv6(struct __sk_buff *skb)
+{
+	return answer_at_tc(skb, SHAPE_IPV6);
+}
+
+int tc_any(struct __sk_buff *skb)
+{
+	return answer_at_tc(skb, SHAPE_ANY);
 }
 
 int tc_read(struct __sk_buff *skb)
@@ -42,7 +76,7 @@ int tc_read(struct __sk_buff *skb)
 	enum verdict verdict = read_next(&packet, &place);
 
 	if (verdict == FOR_NEXT) {
-		tc_next.call(skb, 1);
+		tc_next.call(skb, TC_ANSWER);
 		verdict = PASS_OFF;
 	}
 	return act_on(skb, verdict, place);
@@ -65,6 +99,6 @@ int tc_handover(struct __sk_buff *skb)
 
 	if ((void *)(word + 1) > (void *)(long)skb->data || *word != HANDED_OVER)
 		return TC_ACT_UNSPEC;
-	tc_next.call(skb, 2);
+	tc_next.call(skb, TC_FASTPATH);
 	return TC_ACT_UNSPEC;
 }

@@ -2,7 +2,15 @@
 /* The fast path at XDP, and a program that userspace runs by hand. */
 #include "fastpath.h"
 
-BPF_PROG_ARRAY(xdp_next, 2);  /* xdp_read, xdp_answer */
+/* The programs that others go on with, in the order of daemon/fastpath.py. */
+enum {
+	XDP_READ = 0,
+	XDP_ANSWER = 1,
+	XDP_IPV6 = 2,
+	XDP_ANY = 3,
+};
+
+BPF_PROG_ARRAY(xdp_next, 4);
 
 static __always_inline int act(enum verdict verdict, u32 place)
 {
@@ -21,17 +29,43 @@ static __always_inline int act(enum verdict verdict, u32 place)
 	}
 }
 
-int xdp_fastpath(struct xdp_md *context)
+static __always_inline int answer_at_xdp(struct xdp_md *context, const enum shape shape)
 {
 	struct packet packet = { context, XDP };
 	u32 place = 0;
-	enum verdict verdict = answer(&packet, &place);
+	enum verdict verdict = answer(&packet, &place, shape);
 
 	if (verdict == FOR_NEXT) {
-		xdp_next.call(context, 0);
+		xdp_next.call(context, XDP_READ);
 		verdict = PASS_OFF;  /* it is not there */
 	}
 	return act(verdict, place);
+}
+
+int xdp_fastpath(struct xdp_md *context)
+{
+	struct packet packet = { context, XDP };
+
+	switch (shape_of(&packet)) {
+	case SHAPE_IPV4:
+		return answer_at_xdp(context, SHAPE_IPV4);
+	case SHAPE_IPV6:
+		xdp_next.call(context, XDP_IPV6);
+		break;
+	default:
+		xdp_next.call(context, XDP_ANY);
+	}
+	return act(PASS_OFF, 0);
+}
+
+int xdp_ipv6(struct xdp_md *context)
+{
+	return answer_at_xdp(context, SHAPE_IPV6);
+}
+
+int xdp_any(struct xdp_md *context)
+{
+	return answer_at_xdp(context, SHAPE_ANY);
 }
 
 int xdp_read(struct xdp_md *context)
@@ -41,7 +75,7 @@ int xdp_read(struct xdp_md *context)
 	enum verdict verdict = read_next(&packet, &place);
 
 	if (verdict == FOR_NEXT) {
-		xdp_next.call(context, 1);
+		xdp_next.call(context, XDP_ANSWER);
 		verdict = PASS_OFF;
 	}
 	return act(verdict, place);

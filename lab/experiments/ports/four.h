@@ -46,7 +46,7 @@ static __always_inline bool read_question(const struct packet *packet, struct re
 	u32 only = 0, *skb_mode;
 	u64 sum;
 
-	if (parse_request(packet, request) || request->length != length)
+	if (parse_request(packet, request, SHAPE_ANY) || request->length != length)
 		return false;
 	question->which = ntohs(request->udp->dest) - FIRST_PORT;
 	skb_mode = generic.lookup(&only);
