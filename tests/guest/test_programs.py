@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from prog.test_verified import LEARNED, test_no_program_comes_near_the_limit
+from prog import test_verified
 
 
 def test_all_protocols_at_once() -> None:
-    test_no_program_comes_near_the_limit(LEARNED)
+    test_verified.test_no_program_comes_near_the_limit(test_verified.LEARNED)
