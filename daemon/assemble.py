@@ -40,7 +40,7 @@ from carom.daemon.sweeper import Sweeper
 from carom.errors import InterfaceError
 from carom.filters.filter import Filter
 from carom.kernel import forked, links, netlink
-from carom.kernel.abi import TTL_FLOOR
+from carom.kernel.abi import TTL_FLOOR, Hook
 from carom.kernel.links import Interface
 from carom.kernel.local_routes import LocalChanges
 
@@ -180,6 +180,7 @@ class Assembly:
             edge=any(receiver.learns for receiver in self._receivers),
             room=self._room,
             counted=len(self._receivers),
+            hooks=(Hook.TC,) if options.hook == "tc" else tuple(Hook),
         )
         self._stack.enter_context(fastpath)
         fastpath.allow(options.allow)

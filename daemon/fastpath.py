@@ -51,7 +51,7 @@ from carom.xdp.probe import check_arrival
 HookOption = Literal["xdp", "tc", "none"]
 
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
-_STEPS = ("read", "answer", "ipv6", "any")
+_STEPS = ("read", "answer", "ipv6", "other")
 """Programs that those at the hooks tail-call, in the order of xdp/fastpath.c and tc/fastpath.c."""
 
 OWN_LEAST = 131_072
@@ -133,9 +133,10 @@ class FastPath(Resource):
         room: Room | None = None,
         counted: int = 1,
         beside: Sequence[Path] = (),
+        hooks: Sequence[Hook] = tuple(Hook),
         test_clock: bool = False,
     ):
-        """Compile and load.
+        """Compile, and load for these hooks; XDP's needs TC's beside it.
 
         `capacity` is in entries of each length class. `languages` are the protocols to support,
         `edge` adds the programs for fronted servers, `counted` services get counters of their own,
@@ -168,14 +169,9 @@ class FastPath(Resource):
         )
         with contextlib.ExitStack() as stack:
             stack.callback(self._module.close)
-            self.program = self._module.program("xdp_fastpath")
-            self.tc_program = self._module.program("tc_fastpath", "tc")
-            self.handover_program = self._module.program("tc_handover", "tc")
             self._read_clock = self._module.program("read_clock")
-            xdp_next = (self._module.program(f"xdp_{step}") for step in _STEPS)
-            tc_next = (self._module.program(f"tc_{step}", "tc") for step in _STEPS)
-            self._module.chain("xdp_next", *xdp_next)
-            self._module.chain("tc_next", *tc_next, self.tc_program)
+            self._first = {hook: self._load_at(hook) for hook in hooks}
+            self.handover_program = self._module.program("tc_handover", "tc")
             self._verdicts = self._module.map("verdicts")
             self._places = stack.enter_context(Places(self._module, self._room["ENDPOINT_ROOM"]))
             self._own = stack.enter_context(OwnAddresses(self._module, self._room["OWN_ROOM"]))
@@ -194,6 +190,24 @@ class FastPath(Resource):
             self.edge = stack.enter_context(Edge(self._module)) if edge else None
             self._stack = stack.pop_all()
         self.attached = Attached()
+
+    def _load_at(self, hook: Hook) -> int:
+        """Load the programs of a hook; the descriptor of the first."""
+        kind: Literal["xdp", "tc"] = "xdp" if hook == Hook.XDP else "tc"
+        first = self._module.program(f"{kind}_fastpath", kind)
+        steps = [self._module.program(f"{kind}_{step}", kind) for step in _STEPS]
+        self._module.chain(f"{kind}_next", *steps, *([first] if hook == Hook.TC else []))
+        return first
+
+    @property
+    def program(self) -> int:
+        """The descriptor of the fast path's first program at XDP."""
+        return self._first[Hook.XDP]
+
+    @property
+    def tc_program(self) -> int:
+        """The same at TC."""
+        return self._first[Hook.TC]
 
     def load(self, name: str) -> int:
         """The descriptor of an XDP program beside the fast path's own. Raises VerifierError."""
@@ -235,7 +249,7 @@ class FastPath(Resource):
 
     def program_ids(self) -> list[int]:
         """The kernel's ids of the programs for interfaces."""
-        programs = self.program, self.tc_program, self.handover_program
+        programs = [*self._first.values(), self.handover_program]
         return [libbpf.program_id(program) for program in programs]
 
     def withdraw(self, places: Iterable[Place]) -> None:

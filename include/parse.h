@@ -57,9 +57,10 @@ struct request {
  * all offsets are.
  */
 enum shape {
-	SHAPE_IPV4,  /* no tags, and a header of 20 bytes */
-	SHAPE_IPV6,  /* no tags */
-	SHAPE_ANY,
+	SHAPE_IPV4,   /* no tags, and a header of 20 bytes */
+	SHAPE_IPV6,   /* no tags */
+	SHAPE_OTHER,  /* tags, or no request at all */
+	SHAPE_ANY,    /* for programs that take all of them */
 };
 
 #define DEFINE_PARSER(name, type)                                              \
@@ -90,10 +91,10 @@ static __always_inline enum shape shape_of(const struct packet *packet)
 
 	if ((const void *)(first + 1) > packet_end(packet) ||
 	    (packet->hook == TC && ((struct __sk_buff *)packet->context)->vlan_present))
-		return SHAPE_ANY;
+		return SHAPE_OTHER;
 	if (eth->h_proto == htons(ETH_P_IP) && *first == (4 << 4 | 5))
 		return SHAPE_IPV4;
-	return eth->h_proto == htons(ETH_P_IPV6) ? SHAPE_IPV6 : SHAPE_ANY;
+	return eth->h_proto == htons(ETH_P_IPV6) ? SHAPE_IPV6 : SHAPE_OTHER;
 }
 
 /* Bytes before the payload. */
@@ -108,7 +109,7 @@ static __always_inline u32 headers_length(const struct request *request)
  * the packet; the reply keeps it. Returns the EtherType behind the tags, 0 for a truncated tag.
  */
 static __always_inline __be16 parse_tags(const struct packet *packet, struct cursor *cursor,
-					 struct request *request)
+					 struct request *request, bool *tagged)
 {
 	struct __sk_buff *skb = packet->context;
 	__be16 type = request->eth->h_proto;
@@ -126,6 +127,7 @@ static __always_inline __be16 parse_tags(const struct packet *packet, struct cur
 	} else {
 		return type;
 	}
+	*tagged = true;
 	if (is_vlan(type)) {
 		tag = parse_vlan(cursor);
 		if (!tag)
@@ -207,6 +209,7 @@ static __always_inline enum verdict parse_request(const struct packet *packet,
 	struct cursor cursor = { packet_start(packet), packet_end(packet) };
 	enum verdict verdict;
 	u32 ip_payload = 0;
+	bool tagged = false;
 	__be16 type;
 
 	request->eth = parse_ethernet(&cursor);
@@ -215,12 +218,15 @@ static __always_inline enum verdict parse_request(const struct packet *packet,
 	request->network = sizeof(struct ethhdr);
 	type = shape == SHAPE_IPV4   ? htons(ETH_P_IP)
 	       : shape == SHAPE_IPV6 ? htons(ETH_P_IPV6)
-				     : parse_tags(packet, &cursor, request);
+				     : parse_tags(packet, &cursor, request, &tagged);
 	if (!type)
 		return PASS_TRUNCATED;
 	verdict = parse_ip(&cursor, request, type, &ip_payload);
 	if (verdict)
 		return verdict;
+	/* It has another shape then, which the verifier does not know. */
+	if (shape == SHAPE_OTHER && !tagged)
+		return PASS_OPTIONS;
 	request->udp = parse_udp(&cursor);
 	if (!request->udp)
 		return PASS_TRUNCATED;

@@ -7,7 +7,7 @@ enum {
 	TC_READ = 0,
 	TC_ANSWER = 1,
 	TC_IPV6 = 2,
-	TC_ANY = 3,
+	TC_OTHER = 3,
 	TC_FASTPATH = 4,
 };
 
@@ -54,7 +54,7 @@ int tc_fastpath(struct __sk_buff *skb)
 		tc_next.call(skb, TC_IPV6);
 		break;
 	default:
-		tc_next.call(skb, TC_ANY);
+		tc_next.call(skb, TC_OTHER);
 	}
 	return act_on(skb, PASS_OFF, 0);
 }
@@ -64,9 +64,9 @@ int tc_ipv6(struct __sk_buff *skb)
 	return answer_at_tc(skb, SHAPE_IPV6);
 }
 
-int tc_any(struct __sk_buff *skb)
+int tc_other(struct __sk_buff *skb)
 {
-	return answer_at_tc(skb, SHAPE_ANY);
+	return answer_at_tc(skb, SHAPE_OTHER);
 }
 
 int tc_read(struct __sk_buff *skb)

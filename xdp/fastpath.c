@@ -7,7 +7,7 @@ enum {
 	XDP_READ = 0,
 	XDP_ANSWER = 1,
 	XDP_IPV6 = 2,
-	XDP_ANY = 3,
+	XDP_OTHER = 3,
 };
 
 BPF_PROG_ARRAY(xdp_next, 4);
@@ -53,7 +53,7 @@ int xdp_fastpath(struct xdp_md *context)
 		xdp_next.call(context, XDP_IPV6);
 		break;
 	default:
-		xdp_next.call(context, XDP_ANY);
+		xdp_next.call(context, XDP_OTHER);
 	}
 	return act(PASS_OFF, 0);
 }
@@ -63,9 +63,9 @@ int xdp_ipv6(struct xdp_md *context)
 	return answer_at_xdp(context, SHAPE_IPV6);
 }
 
-int xdp_any(struct xdp_md *context)
+int xdp_other(struct xdp_md *context)
 {
-	return answer_at_xdp(context, SHAPE_ANY);
+	return answer_at_xdp(context, SHAPE_OTHER);
 }
 
 int xdp_read(struct xdp_md *context)

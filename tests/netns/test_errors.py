@@ -149,9 +149,13 @@ def test_no_kernel_headers(straight: Line, tmp_path: Path) -> None:
 
 
 BREAKS = {
-    "compile": ("xdp/fastpath.c", "answer(&packet, &place);", "answer(this_is_not_there);"),
+    "compile": ("xdp/fastpath.c", "answer(&packet, &place, shape);", "answer(this_is_not_there);"),
     # No check against data_end: the verifier's first rule.
-    "verify": ("xdp/fastpath.c", "= answer(&packet, &place);", "= *(int *)(long)context->data;"),
+    "verify": (
+        "xdp/fastpath.c",
+        "= answer(&packet, &place, shape);",
+        "= *(int *)(long)(context->data + 64);",
+    ),
     "map": ("include/maps.h", "BPF_TABLE(CACHE_TYPE, struct key", 'BPF_TABLE("array", struct key'),
 }
 

@@ -95,7 +95,9 @@ def until_hit(carom: Carom, ask: Callable[[], Message]) -> Message:
         return carom.since(before).get("hit", 0) == 1
 
     found: list[Message] = []
-    until(asked, "a hit")
+    end = time.monotonic() + DEADLINE
+    while not asked():
+        assert time.monotonic() < end, f"no hit: {carom.status()}"
     return found[-1]
 
 
