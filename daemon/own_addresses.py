@@ -32,6 +32,8 @@ class OwnAddresses(Resource):
         Raises BPFError when there is no room for all.
         """
         wanted = dict.fromkeys(map(packed_address, addresses), b"\1")
+        if wanted == self._map.now:
+            return
         for cell, bits in enumerate(_filter(wanted)):
             if bits & ~self._filter[cell]:
                 self._filter[cell] |= bits
