@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from carom.daemon.python_backend import PythonBackend
 from carom.daemon.silence import SilenceWatcher
 from carom.daemon.sweeper import Sweeper
 from carom.errors import UsageError
+from carom.kernel.signals import until_stopped
 
 _PATIENCE = 1.0  # seconds for a service's thread to end
 
@@ -91,8 +91,7 @@ class Running:
         servers = self.servers()
         if servers:
             servers[0].server.run(self.parts.options.wait)
-        while True:  # the kernel and somebody else's server do the work
-            signal.pause()
+        until_stopped()  # the kernel and somebody else's server do the work
 
     def leave(self) -> None:
         """In a process that a handler forked: leave all this to its parent, which goes on."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What SIGINT (Ctrl-C), SIGTERM and SIGHUP do to each kind of process here.
 
-    a daemon                the first raises Stop in the main thread; more are ignored (`ending`)
+    a daemon                the first raises Stop in the main thread; more are ignored (`ending`,
+                            `until_stopped`)
     its start, its threads  signals wait for the main thread, which alone takes them (`held`)
     the lab                 each raises KeyboardInterrupt (`interruptible`)
     its agent on a host     SIGINT is ignored, as the lab gets it too; SIGTERM: exit (`told`)
@@ -26,7 +27,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from carom.errors import UsageError
 from carom.kernel import forked
@@ -74,6 +75,20 @@ def ending() -> Iterator[None]:
             yield
     finally:
         restore()
+
+
+def until_stopped() -> NoReturn:
+    """Wait for the signal that raises Stop, inside `ending`.
+
+    pause(2) would miss one that comes between Python's look for signals and the call.
+    """
+    heard = {number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    try:
+        signal.raise_signal(signal.sigwaitinfo(heard).si_signo)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
+    raise Stop
 
 
 @contextlib.contextmanager
