@@ -521,6 +521,8 @@ int edge_reply(struct __sk_buff *skb)
 	if (!scratch)
 		return PASS;
 	answer = hear_reply(&found, scratch);
+	if (answer != ANSWER_READ && counts_off(found.watch.protocol, scratch->draft.bytes))
+		count_off(scratch->heard.flight);
 	if (answer != ANSWER_READ && says_what_it_wrote(found.watch.protocol)) {
 		heed(answer, found.mark.service);
 	} else {

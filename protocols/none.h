@@ -123,6 +123,11 @@ static __always_inline enum answer none_what_answer(const u8 *reply, u32 length)
 	return ANSWER_OTHER;
 }
 
+static __always_inline bool none_counts_off(const u8 *reply)
+{
+	return false;
+}
+
 static __always_inline bool none_says_stored(const u8 *reply)
 {
 	return false;

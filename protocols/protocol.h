@@ -32,6 +32,8 @@
  *       May a request get a reply that can be learned?
  *   bool NAME_answers_more(enum intent intent)
  *       May a request get more than one reply, so that none is counted?
+ *   bool NAME_counts_off(const u8 *reply)
+ *       Is a reply that is no read's the only one of a request that NAME_may_be_learned counts?
  *   bool NAME_says_stored(const u8 *reply)
  *       Does the first datagram of a reply say that something was stored as asked?
  *

@@ -269,6 +269,12 @@ static __always_inline enum answer what_answer(u32 protocol, const u8 *reply, u3
 	CHOOSE(what_answer, reply, length)
 }
 
+/* Is a reply that is no read's the only one of a request that may be a read? */
+static __always_inline bool counts_off(u32 protocol, const u8 *reply)
+{
+	CHOOSE(counts_off, reply)
+}
+
 /* Does the first datagram of a reply say that something was stored as asked? */
 static __always_inline bool says_stored(u32 protocol, const u8 *reply)
 {

@@ -72,6 +72,8 @@ SPEC = Spec(
         "learn",
         "what_answer",
         "may_be_learned",
+        "answers_more",
+        "counts_off",
         "slot_start",
         "slot_end",
     ),

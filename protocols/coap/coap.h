@@ -314,6 +314,12 @@ static __always_inline bool coap_may_be_learned(const u8 *text, enum intent inte
 	       text[1] <= COAP_LAST_REQUEST;
 }
 
+/* Only one reply comes with the acknowledgement, whatever the request wants; others are not counted. */
+static __always_inline bool coap_answers_more(enum intent intent)
+{
+	return false;
+}
+
 /*
  * An error may be the reply to a write that was done in part. An empty message only tells that a
  * request came; a server's own request, or a message that it sends unasked, tells of no write.
@@ -329,6 +335,13 @@ static __always_inline enum answer coap_what_answer(const u8 *reply, u32 length)
 	if (code == COAP_CONTENT || code == COAP_VALID)
 		return (reply[0] & COAP_TYPE) == COAP_ACK ? ANSWER_READ : ANSWER_PART;
 	return code >> 5 == 2 ? ANSWER_WRITTEN : ANSWER_OTHER;
+}
+
+/* It comes with the acknowledgement of a request that coap_may_be_learned() counts. */
+static __always_inline bool coap_counts_off(const u8 *reply)
+{
+	return (reply[0] & (0xc0 | COAP_TYPE)) == (COAP_VERSION | COAP_ACK) &&
+	       reply[1] > COAP_LAST_REQUEST;
 }
 
 /* Take note of a reply's option. False if it is not known, or is there a second time. */

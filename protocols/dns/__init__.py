@@ -109,6 +109,7 @@ SPEC = Spec(
         "spelled",
         "give_any",
         "answers_more",
+        "counts_off",
         "message_answer",
         "what_answer",
     ),

@@ -845,6 +845,11 @@ static __always_inline bool dns_answers_more(enum intent intent)
 	return false;
 }
 
+static __always_inline bool dns_counts_off(const u8 *reply)
+{
+	return true;
+}
+
 /* A COOKIE's option in a request: its code, length and data. */
 static __always_inline u32 dns_cookie_length(const u8 *option)
 {

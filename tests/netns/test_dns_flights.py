@@ -11,11 +11,13 @@ import contextlib
 import itertools
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
+from carom.kernel.abi import HOLD_MS
 from carom.kernel.resource import Resource
 from carom.kernel.waiting import readable
 from netns.forge import DESTINATION, Forge
@@ -27,6 +29,7 @@ from netns.sums import looks_half_made
 from prog.dns_bench import AD, CD, DO, ECS, QR, RA, RD, A, name, opt, option, query, record, reply
 
 PORT = 5353
+UPDATE = 5 << 11  # among the flags (RFC 2136)
 FLOOD, LONG = 20_000, 100_000
 CROWD = 10
 
@@ -187,6 +190,19 @@ def test_beside_what_is_no_read(line: Line, fake: Fake, carom: Carom) -> None:
             assert asker.socket.recv(4096) == of_subnet
             asker.answer(requests[1 if first else 0], NOTHING)
             nothing_is_learned(asker, NOTHING)
+
+
+def test_behind_an_update(line: Line, fake: Fake, carom: Carom) -> None:
+    """Its one reply counts it off: what is asked next by its id is learned."""
+    with client(line, fake, "behind") as asker:
+        asker.next(PLAIN)
+        request = asker.ask(Asked(UPDATE))
+        done = request.data[:2] + struct.pack("!H", QR | UPDATE) + request.data[4:]
+        fake.socket.sendto(done, request.origin)
+        assert asker.socket.recv(4096) == done
+        time.sleep(1.5 * HOLD_MS / 1000)
+        asker.answer(asker.ask(PLAIN), PLAIN)
+        assert not asker.is_asked(PLAIN)
 
 
 def test_a_wrong_checksum_that_the_server_has_all_the_same(

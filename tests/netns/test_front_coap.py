@@ -26,6 +26,7 @@ from reference.coap import (
     DELETE,
     ETAG,
     FETCH,
+    GET,
     MAX_AGE,
     NON,
     POST,
@@ -358,6 +359,25 @@ def test_what_is_sent_again_is_not_learned(before_aiocoap: tuple[Carom, Line]) -
         assert client.reply_to(strange).payload == b"mine"
         client.reply_to(strange._replace(options=path("again")))
         assert other.get("again").payload == b"new"
+
+
+@pytest.mark.parametrize("code", [PUT, DELETE, POST])
+def test_a_client_of_one_token(before_aiocoap: tuple[Carom, Line], code: int) -> None:
+    """The reply to a write counts it off: what is read behind it is learned at once."""
+    carom, line = before_aiocoap
+    with Client(line.client, line.address) as client, Client(line.client, line.address) as other:
+
+        def ask(name: str, code: int = GET, payload: bytes | None = None) -> Message:
+            return client.reply_to(client.request(path(name), code, token=b"1", payload=payload))
+
+        assert ask("written", code, b"x").code >> 5 == 2
+        assert ask("absent").code == NOT_FOUND
+        for name in ("absent", "thing"):
+            other.put(name, b"value")
+            assert ask(name).payload == b"value"
+            before = carom.counters()
+            assert ask(name).payload == b"value"
+            assert carom.since(before)["hit"] == 1
 
 
 def test_beside_a_memcached(own_line: Line, tmp_path: Path) -> None:
