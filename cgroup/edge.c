@@ -331,17 +331,25 @@ static __always_inline bool find_server(struct __sk_buff *skb, struct bpf_sock *
 	return !found->datagram.stream || sk->state != LISTENING;
 }
 
-/* What cannot be read may be a write, and the reply to it an acknowledgement. */
+/*
+ * What cannot be read may be a write, and the reply to it an acknowledgement. Of several requests in
+ * one packet none is counted, whoever's they are: so for a minute nothing is learned.
+ */
 static __always_inline void see_unreadable(const struct found *found, bool ingress)
 {
 	u32 service = found->mark.service;
 
+	if (ingress && found->datagram.skb->gso_size && !found->datagram.stream)
+		hold_cell(SLOTS + service, now() + FLIGHT_SECONDS * TICKS);
 	if (ingress)
 		hide_client(&found->datagram.client, service);
 	if (ingress && says_what_it_wrote(found->watch.protocol))
 		return;
 	note_ending(SLOTS + service, 0);
-	void_unread(service);
+	if (ingress)
+		void_unread(service);
+	else
+		void_cell(SLOTS + service, false);
 }
 
 /*

@@ -344,7 +344,10 @@ static __always_inline bool right_sum(const struct datagram *datagram, const u32
 	return false;
 }
 
-/* Find the payload. False for what cannot be read: it may be a write. */
+/*
+ * Find the payload. False for what cannot be read: it may be a write. So may any of several datagrams
+ * in one packet: the kernel cuts it apart later, or leaves that to the server (UDP GSO and GRO).
+ */
 static __always_inline bool find_payload(struct datagram *datagram, bool ingress)
 {
 	struct tcphdr tcp;
@@ -364,7 +367,7 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
 		datagram->urgent = tcp.urg;
 		datagram->offset += tcp.doff * 4;
 	} else {
-		if (protocol != IPPROTO_UDP ||
+		if (protocol != IPPROTO_UDP || datagram->skb->gso_size ||
 		    bpf_skb_load_bytes(datagram->skb, datagram->offset, &udp, sizeof(udp)))
 			return false;
 		datagram->client_port = ingress ? udp.source : udp.dest;

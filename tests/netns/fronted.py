@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from carom.kernel.resource import Resource
@@ -11,6 +12,7 @@ from carom.kernel.waiting import readable
 from carom.vm.namespace import Namespace
 from netns.memcache import PORT, TCPClient, UDPClient, value_of
 from netns.process import DEADLINE, Carom, until
+from netns.wire import UDP_SEGMENT
 
 FORCE = 33  # SO_RCVBUFFORCE, asm-generic/socket.h
 
@@ -74,6 +76,13 @@ class Fake(Resource):
         """Answer, with one datagram of so many."""
         numbers = part.to_bytes(2, "big") + parts.to_bytes(2, "big")
         self.socket.sendto(request.data[:2] + numbers + bytes(2) + text, request.origin)
+
+    def answer_at_once(self, requests: Sequence[Request], text: bytes) -> None:
+        """Answer several requests of one client by one packet, which the kernel cuts apart."""
+        replies = [request.data[:2] + b"\0\0\0\1\0\0" + text for request in requests]
+        self.socket.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, len(replies[0]))
+        self.socket.sendto(b"".join(replies), requests[0].origin)
+        self.socket.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
 
     def drain(self) -> int:
         """Forget what has come; how much that was."""

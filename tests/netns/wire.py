@@ -27,7 +27,7 @@ _SOL_PACKET, _PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
 _AUXDATA = struct.Struct("=IIIHHHH")
 _CSUM_NOT_READY = 1 << 3  # TP_STATUS_CSUMNOTREADY
 _VLAN_VALID, _VLAN_TPID_VALID = 1 << 4, 1 << 6  # TP_STATUS_VLAN_{,TPID_}VALID
-_UDP_SEGMENT = 103  # linux/udp.h
+UDP_SEGMENT = 103  # linux/udp.h
 
 
 class Frame(NamedTuple):
@@ -179,9 +179,9 @@ class Client(Resource):
 
     def send_segments(self, requests: bytes, size: int) -> None:
         """Send several requests, of `size` bytes each, as one super-packet (UDP GSO)."""
-        self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, size)
+        self._socket.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
         self._socket.send(requests)
-        self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
+        self._socket.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
 
     def receive(self) -> bytes:
         """The next reply. Raises TimeoutError when there is none."""
