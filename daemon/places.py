@@ -177,7 +177,7 @@ class Places(Resource):
             self._set(port, first[0] | (PORT_MORE if more else 0))
 
     def _chain(self, elements: tuple[tuple[bytes, bytes], ...]) -> _Chain:
-        """Write as many elements as there is room for, the last one first."""
+        """Write as many elements as there is room for; nothing leads to them yet."""
         while self._resting and self._resting[0][0] <= time.monotonic():
             self._free.append(self._resting.popleft()[1])
         count = min(len(elements), CHAIN_MAX, len(self._free))

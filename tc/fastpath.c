@@ -85,7 +85,6 @@ int tc_read(struct __sk_buff *skb)
 int tc_answer(struct __sk_buff *skb)
 {
 	struct packet packet = { skb, TC };
-
 	u32 place = 0;
 	enum verdict verdict = answer_read(&packet, &place);
 
