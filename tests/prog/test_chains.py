@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ipaddress
+import random
+from collections import deque
 
 import pytest
 
@@ -60,6 +62,32 @@ def test_what_goes_and_what_comes(bouncing: Host) -> None:
         bouncing.fastpath.answer_at(elsewhere(bouncing, n) for n in there)
         found = {n for n in range(2 * CHAIN_MAX) if asks(bouncing, n) == Verdict.BOUNCE}
         assert found == there
+
+
+@pytest.mark.parametrize("left", [0, 1, 10, 3 * CHAIN_MAX])
+def test_few_elements_are_left(bouncing: Host, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    """For three ports of many places, which come, change and go: whatever is found, it is right."""
+    places, draw = bouncing.fastpath._places, random.Random(left)
+    bouncing.fastpath.answer_at([])
+    everywhere = [elsewhere(bouncing, n)._replace(port=PORT + n % 3) for n in range(6 * CHAIN_MAX)]
+    monkeypatch.setattr(places, "_resting", deque())
+    monkeypatch.setattr(places, "_free", deque(range(1, 1 + left)))
+    try:
+        for turn in range(15):
+            monkeypatch.setattr(daemon_places, "REST", draw.choice((0.0, 0.01, 3600.0)))
+            there = {n for n in range(len(everywhere)) if draw.random() < draw.choice((0.1, 0.9))}
+            now = {n: draw.choice((everywhere[n].mac, bytes(6))) for n in there}
+            wanted = [everywhere[n]._replace(mac=mac) for n, mac in now.items()]
+            if turn % 2:
+                bouncing.fastpath.withdraw(wanted)
+            bouncing.fastpath.answer_at(draw.sample(wanted, len(wanted)))
+            for n, place in enumerate(everywhere):
+                asked = {"ip": {"dst": str(place.address)}, "udp": {"dport": place.port}}
+                verdict = bouncing.run(bouncing.wire.request(BOUNCED, **asked)).verdict
+                expected = Verdict.BOUNCE if now.get(n) == place.mac else Verdict.PASS_MAC
+                assert verdict == (expected if n in now else Verdict.PASS_SERVICE)
+    finally:
+        bouncing.fastpath.answer_at([])  # no chain has them any more
 
 
 def test_a_place_that_changes(bouncing: Host) -> None:
