@@ -158,16 +158,6 @@ static __always_inline enum event ask_how_long(const struct edge_scratch *scratc
 	return LEARNED;
 }
 
-/* A reply in the draft, and what it is stored with. */
-struct learned {
-	u64 token;
-	u64 item;    /* item_in() */
-	u32 slot;
-	u32 length;
-	u32 stored;
-	u32 ttl;
-};
-
 /*
  * Store a learned reply. If the server's items end by themselves, the reply waits for the daemon,
  * unless its item is known not to end. If the server cannot be asked, a reply whose item is known
@@ -176,63 +166,75 @@ struct learned {
  * way to decide.
  */
 static __always_inline enum event keep(struct edge_scratch *scratch, const struct watch *watch,
-				       u32 service, const struct learned *reply)
+				       u32 service, struct placing *placing)
 {
+	struct meta *meta = &scratch->draft.meta;
 	volatile u32 *waits = &scratch->waits;
+	u64 item = scratch->learned.item;
 
-	if (watch->ends == ENDS_UNASKED && (may_end(reply->slot) || may_end(unnamed(service))))
+	if (watch->ends == ENDS_UNASKED && (may_end(meta->slot) || may_end(unnamed(service))))
 		return ENDING;
-	*waits = watch->ends == ENDS_ASKED && !lasts(reply->item, reply->slot, service);
-	if (!store(&scratch->draft, reply->token, reply->slot, reply->length, reply->stored,
-		   reply->ttl & (*waits - 1)))
+	*waits = watch->ends == ENDS_ASKED && !lasts(item, meta->slot, service);
+	if (*waits)
+		meta->expires = meta->filled;
+	if (store(&scratch->draft, placing) != STORED)
 		return FULL;
-	return *waits ? ask_how_long(scratch, reply->item, reply->slot) : LEARNED;
+	return *waits ? ask_how_long(scratch, item, meta->slot) : LEARNED;
 }
 
 /*
- * Put a reply to a read, which the server's own socket sends, into the cache, if there is a token
- * for it. `name` is its flight's.
+ * Put a reply to a read, which the server's own socket sends, into the draft, if it can be kept.
+ * `name` is its flight's.
  */
-static __always_inline void learn_reply(const struct mark *mark, const struct watch *watch,
+static __always_inline bool learn_reply(const struct mark *mark, const struct watch *watch,
 					struct edge_scratch *scratch, u32 length, u32 name,
 					const struct flight *flight)
 {
 	struct draft *draft = &scratch->draft;
-	struct learned reply = { .token = flight->token };
 	u32 stored = length, ttl = watch->ttl, slot;
+	struct placing placing = {};
 	u64 item;
 
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
 	if (!learn(watch->protocol, draft->bytes, &length, &draft->key, &stored, &ttl,
-		   flight->asked)) {
+		   flight->asked) ||
+	    (is_nameless(watch->protocol) && !recall_key(name, flight->asked, &draft->key))) {
 		count_event(UNLEARNABLE);
-		return;
-	}
-	if (is_nameless(watch->protocol) && !recall_key(name, flight->asked, &draft->key)) {
-		count_event(UNLEARNABLE);
-		return;
+		return false;
 	}
 	draft->key.service = key_service(mark->service, mark->view);
 	item = protocol_item(watch->protocol, &draft->key);
 	slot = item_slot(item);
-	reply.item = item_in(item, mark->service);
-	reply.slot = slot;
-	reply.length = length;
-	reply.stored = stored;
-	reply.ttl = ttl;
-	if (held(slot, flight->since) || held(SLOTS + mark->service, flight->since))
+	if (held(slot, flight->since) || held(SLOTS + mark->service, flight->since)) {
 		count_event(HELD);
-	else if (!admit(&draft->key, hash_key(&draft->key)))
-		count_event(NOT_ADMITTED);
-	else if (!settle_spelling(watch->protocol, draft, &scratch->settling, length,
-				  mark->service, flight->token, ttl))
-		count_event(UNLEARNABLE);
-	else
-		count_event(keep(scratch, watch, mark->service, &reply));
+		return false;
+	}
+	scratch->learned.item = item_in(item, mark->service);
+	scratch->learned.ttl = ttl;
+	draft_reply(draft, flight->token, slot, length, stored, ttl);
+	if (begin_placing(draft, &placing) && admitted(&placing))
+		return true;
+	count_event(NOT_ADMITTED);
+	return false;
 }
 
-/* A read's reply, before it leaves: learn it. */
-static __always_inline void see_read(const struct found *found, struct edge_scratch *scratch)
+/* Store what was learned. */
+static __always_inline void store_learned(const struct found *found, struct edge_scratch *scratch)
+{
+	struct draft *draft = &scratch->draft;
+	struct placing placing = {};
+
+	if (!settle_spelling(found->watch.protocol, draft, &scratch->settling,
+				  found->mark.service, scratch->learned.ttl))
+		count_event(UNLEARNABLE);
+	else if (!begin_placing(draft, &placing))
+		count_event(FULL);
+	else
+		count_event(keep(scratch, &found->watch, found->mark.service, &placing));
+}
+
+/* A read's reply, before it leaves: is it in the draft, to be stored? */
+static __always_inline bool see_read(const struct found *found, struct edge_scratch *scratch)
 {
 	u32 flight = scratch->heard.flight, service = found->mark.service;
 	const struct datagram *datagram = &found->datagram;
@@ -246,8 +248,9 @@ static __always_inline void see_read(const struct found *found, struct edge_scra
 	else if (scratch->heard.length < datagram->length)
 		count_event(UNLEARNABLE);
 	else
-		learn_reply(&found->mark, &found->watch, scratch, scratch->heard.length, flight,
-			    &taken);
+		return learn_reply(&found->mark, &found->watch, scratch, scratch->heard.length,
+				   flight, &taken);
+	return false;
 }
 
 /* Any other reply, before it leaves: void once more what it may acknowledge. */
@@ -549,7 +552,21 @@ int edge_learn(struct __sk_buff *skb)
 
 	if (!scratch)
 		return PASS;
-	see_read(&found, scratch);
+	if (see_read(&found, scratch))
+		edge_programs.call(skb, EDGE_STORE);
+	leave(scratch);
+	look_for_cookie(&found);
+	return PASS;
+}
+
+int edge_store(struct __sk_buff *skb)
+{
+	struct found found;
+	struct edge_scratch *scratch = take_over(skb, &found, false);
+
+	if (!scratch)
+		return PASS;
+	store_learned(&found, scratch);
 	leave(scratch);
 	look_for_cookie(&found);
 	return PASS;

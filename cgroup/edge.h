@@ -61,6 +61,13 @@ struct heard {
 	enum answer answer;
 };
 
+/* A reply in the draft that is to be stored: what is not in its meta. */
+struct learned {
+	u64 item;  /* item_in() */
+	u32 ttl;   /* seconds */
+	u32 zero;
+};
+
 /* The part of a packet that is not read yet, for the programs that go on with it. */
 struct unread {
 	u32 offset;
@@ -83,6 +90,7 @@ struct edge_scratch {
 	u64 busy;
 	struct found found;
 	struct heard heard;
+	struct learned learned;
 	struct draft draft;
 	struct unread unread;
 	u32 waits;     /* 1: the daemon has to find out how long the reply holds */
@@ -105,9 +113,10 @@ enum {
 	EDGE_COMMANDS = 9,
 	EDGE_LEARN = 10,
 	EDGE_ANSWER = 11,
+	EDGE_STORE = 12,
 };
 
-BPF_PROG_ARRAY(edge_programs, 12);
+BPF_PROG_ARRAY(edge_programs, 13);
 BPF_RINGBUF_OUTPUT(waitings, WAITING_PAGES);
 BPF_PERCPU_ARRAY(edge_scratches, struct edge_scratch, 2);
 BPF_TABLE("lru_hash", struct payer, u64, voiders, VOIDERS_MAX);
@@ -397,13 +406,15 @@ static __always_inline u32 load_text(const struct datagram *datagram, struct edg
 	return datagram->length;
 }
 
+#define FRONT 64  /* bytes of a draft that are looked at, however short its reply is */
+
 /* Load the payload's front as a draft's reply, with zeros behind; the number of bytes. */
 static __always_inline u32 load_reply(const struct datagram *datagram,
 				      struct edge_scratch *scratch)
 {
 	u32 length = datagram->length < REPLY_MAX ? datagram->length : REPLY_MAX;
 
-	__builtin_memset(scratch->draft.bytes, 0, REPLY_SHORT);
+	__builtin_memset(scratch->draft.bytes, 0, FRONT);
 	if (!length)
 		return 0;
 	length = bounded(length, REPLY_ROOM);

@@ -120,24 +120,24 @@ static __always_inline enum spelled_as judge_spelling(u64 key, u32 service, u64 
 }
 
 /* May a learned reply be stored? The spellings that it is given to are noted in it. */
-static __always_inline bool settle_spelling(u32 protocol, struct draft *draft, struct settling *settling,
-					    u32 length, u32 service, u64 token, u32 ttl)
+static __always_inline bool settle_spelling(u32 protocol, struct draft *draft,
+					    struct settling *settling, u32 service, u32 ttl)
 {
 	struct spelled spelled = {};
 	enum spelled_as as;
 
-	ANEW(settling->length) = length;
+	ANEW(settling->length) = draft->meta.length;
 	if (!spelled_how(protocol, draft->bytes, ANEW(settling->length), &spelled))
 		return true;
-	as = judge_spelling(hash_key(&draft->key), service, token, ttl,
+	as = judge_spelling(hash_key(&draft->key), service, draft->meta.token, ttl,
 			    draft_digest(draft, settling), &spelled);
 	if (as == AS_ANY)
 		give_any(protocol, draft->bytes, ANEW(settling->length));
 	return as != AS_OTHER;
 }
 #else
-static __always_inline bool settle_spelling(u32 protocol, struct draft *draft, struct settling *settling,
-					    u32 length, u32 service, u64 token, u32 ttl)
+static __always_inline bool settle_spelling(u32 protocol, struct draft *draft,
+					    struct settling *settling, u32 service, u32 ttl)
 {
 	return true;
 }

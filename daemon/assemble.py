@@ -22,6 +22,7 @@ from carom.daemon.follower import Follower, Followers, Look
 from carom.daemon.front import Front
 from carom.daemon.fronted_backend import FrontedBackend
 from carom.daemon.fronted_server import FrontedServer
+from carom.daemon.grower import Grower
 from carom.daemon.lease import LeaseKeeper
 from carom.daemon.lifetimes import Settler
 from carom.daemon.neighbours import Neighbours
@@ -175,7 +176,8 @@ class Assembly:
         fastpath = FastPath(
             policy=options.policy,
             admit=options.admission(),
-            capacity=options.entries(),
+            capacity=options.capacity,
+            memory=options.memory,
             languages={receiver.protocol for receiver in self._receivers},
             edge=any(receiver.learns for receiver in self._receivers),
             room=self._room,
@@ -236,6 +238,8 @@ class Assembly:
         if fastpath and any(backend.cache for backend in self._backends):
             sweeper = Sweeper(fastpath.store, clock)
             stack.callback(sweeper.close)
+            if fastpath.edge:
+                stack.callback(Grower(fastpath.store).close)
         filter = self._filtering.filter if self._filtering else None
         # Opened before the first looks, so that no change is missed.
         changes = stack.enter_context(contextlib.closing(LocalChanges()))

@@ -87,10 +87,9 @@ class Backend(Resource):
         """The entry of a name, given in hex, with its reply in base64; None for none."""
         cache = self._need_cache()
         entry = cache.find(bytes.fromhex(key))
-        reply = cache.reply(entry) if entry else None
-        if not entry or reply is None:
+        if not entry:
             return None
-        return {**self._describe(entry), "reply": base64.b64encode(reply).decode()}
+        return {**self._describe(entry), "reply": base64.b64encode(entry.reply).decode()}
 
     def drop(self, key: str) -> bool:
         """Take back the reply of a name, given in hex; False when there was none."""

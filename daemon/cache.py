@@ -3,25 +3,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 
-from carom.daemon.store import Store, Table, fitting
-from carom.kernel.abi import (
-    REPLY_MAX,
-    REPLY_SHORT,
-    SERVICES_MAX,
-    SLOTS,
-    Entry,
-    sum_of,
-    unpack_entry,
-)
+from carom.daemon.store import Store
+from carom.kernel.abi import DRAFT, REPLY_MAX, SERVICES_MAX, SLOTS, Entry, Stored
 from carom.protocols import default
 from carom.protocols.spec import Clock, Filled, Spec
-
-_WORD = struct.Struct("=Q")
-_EXPIRES_AT = 8
-"""The offset of an entry's expiry, in jiffies."""
 
 Token = tuple[int, int]
 """What a miss takes before its reply is made: its key's slot, and how many voids there were."""
@@ -51,9 +38,9 @@ class Cache:
         self._generation_cell = SLOTS + service
         self._versions = store.versions
         self._voids = store.voids
-        self._entries, self._replies = store.tables()
+        self._draft, run = store.filler(service)
+        self._run = run.again
         self._hashed_slot_of = store.hashes.slot_of
-        self._name_of = store.hashes.namer(service)
         self.views = 1
         """How many addresses of its server answer for themselves."""
         self.take = self._take_whole() if self._language.whole_key else self._take
@@ -114,62 +101,21 @@ class Cache:
         if token is None:
             self.held += 1
             return
-        entries = self._entries[len(key) > self._entries[0].room]
-        stamp = next(self._store.stamps)
         slot, voids = token
         now = self._clock.now()
-        map_key = (self._service, len(key), key)
-        body, inline = (0, reply) if length <= REPLY_SHORT else (self._name_of(key), b"")
-        admitted = self._admit(key)
-        stored = entries.put(
-            map_key,
-            (
-                stamp,
-                now + (self._ttl if ttl is None else self._clock.ticks(ttl)),
-                now,
-                voids,
-                body,
-                slot,
-                length,
-                length,
-                sum_of(reply),
-                loops,
-                *map_key,
-                inline,
-                stamp,
-            ),
-            replace=not admitted,
-        )
-        if stored and length > REPLY_SHORT:
-            replies = self._replies[length > self._replies[0].room]
-            if not replies.put((body,), (stamp, reply, stamp)):
-                entries.delete(*map_key)
-                self._store.orphans = True
-                stored = False
-        if stored:
+        expires = now + (self._ttl if ttl is None else self._clock.ticks(ttl))
+        what = voids, expires, now, slot, length, length, 0, loops, 0
+        DRAFT.pack_into(self._draft, 0, *what, self._service, len(key), key, reply)
+        stored = self._run()
+        if stored == Stored.NO_PAGE:
+            self._store.grow()
+            stored = self._run()
+        if stored == Stored.STORED:
             self.fills += 1
-        elif admitted:
-            self.refused += 1
-        else:
+        elif stored == Stored.NOT_ADMITTED:
             self.not_admitted += 1
-
-    def _admit(self, key: bytes) -> bool:
-        """As admit() of include/admission.h; the caller replaces entries that are there anyway."""
-        seen, room = self._store.seen, self._store.room
-        if seen is None or room is None:
-            return True
-        free = room[0]
-        if free:
-            room[0] = free - 1
-        hashed = self._name_of(key)
-        cell = hashed % len(seen)
-        if seen[cell] == hashed:
-            return True
-        seen[cell] = hashed
-        return free > 0
-
-    def _table(self, key: bytes) -> Table | None:
-        return fitting(self._entries, len(key))
+        else:
+            self.refused += 1
 
     def find(self, name: bytes) -> Entry | None:
         """The entry that a user knows by this name, dead or alive; or None."""
@@ -177,27 +123,13 @@ class Cache:
 
     def get(self, key: bytes) -> Entry | None:
         """The entry under a key, of the first view that has one, dead or alive; or None."""
-        table = self._table(key)
-        if not table:
-            return None
-        values = (table.get(service, len(key), key) for service in self._services())
-        value = next(filter(None, values), None)
-        return unpack_entry(table.value, value) if value else None
+        return next(
+            filter(None, (self._store.find(service, key) for service in self._services())), None
+        )
 
     def _services(self) -> list[int]:
         """The service numbers in the keys of its views."""
         return [view * SERVICES_MAX + self._service for view in range(self.views)]
-
-    def reply(self, entry: Entry) -> bytes | None:
-        """The reply of an entry; None when it was evicted, or replaced meanwhile."""
-        if entry.stored <= REPLY_SHORT:
-            return entry.reply[: entry.length]
-        table = fitting(self._replies, entry.stored)
-        value = table.get(entry.body) if table else None
-        if not table or not value:
-            return None
-        head, data, tail = table.value.unpack(value)
-        return data[: entry.length] if head == tail == entry.head else None
 
     def let_live(self, service: int, key: bytes, until: int, unchanged: Callable[[], bool]) -> bool:
         """Let the reply under a key live to `until`, in jiffies, and no longer than the TTL.
@@ -206,20 +138,16 @@ class Cache:
 
         A reply of a server whose items end by themselves is stored as expired. The caller has
         asked the server since; `unchanged()` tells whether the versions are what they were before
-        the question. It is called after the reply is looked up, so that the reply is not a later
-        item's. A fill in between is overwritten, by an entry whose token is no newer.
+        the question. It is called after the reply is looked up, and a reply that comes in between
+        is let be: so it is not a later item's.
         """
-        table = self._table(key)
-        map_key = (service, len(key), key)
-        value = table.get(*map_key) if table else None
-        entry = unpack_entry(table.value, value) if table and value else None
-        if not table or not value or not entry or entry.key != key:
+        entry = self._store.find(service, key)
+        if not entry:
             return False
         expires = min(until, entry.filled + self._ttl)
         if expires <= self._clock.now() or not unchanged():
             return False
-        behind = value[_EXPIRES_AT + _WORD.size :]
-        return table.change(map_key, value[:_EXPIRES_AT] + _WORD.pack(expires) + behind)
+        return self._store.prolong(entry, expires)
 
     def state(self, entry: Entry) -> str:
         """`live`, `void` (written or flushed since) or `expired`."""
@@ -234,13 +162,7 @@ class Cache:
 
     def entries(self) -> Iterator[Entry]:
         """All entries, dead or alive, in no order."""
-        for table in self._entries:
-            size = table.value.size
-            for _, values in table.batches():
-                for start in range(0, len(values), size):
-                    entry = unpack_entry(table.value, values[start : start + size])
-                    if entry and entry.service == self._service:
-                        yield entry
+        return (entry for entry in self._store.entries() if entry.service == self._service)
 
     def invalidate(self, request: bytes) -> None:
         """Void what was stored for a request, and any fill whose token was taken before."""
@@ -257,13 +179,8 @@ class Cache:
         dropped = False
         for key in self._language.keys_named(name):
             self.void(key)
-            table = self._table(key)
-            while table and (entry := self.get(key)):
-                self._store.remove_reply(entry.body)
-                service = entry.view * SERVICES_MAX + self._service
-                if not table.delete(service, len(key), key):
-                    break
-                dropped = True
+            while entry := self.get(key):
+                dropped |= self._store.drop(entry.line, entry.sequence)
         return dropped
 
     def flush(self) -> int:
@@ -278,9 +195,4 @@ class Cache:
 
     def count(self) -> int:
         """How many entries there are, dead or alive."""
-        return sum(
-            service % SERVICES_MAX == self._service
-            for table in self._entries
-            for keys, _ in table.batches()
-            for service, *_ in table.key.iter_unpack(keys)
-        )
+        return sum(1 for _ in self.entries())

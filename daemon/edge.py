@@ -39,6 +39,7 @@ STEPS = (
     "commands",
     "learn",
     "answer",
+    "store",
 )
 """Programs that those at the edge tail-call, in the order of cgroup/edge.h."""
 

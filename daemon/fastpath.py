@@ -15,7 +15,7 @@ from carom.daemon.edge import Edge
 from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
 from carom.daemon.places import Place, Places
-from carom.daemon.store import Admit, Policy, Store, check_memory, store_defines
+from carom.daemon.store import Admit, Extent, Policy, Store, check_memory
 from carom.errors import UsageError
 from carom.filters.filter import Filter
 from carom.kernel import libbpf
@@ -128,6 +128,7 @@ class FastPath(Resource):
         policy: Policy = "lru",
         admit: Admit = "always",
         capacity: int = 10_000,
+        memory: int = 0,
         languages: Iterable[Spec] = (),
         edge: bool = False,
         room: Room | None = None,
@@ -138,27 +139,28 @@ class FastPath(Resource):
     ):
         """Compile, and load for these hooks; XDP's needs TC's beside it.
 
-        `capacity` is in entries of each length class. `languages` are the protocols to support,
-        `edge` adds the programs for fronted servers, `counted` services get counters of their own,
-        and the C files `beside` it share its maps. With `test_clock` the programs' time is the
-        `clock` cell, in seconds.
+        `capacity` is in entries; with `memory` the store holds what so many bytes do. `languages`
+        are the protocols to support, `edge` adds the programs for fronted servers, `counted`
+        services get counters of their own, and the C files `beside` it share its maps. With
+        `test_clock` the programs' time is the `clock` cell, in seconds.
 
         Raises UsageError for a capacity that memory cannot hold or a `room` beyond ROOM_MAX,
         PrivilegeError, CompileError, VerifierError, BPFError.
         """
-        check_memory(capacity)
+        extent = Extent(capacity, admit, memory, counted)
+        check_memory(extent.capacity)
         self._room = (room or Room()).defines()
         self._counted = counted
         hashes = Hashes()
         self._module = Module(
             _folder(xdp) / "fastpath.c",
+            _folder(xdp) / "hand.c",
             _folder(xdp) / "clock.c",
             _folder(tc) / "fastpath.c",
             *((_folder(cgroup) / "edge.c", _folder(cgroup) / "sockets.c") if edge else ()),
             *beside,
             include=(*protocols.INCLUDE, _folder(cgroup)),
             defines={
-                **store_defines(policy, admit, capacity),
                 "COUNTED": counted,
                 **self._room,
                 "TICKS": 1 if test_clock else jiffies_per_second(),
@@ -166,6 +168,7 @@ class FastPath(Resource):
                 **({"TEST_CLOCK": None} if test_clock else {}),
             },
             written=protocols.headers(languages),
+            entries=extent.sizes(),
         )
         with contextlib.ExitStack() as stack:
             stack.callback(self._module.close)
@@ -186,7 +189,7 @@ class FastPath(Resource):
             stack.callback(self.lease.release)
             self.clock = self._module.cells("clock", 1)
             stack.callback(self.clock.release)
-            self.store = stack.enter_context(Store(self._module, hashes, capacity, admit))
+            self.store = stack.enter_context(Store(self._module, hashes, extent, policy))
             self.edge = stack.enter_context(Edge(self._module)) if edge else None
             self._stack = stack.pop_all()
         self.attached = Attached()

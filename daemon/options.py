@@ -12,7 +12,7 @@ import msgspec
 from carom import protocols
 from carom.converted import converted
 from carom.daemon.fastpath import HookOption
-from carom.daemon.store import ENTRY_BYTES, Admit, Policy
+from carom.daemon.store import ENTRY_BYTES, MEMORY_MIN, Admit, Policy
 from carom.errors import UsageError
 from carom.filters.filter import Place
 from carom.filters.names import Name
@@ -73,9 +73,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             "From the cache, or by sending a request back as it came.", group=_WHERE, only="serve"
         ),
     ] = "cache"
-    capacity: Annotated[
-        int, Option("Entries of each length class.", 1, CAPACITY_MAX, group=_CACHE)
-    ] = 10_000
+    capacity: Annotated[int, Option("Entries, of any length.", 1, CAPACITY_MAX, group=_CACHE)] = (
+        10_000
+    )
     memory: Annotated[
         int,
         Option(
@@ -297,9 +297,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 "admit second has no meaning with policy fcfs: a full cache takes nothing anyway",
                 hint="--policy lru, or leave --admit out",
             )
-        if 0 < self.memory < ENTRY_BYTES:
+        if 0 < self.memory < MEMORY_MIN:
             raise UsageError(
-                f"memory {self.memory} holds no entry", hint=f"one takes {ENTRY_BYTES} bytes"
+                f"a memory of {self.memory} bytes is too little", hint=f"at least {MEMORY_MIN}"
             )
         return self
 
@@ -318,7 +318,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return self.admit
 
     def entries(self) -> int:
-        """How many entries each length class has room for."""
+        """How many entries there is room for, where all are small."""
         return self.memory // ENTRY_BYTES if self.memory else self.capacity
 
 

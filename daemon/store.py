@@ -1,90 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every service's entries in the kernel: their maps, voiding them, and sweeping them out."""
+"""Every service's entries in the kernel: finding, removing and sweeping them, and their memory.
+
+Userspace reads the store's memory and never writes an entry: a program does that, which is atomic
+with what the others do (xdp/hand.c).
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
-import itertools
-import os
+import secrets
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from carom.errors import BPFError, UsageError
-from carom.kernel import libbpf
+from carom.kernel import forked, libbpf
 from carom.kernel.abi import (
-    KEY,
-    KEY_MAX,
-    KEY_SHORT,
-    LONG_ENTRY,
-    LONG_REPLY,
-    MEDIUM_REPLY,
-    REPLY_MAX,
-    REPLY_MEDIUM,
+    CHUNK_PAGES,
+    DRAFT,
+    ENTRY,
+    LIMITS,
+    LINE,
+    ORDER,
+    PAGE_BYTES,
+    PAGE_HEAD,
+    PAGE_LAST,
+    PAGE_LINES,
     SEEN_PER_ENTRY,
     SERVICES_MAX,
-    SHORT_ENTRY,
-    SHORT_KEY,
+    SIZE_LINES,
     SLOTS,
+    USAGE,
+    WAYS,
+    WEIGHTS,
+    Entry,
+    unpack_entry,
 )
 from carom.kernel.bpf import Module
-from carom.kernel.hashes import Hashes
+from carom.kernel.hashes import Hashes, hash_of
 from carom.kernel.resource import Resource
 
 Policy = Literal["lru", "fcfs"]
 Admit = Literal["always", "second"]
-"""What a full cache takes: every reply, or only one whose key is asked for a second time."""
+"""What a full store takes: every reply, or only one whose key is asked for a second time."""
 
-_MAP_TYPES: dict[Policy, str] = {"lru": '"lru_hash"', "fcfs": '"hash"'}
-_ELEMENT_BYTES = 64  # the kernel's own part of a hash element
-_KEPT_MAX = 128
-"""Free places of an LRU map for one CPU: LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c."""
+_PER_BUCKET = 4  # entries, on average: of 16 ways hardly any bucket needs all
+_WORD = 8
+ENTRY_BYTES = SIZE_LINES[0] * LINE + WAYS * _WORD // _PER_BUCKET + 4 * SEEN_PER_ENTRY
+"""Bytes that one entry takes at least: the smallest, with its part of all that finds it."""
+
+MEMORY_MIN = 2 * 2**20
+"""The least memory of a store: some pages for each size of entries."""
+
+_CHUNK_BYTES = CHUNK_PAGES * PAGE_BYTES
 _MEMORY_SHARE = 0.8
-_HEAD = "=8xQ8xQQI2xH8xH"
-"""The front of every entry: expires, token, body, slot, stored and service."""
+_LEFT_SHARE = 0.05
+"""The share of the host's memory that is left to others, however much a store might hold."""
 
-_WORD = struct.Struct("=Q")
-_BATCH = 512
-_EXIST = 2  # BPF_EXIST, linux/bpf.h
-_FULL = (-errno.E2BIG, -errno.ENOMEM, -errno.EBUSY)
+_BUCKETS, _CAPACITY, _PAGES, _GROWS, _EVICTS, _SEEN, _FIRST_WEIGHT = range(7)
+_ENTRIES, _PAGES_USED = range(2)
+"""Cells of `store_limits` and `store_usage`."""
 
-
-class LengthClass(NamedTuple):
-    """One map of entries or replies: those of at most `room` bytes that no shorter class takes."""
-
-    room: int
-    map: str
-    key: struct.Struct
-    value: struct.Struct
+_DRAFTS_MIN = 8
+_PAGES_LOW = 8  # PAGES_LOW of arena.h
+_KEY_LENGTH = 3  # in ENTRY
+_FRAME = 64  # bytes of the frame that a program of xdp/hand.c is run with
 
 
-ENTRY_CLASSES = (
-    LengthClass(KEY_SHORT, "short_entries", SHORT_KEY, SHORT_ENTRY),
-    LengthClass(KEY_MAX, "long_entries", KEY, LONG_ENTRY),
-)
-REPLY_CLASSES = (
-    LengthClass(REPLY_MEDIUM, "medium_replies", _WORD, MEDIUM_REPLY),
-    LengthClass(REPLY_MAX, "long_replies", _WORD, LONG_REPLY),
-)
-ENTRY_BYTES = SEEN_PER_ENTRY * _WORD.size + sum(
-    length_class.key.size + length_class.value.size + _ELEMENT_BYTES
-    for length_class in (*ENTRY_CLASSES, *REPLY_CLASSES)
-)
-"""Bytes that a capacity of one takes: the kernel allocates every class at once."""
+def _memory(name: str) -> int:
+    """A figure of the host's memory, in bytes."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def check_memory(capacity: int) -> None:
-    """Raises UsageError for a capacity that memory cannot hold.
-
-    The kernel allocates all entries at once, and would use up all memory for them.
-    """
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    (available,) = (int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    """Raises UsageError for a capacity that memory cannot hold, were all entries the smallest."""
+    available = _memory("MemAvailable")
     needed, most = capacity * ENTRY_BYTES, int(_MEMORY_SHARE * available)
     if needed > most:
         raise UsageError(
@@ -94,88 +87,47 @@ def check_memory(capacity: int) -> None:
         )
 
 
-def store_defines(policy: Policy, admit: Admit, capacity: int) -> dict[str, str | int]:
-    """The macros that a store's C is compiled with."""
-    seen = {"SEEN": SEEN_PER_ENTRY * capacity} if admit == "second" else {}
-    return {"CACHE_TYPE": _MAP_TYPES[policy], "CAPACITY": capacity, **seen}
+class Extent:
+    """How large a store is, and may become: `capacity` entries, or what `memory` bytes hold."""
 
+    def __init__(self, capacity: int, admit: Admit, memory: int = 0, services: int = 1):
+        self.capacity = memory // ENTRY_BYTES if memory else capacity
+        self.buckets = 1 << max(0, (self.capacity - 1) // _PER_BUCKET).bit_length()
+        self.seen = SEEN_PER_ENTRY * self.capacity if admit == "second" else 0
+        fixed = self.buckets * WAYS * _WORD + self.seen * 4
+        largest = (PAGE_LAST - 1) // SIZE_LINES[-1] + 1
+        pages = -(-self.capacity // largest) + len(SIZE_LINES)
+        most = (memory - fixed) // _CHUNK_BYTES if memory else -(-pages // CHUNK_PAGES)
+        self.chunks = max(1, most)
+        self._drafts = max(_DRAFTS_MIN, services)
 
-class Table:
-    """One length class's map, with a buffer for one element: a fill allocates nothing.
-
-    `put` belongs to one thread.
-    """
-
-    def __init__(self, fd: int, length_class: LengthClass):
-        self.room, _, self.key, self.value = length_class
-        self.fd = fd
-        self._buffer = bytearray(self.key.size + self.value.size)
-        self._key_at = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
-        self._value_at = self._key_at + self.key.size
-        self._update = libbpf.library().bpf_map_update_elem
-
-    def put(
-        self, key: tuple[object, ...], value: tuple[object, ...], *, replace: bool = False
-    ) -> bool:
-        """Store; False when the map is full, or has no such key to `replace`."""
-        self.key.pack_into(self._buffer, 0, *key)
-        self.value.pack_into(self._buffer, self.key.size, *value)
-        flags = _EXIST if replace else 0
-        result: int = self._update(self.fd, self._key_at, self._value_at, flags)
-        if result in _FULL or (replace and result == -errno.ENOENT):
-            return False
-        if result:
-            raise OSError(-result, os.strerror(-result))
-        return True
-
-    def get(self, *key: object) -> bytes | None:
-        """The value of a key, or None."""
-        return libbpf.lookup(self.fd, self.key.pack(*key), self.value.size)
-
-    def change(self, key: tuple[object, ...], value: bytes) -> bool:
-        """Put a whole value in the place of one that is there; False when there is none."""
-        result: int = self._update(self.fd, self.key.pack(*key), value, _EXIST)
-        if result and result not in (*_FULL, -errno.ENOENT):
-            raise OSError(-result, os.strerror(-result))
-        return not result
-
-    def delete(self, *key: object) -> bool:
-        """Remove; False when it was not there."""
-        return libbpf.delete(self.fd, self.key.pack(*key))
-
-    def batches(self) -> Iterator[tuple[memoryview, memoryview]]:
-        """All keys and values, some at a time."""
-        for _, keys, values in libbpf.batches(self.fd, self.key.size, self.value.size, _BATCH):
-            yield keys, values
-
-    def heads(self) -> Iterator[tuple[memoryview, Iterator[tuple[int, ...]]]]:
-        """All keys with the front of their entries, some at a time."""
-        head = struct.Struct(f"{_HEAD}{self.value.size - struct.calcsize(_HEAD)}x")
-        for keys, values in self.batches():
-            yield keys, head.iter_unpack(values)
-
-
-def fitting(tables: tuple[Table, ...], length: int) -> Table | None:
-    """The table for that many bytes; None where they are too many."""
-    return next((table for table in tables if length <= table.room), None)
+    def sizes(self) -> dict[str, int]:
+        """How many elements the store's maps have."""
+        return {
+            "buckets": self.buckets,
+            "chunks": self.chunks,
+            "seen": max(1, self.seen),
+            "drafts": self._drafts,
+        }
 
 
 class Store(Resource):
     """The entries of one fast path's services, dead or alive; each service has its Cache.
 
     `versions`, `voids` and `holds` are the maps' own cells: reads need no system call, and only
-    `bump` raises versions. So are `seen` and `room` (include/admission.h) with `admit` second; else
-    they are None. `hashes` has its secrets. No two fills get the same of its `stamps`. `orphans`
-    says that a class of replies was full, and has to be swept. `removed` is how many entries all
-    sweeps took.
+    `bump` raises versions. `removed` is how many entries all sweeps took.
     """
 
-    def __init__(self, module: Module, hashes: Hashes, capacity: int, admit: Admit):
+    def __init__(self, module: Module, hashes: Hashes, extent: Extent, policy: Policy):
         """Raises VerifierError, BPFError."""
         self._module = module
-        self._capacity = capacity
+        self._extent = extent
         self.hashes = hashes
-        self._bump = module.program("bump")
+        self._chunks: list[memoryview] = []
+        self._growing, self._hand, self._sweeping = (threading.Lock() for _ in range(3))
+        self._bump, self._drop, self._prolong = (
+            libbpf.Order(module.program(name), _FRAME) for name in ("bump", "drop", "prolong")
+        )
         with contextlib.ExitStack() as stack:
 
             def cells(name: str, count: int) -> memoryview:
@@ -186,100 +138,152 @@ class Store(Resource):
             self.versions = cells("versions", SLOTS + SERVICES_MAX)
             self.voids = cells("voids", 1)
             self.holds = cells("holds", SLOTS + SERVICES_MAX)
-            self.seen = self.room = None
-            if admit == "second":
-                self.seen = cells("seen", SEEN_PER_ENTRY * capacity)
-                self.room = cells("room", 1)
+            self._limits = cells("store_limits", LIMITS.size // _WORD)
+            self._usage = cells("store_usage", USAGE.size // _WORD)
+            self._buckets = cells("buckets", extent.buckets * WAYS)
+            self._wanted = libbpf.Ring(module.map("wanted"), lambda _: None)
+            stack.callback(self._wanted.close)
+            stack.callback(self._chunks.clear)
             self._stack = stack.pop_all()
-        self._entries, self._replies = self.tables()
-        self.stamps = itertools.count(time.time_ns())
-        self.orphans = False
+        self._weights = [secrets.randbits(64) for _ in range(WEIGHTS)]
+        for n, weight in enumerate(self._weights):
+            self._limits[_FIRST_WEIGHT + n] = weight
+        self._limits[_BUCKETS] = extent.buckets - 1
+        self._limits[_EVICTS] = policy == "lru"
+        self._limits[_SEEN] = extent.seen
+        self._limits[_GROWS] = 1
+        self.grow()
+        self._limits[_CAPACITY] = extent.capacity
         self.removed = 0
-        self._sweeping = threading.Lock()
-        self.set_room(0)
 
-    def tables(self) -> tuple[tuple[Table, ...], tuple[Table, ...]]:
-        """Tables of entries and of replies, by length; their buffers are for one thread."""
-        entries, replies = (
-            tuple(
-                Table(self._module.map(length_class.map), length_class) for length_class in classes
-            )
-            for classes in (ENTRY_CLASSES, REPLY_CLASSES)
-        )
-        return entries, replies
+    def __len__(self) -> int:
+        """How many entries there are, dead or alive."""
+        return int(self._usage[_ENTRIES])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory that entries have so far, and what finds them."""
+        found = len(self._buckets) * _WORD + self._extent.seen * 4
+        return found + len(self._chunks) * _CHUNK_BYTES
+
+    def grow(self) -> bool:
+        """Give the arena more pages; False when it may have no more, or the host has none.
+
+        Then entries make room for others of their size.
+        """
+        with self._growing:
+            number = len(self._chunks)
+            enough = _memory("MemAvailable") > _LEFT_SHARE * _memory("MemTotal")
+            if number < self._extent.chunks and (enough or not number):
+                with contextlib.suppress(OSError):
+                    self._add_chunk(number)
+                    return True
+            self._limits[_GROWS] = 0
+            return False
+
+    def _add_chunk(self, number: int) -> None:
+        descriptor = self._module.another("chunk")
+        try:
+            memory = forked.shared(descriptor, _CHUNK_BYTES)
+            key, value = struct.pack("=I", number), struct.pack("=I", descriptor)
+            libbpf.update(self._module.map("chunks"), key, value)
+        finally:
+            forked.close(descriptor)
+        self._chunks.append(memory)
+        self._limits[_PAGES] = len(self._chunks) * CHUNK_PAGES
+
+    def grow_ahead(self) -> None:
+        """Grow until some pages are left that no entry lies in, if that is possible."""
+        while self._limits[_PAGES] - self._usage[_PAGES_USED] < _PAGES_LOW and self.grow():
+            pass
+
+    def wait_for_need(self, seconds: float) -> None:
+        """Wait until a program says that few pages are left, for so long at most."""
+        self._wanted.wait(round(1000 * seconds))
+
+    def filler(self, service: int) -> tuple[memoryview, libbpf.Order]:
+        """A service's draft, and the program that stores it: for one thread."""
+        count = self._extent.sizes()["drafts"]
+        drafts = forked.shared(self._module.map("drafts"), count * DRAFT.size)
+        order = libbpf.Order(self._module.program("fill"), _FRAME)
+        order.pack(ORDER, 0, 0, 0, service % count)
+        return drafts[service % count * DRAFT.size :][: DRAFT.size], order
 
     def bump(self, cell: int) -> None:
         """Void a cell: from now on entries with an older token are void, on every CPU."""
-        frame = struct.pack("=I", cell).ljust(64, b"\0")
-        if libbpf.test_run(self._bump, frame).retval != libbpf.XDP_PASS:
-            raise BPFError(f"versions has no cell {cell}")
+        with self._hand:
+            if self._bump(ORDER, 0, 0, 0, cell) != libbpf.XDP_PASS:
+                raise BPFError(f"versions has no cell {cell}")
 
-    def set_room(self, entries: int, taken: int = 0) -> None:
-        """Say how many `entries` of all services live, and how many were filled since (`taken`).
+    def find(self, service: int, key: bytes) -> Entry | None:
+        """The entry under a key; `service` is the number in it."""
+        hashed = hash_of(self._weights, service, key)
+        start = (hashed & self._limits[_BUCKETS]) * WAYS
+        for word in self._buckets[start : start + WAYS]:
+            line = word & 0xFFFFFFFF
+            memory = self.memory_at(line) if word >> 32 == hashed >> 32 | 1 else None
+            entry = unpack_entry(memory, line) if memory else None
+            if entry and (entry.view * SERVICES_MAX + entry.service, entry.key) == (service, key):
+                return entry
+        return None
 
-        An LRU map evicts before it is full, as each CPU keeps free places for itself.
-        """
-        if self.room:
-            cpus = libbpf.possible_cpus()
-            kept = cpus * min(_KEPT_MAX, max(1, self._capacity // cpus // 2))
-            self.room[0] = max(0, self._capacity - kept - entries - taken)
+    def memory_at(self, line: int) -> memoryview | None:
+        """The memory from a line to its page's end; None where no entry can begin."""
+        number, at = divmod(line, PAGE_LINES)
+        if at > PAGE_LAST or number >= len(self._chunks) * CHUNK_PAGES:
+            return None
+        return self._page(number)[at * LINE :]
 
-    def remove_reply(self, body: int) -> None:
-        """Remove the reply that an entry names; 0 is no name: the reply is in the entry."""
-        for table in self._replies:
-            if body:
-                table.delete(body)
+    def _page(self, number: int) -> memoryview:
+        chunk, index = divmod(number, CHUNK_PAGES)
+        return self._chunks[chunk][index * PAGE_BYTES :][:PAGE_BYTES]
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, dead or alive, in no order."""
+        for line, memory, _ in self._heads():
+            entry = unpack_entry(memory, line)
+            if entry:
+                yield entry
+
+    def _heads(self) -> Iterator[tuple[int, memoryview, tuple[int, ...]]]:
+        """The line of each entry, the memory from there, and its front, by ENTRY."""
+        for number in range(self._usage[_PAGES_USED]):
+            page = self._page(number)
+            size, _ = PAGE_HEAD.unpack_from(page)
+            for at in range(1, PAGE_LAST + 1, SIZE_LINES[size]):
+                head = ENTRY.unpack_from(page, at * LINE)
+                if head[_KEY_LENGTH]:
+                    yield number * PAGE_LINES + at, page[at * LINE :], head
+
+    def drop(self, line: int, sequence: int) -> bool:
+        """Remove the entry at a line; False if it was written since it had this sequence number."""
+        with self._hand:
+            return self._drop(ORDER, sequence, 0, line, 0) == libbpf.XDP_PASS
+
+    def prolong(self, entry: Entry, expires: int) -> bool:
+        """Change when an entry expires, in jiffies; False if it was written since it was read."""
+        with self._hand:
+            order = self._prolong(ORDER, entry.sequence, expires, entry.line, 0)
+            return order == libbpf.XDP_PASS
 
     def sweep(self, now: int) -> int:
-        """Remove entries that can no longer hit, so that a full cache has room again.
+        """Remove entries that can no longer hit, so that a full store has room again.
 
-        `now` is in jiffies. An entry that is refilled meanwhile is removed too, which costs a miss.
-        One thread sweeps at a time. Returns how many were removed.
+        `now` is in jiffies. One thread sweeps at a time. Returns how many were removed.
         """
         with self._sweeping:
-            removed = self._sweep(now)
+            removed = sum(self.drop(line, sequence) for line, sequence in self._dead(now))
             self.removed += removed
         return removed
 
-    def _sweep(self, now: int) -> int:
-        versions, room = self.versions, self.room
-        before = room[0] if room else 0
-        removed, live, referenced = 0, 0, set[tuple[int, Table | None]]()
-        for table in self._entries:
-            dead = []
-            for keys, heads in table.heads():
-                for i, head in enumerate(heads):
-                    expires, token, body, slot, stored, service = head
-                    if (
-                        expires > now
-                        and token >= versions[slot % SLOTS]
-                        and token >= versions[SLOTS + service % SERVICES_MAX]
-                    ):
-                        live += 1
-                        referenced.add((body, fitting(self._replies, stored)))
-                    else:
-                        dead.append((bytes(keys[i * table.key.size :][: table.key.size]), body))
-            for key, body in dead:
-                self.remove_reply(body)
-                removed += libbpf.delete(table.fd, key)
-        if room:
-            self.set_room(live, taken=max(0, before - room[0]))
-        if self.orphans:
-            self.orphans = False
-            self._sweep_replies(referenced)
-        return removed
-
-    def _sweep_replies(self, referenced: set[tuple[int, Table | None]]) -> None:
-        """Remove replies that no entry names: those whose key was refilled in another class."""
-        for table in self._replies:
-            orphans = [
-                body
-                for keys, _ in table.batches()
-                for (body,) in table.key.iter_unpack(keys)
-                if (body, table) not in referenced
-            ]
-            for body in orphans:
-                table.delete(body)
+    def _dead(self, now: int) -> Iterator[tuple[int, int]]:
+        """The lines of entries that can no longer hit, and their sequence numbers."""
+        versions = self.versions
+        for line, _, head in self._heads():
+            sequence, _, service, _, _, token, expires, _, slot, *_ = head
+            version = max(versions[slot % SLOTS], versions[SLOTS + service % SERVICES_MAX])
+            if expires <= now or token < version:
+                yield line, sequence
 
     def close(self) -> None:
         """Release its cells; the maps are the module's."""

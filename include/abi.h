@@ -11,12 +11,19 @@
 #define __always_inline inline __attribute__((always_inline, nodebug))
 
 #define KEY_MAX 260         /* bytes of a key */
-#define KEY_SHORT 60        /* bytes of a key in the class that is cheap to hash */
 #define WHOLE_MAX 256       /* bytes of a request whose whole payload is the key */
 #define REPLY_MAX 1472      /* bytes of a reply: what an MTU of 1500 takes after IPv4 and UDP */
 #define REPLY_SAFE 1232     /* bytes of a reply that every IPv6 path carries: 1280 less 40 and 8 */
-#define REPLY_MEDIUM 512    /* bytes of a reply in the class below that */
-#define REPLY_SHORT 64      /* bytes of a reply that lies in its entry */
+#define LINE 64             /* bytes of the arena that are given out at once */
+#define PAGE_BYTES 65536    /* bytes of an arena's page, all of whose entries have one size */
+#define PAGE_LINES 1024     /* lines of a page; the first has the page's facts */
+#define PAGE_LAST 980       /* the last line that an entry may begin at: none crosses a page */
+#define CHUNK_PAGES 4       /* pages that are added to the arena at once */
+#define SIZES 9             /* sizes of entries */
+#define WAYS 16             /* places of a bucket in the directory */
+#define WEIGHTS 72          /* secret numbers that a key's hash is made by */
+#define USED_MAX 3          /* hits of an entry that are counted between two looks for room */
+#define DRAFT_ROOM 2056     /* bytes of a draft: REPLY_ROOM, and a word */
 #define SLOTS 65536         /* cells of `versions` that keys hash to */
 #define SERVICES_MAX 256    /* services; each has one more cell of `versions`, its generation */
 #define VIEWS_MAX 256       /* addresses that a service's server is bound to: each answers for itself */
@@ -350,7 +357,9 @@ struct neighbour {
 struct key {
 	u16 service;  /* view << 8 | id */
 	u16 length;
+	u32 zero;
 	u8 bytes[KEY_MAX];
+	u8 zeros[4];  /* a key is whole words */
 };
 
 /* A reply that is stored as expired, for the daemon to ask how long it holds. */
@@ -361,60 +370,87 @@ struct waiting {
 	u64 item;      /* its key in `lasting` */
 };
 
-struct short_key {
-	u16 service;
-	u16 length;
-	u8 bytes[KEY_SHORT];
-};
-
 /* What is known of a stored reply. */
 struct meta {
-	u64 head;        /* unique to this fill */
+	u64 token;       /* the number of voids at the miss */
 	u64 expires;     /* jiffies */
 	u64 filled;      /* jiffies */
-	u64 token;       /* the number of voids at the miss */
-	u64 body;        /* the reply's key in its class's map, if it is longer than REPLY_SHORT */
 	u32 slot;        /* the cell of `versions` that the key hashes to */
 	u16 length;      /* of the reply */
 	u16 stored;      /* the same, with what the protocol keeps behind it */
 	u16 sum;         /* one's-complement sum of the reply, folded, in memory order */
-	u16 loops;       /* 1: the reply is itself a request that is known here */
-	u16 zero[2];
+	u8 loops;        /* 1: the reply is itself a request that is known here */
+	u8 used;         /* hits since the last look for room, no more than USED_MAX */
+	u8 zero[4];
 };
 
 /*
- * Entries have two classes by the length of their key, so that a miss is one look-up of a short
- * key. Longer replies lie in maps of their own, by the length class of the reply. All bytes behind
- * what they hold are zero.
- *
- * A map update copies a value from one end to the other. A reader that finds the same stamp at both
- * ends, before it copies and after, has therefore read one value and not parts of two; an entry and
- * its reply belong together when they have one stamp (docs/consistency.md).
+ * A stored reply with its key, in lines of the arena. Only programs write it, and only who has made
+ * `sequence` odd; a reader that finds the same even number before and after has read one entry and
+ * not parts of two (docs/consistency.md).
  */
-struct short_entry {
+struct entry {
+	u64 sequence;
+	u64 hash;        /* of its key */
+	u16 service;     /* of its key */
+	u16 key_length;  /* 0: nothing is stored here */
+	u32 next;        /* the next free line of this size, where nothing is stored */
 	struct meta meta;
-	struct short_key key;
-	u8 reply[REPLY_SHORT];
-	u64 tail;
+	u8 data[];       /* the key, and the reply; each with zeros up to whole words */
 };
 
-struct long_entry {
+/* The first line of a page. */
+struct page_head {
+	u32 size;  /* of its entries: 0 to SIZES - 1 */
+	u32 next;  /* page of the same size; they are a ring */
+};
+
+struct arena_page {
+	u8 bytes[PAGE_BYTES];
+};
+
+/*
+ * A bucket of the directory: 0, or the upper half of a key's hash and the line of its entry. It is a
+ * hint, never trusted: the entry has the whole key.
+ */
+struct bucket {
+	u64 ways[WAYS];
+};
+
+/* What userspace says of the store. */
+struct limits {
+	u64 buckets;   /* less one: a power of two */
+	u64 capacity;  /* entries */
+	u64 pages;     /* of the arena, so far */
+	u64 grows;     /* 1: userspace will add more of them */
+	u64 evicts;    /* 0: a full store takes no new key */
+	u64 seen;      /* cells of what was missed; 0: a full store takes every key */
+	u64 weights[WEIGHTS];
+};
+
+/* The entries of one size. */
+struct shelf {
+	u64 free;     /* the first line that was given back, and how often one was taken, << 32 */
+	u64 fresh;    /* the next that was never used: its number in its page, and the page << 32 */
+	u64 hand;     /* the next to look at for room, in the same form */
+	u64 entries;
+	u64 first;    /* page, of those in its ring; or 0 and no `pages` */
+	u64 pages;
+	u64 zero[2];
+};
+
+/* How far the arena is in use. */
+struct usage {
+	u64 entries;
+	u64 pages;
+	u64 zero[6];
+};
+
+/* A reply on its way into the store. */
+struct draft {
 	struct meta meta;
 	struct key key;
-	u8 reply[REPLY_SHORT];
-	u64 tail;
-};
-
-struct medium_reply {
-	u64 head;
-	u8 bytes[REPLY_MEDIUM];
-	u64 tail;
-};
-
-struct long_reply {
-	u64 head;
-	u8 bytes[REPLY_MAX];
-	u64 tail;
+	u8 bytes[DRAFT_ROOM];  /* the reply, with zeros up to a whole word */
 };
 
 #endif

@@ -1,54 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Which replies the cache keeps where it is full: those to keys that were missed before. */
+/* Which replies the store keeps where it is full: those to keys that were missed before. */
 #ifndef CAROM_ADMISSION_H
 #define CAROM_ADMISSION_H
 
 #include "abi.h"
 #include "maps.h"
 
-#ifdef SEEN
-/* Take one of the places that were free when the daemon last counted. It never falls below zero. */
-static __always_inline bool take_room(void)
-{
-	u32 only = 0;
-	u64 *places = room.lookup(&only);
-	u64 left = places ? *(volatile u64 *)places : 0;
-
-	if (left)
-		*(volatile u64 *)places = left - 1;
-	return left;
-}
-
 /* Was this the last key seen in its cell? It is now. */
-static __always_inline bool seen_before(u64 hash)
+static __always_inline bool seen_before(const struct limits *limits, u64 hash)
 {
-	u32 cell = hash % SEEN;
-	u64 *last = seen.lookup(&cell);
+	u32 cell = hash % limits->seen, mark = hash >> 32;
+	u32 *last = seen.lookup(&cell);
 
 	if (!last)
 		return false;
-	if (*(volatile u64 *)last == hash)
+	if (*(volatile u32 *)last == mark)
 		return true;
-	*(volatile u64 *)last = hash;
+	*(volatile u32 *)last = mark;
 	return false;
 }
-#endif
 
-/*
- * May a reply to this key be stored? `hash` is the key's. An entry that is there may be replaced.
- */
-static __always_inline bool admit(struct key *key, u64 hash)
+/* May a reply be stored? `hash` is its key's. A `known` key takes nobody's place. */
+static __always_inline bool admit(const struct limits *limits, const struct usage *usage, u64 hash,
+				  bool known)
 {
-#ifdef SEEN
-	bool free = take_room();
+	bool before;
 
-	if (seen_before(hash) || free)
+	if (!limits->seen)
 		return true;
-	return key->length <= KEY_SHORT ? !!short_entries.lookup((struct short_key *)key)
-					: !!long_entries.lookup(key);
-#else
-	return true;
-#endif
+	before = seen_before(limits, hash);
+	return before | known | (*(volatile u64 *)&usage->entries < limits->capacity);
 }
 
 #endif

@@ -9,4 +9,7 @@
 static long (*copy_kernel)(void *to, u32 size, const void *from) =
 	(void *)BPF_FUNC_probe_read_kernel;
 
+/* bpf_map_lookup_elem() in a map that was found in another one. */
+static void *(*look_into)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+
 #endif

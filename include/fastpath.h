@@ -23,6 +23,8 @@
 #include "reply.h"
 #include "token.h"
 
+#define SLIP_MAX 512  /* bytes of a truncated reply */
+
 /*
  * Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's.
  */
@@ -93,6 +95,8 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 
 	if (body > REPLY_MAX || packet_resize(packet, headers + body))
 		return no_room(packet, service);
+	if (body > length)  /* padding, which is zeros and nothing of another reply */
+		__builtin_memset(scratch->reply + (length & 31), 0, 24);
 	if (body && packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)))
 		return FAULT;
 	if (!locate(packet, request))
@@ -116,10 +120,8 @@ static __always_inline enum verdict read_whole(const struct packet *packet,
 
 	if (!is_key_length(length))
 		return PASS_SIZE;
-	__builtin_memset(&scratch->key, 0, sizeof(struct short_key));
-	if (length > KEY_SHORT)
-		__builtin_memset(scratch->key.bytes + KEY_SHORT, 0, KEY_MAX - KEY_SHORT);
 	scratch->key.length = length;
+	*(u64 *)(scratch->key.bytes + (length & 0x1f8)) = 0;
 	if (packet_load(packet, headers_length(request), scratch->key.bytes,
 			bounded(length, WHOLE_MAX)))
 		return PASS_TRUNCATED;
@@ -189,10 +191,10 @@ static __always_inline bool slip(const struct request *request, const struct ser
 	u32 length = truncated(service->protocol, scratch->reply, scratch->text, &scratch->key,
 			       request->length);
 
-	if (!length || length > REPLY_MEDIUM)
+	if (!length || length > SLIP_MAX)
 		return false;
 	scratch->meta.length = length;
-	*sum = sum_bytes(scratch->reply, length, REPLY_MEDIUM);
+	*sum = sum_bytes(scratch->reply, length, SLIP_MAX);
 	return true;
 }
 

@@ -4,112 +4,46 @@
 #define CAROM_LOOKUP_H
 
 #include "abi.h"
+#include "bounded.h"
 #include "copy.h"
+#include "directory.h"
 #include "maps.h"
 #include "token.h"
 
-/*
- * Copy the reply of the entry in scratch->meta to scratch->reply, with zeros up to whole eight
- * bytes. Each class has a map of its own. False when the reply is not there, or is not this
- * entry's.
- */
-static __always_inline bool copy_reply(struct scratch *scratch, u8 *inline_reply)
+/* Count a hit, for whoever looks for room: rarely a store, so that CPUs share the line. */
+static __always_inline void note_use(struct entry *entry)
 {
-	u32 size = (scratch->meta.stored + 7) & ~7u;
-	struct medium_reply *medium;
-	struct long_reply *longer;
-	u64 head, tail, again;
+	u8 used = *(volatile u8 *)&entry->meta.used;
 
-	if (scratch->meta.length > scratch->meta.stored)
-		return false;
-	if (size <= REPLY_SHORT) {
-		__builtin_memcpy(scratch->reply, inline_reply, REPLY_SHORT);
-		return true;
-	}
-	if (size <= REPLY_MEDIUM) {
-		medium = medium_replies.lookup(&scratch->meta.body);
-		if (!medium)
-			return false;
-		tail = *(volatile u64 *)&medium->tail;
-		if (copy_kernel(&scratch->reply_head,
-				sizeof(u64) + bounded(size, REPLY_MEDIUM), medium) ||
-		    medium_replies.lookup(&scratch->meta.body) != medium)
-			return false;
-		head = *(volatile u64 *)&medium->head;
-		again = *(volatile u64 *)&medium->tail;
-	} else if (size <= REPLY_MAX) {
-		longer = long_replies.lookup(&scratch->meta.body);
-		if (!longer)
-			return false;
-		tail = *(volatile u64 *)&longer->tail;
-		if (copy_kernel(&scratch->reply_head,
-				sizeof(u64) + bounded(size, REPLY_ROOM), longer) ||
-		    long_replies.lookup(&scratch->meta.body) != longer)
-			return false;
-		head = *(volatile u64 *)&longer->head;
-		again = *(volatile u64 *)&longer->tail;
-	} else {
-		return false;
-	}
-	return head == tail && again == tail && scratch->reply_head == tail &&
-	       tail == scratch->meta.head;
-}
-
-/* Both keys are zero behind their length. */
-static __always_inline bool same_key(const struct key *a, const struct key *b, u32 room)
-{
-	const u64 *left = (const u64 *)a, *right = (const u64 *)b;
-
-	for (u32 i = 0; i < room / sizeof(u64); i++) {
-		if (left[i] != right[i])
-			return false;
-		if ((i + 1) * sizeof(u64) >= offsetof(struct key, bytes) + b->length)
-			break;
-	}
-	return true;
+	if (used < USED_MAX)
+		*(volatile u8 *)&entry->meta.used = used + 1;
 }
 
 /*
- * Copy the entry of scratch->key and judge the copy. Nothing is decided on the map's own memory: an
- * element can be reused while it is read. A second look-up finds that out, for the stores of one
- * map update become visible in any order, and the stamps at both ends perhaps last.
+ * Copy the entry of scratch->key, with zeros behind the reply up to whole words. Nothing is decided
+ * on the entry's own memory, which may be written meanwhile: the sequence number tells.
  */
-static __always_inline enum verdict copy_short(struct scratch *scratch)
+static __always_inline enum verdict copy_entry(struct entry *entry, struct scratch *scratch)
 {
-	struct short_entry *copy = &scratch->short_entry;
-	struct short_entry *entry = short_entries.lookup((struct short_key *)&scratch->key);
-	u64 tail;
+	u64 sequence = sequence_of(entry);
+	u32 stored;
+	bool same;
 
-	if (!entry)
-		return MISS;
-	tail = *(volatile u64 *)&entry->tail;
-	if (copy_kernel(copy, sizeof(*copy), entry) ||
-	    short_entries.lookup((struct short_key *)&scratch->key) != entry ||
-	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
-	    copy->tail != tail ||
-	    !same_key((struct key *)&copy->key, &scratch->key, sizeof(copy->key)) ||
-	    !copy_reply(scratch, copy->reply))
+	if (sequence & 1)
 		return MISS_TORN;
-	return HIT;
-}
-
-static __always_inline enum verdict copy_long(struct scratch *scratch)
-{
-	struct long_entry *copy = &scratch->long_entry;
-	struct long_entry *entry = long_entries.lookup(&scratch->key);
-	u64 tail;
-
-	if (!entry)
-		return MISS;
-	tail = *(volatile u64 *)&entry->tail;
-	if (copy_kernel(copy, sizeof(*copy), entry) ||
-	    long_entries.lookup(&scratch->key) != entry ||
-	    *(volatile u64 *)&entry->meta.head != tail || copy->meta.head != tail ||
-	    copy->tail != tail ||
-	    !same_key(&copy->key, &scratch->key, sizeof(copy->key)) ||
-	    !copy_reply(scratch, copy->reply))
+	fence();
+	same = has_key(entry, &scratch->key);
+	scratch->meta = entry->meta;
+	stored = (scratch->meta.stored + 7) & ~7u;
+	if (stored > REPLY_MAX || scratch->meta.length > stored ||
+	    (same && stored &&
+	     copy_kernel(scratch->reply, bounded(stored, REPLY_ROOM),
+			 entry->data + key_room(scratch->key.length))))
 		return MISS_TORN;
-	return HIT;
+	fence();
+	if (sequence_of(entry) != sequence)
+		return MISS_TORN;
+	return same ? HIT : MISS;
 }
 
 /* The token is judged here, at the read, and nowhere else (docs/consistency.md). */
@@ -117,9 +51,23 @@ static __always_inline enum verdict look_up(const struct service *service,
 					    struct scratch *scratch)
 {
 	struct meta *meta = &scratch->meta;
+	struct limits *limits;
+	struct bucket *bucket;
+	struct entry *entry;
 	enum verdict verdict;
+	u32 only = 0;
+	u64 hash, word;
 
-	verdict = scratch->key.length <= KEY_SHORT ? copy_short(scratch) : copy_long(scratch);
+	limits = store_limits.lookup(&only);
+	if (!limits)
+		return MISS;
+	hash = hash_of(&scratch->key, limits->weights);
+	bucket = bucket_of(limits, hash);
+	word = bucket ? find_word(bucket, hash) : 0;
+	entry = word ? entry_at(word) : NULL;
+	if (!entry)
+		return MISS;
+	verdict = copy_entry(entry, scratch);
 	if (verdict != HIT)
 		return verdict;
 	if (meta->token < version(meta->slot) ||
@@ -127,6 +75,7 @@ static __always_inline enum verdict look_up(const struct service *service,
 		return MISS_VOID;
 	if (now() >= meta->expires)
 		return MISS_EXPIRED;
+	note_use(entry);
 	return HIT;
 }
 

@@ -8,12 +8,6 @@
 #include "protocol.h"
 #include "typed.h"
 
-#ifndef CACHE_TYPE
-#define CACHE_TYPE "lru_hash"
-#endif
-#ifndef CAPACITY
-#define CAPACITY 10000
-#endif
 /* Room for what userspace puts there; it asks for more if this host has more. */
 #ifndef OWN_ROOM
 #define OWN_ROOM ENDPOINTS_MAX
@@ -30,15 +24,10 @@
  */
 struct scratch {
 	struct key key;
-	union {
-		struct short_entry short_entry;
-		struct long_entry long_entry;
-		struct meta meta;
-	};
+	struct meta meta;
 	struct request request;  /* for the next program; its pointers are invalid */
 	struct service service;
 	struct bpf_fib_lookup route;
-	u64 reply_head;
 	u8 reply[REPLY_ROOM + sizeof(u64)];
 	u8 text[TEXT_ROOM + sizeof(u64)];
 };
@@ -48,10 +37,17 @@ struct gate {
 	struct bpf_spin_lock lock;
 };
 
-BPF_TABLE(CACHE_TYPE, struct short_key, struct short_entry, short_entries, CAPACITY);
-BPF_TABLE(CACHE_TYPE, struct key, struct long_entry, long_entries, CAPACITY);
-BPF_TABLE(CACHE_TYPE, u64, struct medium_reply, medium_replies, CAPACITY);
-BPF_TABLE(CACHE_TYPE, u64, struct long_reply, long_replies, CAPACITY);
+/* Sizes of 1 are the loader's to choose (daemon/store.py). */
+BPF_F_TABLE("array", u32, struct limits, store_limits, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct usage, store_usage, 1, BPF_F_MMAPABLE);
+BPF_ARRAY(shelves, struct shelf, SIZES);
+BPF_F_TABLE("array", u32, struct bucket, buckets, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct arena_page, chunk, CHUNK_PAGES, BPF_F_MMAPABLE);
+BPF_ARRAY_OF_MAPS(chunks, "chunk", 1);                     /* the arena */
+BPF_F_TABLE("array", u32, struct draft, drafts, 1, BPF_F_MMAPABLE); /* by service */
+BPF_F_TABLE("array", u32, u32, seen, 1, BPF_F_MMAPABLE);   /* hashes of keys that were missed */
+BPF_RINGBUF_OUTPUT(wanted, 1);                             /* pages, where few are left */
+BPF_ARRAY(fences, u64, 1);
 BPF_F_TABLE("array", u32, u64, versions, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, voids, 1, BPF_F_MMAPABLE);  /* how many there were */
 LOCKED_ARRAY(gates, struct gate, 1);
@@ -76,9 +72,4 @@ BPF_PERCPU_ARRAY(strays, struct stray, 1);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 /* Jiffies until which nothing may be filled. */
 BPF_F_TABLE("array", u32, u64, holds, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
-#ifdef SEEN
-BPF_F_TABLE("array", u32, u64, seen, SEEN, BPF_F_MMAPABLE);  /* hashes of keys that were missed */
-BPF_F_TABLE("array", u32, u64, room, 1, BPF_F_MMAPABLE);     /* places that are free */
-#endif
-
 #endif

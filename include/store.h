@@ -1,108 +1,340 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A fill from inside the kernel: an entry, and its reply in the map of its length class. */
+/* A reply put into the store, and what makes room for it. */
 #ifndef CAROM_STORE_H
 #define CAROM_STORE_H
 
 #include "abi.h"
+#include "admission.h"
 #include "bounded.h"
-#include "hash.h"
+#include "copy.h"
+#include "directory.h"
 #include "maps.h"
 #include "token.h"
 
-/*
- * What a fill is made from. `reply` is laid out as a long_reply. A medium_reply takes the front of
- * it, and its tail is then in the middle.
- */
-struct draft {
-	struct key key;
-	union {
-		struct short_entry short_entry;
-		struct long_entry long_entry;
-		struct meta meta;
-	};
-	union {
-		struct long_reply reply;
-		struct medium_reply medium;
-		struct {
-			u64 head;
-			u8 bytes[REPLY_ROOM + sizeof(u64)];
-		};
-	};
+/* What became of a reply. daemon/store.py has the same numbers. */
+enum stored {
+	STORED = 0,
+	STORED_NOT_ADMITTED = 1,  /* the store is full, and the key was not missed before */
+	STORED_FULL = 2,          /* no room */
+	STORED_NO_PAGE = 3,       /* none until the arena has more pages */
+};
+
+/* What is known of the key of a draft, and of the entry that it has. */
+struct placing {
+	struct limits *limits;
+	struct usage *usage;
+	struct bucket *bucket;
+	struct entry *entry;  /* the key's own, as it was at `sequence`; or NULL */
+	u64 sequence;
+	u64 word;             /* of the directory: the entry's, or of the same hash; or 0 */
+	u64 hash;
+	u32 size;             /* that the draft needs */
 };
 
 /* The one's-complement sum of the reply, which is zero up to a whole word. */
-static __always_inline u16 draft_sum(const struct draft *draft, u32 length)
+static __always_inline u16 draft_sum(const struct draft *draft)
 {
-	u64 sum = 0;
+	u32 words = (draft->meta.length + 7) / sizeof(u64);
+	u64 unknown = now(), sum = unknown;
 
-	for (u32 at = 0; at < REPLY_MAX; at += sizeof(u32)) {
-		counted(at);
-		if (at >= length || at > REPLY_MAX - sizeof(u32))
+	for (u32 n = 0; n < REPLY_MAX / sizeof(u64); n++) {
+		u64 word;
+
+		counted(n);
+		if (n >= words)
 			break;
-		sum += *(const u32 *)(draft->bytes + at);
+		word = *(const u64 *)(draft->bytes + n * sizeof(u64));
+		sum += (u32)word;
+		sum += word >> 32;
 	}
-	return fold(sum);
+	return fold(sum - unknown);
 }
 
-/*
- * Store the reply under its entry: until then a reader finds no reply with its stamp, and misses.
- */
-static __always_inline bool store_reply(struct draft *draft, u32 stored, u64 stamp)
+/* Say what a reply that is in a draft is stored with: a miss's token, its key's slot, its lengths. */
+static __always_inline void draft_reply(struct draft *draft, u64 token, u32 slot, u32 length,
+					u32 stored, u32 ttl)
 {
-	u64 body = draft->meta.body;
-
-	if (stored <= REPLY_SHORT)
-		return true;
-	draft->head = stamp;
-	if (stored <= REPLY_MEDIUM) {
-		draft->medium.tail = stamp;
-		return !medium_replies.update(&body, &draft->medium);
-	}
-	draft->reply.tail = stamp;
-	return !long_replies.update(&body, &draft->reply);
-}
-
-static __always_inline bool store_entry(struct draft *draft, u64 stamp)
-{
-	if (draft->key.length <= KEY_SHORT) {
-		struct short_entry *entry = &draft->short_entry;
-
-		__builtin_memcpy(&entry->key, &draft->key, sizeof(entry->key));
-		__builtin_memcpy(entry->reply, draft->bytes, sizeof(entry->reply));
-		entry->tail = stamp;
-		return !short_entries.update(&entry->key, entry);
-	}
-	draft->long_entry.key = draft->key;
-	__builtin_memcpy(draft->long_entry.reply, draft->bytes, sizeof(draft->long_entry.reply));
-	draft->long_entry.tail = stamp;
-	return !long_entries.update(&draft->key, &draft->long_entry);
-}
-
-/*
- * Store draft->bytes, of which `length` are the reply, under draft->key, with a miss's token and
- * for `ttl` seconds; `slot` is the key's. False when the cache has no room.
- */
-static __always_inline bool store(struct draft *draft, u64 token, u32 slot, u32 length, u32 stored,
-				  u32 ttl)
-{
-	u64 stamp = bpf_ktime_get_ns() << 10 | bpf_get_smp_processor_id();
-	struct meta *meta = &draft->meta;
 	u64 jiffies = now();
 
-	meta->head = stamp;
-	meta->expires = jiffies + (u64)ttl * TICKS;
-	meta->filled = jiffies;
-	meta->token = token;
-	meta->body = stored > REPLY_SHORT ? hash_key(&draft->key) : 0;
-	meta->slot = slot;
-	meta->length = length;
-	meta->stored = stored;
-	meta->sum = draft_sum(draft, length);
-	meta->loops = 0;  /* a learned reply is no request of its protocol */
-	/*
-	 * Entry first: if there is no room for the reply, the entry alone is a miss, and expires.
-	 */
-	return store_entry(draft, stamp) && store_reply(draft, stored, stamp);
+	draft->meta = (struct meta){
+		.token = token,
+		.expires = jiffies + (u64)ttl * TICKS,
+		.filled = jiffies,
+		.slot = slot,
+		.length = length,
+		.stored = stored,
+	};
+	draft->meta.sum = draft_sum(draft);
+}
+
+/* Find out where a draft would be stored; false for one that cannot be. */
+static __always_inline bool begin_placing(const struct draft *draft, struct placing *placing)
+{
+	u32 only = 0, stored = (draft->meta.stored + 7) & ~7u;
+	struct entry *entry;
+
+	placing->limits = store_limits.lookup(&only);
+	placing->usage = store_usage.lookup(&only);
+	if (!placing->limits || !placing->usage || stored > REPLY_MAX)
+		return false;
+	placing->size = size_for(sizeof(struct entry) + key_room(draft->key.length) + stored);
+	placing->hash = hash_of(&draft->key, placing->limits->weights);
+	placing->bucket = bucket_of(placing->limits, placing->hash);
+	if (!placing->bucket)
+		return false;
+	placing->word = find_word(placing->bucket, placing->hash);
+	entry = placing->word ? entry_at(placing->word) : NULL;
+	if (!entry)
+		return true;
+	placing->sequence = sequence_of(entry);
+	fence();
+	if (has_key(entry, &draft->key))
+		placing->entry = entry;
+	return true;
+}
+
+/* The size of the entries in a line's page. */
+static __always_inline u32 size_at(u32 line)
+{
+	struct page_head *head = (struct page_head *)page_at(line / PAGE_LINES);
+
+	return head ? *(volatile u32 *)&head->size : SIZES;
+}
+
+/* Take an entry's word out of the directory, if it is there. */
+static __always_inline void unlink_entry(const struct limits *limits, u64 hash, u32 line)
+{
+	struct bucket *bucket = bucket_of(limits, hash);
+
+	if (bucket)
+		swap_word(bucket, word_of(hash, line), 0);
+}
+
+/* Remove what is stored in a locked entry, and give its line back. */
+static __always_inline bool clear_entry(const struct limits *limits, struct usage *usage,
+					struct shelf *shelf, struct entry *entry, u32 line)
+{
+	bool stored = entry->key_length;
+
+	if (stored) {
+		unlink_entry(limits, entry->hash, line);
+		*(volatile u16 *)&entry->key_length = 0;
+		__sync_fetch_and_add(&shelf->entries, -1);
+		__sync_fetch_and_add(&usage->entries, -1);
+	}
+	unlock_entry(entry);
+	if (stored)
+		put_line(shelf, entry, line);
+	return stored;
+}
+
+/* Remove an entry, if it is what it was at this number. */
+static __always_inline bool free_entry(const struct limits *limits, struct usage *usage,
+				       struct entry *entry, u64 sequence, u32 line)
+{
+	u32 size = size_at(line);
+	struct shelf *shelf = shelves.lookup(&size);
+
+	return shelf && lock_entry(entry, sequence) &&
+	       clear_entry(limits, usage, shelf, entry, line);
+}
+
+/*
+ * May this entry make room? Each hit since the last look puts it off by one (the clock algorithm with
+ * counters). At the `last` look only the most used may stay.
+ */
+static __always_inline bool may_go(struct entry *entry, bool last)
+{
+	u8 used = *(volatile u8 *)&entry->meta.used;
+
+	if (!*(volatile u16 *)&entry->key_length)
+		return false;
+	if (!used || now() >= *(volatile u64 *)&entry->meta.expires)
+		return true;
+	*(volatile u8 *)&entry->meta.used = used - 1;
+	return last && used < USED_MAX;
+}
+
+/* Lock an entry of a size that may make room; its line, or 0. */
+static __always_inline u32 lock_victim(struct shelf *shelf, u32 size)
+{
+	for (u32 n = 0; n < LOOKS; n++) {
+		u32 line = next_line(shelf, size);
+		struct entry *entry = entry_at(line);
+		u64 sequence;
+
+		counted(n);
+		if (!line || !entry)
+			continue;
+		sequence = sequence_of(entry);
+		fence();
+		if (may_go(entry, n == LOOKS - 1) && lock_entry(entry, sequence))
+			return line;
+	}
+	return 0;
+}
+
+/* Have an entry of a size make room. */
+static __always_inline bool evict(const struct limits *limits, struct usage *usage, u32 size)
+{
+	struct shelf *shelf = shelves.lookup(&size);
+	u32 line = shelf ? lock_victim(shelf, size) : 0;
+	struct entry *entry = entry_at(line);
+
+	return line && entry && shelf && clear_entry(limits, usage, shelf, entry, line);
+}
+
+/* A size that has entries, by chance: as likely as it has many. */
+static __always_inline u32 any_size(const struct usage *usage)
+{
+	u64 left = bpf_get_prandom_u32() % (*(volatile u64 *)&usage->entries | 1);
+	u32 any = SIZES;
+
+	for (u32 n = 0; n < SIZES; n++) {
+		u32 size = n;
+		struct shelf *shelf = shelves.lookup(&size);
+		u64 entries = shelf ? *(volatile u64 *)&shelf->entries : 0;
+
+		counted(n);
+		if (entries)
+			any = forgotten(n, now());
+		if (left < entries)
+			break;
+		left -= entries;
+	}
+	return any;
+}
+
+/* May there be a line of a size where nothing is stored? */
+static __always_inline bool has_line(const struct limits *limits, const struct usage *usage,
+				     const struct shelf *shelf, u32 size)
+{
+	return (u32)*(volatile u64 *)&shelf->free ||
+	       (shelf->pages && (u32)*(volatile u64 *)&shelf->fresh < entries_of(size)) ||
+	       *(volatile u64 *)&usage->pages < *(volatile u64 *)&limits->pages;
+}
+
+/* Have an entry of one size make room, or of another where the first has few and none is found. */
+static __always_inline void make_room(const struct limits *limits, struct usage *usage, u32 size,
+				      u32 other)
+{
+	for (u32 n = 0; n < 2; n++) {
+		counted(n);
+		if (evict(limits, usage, n ? other : size))
+			break;
+	}
+}
+
+/*
+ * A line for one more entry, which is counted; 0 with `why` if there is none. Where the store is full,
+ * an entry by chance has to go: so each size loses as many as it has.
+ */
+static __always_inline u32 take_line(const struct limits *limits, struct usage *usage, u32 size,
+				     enum stored *why)
+{
+	bool full = __sync_fetch_and_add(&usage->entries, 1) >= limits->capacity;
+	struct shelf *shelf = shelves.lookup(&size);
+	u32 line;
+
+	if (shelf && limits->evicts &&
+	    (full || (!limits->grows && !has_line(limits, usage, shelf, size))))
+		make_room(limits, usage, full ? any_size(usage) : size, size);
+	full = full && *(volatile u64 *)&usage->entries > limits->capacity;
+	*why = full ? STORED_FULL : STORED_NO_PAGE;
+	if (shelf && !full) {
+		line = reuse_line(shelf);
+		if (!line)
+			line = fresh_line(limits, usage, shelf, size);
+		if (line)
+			return line;
+	}
+	__sync_fetch_and_add(&usage->entries, -1);
+	return 0;
+}
+
+/* Write a locked entry. */
+static __always_inline bool write_entry(struct entry *entry, const struct draft *draft, u64 hash)
+{
+	u32 room = key_room(draft->key.length), stored = (draft->meta.stored + 7) & ~7u;
+
+	entry->hash = hash;
+	entry->service = draft->key.service;
+	entry->key_length = draft->key.length;
+	entry->meta = draft->meta;
+	return !(room && copy_kernel(entry->data, bounded(room, 512), draft->key.bytes)) &&
+	       !(stored && stored <= REPLY_MAX &&
+		 copy_kernel(entry->data + room, bounded(stored, REPLY_ROOM), draft->bytes));
+}
+
+/* Free the entry of a word that is no longer in the directory. */
+static __always_inline void free_word(const struct placing *placing, u64 word)
+{
+	struct entry *entry = entry_at(word);
+	u64 sequence;
+
+	if (!entry)
+		return;
+	sequence = sequence_of(entry);
+	fence();
+	if (of_hash(word, entry->hash) && bucket_of(placing->limits, entry->hash) == placing->bucket)
+		free_entry(placing->limits, placing->usage, entry, sequence, word);
+}
+
+/* Put an entry's word into the directory; false where its bucket has no way for it. */
+static __always_inline bool link_entry(struct placing *placing, u32 line)
+{
+	u64 word = word_of(placing->hash, line), other = placing->word;
+
+	if (other && swap_word(placing->bucket, other, word)) {
+		free_word(placing, other);
+		return true;
+	}
+	if (swap_word(placing->bucket, 0, word))
+		return true;
+	other = *(volatile u64 *)&placing->bucket->ways[placing->hash >> 60];
+	if (!placing->limits->evicts || !swap_word(placing->bucket, other, word))
+		return false;
+	free_word(placing, other);
+	return true;
+}
+
+/* Store it in an entry of its own, new in the directory. */
+static __always_inline enum stored store_new(struct draft *draft, struct placing *placing)
+{
+	struct shelf *shelf = shelves.lookup(&placing->size);
+	enum stored why;
+	u32 line = take_line(placing->limits, placing->usage, placing->size, &why);
+	struct entry *entry = entry_at(line);
+
+	if (!line)
+		return why;
+	if (!shelf || !entry || !lock_entry(entry, sequence_of(entry)))
+		return STORED_FULL;
+	write_entry(entry, draft, placing->hash);
+	__sync_fetch_and_add(&shelf->entries, 1);
+	unlock_entry(entry);
+	if (link_entry(placing, line))
+		return STORED;
+	free_entry(placing->limits, placing->usage, entry, sequence_of(entry), line);
+	return STORED_FULL;
+}
+
+/* Store a draft, all of which is there, by what is known of its key. */
+static __always_inline enum stored store(struct draft *draft, struct placing *placing)
+{
+	if (!placing->entry || size_at(placing->word) != placing->size)
+		return store_new(draft, placing);
+	if (!lock_entry(placing->entry, placing->sequence))
+		return STORED_FULL;
+	write_entry(placing->entry, draft, placing->hash);
+	unlock_entry(placing->entry);
+	return STORED;
+}
+
+/* May it be stored? */
+static __always_inline bool admitted(const struct placing *placing)
+{
+	return admit(placing->limits, placing->usage, placing->hash, placing->entry);
 }
 
 #endif

@@ -13,13 +13,22 @@ from enum import IntEnum
 from typing import NamedTuple
 
 KEY_MAX = 260
-KEY_SHORT = 60
 WHOLE_MAX = 256
 REPLY_MAX = 1472
 REPLY_SAFE = 1232
 """Bytes of a reply that every IPv6 path carries: an MTU of 1280 less the headers (40 and 8)."""
-REPLY_MEDIUM = 512
-REPLY_SHORT = 64
+LINE = 64
+PAGE_BYTES = 65536
+PAGE_LINES = 1024
+PAGE_LAST = 980
+CHUNK_PAGES = 4
+SIZES = 9
+SIZE_LINES = (2, 3, 4, 6, 8, 11, 15, 21, 29)
+"""Lines of each size of entries: LINES of arena.h."""
+WAYS = 16
+WEIGHTS = 72
+USED_MAX = 3
+DRAFT_ROOM = 2056
 SLOTS = 65536
 SERVICES_MAX = 256
 ENDPOINTS_MAX = 4096
@@ -57,7 +66,7 @@ HOLD_MS = 500
 STREAM_CELLS = 16
 STREAM_LINE_MAX = 256
 SEEN_PER_ENTRY = 8
-"""How many cells `seen` has for each entry that a length class has room for."""
+"""How many cells `seen` has for each entry that there is room for."""
 
 
 class Verdict(IntEnum):
@@ -184,20 +193,40 @@ class MarkKind(IntEnum):
     SERVER = 3
 
 
-_META = "QQQQQIHHHH4x"
+_META = "QQQIHHHBB4x"
 
-SHORT_KEY = struct.Struct(f"=HH{KEY_SHORT}s")
-KEY = struct.Struct(f"=HH{KEY_MAX}s")
+KEY = struct.Struct(f"=HH4x{KEY_MAX}s4x")
 """service, length, bytes. Packing appends the zeros that are part of the key."""
 
-SHORT_ENTRY = struct.Struct(f"={_META}HH{KEY_SHORT}s{REPLY_SHORT}sQ")
-LONG_ENTRY = struct.Struct(f"={_META}HH{KEY_MAX}s{REPLY_SHORT}sQ")
-"""head, expires, filled, token, body, slot, length, stored, sum, loops; the three fields of the
-key; the reply if it is short; tail."""
+DRAFT = struct.Struct(f"={_META}HH4x{KEY_MAX}s4x{DRAFT_ROOM}s")
+"""token, expires, filled, slot, length, stored, sum, loops, used; the three fields of the key; the
+reply."""
 
-MEDIUM_REPLY = struct.Struct(f"=Q{REPLY_MEDIUM}sQ")
-LONG_REPLY = struct.Struct(f"=Q{REPLY_MAX}sQ")
-"""head, bytes, tail."""
+ENTRY = struct.Struct(f"=QQHHI{_META}")
+"""sequence, hash, service, length of the key, next; then as in DRAFT. Key and reply follow, each
+with zeros up to whole words."""
+
+PAGE_HEAD = struct.Struct("=II")
+"""Size (0 to SIZES - 1), next page."""
+
+ORDER = struct.Struct("=QQII")
+"""Sequence, expires, line, cell: what a program of xdp/hand.c is to do."""
+
+LIMITS = struct.Struct(f"=6Q{WEIGHTS}Q")
+"""Buckets less one, capacity, pages, grows, evicts, cells of `seen`; weights."""
+
+USAGE = struct.Struct("=QQ48x")
+"""Entries, pages."""
+
+
+class Stored(IntEnum):
+    """What became of a reply. `store.h` says what each means."""
+
+    STORED = 0
+    NOT_ADMITTED = 1
+    FULL = 2
+    NO_PAGE = 3
+
 
 ENDPOINT = struct.Struct("=16sIHH2sH")
 """Address (IPv4 as ::ffff:a.b.c.d), ifindex, outer and inner VLAN id, port in network order, 0."""
@@ -216,7 +245,7 @@ PLACE = struct.Struct(f"={ENDPOINT.size}sI{SERVICE.size}s")
 WATCH = struct.Struct("=IIIHHI")
 """Protocol, TTL in seconds, uid, ends, alone, away."""
 
-WAITING = struct.Struct(f"=HH{KEY_MAX}sI4xQ")
+WAITING = struct.Struct(f"=HH4x{KEY_MAX}s4xI4xQ")
 """The key's service, length and bytes; the cell of `versions` that voids it; its item."""
 
 MARK = struct.Struct("=HHI")
@@ -254,24 +283,27 @@ STATION = struct.Struct("=6s2x")
 
 
 class Entry(NamedTuple):
-    """One cache entry as stored. A longer reply lies in another map.
+    """A stored reply, and where it lies.
 
-    `length` is the reply's in bytes; `stored` also counts what the protocol keeps behind it.
-    `reply` is the reply if it has at most REPLY_SHORT bytes: only then is it in the entry itself.
+    `length` is the reply's in bytes; `data` also has what the protocol keeps behind it.
     """
 
     service: int
     view: int
     key: bytes
-    head: int
     expires: int
     filled: int
     token: int
-    body: int
     slot: int
     length: int
-    stored: int
-    reply: bytes
+    data: bytes
+    line: int
+    sequence: int
+
+    @property
+    def reply(self) -> bytes:
+        """The reply's own bytes."""
+        return self.data[: self.length]
 
 
 def sum_of(data: bytes) -> int:
@@ -284,26 +316,37 @@ def sum_of(data: bytes) -> int:
     return int.from_bytes(data, sys.byteorder) % 0xFFFF
 
 
-def unpack_entry(packed: struct.Struct, data: bytes | memoryview) -> Entry | None:
-    """Read an entry with a short or a long key; None if it was replaced while it was read."""
-    *meta, _, _, service, key_length, key, reply, tail = packed.unpack(data)
-    head, expires, filled, token, body, slot, length, stored = meta
-    if head != tail:
+def unpack_entry(memory: memoryview, line: int) -> Entry | None:
+    """Read the entry in that memory, which begins at a line; None where nothing is stored.
+
+    None too where it is written meanwhile: what is read then may be anything.
+    """
+    sequence, _, service, key_length, _, *meta = ENTRY.unpack_from(memory)
+    token, expires, filled, slot, length, stored, *_ = meta
+    if not key_length or sequence % 2:
+        return None
+    at = ENTRY.size + whole(key_length)
+    key, data = bytes(memory[ENTRY.size :][:key_length]), bytes(memory[at:][:stored])
+    if ENTRY.unpack_from(memory)[0] != sequence:
         return None
     return Entry(
         service=service % SERVICES_MAX,
         view=service // SERVICES_MAX,
-        key=key[:key_length],
-        head=head,
+        key=key,
         expires=expires,
         filled=filled,
         token=token,
-        body=body,
         slot=slot,
         length=length,
-        stored=stored,
-        reply=reply[:stored],
+        data=data,
+        line=line,
+        sequence=sequence,
     )
+
+
+def whole(length: int) -> int:
+    """Bytes of the whole words that so many bytes take."""
+    return -(-length // 8) * 8
 
 
 def packed_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:

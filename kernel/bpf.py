@@ -17,6 +17,7 @@ from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
 from carom.kernel import forked, kept, libbpf
 from carom.kernel.compiled import Compiled, Secret, stand_in
 from carom.kernel.compiler import PROVISION, Refused, Source
+from carom.kernel.libbpf import MapShape
 from carom.kernel.resource import Resource
 
 INCLUDE = Path(__file__).resolve().parent.parent / "include"
@@ -127,9 +128,15 @@ class Module(Resource):
         include: tuple[Path, ...] = (),
         defines: Mapping[str, str | int | None] | None = None,
         written: Mapping[str, str] | None = None,
+        entries: Mapping[str, int] | None = None,
     ):
-        """`written` are headers that exist only as text, by name."""
+        """`written` are headers that exist only as text, by name.
+
+        `entries` says how many some maps have room for, whatever the C says: what is compiled is
+        the same for all of them.
+        """
         check_privileges()
+        self._entries = dict(entries or {})
         _raise_file_limit()
         self._name = ", ".join("/".join(source.parts[-2:]) for source in sources)
         seen: set[Path] = set()
@@ -149,24 +156,27 @@ class Module(Resource):
         digest = self._source.digest()
         compiled = kept.take(digest)
         if compiled:
-            return compiled, self._create(compiled)
+            return compiled, self._create(compiled, {})
         try:
             compiled, maps = self._source.compile()
         except Refused as error:
             raise self._explained(error, error.said) from error
         if compiled.btf is not None:
             kept.keep(digest, compiled)
-        return compiled, maps
+        return compiled, self._create(compiled, maps)
 
-    def _create(self, compiled: Compiled) -> dict[str, int]:
-        """Maps as BCC would have made them."""
-        maps: dict[str, int] = {}
+    def _create(self, compiled: Compiled, made: dict[str, int]) -> dict[str, int]:
+        """Maps as BCC would make them, but for their sizes; those that it `made` where they fit."""
+        maps = dict[str, int]()
         name = "its types"
         try:
             types = libbpf.load_btf(compiled.btf) if compiled.btf else None
             try:
                 for name, shape in compiled.maps.items():
-                    maps[name] = forked.keep(libbpf.create_map(name, shape, types))
+                    if name in made and name not in self._entries:
+                        maps[name] = made.pop(name)
+                    else:
+                        maps[name] = forked.keep(self._create_one(name, shape, types, maps))
             finally:
                 if types is not None:
                     os.close(types)
@@ -175,7 +185,25 @@ class Module(Resource):
                 forked.close(descriptor)
             reason = f"could not open bpf map: {name}, error: {error.strerror}"
             raise self._explained(error, [reason]) from error
+        finally:
+            for descriptor in made.values():
+                forked.close(descriptor)
         return maps
+
+    def _create_one(
+        self, name: str, shape: MapShape, types: int | None, maps: Mapping[str, int]
+    ) -> int:
+        shape = shape._replace(max_entries=self._entries.get(name, shape.max_entries))
+        inner = maps[name.removesuffix("s")] if shape.kind == libbpf.MAP_TYPE_ARRAY_OF_MAPS else 0
+        return libbpf.create_map(name, shape, types, inner)
+
+    def another(self, name: str) -> int:
+        """One more map like the one of that name; its descriptor, which the caller closes.
+
+        A map of maps holds such: `chunks` those like `chunk`. Raises OSError.
+        """
+        shape = self._compiled.maps[name]
+        return forked.made(lambda: libbpf.create_map(name, shape, None))
 
     def _explained(self, error: Exception, messages: list[str]) -> BPFError:
         details = "\n".join(messages)

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hashes of keys, by secrets that are drawn at each start: hash.h and slot.h in Python.
+"""Hashes of keys, by secrets that are drawn at each start: slot.h and key_hash.h in Python.
 
-An attacker who could make two keys share a slot would void one by writes to the other. Who could
-make them share a name would throw out the other's reply. So both are SipHash by a secret that
-nobody outside knows, whatever the environment says.
+An attacker who could make two keys share a slot would void one by writes to the other. So a slot is
+SipHash by a secret that nobody outside knows, whatever the environment says.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import operator
 import secrets
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from carom.kernel.compiled import Secret
 from carom.kernel.siphash import absorb, begin, end, siphash
@@ -21,6 +21,7 @@ _BEFORE = 32  # SLOT_BEFORE of slot.h
 _SHIFT = 48  # SLOT_SHIFT of slot.h
 _MASK = 0xFFFF  # of the 16 bits above: SLOTS - 1
 _U64 = 2**64 - 1
+_FACTOR = 0x9E3779B97F4A7C15  # HASH_FACTOR of key_hash.h
 
 
 @functools.cache
@@ -52,14 +53,11 @@ class Hashes:
     def __init__(self, *, native: bool = True):
         """Draw secrets."""
         theirs = python_secret() if native else None
-        self._native = theirs is not None
-        self._secret = theirs or secrets.token_bytes(16)
-        self._name = secrets.token_bytes(_BEFORE)
         before = secrets.token_bytes(_BEFORE)
-        state = absorb(begin(self._secret), before)
+        state = absorb(begin(theirs or secrets.token_bytes(16)), before)
         self.slot_of: Callable[[bytes], int] = (
             (lambda key: hash(before + key) >> _SHIFT & _MASK)
-            if self._native
+            if theirs is not None
             else (lambda key: end(state, key, _BEFORE) >> _SHIFT)
         )
         """The cell of `versions` that a key hashes to, 0 to SLOTS - 1."""
@@ -69,13 +67,11 @@ class Hashes:
         }
         """The defines that programs are loaded with."""
 
-    def namer(self, service: int) -> Callable[[bytes], int]:
-        """A function that gives each key of a service its name, a number from 1 to 2**64 - 1.
 
-        The programs name what they store themselves, by another secret.
-        """
-        before = self._name + struct.pack("<Q", service)
-        if self._native:
-            return lambda key: hash(before + key) & _U64 or 1
-        state = absorb(begin(self._secret), before)
-        return lambda key: end(state, key, len(before)) or 1
+def hash_of(weights: Sequence[int], service: int, key: bytes) -> int:
+    """hash_of() of key_hash.h: the hash that the directory finds a key by, 0 to 2**64 - 1."""
+    words = struct.pack(f"=HH4x{len(key)}s{-len(key) % 8}x", service, len(key), key)
+    numbers = (number for (number,) in struct.iter_unpack("=I", words))
+    hashed = sum(map(operator.mul, weights, numbers)) & _U64
+    hashed = (hashed ^ hashed >> 32) * _FACTOR & _U64
+    return hashed ^ hashed >> 32

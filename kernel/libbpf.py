@@ -29,6 +29,7 @@ EXPECTED = {"lookup": BPF_SK_LOOKUP, "bind4": 12, "bind6": 13, "release": 34}
 PROG_TYPE_SOCKET_FILTER, PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP = 1, 3, 6
 PROG_TYPE_CGROUP_SKB, PROG_TYPE_CGROUP_SOCK, PROG_TYPE_SK_LOOKUP = 8, 9, 30
 PROG_TYPE_SK_SKB, PROG_TYPE_SK_MSG = 14, 16
+MAP_TYPE_ARRAY_OF_MAPS = 12
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)  # enum xdp_action
 XDP_FLAGS_SKB_MODE = 1 << 1
 XDP_FLAGS_DRV_MODE = 1 << 2
@@ -383,6 +384,40 @@ def test_run(
     return TestRun(options.retval, frame_out.raw[: options.data_size_out], options.duration)
 
 
+class Order:
+    """A program that is run again and again on one frame: a call makes nothing but its result.
+
+    For one thread at a time.
+    """
+
+    def __init__(self, program_fd: int, size: int):
+        """The frame has `size` bytes, all zero at first."""
+        self._program = program_fd
+        self._frame = bytearray(size)
+        self._options = _TestRunOpts(
+            sz=ctypes.sizeof(_TestRunOpts),
+            data_in=ctypes.addressof(ctypes.c_char.from_buffer(self._frame)),
+            data_size_in=size,
+            repeat=1,
+        )
+        self._reference = ctypes.byref(self._options)
+        self._run = library().bpf_prog_test_run_opts
+
+    def pack(self, packed: struct.Struct, *words: int) -> None:
+        """Put words at the frame's beginning."""
+        packed.pack_into(self._frame, 0, *words)
+
+    def __call__(self, packed: struct.Struct, *words: int) -> int:
+        """Run it on these words; what it returns. Raises OSError."""
+        self.pack(packed, *words)
+        return self.again()
+
+    def again(self) -> int:
+        """Run it on the frame as it was last time; what it returns. Raises OSError."""
+        _check(self._run(self._program, self._reference))
+        return int(self._options.retval)
+
+
 def run_live(program_fd: int, frame: bytes, ifindex: int, repeat: int) -> None:
     """Run an XDP program on `repeat` copies of a frame, as if they had come in by an interface.
 
@@ -550,9 +585,10 @@ def map_shape(map_fd: int) -> tuple[MapShape, int]:
     return MapShape(kind, key, value, entries, flags, *types), btf
 
 
-def create_map(name: str, shape: MapShape, btf_fd: int | None) -> int:
-    """Create a map; its descriptor. Raises OSError."""
+def create_map(name: str, shape: MapShape, btf_fd: int | None, inner_fd: int = 0) -> int:
+    """Create a map; its descriptor. A map of maps holds such as the inner one. Raises OSError."""
     options = _MapCreateOpts(sz=ctypes.sizeof(_MapCreateOpts), map_flags=shape.flags)
+    options.inner_map_fd = inner_fd
     if btf_fd is not None and shape.value_type:
         options.btf_fd = btf_fd
         options.btf_key_type_id, options.btf_value_type_id = shape[-2:]

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The fast path at XDP, and a program that userspace runs by hand. */
+/* The fast path at XDP. */
 #include "fastpath.h"
 
 /* The programs that others go on with, in the order of daemon/fastpath.py. */
@@ -88,18 +88,4 @@ int xdp_answer(struct xdp_md *context)
 	enum verdict verdict = answer_read(&packet, &place);
 
 	return act(verdict, place);
-}
-
-/*
- * Userspace's hand, run by BPF_PROG_TEST_RUN and never attached: a void from userspace is not atomic
- * with those of the kernel.
- */
-int bump(struct xdp_md *context)
-{
-	u32 *cell = (void *)(long)context->data;
-
-	if ((void *)(cell + 1) > (void *)(long)context->data_end || *cell >= SLOTS + SERVICES_MAX)
-		return XDP_ABORTED;
-	void_cell(*cell, false);
-	return XDP_PASS;
 }

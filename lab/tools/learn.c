@@ -39,12 +39,13 @@ int learn_frame(struct xdp_md *context)
 	u32 length = (u32)(context->data_end - context->data), only = 0, ttl = 3600, stored, slot;
 	struct learning *learning = learnings.lookup(&only);
 	struct draft *draft = &learning->draft;
+	struct placing placing = {};
 	struct front front;
 
 	if (!learning || bpf_xdp_load_bytes(context, 0, &front, sizeof(front)))
 		return XDP_ABORTED;
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
-	__builtin_memset(draft->bytes, 0, REPLY_SHORT);
+	__builtin_memset(draft->bytes, 0, sizeof(u64));
 	length -= sizeof(front) + front.length;
 	if (!load_part(context, sizeof(front) + front.length, draft->bytes, length, REPLY_ROOM))
 		return XDP_ABORTED;
@@ -58,5 +59,6 @@ int learn_frame(struct xdp_md *context)
 	draft->key.service = front.protocol;
 	slot = slot_of(&draft->key, slot_from(front.protocol, &draft->key),
 		       slot_end(front.protocol, &draft->key));
-	return store(draft, take_token(), slot, length, stored, ttl) ? XDP_PASS : XDP_ABORTED;
+	draft_reply(draft, take_token(), slot, length, stored, ttl);
+	return begin_placing(draft, &placing) && admitted(&placing) && store(draft, &placing) == STORED ? XDP_PASS : XDP_ABORTED;
 }

@@ -12,9 +12,8 @@ from typing import NamedTuple
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
 from carom.daemon.places import Place
-from carom.daemon.store import ENTRY_CLASSES, LengthClass
 from carom.kernel import libbpf
-from carom.kernel.abi import Fast, Hook, Verdict
+from carom.kernel.abi import ENTRY, Fast, Hook, Verdict, whole
 from carom.kernel.ways import Way
 from prog.packets import CLIENT_MAC, HOST_MAC, PLAIN, PORT, Fields, Wire
 
@@ -183,31 +182,46 @@ class Host:
         """What becomes of one that the cache has a reply to."""
         return sent(Verdict.HIT, self.wire.cached_reply(reply, **fields))
 
-    def stored(self, payload: bytes) -> bytes:
-        """The bytes of an entry, as they stand in the map."""
-        table = entry_class(payload)
-        value = libbpf.lookup(self.fastpath.map(table.map), self.key(payload), table.value.size)
-        assert value is not None
-        return value
+    def entry(self, payload: bytes, service: int = 0) -> StoredEntry:
+        """The entry under a key, as it stands in the arena."""
+        entry = self.fastpath.store.find(service, payload)
+        memory = self.fastpath.store.memory_at(entry.line) if entry else None
+        assert memory
+        return StoredEntry(memory)
 
-    def store(self, payload: bytes, value: bytes, service: int = 0) -> None:
-        """Put these bytes into the map, right or wrong."""
-        table = entry_class(payload)
-        key = table.key.pack(service, len(payload), payload)
-        libbpf.update(self.fastpath.map(table.map), key, value)
-
-    def held(self) -> dict[bytes, bytes | None]:
+    def held(self) -> dict[bytes, bytes]:
         """Every entry's reply by its key."""
-        return {entry.key: self.cache.reply(entry) for entry in self.cache.entries()}
-
-    def key(self, payload: bytes) -> bytes:
-        """The map's key of a request."""
-        return entry_class(payload).key.pack(0, len(payload), payload)
+        return {entry.key: entry.reply for entry in self.cache.entries()}
 
 
-def entry_class(key: bytes) -> LengthClass:
-    """The length class of a key's entry."""
-    return next(one for one in ENTRY_CLASSES if len(key) <= one.room)
+class StoredEntry:
+    """An entry's own memory in the arena, which a test writes as no program would."""
+
+    FIELDS = (
+        *("sequence", "hash", "service", "key_length", "next", "token", "expires", "filled"),
+        *("slot", "length", "stored", "sum", "loops", "used"),
+    )
+
+    def __init__(self, memory: memoryview):
+        self._memory = memory
+
+    def __getitem__(self, field: str) -> int:
+        return int(dict(zip(self.FIELDS, ENTRY.unpack_from(self._memory), strict=True))[field])
+
+    def __setitem__(self, field: str, value: int) -> None:
+        fields = dict(zip(self.FIELDS, ENTRY.unpack_from(self._memory), strict=True))
+        assert field in fields
+        ENTRY.pack_into(self._memory, 0, *(fields | {field: value}).values())
+
+    @property
+    def key(self) -> memoryview:
+        """The bytes of its key, with the zeros up to whole words."""
+        return self._memory[ENTRY.size :][: whole(self["key_length"])]
+
+    @property
+    def reply(self) -> memoryview:
+        """The bytes of its reply, in the same form."""
+        return self._memory[ENTRY.size + len(self.key) :][: whole(self["stored"])]
 
 
 def of_one_slot(key: bytes, slot_of: Callable[[bytes], int]) -> bytes:

@@ -16,6 +16,7 @@ static __always_inline void linger(void)
 }
 
 #include "fastpath.h"
+#include "hand.c"
 #include "tally.h"
 
 #ifndef WRITE_EVERY
@@ -24,10 +25,10 @@ static __always_inline void linger(void)
 #define FLUSH_EVERY 64  /* one write in so many changes all keys and flushes */
 
 #ifndef KEYS
-#define KEYS 12         /* both classes of keys, three of replies, twice */
+#define KEYS 12         /* two lengths of keys, three of replies, twice */
 #endif
-#ifndef REPLY_CLASS
-#define REPLY_CLASS(k) ((k) / 2 % 3)
+#ifndef REPLY_KIND
+#define REPLY_KIND(k) ((k) / 2 % 3)
 #endif
 #define PREPARED 4      /* fills made beforehand: keys 0 and 2, then 1 and 3 */
 #define SERVICE 0
@@ -37,26 +38,11 @@ static __always_inline void linger(void)
 #define LONG_LENGTH 100
 #define MULTIPLIER 0x9e3779b97f4a7c15ull
 
-/* What a fill is made in; too large for the stack. */
-struct race_draft {
-	struct key key;
-	union {
-		struct short_entry short_entry;
-		struct long_entry long_entry;
-		struct meta meta;
-	};
-	union {
-		struct medium_reply medium;
-		struct long_reply longer;
-		u64 head;
-	};
-};
-
 BPF_ARRAY(states, u64, KEYS);        /* what the server would answer now */
 BPF_ARRAY(acknowledged, u64, KEYS);  /* what the last acknowledged write left there */
 BPF_PERCPU_ARRAY(fills, u64, 1);
-BPF_PERCPU_ARRAY(drafts, struct race_draft, 1);
-BPF_ARRAY(prepared, struct race_draft, PREPARED);
+BPF_PERCPU_ARRAY(own_drafts, struct draft, 1);
+BPF_ARRAY(prepared, struct draft, PREPARED);
 
 static __always_inline u32 any_key(void)
 {
@@ -80,21 +66,21 @@ static __always_inline void make_key(struct key *key, u32 k)
 		key->bytes[LONG_LENGTH - 1] = k + 1;
 }
 
-/* Bytes of a reply: one length a class, each the longest that its class has. */
+/* Bytes of a reply, of entries of three sizes. */
 static __always_inline u32 reply_length(u32 k)
 {
-	switch (REPLY_CLASS(k)) {
+	switch (REPLY_KIND(k)) {
 	case 0:
-		return REPLY_SHORT;
+		return 64;
 	case 1:
-		return REPLY_MEDIUM;
+		return 512;
 	default:
 		return REPLY_MAX;
 	}
 }
 
 /* The words of a reply: its value, its key, and then what only its own fill can have put there. */
-static __always_inline u64 word_of(u32 i, u64 value, u32 k, u64 stamp)
+static __always_inline u64 nth_word(u32 i, u64 value, u32 k, u64 stamp)
 {
 	if (i == 0)
 		return value;
@@ -127,15 +113,16 @@ static __always_inline void acknowledge(u32 k)
 static __always_inline void remove_entry(u32 k)
 {
 	u32 only = 0;
-	struct race_draft *draft = drafts.lookup(&only);
+	struct draft *draft = own_drafts.lookup(&only);
+	struct placing placing = {};
 
 	if (!draft)
 		return;
 	make_key(&draft->key, k);
-	if (k % 2)
-		long_entries.delete(&draft->key);
-	else
-		short_entries.delete((struct short_key *)&draft->key);
+	draft->meta.stored = 0;
+	if (begin_placing(draft, &placing) && placing.entry)
+		free_entry(placing.limits, placing.usage, placing.entry, placing.sequence,
+			   placing.word);
 }
 #endif
 
@@ -180,73 +167,38 @@ static __always_inline void write_all(void)
 
 /* The part of the learner */
 
-static __always_inline void make_words(u64 *words, u32 room, u64 value, u32 k, u64 stamp)
-{
-#pragma clang loop unroll(disable)
-	for (u32 i = 0; i < room / sizeof(u64); i++)
-		words[i] = word_of(i, value, k, stamp);
-}
-
 /* What is the same in all fills of a key. */
-static __always_inline void make_draft(struct race_draft *draft, u32 k)
+static __always_inline void make_draft(struct draft *draft, u32 k)
 {
-	u32 length = reply_length(k);
-	struct meta *meta = &draft->meta;
-
-	__builtin_memset(meta, 0, sizeof(*meta));
+	__builtin_memset(&draft->meta, 0, sizeof(draft->meta));
 	make_key(&draft->key, k);
-	meta->expires = ~0ull;
-	meta->body = length > REPLY_SHORT ? k + 1 : 0;
-	meta->slot = key_cell(k);
-	meta->length = length;
-	meta->stored = length;
-	if (k % 2)
-		draft->long_entry.key = draft->key;
-	else
-		__builtin_memcpy(&draft->short_entry.key, &draft->key, sizeof(struct short_key));
+	draft->meta.expires = ~0ull;
+	draft->meta.slot = key_cell(k);
+	draft->meta.length = reply_length(k);
+	draft->meta.stored = reply_length(k);
 }
 
-/* What is this fill's own: every part of an entry and of a reply has something of it. */
-static __always_inline void stamp_draft(struct race_draft *draft, u32 k, u64 value, u64 stamp)
+/* What is this fill's own: every part of an entry has something of it. */
+static __always_inline void stamp_draft(struct draft *draft, u32 k, u64 value, u64 stamp)
 {
-	u32 length = reply_length(k);
-	struct meta *meta = &draft->meta;
+	u64 *words = (u64 *)draft->bytes;
 
-	meta->head = stamp;
-	meta->filled = stamp * MULTIPLIER;
-	meta->sum = stamp;
-	if (k % 2) {
-		make_words((u64 *)draft->long_entry.reply, REPLY_SHORT, value, k, stamp);
-		draft->long_entry.tail = stamp;
-	} else {
-		make_words((u64 *)draft->short_entry.reply, REPLY_SHORT, value, k, stamp);
-		draft->short_entry.tail = stamp;
-	}
-	draft->head = stamp;
-	if (length > REPLY_MEDIUM) {
-		make_words((u64 *)draft->longer.bytes, REPLY_MAX, value, k, stamp);
-		draft->longer.tail = stamp;
-	} else if (length > REPLY_SHORT) {
-		make_words((u64 *)draft->medium.bytes, REPLY_MEDIUM, value, k, stamp);
-		draft->medium.tail = stamp;
+	draft->meta.filled = stamp;
+	draft->meta.sum = stamp;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < REPLY_MAX / sizeof(u64); i++) {
+		if (i >= reply_length(k) / sizeof(u64))
+			break;
+		words[i] = nth_word(i, value, k, stamp);
 	}
 }
 
-static __always_inline long store_draft(struct race_draft *draft, u32 k)
+static __always_inline void store_draft(struct draft *draft)
 {
-	u64 body = k + 1;
-	long failed = k % 2 ? long_entries.update(&draft->key, &draft->long_entry)
-			    : short_entries.update((struct short_key *)&draft->key,
-						   &draft->short_entry);
+	struct placing placing = {};
+	bool stored = begin_placing(draft, &placing) && store(draft, &placing) == STORED;
 
-	switch (REPLY_CLASS(k)) {
-	case 0:
-		return failed;
-	case 1:
-		return failed | medium_replies.update(&body, &draft->medium);
-	default:
-		return failed | long_replies.update(&body, &draft->longer);
-	}
+	note(stored ? FILLS : DENIED);
 }
 
 /* Unique to a fill. */
@@ -261,11 +213,11 @@ static __always_inline u64 next_stamp(void)
 	return *count << 8 | (bpf_get_smp_processor_id() + 1);
 }
 
-static __always_inline void fill(u32 k)
+static __always_inline void fill_key(u32 k)
 {
 	u32 only = 0;
 	u64 *state = states.lookup(&k);
-	struct race_draft *draft = drafts.lookup(&only);
+	struct draft *draft = own_drafts.lookup(&only);
 	u64 token, value;
 
 	if (!state || !draft)
@@ -290,7 +242,7 @@ static __always_inline void fill(u32 k)
 		return;
 	}
 #endif
-	note(store_draft(draft, k) ? DENIED : FILLS);
+	store_draft(draft);
 }
 
 /* The part of the client */
@@ -301,14 +253,13 @@ static __always_inline bool whole(const struct scratch *scratch, u32 k)
 	const struct meta *meta = &scratch->meta;
 	u32 length = reply_length(k);
 
-	if (meta->length != length || meta->filled != meta->head * MULTIPLIER ||
-	    meta->sum != (u16)meta->head)
+	if (meta->length != length || meta->sum != (u16)meta->filled)
 		return false;
 #pragma clang loop unroll(disable)
 	for (u32 i = 1; i < REPLY_MAX / sizeof(u64); i++) {
 		if (i >= length / sizeof(u64))
 			break;
-		if (words[i] != word_of(i, 0, k, meta->head))
+		if (words[i] != nth_word(i, 0, k, meta->filled))
 			return false;
 	}
 	return true;
@@ -381,15 +332,12 @@ int write_and_ask(struct xdp_md *context)
 
 int fill_and_ask(struct xdp_md *context)
 {
-	fill(any_key());
+	fill_key(any_key());
 	ask(any_key());
 	return XDP_PASS;
 }
 
-/*
- * Fills as fast as a map takes them. A map's update takes another element than the one that it
- * replaces; the next update of its class takes that one, while it may still be read.
- */
+/* Fills as fast as the store takes them, of entries that are read at the same time. */
 
 static __always_inline u32 prepared_key(u32 i)
 {
@@ -400,7 +348,7 @@ int prepare(struct xdp_md *context)
 {
 	for (u32 i = 0; i < PREPARED; i++) {
 		u32 index = i;
-		struct race_draft *draft = prepared.lookup(&index);
+		struct draft *draft = prepared.lookup(&index);
 
 		if (!draft)
 			return XDP_ABORTED;
@@ -414,12 +362,12 @@ int refill(struct xdp_md *context)
 {
 	for (u32 i = 0; i < PREPARED; i++) {
 		u32 index = i;
-		struct race_draft *draft = prepared.lookup(&index);
+		struct draft *draft = prepared.lookup(&index);
 
 		if (!draft)
 			return XDP_ABORTED;
 		stamp_draft(draft, prepared_key(i), i, next_stamp());
-		note(store_draft(draft, prepared_key(i)) ? DENIED : FILLS);
+		store_draft(draft);
 	}
 	return XDP_PASS;
 }

@@ -11,6 +11,7 @@ from enum import IntEnum, auto
 from pathlib import Path
 
 from carom import cgroup, protocols, xdp
+from carom.daemon.store import Extent, Policy, Store
 from carom.kernel import libbpf
 from carom.kernel.bpf import INCLUDE, Module, expand
 from carom.kernel.hashes import Hashes
@@ -71,12 +72,24 @@ class Race(Resource):
         changes: Mapping[str, str],
         defines: Mapping[str, str | int],
         name: str = "race.c",
+        cache: tuple[Policy, int] | None = None,
     ):
+        """With a `cache`, by its policy and capacity, it has a store too."""
         rooms = (*protocols.INCLUDE, folder(xdp), folder(cgroup))
         text = expand(HERE / name, (INCLUDE, *rooms, HERE), written=protocols.headers())
         source = where / name
         source.write_text(broken(text, changes))
-        self._module = Module(source, defines={**Hashes().defines, **defines})
+        hashes = Hashes()
+        extent = Extent(cache[1], "always") if cache else None
+        self._module = Module(
+            source,
+            defines={**hashes.defines, **defines},
+            entries=extent.sizes() if extent else {},
+        )
+        if cache and extent:
+            self._store = Store(self._module, hashes, extent, cache[0])
+            while self._store.grow():
+                pass
         self._tallies = self._module.map("tallies")
 
     def tallies(self) -> Tallies:

@@ -18,23 +18,19 @@ from carom.kernel.abi import (
     COOKIE_SIGHT,
     COOKIES,
     DOOR,
+    DRAFT,
     ENDPOINT,
     ENDPOINTS_MAX,
-    KEY,
-    LONG_ENTRY,
-    LONG_REPLY,
     MARK,
-    MEDIUM_REPLY,
     NEIGHBOUR,
     NEIGHBOURS_MAX,
     PREFIX,
     SERVICE,
     SERVICES_MAX,
-    SHORT_ENTRY,
-    SHORT_KEY,
     SLOTS,
     STATION,
     STRAY,
+    USAGE,
     VERDICTS,
     WATCH,
     WAY_PREFIX,
@@ -44,12 +40,10 @@ from carom.kernel.abi import (
 from carom.kernel.compiler import import_bcc
 from carom.protocols import SPECS
 
-KEY_FIELDS = "service length bytes"
-ENTRY_FIELDS = (
-    "meta.head meta.expires meta.filled meta.token meta.body meta.slot meta.length "
-    "meta.stored meta.sum meta.loops key.service key.length key.bytes reply tail"
+DRAFT_FIELDS = (
+    "meta.token meta.expires meta.filled meta.slot meta.length meta.stored meta.sum meta.loops "
+    "meta.used key.service key.length key.bytes bytes"
 )
-REPLY_FIELDS = "head bytes tail"
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +100,8 @@ def _single(code: str) -> list[str]:
 @pytest.mark.parametrize(
     ("table", "side", "packed", "fields"),
     [
-        ("short_entries", "Key", SHORT_KEY, KEY_FIELDS),
-        ("short_entries", "Leaf", SHORT_ENTRY, ENTRY_FIELDS),
-        ("long_entries", "Key", KEY, KEY_FIELDS),
-        ("long_entries", "Leaf", LONG_ENTRY, ENTRY_FIELDS),
-        ("medium_replies", "Leaf", MEDIUM_REPLY, REPLY_FIELDS),
-        ("long_replies", "Leaf", LONG_REPLY, REPLY_FIELDS),
+        ("drafts", "Leaf", DRAFT, DRAFT_FIELDS),
+        ("store_usage", "Leaf", USAGE, "entries pages"),
         ("services", "Key", ENDPOINT, "address ifindex outer inner port zero"),
         ("strays", "Leaf", STRAY, "to zero seen"),
         (
@@ -158,15 +148,6 @@ def check_layout(tables: Any, table: str, side: str, packed: struct.Struct, fiel
     layout = getattr(layout, "_type_", layout)  # one for each CPU
     assert ctypes.sizeof(layout) == packed.size
     assert [clangs(layout, path) for path in fields.split()] == pythons(packed)
-
-
-@pytest.mark.parametrize(
-    ("table", "entry"), [("short_entries", SHORT_ENTRY), ("long_entries", LONG_ENTRY)]
-)
-def test_the_key_of_an_entry(tables: Any, table: str, entry: struct.Struct) -> None:
-    layout = tables[table.encode()]
-    at, _ = pythons(entry)[ENTRY_FIELDS.split().index("key.service")]
-    assert clangs(layout.Leaf, "key") == (at, ctypes.sizeof(layout.Key))
 
 
 @pytest.mark.parametrize(

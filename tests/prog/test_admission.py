@@ -1,32 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a full cache takes: with `--admit second`, replies to keys that were missed before.
-
-Both ways to fill are asked the same questions: the daemon's `Cache.fill`, and admit() as the
-socket's edge calls it before it stores what it learned.
-"""
+"""What a full store takes: with `--admit second`, replies to keys that were missed before."""
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from carom import protocols
+from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
-from carom.daemon.store import ENTRY_CLASSES
 from carom.kernel import libbpf
-from carom.kernel.abi import KEY, KEY_SHORT, SEEN_PER_ENTRY, Verdict
-from carom.kernel.bpf import Module
-from carom.kernel.hashes import Hashes
+from carom.kernel.abi import SEEN_PER_ENTRY, SLOTS, Verdict
 from carom.kernel.resource import Resource
 from carom.lab.tools.admission import ONE_PASS, Scan, measure
 from prog.host import Host
 
 CAPACITY = 2048
-SIZES = (20, KEY_SHORT, KEY_SHORT + 1, 200)
-"""Bytes of keys, of both classes."""
+SIZES = (20, 64, 65, 200)
+"""Bytes of keys."""
 
 
 class Daemon(Resource):
@@ -35,29 +28,34 @@ class Daemon(Resource):
     def __init__(self, load: Callable[..., FastPath]):
         self.host = Host(load(policy="lru", admit="second", capacity=CAPACITY, test_clock=True))
         self.fastpath = self.host.fastpath
-        seen = self.fastpath.store.seen
-        assert seen is not None
-        for cell in range(len(seen)):
-            seen[cell] = 0
+        self.seen = self.fastpath.map("seen")
+        for cell in range(SEEN_PER_ENTRY * CAPACITY):
+            libbpf.update(self.seen, struct.pack("=I", cell), bytes(4))
 
-    def fill(self, key: bytes) -> bool:
+    def fill(self, key: bytes, reply: bytes = b"") -> bool:
         """Was a reply stored?"""
         cache = self.host.cache
         before = cache.fills, cache.not_admitted
-        self.host.fill(key, b"reply to " + key[:20])
+        self.host.fill(key, reply or b"reply to " + key[:20])
         after = cache.fills, cache.not_admitted
         assert sum(after) == sum(before) + 1
         return after[0] > before[0]
 
-    def set_room(self, places: int) -> None:
-        """Have so many free places."""
-        assert self.fastpath.store.room is not None
-        self.fastpath.store.room[0] = places
+    def leave_room(self, places: int) -> None:
+        """Have so many free places, by another service's entries."""
+        store = self.fastpath.store
+        other = Cache(store, self.host.clock, 10**6, service=1)
+        number = itertools.count()
+        while len(store) < CAPACITY - places:
+            name = b"other %d" % next(number)
+            other.fill(name, b"", other.take(name))
+        for entry in itertools.islice(other.entries(), max(0, len(store) - CAPACITY + places)):
+            assert store.drop(entry.line, entry.sequence)
+        assert self.room() == places
 
     def room(self) -> int:
         """How many are left."""
-        assert self.fastpath.store.room is not None
-        return self.fastpath.store.room[0]
+        return CAPACITY - len(self.fastpath.store)
 
     def present(self, key: bytes) -> bool:
         """Is there an entry?"""
@@ -69,66 +67,15 @@ class Daemon(Resource):
 
     def close(self) -> None:
         """The fast path is the session's."""
+        self.fastpath.store.bump(SLOTS + 1)
+        self.host.sweep()
 
 
-class Learner(Resource):
-    """Fills inside the kernel: admit(), and then the store."""
-
-    def __init__(self, _: Callable[..., FastPath]):
-        self._module = Module(
-            Path(__file__).with_name("admission.c"),
-            include=protocols.INCLUDE,
-            defines={
-                "CAPACITY": CAPACITY,
-                "SEEN": SEEN_PER_ENTRY * CAPACITY,
-                **Hashes().defines,
-            },
-        )
-        self._program = self._module.program("may_store")
-        self._asked = self._module.map("asked_keys")
-        self._room = self._module.cells("room", 1)
-
-    def fill(self, key: bytes) -> bool:
-        libbpf.update(self._asked, struct.pack("=I", 0), KEY.pack(0, len(key), key))
-        admitted = libbpf.test_run(self._program, bytes(64)).retval == libbpf.XDP_PASS
-        if admitted:
-            fd, packed, size = self._entry(key)
-            libbpf.update(fd, packed, bytes(size))
-        return admitted
-
-    def _entry(self, key: bytes) -> tuple[int, bytes, int]:
-        table = next(one for one in ENTRY_CLASSES if len(key) <= one.room)
-        return self._module.map(table.map), table.key.pack(0, len(key), key), table.value.size
-
-    def set_room(self, places: int) -> None:
-        self._room[0] = places
-
-    def room(self) -> int:
-        return self._room[0]
-
-    def present(self, key: bytes) -> bool:
-        fd, packed, size = self._entry(key)
-        return libbpf.lookup(fd, packed, size) is not None
-
-    def forget(self, key: bytes) -> None:
-        fd, packed, _ = self._entry(key)
-        libbpf.delete(fd, packed)
-
-    def close(self) -> None:
-        self._room.release()
-        self._module.close()
-
-
-Filler = Daemon | Learner
-
-
-@pytest.fixture(params=[Daemon, Learner], ids=["daemon", "learner"])
-def filler(
-    request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath]
-) -> Iterator[Filler]:
-    """An empty cache that says it is full."""
-    with request.param(load_fastpath) as made:
-        made.set_room(0)
+@pytest.fixture
+def filler(load_fastpath: Callable[..., FastPath]) -> Iterator[Daemon]:
+    """A store that is full of others' entries."""
+    with Daemon(load_fastpath) as made:
+        made.leave_room(0)
         yield made
 
 
@@ -137,14 +84,14 @@ def key(number: int, size: int = 20) -> bytes:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_first_is_not_stored_and_the_second_is(filler: Filler, size: int) -> None:
+def test_the_first_is_not_stored_and_the_second_is(filler: Daemon, size: int) -> None:
     assert not filler.fill(key(1, size))
     assert not filler.present(key(1, size))
     assert filler.fill(key(1, size))
     assert filler.present(key(1, size))
 
 
-def test_keys_are_told_apart(filler: Filler) -> None:
+def test_keys_are_told_apart(filler: Daemon) -> None:
     """Few share a cell, and none passes for another."""
     keys = [key(n) for n in range(CAPACITY)]
     assert not any(list(map(filler.fill, keys)))
@@ -154,7 +101,7 @@ def test_keys_are_told_apart(filler: Filler) -> None:
 
 
 @pytest.mark.parametrize("windows", [1 / 8, 4])
-def test_the_window_ages(filler: Filler, windows: float) -> None:
+def test_the_window_ages(filler: Daemon, windows: float) -> None:
     """As many other keys as there are cells, e to the power of minus as much remembers."""
     keys = [key(n) for n in range(200)]
     for one in keys:
@@ -169,31 +116,31 @@ def test_the_window_ages(filler: Filler, windows: float) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_while_there_is_room_all_are_stored(filler: Filler, size: int) -> None:
-    filler.set_room(3)
+def test_while_there_is_room_all_are_stored(filler: Daemon, size: int) -> None:
+    filler.leave_room(3)
     assert [filler.fill(key(n, size)) for n in range(5)] == [True, True, True, False, False]
     assert filler.room() == 0
     assert [filler.fill(key(n, size)) for n in (3, 4)] == [True, True]
 
 
-def test_what_had_room_is_remembered(filler: Filler) -> None:
-    filler.set_room(1)
+def test_what_had_room_is_remembered(filler: Daemon) -> None:
+    filler.leave_room(1)
     assert filler.fill(key(1))
     filler.forget(key(1))
     assert filler.fill(key(1))
 
 
-def test_keys_seen_take_room_too(filler: Filler) -> None:
+def test_keys_seen_take_room_too(filler: Daemon) -> None:
     filler.fill(key(1))
-    filler.set_room(1)
+    filler.leave_room(1)
     assert filler.fill(key(1))
     assert filler.room() == 0
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_there_may_be_replaced(filler: Filler, size: int) -> None:
+def test_what_is_there_may_be_replaced(filler: Daemon, size: int) -> None:
     """However long ago it was seen missing: it takes no other's place."""
-    filler.set_room(1)
+    filler.leave_room(1)
     assert filler.fill(key(1, size))
     for n in range(4 * SEEN_PER_ENTRY * CAPACITY):
         filler.fill(key(10 + n))
@@ -201,7 +148,7 @@ def test_what_is_there_may_be_replaced(filler: Filler, size: int) -> None:
             assert filler.fill(key(1, size))
     assert filler.fill(key(1, size))
     filler.forget(key(1, size))
-    filler.set_room(0)
+    filler.leave_room(0)
     assert filler.fill(key(1, size)), "it was seen a moment ago"
 
 
@@ -216,7 +163,7 @@ class TestDaemon:
         return daemon
 
     def test_what_is_not_admitted_goes_on_missing(self, daemon: Daemon) -> None:
-        daemon.set_room(0)
+        daemon.leave_room(0)
         host = daemon.host
         host.fill(b"k", b"first")
         assert host.asks(b"k") == host.missed(Verdict.MISS, b"k")
@@ -227,39 +174,17 @@ class TestDaemon:
 
     @pytest.mark.parametrize("length", [65, 512, 513, 1472])
     def test_longer_replies_leave_nothing(self, daemon: Daemon, length: int) -> None:
-        daemon.set_room(0)
-        host = daemon.host
-        host.fill(b"k", b"x" * length)
-        name = "medium_replies" if length <= 512 else "long_replies"
-        found = [n for n, *_ in libbpf.batches(host.fastpath.map(name), 8, 16 + 1472)]
-        assert sum(found) == 0
-        host.fill(b"k", b"x" * length)
-        assert host.asks(b"k") == host.hit(b"x" * length)
-
-    def test_the_sweep_counts_what_is_free(self, daemon: Daemon) -> None:
-        full = daemon.room()
-        assert CAPACITY // 2 <= full < CAPACITY, "some places are each CPU's own"
-        for n in range(100):
-            daemon.host.fill(key(n), b"reply", 10 if n < 30 else 1000)
-        assert daemon.room() == full - 100
-        daemon.host.fill(key(50), b"again")
-        daemon.host.sweep()
-        assert daemon.room() == full - 100
-        daemon.host.clock.advance(10)
-        daemon.host.sweep()
-        assert daemon.room() == full - 70
-        slots = [daemon.host.cache.take(key(n))[0] for n in range(30, 100)]
-        daemon.host.cache.invalidate(key(99))
-        daemon.host.sweep()
-        assert daemon.room() == full - 70 + slots.count(slots[-1]), "it and those of its slot"
-        daemon.host.cache.flush()
-        assert daemon.room() == full
+        daemon.leave_room(0)
+        assert not daemon.fill(b"k", b"x" * length)
+        assert (daemon.room(), daemon.host.held()) == (0, {})
+        assert daemon.fill(b"k", b"x" * length)
+        assert daemon.host.asks(b"k") == daemon.host.hit(b"x" * length)
 
     def test_other_keys_take_over(self, daemon: Daemon) -> None:
         """Keys that are asked for again are no scan's."""
         for n in range(2 * CAPACITY):
             daemon.fill(key(n))
-        daemon.set_room(0)
+        daemon.leave_room(0)
         new = [key(10 * CAPACITY + n) for n in range(CAPACITY // 4)]
         for one in new:
             assert not daemon.fill(one)
@@ -275,7 +200,6 @@ class TestDaemon:
     def test_always(self, load_fastpath: Callable[..., FastPath]) -> None:
         """The other way to admit has no memory at all."""
         host = Host(load_fastpath(policy="lru", test_clock=True))
-        assert (host.fastpath.store.seen, host.fastpath.store.room) == (None, None)
         host.fill(b"k", b"reply")
         assert host.asks(b"k") == host.hit(b"reply")
 

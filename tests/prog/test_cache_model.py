@@ -23,10 +23,8 @@ from hypothesis.stateful import (
 )
 
 from carom.daemon.cache import Cache, Token
-from carom.daemon.store import REPLY_CLASSES
-from carom.kernel import libbpf
-from carom.kernel.abi import REPLY_SHORT, SLOTS, Hook, Verdict
-from prog.host import START, Host, Setting, entry_class, of_one_slot, passed, sent
+from carom.kernel.abi import SLOTS, Hook, Verdict
+from prog.host import START, Host, Setting, of_one_slot, passed, sent
 from prog.packets import PORT, cached_reply, request
 
 SERVICES = (0, 1)
@@ -40,7 +38,7 @@ KEYS = (
     b"k" * 256,
 )
 SIZES = (0, 20, 64, 65, 300, 512, 513, 1472)
-"""Bytes of a reply, around the bounds of its classes."""
+"""Bytes of a reply: entries of several sizes."""
 
 FOREVER = 2**63
 
@@ -92,12 +90,11 @@ class Made(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What the model holds. `body`: its reply is there, in its entry or beside it."""
+    """What the model holds."""
 
     value: Value
     expires: int
     voids: int
-    body: bool = True
 
 
 class Model(RuleBasedStateMachine):
@@ -152,8 +149,6 @@ class Model(RuleBasedStateMachine):
             return Verdict.PASS_LEASE
         if not stored:
             return Verdict.MISS
-        if not stored.body:
-            return Verdict.MISS_TORN
         if self.void(name):
             return Verdict.MISS_VOID
         if self.now >= stored.expires:
@@ -235,23 +230,23 @@ class Model(RuleBasedStateMachine):
         self.lease = self.host.fastpath.lease[0] = self.now + ticks
 
     @rule(name=names)
-    def evict_entry(self, name: Name) -> None:
-        """The entry alone: its reply stays behind."""
-        table = entry_class(name.key)
-        key = table.key.pack(name.service, len(name.key), name.key)
-        held = self.entries.pop(name, None) is not None
-        assert libbpf.delete(self.host.fastpath.map(table.map), key) == held
+    def remove(self, name: Name) -> None:
+        """As an eviction does: nothing is void."""
+        store = self.host.fastpath.store
+        found = store.find(name.service, name.key)
+        assert bool(found) == (self.entries.pop(name, None) is not None)
+        if found:
+            assert store.drop(found.line, found.sequence)
 
-    @rule(name=names)
-    def evict_reply(self, name: Name) -> None:
-        """The reply alone, where it lies in a map of its own."""
-        stored, entry = self.entries.get(name), self.caches[name.service].get(name.key)
-        if not stored or not entry or stored.value.size <= REPLY_SHORT:
-            return
-        table = next(one for one in REPLY_CLASSES if stored.value.size <= one.room)
-        key = table.key.pack(entry.body)
-        assert libbpf.delete(self.host.fastpath.map(table.map), key) == stored.body
-        self.entries[name] = stored._replace(body=False)
+    @rule(name=names, ttl=ttls)
+    def let_live(self, name: Name, ttl: int) -> None:
+        """As the daemon does once a server has said how long its item lives."""
+        stored, until = self.entries.get(name), self.now + ttl
+        cache = self.caches[name.service]
+        lives = cache.let_live(name.service, name.key, until, lambda: True)
+        assert lives == (stored is not None)
+        if stored:
+            self.entries[name] = stored._replace(expires=until)
 
     # What is claimed
 
@@ -277,14 +272,14 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def same_entries(self) -> None:
         held = {
-            Name(service, entry.key): (cache.reply(entry), entry.expires)
+            Name(service, entry.key): (entry.reply, entry.expires)
             for service, cache in enumerate(self.caches)
             for entry in cache.entries()
         }
         assert held == {
-            name: (e.value.reply(name) if e.body else None, e.expires)
-            for name, e in self.entries.items()
+            name: (entry.value.reply(name), entry.expires) for name, entry in self.entries.items()
         }
+        assert len(self.host.fastpath.store) == len(held)
 
     def teardown(self) -> None:
         """Whatever was done, every key is asked for in the end, with a lease and without."""

@@ -20,7 +20,6 @@ from carom.kernel import libbpf
 from carom.kernel.abi import (
     COOKIE_SECRETS,
     COOKIE_SIGHT,
-    LONG_ENTRY,
     Verdict,
     sum_of,
 )
@@ -264,15 +263,9 @@ class DNSHost(Host):
     def learn(self, request: bytes, stored: Stored) -> None:
         """Fill as the kernel does: with what the protocol keeps behind the reply."""
         self.cache.fill(request, stored.stored, self.cache.take(request))
-        key = stored.key
-        short = self.stored(key)
-        layout = LONG_ENTRY if len(short) == LONG_ENTRY.size else None
-        at = struct.calcsize("=QQQQQI")
-        value = bytearray(short)
-        struct.pack_into("=H", value, at, stored.length)
-        struct.pack_into("=H", value, at + 4, sum_of(stored.stored[: stored.length]))
-        assert layout is None or len(value) == layout.size
-        self.store(key, bytes(value))
+        entry = self.entry(stored.key)
+        entry["length"] = stored.length
+        entry["sum"] = sum_of(stored.stored[: stored.length])
 
     def whole(self, made: int = NOW, *, secret: bytes = SECRET, client: str | None = None) -> bytes:
         return CLIENT_COOKIE + server_cookie(

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import struct
 import sys
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.utils import checksum
@@ -16,11 +14,7 @@ from scapy.utils import checksum
 from carom.kernel import abi
 from carom.kernel.abi import (
     KEY_MAX,
-    KEY_SHORT,
-    LONG_ENTRY,
     REPLY_MAX,
-    REPLY_SHORT,
-    SHORT_ENTRY,
     Entry,
     Event,
     Fast,
@@ -102,49 +96,45 @@ def test_sum_of(data: bytes) -> None:
     assert in_network_order == (0xFFFF ^ checksum(data)) % 0xFFFF
 
 
-def packed(kind: struct.Struct, entry: Entry, tail: int) -> bytes:
-    return kind.pack(
-        *(entry.head, entry.expires, entry.filled, entry.token, entry.body),
-        *(entry.slot, entry.length, entry.stored, abi.sum_of(entry.reply), 0),
-        *(entry.view << 8 | entry.service, len(entry.key), entry.key, entry.reply, tail),
+def packed(entry: Entry) -> bytes:
+    """An entry as it stands in the arena."""
+    head = abi.ENTRY.pack(
+        *(entry.sequence, 0, entry.view << 8 | entry.service, len(entry.key), 0),
+        *(entry.token, entry.expires, entry.filled, entry.slot, entry.length, len(entry.data)),
+        *(abi.sum_of(entry.reply), 0, 0),
     )
+    parts = (part.ljust(abi.whole(len(part)), b"\0") for part in (entry.key, entry.data))
+    return head + b"".join(parts)
 
 
 u64 = st.integers(0, 2**64 - 1)
-replies = st.binary(max_size=REPLY_SHORT)
-
-
-def entries(key_room: int) -> st.SearchStrategy[Entry]:
-    return replies.flatmap(
-        lambda reply: st.builds(
-            Entry,
-            service=st.integers(0, abi.SERVICES_MAX - 1),
-            view=st.integers(0, abi.VIEWS_MAX - 1),
-            key=st.binary(min_size=1, max_size=key_room),
-            head=u64,
-            expires=u64,
-            filled=u64,
-            token=u64,
-            body=u64,
-            slot=st.integers(0, 2**32 - 1),
-            length=st.integers(0, len(reply)),
-            stored=st.just(len(reply)),
-            reply=st.just(reply),
-        )
+entries = st.binary(max_size=REPLY_MAX).flatmap(
+    lambda data: st.builds(
+        Entry,
+        service=st.integers(0, abi.SERVICES_MAX - 1),
+        view=st.integers(0, abi.VIEWS_MAX - 1),
+        key=st.binary(min_size=1, max_size=KEY_MAX),
+        expires=u64,
+        filled=u64,
+        token=u64,
+        slot=st.integers(0, 2**32 - 1),
+        length=st.integers(0, len(data)),
+        data=st.just(data),
+        line=st.just(7),
+        sequence=u64,
     )
-
-
-@pytest.mark.parametrize(
-    ("kind", "room"), [(SHORT_ENTRY, KEY_SHORT), (LONG_ENTRY, KEY_MAX)], ids=["short", "long"]
 )
-@given(data=st.data(), tail=u64)
-def test_unpack_entry(kind: struct.Struct, room: int, data: st.DataObject, tail: int) -> None:
-    entry = data.draw(entries(room))
-    value = packed(kind, entry, entry.head)
-    assert abi.unpack_entry(kind, value) == entry
-    assert abi.unpack_entry(kind, memoryview(value)) == entry
-    torn = packed(kind, entry, tail)
-    assert abi.unpack_entry(kind, torn) == (entry if entry.head == tail else None)
+
+
+@given(entry=entries)
+def test_unpack_entry(entry: Entry) -> None:
+    """While its sequence number is odd, somebody writes it."""
+    memory = memoryview(packed(entry) + b"\xff" * 64)
+    assert abi.unpack_entry(memory, 7) == (None if entry.sequence % 2 else entry)
+
+
+def test_where_nothing_is_stored() -> None:
+    assert abi.unpack_entry(memoryview(bytes(200)), 1) is None
 
 
 def test_addresses() -> None:

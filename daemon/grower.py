@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A thread that gives the store more memory before it runs out, where programs fill it."""
+
+from __future__ import annotations
+
+from carom.daemon.store import Store
+from carom.daemon.thread import Thread
+
+WAIT = 0.25
+"""Seconds to wait for a program that says how few pages are left, before the thread may end."""
+
+
+class Grower:
+    """Adds pages whenever few are left: a program cannot wait for them, and stores nothing then."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        store.grow_ahead()
+        self._thread = Thread("grower", self._step)
+
+    def _step(self) -> float:
+        self._store.wait_for_need(WAIT)
+        self._store.grow_ahead()
+        return 0.0
+
+    def close(self) -> None:
+        """Stop growing."""
+        self._thread.close()

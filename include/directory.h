@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The directory: from a key's hash to the line of its entry. Each bucket is two cache lines; a word in it
+ * may be of an entry that is gone or another's by now, as nobody waits for anybody to change one.
+ */
+#ifndef CAROM_DIRECTORY_H
+#define CAROM_DIRECTORY_H
+
+#include "abi.h"
+#include "arena.h"
+#include "key_hash.h"
+#include "maps.h"
+
+static __always_inline struct bucket *bucket_of(const struct limits *limits, u64 hash)
+{
+	u32 number = hash & limits->buckets;
+
+	return buckets.lookup(&number);
+}
+
+/* What stands in a bucket for an entry; never 0. */
+static __always_inline u64 word_of(u64 hash, u32 line)
+{
+	return (hash >> 32 | 1) << 32 | line;
+}
+
+static __always_inline bool of_hash(u64 word, u64 hash)
+{
+	return word >> 32 == (hash >> 32 | 1);
+}
+
+/* The word of a hash, or 0. */
+static __always_inline u64 find_word(const struct bucket *bucket, u64 hash)
+{
+#pragma unroll
+	for (u32 n = 0; n < WAYS; n++) {
+		u64 word = *(volatile u64 *)&bucket->ways[n];
+
+		if (of_hash(word, hash))
+			return word;
+	}
+	return 0;
+}
+
+/* Put a word into the place of another, wherever that is. */
+static __always_inline bool swap_word(struct bucket *bucket, u64 word, u64 other)
+{
+	for (u32 n = 0; n < WAYS; n++) {
+		counted(n);
+		if (__sync_val_compare_and_swap(&bucket->ways[n], word, other) == word)
+			return true;
+	}
+	return false;
+}
+
+/* Is a key the entry's? Both have zeros up to a whole word. Nothing is decided before the sequence
+ * number is looked at again. */
+static __always_inline bool has_key(const struct entry *entry, const struct key *key)
+{
+	const u64 *ours = (const u64 *)key->bytes, *theirs = (const u64 *)entry->data;
+	u32 count = words_of(key->length);
+	u64 differ = 0;
+
+	if (entry->key_length != key->length || entry->service != key->service)
+		return false;
+	for (u32 n = 0; n < KEY_WORDS; n++) {
+		counted(n);
+		if (n >= count)
+			break;
+		differ |= ours[n] ^ theirs[n];
+	}
+	return !differ;
+}
+
+/* The bytes of a key of that length in an entry. */
+static __always_inline u32 key_room(u32 length)
+{
+	return words_of(length) * sizeof(u64);
+}
+
+#endif

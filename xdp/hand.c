@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Userspace's hand: programs that it runs by BPF_PROG_TEST_RUN, and never attaches. What they do has to
+ * be atomic with what the other programs do.
+ */
+#include "abi.h"
+#include "store.h"
+#include "token.h"
+
+/* What a program is to do, in the frame that it is run with. */
+struct order {
+	u64 sequence;  /* of the entry, when it was looked at */
+	u64 expires;   /* jiffies */
+	u32 line;      /* its entry's */
+	u32 cell;      /* of `versions`, or of `drafts` */
+};
+
+static __always_inline struct order *order_of(struct xdp_md *context)
+{
+	struct order *order = (void *)(long)context->data;
+
+	return (void *)(order + 1) > (void *)(long)context->data_end ? NULL : order;
+}
+
+/* Void a cell. */
+int bump(struct xdp_md *context)
+{
+	struct order *order = order_of(context);
+
+	if (!order || order->cell >= SLOTS + SERVICES_MAX)
+		return XDP_ABORTED;
+	void_cell(order->cell, false);
+	return XDP_PASS;
+}
+
+/* Store a draft; what became of it. */
+int fill(struct xdp_md *context)
+{
+	struct order *order = order_of(context);
+	u32 cell = order ? order->cell : ~0u;
+	struct draft *draft = drafts.lookup(&cell);
+	struct placing placing = {};
+
+	if (!draft)
+		return STORED_FULL;
+	draft->meta.sum = draft_sum(draft);
+	if (!begin_placing(draft, &placing))
+		return STORED_FULL;
+	return admitted(&placing) ? store(draft, &placing) : STORED_NOT_ADMITTED;
+}
+
+/* Remove an entry, if nobody has written it since. */
+int drop(struct xdp_md *context)
+{
+	struct order *order = order_of(context);
+	struct limits *limits;
+	struct entry *entry;
+	struct usage *usage;
+	u32 only = 0;
+
+	limits = store_limits.lookup(&only);
+	usage = store_usage.lookup(&only);
+	if (!order || !limits || !usage)
+		return XDP_ABORTED;
+	entry = entry_at(order->line);
+	if (!entry)
+		return XDP_ABORTED;
+	return free_entry(limits, usage, entry, order->sequence, order->line) ? XDP_PASS
+									       : XDP_DROP;
+}
+
+/* Let an entry live, if nobody has written it since. */
+int prolong(struct xdp_md *context)
+{
+	struct order *order = order_of(context);
+	struct entry *entry = order ? entry_at(order->line) : NULL;
+
+	if (!entry)
+		return XDP_ABORTED;
+	if (!lock_entry(entry, order->sequence))
+		return XDP_DROP;
+	entry->meta.expires = order->expires;
+	unlock_entry(entry);
+	return XDP_PASS;
+}
