@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Callable, Iterator
 
@@ -11,13 +10,19 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
-from carom.kernel import libbpf
-from carom.kernel.abi import SEEN_PER_ENTRY, SLOTS, Verdict
+from carom.kernel import forked, libbpf
+from carom.kernel.abi import LIMITS, SEEN_PER_ENTRY, Verdict
 from carom.kernel.resource import Resource
 from carom.lab.tools.admission import ONE_PASS, Scan, measure
 from prog.host import Host
 
 CAPACITY = 2048
+OTHERS = 100
+"""Entries of another service."""
+
+LIMITS_CAPACITY = 1
+"""The cell of `store_limits` that has the capacity."""
+
 SIZES = (20, 64, 65, 200)
 """Bytes of keys."""
 
@@ -28,9 +33,13 @@ class Daemon(Resource):
     def __init__(self, load: Callable[..., FastPath]):
         self.host = Host(load(policy="lru", admit="second", capacity=CAPACITY, test_clock=True))
         self.fastpath = self.host.fastpath
-        self.seen = self.fastpath.map("seen")
+        self.others = Cache(self.fastpath.store, self.host.clock, 10**6, service=1)
+        for n in range(OTHERS):  # so that there is what may go
+            self.others.fill(key(n), b"", self.others.take(key(n)))
+        seen = self.fastpath.map("seen")
         for cell in range(SEEN_PER_ENTRY * CAPACITY):
-            libbpf.update(self.seen, struct.pack("=I", cell), bytes(4))
+            libbpf.update(seen, struct.pack("=I", cell), bytes(4))
+        self.limits = forked.shared(self.fastpath.map("store_limits"), LIMITS.size).cast("Q")
 
     def fill(self, key: bytes, reply: bytes = b"") -> bool:
         """Was a reply stored?"""
@@ -42,20 +51,12 @@ class Daemon(Resource):
         return after[0] > before[0]
 
     def leave_room(self, places: int) -> None:
-        """Have so many free places, by another service's entries."""
-        store = self.fastpath.store
-        other = Cache(store, self.host.clock, 10**6, service=1)
-        number = itertools.count()
-        while len(store) < CAPACITY - places:
-            name = b"other %d" % next(number)
-            other.fill(name, b"", other.take(name))
-        for entry in itertools.islice(other.entries(), max(0, len(store) - CAPACITY + places)):
-            assert store.drop(entry.line, entry.sequence)
-        assert self.room() == places
+        """Have so many free places."""
+        self.limits[LIMITS_CAPACITY] = len(self.fastpath.store) + places
 
     def room(self) -> int:
         """How many are left."""
-        return CAPACITY - len(self.fastpath.store)
+        return int(self.limits[LIMITS_CAPACITY]) - len(self.fastpath.store)
 
     def present(self, key: bytes) -> bool:
         """Is there an entry?"""
@@ -67,8 +68,9 @@ class Daemon(Resource):
 
     def close(self) -> None:
         """The fast path is the session's."""
-        self.fastpath.store.bump(SLOTS + 1)
-        self.host.sweep()
+        self.limits[LIMITS_CAPACITY] = CAPACITY
+        self.limits.release()
+        self.others.flush()
 
 
 @pytest.fixture
