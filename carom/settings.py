@@ -132,6 +132,11 @@ class Field(NamedTuple):
 
 def fields(kind: type[msgspec.Struct]) -> dict[str, Field]:
     """The fields of a struct that are options, by name, in the struct's order."""
+    return dict(_fields(kind))
+
+
+@functools.cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, Field]:
     hints = typing.get_type_hints(kind, include_extras=True)
     options = {}
     for field in msgspec.structs.fields(kind):
