@@ -10,10 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from carom.cli_options import App, Json
+from carom.cli_options import App, Json, new_table, show_table
 from carom.daemon import control
 from carom.daemon.ready import Ready
 from carom.errors import UsageError
@@ -68,7 +66,7 @@ def status(pid: Pid = None, json: Json = False) -> None:
                 )
         if service["silence"]:
             print(f"port {service['port']}: {_silence(service['silence'])}")
-    table = Table("counter", "value", box=None, pad_edge=False)
+    table = new_table("counter", "value")
     table.columns[1].justify = "right"
     for part in ("cache", "userspace_cache", "server"):
         for name, value in (result[part] or {}).items():
@@ -82,7 +80,7 @@ def status(pid: Pid = None, json: Json = False) -> None:
     for service in result["services"]:
         for name, value in _server_of(service):
             table.add_row(f"port {service['port']} {name}", value)
-    Console().print(table)
+    show_table(table)
     for service in result["services"]:
         cookies = service.get("cookies")
         if cookies:
@@ -132,11 +130,11 @@ def cache_list(
     if json:
         print_json(result)
         return
-    table = Table("key", "reply bytes", "state", "ttl s", box=None, pad_edge=False)
+    table = new_table("key", "reply bytes", "state", "ttl s")
     for entry in result["entries"]:
         ttl = f"{max(0.0, entry['ttl_seconds']):.1f}"
         table.add_row(_shown(entry["key"]), str(entry["reply_bytes"]), entry["state"], ttl)
-    Console().print(table)
+    show_table(table)
     if result["total"] > len(result["entries"]):
         print(f"{len(result['entries'])} of {result['total']}: --limit shows more", file=sys.stderr)
 

@@ -13,11 +13,9 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from carom.cli_cache import Pid, print_json
-from carom.cli_options import App, Json
+from carom.cli_options import App, Json, new_table, show_table
 from carom.daemon import control
 from carom.errors import PrivilegeError, UsageError
 from carom.filters.capture import Capture
@@ -39,10 +37,10 @@ def list_filters(json: Json = False) -> None:
     if json:
         print_json(SAYS)
         return
-    table = Table("filter", "accepts", box=None, pad_edge=False)
+    table = new_table("filter", "accepts")
     for name, says in SAYS.items():
         table.add_row(name, says)
-    Console().print(table)
+    show_table(table)
 
 
 @filter_app.command("show")
@@ -108,13 +106,13 @@ def count(pid: Pid = None, json: Json = False) -> None:
         print_json(tallies)
         return
     cpus = len(next(iter(tallies.values())))
-    table = Table("requests", *(f"cpu {n}" for n in range(cpus)), "all", box=None, pad_edge=False)
+    table = new_table("requests", *(f"cpu {n}" for n in range(cpus)), "all")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, values in tallies.items():
         shown = "captures lost" if name == "lost" else name.replace("_", " ")
         table.add_row(shown, *(f"{value:,}" for value in values), f"{sum(values):,}")
-    Console().print(table)
+    show_table(table)
 
 
 @filter_app.command("print")

@@ -7,11 +7,8 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from carom.cli_options import Json, missing, numbers
+from carom.cli_options import Json, missing, new_table, numbers, show_table
 
 
 def bench(
@@ -22,6 +19,9 @@ def bench(
     json: Json = False,
 ) -> None:
     """Nanoseconds a packet by BPF_PROG_TEST_RUN, beside a bare MAC swap."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     from carom.lab.tools.bench import bench as measure
 
     counts = [int(count) for count in numbers(entries, "entries")] if entries else []
@@ -35,13 +35,13 @@ def bench(
         print(msgspec.json.encode([figure._asdict() for figure in figures]).decode())
         return
     heads = ("ns", "above MAC swap", "least")
-    table = Table("case", *heads, box=None, pad_edge=False)
+    table = new_table("case", *heads)
     for column in table.columns:
         column.justify, column.no_wrap = "right", True
     table.columns[0].justify = "left"
     for figure in figures:
         table.add_row(figure.name, *(f"{value:,.0f}" for value in figure[1:]))
-    Console().print(table)
+    show_table(table)
 
 
 def admission(
@@ -54,6 +54,8 @@ def admission(
     json: Json = False,
 ) -> None:
     """Hit rate of hot keys under a scan, with each `--admit`, by BPF_PROG_TEST_RUN."""
+    from rich.console import Console
+
     try:
         from carom.lab.tools.admission import Scan, measure
     except ImportError as error:
@@ -73,7 +75,7 @@ def admission(
         print(msgspec.json.encode(rows).decode())
         return
     heads = ("hot requests", "hits", "hit rate", "fills", "not admitted")
-    table = Table("scan", "admit", *heads, box=None, pad_edge=False)
+    table = new_table("scan", "admit", *heads)
     for column in table.columns[2:]:
         column.justify = "right"
     for row in rows:
@@ -86,4 +88,4 @@ def admission(
             f"{row.fills:,}",
             f"{row.not_admitted:,}",
         )
-    Console().print(table)
+    show_table(table)

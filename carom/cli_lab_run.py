@@ -6,18 +6,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from carom.cli_options import Json, missing
 from carom.cli_settings import GIVEN
 from carom.errors import ExperimentError
 from carom.kernel import signals
 from carom.settings import Field
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 _WIDTH = 120
 """How wide a table that is written to a file may be at least, in columns."""
@@ -110,19 +112,24 @@ def _run(
 
 
 def _progress_bar(name: str, total: int) -> Progress:
+    from rich import progress
+    from rich.console import Console
+
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
     bar.add_task(name, total=total, completed=-1)  # the first step only begins
     return bar
 
 
 def wide_console() -> Console:
     """A console with room for wide tables if the output goes to a file."""
+    from rich.console import Console
+
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperOption
 from typer.models import CommandFunctionType
 
 from carom.errors import CaromError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -79,6 +82,20 @@ class App(typer.Typer):
     ) -> Callable[[CommandFunctionType], CommandFunctionType]:
         """As Typer's own, with Command as the class."""
         return super().command(name, **{"cls": Command, **options})
+
+
+def new_table(*heads: str) -> Table:
+    """A table to be filled. rich is imported here: it takes longer than most commands do."""
+    from rich.table import Table
+
+    return Table(*heads, box=None, pad_edge=False)
+
+
+def show_table(table: Table) -> None:
+    """Print it, as wide as the terminal is."""
+    from rich.console import Console
+
+    Console().print(table)
 
 
 def missing(error: ImportError) -> NoReturn:

@@ -8,10 +8,8 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from carom.cli_options import Json, missing
+from carom.cli_options import Json, missing, new_table, show_table
 from carom.cli_settings import GIVEN
 from carom.converted import converted
 from carom.errors import UsageError
@@ -93,9 +91,9 @@ def _show(result: Any, json: bool) -> None:
 def show_times(rows: dict[str, Any]) -> None:
     """Print a table of round trips: a row for each record, microseconds."""
     figures = ("minimum", "p50", "p90", "p99", "p999", "maximum", "mean", "stddev")
-    table = Table("µs", *figures, box=None, pad_edge=False)
+    table = new_table("µs", *figures)
     for name, record in rows.items():
         table.add_row(name, *(f"{getattr(record, figure) / 1e3:,.1f}" for figure in figures))
     for column in table.columns[1:]:
         column.justify = "right"
-    Console().print(table)
+    show_table(table)

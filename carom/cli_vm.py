@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from carom.cli_options import App, Json
+from carom.cli_options import App, Json, new_table, show_table
 from carom.errors import UsageError
 
 vm_app = App(
@@ -60,9 +60,6 @@ def up(
 @vm_app.command("status")
 def status(json: Json = False) -> None:
     """Show the machines: addresses, kernels, interfaces, and whether ssh reaches them."""
-    from rich.console import Console
-    from rich.table import Table
-
     from carom.vm import vagrant
 
     machines = vagrant.status()
@@ -70,14 +67,14 @@ def status(json: Json = False) -> None:
         print(msgspec.json.encode(machines).decode())
         return
     heads = ("machine", "state", "provider", "ssh", "address", "interface", "driver", "kernel")
-    table = Table(*heads, box=None, pad_edge=False)  # fits 80 columns
+    table = new_table(*heads)  # fits 80 columns
     for machine in machines:
         facts = machine.facts
         cells = (facts.address, facts.interface, facts.driver, facts.kernel) if facts else ()
         table.add_row(
             machine.name, machine.state, machine.provider, "yes" if facts else "no", *cells
         )
-    Console().print(table)
+    show_table(table)
     for machine in machines:
         if machine.trouble:
             print(f"{machine.name}: {machine.trouble}", file=sys.stderr)
