@@ -288,8 +288,11 @@ class _Loop:
         """Attach it to an interface without packets. For a program that is attached nowhere, the
         kernel waits for all CPUs before and after each call (bpf_prog_change_xdp)."""
         namespace = stack.enter_context(Namespace("bench"))
-        with namespace.netlink() as netlink:
-            netlink.link("add", ifname="bench", kind="veth", peer={"ifname": "peer"})
+        namespace.netlink(
+            lambda netlink: netlink.link(
+                "add", ifname="bench", kind="veth", peer={"ifname": "peer"}
+            )
+        )
         at = namespace.call(functools.partial(interface, "bench"))
         stack.enter_context(namespace.call(functools.partial(Link, self._again, at, "generic")))
 
