@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from carom.lab.show import words
 from carom.lab.show.sheets import Row, Sheet
 from carom.lab.shown import Shown
 from carom.lab.stats.cases import Case, share
-from carom.lab.stats.distribution import merge, together
+from carom.lab.stats.distribution import merge, table, together
 from carom.lab.stats.estimates import Summary, by_cell, summarise
 
 WIDE = 96
@@ -159,9 +158,7 @@ def _hgrm(repetitions: list[Repetition]) -> bytes:
     histogram = merge(repetition.round_trips.histogram for repetition in repetitions)
     if not histogram.get_total_count():
         return b"# no replies\n"
-    table = io.BytesIO()
-    histogram.output_percentile_distribution(table, 1)
-    return table.getvalue()
+    return table(histogram).encode()
 
 
 def _row(experiment: str, series: SeriesOf, repetition: Repetition) -> dict[str, object]:

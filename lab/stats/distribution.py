@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import binascii
 import math
+import operator
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -174,3 +175,53 @@ def points(histogram: Any) -> tuple[Samples, Samples]:
         for index in used.tolist()
     ]
     return np.array(ends, dtype=np.int64), buckets[used].astype(np.int64)
+
+
+_TICKS = 5
+"""Lines of a percentile table for each half of the way that is left to 100 %."""
+
+
+def table(histogram: Any) -> str:
+    """The percentile table of a histogram that holds something, values in nanoseconds.
+
+    It is to the letter what HdrHistogram's own `output_percentile_distribution` writes, which looks
+    at every bucket, used or not, four times.
+    """
+    values, counts = points(histogram)
+    ranks = np.cumsum(counts)
+    total, last = int(ranks[-1]), values.size - 1
+    lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}\n"]
+    at = -1
+    for level in _levels():
+        at = min(int(np.searchsorted(100.0 * ranks / total, level)), last)
+        rest = 1 / (1 - level / 100)
+        lines.append(f"{values[at]:12.3f} {level / 100:2.12f} {ranks[at]:10} {rest:14.2f}")
+        if at == last:
+            break
+    lines.append(f"{values[last]:12.3f} {1:2.12f} {total:10}")
+    mean, deviation = _spread(histogram, values.tolist(), counts.tolist())
+    most, buckets = histogram.get_max_value(), histogram.bucket_count
+    lines += [
+        f"#[Mean    = {mean:12.3f}, StdDeviation   = {deviation:12.3f}]",
+        f"#[Max     = {most:12.3f}, TotalCount     = {total:12.3f}]",
+        f"#[Buckets = {buckets:12}, SubBuckets     = {histogram.sub_bucket_count:12}]",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _levels() -> Iterator[float]:
+    """Percentiles from 0 on, in steps that are halved with the way that is left."""
+    level = 0.0
+    while level < 100:
+        yield level
+        level += 100.0 / (_TICKS * 2 ** (math.log(100 / (100.0 - level)) / math.log(2) + 1))
+
+
+def _spread(histogram: Any, ends: list[int], counts: list[int]) -> tuple[float, float]:
+    """Mean and standard deviation, by the middle of each bucket."""
+    starts = [histogram.get_lowest_equivalent_value(end) for end in ends]
+    middles = [start + (end + 1 - start >> 1) for start, end in zip(starts, ends, strict=True)]
+    total = sum(counts)
+    mean = sum(map(operator.mul, middles, counts)) / total
+    squares = ((middle - mean) ** 2 * n for middle, n in zip(middles, counts, strict=True))
+    return mean, math.sqrt(sum(squares, 0.0) / total)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import msgspec
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from carom.errors import ExperimentError
 from carom.lab.record import RoundTrips
-from carom.lab.stats.distribution import decode, merge, points, round_trips, together
+from carom.lab.stats.distribution import decode, merge, points, round_trips, table, together
 
 NS = st.integers(1, 60_000_000_000)
 SAMPLES = st.lists(NS, min_size=1, max_size=300)
@@ -82,6 +83,24 @@ def test_samples_outside_the_range_are_counted_at_its_ends() -> None:
     assert counts.tolist() == [1, 1]
     assert values[0] == 1
     assert values[1] == pytest.approx(60e9, rel=1e-3)
+
+
+def _own_table(encoded: str) -> str:
+    written = io.BytesIO()
+    decode(encoded).output_percentile_distribution(written, 1)
+    return written.getvalue().decode()
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=300))
+def test_a_table_is_the_one_that_hdrhistogram_writes(samples: list[int]) -> None:
+    trips = measured(samples)
+    assert table(decode(trips.histogram)) == _own_table(trips.histogram)
+
+
+def test_so_is_the_table_of_samples_that_are_far_apart() -> None:
+    spread = [int(1.07**n) for n in range(1, 360)]
+    encoded = measured(spread + spread[:200] * 50 + [100_000_000_000]).histogram
+    assert table(decode(encoded)) == _own_table(encoded)
 
 
 @pytest.mark.parametrize("torn", ["", "HIST", "not a histogram", None])
