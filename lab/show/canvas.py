@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all plots have in common: the page, its caption, and bars for intervals."""
+"""What all plots have in common: the page, its caption, and bars for intervals.
+
+matplotlib is imported where something is drawn: that takes longer than most commands of the lab.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from carom.lab.record import Wait
 from carom.lab.stats.estimates import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 WIDTH = 8.0
 DPI = 190
@@ -30,6 +35,9 @@ def page(
     height: float, rows: int = 1, columns: int = 1, *, shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """A figure of this height (inches), and its axes row by row; a row may share its scale."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     share: Literal["row", "none"] = "row" if rows > 1 and shared else "none"
@@ -48,6 +56,16 @@ def logarithmic(axes: Axes, which: Literal["x", "y"]) -> bool:
         return False
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     return True
+
+
+def mark(axis: Axis, shown: Callable[[float], str], steps: Sequence[int] = ()) -> None:
+    """Label a log scale's ticks as `shown`, and nothing between; `steps` says where in a decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    if steps:
+        axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(lambda value, _: shown(value))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, caption: str, path: Path) -> Path:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
 
 from carom.lab.record import Cell, Repetition, RoundTrips
 
@@ -61,6 +60,8 @@ class Summary(NamedTuple):
 
 def t_quantile(n: int) -> float:
     """The two-sided 95 % point of Student's t for a mean of `n`."""
+    from scipy.special import stdtrit  # takes longer to import than commands that estimate nothing
+
     return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
 
 
@@ -140,6 +141,8 @@ def independent_ratio(
 
 def _expanded(value: float, resampled: NDArray[np.float64], n: int) -> Estimate:
     """The expanded percentile interval of a figure of `n` repetitions."""
+    from scipy.special import ndtr
+
     tail = float(ndtr(-math.sqrt(n / (n - 1)) * t_quantile(n)))
     low, high = np.quantile(resampled, (tail, 1 - tail)).tolist()
     return Estimate(value, min(low, value), max(high, value))

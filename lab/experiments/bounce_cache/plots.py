@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from carom.lab.cells import WAITS
@@ -21,9 +19,12 @@ from carom.lab.experiments.bounce_cache.comparison import MissCost, miss_costs
 from carom.lab.experiments.bounce_cache.series import MISS_COST, SERIES
 from carom.lab.record import Repetition, Run, Wait
 from carom.lab.show import words
-from carom.lab.show.canvas import DASHES, GREY, IDLE, margins, page, save, what_bars_are
+from carom.lab.show.canvas import DASHES, GREY, IDLE, margins, mark, page, save, what_bars_are
 from carom.lab.stats.distribution import merge, points
 from carom.lab.stats.estimates import Estimate, by_cell, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _CURVES = ("userspace_cache", "xdp_cache", "xdp_over_userspace_cache")
 """The series that have a hit rate."""
@@ -153,9 +154,7 @@ def _distribution(
             label=f"{SERIES.words(series)}, {wait}",
         )
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda us, _: f"{us:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    mark(axes.xaxis, lambda us: f"{us:g}", (1, 2, 5))
     axes.set_xlabel("round-trip time, µs (log scale)")
     axes.set_ylabel("percentile of requests")
     axes.set_yticks(_nines(np.array(PERCENTILES) / 100), [f"{p:g} %" for p in PERCENTILES])
@@ -179,9 +178,7 @@ def _hit_rates(curves: Curves, wait: Wait, path: Path) -> Path:
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("mean round trip, ms")
     axes[2].set_yscale("log")
-    axes[2].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[2].yaxis.set_minor_formatter(NullFormatter())
-    axes[2].yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.0f}"))
+    mark(axes[2].yaxis, lambda rate: f"{rate:,.0f}", (1, 2, 5))
     axes[2].set_ylabel("replies a second (log scale)")
     figure.suptitle(f"Cache, {wait}", x=0.01, ha="left", weight="bold")
     handles, labels = axes[0].get_legend_handles_labels()

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from typing import TYPE_CHECKING
 
 from carom.lab.experiments.contests.judging import figures
 from carom.lab.record import Figures, Run
 from carom.lab.show import words
 from carom.lab.show.canvas import margins, page, save, what_bars_are
 from carom.lab.stats.estimates import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOUR = "#0072B2"
 _ACROSS = 2
@@ -41,6 +42,8 @@ def plot(run: Run[Figures], folder: Path) -> list[Path]:
 
 def _panel(axes: Axes, name: str, by_subject: dict[str, Estimate]) -> None:
     """A dot for each subject, the first at the top."""
+    from matplotlib.ticker import MaxNLocator
+
     subjects = list(reversed(by_subject))
     heights = list(range(len(subjects)))
     estimates = [by_subject[subject] for subject in subjects]
@@ -59,7 +62,7 @@ def _panel(axes: Axes, name: str, by_subject: dict[str, Estimate]) -> None:
     axes.set_ylim(-0.6, len(subjects) - 0.4)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
     if max((estimate.value for estimate in estimates), default=0) >= 10_000:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.amount(value)))
+        axes.xaxis.set_major_formatter(lambda value, _: words.amount(value))
     axes.set_title(words.plain(name)[:_LONGEST], loc="left", weight="bold", parse_math=False)

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from typing import TYPE_CHECKING
 
 from carom.lab.experiments.filters import published
 from carom.lab.experiments.filters import stats as filter_stats
@@ -17,8 +14,12 @@ from carom.lab.experiments.filters.series import SERIES
 from carom.lab.experiments.filters.stats import Figure, Table
 from carom.lab.experiments.filters.verdict import most_invalid
 from carom.lab.record import Run
-from carom.lab.show.canvas import margins, page, save, what_bars_are
+from carom.lab.show.canvas import margins, mark, page, save, what_bars_are
 from carom.lab.stats.estimates import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
 _ASIDE = 1.06
 _SERVERS = {"rust": "-", "haskell": ":"}
@@ -90,8 +91,7 @@ def wall(table: Table, path: Path) -> Path:
     for axes in (left, right):
         _packets(axes)
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        mark(axes.yaxis, lambda seconds: f"{seconds:g}")
     left.set_ylabel("wall time, s (log scale)")
     _heading(figure, left, f"Wall time, {percent:g} % invalid")
     return save(figure, f"{_bars_of(table)} {SUBTRACTED}", path)

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from carom.lab.experiments.ports import published
 from carom.lab.experiments.ports.ports import PORTS
 from carom.lab.experiments.ports.stats import At, Table, middle
-from carom.lab.show.canvas import logarithmic, margins, page, save, what_bars_are
+from carom.lab.show.canvas import logarithmic, margins, mark, page, save, what_bars_are
 from carom.lab.stats.estimates import Estimate
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from carom.lab.experiments.ports.four import FourPorts
 
 SOCKETS = [which + 1 for which in PORTS]
@@ -57,9 +57,7 @@ def plot(experiment: FourPorts[Any], table: Table, folder: Path) -> list[Path]:
         )
         axes.set_xlabel("socket, and its work")
         if asleep and logarithmic(axes, "y"):
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            mark(axes.yaxis, lambda value: f"{value:g}", (1, 2, 5))
         elif not asleep:
             axes.set_ylim(bottom=0)
     title = f"{experiment.name.capitalize()}: four ports"

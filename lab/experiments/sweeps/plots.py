@@ -9,10 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Page
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
 from carom.lab.cells import Axis
 from carom.lab.experiments.sweeps.series import SERIES
 from carom.lab.experiments.sweeps.stats import (
@@ -26,10 +22,22 @@ from carom.lab.experiments.sweeps.stats import (
     unanswered,
 )
 from carom.lab.record import Task
-from carom.lab.show.canvas import DASHES, IDLE, logarithmic, margins, page, save, what_bars_are
+from carom.lab.show.canvas import (
+    DASHES,
+    IDLE,
+    logarithmic,
+    margins,
+    mark,
+    page,
+    save,
+    what_bars_are,
+)
 from carom.lab.stats.estimates import Estimate
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Page
+
     from carom.lab.experiments.sweeps.sweep import Sweep
 
 _ASIDE = 0.16  # the shift from one series to the next, of the distance between lines of dots
@@ -110,7 +118,7 @@ def lines(sweep: Sweep[Any], measured: Measured, task: Task, path: Path) -> Path
             _logarithmic(axes, "y")
         else:
             axes.set_ylim(bottom=0)
-            axes.yaxis.set_major_formatter(FuncFormatter(_number))
+            axes.yaxis.set_major_formatter(lambda value, _: _number(value))
     for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
     notes = [IDLE] if "blocking" in groups else []
@@ -173,18 +181,17 @@ def _logarithmic(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float] = 
     if not logarithmic(axes, which):
         return
     axis = axes.xaxis if which == "x" else axes.yaxis
-    few = sorted(set(ticks))
+    few, steps = sorted(set(ticks)), tuple[int, ...]()
     if 0 < len(few) <= 8 and all(b >= 1.8 * a for a, b in pairwise(few)):
         axis.set_ticks(few)
     else:
         low, high = axis.get_view_interval()
         wide = math.log10(high / low) > _DECADES if low > 0 else False
-        axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(_number))
-    axis.set_minor_formatter(NullFormatter())
+        steps = (1,) if wide else (1, 2, 5)
+    mark(axis, _number, steps)
 
 
-def _number(value: float, _: object) -> str:
+def _number(value: float) -> str:
     """A tick's label: `800`, `20k`, `1.28M`."""
     scale, unit = (1e6, "M") if value >= 1e6 else (1e3, "k") if value >= 1e4 else (1.0, "")
     return f"{value / scale:,.4g}{unit}"
