@@ -91,7 +91,7 @@ def _own_table(encoded: str) -> str:
     return written.getvalue().decode()
 
 
-@settings(max_examples=25)  # its own takes long
+@settings(max_examples=10)  # its own takes long
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=300))
 def test_a_table_is_the_one_that_hdrhistogram_writes(samples: list[int]) -> None:
     trips = measured(samples)
