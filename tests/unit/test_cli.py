@@ -32,12 +32,21 @@ def test_version() -> None:
 
 def test_a_command_imports_little() -> None:
     """Each start would wait for it."""
-    code = "import sys, carom.cli; print(*sys.modules)"
-    modules = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
     slow = {"pyroute2", "scapy", "bcc", "numpy", "carom.daemon.service", "carom.daemon.run"}
-    assert not slow.intersection(modules)
+    assert not _imported("import carom.cli") & {*slow, "asyncio", "rich"}
+
+
+def test_a_command_of_the_lab_imports_nothing_that_draws_or_estimates() -> None:
+    imported = _imported("from carom.lab import registry; registry.experiments()")
+    assert not imported & {"matplotlib", "scipy"}
+
+
+def _imported(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
 
 
 def test_what_a_program_imports() -> None:
