@@ -144,7 +144,7 @@ class Edge(Resource):
     def events(self) -> dict[Event, int]:
         """How often each event happened at the edge since the start."""
         fd = self.map("events")
-        return {event: libbpf.counter(fd, event) for event in Event}
+        return dict(zip(Event, libbpf.counters(fd, len(Event)), strict=True))
 
     def voiders(self, service: int, most: int = 10) -> dict[str, int]:
         """How often prefixes sent requests that may void the whole service: the `most` frequent."""

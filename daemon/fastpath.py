@@ -321,22 +321,21 @@ class FastPath(Resource):
 
     def verdicts(self, hook: Hook) -> dict[Verdict, int]:
         """How often each verdict was given at a hook since the start, over all CPUs."""
-        places = range(1 + self._counted)
+        cells = self._cells()
         return {
-            verdict: sum(self._count(place, hook, verdict) for place in places)
+            verdict: sum(cells[hook * VERDICTS + verdict :: len(Hook) * VERDICTS])
             for verdict in Verdict
         }
 
     def verdicts_of(self, service: int) -> dict[Verdict, int]:
         """The same for one service that has counters of its own, over both hooks."""
-        return {
-            verdict: sum(self._count(1 + service, hook, verdict) for hook in Hook)
-            for verdict in Verdict
-        }
+        start = (1 + service) * len(Hook) * VERDICTS
+        own = self._cells()[start : start + len(Hook) * VERDICTS]
+        return {verdict: sum(own[verdict::VERDICTS]) for verdict in Verdict}
 
-    def _count(self, place: int, hook: Hook, verdict: Verdict) -> int:
-        cell = (place * len(Hook) + hook) * VERDICTS + verdict
-        return libbpf.counter(self._verdicts, cell)
+    def _cells(self) -> list[int]:
+        """The counter of each verdict, by hook, by place: of no service, then of each one's."""
+        return libbpf.counters(self._verdicts, (1 + self._counted) * len(Hook) * VERDICTS)
 
     def strays(self) -> dict[int, Stray]:
         """By CPU: the last packet to a service's port that was no service's, where one came."""

@@ -200,11 +200,14 @@ def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
     return value.raw
 
 
-def counter(map_fd: int, index: int) -> int:
-    """The sum over all CPUs of one cell of a per-CPU array of u64."""
+def counters(map_fd: int, count: int) -> list[int]:
+    """The `count` cells of a per-CPU array of u64, each as its sum over all CPUs."""
     cpus = possible_cpus()
-    value = lookup(map_fd, struct.pack("=I", index), 8 * cpus)
-    return sum(struct.unpack(f"={cpus}Q", value or bytes(8 * cpus)))
+    sums: list[int] = []
+    for _, _, values in batches(map_fd, 4, 8 * cpus, count + 1):  # one more: it is the last batch
+        words = values.cast("Q")
+        sums += map(sum, zip(*(words[cpu::cpus] for cpu in range(cpus)), strict=True))
+    return sums
 
 
 def delete(map_fd: int, key: bytes) -> bool:
