@@ -81,8 +81,9 @@ class Wire(NamedTuple):
         frame: Packet = Ether(**{"src": CLIENT_MAC, "dst": HOST_MAC} | fields)
         for number, tag in enumerate(self.tags):
             kind = Dot1AD if number < len(self.tags) - 1 else Dot1Q
-            frame /= kind(vlan=tag, prio=PRIORITY, dei=1)
-        return raw(frame / inside)
+            frame.add_payload(kind(vlan=tag, prio=PRIORITY, dei=1))
+        frame.add_payload(inside)
+        return raw(frame)
 
     def request(
         self,
@@ -101,7 +102,9 @@ class Wire(NamedTuple):
             else IPv6(**ends | {"tc": TOS, "fl": LABEL, "hlim": TTL} | (ip or {}))
         )
         transport = UDP(**{"sport": CLIENT_PORT, "dport": PORT} | (udp or {}))
-        return self.ethernet(network / transport / Raw(payload), **eth or {}) + padding
+        transport.add_payload(Raw(payload))  # `/` would copy all layers for each
+        network.add_payload(transport)
+        return self.ethernet(network, **eth or {}) + padding
 
     def reply(
         self,
