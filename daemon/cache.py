@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 
 from carom.daemon.store import Store
-from carom.kernel.abi import DRAFT, REPLY_MAX, SERVICES_MAX, SLOTS, Entry, Stored
+from carom.kernel.abi import DRAFT, REPLY_MAX, RING, SERVICES_MAX, SLOTS, Entry, Stored
 from carom.protocols import default
 from carom.protocols.spec import Clock, Filled, Spec
+
+_IN_ORDER = platform.machine() == "x86_64"
+"""Whether other CPUs see this one's stores in their order: else a draft is stored at once."""
+
+_LOOK_EVERY = 8
+"""Fills from one look at the pages that are left to the next."""
 
 Token = tuple[int, int]
 """What a miss takes before its reply is made: its key's slot, and how many voids there were."""
@@ -38,17 +45,16 @@ class Cache:
         self._generation_cell = SLOTS + service
         self._versions = store.versions
         self._voids = store.voids
-        self._draft, run = store.filler(service)
-        self._run = run.again
+        self._drafts = store.drafts(service)
+        self._ready = self._drafts.cast("Q")
+        self._outcomes = store.outcomes(service)
+        self._before = list(self._outcomes)
+        self._number = store.drafted(service)
         self._hashed_slot_of = store.hashes.slot_of
         self.views = 1
         """How many addresses of its server answer for themselves."""
         self.take = self._take_whole() if self._language.whole_key else self._take
-        self.fills = 0
-        self.refused = 0
-        """Fills that the kernel had no room for: the cache is full."""
-        self.not_admitted = 0
-        """Replies to keys that were not missed before, while the cache was full."""
+        self._lost = 0
         self.held = 0
         """Replies not kept, as a write that nobody acknowledges was on its way."""
         self.unfit = 0
@@ -91,9 +97,12 @@ class Cache:
         *,
         loops: bool = False,
     ) -> None:
-        """Store a reply; it is in the kernel when this returns.
+        """Store a reply: whoever asks from now on is answered by it.
 
-        `ttl` is in seconds. `loops` says that the reply is itself a request with a known reply."""
+        It is left in memory, for the next program that needs it (include/waiting_drafts.h).
+
+        `ttl` is in seconds. `loops` says that the reply is itself a request with a known reply.
+        """
         key, length = self._key_of(request), len(reply)
         if key is None or length > REPLY_MAX:
             self.unfit += 1
@@ -104,18 +113,44 @@ class Cache:
         slot, voids = token
         now = self._clock.now()
         expires = now + (self._ttl if ttl is None else self._clock.ticks(ttl))
-        what = voids, expires, now, slot, length, length, 0, loops, 0
-        DRAFT.pack_into(self._draft, 0, *what, self._service, len(key), key, reply)
-        stored = self._run()
-        if stored == Stored.NO_PAGE:
-            self._store.grow()
-            stored = self._run()
-        if stored == Stored.STORED:
-            self.fills += 1
-        elif stored == Stored.NOT_ADMITTED:
-            self.not_admitted += 1
-        else:
-            self.refused += 1
+        number = self._number
+        at = number % RING * DRAFT.size
+        if self._ready[at >> 3] or not number % _LOOK_EVERY:
+            self._make_way(at)
+            if self._ready[at >> 3]:
+                self._lost += 1
+                return
+        what = voids, expires, now, slot, length, length, 0, loops, 0, 0
+        DRAFT.pack_into(self._drafts, at, 0, *what, self._service, len(key), key, reply)
+        self._ready[at >> 3] = self._number = number + 1
+        if not _IN_ORDER:
+            self._store.drain(self._service)
+
+    def _make_way(self, at: int) -> None:
+        """Store what waits where the next draft comes, and have pages for the next ones."""
+        if self._ready[at >> 3]:
+            self._store.drain(self._service)
+        self._store.grow_ahead()
+
+    def _count(self, outcome: Stored) -> int:
+        """How many replies became that."""
+        self._store.drain(self._service)
+        return self._outcomes[outcome] - self._before[outcome]
+
+    @property
+    def fills(self) -> int:
+        """Replies that were stored."""
+        return self._count(Stored.STORED)
+
+    @property
+    def not_admitted(self) -> int:
+        """Replies to keys that were not missed before, while the cache was full."""
+        return self._count(Stored.NOT_ADMITTED)
+
+    @property
+    def refused(self) -> int:
+        """Replies that the kernel had no room for: the cache is full."""
+        return self._lost + self._count(Stored.FULL) + self._count(Stored.NO_PAGE)
 
     def find(self, name: bytes) -> Entry | None:
         """The entry that a user knows by this name, dead or alive; or None."""

@@ -51,7 +51,7 @@ from carom.xdp.probe import check_arrival
 HookOption = Literal["xdp", "tc", "none"]
 
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
-_STEPS = ("read", "answer", "ipv6", "other")
+_STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath")
 """Programs that those at the hooks tail-call, in the order of xdp/fastpath.c and tc/fastpath.c."""
 
 OWN_LEAST = 131_072
@@ -199,7 +199,7 @@ class FastPath(Resource):
         kind: Literal["xdp", "tc"] = "xdp" if hook == Hook.XDP else "tc"
         first = self._module.program(f"{kind}_fastpath", kind)
         steps = [self._module.program(f"{kind}_{step}", kind) for step in _STEPS]
-        self._module.chain(f"{kind}_next", *steps, *([first] if hook == Hook.TC else []))
+        self._module.chain(f"{kind}_next", *steps)
         return first
 
     @property

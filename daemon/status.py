@@ -117,7 +117,7 @@ def status(running: Running) -> dict[str, Any]:
         if len(learned) > 1:
             cache |= {name: cache.get(name, 0) + count for name, count in kept.items()}
         cache["capacity"] = parts.options.entries()
-        cache["memory_bytes"] = parts.fastpath.store.bytes if parts.fastpath else 0
+        cache["memory_bytes"] = parts.fastpath.store.memory if parts.fastpath else 0
         cache["swept"] = attached.sweeper.swept if attached and attached.sweeper else 0
     return {
         "ready": ready(running),

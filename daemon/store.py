@@ -28,6 +28,7 @@ from carom.kernel.abi import (
     PAGE_HEAD,
     PAGE_LAST,
     PAGE_LINES,
+    RING,
     SEEN_PER_ENTRY,
     SERVICES_MAX,
     SIZE_LINES,
@@ -36,6 +37,7 @@ from carom.kernel.abi import (
     WAYS,
     WEIGHTS,
     Entry,
+    Stored,
     unpack_entry,
 )
 from carom.kernel.bpf import Module
@@ -63,7 +65,7 @@ _BUCKETS, _CAPACITY, _PAGES, _GROWS, _EVICTS, _SEEN, _FIRST_WEIGHT = range(7)
 _ENTRIES, _PAGES_USED = range(2)
 """Cells of `store_limits` and `store_usage`."""
 
-_DRAFTS_MIN = 8
+_SERVICES_MIN = 8
 _PAGES_LOW = 8  # PAGES_LOW of arena.h
 _KEY_LENGTH = 3  # in ENTRY
 _FRAME = 64  # bytes of the frame that a program of xdp/hand.c is run with
@@ -99,7 +101,7 @@ class Extent:
         pages = -(-self.capacity // largest) + len(SIZE_LINES)
         most = (memory - fixed) // _CHUNK_BYTES if memory else -(-pages // CHUNK_PAGES)
         self.chunks = max(1, most)
-        self._drafts = max(_DRAFTS_MIN, services)
+        self._services = max(_SERVICES_MIN, services)
 
     def sizes(self) -> dict[str, int]:
         """How many elements the store's maps have."""
@@ -107,7 +109,9 @@ class Extent:
             "buckets": self.buckets,
             "chunks": self.chunks,
             "seen": max(1, self.seen),
-            "drafts": self._drafts,
+            "drafts": self._services * RING,
+            "drained": self._services,
+            "outcomes": self._services * len(Stored),
         }
 
 
@@ -125,9 +129,11 @@ class Store(Resource):
         self.hashes = hashes
         self._chunks: list[memoryview] = []
         self._growing, self._hand, self._sweeping = (threading.Lock() for _ in range(3))
-        self._bump, self._drop, self._prolong = (
-            libbpf.Order(module.program(name), _FRAME) for name in ("bump", "drop", "prolong")
+        self._bump, self._drain, self._drop, self._prolong = (
+            libbpf.Order(module.program(name), _FRAME)
+            for name in ("bump", "drain", "drop", "prolong")
         )
+        self._services = extent.sizes()["drained"]
         with contextlib.ExitStack() as stack:
 
             def cells(name: str, count: int) -> memoryview:
@@ -141,6 +147,8 @@ class Store(Resource):
             self._limits = cells("store_limits", LIMITS.size // _WORD)
             self._usage = cells("store_usage", USAGE.size // _WORD)
             self._buckets = cells("buckets", extent.buckets * WAYS)
+            self._drained = cells("drained", self._services)
+            self._outcomes = cells("outcomes", self._services * len(Stored))
             self._wanted = libbpf.Ring(module.map("wanted"), lambda _: None)
             stack.callback(self._wanted.close)
             stack.callback(self._chunks.clear)
@@ -158,10 +166,11 @@ class Store(Resource):
 
     def __len__(self) -> int:
         """How many entries there are, dead or alive."""
+        self.drain_all()
         return int(self._usage[_ENTRIES])
 
     @property
-    def bytes(self) -> int:
+    def memory(self) -> int:
         """Bytes of memory that entries have so far, and what finds them."""
         found = len(self._buckets) * _WORD + self._extent.seen * 4
         return found + len(self._chunks) * _CHUNK_BYTES
@@ -201,13 +210,30 @@ class Store(Resource):
         """Wait until a program says that few pages are left, for so long at most."""
         self._wanted.wait(round(1000 * seconds))
 
-    def filler(self, service: int) -> tuple[memoryview, libbpf.Order]:
-        """A service's draft, and the program that stores it: for one thread."""
-        count = self._extent.sizes()["drafts"]
-        drafts = forked.shared(self._module.map("drafts"), count * DRAFT.size)
-        order = libbpf.Order(self._module.program("fill"), _FRAME)
-        order.pack(ORDER, 0, 0, 0, service % count)
-        return drafts[service % count * DRAFT.size :][: DRAFT.size], order
+    def drafts(self, service: int) -> memoryview:
+        """The memory of a service's RING drafts."""
+        memory = forked.shared(self._module.map("drafts"), self._services * RING * DRAFT.size)
+        return memory[service * RING * DRAFT.size :][: RING * DRAFT.size]
+
+    def drafted(self, service: int) -> int:
+        """The number of a service's next draft; none waits."""
+        self.drain(service)
+        return self._drained[service]
+
+    def outcomes(self, service: int) -> memoryview:
+        """How many of a service's drafts became what, by Stored, once they are drained."""
+        return self._outcomes[service * len(Stored) :][: len(Stored)]
+
+    def drain(self, service: int) -> None:
+        """Store all drafts of a service that wait."""
+        with self._hand:
+            while self._drain(ORDER, 0, 0, 0, service) == libbpf.XDP_PASS:
+                pass
+
+    def drain_all(self) -> None:
+        """Store all drafts that wait."""
+        for service in range(self._services):
+            self.drain(service)
 
     def bump(self, cell: int) -> None:
         """Void a cell: from now on entries with an older token are void, on every CPU."""
@@ -217,6 +243,7 @@ class Store(Resource):
 
     def find(self, service: int, key: bytes) -> Entry | None:
         """The entry under a key; `service` is the number in it."""
+        self.drain(service % SERVICES_MAX)
         hashed = hash_of(self._weights, service, key)
         start = (hashed & self._limits[_BUCKETS]) * WAYS
         for word in self._buckets[start : start + WAYS]:
@@ -240,6 +267,7 @@ class Store(Resource):
 
     def entries(self) -> Iterator[Entry]:
         """All entries, dead or alive, in no order."""
+        self.drain_all()
         for line, memory, _ in self._heads():
             entry = unpack_entry(memory, line)
             if entry:
@@ -271,6 +299,7 @@ class Store(Resource):
 
         `now` is in jiffies. One thread sweeps at a time. Returns how many were removed.
         """
+        self.drain_all()
         with self._sweeping:
             removed = sum(self.drop(line, sequence) for line, sequence in self._dead(now))
             self.removed += removed

@@ -21,8 +21,9 @@
 #define CHUNK_PAGES 4       /* pages that are added to the arena at once */
 #define SIZES 9             /* sizes of entries */
 #define WAYS 16             /* places of a bucket in the directory */
-#define WEIGHTS 72          /* secret numbers that a key's hash is made by */
+#define WEIGHTS 136         /* secret numbers that a key's hash is made by; more than any key needs */
 #define USED_MAX 3          /* hits of an entry that are counted between two looks for room */
+#define RING 8              /* drafts of a service that may wait: three tail calls each, of 33 */
 #define DRAFT_ROOM 2056     /* bytes of a draft: REPLY_ROOM, and a word */
 #define SLOTS 65536         /* cells of `versions` that keys hash to */
 #define SERVICES_MAX 256    /* services; each has one more cell of `versions`, its generation */
@@ -381,7 +382,8 @@ struct meta {
 	u16 sum;         /* one's-complement sum of the reply, folded, in memory order */
 	u8 loops;        /* 1: the reply is itself a request that is known here */
 	u8 used;         /* hits since the last look for room, no more than USED_MAX */
-	u8 zero[4];
+	u16 key_sum;     /* the same sum of the key: of the payload, where that is the key */
+	u8 zero[2];
 };
 
 /*
@@ -448,6 +450,7 @@ struct usage {
 
 /* A reply on its way into the store. */
 struct draft {
+	u64 ready;  /* its number and one, once the daemon has written it; 0 once it is stored */
 	struct meta meta;
 	struct key key;
 	u8 bytes[DRAFT_ROOM];  /* the reply, with zeros up to a whole word */

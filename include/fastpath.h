@@ -22,7 +22,9 @@
 #include "protocols.h"
 #include "reply.h"
 #include "token.h"
+#include "waiting_drafts.h"
 
+#define FOR_STORE VERDICTS  /* never counted: first a draft is stored that waits */
 #define SLIP_MAX 512  /* bytes of a truncated reply */
 
 /*
@@ -109,23 +111,6 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 static __always_inline bool is_key_length(u32 length)
 {
 	return length >= 1 && length <= WHOLE_MAX;
-}
-
-/* The whole payload is the key: read it into the key. */
-static __always_inline enum verdict read_whole(const struct packet *packet,
-					       const struct request *request,
-					       struct scratch *scratch)
-{
-	u32 length = request->length;
-
-	if (!is_key_length(length))
-		return PASS_SIZE;
-	scratch->key.length = length;
-	*(u64 *)(scratch->key.bytes + (length & 0x1f8)) = 0;
-	if (packet_load(packet, headers_length(request), scratch->key.bytes,
-			bounded(length, WHOLE_MAX)))
-		return PASS_TRUNCATED;
-	return UNDECIDED;
 }
 
 /* Void what a write writes, where nothing at the socket's edge does it. */
@@ -233,7 +218,10 @@ static __always_inline enum verdict heed_cookie(const struct request *request,
 	return too_large(request, service, scratch) ? PASS_AMPLIFY : UNDECIDED;
 }
 
-/* Reply to the request whose key is in scratch, if the cache has a reply. `whole` is a constant. */
+/*
+ * Reply to a request, if the cache has a reply. Its key is in scratch, or the `whole` payload (a
+ * constant).
+ */
 static __always_inline enum verdict serve_known(const struct packet *packet,
 						struct request *request,
 						const struct service *service,
@@ -245,8 +233,12 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	struct bill bill;
 	enum sum sum;
 
-	scratch->key.service = key_service(service->id, service->view);
-	verdict = look_up(service, scratch);
+	if (whole) {
+		verdict = look_up_whole(packet, request, service, scratch);
+	} else {
+		scratch->key.service = key_service(service->id, service->view);
+		verdict = look_up(service, scratch);
+	}
 	if (verdict != HIT)
 		return verdict;
 	if (too_large(request, service, scratch))
@@ -254,7 +246,7 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	verdict = check_source(request, service);
 	if (verdict)
 		return verdict;
-	payload_sum = whole ? sum_bytes(scratch->key.bytes, request->length, WHOLE_MAX)
+	payload_sum = whole ? scratch->meta.key_sum
 			    : sum_bytes(scratch->text, request->length, 512);
 	sum = request_sum(packet, request, service, payload_sum);
 	if (sum == SUM_WRONG)
@@ -297,9 +289,11 @@ static __always_inline enum verdict serve_whole(const struct packet *packet,
 						const struct service *service,
 						struct scratch *scratch)
 {
-	enum verdict verdict = read_whole(packet, request, scratch);
-
-	return verdict ? verdict : serve_known(packet, request, service, scratch, true);
+	if (!is_key_length(request->length))
+		return PASS_SIZE;
+	if (!pull_payload(packet, request, request->length))
+		return PASS_TRUNCATED;
+	return serve_known(packet, request, service, scratch, true);
 }
 
 /*
@@ -373,6 +367,19 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	return BOUNCE;
 }
 
+/* Store a draft that waits; the service's place, for count(). */
+static __always_inline u32 store_waiting(void)
+{
+	struct scratch *scratch;
+	u32 only = 0;
+
+	scratch = scratches.lookup(&only);
+	if (!scratch)
+		return 0;
+	store_next(scratch->service.id);
+	return counted_as(&scratch->service);
+}
+
 /* The verdict on a packet of a shape; `place` becomes its service's, for count(). */
 static __always_inline enum verdict answer(const struct packet *packet, u32 *place,
 					   const enum shape shape)
@@ -409,6 +416,8 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 		return PASS_LEASE;
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
+	if (drafts_wait(service))
+		return FOR_STORE;
 	if (is_whole_key(service->protocol))
 		return serve_whole(packet, &request, service, scratch);
 	scratch->request = request;

@@ -9,6 +9,7 @@
 #include "directory.h"
 #include "maps.h"
 #include "token.h"
+#include "whole.h"
 
 /* Count a hit, for whoever looks for room: rarely a store, so that CPUs share the line. */
 static __always_inline void note_use(struct entry *entry)
@@ -20,63 +21,107 @@ static __always_inline void note_use(struct entry *entry)
 }
 
 /*
- * Copy the entry of scratch->key, with zeros behind the reply up to whole words. Nothing is decided
- * on the entry's own memory, which may be written meanwhile: the sequence number tells.
+ * Copy an entry's facts and reply, with zeros behind it up to whole words; false for lengths that no
+ * entry has. Nothing is decided on the entry's own memory, which may be written meanwhile: the
+ * sequence number tells.
  */
-static __always_inline enum verdict copy_entry(struct entry *entry, struct scratch *scratch)
+static __always_inline bool copy_entry(const struct entry *entry, u32 key_length,
+				       struct scratch *scratch)
 {
-	u64 sequence = sequence_of(entry);
 	u32 stored;
+
+	scratch->meta = entry->meta;
+	stored = (scratch->meta.stored + 7) & ~7u;
+	if (stored > REPLY_MAX || scratch->meta.length > stored)
+		return false;
+	return !stored || !copy_kernel(scratch->reply, bounded(stored, REPLY_ROOM),
+				       entry->data + key_room(key_length));
+}
+
+/* The entry that the directory has for a hash; NULL if there is none. */
+static __always_inline struct entry *entry_for(const struct limits *limits, u64 hash)
+{
+	struct bucket *bucket = bucket_of(limits, hash);
+	u64 word = bucket ? find_word(bucket, hash) : 0;
+
+	return word ? entry_at(word) : NULL;
+}
+
+/* The token of the copy is judged here, at the read, and nowhere else (docs/consistency.md). */
+static __always_inline enum verdict judge(const struct service *service, const struct meta *meta)
+{
+	if (meta->token < version(meta->slot) ||
+	    meta->token < version(SLOTS + service->id))
+		return MISS_VOID;
+	return now() >= meta->expires ? MISS_EXPIRED : HIT;
+}
+
+/* Find and copy the reply to the key in scratch. */
+static __always_inline enum verdict look_up(const struct service *service,
+					    struct scratch *scratch)
+{
+	struct limits *limits;
+	struct entry *entry;
+	u32 only = 0;
+	u64 sequence;
 	bool same;
 
+	limits = store_limits.lookup(&only);
+	entry = limits ? entry_for(limits, hash_of(&scratch->key, limits->weights)) : NULL;
+	if (!entry)
+		return MISS;
+	sequence = sequence_of(entry);
 	if (sequence & 1)
 		return MISS_TORN;
 	fence();
 	same = has_key(entry, &scratch->key);
-	scratch->meta = entry->meta;
-	stored = (scratch->meta.stored + 7) & ~7u;
-	if (stored > REPLY_MAX || scratch->meta.length > stored ||
-	    (same && stored &&
-	     copy_kernel(scratch->reply, bounded(stored, REPLY_ROOM),
-			 entry->data + key_room(scratch->key.length))))
+	if (!copy_entry(entry, scratch->key.length, scratch))
 		return MISS_TORN;
 	fence();
 	if (sequence_of(entry) != sequence)
 		return MISS_TORN;
-	return same ? HIT : MISS;
+	if (!same)
+		return MISS;
+	note_use(entry);
+	return judge(service, &scratch->meta);
 }
 
-/* The token is judged here, at the read, and nowhere else (docs/consistency.md). */
-static __always_inline enum verdict look_up(const struct service *service,
-					    struct scratch *scratch)
+/* The same where the payload is the key. */
+static __always_inline enum verdict look_up_whole(const struct packet *packet,
+						  struct request *request,
+						  const struct service *service,
+						  struct scratch *scratch)
 {
-	struct meta *meta = &scratch->meta;
+	struct whole whole = { packet, request, now() };
+	u16 in_key = key_service(service->id, service->view);
 	struct limits *limits;
-	struct bucket *bucket;
 	struct entry *entry;
-	enum verdict verdict;
 	u32 only = 0;
-	u64 hash, word;
+	u64 sequence, hash;
+	bool same;
 
 	limits = store_limits.lookup(&only);
 	if (!limits)
 		return MISS;
-	hash = hash_of(&scratch->key, limits->weights);
-	bucket = bucket_of(limits, hash);
-	word = bucket ? find_word(bucket, hash) : 0;
-	entry = word ? entry_at(word) : NULL;
+	if (!hash_whole(&whole, in_key, limits->weights, &hash))
+		return PASS_TRUNCATED;
+	entry = entry_for(limits, hash);
 	if (!entry)
 		return MISS;
-	verdict = copy_entry(entry, scratch);
-	if (verdict != HIT)
-		return verdict;
-	if (meta->token < version(meta->slot) ||
-	    meta->token < version(SLOTS + service->id))
-		return MISS_VOID;
-	if (now() >= meta->expires)
-		return MISS_EXPIRED;
+	sequence = sequence_of(entry);
+	if (sequence & 1)
+		return MISS_TORN;
+	fence();
+	same = is_whole(&whole, in_key, entry);
+	if (!copy_entry(entry, whole_length(&whole), scratch))
+		return MISS_TORN;
+	fence();
+	if (sequence_of(entry) != sequence)
+		return MISS_TORN;
+	if (!same)
+		return MISS;
 	note_use(entry);
-	return HIT;
+	return judge(service, &scratch->meta);
 }
 
 #endif

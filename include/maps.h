@@ -44,7 +44,9 @@ BPF_ARRAY(shelves, struct shelf, SIZES);
 BPF_F_TABLE("array", u32, struct bucket, buckets, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct arena_page, chunk, CHUNK_PAGES, BPF_F_MMAPABLE);
 BPF_ARRAY_OF_MAPS(chunks, "chunk", 1);                     /* the arena */
-BPF_F_TABLE("array", u32, struct draft, drafts, 1, BPF_F_MMAPABLE); /* by service */
+BPF_F_TABLE("array", u32, struct draft, drafts, 1, BPF_F_MMAPABLE);   /* RING for each service */
+BPF_F_TABLE("array", u32, u64, drained, 1, BPF_F_MMAPABLE); /* drafts taken, by service */
+BPF_F_TABLE("array", u32, u64, outcomes, 1, BPF_F_MMAPABLE); /* drafts, by service and enum stored */
 BPF_F_TABLE("array", u32, u32, seen, 1, BPF_F_MMAPABLE);   /* hashes of keys that were missed */
 BPF_RINGBUF_OUTPUT(wanted, 1);                             /* pages, where few are left */
 BPF_ARRAY(fences, u64, 1);

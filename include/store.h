@@ -17,6 +17,7 @@ enum stored {
 	STORED_NOT_ADMITTED = 1,  /* the store is full, and the key was not missed before */
 	STORED_FULL = 2,          /* no room */
 	STORED_NO_PAGE = 3,       /* none until the arena has more pages */
+	STORED_KINDS = 4,
 };
 
 /* What is known of the key of a draft, and of the entry that it has. */
@@ -31,23 +32,30 @@ struct placing {
 	u32 size;             /* that the draft needs */
 };
 
-/* The one's-complement sum of the reply, which is zero up to a whole word. */
-static __always_inline u16 draft_sum(const struct draft *draft)
+/* The one's-complement sum of whole words, no more than `room` bytes (a constant). */
+static __always_inline u16 sum_of_words(const u8 *bytes, u32 length, const u32 room)
 {
-	u32 words = (draft->meta.length + 7) / sizeof(u64);
+	u32 words = (length + 7) / sizeof(u64);
 	u64 unknown = now(), sum = unknown;
 
-	for (u32 n = 0; n < REPLY_MAX / sizeof(u64); n++) {
+	for (u32 n = 0; n < room / sizeof(u64); n++) {
 		u64 word;
 
 		counted(n);
 		if (n >= words)
 			break;
-		word = *(const u64 *)(draft->bytes + n * sizeof(u64));
+		word = *(const u64 *)(bytes + n * sizeof(u64));
 		sum += (u32)word;
 		sum += word >> 32;
 	}
 	return fold(sum - unknown);
+}
+
+/* Make the sums of what is in a draft: both parts have zeros up to whole words. */
+static __always_inline void sum_draft(struct draft *draft)
+{
+	draft->meta.sum = sum_of_words(draft->bytes, draft->meta.length, REPLY_MAX);
+	draft->meta.key_sum = sum_of_words(draft->key.bytes, draft->key.length, KEY_MAX);
 }
 
 /* Say what a reply that is in a draft is stored with: a miss's token, its key's slot, its lengths. */
@@ -64,7 +72,7 @@ static __always_inline void draft_reply(struct draft *draft, u64 token, u32 slot
 		.length = length,
 		.stored = stored,
 	};
-	draft->meta.sum = draft_sum(draft);
+	sum_draft(draft);
 }
 
 /* Find out where a draft would be stored; false for one that cannot be. */
@@ -75,7 +83,8 @@ static __always_inline bool begin_placing(const struct draft *draft, struct plac
 
 	placing->limits = store_limits.lookup(&only);
 	placing->usage = store_usage.lookup(&only);
-	if (!placing->limits || !placing->usage || stored > REPLY_MAX)
+	if (!placing->limits || !placing->usage || stored > REPLY_MAX ||
+	    draft->meta.length > stored || !draft->key.length || draft->key.length > KEY_MAX)
 		return false;
 	placing->size = size_for(sizeof(struct entry) + key_room(draft->key.length) + stored);
 	placing->hash = hash_of(&draft->key, placing->limits->weights);

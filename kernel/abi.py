@@ -26,8 +26,9 @@ SIZES = 9
 SIZE_LINES = (2, 3, 4, 6, 8, 11, 15, 21, 29)
 """Lines of each size of entries: LINES of arena.h."""
 WAYS = 16
-WEIGHTS = 72
+WEIGHTS = 136
 USED_MAX = 3
+RING = 8
 DRAFT_ROOM = 2056
 SLOTS = 65536
 SERVICES_MAX = 256
@@ -193,14 +194,14 @@ class MarkKind(IntEnum):
     SERVER = 3
 
 
-_META = "QQQIHHHBB4x"
+_META = "QQQIHHHBBH2x"
 
 KEY = struct.Struct(f"=HH4x{KEY_MAX}s4x")
 """service, length, bytes. Packing appends the zeros that are part of the key."""
 
-DRAFT = struct.Struct(f"={_META}HH4x{KEY_MAX}s4x{DRAFT_ROOM}s")
-"""token, expires, filled, slot, length, stored, sum, loops, used; the three fields of the key; the
-reply."""
+DRAFT = struct.Struct(f"=Q{_META}HH4x{KEY_MAX}s4x{DRAFT_ROOM}s")
+"""ready, token, expires, filled, slot, length, stored, sum, loops, used, the key's sum; the three
+fields of the key; the reply."""
 
 ENTRY = struct.Struct(f"=QQHHI{_META}")
 """sequence, hash, service, length of the key, next; then as in DRAFT. Key and reply follow, each

@@ -72,6 +72,6 @@ def hash_of(weights: Sequence[int], service: int, key: bytes) -> int:
     """hash_of() of key_hash.h: the hash that the directory finds a key by, 0 to 2**64 - 1."""
     words = struct.pack(f"=HH4x{len(key)}s{-len(key) % 8}x", service, len(key), key)
     numbers = (number for (number,) in struct.iter_unpack("=I", words))
-    hashed = sum(map(operator.mul, weights, numbers)) & _U64
+    hashed: int = sum(map(operator.mul, weights, numbers)) & _U64
     hashed = (hashed ^ hashed >> 32) * _FACTOR & _U64
     return hashed ^ hashed >> 32

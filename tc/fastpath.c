@@ -8,10 +8,11 @@ enum {
 	TC_ANSWER = 1,
 	TC_IPV6 = 2,
 	TC_OTHER = 3,
-	TC_FASTPATH = 4,
+	TC_STORE = 4,
+	TC_FASTPATH = 5,
 };
 
-BPF_PROG_ARRAY(tc_next, 5);
+BPF_PROG_ARRAY(tc_next, 6);
 
 static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u32 place)
 {
@@ -38,6 +39,10 @@ static __always_inline int answer_at_tc(struct __sk_buff *skb, const enum shape 
 	if (verdict == FOR_NEXT) {
 		tc_next.call(skb, TC_READ);
 		verdict = PASS_OFF;  /* it is not there */
+	}
+	if (verdict == FOR_STORE) {
+		tc_next.call(skb, TC_STORE);
+		verdict = MISS;
 	}
 	return act_on(skb, verdict, place);
 }
@@ -89,6 +94,15 @@ int tc_answer(struct __sk_buff *skb)
 	enum verdict verdict = answer_read(&packet, &place);
 
 	return act_on(skb, verdict, place);
+}
+
+/* A draft waits: store it, and begin anew. */
+int tc_store(struct __sk_buff *skb)
+{
+	u32 place = store_waiting();
+
+	tc_next.call(skb, TC_FASTPATH);
+	return act_on(skb, MISS, place);
 }
 
 /* Only what XDP has looked at and left to us; all else is on its way up, and costs a comparison. */

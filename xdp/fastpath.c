@@ -8,9 +8,11 @@ enum {
 	XDP_ANSWER = 1,
 	XDP_IPV6 = 2,
 	XDP_OTHER = 3,
+	XDP_STORE = 4,
+	XDP_FASTPATH = 5,
 };
 
-BPF_PROG_ARRAY(xdp_next, 4);
+BPF_PROG_ARRAY(xdp_next, 6);
 
 static __always_inline int act(enum verdict verdict, u32 place)
 {
@@ -38,6 +40,10 @@ static __always_inline int answer_at_xdp(struct xdp_md *context, const enum shap
 	if (verdict == FOR_NEXT) {
 		xdp_next.call(context, XDP_READ);
 		verdict = PASS_OFF;  /* it is not there */
+	}
+	if (verdict == FOR_STORE) {
+		xdp_next.call(context, XDP_STORE);
+		verdict = MISS;
 	}
 	return act(verdict, place);
 }
@@ -88,4 +94,13 @@ int xdp_answer(struct xdp_md *context)
 	enum verdict verdict = answer_read(&packet, &place);
 
 	return act(verdict, place);
+}
+
+/* A draft waits: store it, and begin anew. */
+int xdp_store(struct xdp_md *context)
+{
+	u32 place = store_waiting();
+
+	xdp_next.call(context, XDP_FASTPATH);
+	return act(MISS, place);
 }

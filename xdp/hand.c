@@ -6,13 +6,14 @@
 #include "abi.h"
 #include "store.h"
 #include "token.h"
+#include "waiting_drafts.h"
 
 /* What a program is to do, in the frame that it is run with. */
 struct order {
 	u64 sequence;  /* of the entry, when it was looked at */
 	u64 expires;   /* jiffies */
 	u32 line;      /* its entry's */
-	u32 cell;      /* of `versions`, or of `drafts` */
+	u32 cell;      /* of `versions`; or a service */
 };
 
 static __always_inline struct order *order_of(struct xdp_md *context)
@@ -33,20 +34,12 @@ int bump(struct xdp_md *context)
 	return XDP_PASS;
 }
 
-/* Store a draft; what became of it. */
-int fill(struct xdp_md *context)
+/* Store the next draft of a service. */
+int drain(struct xdp_md *context)
 {
 	struct order *order = order_of(context);
-	u32 cell = order ? order->cell : ~0u;
-	struct draft *draft = drafts.lookup(&cell);
-	struct placing placing = {};
 
-	if (!draft)
-		return STORED_FULL;
-	draft->meta.sum = draft_sum(draft);
-	if (!begin_placing(draft, &placing))
-		return STORED_FULL;
-	return admitted(&placing) ? store(draft, &placing) : STORED_NOT_ADMITTED;
+	return order && store_next(order->cell) ? XDP_PASS : XDP_DROP;
 }
 
 /* Remove an entry, if nobody has written it since. */

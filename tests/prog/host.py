@@ -199,7 +199,7 @@ class StoredEntry:
 
     FIELDS = (
         *("sequence", "hash", "service", "key_length", "next", "token", "expires", "filled"),
-        *("slot", "length", "stored", "sum", "loops", "used"),
+        *("slot", "length", "stored", "sum", "loops", "used", "key_sum"),
     )
 
     def __init__(self, memory: memoryview):
