@@ -156,7 +156,7 @@ BREAKS = {
         "= answer(&packet, &place, shape);",
         "= *(int *)(long)(context->data + 64);",
     ),
-    "map": ("include/maps.h", "BPF_TABLE(CACHE_TYPE, struct key", 'BPF_TABLE("array", struct key'),
+    "map": ("include/maps.h", "u32, u64, versions", "struct key, u64, versions"),
 }
 
 

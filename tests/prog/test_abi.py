@@ -41,8 +41,8 @@ from carom.kernel.compiler import import_bcc
 from carom.protocols import SPECS
 
 DRAFT_FIELDS = (
-    "ready meta.token meta.expires meta.filled meta.slot meta.length meta.stored meta.sum meta.loops "
-    "meta.used meta.key_sum key.service key.length key.bytes bytes"
+    "ready meta.token meta.expires meta.filled meta.slot meta.length meta.stored meta.sum "
+    "meta.loops meta.used meta.key_sum key.service key.length key.bytes bytes"
 )
 
 

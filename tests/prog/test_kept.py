@@ -173,4 +173,4 @@ def test_a_map_that_the_kernel_refuses_a_second_time(open_files: None) -> None:
         wrong = compiled.maps["cells"]._replace(key_size=3)
         compiled.maps["cells"] = wrong
         with pytest.raises(BPFError, match=r"refused a map of .*kept.c: could not open bpf map"):
-            module._create(compiled)
+            module._create(compiled, {})

@@ -58,4 +58,4 @@ class TestUntilStopped:
 
     def test_what_pause_would_do(self) -> None:
         """The rounds above find it out."""
-        assert any(missed("pause", ROUNDS) for _ in range(20))
+        assert any(missed("pause", ROUNDS) for _ in range(200))

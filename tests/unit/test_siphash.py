@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import struct
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carom.kernel import hashes as module
-from carom.kernel.abi import KEY_MAX, SLOTS
-from carom.kernel.hashes import Hashes, python_secret
+from carom.kernel.abi import KEY_MAX, SLOTS, WEIGHTS
+from carom.kernel.hashes import Hashes, hash_of, python_secret
 from carom.kernel.siphash import absorb, begin, end, siphash
 
 SECRET = bytes(range(16))
@@ -75,7 +76,6 @@ def hashes(request: pytest.FixtureRequest) -> Hashes:
 @given(st.binary(max_size=KEY_MAX))
 def test_bounds(hashes: Hashes, key: bytes) -> None:
     assert 0 <= hashes.slot_of(key) < SLOTS
-    assert 0 < hashes.namer(0)(key) < 2**64
 
 
 FORMS: dict[str, Callable[[int], bytes]] = {
@@ -98,28 +98,28 @@ def test_numbered_keys_spread_over_the_slots(hashes: Hashes, form: Callable[[int
     assert len({hashes.slot_of(form(n)) for n in range(10_000)}) > 9_000
 
 
-def test_names(hashes: Hashes) -> None:
+def test_services_and_lengths_have_hashes_of_their_own() -> None:
     """Services do not share them, and zeros behind a key make another."""
-    keys = [b"k" * n + bytes(zeros) for n in range(20) for zeros in range(20)]
-    names = {hashes.namer(service)(key) for service in range(5) for key in keys}
-    assert len(names) == 5 * len(set(keys))
-    assert hashes.namer(3)(b"k") == hashes.namer(3)(b"k")
+    weights = [secrets.randbits(64) for _ in range(WEIGHTS)]
+    keys = {b"k" * n + bytes(zeros) for n in range(20) for zeros in range(20)}
+    found = {hash_of(weights, service, key) for service in range(5) for key in keys}
+    assert len(found) == 5 * len(keys)
+    assert all(0 <= one < 2**64 for one in found)
 
 
 @pytest.mark.parametrize("native", [True, False])
 def test_no_environment_takes_the_secret_away(native: bool) -> None:
-    """Where hash() says the same at every start, slots and names do not."""
+    """Where hash() says the same at every start, slots do not."""
     code = f"""
 from carom.kernel.hashes import Hashes
 print(hash(b"key"))
 for hashes in (Hashes(native={native}), Hashes(native={native})):
-    print(*(hashes.slot_of(b"%d" % n) for n in range(8)), *map(hashes.namer(0), (b"a", b"b")))
+    print(*(hashes.slot_of(b"%d" % n) for n in range(10)))
 """
     first, second = (pythons_words(code, PYTHONHASHSEED="0") for _ in range(2))
     assert first[0] == second[0], "the test shows nothing"
     starts = {tuple(one[at : at + 10]) for one in (first, second) for at in (1, 11)}
     assert len(starts) == 4
-    assert len({start[-1] for start in starts}) == 4
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "random"])
