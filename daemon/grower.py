@@ -15,14 +15,16 @@ class Grower:
 
     def __init__(self, store: Store):
         self._store = store
+        self._needs = store.needs()
         store.grow_ahead()
         self._thread = Thread("grower", self._step)
 
     def _step(self) -> float:
-        self._store.wait_for_need(WAIT)
+        self._needs.wait(round(1000 * WAIT))
         self._store.grow_ahead()
         return 0.0
 
     def close(self) -> None:
         """Stop growing."""
         self._thread.close()
+        self._needs.close()

@@ -149,8 +149,6 @@ class Store(Resource):
             self._buckets = cells("buckets", extent.buckets * WAYS)
             self._drained = cells("drained", self._services)
             self._outcomes = cells("outcomes", self._services * len(Stored))
-            self._wanted = libbpf.Ring(module.map("wanted"), lambda _: None)
-            stack.callback(self._wanted.close)
             stack.callback(self._chunks.clear)
             self._stack = stack.pop_all()
         self._weights = [secrets.randbits(64) for _ in range(WEIGHTS)]
@@ -181,14 +179,17 @@ class Store(Resource):
         Then entries make room for others of their size.
         """
         with self._growing:
-            number = len(self._chunks)
-            enough = _memory("MemAvailable") > _LEFT_SHARE * _memory("MemTotal")
-            if number < self._extent.chunks and (enough or not number):
+            if self._may_grow():
                 with contextlib.suppress(OSError):
-                    self._add_chunk(number)
+                    self._add_chunk(len(self._chunks))
                     return True
             self._limits[_GROWS] = 0
             return False
+
+    def _may_grow(self) -> bool:
+        if len(self._chunks) >= self._extent.chunks:
+            return False
+        return not self._chunks or _memory("MemAvailable") > _LEFT_SHARE * _memory("MemTotal")
 
     def _add_chunk(self, number: int) -> None:
         descriptor = self._module.another("chunk")
@@ -203,12 +204,16 @@ class Store(Resource):
 
     def grow_ahead(self) -> None:
         """Grow until some pages are left that no entry lies in, if that is possible."""
-        while self._limits[_PAGES] - self._usage[_PAGES_USED] < _PAGES_LOW and self.grow():
-            pass
+        while self._limits[_GROWS] and self._spare() < _PAGES_LOW:
+            self.grow()
 
-    def wait_for_need(self, seconds: float) -> None:
-        """Wait until a program says that few pages are left, for so long at most."""
-        self._wanted.wait(round(1000 * seconds))
+    def _spare(self) -> int:
+        """Pages that no entry lies in yet."""
+        return int(self._limits[_PAGES] - self._usage[_PAGES_USED])
+
+    def needs(self) -> libbpf.Ring:
+        """What programs say when few pages are left; for one who forks nothing, and closes it."""
+        return libbpf.Ring(self._module.map("wanted"), lambda _: None)
 
     def drafts(self, service: int) -> memoryview:
         """The memory of a service's RING drafts."""
@@ -300,6 +305,7 @@ class Store(Resource):
         `now` is in jiffies. One thread sweeps at a time. Returns how many were removed.
         """
         self.drain_all()
+        self._limits[_GROWS] = len(self._chunks) < self._extent.chunks  # there may be memory again
         with self._sweeping:
             removed = sum(self.drop(line, sequence) for line, sequence in self._dead(now))
             self.removed += removed

@@ -20,7 +20,7 @@ from netns.process import Carom
 from netns.services import PORT
 from netns.torture import ASKS, READERS, Asker, Cell, Shared, crowd, enough, torture
 
-SERVE = ("--ttl", "20ms", "--capacity", "16", "--amplify", "0")
+SERVE = ("--ttl", "20ms", "--capacity", "32", "--amplify", "0")
 """Too short a life and too little room for what is asked, so entries expire and are evicted."""
 
 

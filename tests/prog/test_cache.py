@@ -352,8 +352,9 @@ class TestWritten:
         found = host.cache.get(QUESTION)
         assert found
         entry["sequence"] = sequence + 1
-        host.fill(QUESTION, b"another")
         store = host.fastpath.store
+        host.fill(QUESTION, b"another")
+        store.drain(0)
         assert not store.drop(found.line, sequence)
         assert not store.drop(found.line, sequence + 1)
         assert not store.prolong(found, START + 50)
@@ -367,6 +368,7 @@ class TestWritten:
         assert before
         host.fill(QUESTION, b"new", 5)
         store = host.fastpath.store
+        store.drain(0)
         assert not store.drop(before.line, before.sequence)
         assert not store.prolong(before, START + 50)
         assert asks(host, QUESTION) == hit(b"new")

@@ -408,6 +408,7 @@ class TestDirectory:
         """An entry that nothing leads to is no answer; it is swept when it has expired."""
         store = empty.fastpath.store
         empty.fill(KEY, b"own", 5)
+        store.drain(0)
         hashed = hash_of(store._weights, 0, KEY)
         bucket = hashed % (len(store._buckets) // WAYS) * WAYS
         store._buckets[bucket : bucket + WAYS] = memoryview(bytes(8 * WAYS)).cast("Q")
