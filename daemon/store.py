@@ -56,12 +56,15 @@ ENTRY_BYTES = SIZE_LINES[0] * LINE + WAYS * _WORD // _PER_BUCKET + 4 * SEEN_PER_
 MEMORY_MIN = 2 * 2**20
 """The least memory of a store: some pages for each size of entries."""
 
+_NEW_SHARE, _NEW_MIN = 8, 64
+"""Of a full store, so small a part is for new entries that were never hit; at least so many."""
+
 _CHUNK_BYTES = CHUNK_PAGES * PAGE_BYTES
 _MEMORY_SHARE = 0.8
 _LEFT_SHARE = 0.05
 """The share of the host's memory that is left to others, however much a store might hold."""
 
-_BUCKETS, _CAPACITY, _PAGES, _GROWS, _EVICTS, _SEEN, _FIRST_WEIGHT = range(7)
+_BUCKETS, _CAPACITY, _PAGES, _GROWS, _EVICTS, _SEEN, _ALWAYS, _RECENTS, _FIRST_WEIGHT = range(9)
 _ENTRIES, _PAGES_USED = range(2)
 """Cells of `store_limits` and `store_usage`."""
 
@@ -95,7 +98,10 @@ class Extent:
     def __init__(self, capacity: int, admit: Admit, memory: int = 0, services: int = 1):
         self.capacity = memory // ENTRY_BYTES if memory else capacity
         self.buckets = 1 << max(0, (self.capacity - 1) // _PER_BUCKET).bit_length()
-        self.seen = SEEN_PER_ENTRY * self.capacity if admit == "second" else 0
+        self.seen = SEEN_PER_ENTRY * self.capacity
+        self.admit = admit
+        new = max(self.capacity // _NEW_SHARE, min(self.capacity, _NEW_MIN))
+        self.recents = 1 << new.bit_length() - 1
         fixed = self.buckets * WAYS * _WORD + self.seen * 4
         largest = (PAGE_LAST - 1) // SIZE_LINES[-1] + 1
         pages = -(-self.capacity // largest) + len(SIZE_LINES)
@@ -108,7 +114,8 @@ class Extent:
         return {
             "buckets": self.buckets,
             "chunks": self.chunks,
-            "seen": max(1, self.seen),
+            "seen": self.seen,
+            "recents": self.recents,
             "drafts": self._services * RING,
             "drained": self._services,
             "outcomes": self._services * len(Stored),
@@ -157,6 +164,8 @@ class Store(Resource):
         self._limits[_BUCKETS] = extent.buckets - 1
         self._limits[_EVICTS] = policy == "lru"
         self._limits[_SEEN] = extent.seen
+        self._limits[_ALWAYS] = extent.admit == "always"
+        self._limits[_RECENTS] = extent.recents
         self._limits[_GROWS] = 1
         self.grow()
         self._limits[_CAPACITY] = extent.capacity

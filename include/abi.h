@@ -426,7 +426,9 @@ struct limits {
 	u64 pages;     /* of the arena, so far */
 	u64 grows;     /* 1: userspace will add more of them */
 	u64 evicts;    /* 0: a full store takes no new key */
-	u64 seen;      /* cells of what was missed; 0: a full store takes every key */
+	u64 seen;      /* cells of what was missed */
+	u64 always;    /* 1: a full store takes every key */
+	u64 recents;   /* places of new entries: a power of two */
 	u64 weights[WEIGHTS];
 };
 
@@ -445,7 +447,9 @@ struct shelf {
 struct usage {
 	u64 entries;
 	u64 pages;
-	u64 zero[6];
+	u64 newest;  /* new entries there were */
+	u64 oldest;  /* how many of the first of them were looked at for room */
+	u64 zero[4];
 };
 
 /* A reply on its way into the store. */

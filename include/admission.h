@@ -4,6 +4,8 @@
 #define CAROM_ADMISSION_H
 
 #include "abi.h"
+#include "bounded.h"
+#include "clock.h"
 #include "maps.h"
 
 /* Was this the last key seen in its cell? It is now. */
@@ -20,16 +22,18 @@ static __always_inline bool seen_before(const struct limits *limits, u64 hash)
 	return false;
 }
 
-/* May a reply be stored? `hash` is its key's. A `known` key takes nobody's place. */
+/*
+ * May a reply be stored? `hash` is its key's. A `known` key takes nobody's place. `before` becomes
+ * whether it was missed before.
+ */
 static __always_inline bool admit(const struct limits *limits, const struct usage *usage, u64 hash,
-				  bool known)
+				  bool known, u32 *before)
 {
-	bool before;
+	bool seen;
 
-	if (!limits->seen)
-		return true;
-	before = seen_before(limits, hash);
-	return before | known | (*(volatile u64 *)&usage->entries < limits->capacity);
+	seen = seen_before(limits, hash);
+	*before = forgotten(seen, now());
+	return limits->always | seen | known | (*(volatile u64 *)&usage->entries < limits->capacity);
 }
 
 #endif

@@ -13,6 +13,7 @@
 
 #define TRIES 16            /* of a change that another CPU may forestall */
 #define LOOKS 32            /* at entries that may make room */
+#define LOOKS_NEW 8         /* at new ones */
 #define LINES_BITS 6        /* of a size's lines in LINES */
 #define LINES                                                                                    \
 	(2ull | 3ull << 6 | 4ull << 12 | 6ull << 18 | 8ull << 24 | 11ull << 30 | 15ull << 36 |   \

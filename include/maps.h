@@ -48,6 +48,7 @@ BPF_F_TABLE("array", u32, struct draft, drafts, 1, BPF_F_MMAPABLE);   /* RING fo
 BPF_F_TABLE("array", u32, u64, drained, 1, BPF_F_MMAPABLE); /* drafts taken, by service */
 BPF_F_TABLE("array", u32, u64, outcomes, 1, BPF_F_MMAPABLE); /* drafts, by service and enum stored */
 BPF_F_TABLE("array", u32, u32, seen, 1, BPF_F_MMAPABLE);   /* hashes of keys that were missed */
+BPF_ARRAY(recents, u64, 1);                                 /* new entries, in a ring */
 BPF_RINGBUF_OUTPUT(wanted, 1);                             /* pages, where few are left */
 BPF_ARRAY(fences, u64, 1);
 BPF_F_TABLE("array", u32, u64, versions, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);

@@ -30,6 +30,7 @@ struct placing {
 	u64 word;             /* of the directory: the entry's, or of the same hash; or 0 */
 	u64 hash;
 	u32 size;             /* that the draft needs */
+	u32 before;           /* 1: its key was missed before */
 };
 
 /* The one's-complement sum of whole words, no more than `room` bytes (a constant). */
@@ -183,14 +184,56 @@ static __always_inline u32 lock_victim(struct shelf *shelf, u32 size)
 	return 0;
 }
 
-/* Have an entry of a size make room. */
-static __always_inline bool evict(const struct limits *limits, struct usage *usage, u32 size)
+/* Remember a new entry, by its line and what its sequence number ends with. */
+static __always_inline void note_new(const struct limits *limits, struct usage *usage,
+				     const struct entry *entry, u32 line)
 {
-	struct shelf *shelf = shelves.lookup(&size);
-	u32 line = shelf ? lock_victim(shelf, size) : 0;
-	struct entry *entry = entry_at(line);
+	u32 at = __sync_fetch_and_add(&usage->newest, 1) & (limits->recents - 1);
+	u64 *word = recents.lookup(&at);
 
-	return line && entry && shelf && clear_entry(limits, usage, shelf, entry, line);
+	if (word)
+		*(volatile u64 *)word = sequence_of(entry) << 32 | line;
+}
+
+/* The next of the new entries that may make room, so many of them that they do; its word, or 0. */
+static __always_inline u64 next_new(const struct limits *limits, struct usage *usage)
+{
+	u64 oldest = *(volatile u64 *)&usage->oldest, count, *word;
+	u32 at = oldest & (limits->recents - 1);
+
+	count = *(volatile u64 *)&usage->newest - oldest;
+	if (count < limits->recents - limits->recents / 8)
+		return 0;
+	word = recents.lookup(&at);
+	/* Those that newer ones have overwritten are new no more. */
+	if (!word || __sync_val_compare_and_swap(&usage->oldest, oldest,
+						 oldest + (count > limits->recents
+								   ? count - limits->recents
+								   : 1)) != oldest)
+		return 0;
+	return *(volatile u64 *)word;
+}
+
+/*
+ * Lock the oldest of the new entries that was never hit; its line, or 0. One that was hit, or filled
+ * again, is new no more (S3-FIFO: Yang and others, 2023).
+ */
+static __always_inline u32 lock_new(const struct limits *limits, struct usage *usage)
+{
+	for (u32 n = 0; n < LOOKS_NEW; n++) {
+		u64 word = next_new(limits, usage), sequence;
+		struct entry *entry = word ? entry_at(word) : NULL;
+
+		counted(n);
+		if (!entry)
+			break;
+		sequence = sequence_of(entry);
+		fence();
+		if ((u32)sequence == word >> 32 && !*(volatile u8 *)&entry->meta.used &&
+		    lock_entry(entry, sequence))
+			return word;
+	}
+	return 0;
 }
 
 /* A size that has entries, by chance: as likely as it has many. */
@@ -223,20 +266,35 @@ static __always_inline bool has_line(const struct limits *limits, const struct u
 	       *(volatile u64 *)&usage->pages < *(volatile u64 *)&limits->pages;
 }
 
-/* Have an entry of one size make room, or of another where the first has few and none is found. */
+/*
+ * Have an entry make room: where the store is full, of those that are new, or of a size by chance, as
+ * likely as it has many; else of this size.
+ */
 static __always_inline void make_room(const struct limits *limits, struct usage *usage, u32 size,
-				      u32 other)
+				      bool full)
 {
-	for (u32 n = 0; n < 2; n++) {
+	for (u32 n = full ? 0 : 2; n < 3; n++) {
+		u32 from = n == 1 ? any_size(usage) : size, line;
+		struct shelf *shelf;
+		struct entry *entry;
+
 		counted(n);
-		if (evict(limits, usage, n ? other : size))
+		if (n) {
+			shelf = shelves.lookup(&from);
+			line = shelf ? lock_victim(shelf, from) : 0;
+		} else {
+			line = lock_new(limits, usage);
+			from = size_at(line);
+			shelf = shelves.lookup(&from);
+		}
+		entry = line ? entry_at(line) : NULL;
+		if (entry && shelf && clear_entry(limits, usage, shelf, entry, line))
 			break;
 	}
 }
 
 /*
- * A line for one more entry, which is counted; 0 with `why` if there is none. Where the store is full,
- * an entry by chance has to go: so each size loses as many as it has.
+ * A line for one more entry, which is counted; 0 with `why` if there is none.
  */
 static __always_inline u32 take_line(const struct limits *limits, struct usage *usage, u32 size,
 				     enum stored *why)
@@ -247,7 +305,7 @@ static __always_inline u32 take_line(const struct limits *limits, struct usage *
 
 	if (shelf && limits->evicts &&
 	    (full || (!limits->grows && !has_line(limits, usage, shelf, size))))
-		make_room(limits, usage, full ? any_size(usage) : size, size);
+		make_room(limits, usage, size, full);
 	full = full && *(volatile u64 *)&usage->entries > limits->capacity;
 	*why = full ? STORED_FULL : STORED_NO_PAGE;
 	if (shelf && !full) {
@@ -322,8 +380,11 @@ static __always_inline enum stored store_new(struct draft *draft, struct placing
 	write_entry(entry, draft, placing->hash);
 	__sync_fetch_and_add(&shelf->entries, 1);
 	unlock_entry(entry);
-	if (link_entry(placing, line))
+	if (link_entry(placing, line)) {
+		if (!placing->before)
+			note_new(placing->limits, placing->usage, entry, line);
 		return STORED;
+	}
 	free_entry(placing->limits, placing->usage, entry, sequence_of(entry), line);
 	return STORED_FULL;
 }
@@ -341,9 +402,10 @@ static __always_inline enum stored store(struct draft *draft, struct placing *pl
 }
 
 /* May it be stored? */
-static __always_inline bool admitted(const struct placing *placing)
+static __always_inline bool admitted(struct placing *placing)
 {
-	return admit(placing->limits, placing->usage, placing->hash, placing->entry);
+	return admit(placing->limits, placing->usage, placing->hash, placing->entry,
+		     &placing->before);
 }
 
 #endif

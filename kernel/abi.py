@@ -213,11 +213,12 @@ PAGE_HEAD = struct.Struct("=II")
 ORDER = struct.Struct("=QQII")
 """Sequence, expires, line, cell: what a program of xdp/hand.c is to do."""
 
-LIMITS = struct.Struct(f"=6Q{WEIGHTS}Q")
-"""Buckets less one, capacity, pages, grows, evicts, cells of `seen`; weights."""
+LIMITS = struct.Struct(f"=8Q{WEIGHTS}Q")
+"""Buckets less one, capacity, pages, grows, evicts, cells of `seen`, always, places of new entries;
+weights."""
 
-USAGE = struct.Struct("=QQ48x")
-"""Entries, pages."""
+USAGE = struct.Struct("=4Q32x")
+"""Entries, pages, newest, oldest."""
 
 
 class Stored(IntEnum):

@@ -101,7 +101,7 @@ def _single(code: str) -> list[str]:
     ("table", "side", "packed", "fields"),
     [
         ("drafts", "Leaf", DRAFT, DRAFT_FIELDS),
-        ("store_usage", "Leaf", USAGE, "entries pages"),
+        ("store_usage", "Leaf", USAGE, "entries pages newest oldest"),
         ("services", "Key", ENDPOINT, "address ifindex outer inner port zero"),
         ("strays", "Leaf", STRAY, "to zero seen"),
         (
