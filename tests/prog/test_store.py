@@ -267,11 +267,12 @@ class TestRoom:
 
     @pytest.mark.parametrize(("before", "after"), [(10, 1000), (1000, 10), (200, 300)])
     def test_other_sizes_take_over(self, lru: Host, before: int, after: int) -> None:
-        """However the lengths of replies change, there is room for those of today."""
+        """However the lengths of replies change, there is room for those that are asked for."""
         for n in range(self.CAPACITY):
             lru.fill(b"before %d" % n, answer(before))
         for n in range(12 * self.CAPACITY):
             lru.fill(b"after %d" % n, answer(after))
+            lru.asks(b"after %d" % n)
         assert lru.cache.refused < 0.01 * 12 * self.CAPACITY, "few, while pages have few of the old"
         sizes = Counter(len(reply) for reply in lru.held().values())
         assert sizes[after] > 0.97 * self.CAPACITY
