@@ -12,7 +12,7 @@ from carom.protocols import default
 from carom.protocols.spec import Clock, Filled, Spec
 
 _IN_ORDER = platform.machine() == "x86_64"
-"""Whether other CPUs see this one's stores in their order: else a draft is stored at once."""
+"""Whether other CPUs see this one's stores in order: else a program says that a draft is ready."""
 
 _LOOK_EVERY = 8
 """Fills from one look at the pages that are left to the next."""
@@ -122,9 +122,11 @@ class Cache:
                 return
         what = voids, expires, now, slot, length, length, 0, loops, 0, 0
         DRAFT.pack_into(self._drafts, at, 0, *what, self._service, len(key), key, reply)
-        self._ready[at >> 3] = self._number = number + 1
-        if not _IN_ORDER:
-            self._store.drain(self._service)
+        self._number = number + 1
+        if _IN_ORDER:
+            self._ready[at >> 3] = number + 1
+        else:
+            self._store.drain(self._service, number)
 
     def _make_way(self, at: int) -> None:
         """Store what waits where the next draft comes, and have pages for the next ones."""

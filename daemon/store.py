@@ -238,11 +238,12 @@ class Store(Resource):
         """How many of a service's drafts became what, by Stored, once they are drained."""
         return self._outcomes[service * len(Stored) :][: len(Stored)]
 
-    def drain(self, service: int) -> None:
-        """Store all drafts of a service that wait."""
+    def drain(self, service: int, finished: int | None = None) -> None:
+        """Store all drafts of a service that wait; the one of the number that is `finished` too."""
+        ready = 0 if finished is None else finished + 1
         with self._hand:
-            while self._drain(ORDER, 0, 0, 0, service) == libbpf.XDP_PASS:
-                pass
+            while self._drain(ORDER, ready, 0, 0, service) == libbpf.XDP_PASS:
+                ready = 0
 
     def drain_all(self) -> None:
         """Store all drafts that wait."""

@@ -21,6 +21,17 @@ static __always_inline struct draft *next_draft(u32 service, u64 number)
 	return draft && *(volatile u64 *)&draft->ready == number + 1 ? draft : NULL;
 }
 
+/* Say for the daemon that it has finished a draft: whoever sees it sees the whole draft. */
+static __always_inline void finish_draft(u32 service, u64 ready)
+{
+	u32 index = service * RING + (ready - 1) % RING;
+	struct draft *draft = drafts.lookup(&index);
+
+	fence();
+	if (draft)
+		*(volatile u64 *)&draft->ready = ready;
+}
+
 /* Does a draft wait? */
 static __always_inline bool drafts_wait(const struct service *service)
 {

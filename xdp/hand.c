@@ -10,7 +10,7 @@
 
 /* What a program is to do, in the frame that it is run with. */
 struct order {
-	u64 sequence;  /* of the entry, when it was looked at */
+	u64 sequence;  /* of the entry, when it was looked at; or what a draft's `ready` becomes, or 0 */
 	u64 expires;   /* jiffies */
 	u32 line;      /* its entry's */
 	u32 cell;      /* of `versions`; or a service */
@@ -34,12 +34,16 @@ int bump(struct xdp_md *context)
 	return XDP_PASS;
 }
 
-/* Store the next draft of a service. */
+/* Store the next draft of a service; first finish one, if that is asked. */
 int drain(struct xdp_md *context)
 {
 	struct order *order = order_of(context);
 
-	return order && store_next(order->cell) ? XDP_PASS : XDP_DROP;
+	if (!order)
+		return XDP_ABORTED;
+	if (order->sequence)
+		finish_draft(order->cell, order->sequence);
+	return store_next(order->cell) ? XDP_PASS : XDP_DROP;
 }
 
 /* Remove an entry, if nobody has written it since. */

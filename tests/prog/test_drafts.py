@@ -10,6 +10,7 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
+from carom.daemon.store import Store
 from carom.kernel import libbpf
 from carom.kernel.abi import DRAFT, RING, SLOTS, USAGE, Hook, Verdict
 from prog.host import START, Host, Setting
@@ -100,6 +101,29 @@ class TestWaiting:
         host = Host(empty.fastpath, Setting(Hook.TC))
         empty.fill(QUESTION, ANSWER)
         assert host.asks(QUESTION) == host.hit(ANSWER)
+
+
+class TestOutOfOrder:
+    """A CPU whose stores others may see in another order: a program finishes each draft."""
+
+    def test_stored_at_once(self, empty: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("carom.daemon.cache._IN_ORDER", False)
+        store, drain, seen = empty.fastpath.store, Store.drain, list[list[int]]()
+
+        def watched(self: Store, service: int, finished: int | None = None) -> None:
+            if finished is not None:
+                ready = self.drafts(service).cast("Q")[:: DRAFT.size // 8]
+                seen.append(list(ready))
+            drain(self, service, finished)
+
+        monkeypatch.setattr(Store, "drain", watched)
+        for n in range(3 * RING):
+            payload = b"%d" % n
+            empty.fill(payload, b"reply %d" % n)
+            assert stored(empty) == n + 1
+            assert empty.asks(payload) == empty.hit(b"reply %d" % n)
+        assert seen == [[0] * RING] * 3 * RING, "no draft is ready before a program says so"
+        assert store.drafted(0) == empty.cache._number
 
 
 class TestHands:
