@@ -11,6 +11,7 @@ import contextlib
 import secrets
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -69,6 +70,7 @@ _ENTRIES, _PAGES_USED = range(2)
 """Cells of `store_limits` and `store_usage`."""
 
 _SERVICES_MIN = 8
+_RETRY = 1.0  # seconds until the host is asked for memory again, once it had none
 _PAGES_LOW = 8  # PAGES_LOW of arena.h
 _KEY_LENGTH = 3  # in ENTRY
 _FRAME = 64  # bytes of the frame that a program of xdp/hand.c is run with
@@ -103,8 +105,8 @@ class Extent:
         new = max(self.capacity // _NEW_SHARE, min(self.capacity, _NEW_MIN))
         self.recents = 1 << new.bit_length() - 1
         fixed = self.buckets * WAYS * _WORD + self.seen * 4
-        largest = (PAGE_LAST - 1) // SIZE_LINES[-1] + 1
-        pages = -(-self.capacity // largest) + len(SIZE_LINES)
+        in_page = [(PAGE_LAST - 1) // lines + 1 for lines in SIZE_LINES]
+        pages = sum(-(-self.capacity // count) for count in in_page)
         most = (memory - fixed) // _CHUNK_BYTES if memory else -(-pages // CHUNK_PAGES)
         self.chunks = max(1, most)
         self._services = max(_SERVICES_MIN, services)
@@ -135,6 +137,7 @@ class Store(Resource):
         self._extent = extent
         self.hashes = hashes
         self._chunks: list[memoryview] = []
+        self._short_until = 0.0
         self._growing, self._hand, self._sweeping = (threading.Lock() for _ in range(3))
         self._bump, self._drain, self._drop, self._prolong = (
             libbpf.Order(module.program(name), _FRAME)
@@ -166,7 +169,6 @@ class Store(Resource):
         self._limits[_SEEN] = extent.seen
         self._limits[_ALWAYS] = extent.admit == "always"
         self._limits[_RECENTS] = extent.recents
-        self._limits[_GROWS] = 1
         self.grow()
         self._limits[_CAPACITY] = extent.capacity
         self.removed = 0
@@ -185,20 +187,20 @@ class Store(Resource):
     def grow(self) -> bool:
         """Give the arena more pages; False when it may have no more, or the host has none.
 
-        Then entries make room for others of their size.
+        Then entries make room for others of their size. A host that had no memory is asked again
+        a second later.
         """
         with self._growing:
-            if self._may_grow():
+            number = len(self._chunks)
+            if number == self._extent.chunks or time.monotonic() < self._short_until:
+                return False
+            if not number or _memory("MemAvailable") > _LEFT_SHARE * _memory("MemTotal"):
                 with contextlib.suppress(OSError):
-                    self._add_chunk(len(self._chunks))
+                    self._add_chunk(number)
                     return True
+            self._short_until = time.monotonic() + _RETRY
             self._limits[_GROWS] = 0
             return False
-
-    def _may_grow(self) -> bool:
-        if len(self._chunks) >= self._extent.chunks:
-            return False
-        return not self._chunks or _memory("MemAvailable") > _LEFT_SHARE * _memory("MemTotal")
 
     def _add_chunk(self, number: int) -> None:
         descriptor = self._module.another("chunk")
@@ -209,16 +211,14 @@ class Store(Resource):
         finally:
             forked.close(descriptor)
         self._chunks.append(memory)
+        # Said before the last pages are there: these are given out with care (has_page of arena.h).
+        self._limits[_GROWS] = number + 1 < self._extent.chunks
         self._limits[_PAGES] = len(self._chunks) * CHUNK_PAGES
 
     def grow_ahead(self) -> None:
         """Grow until some pages are left that no entry lies in, if that is possible."""
-        while self._limits[_GROWS] and self._spare() < _PAGES_LOW:
-            self.grow()
-
-    def _spare(self) -> int:
-        """Pages that no entry lies in yet."""
-        return int(self._limits[_PAGES] - self._usage[_PAGES_USED])
+        while self._limits[_PAGES] - self._usage[_PAGES_USED] < _PAGES_LOW and self.grow():
+            pass
 
     def needs(self) -> libbpf.Ring:
         """What programs say when few pages are left; for one who forks nothing, and closes it."""
@@ -293,7 +293,9 @@ class Store(Resource):
         for number in range(self._usage[_PAGES_USED]):
             page = self._page(number)
             size, _ = PAGE_HEAD.unpack_from(page)
-            for at in range(1, PAGE_LAST + 1, SIZE_LINES[size]):
+            if not size:  # a program is about to give it to one
+                continue
+            for at in range(1, PAGE_LAST + 1, SIZE_LINES[size - 1]):
                 head = ENTRY.unpack_from(page, at * LINE)
                 if head[_KEY_LENGTH]:
                     yield number * PAGE_LINES + at, page[at * LINE :], head
@@ -315,7 +317,6 @@ class Store(Resource):
         `now` is in jiffies. One thread sweeps at a time. Returns how many were removed.
         """
         self.drain_all()
-        self._limits[_GROWS] = len(self._chunks) < self._extent.chunks  # there may be memory again
         with self._sweeping:
             removed = sum(self.drop(line, sequence) for line, sequence in self._dead(now))
             self.removed += removed

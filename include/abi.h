@@ -389,7 +389,8 @@ struct meta {
 /*
  * A stored reply with its key, in lines of the arena. Only programs write it, and only who has made
  * `sequence` odd; a reader that finds the same even number before and after has read one entry and
- * not parts of two (docs/consistency.md).
+ * not parts of two (docs/consistency.md). But anybody writes `meta.used`, which is no part of a
+ * reply, and `next` has to do with free lines alone.
  */
 struct entry {
 	u64 sequence;
@@ -403,8 +404,8 @@ struct entry {
 
 /* The first line of a page. */
 struct page_head {
-	u32 size;  /* of its entries: 0 to SIZES - 1 */
-	u32 next;  /* page of the same size; they are a ring */
+	u32 size_plus_one;  /* the size of its entries, 0 to SIZES - 1, and one; 0: not known yet */
+	u32 next;        /* page of the same size; they are a ring */
 };
 
 struct arena_page {
@@ -435,7 +436,8 @@ struct limits {
 /* The entries of one size. */
 struct shelf {
 	u64 free;     /* the first line that was given back, and how often one was taken, << 32 */
-	u64 fresh;    /* the next that was never used: its number in its page, and the page << 32 */
+	u64 fresh;    /* the next that was never used: its number in its page, and the page << 32;
+		       * 0 before the first page */
 	u64 hand;     /* the next to look at for room, in the same form */
 	u64 entries;
 	u64 first;    /* page, of those in its ring; or 0 and no `pages` */

@@ -145,11 +145,41 @@ static __always_inline u32 reuse_line(struct shelf *shelf)
 	return 0;
 }
 
-/* Tell userspace that few pages are left. */
-static __always_inline void want_pages(u64 left)
+/* Tell userspace that few pages are left, if that helps. */
+static __always_inline void want_pages(const struct limits *limits, u64 left)
 {
-	if (left < PAGES_LOW)
+	if (left < PAGES_LOW && *(volatile u64 *)&limits->grows)
 		wanted.ringbuf_output(&left, sizeof(left), 0);
+}
+
+/* How many sizes have no page yet. */
+static __always_inline u32 sizes_without(void)
+{
+	u32 count = 0;
+
+	for (u32 n = 0; n < SIZES; n++) {
+		u32 size = n;
+		struct shelf *shelf = shelves.lookup(&size);
+
+		counted(n);
+		if (shelf)
+			count = forgotten(count + bits_without(*(volatile u64 *)&shelf->pages, 1),
+					  now());
+	}
+	return count;
+}
+
+/*
+ * Is there a page for a size? Where no more are to come, the last ones are for sizes that have none:
+ * a page stays with its size, so they would never get one.
+ */
+static __always_inline bool has_page(const struct limits *limits, const struct usage *usage,
+				     const struct shelf *shelf)
+{
+	u64 used = *(volatile u64 *)&usage->pages, pages = *(volatile u64 *)&limits->pages;
+
+	return used < pages && (*(volatile u64 *)&limits->grows || !*(volatile u64 *)&shelf->pages ||
+				pages - used > sizes_without());
 }
 
 /* Give a page to a size, if there is one. One CPU at a time does it for a size. */
@@ -159,15 +189,16 @@ static __always_inline bool add_page(const struct limits *limits, struct usage *
 	u64 number = *(volatile u64 *)&usage->pages;
 	struct page_head *head, *first;
 
-	want_pages(*(volatile u64 *)&limits->pages - number);
-	if (number >= *(volatile u64 *)&limits->pages ||
+	want_pages(limits, *(volatile u64 *)&limits->pages - number);
+	if (!has_page(limits, usage, shelf) ||
 	    __sync_val_compare_and_swap(&usage->pages, number, number + 1) != number)
 		return false;
 	head = (struct page_head *)page_at(number);
 	if (!head)
 		return false;
-	head->size = size;
 	head->next = number;
+	fence();
+	*(volatile u32 *)&head->size_plus_one = size + 1;
 	if (shelf->pages) {
 		first = (struct page_head *)page_at(shelf->first);
 		if (!first)
@@ -202,7 +233,7 @@ static __always_inline u32 fresh_line(const struct limits *limits, struct usage 
 		counted(n);
 		if (fresh == FRESH_BUSY)
 			return 0;
-		if (!shelf->pages || (u32)fresh >= entries_of(size))
+		if (!fresh || (u32)fresh >= entries_of(size))
 			break;
 		if (__sync_val_compare_and_swap(&shelf->fresh, fresh, fresh + 1) == fresh)
 			return line_of(fresh >> 32, fresh, size);
@@ -227,7 +258,7 @@ static __always_inline u32 next_line(struct shelf *shelf, u32 size)
 
 	if (!shelf->pages)
 		return 0;
-	if ((u32)next >= entries_of(size) || next == fresh) {
+	if ((u32)next >= entries_of(size) || (next >> 32 == fresh >> 32 && next >= fresh)) {
 		head = (struct page_head *)page_at(hand >> 32);
 		if (!head)
 			return 0;

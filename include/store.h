@@ -108,7 +108,7 @@ static __always_inline u32 size_at(u32 line)
 {
 	struct page_head *head = (struct page_head *)page_at(line / PAGE_LINES);
 
-	return head ? *(volatile u32 *)&head->size : SIZES;
+	return head ? *(volatile u32 *)&head->size_plus_one - 1 : SIZES;
 }
 
 /* Take an entry's word out of the directory, if it is there. */
@@ -261,9 +261,10 @@ static __always_inline u32 any_size(const struct usage *usage)
 static __always_inline bool has_line(const struct limits *limits, const struct usage *usage,
 				     const struct shelf *shelf, u32 size)
 {
+	u64 fresh = *(volatile u64 *)&shelf->fresh;
+
 	return (u32)*(volatile u64 *)&shelf->free ||
-	       (shelf->pages && (u32)*(volatile u64 *)&shelf->fresh < entries_of(size)) ||
-	       *(volatile u64 *)&usage->pages < *(volatile u64 *)&limits->pages;
+	       (fresh && (u32)fresh < entries_of(size)) || has_page(limits, usage, shelf);
 }
 
 /*

@@ -208,7 +208,7 @@ ENTRY = struct.Struct(f"=QQHHI{_META}")
 with zeros up to whole words."""
 
 PAGE_HEAD = struct.Struct("=II")
-"""Size (0 to SIZES - 1), next page."""
+"""Size (0 to SIZES - 1) and one, or 0 where it is not known yet; next page."""
 
 ORDER = struct.Struct("=QQII")
 """Sequence, expires, line, cell: what a program of xdp/hand.c is to do."""

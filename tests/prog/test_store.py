@@ -265,7 +265,9 @@ class TestRoom:
         held = lru.held()
         assert all(b"%d" % n in held for n in range(0, self.CAPACITY, 2))
 
-    @pytest.mark.parametrize(("before", "after"), [(10, 1000), (1000, 10), (200, 300)])
+    @pytest.mark.parametrize(
+        ("before", "after"), [(10, 1000), (1000, 10), (200, 300), (1472, 1000), (700, 1000)]
+    )
     def test_other_sizes_take_over(self, lru: Host, before: int, after: int) -> None:
         """However the lengths of replies change, there is room for those that are asked for."""
         for n in range(self.CAPACITY):
@@ -322,6 +324,50 @@ class TestMemory:
             assert (host.cache.refused == 0) == (policy == "lru")
             assert host.cache.count() > 1000
             check_store(fastpath.store)
+
+    @pytest.mark.parametrize("policy", ["lru", "fcfs"])
+    def test_no_size_is_left_out(self, policy: str) -> None:
+        """Whatever came first: no page is given back, so each size keeps one."""
+        with FastPath(policy=policy, memory=MEMORY_MIN, test_clock=True) as fastpath:
+            host = Host(fastpath)
+            for n in range(20_000):
+                host.fill(b"%020d" % n, answer(EDGES[4]))
+            for edge in EDGES:
+                host.fill(KEY, answer(min(edge, REPLY_MAX)))
+                if edge != EDGES[4] or policy == "lru":
+                    assert host.asks(KEY) == host.hit(answer(min(edge, REPLY_MAX)))
+            check_store(fastpath.store)
+
+    def test_what_cannot_grow_costs_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither a store that has all that it may have, nor one on a host without memory."""
+        asked = list[str]()
+
+        def memory(name: str) -> int:
+            asked.append(name)
+            return 0 if name == "MemAvailable" else 2**30
+
+        with FastPath(memory=MEMORY_MIN, test_clock=True) as full:
+            host = Host(full)
+            for n in range(2000):
+                host.fill(b"%d" % n, answer(1400))
+            monkeypatch.setattr("carom.daemon.store._memory", memory)
+            for n in range(2000):
+                host.fill(b"%d" % n, answer(1400))
+            assert not asked
+        monkeypatch.undo()
+        with FastPath(capacity=100_000, test_clock=True) as short:
+            monkeypatch.setattr("carom.daemon.store._memory", memory)
+            host = Host(short)
+            for n in range(5000):
+                host.fill(b"%d" % n, answer(100))
+            assert len(asked) < 20
+            assert host.cache.count() > 300, "what the first pages hold"
+            monkeypatch.undo()
+            short.store._short_until = 0.0
+            before = host.cache.count()
+            for n in range(5000, 10_000):
+                host.fill(b"%d" % n, answer(100))
+            assert host.cache.count() > before + 4000, "there is memory again"
 
     def test_pages_are_added_before_programs_need_them(self) -> None:
         with FastPath(capacity=50_000, test_clock=True) as fastpath:
@@ -409,7 +455,7 @@ class TestDirectory:
         """An entry that nothing leads to is no answer; it is swept when it has expired."""
         store = empty.fastpath.store
         empty.fill(KEY, b"own", 5)
-        store.drain(0)
+        assert empty.cache.get(KEY)
         hashed = hash_of(store._weights, 0, KEY)
         bucket = hashed % (len(store._buckets) // WAYS) * WAYS
         store._buckets[bucket : bucket + WAYS] = memoryview(bytes(8 * WAYS)).cast("Q")
@@ -417,6 +463,26 @@ class TestDirectory:
         empty.clock.advance(5)
         assert empty.sweep() == 1
         assert len(store) == 0
+
+
+def test_a_page_without_a_size(empty: Host) -> None:
+    """A program that gives a page to a size has counted it before the page says so."""
+    store = empty.fastpath.store
+    empty.fill(KEY, answer(700))
+    assert empty.cache.get(KEY)
+    number = store._usage[1]
+    page = store._page(number)
+    inside = memoryview(bytes(page[: 64 * LINE]))
+    try:
+        for line in range(1, 60):  # as if all lines were entries, that have expired
+            ENTRY.pack_into(page, line * LINE, 2, 0, 0, 5, 0, *(0,) * 10)
+        store._usage[1] = number + 1
+        assert [entry.key for entry in store.entries()] == [KEY]
+        assert empty.sweep() == 0
+    finally:
+        store._usage[1] = number
+        page[: len(inside)] = inside
+    assert empty.asks(KEY) == empty.hit(answer(700))
 
 
 class TestServices:
