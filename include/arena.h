@@ -12,6 +12,7 @@
 #include "maps.h"
 
 #define TRIES 16            /* of a change that another CPU may forestall */
+#define RETURN_TRIES 64     /* of one without which a line would be lost */
 #define LOOKS 32            /* at entries that may make room */
 #define LOOKS_NEW 8         /* at new ones */
 #define LINES_BITS 6        /* of a size's lines in LINES */
@@ -114,7 +115,7 @@ static __always_inline void unlock_entry(struct entry *entry)
 /* Give a line back; nothing is stored there. */
 static __always_inline void put_line(struct shelf *shelf, struct entry *entry, u32 line)
 {
-	for (u32 n = 0; n < TRIES; n++) {
+	for (u32 n = 0; n < RETURN_TRIES; n++) {
 		u64 first = *(volatile u64 *)&shelf->free;
 
 		counted(n);

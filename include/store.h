@@ -121,32 +121,31 @@ static __always_inline void unlink_entry(const struct limits *limits, u64 hash, 
 }
 
 /* Remove what is stored in a locked entry, and give its line back. */
-static __always_inline bool clear_entry(const struct limits *limits, struct usage *usage,
+static __always_inline void clear_entry(const struct limits *limits, struct usage *usage,
 					struct shelf *shelf, struct entry *entry, u32 line)
 {
-	bool stored = entry->key_length;
-
-	if (stored) {
-		unlink_entry(limits, entry->hash, line);
-		*(volatile u16 *)&entry->key_length = 0;
-		__sync_fetch_and_add(&shelf->entries, -1);
-		__sync_fetch_and_add(&usage->entries, -1);
-	}
+	*(volatile u16 *)&entry->key_length = 0;  /* first: check_link() looks at it */
+	unlink_entry(limits, entry->hash, line);
+	__sync_fetch_and_add(&shelf->entries, -1);
+	__sync_fetch_and_add(&usage->entries, -1);
 	unlock_entry(entry);
-	if (stored)
-		put_line(shelf, entry, line);
-	return stored;
+	put_line(shelf, entry, line);
 }
 
-/* Remove an entry, if it is what it was at this number. */
+/*
+ * Remove an entry, if it is what it was at this number. A free line is never locked: who takes it has
+ * to find it so.
+ */
 static __always_inline bool free_entry(const struct limits *limits, struct usage *usage,
 				       struct entry *entry, u64 sequence, u32 line)
 {
 	u32 size = size_at(line);
 	struct shelf *shelf = shelves.lookup(&size);
 
-	return shelf && lock_entry(entry, sequence) &&
-	       clear_entry(limits, usage, shelf, entry, line);
+	if (!shelf || !*(volatile u16 *)&entry->key_length || !lock_entry(entry, sequence))
+		return false;
+	clear_entry(limits, usage, shelf, entry, line);
+	return true;
 }
 
 /*
@@ -186,13 +185,13 @@ static __always_inline u32 lock_victim(struct shelf *shelf, u32 size)
 
 /* Remember a new entry, by its line and what its sequence number ends with. */
 static __always_inline void note_new(const struct limits *limits, struct usage *usage,
-				     const struct entry *entry, u32 line)
+				     u64 sequence, u32 line)
 {
 	u32 at = __sync_fetch_and_add(&usage->newest, 1) & (limits->recents - 1);
 	u64 *word = recents.lookup(&at);
 
 	if (word)
-		*(volatile u64 *)word = sequence_of(entry) << 32 | line;
+		*(volatile u64 *)word = sequence << 32 | line;
 }
 
 /* The next of the new entries that may make room, so many of them that they do; its word, or 0. */
@@ -289,8 +288,10 @@ static __always_inline void make_room(const struct limits *limits, struct usage 
 			shelf = shelves.lookup(&from);
 		}
 		entry = line ? entry_at(line) : NULL;
-		if (entry && shelf && clear_entry(limits, usage, shelf, entry, line))
+		if (entry && shelf) {
+			clear_entry(limits, usage, shelf, entry, line);
 			break;
+		}
 	}
 }
 
@@ -348,22 +349,34 @@ static __always_inline void free_word(const struct placing *placing, u64 word)
 		free_entry(placing->limits, placing->usage, entry, sequence, word);
 }
 
-/* Put an entry's word into the directory; false where its bucket has no way for it. */
-static __always_inline bool link_entry(struct placing *placing, u32 line)
+/*
+ * Put an entry's word into the directory. Returns the word whose entry is no longer there, or 0: its own
+ * where its bucket has no way for it.
+ */
+static __always_inline u64 link_entry(struct placing *placing, u32 line)
 {
 	u64 word = word_of(placing->hash, line), other = placing->word;
 
-	if (other && swap_word(placing->bucket, other, word)) {
-		free_word(placing, other);
-		return true;
-	}
+	if (other && swap_word(placing->bucket, other, word))
+		return other;
 	if (swap_word(placing->bucket, 0, word))
-		return true;
+		return 0;
 	other = *(volatile u64 *)&placing->bucket->ways[placing->hash >> 60];
-	if (!placing->limits->evicts || !swap_word(placing->bucket, other, word))
-		return false;
-	free_word(placing, other);
-	return true;
+	return placing->limits->evicts && swap_word(placing->bucket, other, word) ? other : word;
+}
+
+/*
+ * Take an entry's word out of the directory again where it leads nowhere: the entry may have made room
+ * before its word came.
+ */
+static __always_inline void check_link(const struct placing *placing, const struct entry *entry,
+				       u64 sequence, u32 line)
+{
+	if (sequence_of(entry) == sequence)
+		return;
+	if (!*(volatile u16 *)&entry->key_length ||
+	    *(volatile u64 *)&entry->hash != placing->hash)
+		swap_word(placing->bucket, word_of(placing->hash, line), 0);
 }
 
 /* Store it in an entry of its own, new in the directory. */
@@ -373,33 +386,51 @@ static __always_inline enum stored store_new(struct draft *draft, struct placing
 	enum stored why;
 	u32 line = take_line(placing->limits, placing->usage, placing->size, &why);
 	struct entry *entry = entry_at(line);
+	u64 sequence, gone;
 
 	if (!line)
 		return why;
-	if (!shelf || !entry || !lock_entry(entry, sequence_of(entry)))
+	if (!shelf || !entry)
 		return STORED_FULL;
+	sequence = sequence_of(entry);
+	if (!lock_entry(entry, sequence)) {
+		put_line(shelf, entry, line);
+		__sync_fetch_and_add(&placing->usage->entries, -1);
+		return STORED_FULL;
+	}
 	write_entry(entry, draft, placing->hash);
 	__sync_fetch_and_add(&shelf->entries, 1);
 	unlock_entry(entry);
-	if (link_entry(placing, line)) {
-		if (!placing->before)
-			note_new(placing->limits, placing->usage, entry, line);
-		return STORED;
-	}
-	free_entry(placing->limits, placing->usage, entry, sequence_of(entry), line);
-	return STORED_FULL;
+	sequence += 2;
+	gone = link_entry(placing, line);
+	if (gone)
+		free_word(placing, gone);
+	if ((u32)gone == line)
+		return STORED_FULL;
+	if (!placing->before)
+		note_new(placing->limits, placing->usage, sequence, line);
+	check_link(placing, entry, sequence, line);
+	return STORED;
 }
 
-/* Store a draft, all of which is there, by what is known of its key. */
+/*
+ * Store a draft, all of which is there, by what is known of its key. An entry of another size makes room
+ * for it: a key has its place also where the store is full.
+ */
 static __always_inline enum stored store(struct draft *draft, struct placing *placing)
 {
-	if (!placing->entry || size_at(placing->word) != placing->size)
-		return store_new(draft, placing);
-	if (!lock_entry(placing->entry, placing->sequence))
-		return STORED_FULL;
-	write_entry(placing->entry, draft, placing->hash);
-	unlock_entry(placing->entry);
-	return STORED;
+	struct entry *own = placing->entry;
+
+	if (own && size_at(placing->word) == placing->size) {
+		if (!lock_entry(own, placing->sequence))
+			return STORED_FULL;
+		write_entry(own, draft, placing->hash);
+		unlock_entry(own);
+		return STORED;
+	}
+	if (own)
+		free_entry(placing->limits, placing->usage, own, placing->sequence, placing->word);
+	return store_new(draft, placing);
 }
 
 /* May it be stored? */

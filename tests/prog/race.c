@@ -337,6 +337,22 @@ int fill_and_ask(struct xdp_md *context)
 	return XDP_PASS;
 }
 
+/* A reply of any length, whatever the key had before: its entry moves. */
+int fill_any_length(struct xdp_md *context)
+{
+	u32 only = 0, length = bpf_get_prandom_u32() % REPLY_MAX;
+	struct draft *draft = own_drafts.lookup(&only);
+
+	if (!draft)
+		return XDP_ABORTED;
+	make_draft(draft, any_key());
+	draft->meta.token = take_token();
+	draft->meta.length = length;
+	draft->meta.stored = length;
+	store_draft(draft);
+	return XDP_PASS;
+}
+
 /* Fills as fast as the store takes them, of entries that are read at the same time. */
 
 static __always_inline u32 prepared_key(u32 i)

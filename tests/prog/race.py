@@ -87,8 +87,8 @@ class Race(Resource):
             entries=extent.sizes() if extent else {},
         )
         if cache and extent:
-            self._store = Store(self._module, hashes, extent, cache[0])
-            while self._store.grow():
+            self.store = Store(self._module, hashes, extent, cache[0])
+            while self.store.grow():
                 pass
         self._tallies = self._module.map("tallies")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from carom.daemon.store import Policy
+from prog.arena import check_lines, lost_ways
 from prog.race import PATIENCE, Race, Tallies, Tally, found
 
 pytestmark = pytest.mark.skipif(
@@ -67,6 +68,21 @@ SLOW_READER = {
     "\tfence();\n\tsame = has_key(entry": "\tfence();\n\tlinger();\n\tsame = has_key(entry"
 }
 """A reader that another CPU overtakes before its copy: right, but more often."""
+
+SLOW_REMOVER = {
+    "\t*(volatile u16 *)&entry->key_length = 0;": (
+        "\tlinger();\n\t*(volatile u16 *)&entry->key_length = 0;"
+    ),
+    "\tif (!entry)\n\t\treturn;\n\tsequence = sequence_of(entry);\n": (
+        "\tif (!entry)\n\t\treturn;\n\tlinger();\n\tsequence = sequence_of(entry);\n"
+    ),
+}
+"""Who removes an entry is overtaken before it has it, and while it has: right, but more often."""
+
+SLOW_LINKER = {
+    "\tif (!link_entry(placing, line)) {": "\tlinger();\n\tif (!link_entry(placing, line)) {",
+}
+"""Who has stored an entry is overtaken before it is found in the directory."""
 
 
 @pytest.fixture
@@ -252,3 +268,27 @@ class TestTorn:
         race: Race, rounds: int, until: Callable[[Tallies], bool] | None = None
     ) -> Tallies:
         return race.run("fill_and_ask", "fill_and_ask", rounds=rounds, until=until)
+
+
+class TestLines:
+    """Two CPUs fill the same keys with replies of any length, where there is little room."""
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            pytest.param({}, id="as-it-is", marks=pytest.mark.slow),
+            pytest.param(SLOW_REMOVER, id="slow-remover"),
+            pytest.param(SLOW_LINKER, id="slow-linker"),
+        ],
+    )
+    @pytest.mark.parametrize("cache", ["fcfs", "evicting"])
+    def test_none_is_lost(
+        self, race: Callable[..., Race], rounds: int, cache: str, changes: Changes
+    ) -> None:
+        """Nor counted twice, nor any way of the directory."""
+        run = race(changes, cache=cache)
+        tallies = run.run("fill_any_length", "fill_any_length", rounds=rounds)
+        show(tallies)
+        assert tallies[Tally.FILLS] >= 0.5 * rounds
+        check_lines(run.store)
+        assert lost_ways(run.store) == 0

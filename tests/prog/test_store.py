@@ -32,6 +32,7 @@ from carom.kernel.abi import (
     whole,
 )
 from carom.kernel.hashes import hash_of
+from prog.arena import check_lines, lost_ways
 from prog.host import Host
 from prog.test_cache import answer, question
 
@@ -86,6 +87,8 @@ def check_store(store: Store) -> None:
             assert taken.setdefault(line, entry.line) == entry.line
         assert at + lines <= PAGE_LINES
     assert len(set(taken.values())) == len(store)
+    check_lines(store)
+    assert lost_ways(store) == 0
 
 
 class TestSizes:
@@ -199,14 +202,15 @@ class TestFull:
             assert fcfs.asks(b"%d" % n) == fcfs.hit(answer(sizes[n % len(sizes)]))
 
     @pytest.mark.parametrize("then", [10, 100, 1000])
-    def test_a_refill_of_another_size_needs_room(self, fcfs: Host, then: int) -> None:
-        """For a moment there are both entries."""
-        for n in range(self.CAPACITY - 1):
+    def test_a_refill_of_another_size_has_its_room(self, fcfs: Host, then: int) -> None:
+        """A key that is in stays in, however long its next reply."""
+        for n in range(self.CAPACITY):
             fcfs.fill(b"%d" % n, answer(400))
-        for n in range(self.CAPACITY - 1):
+        for n in range(self.CAPACITY):
             fcfs.fill(b"%d" % n, answer(then))
             assert fcfs.asks(b"%d" % n) == fcfs.hit(answer(then))
         assert fcfs.cache.refused == 0
+        check_store(fcfs.fastpath.store)
 
     def test_many(self, load_fastpath: Callable[..., FastPath]) -> None:
         """Of keys by the thousand, every one of the first finds its place."""
