@@ -80,7 +80,7 @@ SLOW_REMOVER = {
 """Who removes an entry is overtaken before it has it, and while it has: right, but more often."""
 
 SLOW_LINKER = {
-    "\tif (!link_entry(placing, line)) {": "\tlinger();\n\tif (!link_entry(placing, line)) {",
+    "\tgone = link_entry(placing, line);": "\tlinger();\n\tgone = link_entry(placing, line);",
 }
 """Who has stored an entry is overtaken before it is found in the directory."""
 
