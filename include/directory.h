@@ -42,6 +42,19 @@ static __always_inline u64 find_word(const struct bucket *bucket, u64 hash)
 	return 0;
 }
 
+/* Another word of the same hash than this one, or 0. */
+static __always_inline u64 other_word(const struct bucket *bucket, u64 hash, u64 mine)
+{
+	for (u32 n = 0; n < WAYS; n++) {
+		u64 word = *(volatile u64 *)&bucket->ways[n];
+
+		counted(n);
+		if (word != mine && of_hash(word, hash))
+			return word;
+	}
+	return 0;
+}
+
 /* Put a word into the place of another, wherever that is. */
 static __always_inline bool swap_word(struct bucket *bucket, u64 word, u64 other)
 {

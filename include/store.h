@@ -335,34 +335,34 @@ static __always_inline bool write_entry(struct entry *entry, const struct draft 
 		 copy_kernel(entry->data + room, bounded(stored, REPLY_ROOM), draft->bytes));
 }
 
-/* Free the entry of a word that is no longer in the directory. */
-static __always_inline void free_word(const struct placing *placing, u64 word)
+/* Remove a word of the bucket, and its entry; but not one that is being written. */
+static __always_inline void remove_word(const struct placing *placing, u64 word)
 {
 	struct entry *entry = entry_at(word);
-	u64 sequence;
+	u64 sequence = entry ? sequence_of(entry) : 0;
 
-	if (!entry)
-		return;
-	sequence = sequence_of(entry);
 	fence();
-	if (of_hash(word, entry->hash) && bucket_of(placing->limits, entry->hash) == placing->bucket)
+	if (entry && *(volatile u16 *)&entry->key_length && of_hash(word, entry->hash) &&
+	    bucket_of(placing->limits, entry->hash) == placing->bucket)
 		free_entry(placing->limits, placing->usage, entry, sequence, word);
+	else
+		swap_word(placing->bucket, word, 0);
 }
 
 /*
- * Put an entry's word into the directory. Returns the word whose entry is no longer there, or 0: its own
- * where its bucket has no way for it.
+ * Put an entry's word into the directory. Returns the word that has to go, with its entry, or 0: its own
+ * where its bucket has no way for it; one of the same hash, of another key or of the same key's entry that
+ * another CPU has stored meanwhile.
  */
 static __always_inline u64 link_entry(struct placing *placing, u32 line)
 {
 	u64 word = word_of(placing->hash, line), other = placing->word;
 
-	if (other && swap_word(placing->bucket, other, word))
-		return other;
 	if (swap_word(placing->bucket, 0, word))
-		return 0;
-	other = *(volatile u64 *)&placing->bucket->ways[placing->hash >> 60];
-	return placing->limits->evicts && swap_word(placing->bucket, other, word) ? other : word;
+		return other_word(placing->bucket, placing->hash, word);
+	if (!other && placing->limits->evicts)
+		other = *(volatile u64 *)&placing->bucket->ways[placing->hash >> 60];
+	return other && swap_word(placing->bucket, other, word) ? other : word;
 }
 
 /*
@@ -404,7 +404,7 @@ static __always_inline enum stored store_new(struct draft *draft, struct placing
 	sequence += 2;
 	gone = link_entry(placing, line);
 	if (gone)
-		free_word(placing, gone);
+		remove_word(placing, gone);
 	if ((u32)gone == line)
 		return STORED_FULL;
 	if (!placing->before)

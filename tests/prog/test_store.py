@@ -455,6 +455,20 @@ class TestDirectory:
         assert empty.asks(b"other") == empty.hit(b"other")
         store._buckets[bucket : bucket + WAYS] = memoryview(bytes(8 * WAYS)).cast("Q")
 
+    def test_a_word_of_a_free_line(self, empty: Host) -> None:
+        """Who stores its key takes it out: it would hide the new entry."""
+        store = empty.fastpath.store
+        empty.fill(KEY, b"own")
+        entry = empty.cache.get(KEY)
+        assert entry
+        hashed = hash_of(store._weights, 0, KEY)
+        bucket = hashed % (len(store._buckets) // WAYS) * WAYS
+        assert store.drop(entry.line, entry.sequence)
+        store._buckets[bucket] = (hashed >> 32 | 1) << 32 | entry.line
+        empty.fill(KEY, answer(500))
+        assert empty.asks(KEY) == empty.hit(answer(500))
+        check_store(store)
+
     def test_lost_words(self, empty: Host) -> None:
         """An entry that nothing leads to is no answer; it is swept when it has expired."""
         store = empty.fastpath.store
