@@ -56,6 +56,26 @@ static __always_inline enum verdict judge(const struct service *service, const s
 	return now() >= meta->expires ? MISS_EXPIRED : HIT;
 }
 
+/* Copy an entry that was read since it had this sequence number; is its key the `same`? */
+static __always_inline enum verdict finish_reading(struct entry *entry, u64 sequence, bool same,
+						   u32 key_length, const struct service *service,
+						   struct scratch *scratch)
+{
+	enum verdict verdict;
+
+	if (!copy_entry(entry, key_length, scratch))
+		return MISS_TORN;
+	fence();
+	if (sequence_of(entry) != sequence)
+		return MISS_TORN;
+	if (!same)
+		return MISS;
+	verdict = judge(service, &scratch->meta);
+	if (verdict == HIT)
+		note_use(entry);
+	return verdict;
+}
+
 /* Find and copy the reply to the key in scratch. */
 static __always_inline enum verdict look_up(const struct service *service,
 					    struct scratch *scratch)
@@ -75,15 +95,7 @@ static __always_inline enum verdict look_up(const struct service *service,
 		return MISS_TORN;
 	fence();
 	same = has_key(entry, &scratch->key);
-	if (!copy_entry(entry, scratch->key.length, scratch))
-		return MISS_TORN;
-	fence();
-	if (sequence_of(entry) != sequence)
-		return MISS_TORN;
-	if (!same)
-		return MISS;
-	note_use(entry);
-	return judge(service, &scratch->meta);
+	return finish_reading(entry, sequence, same, scratch->key.length, service, scratch);
 }
 
 /* The same where the payload is the key. */
@@ -113,15 +125,7 @@ static __always_inline enum verdict look_up_whole(const struct packet *packet,
 		return MISS_TORN;
 	fence();
 	same = is_whole(&whole, in_key, entry);
-	if (!copy_entry(entry, whole_length(&whole), scratch))
-		return MISS_TORN;
-	fence();
-	if (sequence_of(entry) != sequence)
-		return MISS_TORN;
-	if (!same)
-		return MISS;
-	note_use(entry);
-	return judge(service, &scratch->meta);
+	return finish_reading(entry, sequence, same, whole_length(&whole), service, scratch);
 }
 
 #endif

@@ -21,6 +21,7 @@ from carom.errors import UsageError
 from carom.kernel.abi import (
     REPLY_MAX,
     SLOTS,
+    USED_MAX,
     Entry,
     Fast,
     Verdict,
@@ -374,6 +375,19 @@ class TestWritten:
         assert asks(host, QUESTION) == hit(b"new")
         host.clock.advance(5)
         assert asks(host, QUESTION) == missed(Verdict.MISS_EXPIRED, QUESTION)
+
+    def test_only_hits_are_uses(self, host: Host) -> None:
+        """What is void or has expired does not stay for those who ask in vain."""
+        host.fill(QUESTION, ANSWER, 5)
+        for n in range(1, USED_MAX + 3):
+            assert asks(host, QUESTION) == hit(ANSWER)
+            assert host.entry(QUESTION)["used"] == min(n, USED_MAX)
+        host.fill(QUESTION, ANSWER, 5)
+        host.clock.advance(5)
+        assert asks(host, QUESTION).verdict is Verdict.MISS_EXPIRED
+        host.cache.invalidate(QUESTION)
+        assert asks(host, QUESTION).verdict is Verdict.MISS_VOID
+        assert host.entry(QUESTION)["used"] == 0
 
     @pytest.mark.parametrize("slot", [SLOTS + 256, 0xFFFFFFFF])
     def test_a_slot_out_of_bounds_is_always_void(self, host: Host, slot: int) -> None:
