@@ -212,17 +212,19 @@ static __always_inline bool learn_reply(const struct mark *mark, const struct wa
 	scratch->learned.item = item_in(item, mark->service);
 	scratch->learned.ttl = ttl;
 	draft_reply(draft, flight->token, slot, length, stored, ttl);
-	if (begin_placing(draft, &placing) && admitted(&placing))
-		return true;
-	count_event(NOT_ADMITTED);
-	return false;
+	if (!begin_placing(draft, &placing) || !admitted(&placing)) {
+		count_event(NOT_ADMITTED);
+		return false;
+	}
+	scratch->learned.before = placing.before;
+	return true;
 }
 
 /* Store what was learned. */
 static __always_inline void store_learned(const struct found *found, struct edge_scratch *scratch)
 {
 	struct draft *draft = &scratch->draft;
-	struct placing placing = {};
+	struct placing placing = { .before = scratch->learned.before };
 
 	if (!settle_spelling(found->watch.protocol, draft, &scratch->settling,
 				  found->mark.service, scratch->learned.ttl))

@@ -63,9 +63,9 @@ struct heard {
 
 /* A reply in the draft that is to be stored: what is not in its meta. */
 struct learned {
-	u64 item;  /* item_in() */
-	u32 ttl;   /* seconds */
-	u32 zero;
+	u64 item;    /* item_in() */
+	u32 ttl;     /* seconds */
+	u32 before;  /* 1: its key was missed before */
 };
 
 /* The part of a packet that is not read yet, for the programs that go on with it. */
@@ -83,8 +83,7 @@ struct unread {
 
 /*
  * One for each CPU and direction. A program in a process can be preempted by another on its CPU:
- * `busy` counts those inside, and who is not alone leaves. (BCC's clang has no atomics that return
- * a value.)
+ * `busy` counts those inside, and who is not alone leaves.
  */
 struct edge_scratch {
 	u64 busy;

@@ -93,9 +93,19 @@ def environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "NO_COLOR": "1", "PYTHONFAULTHANDLER": "1", **variables}
 
 
-def map_of(pid: int, key_size: int, value_size: int) -> int:
-    """A descriptor of the one BPF hash map of a process whose keys and values are so long."""
-    wanted = f"map_type:\t1\nkey_size:\t{key_size}\nvalue_size:\t{value_size}\n"
+HASH_MAP, ARRAY_MAP = 1, 2  # linux/bpf.h
+
+
+def map_of(
+    pid: int, key_size: int, value_size: int, *, kind: int = HASH_MAP, entries: int | None = None
+) -> int:
+    """A descriptor of the one BPF map of a process whose keys and values are so long.
+
+    It has room for so many `entries`; None: for any number.
+    """
+    wanted = f"map_type:\t{kind}\nkey_size:\t{key_size}\nvalue_size:\t{value_size}\n"
+    if entries is not None:
+        wanted += f"max_entries:\t{entries}\n"
     found = set()
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed since then

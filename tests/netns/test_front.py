@@ -16,13 +16,15 @@ from contextlib import ExitStack
 import pytest
 from scapy.layers.inet import IP, UDP
 
+from carom.kernel import libbpf
+from carom.kernel.abi import USAGE
 from carom.kernel.waiting import readable
 from carom.vm.netns import SERVER_IPV6
 from netns import line as lines
 from netns.fronted import edge, hits_of, until_hit
 from netns.line import Line
 from netns.memcache import PORT, Memcached, TCPClient, UDPClient, value_of
-from netns.process import DEADLINE, INTERFACE, Carom, run, until
+from netns.process import ARRAY_MAP, DEADLINE, INTERFACE, Carom, map_of, run, until
 from prog import memcached_binary
 from prog.memcached_binary import binary
 
@@ -583,6 +585,18 @@ def test_a_full_cache_learns_what_was_missed_before(straight: Line) -> None:
         after = edge(front)
         changed = {name: after[name] - before[name] for name in ("learned", "not_admitted")}
         assert changed == {"learned": 1, "not_admitted": 1}
+        assert new_entries(front) == before["learned"], "one that was missed before is not new"
+
+
+def new_entries(front: Carom) -> int:
+    """How many entries the store has had that would make room first."""
+    usage = map_of(front.pid, 4, USAGE.size, kind=ARRAY_MAP, entries=1)
+    try:
+        value = libbpf.lookup(usage, bytes(4), USAGE.size)
+    finally:
+        os.close(usage)
+    assert value
+    return int(USAGE.unpack(value)[2])
 
 
 def test_a_value_read_before_a_write_is_done_is_not_kept(straight: Line) -> None:
