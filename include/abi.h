@@ -405,7 +405,7 @@ struct entry {
 /* The first line of a page. */
 struct page_head {
 	u32 size_plus_one;  /* the size of its entries, 0 to SIZES - 1, and one; 0: not known yet */
-	u32 next;        /* page of the same size; they are a ring */
+	u32 next;           /* page of the same size; they are a ring */
 };
 
 struct arena_page {

@@ -41,7 +41,7 @@ static __always_inline u32 size_for(u32 bytes)
 
 #pragma unroll
 	for (u32 n = 0; n < SIZES; n++) {
-		u64 over = (u64)LINE * (LINES >> n * LINES_BITS & ((1 << LINES_BITS) - 1)) - bytes;
+		u64 over = (u64)LINE * lines_of(n) - bytes;
 
 		asm volatile("" : "+r"(over));
 		size += over >> 63;

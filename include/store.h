@@ -11,7 +11,7 @@
 #include "maps.h"
 #include "token.h"
 
-/* What became of a reply. daemon/store.py has the same numbers. */
+/* What became of a reply. kernel/abi.py has the same numbers. */
 enum stored {
 	STORED = 0,
 	STORED_NOT_ADMITTED = 1,  /* the store is full, and the key was not missed before */
@@ -295,9 +295,7 @@ static __always_inline void make_room(const struct limits *limits, struct usage 
 	}
 }
 
-/*
- * A line for one more entry, which is counted; 0 with `why` if there is none.
- */
+/* A line for one more entry, which is counted; 0 with `why` if there is none. */
 static __always_inline u32 take_line(const struct limits *limits, struct usage *usage, u32 size,
 				     enum stored *why)
 {
@@ -321,8 +319,8 @@ static __always_inline u32 take_line(const struct limits *limits, struct usage *
 	return 0;
 }
 
-/* Write a locked entry. */
-static __always_inline bool write_entry(struct entry *entry, const struct draft *draft, u64 hash)
+/* Write a locked entry. (The copies are between maps: they do not fail.) */
+static __always_inline void write_entry(struct entry *entry, const struct draft *draft, u64 hash)
 {
 	u32 room = key_room(draft->key.length), stored = (draft->meta.stored + 7) & ~7u;
 
@@ -330,9 +328,10 @@ static __always_inline bool write_entry(struct entry *entry, const struct draft 
 	entry->service = draft->key.service;
 	entry->key_length = draft->key.length;
 	entry->meta = draft->meta;
-	return !(room && copy_kernel(entry->data, bounded(room, 512), draft->key.bytes)) &&
-	       !(stored && stored <= REPLY_MAX &&
-		 copy_kernel(entry->data + room, bounded(stored, REPLY_ROOM), draft->bytes));
+	if (room)
+		copy_kernel(entry->data, bounded(room, 512), draft->key.bytes);
+	if (stored && stored <= REPLY_MAX)
+		copy_kernel(entry->data + room, bounded(stored, REPLY_ROOM), draft->bytes);
 }
 
 /* Remove a word of the bucket, and its entry; but not one that is being written. */
