@@ -45,8 +45,8 @@ class Cache:
         self._generation_cell = SLOTS + service
         self._versions = store.versions
         self._voids = store.voids
-        self._drafts = store.drafts(service)
-        self._ready = self._drafts.cast("Q")
+        self._ready = store.drafts(service)
+        self._drafts = self._ready.cast("B")
         self._outcomes = store.outcomes(service)
         self._before = list(self._outcomes)
         self._number = store.drafted(service)

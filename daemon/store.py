@@ -70,6 +70,7 @@ _ENTRIES, _PAGES_USED = range(2)
 """Cells of `store_limits` and `store_usage`."""
 
 _SERVICES_MIN = 8
+_RING_WORDS = RING * DRAFT.size // _WORD
 _RETRY = 1.0  # seconds until the host is asked for memory again, once it had none
 _PAGES_LOW = 8  # PAGES_LOW of arena.h
 _KEY_LENGTH = 3  # in ENTRY
@@ -158,6 +159,7 @@ class Store(Resource):
             self._usage = cells("store_usage", USAGE.size // _WORD)
             self._buckets = cells("buckets", extent.buckets * WAYS)
             self._drained = cells("drained", self._services)
+            self._drafts = cells("drafts", self._services * _RING_WORDS)
             self._outcomes = cells("outcomes", self._services * len(Stored))
             stack.callback(self._chunks.clear)
             self._stack = stack.pop_all()
@@ -225,9 +227,8 @@ class Store(Resource):
         return libbpf.Ring(self._module.map("wanted"), lambda _: None)
 
     def drafts(self, service: int) -> memoryview:
-        """The memory of a service's RING drafts."""
-        memory = forked.shared(self._module.map("drafts"), self._services * RING * DRAFT.size)
-        return memory[service * RING * DRAFT.size :][: RING * DRAFT.size]
+        """The words of a service's RING drafts."""
+        return self._drafts[service * _RING_WORDS :][:_RING_WORDS]
 
     def drafted(self, service: int) -> int:
         """The number of a service's next draft; none waits."""
@@ -241,9 +242,16 @@ class Store(Resource):
     def drain(self, service: int, finished: int | None = None) -> None:
         """Store all drafts of a service that wait; the one of the number that is `finished` too."""
         ready = 0 if finished is None else finished + 1
-        with self._hand:
-            while self._drain(ORDER, ready, 0, 0, service) == libbpf.XDP_PASS:
-                ready = 0
+        while ready or self._waits(service):
+            with self._hand:
+                self._drain(ORDER, ready, 0, 0, service)
+            ready = 0
+
+    def _waits(self, service: int) -> bool:
+        """Whether the next draft of a service is there: asked without a system call."""
+        number = self._drained[service]
+        at = service * _RING_WORDS + number % RING * (DRAFT.size // _WORD)
+        return bool(self._drafts[at] == number + 1)
 
     def drain_all(self) -> None:
         """Store all drafts that wait."""

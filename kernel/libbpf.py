@@ -406,17 +406,9 @@ class Order:
         self._reference = ctypes.byref(self._options)
         self._run = library().bpf_prog_test_run_opts
 
-    def pack(self, packed: struct.Struct, *words: int) -> None:
-        """Put words at the frame's beginning."""
-        packed.pack_into(self._frame, 0, *words)
-
     def __call__(self, packed: struct.Struct, *words: int) -> int:
-        """Run it on these words; what it returns. Raises OSError."""
-        self.pack(packed, *words)
-        return self.again()
-
-    def again(self) -> int:
-        """Run it on the frame as it was last time; what it returns. Raises OSError."""
+        """Run it on words, packed at the frame's beginning; what it returns. Raises OSError."""
+        packed.pack_into(self._frame, 0, *words)
         _check(self._run(self._program, self._reference))
         return int(self._options.retval)
 

@@ -112,7 +112,7 @@ class TestOutOfOrder:
 
         def watched(self: Store, service: int, finished: int | None = None) -> None:
             if finished is not None:
-                ready = self.drafts(service).cast("Q")[:: DRAFT.size // 8]
+                ready = self.drafts(service)[:: DRAFT.size // 8]
                 seen.append(list(ready))
             drain(self, service, finished)
 
@@ -172,7 +172,7 @@ class TestStuck:
         """Until then fills are lost, which is told."""
         cache = empty.cache
         number = empty.fastpath.store.drafted(0)
-        drafts = empty.fastpath.store.drafts(0).cast("Q")
+        drafts = empty.fastpath.store.drafts(0)
         at = (number + 2) % RING * DRAFT.size // 8
         drafts[at] = 7  # of a number that was taken
         for n in range(RING):
@@ -186,7 +186,7 @@ class TestStuck:
     def test_garbage_is_not_stored(self, empty: Host) -> None:
         """Lengths that no key and no reply has."""
         number = empty.fastpath.store.drafted(0)
-        drafts = empty.fastpath.store.drafts(0)
+        drafts = empty.fastpath.store.drafts(0).cast("B")
         for lengths in ((0xFFFF, 0xFFFF, 5), (5, 5, 0xFFFF), (1473, 1473, 5), (5, 5, 0)):
             at = number % RING * DRAFT.size
             fields = (2**63, 2**63, START, 1, *lengths[:2], 0, 0, 0, 0, 0, lengths[2], b"k", b"r")
