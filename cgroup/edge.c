@@ -114,7 +114,7 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 	u64 item;
 
 	__builtin_memset(&scratch->draft.key, 0, sizeof(scratch->draft.key));
-	intent = understand(protocol, scratch->text, length, &scratch->draft.key);
+	intent = understand(protocol, scratch->text, length, &scratch->draft.key) & ~INTENT_SEVERAL;
 	again = is_again(datagram, service, protocol, scratch);
 	if (may_be_learned(protocol, scratch->text, intent))
 		leave_read(flight, answers_more(protocol, intent),

@@ -51,7 +51,7 @@ from carom.xdp.probe import check_arrival
 HookOption = Literal["xdp", "tc", "none"]
 
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
-_STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath")
+_STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath", "join")
 """Programs that those at the hooks tail-call, in the order of xdp/fastpath.c and tc/fastpath.c."""
 
 OWN_LEAST = 131_072

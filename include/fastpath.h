@@ -12,6 +12,7 @@
 #include "checksum.h"
 #include "cookies.h"
 #include "hook.h"
+#include "join.h"
 #include "lookup.h"
 #include "loop.h"
 #include "maps.h"
@@ -25,6 +26,7 @@
 #include "waiting_drafts.h"
 
 #define FOR_STORE VERDICTS  /* never counted: first a draft is stored that waits */
+#define FOR_JOIN (VERDICTS + 1)  /* never counted: first the next of several keys is looked up */
 #define SLIP_MAX 512  /* bytes of a truncated reply */
 
 /*
@@ -143,8 +145,11 @@ static __always_inline enum verdict read_request(const struct packet *packet,
 		return PASS_TRUNCATED;
 	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
 	intent = understand(service->protocol, scratch->text, length, &scratch->key);
+	scratch->joined = (struct joined){};
 	if (intent == INTENT_READ)
-		return UNDECIDED;
+		return FOR_NEXT;
+	if (intent & INTENT_SEVERAL)
+		return FOR_JOIN;
 	return (intent & INTENT_MASK) < INTENT_WRITE ? PASS_REQUEST
 						     : see_write(service, &scratch->key, intent);
 }
@@ -235,9 +240,11 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 
 	if (whole) {
 		verdict = look_up_whole(packet, request, service, scratch);
+	} else if (scratch->joined.keys) {
+		verdict = HIT;
 	} else {
 		scratch->key.service = key_service(service->id, service->view);
-		verdict = look_up(service, scratch);
+		verdict = look_up(service, scratch, 0);
 	}
 	if (verdict != HIT)
 		return verdict;
@@ -312,8 +319,24 @@ static __always_inline enum verdict read_next(const struct packet *packet, u32 *
 	if (!scratch)
 		return PASS_OFF;
 	*place = counted_as(&scratch->service);
-	verdict = read_request(packet, &scratch->request, &scratch->service, scratch);
-	return verdict ? verdict : FOR_NEXT;
+	return read_request(packet, &scratch->request, &scratch->service, scratch);
+}
+
+/* Of several keys, look the next one up. */
+static __always_inline enum verdict join_next(u32 *place)
+{
+	struct scratch *scratch;
+	enum verdict verdict;
+	u32 only = 0;
+
+	scratch = scratches.lookup(&only);
+	if (!scratch)
+		return PASS_OFF;
+	*place = counted_as(&scratch->service);
+	verdict = join(&scratch->service, scratch);
+	if (verdict != HIT)
+		return verdict;
+	return scratch->joined.next ? FOR_JOIN : FOR_NEXT;
 }
 
 static __always_inline enum verdict answer_read(const struct packet *packet, u32 *place)

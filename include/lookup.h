@@ -21,12 +21,12 @@ static __always_inline void note_use(struct entry *entry)
 }
 
 /*
- * Copy an entry's facts and reply, with zeros behind it up to whole words; false for lengths that no
+ * Copy an entry's facts, and its reply to `at` in the scratch's, with zeros behind it up to whole words; false for lengths that no
  * entry has. Nothing is decided on the entry's own memory, which may be written meanwhile: the
  * sequence number tells.
  */
 static __always_inline bool copy_entry(const struct entry *entry, u32 key_length,
-				       struct scratch *scratch)
+				       struct scratch *scratch, u32 at)
 {
 	u32 stored;
 
@@ -34,7 +34,7 @@ static __always_inline bool copy_entry(const struct entry *entry, u32 key_length
 	stored = (scratch->meta.stored + 7) & ~7u;
 	if (stored > REPLY_MAX || scratch->meta.length > stored)
 		return false;
-	return !stored || !copy_kernel(scratch->reply, bounded(stored, REPLY_ROOM),
+	return !stored || !copy_kernel(scratch->reply + at, bounded(stored, REPLY_ROOM),
 				       entry->data + key_room(key_length));
 }
 
@@ -59,11 +59,11 @@ static __always_inline enum verdict judge(const struct service *service, const s
 /* Copy an entry that was read since it had this sequence number; is its key the `same`? */
 static __always_inline enum verdict finish_reading(struct entry *entry, u64 sequence, bool same,
 						   u32 key_length, const struct service *service,
-						   struct scratch *scratch)
+						   struct scratch *scratch, u32 at)
 {
 	enum verdict verdict;
 
-	if (!copy_entry(entry, key_length, scratch))
+	if (!copy_entry(entry, key_length, scratch, at))
 		return MISS_TORN;
 	fence();
 	if (sequence_of(entry) != sequence)
@@ -76,9 +76,9 @@ static __always_inline enum verdict finish_reading(struct entry *entry, u64 sequ
 	return verdict;
 }
 
-/* Find and copy the reply to the key in scratch. */
+/* Find the reply to the key in scratch, and copy it to `at`. */
 static __always_inline enum verdict look_up(const struct service *service,
-					    struct scratch *scratch)
+					    struct scratch *scratch, u32 at)
 {
 	struct limits *limits;
 	struct entry *entry;
@@ -95,7 +95,7 @@ static __always_inline enum verdict look_up(const struct service *service,
 		return MISS_TORN;
 	fence();
 	same = has_key(entry, &scratch->key);
-	return finish_reading(entry, sequence, same, scratch->key.length, service, scratch);
+	return finish_reading(entry, sequence, same, scratch->key.length, service, scratch, at);
 }
 
 /* The same where the payload is the key. */
@@ -125,7 +125,8 @@ static __always_inline enum verdict look_up_whole(const struct packet *packet,
 		return MISS_TORN;
 	fence();
 	same = is_whole(&whole, in_key, entry);
-	return finish_reading(entry, sequence, same, whole_length(&whole), service, scratch);
+	return finish_reading(entry, sequence, same, whole_length(&whole), service, scratch,
+			      0);
 }
 
 #endif

@@ -19,16 +19,24 @@
 #define PREFIX_ROOM ENDPOINTS_MAX
 #endif
 
+/* Replies to several keys, that are made one in the scratch. */
+struct joined {
+	u32 keys;    /* that were read; 0 if there is but one */
+	u32 next;    /* where the next is in the text */
+	u32 length;  /* of their replies, without the tail of the last */
+};
+
 /*
  * A program's working memory, too large for its stack. Each CPU has one, for one program at a time.
  */
 struct scratch {
 	struct key key;
+	struct joined joined;
 	struct meta meta;
 	struct request request;  /* for the next program; its pointers are invalid */
 	struct service service;
 	struct bpf_fib_lookup route;
-	u8 reply[REPLY_ROOM + sizeof(u64)];
+	u8 reply[2 * REPLY_ROOM + sizeof(u64)];
 	u8 text[TEXT_ROOM + sizeof(u64)];
 };
 

@@ -14,13 +14,18 @@ CONTRACT = frozenset(re.findall(r"\bnone_(\w+)\(", Path(__file__).with_name("non
 
 _STREAM = frozenset(function for function in CONTRACT if function.startswith("stream_"))
 _COOKIE = frozenset(function for function in CONTRACT if "cookie" in function)
+_JOINED = frozenset({"next_key"})
 
 
 def _check(spec: Spec) -> None:
     """A SPEC names only functions of the contract, and of those that belong together, all."""
     functions = set(spec.functions)
     assert functions <= CONTRACT, f"{spec.name}: {functions - CONTRACT} is not in the contract"
-    for has, belong in ((spec.stream is Stream.COMMANDS, _STREAM), (spec.cookies, _COOKIE)):
+    for has, belong in (
+        (spec.stream is Stream.COMMANDS, _STREAM),
+        (spec.cookies, _COOKIE),
+        (spec.joined, _JOINED),
+    ):
         assert functions & belong == (belong if has else set()), f"{spec.name}: {belong}"
 
 
@@ -32,6 +37,8 @@ def _numbers(spec: Spec) -> dict[str, int]:
         "ID_SIZE": spec.id.size,
         "ID_SIZE_VARIES": int(spec.id.varies),
         "REPEAT_AT": spec.repeat_at,
+        "JOINED_TAIL": spec.joined.tail if spec.joined else 0,
+        "JOINED_MAX": spec.joined.longest if spec.joined else 0,
     }
 
 
@@ -77,7 +84,7 @@ def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
         ),
         *(
             _list(f"HAVE_{name}", [spec for spec in listed if _numbers(spec)[name]])
-            for name in ("REQUEST_MAX", "SLOT_FROM")
+            for name in ("REQUEST_MAX", "SLOT_FROM", "JOINED_TAIL", "JOINED_MAX")
         ),
         _list("LEARNED_BUT_LAST", learned[:-1]),
         f"#define LAST_LEARNED(NUMBER) {of_last}",

@@ -20,6 +20,11 @@ static __always_inline bool none_answer(u8 *reply, u32 length, u32 stored, const
 	return true;
 }
 
+static __always_inline u32 none_next_key(const u8 *text, u32 at, struct key *key)
+{
+	return NO_KEY;
+}
+
 static __always_inline u32 none_truncated(u8 *reply, const u8 *text, const struct key *key,
 					  u32 length)
 {

@@ -17,6 +17,12 @@
  *       add to `sum` the 16-bit words that this adds to it, in memory order. False: impossible.
  *       `age` is in seconds since the fill, rounded up.
  *
+ * Where one request may ask for several keys, and its reply is theirs, joined (SPEC.joined):
+ *
+ *   u32 NAME_next_key(const u8 *text, u32 at, struct key *key)
+ *       For a request that has INTENT_SEVERAL: read the key at `at` (0: the first) as NAME_request
+ *       would. Where the next one begins, 0 behind the last, or NO_KEY.
+ *
  * For a protocol whose replies are learned:
  *
  *   enum answer NAME_what_answer(const u8 *reply, u32 length)
@@ -119,6 +125,7 @@ enum intent {
 	INTENT_LASTING = 32, /* beside a write: it gives no end to an item that had none */
 	INTENT_ENDLESS = 64, /* beside INTENT_WRITE: once it is done, the item does not end by itself */
 	INTENT_EITHER = 128, /* its reply is ANSWER_EITHER, and no write waits for it */
+	INTENT_SEVERAL = 256, /* beside INTENT_OTHER: it reads several keys */
 };
 
 /* What a reply says of its request. */
@@ -142,6 +149,8 @@ struct spelled {
 };
 
 #define INTENT_MASK 3  /* what is left without the bits */
+#define NO_KEY (~0u)  /* of NAME_next_key(): there is none */
+#define JOINED_HEAD 8  /* bytes that joined replies have in common, and the first alone keeps */
 #define ASKED_UNKNOWN 0x100  /* no value of NAME_asked(): nothing is known of the request */
 #define AHEAD_ROOM 64  /* bytes of a stream in which a short read is looked for */
 #define MESSAGE_HEADER 12  /* bytes of a message that tell what it is */

@@ -27,7 +27,10 @@ ANSWERS = 16
 EITHER = 128
 """A bit beside any intent: its reply may look like an acknowledgement; no write waits for it."""
 
-BITS = QUIET | UNSURE | ANSWERS | LASTING | ENDLESS | EITHER
+SEVERAL = 256
+"""A bit beside OTHER: it reads several keys."""
+
+BITS = QUIET | UNSURE | ANSWERS | LASTING | ENDLESS | EITHER | SEVERAL
 
 
 class Intent(IntEnum):
@@ -48,11 +51,12 @@ class Request(NamedTuple):
     unsure: bool = False
     answers: bool = False
     either: bool = False
+    several: bool = False
 
     @classmethod
     def of(cls, bits: int, key: bytes = b"") -> Request:
         """A request from what the C code returns: an intent with the bits beside it."""
         intent = Intent(bits & ~BITS)
         keyed = intent in (Intent.READ, Intent.WRITE)
-        told = (bool(bits & bit) for bit in (QUIET, UNSURE, ANSWERS, EITHER))
+        told = (bool(bits & bit) for bit in (QUIET, UNSURE, ANSWERS, EITHER, SEVERAL))
         return cls(intent, key if keyed else b"", *told)

@@ -145,6 +145,24 @@ static __always_inline enum intent understand(u32 protocol, const u8 *text, u32 
 	CHOOSE(request, text, length, key)
 }
 
+/* A key of a request that reads several of them. */
+static __always_inline u32 next_key(u32 protocol, const u8 *text, u32 at, struct key *key)
+{
+	CHOOSE(next_key, text, at, key)
+}
+
+/* Bytes at the end of each of their replies that only the last one keeps. */
+static __always_inline u32 joined_tail(u32 protocol)
+{
+	CHOOSE_NUMBER(JOINED_TAIL)
+}
+
+/* The most bytes of the replies when they are joined. */
+static __always_inline u32 joined_max(u32 protocol)
+{
+	CHOOSE_NUMBER(JOINED_MAX)
+}
+
 static __always_inline bool adapt(u32 protocol, u8 *reply, u32 length, u32 stored, const u8 *text,
 				  u32 text_length, u32 age, u64 *sum)
 {

@@ -42,6 +42,18 @@ class RequestId(NamedTuple):
     varies: bool = False
 
 
+class Joined(NamedTuple):
+    """How the replies to several keys become one: one behind the other, all that they share once.
+
+    Of each reply but the first its first JOINED_HEAD bytes are left out, of each but the last its
+    last `tail` bytes. The whole has at most `longest` bytes: a server would send more as several
+    datagrams.
+    """
+
+    tail: int
+    longest: int
+
+
 NO_ID = RequestId()
 """For a protocol that is not learned."""
 
@@ -252,6 +264,8 @@ class Spec:
     headers: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
 
+    joined: Joined | None = None
+    """Set if a request may ask for several keys."""
     whole_key: bool = False
     """The whole payload is the key: the fast path reads it itself, and a reply may be a request."""
     filtered: bytes = b""

@@ -10,9 +10,10 @@ enum {
 	TC_OTHER = 3,
 	TC_STORE = 4,
 	TC_FASTPATH = 5,
+	TC_JOIN = 6,
 };
 
-BPF_PROG_ARRAY(tc_next, 6);
+BPF_PROG_ARRAY(tc_next, 7);
 
 static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u32 place)
 {
@@ -84,6 +85,10 @@ int tc_read(struct __sk_buff *skb)
 		tc_next.call(skb, TC_ANSWER);
 		verdict = PASS_OFF;
 	}
+	if (verdict == FOR_JOIN) {
+		tc_next.call(skb, TC_JOIN);
+		verdict = PASS_OFF;
+	}
 	return act_on(skb, verdict, place);
 }
 
@@ -93,6 +98,23 @@ int tc_answer(struct __sk_buff *skb)
 	u32 place = 0;
 	enum verdict verdict = answer_read(&packet, &place);
 
+	return act_on(skb, verdict, place);
+}
+
+/* The next of several keys. */
+int tc_join(struct __sk_buff *skb)
+{
+	u32 place = 0;
+	enum verdict verdict = join_next(&place);
+
+	if (verdict == FOR_NEXT) {
+		tc_next.call(skb, TC_ANSWER);
+		verdict = PASS_OFF;
+	}
+	if (verdict == FOR_JOIN) {
+		tc_next.call(skb, TC_JOIN);
+		verdict = PASS_REQUEST;  /* too many programs in a row */
+	}
 	return act_on(skb, verdict, place);
 }
 

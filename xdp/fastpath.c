@@ -10,9 +10,10 @@ enum {
 	XDP_OTHER = 3,
 	XDP_STORE = 4,
 	XDP_FASTPATH = 5,
+	XDP_JOIN = 6,
 };
 
-BPF_PROG_ARRAY(xdp_next, 6);
+BPF_PROG_ARRAY(xdp_next, 7);
 
 static __always_inline int act(enum verdict verdict, u32 place)
 {
@@ -84,6 +85,10 @@ int xdp_read(struct xdp_md *context)
 		xdp_next.call(context, XDP_ANSWER);
 		verdict = PASS_OFF;
 	}
+	if (verdict == FOR_JOIN) {
+		xdp_next.call(context, XDP_JOIN);
+		verdict = PASS_OFF;
+	}
 	return act(verdict, place);
 }
 
@@ -93,6 +98,23 @@ int xdp_answer(struct xdp_md *context)
 	u32 place = 0;
 	enum verdict verdict = answer_read(&packet, &place);
 
+	return act(verdict, place);
+}
+
+/* The next of several keys. */
+int xdp_join(struct xdp_md *context)
+{
+	u32 place = 0;
+	enum verdict verdict = join_next(&place);
+
+	if (verdict == FOR_NEXT) {
+		xdp_next.call(context, XDP_ANSWER);
+		verdict = PASS_OFF;
+	}
+	if (verdict == FOR_JOIN) {
+		xdp_next.call(context, XDP_JOIN);
+		verdict = PASS_REQUEST;  /* too many programs in a row */
+	}
 	return act(verdict, place);
 }
 

@@ -8,10 +8,16 @@ from collections.abc import Sequence
 
 from carom.protocols.memcached import life
 from carom.protocols.memcached.questions import Questions
-from carom.protocols.spec import Ending, Filled, Reading, RequestId, Sample, Spec, Stream
+from carom.protocols.spec import Ending, Filled, Joined, Reading, RequestId, Sample, Spec, Stream
 
 PORT = 11211
 KEY_LENGTH_MAX = 250
+REQUEST_MAX = 504
+"""Bytes of a `get` of many keys that are read: TEXT_ROOM less the word that ends it."""
+
+DATAGRAM_MAX = 1400
+"""Bytes of a datagram: of a longer reply memcached makes several (its UDP_MAX_PAYLOAD_SIZE)."""
+
 SLOT_FROM = 1
 """Offset in a cache key of the bytes that its slot is computed from."""
 
@@ -61,14 +67,16 @@ SPEC = Spec(
     filled=Filled.LEARNED,
     default=True,
     port=PORT,
-    request_max=HEADER.size + len(b"gets " + b"\r\n") + KEY_LENGTH_MAX,
+    request_max=REQUEST_MAX,
     id=RequestId(0, 2),
+    joined=Joined(tail=len(b"END\r\n"), longest=DATAGRAM_MAX),
     slot_from=SLOT_FROM,
     stream=Stream.COMMANDS,
     headers=("memcached.h", "memcached_stream.h"),
     functions=(
         "request",
         "answer",
+        "next_key",
         "learn",
         "what_answer",
         "may_be_learned",

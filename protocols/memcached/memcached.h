@@ -2,9 +2,8 @@
 /*
  * memcached over UDP: a frame header of 8 bytes, then commands in text (memcached_text.h).
  *
- * A read is one `get` or `gets` of one key, whose line ends the datagram. Its cache key is a byte
- * that says which of the two, then the key itself. Slots leave the first byte out, so a write of
- * the key voids both.
+ * A read is one `get` or `gets` whose line ends the datagram. A cache key is a byte that says which
+ * of the two, then the key itself. Slots leave the first byte out, so a write of the key voids both.
  *
  * memcached does every command in a datagram, one after the other. So a command counts as a write
  * of one key only if it ends the datagram to the byte. Whatever else could write may write
@@ -29,7 +28,7 @@ static __always_inline enum intent judge_lines(const u8 *text, u32 length,
 		if (kind == KIND_QUERY)
 			return judge_query(text);
 		if (kind == KIND_GET || kind == KIND_GETS)
-			return INTENT_OTHER;
+			return INTENT_OTHER | INTENT_SEVERAL;
 		if (kind == KIND_LINE && keyed)
 			return INTENT_WRITE | INTENT_QUIET | INTENT_ANSWERS | lasting_line(text);
 	}
@@ -72,9 +71,28 @@ static __always_inline enum intent memcached_request(const u8 *text, u32 length,
 	intent = text[MEMCACHED_HEADER] == MEMCACHED_BINARY ? INTENT_WRITE_ALL | INTENT_QUIET
 							     : judge_text(text, length, key);
 	/* memcached looks at neither number; memcaslap fills the last one, which is reserved. */
-	if (header[1] && intent & INTENT_MASK)
-		return intent == INTENT_READ ? INTENT_OTHER : INTENT_WRITE_ALL | INTENT_QUIET;
-	return intent;
+	if (header[1] && (intent & INTENT_MASK) >= INTENT_WRITE)
+		return INTENT_WRITE_ALL | INTENT_QUIET;
+	return header[1] && intent & (INTENT_READ | INTENT_SEVERAL) ? INTENT_OTHER : intent;
+}
+
+/* Only in the plainest form, with one space before each key. */
+static __always_inline u32 memcached_next_key(const u8 *text, u32 at, struct key *key)
+{
+	bool gets = text[MEMCACHED_HEADER + 3] == 's';
+	u32 length;
+
+	if (!at)
+		at = MEMCACHED_HEADER + sizeof("get ") - 1 + gets;
+	length = forget(&key->length, copy_key(text, at, TEXT_ROOM, key->bytes + MEMCACHED_SLOT_FROM));
+	at = forget(&key->length, at + length);
+	key->bytes[0] = gets ? MEMCACHED_GETS : MEMCACHED_GET;
+	key->length = MEMCACHED_SLOT_FROM + length;
+	if (length < 1 || length > MEMCACHED_KEY_MAX)
+		return NO_KEY;
+	if (text_byte(text, at, TEXT_ROOM) == ' ')
+		return at + 1;
+	return behind_line(text, at, TEXT_ROOM) ? 0 : NO_KEY;
 }
 
 static __always_inline bool memcached_answer(u8 *reply, u32 length, u32 stored, const u8 *text,

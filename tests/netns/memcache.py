@@ -115,6 +115,19 @@ def _datagram(number: int, text: bytes) -> bytes:
     return _HEADER.pack(number, 0, 1, 0) + text
 
 
+def values_of(reply: bytes) -> dict[bytes, bytes]:
+    """By key. Raises ValueError for what is no reply to a get."""
+    found = {}
+    while reply != b"END\r\n":
+        line, _, rest = reply.partition(b"\r\n")
+        word, name, _, length, *_ = line.split()
+        data, reply = rest[: int(length)], rest[int(length) :].removeprefix(b"\r\n")
+        if word != b"VALUE" or name in found:
+            raise ValueError(line)
+        found[name] = data
+    return found
+
+
 class UDPClient(Resource):
     """Asks over UDP, with ids of its own, and sums that do not look half-made (netns/sums.py)."""
 

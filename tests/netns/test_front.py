@@ -19,11 +19,12 @@ from scapy.layers.inet import IP, UDP
 from carom.kernel import libbpf
 from carom.kernel.abi import USAGE
 from carom.kernel.waiting import readable
+from carom.protocols.memcached import HEADER
 from carom.vm.netns import SERVER_IPV6
 from netns import line as lines
 from netns.fronted import edge, hits_of, until_hit
 from netns.line import Line
-from netns.memcache import PORT, Memcached, TCPClient, UDPClient, value_of
+from netns.memcache import PORT, Memcached, TCPClient, UDPClient, value_of, values_of
 from netns.process import ARRAY_MAP, DEADLINE, INTERFACE, Carom, map_of, run, until
 from prog import memcached_binary
 from prog.memcached_binary import binary
@@ -62,6 +63,27 @@ def test_get_and_gets_are_apart(front: Carom, udp: UDPClient, tcp: TCPClient) ->
     assert len(with_cas.splitlines()[0].split()) == 5
     assert udp.ask(b"gets apart\r\n") == with_cas
     assert len(udp.ask(b"get apart\r\n").splitlines()[0].split()) == 4
+
+
+def test_several_keys(front: Carom, straight: Line, udp: UDPClient, tcp: TCPClient) -> None:
+    """They are answered by the kernel, in one datagram, while it knows them all."""
+    values = {b"several-%d" % n: os.urandom(40 * n) for n in range(5)}
+    for key, value in values.items():
+        tcp.set(key, value)
+        until_hit(front, udp, key, value)
+    text = b"get %b\r\n" % b" ".join(values)
+    before = front.counters()
+    assert values_of(udp.ask(text)) == values
+    assert front.since(before)["hit"] == 1
+    tcp.set(b"several-2", b"new")
+    before = front.counters()
+    with UDPClient(straight.client, straight.address) as other:
+        other.send(text)
+        reply = b""
+        while not reply.endswith(b"END\r\n"):  # memcached 1.6 sends a datagram for each value
+            reply += other.socket.recv(65_536)[HEADER.size :]
+    assert values_of(reply) == values | {b"several-2": b"new"}
+    assert front.since(before).get("hit", 0) == 0
 
 
 def test_absence_is_never_learned(front: Carom, udp: UDPClient, tcp: TCPClient) -> None:

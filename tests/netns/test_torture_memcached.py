@@ -29,7 +29,7 @@ from carom.kernel import libbpf
 from carom.kernel.abi import MARK
 from netns import writes
 from netns.line import Line
-from netns.memcache import PORT, Memcached
+from netns.memcache import PORT, Memcached, values_of
 from netns.process import DEADLINE, Carom, map_of
 from netns.torture import ANSWER, ASKS, READERS, Asker, Cell, Shared, crowd, enough, torture
 from netns.writes import CYCLE, DELETES, BinaryWays, Say, Ways, deletes, name_of, number_of
@@ -90,19 +90,6 @@ def over_tcp(address: str, port: int, *, is_whole: Callable[[bytes], bool]) -> S
 
 def is_whole_binary(reply: bytes) -> bool:
     return len(reply) >= HEADER.size and len(reply) >= HEADER.size + HEADER.unpack_from(reply)[6]
-
-
-def values_of(reply: bytes) -> dict[bytes, bytes]:
-    """By key. Raises ValueError for what is no reply to a get."""
-    found = {}
-    while reply != b"END\r\n":
-        line, _, rest = reply.partition(b"\r\n")
-        word, name, _, length, *_ = line.split()
-        data, reply = rest[: int(length)], rest[int(length) :].removeprefix(b"\r\n")
-        if word != b"VALUE" or name in found:
-            raise ValueError(line)
-        found[name] = data
-    return found
 
 
 def _possible(found: bytes | None, key: int, floor: int, newest: int) -> bool | None:

@@ -21,6 +21,7 @@ from reference.flights import Answer
 REPLY_ROOM = 2048
 TTL = 60
 ASKED_UNKNOWN = 0x100
+NO_KEY = 2**32 - 1
 PROGRAMS = ("request", "answer", "replied", "learned", "slot")
 """What there is of every protocol: programs of protocols.c."""
 
@@ -101,6 +102,18 @@ class Protocol(Resource):
         assert state.text == text, "a request was written to"
         self.lasts = bool(state.returned & LASTING)
         return Request.of(state.returned, state.key)
+
+    def several(self, request: bytes, stale: Stale = bytes) -> list[bytes] | None:
+        """NAME_next_key, from the first to the last; None where one of them is none."""
+        keys, at = [], 0
+        text = buffer(request, self.room, stale)
+        while at or not keys:
+            state = self.run("next", State(length=at, text=text))
+            if state.returned == NO_KEY:
+                return None
+            at = state.returned
+            keys.append(state.key)
+        return keys
 
     def answer(self, stored: bytes, request: bytes, age: int = 0) -> tuple[bytes, int] | None:
         """NAME_answer: the reply, and what it added to the sum."""

@@ -94,6 +94,17 @@ int learned(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
+/* One of several keys: the one at `length`. */
+int next(struct xdp_md *ctx)
+{
+	struct state *state = only_state();
+
+	if (!state)
+		return XDP_ABORTED;
+	state->returned = next_key(PROTOCOL, state->text, state->length, &state->key);
+	return XDP_PASS;
+}
+
 int slot(struct xdp_md *ctx)
 {
 	struct state *state = only_state();

@@ -278,7 +278,7 @@ static __always_inline void ask(u32 k)
 		return;
 	floor = *(volatile u64 *)cell;
 	make_key(&scratch->key, k);
-	switch (look_up(&service, scratch)) {
+	switch (look_up(&service, scratch, 0)) {
 	case HIT:
 		note(HITS);
 		if (!whole(scratch, k))

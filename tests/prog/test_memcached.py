@@ -28,12 +28,13 @@ VERIFIED_MAX = 80_000
 
 @pytest.fixture(scope="module", params=[512, 2048], ids=lambda room: f"room-{room}")
 def protocol(request: pytest.FixtureRequest) -> Iterator[Protocol]:
-    with Protocol("memcached", room=request.param) as loaded:
+    with Protocol("memcached", (*PROGRAMS, "next"), room=request.param) as loaded:
         yield loaded
 
 
 OTHER, ALL = Request(Intent.OTHER), Request(Intent.WRITE_ALL, quiet=True)
 ASKING = Request(Intent.OTHER, either=True)
+SEVERAL = Request(Intent.OTHER, several=True)
 
 
 def get(key: bytes) -> Request:
@@ -73,15 +74,15 @@ READS = {
 NO_READS = {
     b"get k": OTHER,  # memcached waits for the line's end, and then drops it
     b"get k\r": OTHER,
-    b"get k l\r\n": OTHER,
-    b"get  k\r\n": OTHER,
-    b"get k \r\n": OTHER,
-    b"get \r\n": OTHER,
-    b"get k\r\r\n": OTHER,
-    b"get k\tl\r\n": OTHER,
-    **{b"get k%c\r\n" % byte: OTHER for byte in range(0x10) if byte != ord("\n")},
-    b"get k\0\r\n": OTHER,
-    b"get " + LONGEST + b"x\r\n": OTHER,
+    b"get k l\r\n": SEVERAL,
+    b"get  k\r\n": SEVERAL,
+    b"get k \r\n": SEVERAL,
+    b"get \r\n": SEVERAL,
+    b"get k\r\r\n": SEVERAL,
+    b"get k\tl\r\n": SEVERAL,
+    **{b"get k%c\r\n" % byte: SEVERAL for byte in range(0x10) if byte != ord("\n")},
+    b"get k\0\r\n": SEVERAL,
+    b"get " + LONGEST + b"x\r\n": SEVERAL,
     b"get k\r\nget k\r\n": ALL,
     b"get k\r\nset k 0 0 1\r\nx\r\n": ALL,
     b"get k\nx": ALL,
@@ -299,6 +300,12 @@ HEADERS = [
 ]
 
 
+@pytest.mark.parametrize("fields", [{"sequence": 1}, {"total": 0}, {"total": 2}])
+def test_several_keys_in_a_part_of_a_message(protocol: Protocol, fields: dict[str, int]) -> None:
+    text = datagram(b"get k l\r\n", **fields)
+    assert understand(text) == protocol.understand(text) == OTHER
+
+
 @pytest.mark.parametrize(("fields", "read", "written"), HEADERS)
 def test_frame_headers(
     protocol: Protocol, fields: dict[str, int], read: Request, written: Request
@@ -315,9 +322,38 @@ def test_datagrams_without_a_command(protocol: Protocol, length: int) -> None:
     assert protocol.understand(datagram(b"")[:length], lambda n: b"get k\r\n".ljust(n)) == OTHER
 
 
+SEVERAL_KEYS = {
+    b"k l": [b"k", b"l"],
+    b"k k": [b"k", b"k"],
+    b"%b %b" % (LONGEST[:240], LONGEST): [LONGEST[:240], LONGEST],
+    b" ".join(b"%d" % n for n in range(60)): [b"%d" % n for n in range(60)],
+    b"k %b" % MEMCASLAP: [b"k", MEMCASLAP],
+    b"k  l": None,
+    b" k l": None,
+    b"k l ": None,
+    b"k l\t": None,
+    b"k\0 l": None,
+    b"k %bx" % LONGEST: None,
+    b"%bx k" % LONGEST: None,
+}
+
+
+@pytest.mark.parametrize("names", SEVERAL_KEYS, ids=lambda names: repr(names)[:30])
+@pytest.mark.parametrize(("command", "kind"), [(b"get", b"g"), (b"gets", b"s")])
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_several_keys(
+    protocol: Protocol, names: bytes, command: bytes, kind: bytes, end: bytes
+) -> None:
+    request, keys = datagram(b"%b %b%b" % (command, names, end)), SEVERAL_KEYS[names]
+    expected = None if keys is None or len(request) > 510 else [kind + key for key in keys]
+    assert memcached.several(request) == expected
+    assert protocol.understand(request) == SEVERAL
+    assert protocol.several(request) == expected
+
+
 def test_long_gets_are_seen_as_far_as_there_is_room(protocol: Protocol) -> None:
     request = datagram(b"get " + b" ".join(b"key-%d" % n for n in range(100)) + b"\r\n")
-    expected = OTHER if protocol.room > len(request) else ALL
+    expected = SEVERAL if protocol.room > len(request) else ALL
     assert understand(request, protocol.room) == expected
     assert protocol.understand(request) == expected
 
@@ -332,6 +368,10 @@ def test_requests_as_the_model_has_them(protocol: Protocol) -> None:
         assert found == expected, request
         bits = ("quiet", "unsure", "answers")
         told = [bit for bit in bits if getattr(expected, bit)]
+        if expected.several:
+            keys = memcached.several(request)
+            assert protocol.several(request, stale_bytes(rng)) == keys, request
+            told.append("several plain" if keys else "several")
         seen[" ".join([expected.intent.name, *told])] += 1
         lasting = memcached.lasts(request, protocol.room)
         assert protocol.lasts == lasting, request
@@ -339,6 +379,7 @@ def test_requests_as_the_model_has_them(protocol: Protocol) -> None:
     assert min(endings[Intent.WRITE, lasting] for lasting in (False, True)) > 300, endings
     kinds = [
         "OTHER",
+        "OTHER several plain",
         "READ",
         "WRITE",
         "WRITE quiet",
@@ -347,7 +388,7 @@ def test_requests_as_the_model_has_them(protocol: Protocol) -> None:
         "WRITE_ALL quiet",
     ]
     assert all(seen[kind] > 300 for kind in kinds), seen
-    assert all(seen[kind] > 50 for kind in ("WRITE quiet",)), seen
+    assert all(seen[kind] > 50 for kind in ("WRITE quiet", "OTHER several")), seen
 
 
 ACKNOWLEDGE = {

@@ -37,6 +37,7 @@ _VALUE = re.compile(rb"VALUE %b [0-9]{1,10} (?P<bytes>[0-9]{1,9})(?P<cas> [0-9]{
 _ANYTHING = Request(Intent.WRITE_ALL, quiet=True)
 _NOTHING = Request(Intent.OTHER)
 _ASKING = Request(Intent.OTHER, either=True)
+_SEVERAL = Request(Intent.OTHER, several=True)
 
 
 def _write(match: re.Match[bytes], **bits: bool) -> Request:
@@ -129,10 +130,20 @@ def _roughly(text: bytes, length: int) -> Request:
         return _ANYTHING
     if text.startswith((b"me ", b"verbosit", b"stats de")) and _QUERY.match(text):
         return _ASKING
+    if text.startswith((b"get ", b"gets ")):
+        return _SEVERAL
     if _QUERY.match(text):
         return _NOTHING
     match = _LINE.fullmatch(text)
     return _write(match, quiet=True, answers=True) if match else _ANYTHING
+
+
+def several(request: bytes) -> list[bytes] | None:
+    """The keys of a `get` of one or more keys in the plainest form; None for any other request."""
+    command, *names = request[HEADER.size :].removesuffix(b"\n").removesuffix(b"\r").split(b" ")
+    if not all(re.fullmatch(_KEY, name) for name in names):
+        return None
+    return [(GETS if command == b"gets" else GET) + name for name in names]
 
 
 def understand(request: bytes, room: int = TEXT_ROOM) -> Request:
@@ -147,8 +158,10 @@ def understand(request: bytes, room: int = TEXT_ROOM) -> Request:
         found = _ANYTHING
     else:
         found = _exactly(text, len(payload)) or _roughly(text, len(payload))
+    if sequence and (found.intent is Intent.READ or found.several):
+        return _NOTHING
     if sequence and found.intent is not Intent.OTHER:
-        return _NOTHING if found.intent is Intent.READ else _ANYTHING
+        return _ANYTHING
     return found
 
 
