@@ -162,6 +162,7 @@ class Store(Resource):
             self._drafts = cells("drafts", self._services * _RING_WORDS)
             self._outcomes = cells("outcomes", self._services * len(Stored))
             stack.callback(self._chunks.clear)
+            self._add_first_chunk()
             self._stack = stack.pop_all()
         self._weights = [secrets.randbits(64) for _ in range(WEIGHTS)]
         for n, weight in enumerate(self._weights):
@@ -171,7 +172,6 @@ class Store(Resource):
         self._limits[_SEEN] = extent.seen
         self._limits[_ALWAYS] = extent.admit == "always"
         self._limits[_RECENTS] = extent.recents
-        self.grow()
         self._limits[_CAPACITY] = extent.capacity
         self.removed = 0
 
@@ -196,13 +196,23 @@ class Store(Resource):
             number = len(self._chunks)
             if number == self._extent.chunks or time.monotonic() < self._short_until:
                 return False
-            if not number or _memory("MemAvailable") > _LEFT_SHARE * _memory("MemTotal"):
+            if _memory("MemAvailable") > _LEFT_SHARE * _memory("MemTotal"):
                 with contextlib.suppress(OSError):
                     self._add_chunk(number)
                     return True
             self._short_until = time.monotonic() + _RETRY
             self._limits[_GROWS] = 0
             return False
+
+    def _add_first_chunk(self) -> None:
+        """Without it nothing could ever be stored, so it is had at the start or not at all."""
+        try:
+            self._add_chunk(0)
+        except OSError as error:
+            raise BPFError(
+                f"the cache cannot have its first {_CHUNK_BYTES >> 10} KiB: {error.strerror}",
+                hint="free some memory, or raise the limit of its control group",
+            ) from error
 
     def _add_chunk(self, number: int) -> None:
         descriptor = self._module.another("chunk")

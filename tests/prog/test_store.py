@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +19,8 @@ from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
 from carom.daemon.grower import Grower
 from carom.daemon.store import ENTRY_BYTES, MEMORY_MIN, Extent, Store
+from carom.errors import BPFError
+from carom.kernel import libbpf
 from carom.kernel.abi import (
     CHUNK_PAGES,
     ENTRY,
@@ -372,6 +376,21 @@ class TestMemory:
             for n in range(5000, 10_000):
                 host.fill(b"%d" % n, answer(100))
             assert host.cache.count() > before + 4000, "there is memory again"
+
+    def test_no_start_without_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        create = libbpf.create_map
+
+        def refused(name: str, *shape: Any) -> int:
+            if name == "chunk" and name in tried:
+                raise OSError(errno.ENOMEM, "Cannot allocate memory")
+            tried.append(name)
+            return create(name, *shape)
+
+        tried = list[str]()
+        monkeypatch.setattr(libbpf, "create_map", refused)
+        with pytest.raises(BPFError, match="first 256 KiB: Cannot allocate") as raised:
+            FastPath(test_clock=True)
+        assert raised.value.hint
 
     def test_pages_are_added_before_programs_need_them(self) -> None:
         with FastPath(capacity=50_000, test_clock=True) as fastpath:
