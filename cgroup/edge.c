@@ -477,7 +477,7 @@ int edge_stream(struct __sk_buff *skb)
 {
 	struct edge_scratch *scratch = scratch_of(true);
 
-	if (ANY_STREAMS && scratch) {
+	if (WANTED(WITH_STREAM) && scratch) {
 		read_on(skb, scratch, true);
 		leave(scratch);
 	}
@@ -489,7 +489,7 @@ int edge_commands(struct __sk_buff *skb)
 {
 	struct edge_scratch *scratch = scratch_of(true);
 
-	if (ANY_STREAMS && scratch) {
+	if (WANTED(WITH_STREAM) && scratch) {
 		read_on(skb, scratch, false);
 		leave(scratch);
 	}
@@ -603,7 +603,7 @@ int edge_payload(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (!ANY_STREAMS || !find_again(skb, &sk, &found) ||
+	if (!WANTED(WITH_STREAM) || !find_again(skb, &sk, &found) ||
 	    !see_payload(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_HEARD);
@@ -616,7 +616,7 @@ int edge_heard(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (ANY_STREAMS && find_again(skb, &sk, &found) &&
+	if (WANTED(WITH_STREAM) && find_again(skb, &sk, &found) &&
 	    hear_payload(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		edge_programs.call(skb, EDGE_VALUE);
 	return PASS;
@@ -627,7 +627,7 @@ int edge_value(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (ANY_STREAMS && find_again(skb, &sk, &found))
+	if (WANTED(WITH_STREAM) && find_again(skb, &sk, &found))
 		see_value(&found.datagram, sk, found.watch.protocol);
 	return PASS;
 }
@@ -638,7 +638,7 @@ int edge_cookie(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (ANY_COOKIES && find_again(skb, &sk, &found))
+	if (WANTED(WITH_COOKIES) && find_again(skb, &sk, &found))
 		see_cookie(&found.datagram, found.mark.service, found.watch.protocol);
 	return PASS;
 }
@@ -649,7 +649,7 @@ int edge_messages(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (!ANY_MESSAGES || !find_again(skb, &sk, &found) ||
+	if (!WANTED(WITH_MESSAGES) || !find_again(skb, &sk, &found) ||
 	    !see_messages(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_MESSAGES);

@@ -6,7 +6,6 @@
 #include "cookies.h"
 #include "edge.h"
 
-#if ANY_COOKIES
 /* Take note of the cookie in a reply, whether it can be learned or not. */
 static __always_inline void see_cookie(const struct datagram *datagram, u32 service, u32 protocol)
 {
@@ -40,10 +39,5 @@ static __always_inline void see_cookie(const struct datagram *datagram, u32 serv
 		*(volatile u64 *)&sight->wrong = *(volatile u32 *)&known->version;
 	}
 }
-#else
-static __always_inline void see_cookie(const struct datagram *datagram, u32 service, u32 protocol)
-{
-}
-#endif
 
 #endif

@@ -93,7 +93,7 @@ static __always_inline u32 flight_of(const struct address *client, __be16 port, 
 {
 	struct siphash hash;
 
-	siphash_begin(&hash, HASH_SECRET0, HASH_SECRET1);
+	siphash_begin(&hash, SAID(hash_secret0), SAID(hash_secret1));
 	siphash_word(&hash, (u64)client->words[0] << 32 | client->words[1], 1);
 	siphash_word(&hash, (u64)client->words[2] << 32 | client->words[3], 1);
 	siphash_word(&hash, (u64)service << 32 | (u32)port << 16 | (u16)id, 1);

@@ -148,7 +148,7 @@ static __always_inline bool end_payload(struct outflow *outflow, u32 service)
 static __always_inline bool may_void(const struct datagram *datagram, u32 service)
 {
 	struct payer source = prefix_of(datagram->client, service);
-	u64 *spent = doubters.lookup(&source), round = now() / (UNREAD_SECONDS * TICKS) << 32;
+	u64 *spent = doubters.lookup(&source), round = seconds_in(now()) / UNREAD_SECONDS << 32;
 	u64 first = round | 1;
 
 	if (!spent || (*spent ^ round) >> 32) {

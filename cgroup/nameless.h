@@ -24,7 +24,6 @@
 #define REPEAT_SECONDS 256  /* RFC 7252 4.8.2: 247 */
 #define REPEATS (1 << 20)
 
-#if ANY_NAMELESS
 BPF_ARRAY(repeats, u32, REPEATS);  /* the second when a request came, plus 1 */
 
 /* May this request have come before? It is noted that it has now. */
@@ -36,7 +35,7 @@ static __always_inline bool came_before(const struct address *client, __be16 por
 
 	if (!cell)
 		return true;
-	seconds = now() / TICKS + 1;
+	seconds = seconds_in(now()) + 1;
 	last = *(volatile u32 *)cell;
 	*(volatile u32 *)cell = seconds;
 	return last && seconds - last < REPEAT_SECONDS;
@@ -98,22 +97,5 @@ static __always_inline bool recall_key(u32 flight, u32 asked, struct key *key)
 	unlock_value(&cell->lock);
 	return same && key->length <= KEY_MAX && number_of(key) == asked;
 }
-#else
-static __always_inline bool came_before(const struct address *client, __be16 port, u32 service,
-					u16 number)
-{
-	return false;
-}
-
-static __always_inline u32 remember_key(u32 flight, const struct key *key)
-{
-	return ASKED_UNKNOWN;
-}
-
-static __always_inline bool recall_key(u32 flight, u32 asked, struct key *key)
-{
-	return false;
-}
-#endif
 
 #endif

@@ -48,7 +48,6 @@ struct settling {
 	u64 digest;
 };
 
-#if ANY_SPELLED
 LOCKED_ARRAY(spellings, struct spelling, SPELLINGS);
 
 #define ANEW(field) (*(volatile typeof(field) *)&(field))
@@ -126,6 +125,8 @@ static __always_inline bool settle_spelling(u32 protocol, struct draft *draft,
 	struct spelled spelled = {};
 	enum spelled_as as;
 
+	if (!WANTED(SPELLED))
+		return true;
 	ANEW(settling->length) = draft->meta.length;
 	if (!spelled_how(protocol, draft->bytes, ANEW(settling->length), &spelled))
 		return true;
@@ -135,12 +136,5 @@ static __always_inline bool settle_spelling(u32 protocol, struct draft *draft,
 		give_any(protocol, draft->bytes, ANEW(settling->length));
 	return as != AS_OTHER;
 }
-#else
-static __always_inline bool settle_spelling(u32 protocol, struct draft *draft,
-					    struct settling *settling, u32 service, u32 ttl)
-{
-	return true;
-}
-#endif
 
 #endif

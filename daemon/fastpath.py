@@ -42,7 +42,9 @@ from carom.kernel.hashes import Hashes
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 from carom.kernel.resource import Resource
+from carom.kernel.timing import timing
 from carom.kernel.ways import Network, Way
+from carom.protocols import SPECS
 from carom.protocols.spec import Spec
 from carom.tc.link import TCLink
 from carom.xdp.link import Link, Mode, ModeOption
@@ -68,12 +70,12 @@ class Room(NamedTuple):
     own: int = 0
     prefixes: int = 0
 
-    def defines(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:
         """The sizes of their maps: twice as many, for later ones. UsageError for too many."""
         return {
-            "ENDPOINT_ROOM": room_for(self.endpoints, ENDPOINTS_MAX, "endpoints to answer at"),
-            "OWN_ROOM": room_for(self.own, OWN_LEAST, "own addresses"),
-            "PREFIX_ROOM": room_for(self.prefixes, ENDPOINTS_MAX, "allowed prefixes"),
+            "services": room_for(self.endpoints, ENDPOINTS_MAX, "endpoints to answer at"),
+            "own_addresses": room_for(self.own, OWN_LEAST, "own addresses"),
+            "allowed": room_for(self.prefixes, ENDPOINTS_MAX, "allowed prefixes"),
         }
 
 
@@ -114,6 +116,30 @@ def _folder(package: object) -> Path:
     return Path(str(package.__file__)).resolve().parent  # type: ignore[attr-defined]
 
 
+SOURCES = (
+    _folder(xdp) / "fastpath.c",
+    _folder(xdp) / "hand.c",
+    _folder(xdp) / "clock.c",
+    _folder(tc) / "fastpath.c",
+    _folder(cgroup) / "edge.c",
+    _folder(cgroup) / "sockets.c",
+)
+INCLUDE = (*protocols.INCLUDE, _folder(cgroup))
+"""What is compiled, for every protocol: which of them a start wants is a parameter."""
+
+_LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
+
+
+def _unused(languages: Iterable[Spec]) -> dict[str, int]:
+    """Large maps that none of these protocols uses: programs name them, so they are made small."""
+    sizes = dict[str, int]()
+    if not any(spec.nameless for spec in languages):
+        sizes |= {"repeats": 1, "remembered_keys": 1}
+    if not any("spelled" in spec.functions for spec in languages):
+        sizes["spellings"] = 1
+    return sizes
+
+
 class FastPath(Resource):
     """The fast path, loaded: it answers where it is attached, until it is closed.
 
@@ -149,37 +175,49 @@ class FastPath(Resource):
         """
         extent = Extent(capacity, admit, memory, counted)
         check_memory(extent.capacity)
-        self._room = (room or Room()).defines()
+        self._room = (room or Room()).sizes()
         self._counted = counted
         hashes = Hashes()
+        languages = set(languages)
         self._module = Module(
-            _folder(xdp) / "fastpath.c",
-            _folder(xdp) / "hand.c",
-            _folder(xdp) / "clock.c",
-            _folder(tc) / "fastpath.c",
-            *((_folder(cgroup) / "edge.c", _folder(cgroup) / "sockets.c") if edge else ()),
-            *beside,
-            include=(*protocols.INCLUDE, _folder(cgroup)),
-            defines={
-                "COUNTED": counted,
+            *SOURCES,
+            include=INCLUDE,
+            written=protocols.headers(SPECS.values()),
+            entries={
                 **self._room,
-                "TICKS": 1 if test_clock else jiffies_per_second(),
-                **hashes.defines,
-                **({"TEST_CLOCK": None} if test_clock else {}),
+                **extent.sizes(),
+                **_unused(languages),
+                "verdicts": (1 + counted) * len(Hook) * VERDICTS,
+                "lasting": max(_LASTING_LEAST, extent.capacity),
             },
-            written=protocols.headers(languages),
-            entries=extent.sizes(),
+            parameters={
+                **timing(jiffies_per_second(), test_clock=test_clock),
+                "languages": protocols.bits(languages),
+                "counted": counted,
+                **hashes.parameters,
+            },
         )
         with contextlib.ExitStack() as stack:
             stack.callback(self._module.close)
+            self._beside = [
+                stack.enter_context(
+                    Module(
+                        source,
+                        include=INCLUDE,
+                        written=protocols.headers(SPECS.values()),
+                        beside=self._module,
+                    )
+                )
+                for source in beside
+            ]
             self._read_clock = self._module.program("read_clock")
             self._first = {hook: self._load_at(hook) for hook in hooks}
             self.handover_program = self._module.program("tc_handover", "tc")
             self._verdicts = self._module.map("verdicts")
-            self._places = stack.enter_context(Places(self._module, self._room["ENDPOINT_ROOM"]))
-            self._own = stack.enter_context(OwnAddresses(self._module, self._room["OWN_ROOM"]))
+            self._places = stack.enter_context(Places(self._module, self._room["services"]))
+            self._own = stack.enter_context(OwnAddresses(self._module, self._room["own_addresses"]))
             self._allowed = Mirror(
-                self._module.map("allowed"), "allowed prefixes", self._room["PREFIX_ROOM"]
+                self._module.map("allowed"), "allowed prefixes", self._room["allowed"]
             )
             self._ways = Mirror(self._module.map("ways"), "ways", 2 * WAYS_MAX)
             self._neighbours = Mirror(
@@ -214,7 +252,8 @@ class FastPath(Resource):
 
     def load(self, name: str) -> int:
         """The descriptor of an XDP program beside the fast path's own. Raises VerifierError."""
-        return self._module.program(name)
+        beside = (module for module in self._beside if name in module.programs())
+        return next(beside, self._module).program(name)
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""

@@ -77,7 +77,7 @@ struct filtered {
 
 typedef bool predicate(const struct command *command);
 
-BPF_F_TABLE("hash", struct endpoint, struct filtered, filtered, ENDPOINT_ROOM, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct endpoint, struct filtered, filtered, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("array", u32, u64, settings, SETTINGS, BPF_F_MMAPABLE);
 BPF_PERCPU_ARRAY(tallies, u64, TALLIES);
 BPF_ARRAY(capture_budget, struct budget, 1);

@@ -26,6 +26,7 @@ from carom.kernel.bpf import Module
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 from carom.kernel.resource import Resource
+from carom.kernel.timing import timing
 from carom.tc.link import PRIORITY, TCLink
 from carom.xdp.link import Link, Mode, ModeOption
 
@@ -149,10 +150,9 @@ class Filter(Resource):
             defines={
                 "PLACE": PLACES.index(place),
                 "KEYS_MAX": KEYS_MAX,
-                "ENDPOINT_ROOM": room,
-                "TICKS": 1 if test_clock else ticks,
-                **({"TEST_CLOCK": None} if test_clock else {}),
             },
+            entries={"filtered": room},
+            parameters=timing(ticks, test_clock=test_clock),
         )
         self._settings = self._module.cells("settings", SETTINGS)
         self.clock = self._module.cells("clock", 1)

@@ -16,7 +16,7 @@ static __always_inline bool within_client_rate(const struct address *client)
 	budget = client_puts.lookup((struct address *)client);
 	if (budget)
 		return within(budget, rate, 1);
-	fresh.second = now() / TICKS;
+	fresh.second = seconds_in(now());
 	fresh.spent = 1;
 	client_puts.update((struct address *)client, &fresh);
 	return true;

@@ -29,9 +29,6 @@
 #define SERVICES_MAX 256    /* services; each has one more cell of `versions`, its generation */
 #define VIEWS_MAX 256       /* addresses that a service's server is bound to: each answers for itself */
 #define ENDPOINTS_MAX 4096  /* addresses and ports of services, unless the loader asks for more */
-#ifndef ENDPOINT_ROOM
-#define ENDPOINT_ROOM ENDPOINTS_MAX
-#endif
 #define PLACES_MAX 1024     /* places in an array, which is quicker to look through than a hash map */
 #define CHAIN_MAX 8         /* places of one port there; the others are in the hash map alone */
 #define PORT_MORE 0x8000    /* a port's bit: the hash map has more places of it */

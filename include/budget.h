@@ -9,7 +9,7 @@
 /* Spend this second's; false beyond the rate. As a second begins, two CPUs may both reset it. */
 static __always_inline bool within(struct budget *budget, u64 rate, u64 amount)
 {
-	u64 second = now() / TICKS;
+	u64 second = seconds_in(now());
 
 	if (budget->second != second) {
 		budget->second = second;

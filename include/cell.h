@@ -15,7 +15,7 @@ static __always_inline u32 cell_of(u64 who, u64 what)
 {
 	struct siphash hash;
 
-	siphash_begin(&hash, HASH_SECRET0, HASH_SECRET1);
+	siphash_begin(&hash, SAID(hash_secret0), SAID(hash_secret1));
 	siphash_word(&hash, who, 1);
 	siphash_word(&hash, what, 1);
 	return siphash_end(&hash, 0, 0, 1, 3) % BUDGET_CELLS;
@@ -39,7 +39,7 @@ static __always_inline u64 source_prefix(const struct request *request, const u3
 /* Does what is left of `rate` in this second cover `amount`? */
 static __always_inline bool covers(const struct budget *budget, u64 rate, u64 amount)
 {
-	u64 spent = budget->second == now() / TICKS ? budget->spent : 0;
+	u64 spent = budget->second == seconds_in(now()) ? budget->spent : 0;
 
 	return spent + amount <= rate;
 }
@@ -47,7 +47,7 @@ static __always_inline bool covers(const struct budget *budget, u64 rate, u64 am
 /* As a second begins, two CPUs may both reset the budget. */
 static __always_inline void charge(struct budget *budget, u64 amount)
 {
-	u64 second = now() / TICKS;
+	u64 second = seconds_in(now());
 
 	if (budget->second != second) {
 		budget->second = second;

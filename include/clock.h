@@ -3,21 +3,36 @@
 #ifndef CAROM_CLOCK_H
 #define CAROM_CLOCK_H
 
-#ifndef TICKS
-#define TICKS 250  /* jiffies a second; the loader says how many */
-#endif
+#include "parameter.h"
+
+#define TICKS SAID(ticks)
+
 BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* jiffies, when userspace last asked */
 
 static __always_inline u64 now(void)
 {
-#ifdef TEST_CLOCK
-	u32 only = 0;
-	u64 *jiffies = clock.lookup(&only);
+	u64 time = 0;
 
-	return jiffies ? *jiffies : 0;
-#else
-	return bpf_jiffies64();
-#endif
+	if (SAID(test_clock)) {
+		u32 only = 0;
+		u64 *cell = clock.lookup(&only);
+
+		if (cell)
+			time = *cell;
+	} else {
+		time = bpf_jiffies64();
+	}
+	asm volatile("" : "+r"(time));  /* or clang makes a copy of what follows for each of them */
+	return time;
+}
+
+/*
+ * Whole seconds in a time, by a product: TICKS is no constant to clang, and a division takes long. Times
+ * of up to 2^32 / TICKS jiffies, which is hours, are exact; of longer ones the last second may be too much.
+ */
+static __always_inline u64 seconds_in(u64 jiffies)
+{
+	return jiffies * SAID(second) >> 32;
 }
 
 #endif

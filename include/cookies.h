@@ -17,7 +17,6 @@ enum cookie {
 	COOKIE_IGNORED,   /* the server gives none, and the client has had none */
 };
 
-#if ANY_COOKIES
 BPF_ARRAY(cookies, struct cookies, SERVICES_MAX);
 BPF_ARRAY(cookie_sights, struct cookie_sight, SERVICES_MAX);
 BPF_ARRAY(wall, u64, 1);  /* ticks since 1970 less jiffies; 0: unknown, and no cookie is fresh */
@@ -59,8 +58,11 @@ static __always_inline bool has_other_secret(u32 service, const struct cookies *
 static __always_inline enum cookie judge_cookie(u32 protocol, const u8 *option,
 						const struct address *client, u32 service)
 {
-	struct cookies *known = cookies.lookup(&service);
+	struct cookies *known;
 
+	if (!WANTED(WITH_COOKIES))
+		return COOKIE_PASSES;
+	known = cookies.lookup(&service);
 	if (!known)
 		return COOKIE_PASSES;
 	if (cookie_is_bare(protocol, option))
@@ -71,12 +73,5 @@ static __always_inline enum cookie judge_cookie(u32 protocol, const u8 *option,
 		return COOKIE_RETURNED;
 	return COOKIE_PASSES;
 }
-#else
-static __always_inline enum cookie judge_cookie(u32 protocol, const u8 *option,
-						const struct address *client, u32 service)
-{
-	return COOKIE_PASSES;
-}
-#endif
 
 #endif

@@ -43,7 +43,7 @@ static __always_inline void count(enum hook hook, enum verdict verdict, u32 plac
 
 static __always_inline u32 counted_as(const struct service *service)
 {
-	return service->id < COUNTED ? service->id + 1 : 0;
+	return service->id < SAID(counted) ? service->id + 1 : 0;
 }
 
 /*
@@ -159,7 +159,7 @@ static __always_inline bool adapt_reply(const struct request *request,
 					const struct service *service, struct scratch *scratch,
 					u64 *sum)
 {
-	u32 age = (u32)(now() - scratch->meta.filled + TICKS - 1) / TICKS;
+	u32 age = (u32)seconds_in(now() - scratch->meta.filled + TICKS - 1);
 	u32 length = scratch->meta.length;
 
 	*sum = scratch->meta.sum;

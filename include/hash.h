@@ -4,11 +4,8 @@
 #define CAROM_HASH_H
 
 #include "abi.h"
+#include "parameter.h"
 #include "siphash.h"
-
-#ifndef HASH_SECRET0
-#error "HASH_SECRET0 and HASH_SECRET1 are not defined: the loader draws them (kernel/hashes.py)"
-#endif
 
 /* SipHash-1-3 of service, length and bytes. 0 is left for what has no key. */
 static __always_inline u64 hash_key(const struct key *key)
@@ -16,7 +13,7 @@ static __always_inline u64 hash_key(const struct key *key)
 	struct siphash state;
 	u64 hash;
 
-	siphash_begin(&state, HASH_SECRET0, HASH_SECRET1);
+	siphash_begin(&state, SAID(hash_secret0), SAID(hash_secret1));
 	hash = siphash_bytes(&state, 0, (const u8 *)key, offsetof(struct key, bytes) + key->length,
 			     sizeof(struct key), 1, 3);
 	return hash ? hash : 1;

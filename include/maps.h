@@ -8,17 +8,6 @@
 #include "protocol.h"
 #include "typed.h"
 
-/* Room for what userspace puts there; it asks for more if this host has more. */
-#ifndef OWN_ROOM
-#define OWN_ROOM ENDPOINTS_MAX
-#endif
-#ifndef COUNTED
-#define COUNTED 1  /* services with counters of their own, from id 0 on */
-#endif
-#ifndef PREFIX_ROOM
-#define PREFIX_ROOM ENDPOINTS_MAX
-#endif
-
 /* Replies to several keys, that are made one in the scratch. */
 struct joined {
 	u32 keys;    /* that were read; 0 if there is but one */
@@ -45,7 +34,7 @@ struct gate {
 	struct bpf_spin_lock lock;
 };
 
-/* Sizes of 1 are the loader's to choose (daemon/store.py). */
+/* Sizes of 1 are the loader's to choose (daemon/store.py), and some others (daemon/fastpath.py). */
 BPF_F_TABLE("array", u32, struct limits, store_limits, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct usage, store_usage, 1, BPF_F_MMAPABLE);
 BPF_ARRAY(shelves, struct shelf, SIZES);
@@ -63,13 +52,13 @@ BPF_F_TABLE("array", u32, u64, versions, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, voids, 1, BPF_F_MMAPABLE);  /* how many there were */
 LOCKED_ARRAY(gates, struct gate, 1);
 BPF_F_TABLE("array", u32, u64, lease, 1, BPF_F_MMAPABLE);  /* jiffies until which to answer */
-BPF_F_TABLE("hash", struct endpoint, struct service, services, ENDPOINT_ROOM, BPF_F_NO_PREALLOC);
-BPF_F_TABLE("hash", struct address, u8, own_addresses, OWN_ROOM, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct endpoint, struct service, services, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct address, u8, own_addresses, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("array", u32, u64, own_filter, OWN_BITS / 64, BPF_F_MMAPABLE);
 /* For each port 16 bits: the index of its first place, or 0, and PORT_MORE. */
 BPF_F_TABLE("array", u32, u64, ports, 65536 / 4, BPF_F_MMAPABLE);
 BPF_ARRAY(places, struct place, PLACES_MAX);
-BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, PREFIX_ROOM, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
 /* Room for twice what they hold: in a change the new ones come before the old ones go. */
 BPF_F_TABLE("lpm_trie", struct way_prefix, struct way, ways, 2 * WAYS_MAX, BPF_F_NO_PREALLOC);
 BPF_HASH(neighbours, struct neighbour, struct station, 2 * NEIGHBOURS_MAX);
@@ -78,7 +67,7 @@ BPF_ARRAY(totals, struct budget, SERVICES_MAX);
 BPF_ARRAY(responses, struct budget, BUDGET_CELLS);         /* replies, by the prefix' hash */
 BPF_ARRAY(echoes, u32, BUDGET_CELLS);                      /* replies, by client and request */
 /* First of packets that are no service's, then of each service: by hook, then by verdict. */
-BPF_PERCPU_ARRAY(verdicts, u64, (1 + COUNTED) * HOOKS * VERDICTS);
+BPF_PERCPU_ARRAY(verdicts, u64, 2 * HOOKS * VERDICTS);
 BPF_PERCPU_ARRAY(strays, struct stray, 1);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 /* Jiffies until which nothing may be filled. */

@@ -7,13 +7,10 @@
 #define CAROM_SLOT_H
 
 #include "abi.h"
+#include "parameter.h"
 #include "siphash.h"
 
-#ifndef SLOT_V0
-#error "SLOT_V0 to SLOT_V3 are not defined: the loader draws them (kernel/hashes.py)"
-#endif
-
-#define SLOT_BEFORE 32  /* bytes hashed before each key; SLOT_V0 to SLOT_V3: the state after them */
+#define SLOT_BEFORE 32  /* bytes hashed before each key; slot_v0 to slot_v3: the state after them */
 #define SLOT_SHIFT 48   /* the hash's upper bits are the cell: SLOTS is 2^16 */
 
 /*
@@ -22,7 +19,8 @@
  */
 static __always_inline u64 item_hash(const u8 *bytes, u32 length)
 {
-	struct siphash state = { SLOT_V0, SLOT_V1, SLOT_V2, SLOT_V3 };
+	struct siphash state = { SAID(slot_v0), SAID(slot_v1), SAID(slot_v2),
+				 SAID(slot_v3) };
 
 	return siphash_bytes(&state, SLOT_BEFORE, bytes, length, (KEY_MAX + 7) & ~7u, 1, 3);
 }

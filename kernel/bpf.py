@@ -9,15 +9,14 @@ import os
 import re
 import resource
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
 from carom.kernel import forked, kept, libbpf
-from carom.kernel.compiled import Compiled, Secret, stand_in
+from carom.kernel.compiled import PARAMETERS, Compiled
 from carom.kernel.compiler import PROVISION, Refused, Source
-from carom.kernel.libbpf import MapShape
 from carom.kernel.resource import Resource
 
 INCLUDE = Path(__file__).resolve().parent.parent / "include"
@@ -117,7 +116,7 @@ _KINDS: dict[Hook, int] = {
 class Module(Resource):
     """C files compiled as one; their programs and maps live until this is closed.
 
-    For root they are compiled once per boot (kept.py).
+    For root they are compiled once per boot (kept.py); maps are made when they are first needed.
 
     Raises PrivilegeError, CompileError (clang's output in `details`) or VerifierError (its log).
     """
@@ -129,73 +128,61 @@ class Module(Resource):
         defines: Mapping[str, str | int | None] | None = None,
         written: Mapping[str, str] | None = None,
         entries: Mapping[str, int] | None = None,
+        parameters: Mapping[str, int] | None = None,
+        beside: Module | None = None,
     ):
         """`written` are headers that exist only as text, by name.
 
-        `entries` says how many some maps have room for, whatever the C says: what is compiled is
-        the same for all of them.
+        What is compiled is the same for all `entries`, how many some maps have room for, whatever
+        the C says, and for all `parameters` (parameter.h). What is loaded `beside` another module
+        has its maps and parameters.
         """
         check_privileges()
         self._entries = dict(entries or {})
+        self._parameters = dict(parameters or {})
+        self._beside = beside
         _raise_file_limit()
         self._name = ", ".join("/".join(source.parts[-2:]) for source in sources)
         seen: set[Path] = set()
         folders = (INCLUDE, *include)
         text = "\n".join(expand(source, folders, seen, written) for source in sources)
-        defines = defines or {}
-        self._secrets = {
-            name: value for name, value in defines.items() if isinstance(value, Secret)
-        }
-        self._source = Source(text, _flags(defines, tuple(self._secrets)), tuple(self._secrets))
+        self._source = Source(text, _flags(defines or {}))
         self._ring: libbpf.Ring | None = None
         self._programs: dict[str, int] = {}
-        self._compiled, self._maps = self._made()
+        self._maps: dict[str, int] = {}
+        self._compiled = self._made()
 
-    def _made(self) -> tuple[Compiled, dict[str, int]]:
-        """The compiled programs, from now or from before, and the maps' descriptors by name."""
+    def _made(self) -> Compiled:
+        """The compiled programs, from now or from before."""
         digest = self._source.digest()
-        compiled = kept.take(digest)
-        if compiled:
-            return compiled, self._create(compiled, {})
-        try:
-            compiled, maps = self._source.compile()
-        except Refused as error:
-            raise self._explained(error, error.said) from error
-        if compiled.btf is not None:
-            kept.keep(digest, compiled)
-        return compiled, self._create(compiled, maps)
-
-    def _create(self, compiled: Compiled, made: dict[str, int]) -> dict[str, int]:
-        """Maps as BCC would make them, but for their sizes; those that it `made` where they fit."""
-        maps = dict[str, int]()
-        name = "its types"
-        try:
-            types = libbpf.load_btf(compiled.btf) if compiled.btf else None
+        with kept.alone(digest):
+            compiled = kept.take(digest)
+            if compiled:
+                return compiled
             try:
-                for name, shape in compiled.maps.items():
-                    if name in made and name not in self._entries:
-                        maps[name] = made.pop(name)
-                    else:
-                        maps[name] = forked.keep(self._create_one(name, shape, types, maps))
-            finally:
-                if types is not None:
-                    os.close(types)
-        except OSError as error:
-            for descriptor in maps.values():
-                forked.close(descriptor)
-            reason = f"could not open bpf map: {name}, error: {error.strerror}"
-            raise self._explained(error, [reason]) from error
-        finally:
-            for descriptor in made.values():
-                forked.close(descriptor)
-        return maps
+                compiled = self._source.compile()
+            except Refused as error:
+                raise self._explained(error, error.said) from error
+            if compiled.btf is not None:
+                kept.keep(digest, compiled)
+            return compiled
 
-    def _create_one(
-        self, name: str, shape: MapShape, types: int | None, maps: Mapping[str, int]
-    ) -> int:
+    def _create(self, name: str) -> int:
+        """A map as BCC would make it, but for its size. Raises BPFError."""
+        shape = self._compiled.maps[name]
         shape = shape._replace(max_entries=self._entries.get(name, shape.max_entries))
-        inner = maps[name.removesuffix("s")] if shape.kind == libbpf.MAP_TYPE_ARRAY_OF_MAPS else 0
-        return libbpf.create_map(name, shape, types, inner)
+        of_maps = shape.kind == libbpf.MAP_TYPE_ARRAY_OF_MAPS
+        inner = self.map(name.removesuffix("s")) if of_maps else 0
+        types = None
+        try:
+            if shape.value_type and self._compiled.btf:
+                types = libbpf.load_btf(self._compiled.btf)
+            return forked.made(lambda: libbpf.create_map(name, shape, types, inner))
+        except OSError as error:
+            raise self._refused_map(name, error) from error
+        finally:
+            if types is not None:
+                os.close(types)
 
     def another(self, name: str) -> int:
         """One more map like the one of that name; its descriptor, which the caller closes.
@@ -214,16 +201,18 @@ class Module(Resource):
         first = next((line for line in messages if "error:" in line), str(error))
         if _too_few_files(error, details):
             return self._need_files(details)
-        if "could not open bpf map" in details:
-            return BPFError(
-                f"the kernel refused a map of {self._name}: {first.strip()}",
-                hint="a smaller --capacity needs less memory; -v shows more",
-                details=details,
-            )
         return CompileError(
             f"clang refused {self._name}: {first.strip()}",
             hint="-v shows all that it said",
             details=details,
+        )
+
+    def _refused_map(self, name: str, error: OSError) -> BPFError:
+        if _too_few_files(error, ""):
+            return self._need_files("")
+        return BPFError(
+            f"the kernel refused map {name} of {self._name}: {error.strerror}",
+            hint="a smaller --capacity needs less memory",
         )
 
     def _need_files(self, details: str) -> BPFError:
@@ -264,11 +253,16 @@ class Module(Resource):
             self._programs[name] = forked.keep(self._load(name, hook))
         return self._programs[name]
 
+    def programs(self) -> frozenset[str]:
+        """The names of what can be loaded."""
+        return frozenset(self._compiled.programs)
+
     def _load(self, name: str, hook: Hook) -> int:
         program = self._compiled.programs.get(name)
         if program is None:
             raise BPFError(f"{self._name} has no program {name}")
-        code = program.linked(self._maps, self._secrets)
+        maps = {one: self.map(one) for one in program.maps.values()}
+        code = program.linked(maps, self._said(name, program.parameters.values()))
         kind, expected = _KINDS[hook], libbpf.EXPECTED.get(hook, 0)
         try:
             return libbpf.load_program(kind, name, code, self._compiled.license, expected)
@@ -282,10 +276,24 @@ class Module(Resource):
             libbpf.update(self.map(name), struct.pack("=I", index), struct.pack("=I", program))
 
     def map(self, name: str) -> int:
-        """The descriptor of a map. Raises BPFError where there is none of that name."""
+        """The descriptor of a map, which is made when it is first needed.
+
+        Raises BPFError where there is none of that name, or the kernel refuses it.
+        """
+        if self._beside and name in self._beside._compiled.maps:
+            return self._beside.map(name)
         if name not in self._maps:
-            raise BPFError(f"{self._name} has no map {name}")
+            if name not in self._compiled.maps:
+                raise BPFError(f"{self._name} has no map {name}")
+            self._maps[name] = self._create(name)
         return self._maps[name]
+
+    def _said(self, program: str, cells: Iterable[int]) -> Mapping[str, int]:
+        """The parameters. Raises BPFError if one of the cells has none."""
+        parameters = self._beside._parameters if self._beside else self._parameters
+        if missing := {PARAMETERS[cell] for cell in cells} - parameters.keys():
+            raise BPFError(f"{program} of {self._name} is loaded without {', '.join(missing)}")
+        return parameters
 
     def cells(self, name: str, count: int) -> memoryview:
         """The `count` u64 cells of a mmapable array: access takes no system call."""
@@ -315,7 +323,9 @@ class Module(Resource):
                 forked.close(descriptors.popitem()[1])
 
 
-def _flags(defines: Mapping[str, str | int | None], secrets: tuple[str, ...]) -> list[str]:
-    """The -D options for clang; a secret is replaced by its stand-in."""
-    values = {**defines, **{name: stand_in(at) for at, name in enumerate(secrets)}}
-    return [f"-D{name}" if value is None else f"-D{name}={value}" for name, value in values.items()]
+def _flags(defines: Mapping[str, str | int | None]) -> list[str]:
+    """The -D options for clang."""
+    return [
+        f"-D{name}" if value is None else f"-D{name}={value}" for name, value in defines.items()
+    ]
+

@@ -1,44 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiler's result, before it is loaded: programs and maps.
 
-It holds no secret. A define that is a `Secret` is compiled as a number that stands for it, and each
-start puts its own secret in that place.
+What a start says of itself, secrets among it, is not in it: those are parameters (parameter.h). In
+their place are instructions that would read them from memory.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
 from carom.kernel.libbpf import MapShape
 
+_HEADER = Path(__file__).resolve().parent.parent / "include/parameter.h"
+
+PARAMETERS = tuple(re.findall(r"^PARAMETER\(\w+, (\w+)\)", _HEADER.read_text(), re.MULTILINE))
+"""The parameters' names, in the order of their cells, which have 8 bytes each."""
+
 _INSTRUCTION = struct.Struct("=BBhi")
 _WIDE, _CALL = 0x18, 0x85  # linux/bpf.h: BPF_LD | BPF_IMM | BPF_DW, and BPF_JMP | BPF_CALL
 _MAP = 1  # BPF_PSEUDO_MAP_FD
+_LOAD, _NOTHING = 0x79, bytes((0x05, *bytes(7)))  # BPF_LDX | BPF_MEM | BPF_DW; a jump to the next
 _STANDS_FOR = 0xCA201A75
-"""The upper half of a number that stands for a secret; the lower half is the secret's index."""
-
-
-class Secret(int):
-    """The value of a define, 64 bits, that is different at each start."""
+"""The upper half of a number that stands for a parameter; the lower half is its cell."""
 
 
 class Program(msgspec.Struct, frozen=True):
-    """Instructions, and by index those that take a map's descriptor or a secret."""
+    """Instructions, and by index those that take a map's descriptor or a parameter's address."""
 
     code: bytes
     maps: dict[int, str]
-    secrets: dict[int, str]
+    parameters: dict[int, int]
 
-    def linked(self, maps: Mapping[str, int], secrets: Mapping[str, int]) -> bytes:
-        """The instructions with these maps' descriptors and these secrets put in."""
+    def linked(self, maps: Mapping[str, int], parameters: Mapping[str, int]) -> bytes:
+        """The instructions with these maps' descriptors and these parameters put in.
+
+        A parameter becomes a constant: to the verifier it is one anyway, and nothing has to be read
+        at run time.
+        """
         code = bytearray(self.code)
         for at, name in self.maps.items():
-            _put(code, at, maps[name])
-        for at, name in self.secrets.items():
-            _put(code, at, secrets[name])
+            _put(code, at, _MAP, maps[name])
+        for at, cell in self.parameters.items():
+            _put(code, at, 0, parameters[PARAMETERS[cell]])
+            load = (at + 2) * _INSTRUCTION.size
+            code[load : load + len(_NOTHING)] = _NOTHING
         return bytes(code)
 
 
@@ -54,21 +64,13 @@ class Compiled(msgspec.Struct, frozen=True):
     programs: dict[str, Program]
 
 
-def stand_in(index: int) -> str:
-    """A C expression that stands for secret `index`: a number whose value clang does not know.
-
-    It is not `volatile`, so clang may merge equal ones.
-    """
-    number = f"{_STANDS_FOR:#x}{index:08x}"
-    return f'({{unsigned long long v;asm("%0 = {number} ll":"=r"(v));v;}})'
-
-
-def parse(code: bytes, maps: Mapping[int, str], secrets: tuple[str, ...]) -> Program:
-    """A program from its instructions, the names of its maps by descriptor, and its secrets' order.
+def parse(code: bytes, maps: Mapping[int, str]) -> Program:
+    """A program from its instructions, and the names of its maps by descriptor.
 
     Raises ValueError for instructions that could not be loaded a second time.
     """
-    map_names, stand_ins = dict[int, str](), dict[int, str]()
+    linked = bytearray(code)
+    map_names, cells = dict[int, str](), dict[int, int]()
     instructions = list(_INSTRUCTION.iter_unpack(code))
     at = 0
     while at < len(instructions):
@@ -78,18 +80,23 @@ def parse(code: bytes, maps: Mapping[int, str], secrets: tuple[str, ...]) -> Pro
             upper = instructions[at + 1][3] & 0xFFFFFFFF
             if source == _MAP:
                 map_names[at] = maps[number]
+                _put(linked, at, _MAP, 0)
             elif source:
                 raise ValueError(f"instruction {at} refers to what is no map: {source}")
-            elif upper == _STANDS_FOR and 0 <= number < len(secrets):
-                stand_ins[at] = secrets[number]
+            elif upper == _STANDS_FOR and 0 <= number < len(PARAMETERS):
+                if instructions[at + 2] != (_LOAD, registers | registers << 4, 0, 0):
+                    raise ValueError(f"instruction {at} is a parameter's, and nothing reads it")
+                cells[at] = number
             at += 1
         elif operation == _CALL and source:
             raise ValueError(f"instruction {at} calls what is no helper of the kernel's: {source}")
         at += 1
-    return Program(code, map_names, stand_ins)
+    return Program(bytes(linked), map_names, cells)
 
 
-def _put(code: bytearray, at: int, number: int) -> None:
-    """Make the wide instruction at `at`, which takes two places, load a number."""
-    for place, half in ((at, number), (at + 1, number >> 32)):
-        struct.pack_into("=I", code, place * _INSTRUCTION.size + 4, half & 0xFFFFFFFF)
+def _put(code: bytearray, at: int, kind: int, number: int) -> None:
+    """Make the wide instruction at `at`, which takes two places, load a number of this kind."""
+    first = at * _INSTRUCTION.size
+    code[first + 1] = code[first + 1] & 0x0F | kind << 4
+    for place, half in ((first, number), (first + _INSTRUCTION.size, number >> 32)):
+        struct.pack_into("=I", code, place + 4, half & 0xFFFFFFFF)

@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one module that talks to BCC: C in, programs and maps out."""
+"""The one module that talks to BCC: C in, programs and maps out.
+
+BCC and LLVM take a hundred megabytes and never give them back, so they run in a process of their
+own: `python -m carom.kernel.compiler`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import re
 import resource
+import signal
+import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from carom.errors import CompileError
 from carom.kernel import forked, kept, libbpf
@@ -121,37 +128,10 @@ _FLAGS = ("-fno-unroll-loops", "-Werror=implicit-function-declaration")
 BCC takes an undeclared function for one of the kernel's, and does not show the warning."""
 
 
-_ASKED = ("CPATH", "C_INCLUDE_PATH")
-"""Environment variables that tell clang where headers are, beside those of BCC."""
+_PATIENCE = 1800.0
+"""Seconds that a compilation may take: an emulated machine needs minutes."""
 
-
-def _headers() -> list[str]:
-    """What identifies the kernel headers in use: each package of them has a file of its own."""
-    running = f"/lib/modules/{os.uname().release}/build"
-    tree = Path(os.environ.get("BCC_KERNEL_SOURCE") or running)
-    variables = sorted(os.environ.items())
-    told = [
-        f"{name}={value}" for name, value in variables if name.startswith("BCC_") or name in _ASKED
-    ]
-    return [*told, str(tree), *_identity(tree / "include/generated/autoconf.h")]
-
-
-def _compiler() -> list[str]:
-    """What identifies the BCC and the LLVM that this process has loaded."""
-    maps = Path("/proc/self/maps").read_text()
-    libraries = sorted(set(re.findall(r"/\S*/lib(?:bcc|bpf|clang|LLVM)\S*", maps)))
-    return [word for path in libraries for word in (path, *_identity(Path(path)))]
-
-
-def _identity(path: Path) -> list[str]:
-    """Numbers that tell this file from any other of the same name; none if it is missing."""
-    try:
-        status = path.stat()
-    except OSError:
-        return []
-    return [
-        str(number) for number in (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    ]
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Refused(Exception):
@@ -162,62 +142,83 @@ class Refused(Exception):
         self.said = messages
 
 
-class Source:
-    """C as one text, with clang's flags; `secrets` are the names of the secrets, in order."""
+class _Answer(msgspec.Struct):
+    """What the compiling process says: the result, or why there is none."""
 
-    def __init__(self, text: str, flags: list[str], secrets: tuple[str, ...]):
-        """Raises CompileError where BCC or the kernel headers are missing."""
-        _find_headers()
-        self.text = text
-        self.flags = [*_FLAGS, *flags]
-        self._secrets = secrets
-        self._bcc = import_bcc()
+    compiled: Compiled | None = None
+    refused: str = ""
+    said: list[str] = []
+    missing: tuple[str, str] = ("", "")
+
+
+class Source(msgspec.Struct):
+    """C as one text, with clang's flags."""
+
+    text: str
+    flags: list[str]
 
     def digest(self) -> str:
-        """A digest of everything that the compiled result depends on."""
-        return kept.digest(
-            self.text, *self.flags, "", *self._secrets, "", *_compiler(), *_headers()
-        )
+        """A digest of all that it is made of."""
+        return kept.digest(self.text, *_FLAGS, *self.flags)
 
-    def compile(self) -> tuple[Compiled, dict[str, int]]:
-        """The compiled programs, and the descriptors of the maps, which BCC has already made.
-
-        Raises CompileError, Refused.
-        """
-        _stand_somewhere()
-        _check_memory()
-        messages: list[str] = []
+    def compile(self) -> Compiled:
+        """Have it compiled. Raises CompileError, Refused."""
+        command = [sys.executable, "-P", "-m", __name__]
         try:
-            with _captured() as messages:
-                made = self._bcc.BPF(text=self.text.encode(), cflags=self.flags)
-        except Exception as error:  # BCC raises bare Exceptions
-            raise Refused(str(error), messages) from error
-        try:
-            return self._taken(made)
-        finally:
-            made.cleanup()
+            said = forked.run(command, timeout=_PATIENCE, given=msgspec.msgpack.encode(self))
+        except subprocess.CalledProcessError as error:
+            raise CompileError(
+                f"the compiler ended with {_ending(error.returncode)}",
+                hint="is there memory enough? -v shows what it said",
+                details=error.stderr.decode(errors="replace"),
+            ) from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise CompileError(f"the compiler did not run to its end: {error}") from error
+        answer = msgspec.msgpack.decode(said, type=_Answer)
+        if answer.missing[0]:
+            message, hint = answer.missing
+            raise CompileError(message, hint=hint or None)
+        if not answer.compiled:
+            raise Refused(answer.refused, answer.said)
+        return answer.compiled
 
-    def _taken(self, made: Any) -> tuple[Compiled, dict[str, int]]:
-        """The programs and maps that BCC holds, with our own copies of the descriptors."""
-        library, module = _typed(self._bcc.lib), made.module
-        tables = range(library.bpf_num_tables(module))
-        theirs = {
-            library.bpf_table_fd_id(module, n): library.bpf_table_name(module, n).decode()
-            for n in tables
-        }
-        functions = range(library.bpf_num_functions(module))
-        names = [library.bpf_function_name(module, n) for n in functions]
-        shapes = {name: libbpf.map_shape(fd) for fd, name in theirs.items()}
-        compiled = Compiled(
-            library.bpf_module_license(module).decode(),
-            _types({btf for _, btf in shapes.values() if btf}),
-            {name: shape for name, (shape, _) in shapes.items()},
-            {
-                function.decode(): parse(made.dump_func(function), theirs, self._secrets)
-                for function in names
-            },
-        )
-        return compiled, {name: forked.made(_copy_of(fd)) for fd, name in theirs.items()}
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+
+
+def _compile(source: Source) -> Compiled:
+    """Compile it here. Raises CompileError, Refused."""
+    _find_headers()
+    bcc = import_bcc()
+    _stand_somewhere()
+    _check_memory()
+    messages: list[str] = []
+    try:
+        with _captured() as messages:
+            made = bcc.BPF(text=source.text.encode(), cflags=[*_FLAGS, *source.flags])
+    except Exception as error:  # BCC raises bare Exceptions
+        raise Refused(str(error), messages) from error
+    return _taken(_typed(bcc.lib), made)
+
+
+def _taken(library: Any, made: Any) -> Compiled:
+    """The programs and maps that BCC holds."""
+    module = made.module
+    names = {
+        library.bpf_table_fd_id(module, n): library.bpf_table_name(module, n).decode()
+        for n in range(library.bpf_num_tables(module))
+    }
+    functions = [
+        library.bpf_function_name(module, n) for n in range(library.bpf_num_functions(module))
+    ]
+    shapes = {name: libbpf.map_shape(fd) for fd, name in names.items()}
+    return Compiled(
+        library.bpf_module_license(module).decode(),
+        _types({btf for _, btf in shapes.values() if btf}),
+        {name: shape for name, (shape, _) in shapes.items()},
+        {name.decode(): parse(made.dump_func(name), names) for name in functions},
+    )
 
 
 def _types(numbers: set[int]) -> bytes | None:
@@ -230,10 +231,6 @@ def _types(numbers: set[int]) -> bytes | None:
         return None
 
 
-def _copy_of(descriptor: int) -> Callable[[], int]:
-    return lambda: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
-
-
 def _typed(library: Any) -> Any:
     """BCC's library, with the types of functions that its Python package does not declare."""
     for name, result, arguments in (
@@ -244,3 +241,22 @@ def _typed(library: Any) -> Any:
         function = getattr(library, name)
         function.restype, function.argtypes = result, [ctypes.c_void_p, *arguments]
     return library
+
+
+def main() -> None:
+    """Compile the Source on stdin; an _Answer goes to stdout."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    source = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Source)
+    try:
+        answer = _Answer(_compile(source))
+    except CompileError as error:
+        answer = _Answer(missing=(str(error), error.hint or ""))
+    except Refused as error:
+        answer = _Answer(refused=str(error), said=error.said)
+    sys.stdout.buffer.write(msgspec.msgpack.encode(answer))
+    sys.stdout.flush()
+    os._exit(0)  # what LLVM has to tidy up takes a while
+
+
+if __name__ == "__main__":
+    main()

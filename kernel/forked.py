@@ -89,8 +89,8 @@ def _unmap(address: int, size: int) -> None:
         _libc.munmap(address, size)
 
 
-def run(command: Sequence[str], *, timeout: float) -> bytes:
-    """The output of a command, which has an empty stdin and is killed after `timeout` seconds.
+def run(command: Sequence[str], *, timeout: float, given: bytes = b"") -> bytes:
+    """The output of a command that is `given` this, and killed after `timeout` seconds.
 
     No forked process gets the command's ends of its pipes: while it lived, they would stay open and
     be read. Raises OSError, and subprocess.SubprocessError where the command fails or takes too
@@ -98,11 +98,11 @@ def run(command: Sequence[str], *, timeout: float) -> bytes:
     """
     with _lock:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
     with process:
         try:
-            output, errors = process.communicate(timeout=timeout)
+            output, errors = process.communicate(given, timeout=timeout)
         except BaseException:
             process.kill()
             raise

@@ -14,7 +14,6 @@ import secrets
 import struct
 from collections.abc import Callable, Sequence
 
-from carom.kernel.compiled import Secret
 from carom.kernel.siphash import absorb, begin, end, siphash
 
 _BEFORE = 32  # SLOT_BEFORE of slot.h
@@ -61,11 +60,11 @@ class Hashes:
             else (lambda key: end(state, key, _BEFORE) >> _SHIFT)
         )
         """The cell of `versions` that a key hashes to, 0 to SLOTS - 1."""
-        self.defines = {
-            **{f"SLOT_V{n}": Secret(word) for n, word in enumerate(state)},
-            **{f"HASH_SECRET{n}": Secret(secrets.randbits(64)) for n in range(2)},
+        self.parameters = {
+            **{f"slot_v{n}": word for n, word in enumerate(state)},
+            **{f"hash_secret{n}": secrets.randbits(64) for n in range(2)},
         }
-        """The defines that programs are loaded with."""
+        """The parameters that programs are loaded with."""
 
 
 def hash_of(weights: Sequence[int], service: int, key: bytes) -> int:

@@ -2,14 +2,14 @@
 """Compiled programs, kept for root until the next boot: clang would take seconds at each start.
 
 They lie in the run directory, in a folder that only root may enter, each under a digest of all that
-it was made of: the C, the flags, the compiler, the kernel and its headers. If anything is wrong
-with the folder or a file, the program is compiled anew. The kernel checks every program in any
-case.
+it was made of: the C and the flags. If anything is wrong with the folder or a file, the program is
+compiled anew. The kernel checks every program in any case.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
@@ -21,7 +21,7 @@ import msgspec
 
 from carom.kernel.compiled import Compiled
 
-_FORMAT = "1"
+_FORMAT = "2"
 _FILES = 64
 """How many are kept, at some 200 kB each; the one that was not used for longest goes first."""
 
@@ -32,10 +32,9 @@ def folder() -> Path:
 
 
 def digest(*parts: str) -> str:
-    """The name of what was compiled from these parts, on this kernel."""
-    uname = os.uname()
+    """The name of what was compiled from these parts, for this kind of machine."""
     hashed = hashlib.sha256()
-    for part in (_FORMAT, uname.release, uname.version, uname.machine, *parts):
+    for part in (_FORMAT, os.uname().machine, *parts):
         hashed.update(hashlib.sha256(part.encode()).digest())
     return hashed.hexdigest()
 
@@ -54,6 +53,18 @@ def _opened() -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Inside, no other process compiles what has this digest: who waited takes what is kept."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError), _opened():
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            lock = os.open(f"{folder()}.lock", flags, 0o600)
+            stack.callback(os.close, lock)
+            fcntl.lockf(lock, fcntl.LOCK_EX, 1, int(name[:15], 16))  # a byte for each digest
+        yield
 
 
 def take(name: str) -> Compiled | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from carom.errors import UsageError
+from carom.protocols.loaded import bits as bits
 from carom.protocols.loaded import loaded
 from carom.protocols.spec import Filled, Spec
 

@@ -56,12 +56,14 @@ def _list(name: str, specs: Iterable[Spec]) -> str:
     return f"#define {name}(CASE, ...) {' '.join(cases)}"
 
 
-def _cases(name: str, specs: Iterable[Spec]) -> str:
-    return f"#define {name} {' '.join(f'case {spec.name.upper()}:' for spec in specs)}"
+def _bits(name: str, specs: Iterable[Spec]) -> str:
+    """A number that has a bit for the number of each of the protocols."""
+    return f"#define {name} {sum(1 << spec.number for spec in specs):#x}ull"
 
 
-def _last(name: str, specs: Sequence[Spec]) -> str:
-    return f"#define {name}(function) {specs[-1].name if specs else 'none'}_##function"
+def bits(specs: Iterable[Spec]) -> int:
+    """The parameter `languages` (parameter.h): which protocols programs are to know."""
+    return sum({1 << spec.number for spec in specs})
 
 
 def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
@@ -70,11 +72,7 @@ def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
     for spec in listed:
         _check(spec)
     learned = [spec for spec in listed if spec.learned]
-    streams = [spec for spec in listed if spec.stream is Stream.COMMANDS]
-    messages = [spec for spec in listed if spec.stream is Stream.MESSAGES]
-    cookies = [spec for spec in listed if spec.cookies]
     numbers = ", ".join(f"{spec.name.upper()} = {spec.number}" for spec in (*whole, *listed))
-    of_last = f"{learned[-1].name.upper()}_##NUMBER" if learned else "0"
     lines = [
         f"enum {{ {numbers} }};",
         *(line for spec in listed for line in _of(spec)),
@@ -86,23 +84,15 @@ def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
             _list(f"HAVE_{name}", [spec for spec in listed if _numbers(spec)[name]])
             for name in ("REQUEST_MAX", "SLOT_FROM", "JOINED_TAIL", "JOINED_MAX")
         ),
-        _list("LEARNED_BUT_LAST", learned[:-1]),
-        f"#define LAST_LEARNED(NUMBER) {of_last}",
-        _list("STREAMS_BUT_LAST", streams[:-1]),
-        _last("LAST_STREAM", streams),
-        _list("COOKIES_BUT_LAST", cookies[:-1]),
-        _last("LAST_COOKIE", cookies),
-        _cases("WHOLE_KEYS", whole),
-        _cases("GIVE_COOKIES", cookies),
-        _cases("REPLIES_TELL", messages),
-        _cases("WITH_STREAM", streams),
-        _cases("NAMELESS", [spec for spec in learned if spec.nameless]),
-        _cases("WITHOUT_STREAM", [spec for spec in learned if spec.stream is Stream.NONE]),
-        f"#define ANY_COOKIES {int(bool(cookies))}",
-        f"#define ANY_STREAMS {int(bool(streams))}",
-        f"#define ANY_MESSAGES {int(bool(messages))}",
-        f"#define ANY_NAMELESS {int(any(spec.nameless for spec in learned))}",
-        f"#define ANY_SPELLED {int(any('spelled' in spec.functions for spec in listed))}",
+        _list("EACH_LEARNED", learned),
+        _bits("WHOLE_KEYS", whole),
+        _bits("LEARNED", learned),
+        _bits("NAMELESS", [spec for spec in learned if spec.nameless]),
+        _bits("SPELLED", [spec for spec in listed if "spelled" in spec.functions]),
+        _bits("WITH_COOKIES", [spec for spec in listed if spec.cookies]),
+        _bits("WITH_STREAM", [spec for spec in listed if spec.stream is Stream.COMMANDS]),
+        _bits("WITH_MESSAGES", [spec for spec in listed if spec.stream is Stream.MESSAGES]),
+        _bits("WITHOUT_STREAM", [spec for spec in learned if spec.stream is Stream.NONE]),
         f"typedef {'u64' if any(spec.id.size > 2 for spec in learned) else 'u16'} id_word;",
     ]
     return "\n".join(lines) + "\n"

@@ -8,61 +8,57 @@
 #define CAROM_PROTOCOLS_H
 
 #include "none.h"
+#include "parameter.h"
 #include "protocol.h"
 #include "loaded.h"
 
-#define RETURN_FUNCTION(NAME, name, function, ...) case NAME: return name##_##function(__VA_ARGS__);
-#define RETURN_NUMBER(NAME, name, NUMBER) case NAME: return NAME##_##NUMBER;
+/* Of the protocols that are compiled, which does the loader want? The verifier removes the others. */
+#define WANTED(BITS) (SAID(languages) & (BITS))
+#define IS(NAME) (WANTED(1ull << NAME) && protocol == NAME)
+
+/* The last one that is wanted of the BITS is not compared: it is the only one left. */
+#define IS_OR_LAST(NAME, BITS)                                                                     \
+	(WANTED(1ull << NAME) && (protocol == NAME || !WANTED((BITS) & ~1ull << NAME)))
+
+#define RETURN_FUNCTION(NAME, name, function, ...)                                                 \
+	if (IS(NAME))                                                                              \
+		return name##_##function(__VA_ARGS__);
+#define RETURN_NUMBER(NAME, name, NUMBER)                                                          \
+	if (IS(NAME))                                                                              \
+		return NAME##_##NUMBER;
+#define RETURN_LEARNED(NAME, name, NUMBER)                                                         \
+	if (IS_OR_LAST(NAME, LEARNED))                                                             \
+		return NAME##_##NUMBER;
+#define RETURN_STREAM(NAME, name, function, ...)                                                   \
+	if (IS_OR_LAST(NAME, WITH_STREAM))                                                         \
+		return name##_##function(__VA_ARGS__);
+#define RETURN_COOKIE(NAME, name, function, ...)                                                   \
+	if (IS_OR_LAST(NAME, WITH_COOKIES))                                                        \
+		return name##_##function(__VA_ARGS__);
 
 /* Call a function of the contract, of a protocol that has it. */
 #define CHOOSE(function, ...)                                                                      \
-	switch (protocol) {                                                                        \
-		HAVE_##function(RETURN_FUNCTION, function, __VA_ARGS__)                            \
-	default:                                                                                   \
-		return none_##function(__VA_ARGS__);                                               \
-	}
+	HAVE_##function(RETURN_FUNCTION, function, __VA_ARGS__)                                    \
+	return none_##function(__VA_ARGS__);
 
-/* Is the protocol in this list? */
-#define IS_AMONG(CASES)                                                                            \
-	switch (protocol) {                                                                        \
-		CASES return true;                                                                 \
-	default:                                                                                   \
-		return false;                                                                      \
-	}
+/* The same of learned protocols only: a number; of those with a stream, or cookies: a function. */
+#define CHOOSE_LEARNED(NUMBER)                                                                     \
+	EACH_LEARNED(RETURN_LEARNED, NUMBER)                                                       \
+	return 0;
+#define CHOOSE_STREAM(function, ...)                                                               \
+	HAVE_##function(RETURN_STREAM, function, __VA_ARGS__)                                      \
+	return none_##function(__VA_ARGS__);
+#define CHOOSE_COOKIE(function, ...)                                                               \
+	HAVE_##function(RETURN_COOKIE, function, __VA_ARGS__)                                      \
+	return none_##function(__VA_ARGS__);
 
 /* A number from its SPEC, or 0. */
 #define CHOOSE_NUMBER(NUMBER)                                                                      \
-	switch (protocol) {                                                                        \
-		HAVE_##NUMBER(RETURN_NUMBER, NUMBER)                                               \
-	default:                                                                                   \
-		return 0;                                                                          \
-	}
+	HAVE_##NUMBER(RETURN_NUMBER, NUMBER)                                                       \
+	return 0;
 
-/*
- * The same for learned protocols only. The last of them is not compared: it is the only one left.
- */
-#define CHOOSE_LEARNED(NUMBER)                                                                     \
-	switch (protocol) {                                                                        \
-		LEARNED_BUT_LAST(RETURN_NUMBER, NUMBER)                                            \
-	default:                                                                                   \
-		return LAST_LEARNED(NUMBER);                                                       \
-	}
-
-/* The same for those whose commands also come by TCP. */
-#define CHOOSE_STREAM(function, ...)                                                               \
-	switch (protocol) {                                                                        \
-		STREAMS_BUT_LAST(RETURN_FUNCTION, function, __VA_ARGS__)                           \
-	default:                                                                                   \
-		return LAST_STREAM(function)(__VA_ARGS__);                                         \
-	}
-
-/* The same for those whose clients send cookies. */
-#define CHOOSE_COOKIE(function, ...)                                                               \
-	switch (protocol) {                                                                        \
-		COOKIES_BUT_LAST(RETURN_FUNCTION, function, __VA_ARGS__)                           \
-	default:                                                                                   \
-		return LAST_COOKIE(function)(__VA_ARGS__);                                         \
-	}
+/* Is the protocol, which is a wanted one, among those with these bits? */
+#define IS_AMONG(BITS) return WANTED(BITS) && WANTED(BITS) >> protocol & 1;
 
 /* The longest payload that may be a request to answer. */
 static __always_inline u32 request_max(u32 protocol)
@@ -73,18 +69,15 @@ static __always_inline u32 request_max(u32 protocol)
 /* Is the whole payload a request's key? Then there is nothing to understand in it. */
 static __always_inline bool is_whole_key(u32 protocol)
 {
-	IS_AMONG(WHOLE_KEYS)
+	return WHOLE_KEYS >> protocol & 1;
 }
 
 /* Where the bytes of a key that its slot is computed from begin, and where they end. */
 static __always_inline u32 slot_from(u32 protocol, const struct key *key)
 {
-	switch (protocol) {
-		HAVE_SLOT_FROM(RETURN_NUMBER, SLOT_FROM)
-		HAVE_slot_start(RETURN_FUNCTION, slot_start, key)
-	default:
-		return none_slot_start(key);
-	}
+	HAVE_SLOT_FROM(RETURN_NUMBER, SLOT_FROM)
+	HAVE_slot_start(RETURN_FUNCTION, slot_start, key)
+	return none_slot_start(key);
 }
 
 static __always_inline u32 slot_end(u32 protocol, const struct key *key)
@@ -230,7 +223,7 @@ static __always_inline bool return_cookie(u32 protocol, u8 *reply, u32 *length, 
 /* Do servers give cookies? */
 static __always_inline bool gives_cookies(u32 protocol)
 {
-	IS_AMONG(GIVE_COOKIES)
+	IS_AMONG(WITH_COOKIES)
 }
 
 /* What a request asks besides: its reply may not tell that, so it has to be remembered. */
@@ -273,7 +266,7 @@ static __always_inline bool answers_more(u32 protocol, enum intent intent)
 /* Does only a reply tell what was written? Then nothing is void before the reply leaves. */
 static __always_inline bool says_what_it_wrote(u32 protocol)
 {
-	IS_AMONG(REPLIES_TELL)
+	IS_AMONG(WITH_MESSAGES)
 }
 
 /* What a reply over TCP says, by its header; `length` is the whole message's. */

@@ -13,6 +13,7 @@ from carom.kernel import libbpf
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.resource import Resource
+from carom.kernel.timing import timing
 from carom.protocols.spec import Spec
 from prog.race import HERE, folder
 
@@ -35,12 +36,12 @@ class Calls(Resource):
         self._module = module = Module(
             HERE / file,
             include=(*protocols.INCLUDE, folder(cgroup), HERE),
-            defines={
-                "TEST_CLOCK": None,
-                "TICKS": 1,
-                **Hashes().defines,
-            },
             written=protocols.headers(languages),
+            parameters={
+                **timing(1, test_clock=True),
+                **Hashes().parameters,
+                "languages": protocols.bits(languages),
+            },
         )
         self._programs = {name: module.program(name) for name in programs}
         self._calls = module.map("calls")

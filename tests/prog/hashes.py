@@ -22,7 +22,7 @@ class ProgramHashes(Resource):
     """hashes.c, compiled with the secrets of a Hashes."""
 
     def __init__(self, hashes: Hashes):
-        self._module = Module(Path(__file__).with_suffix(".c"), defines=hashes.defines)
+        self._module = Module(Path(__file__).with_suffix(".c"), parameters=hashes.parameters)
         names = ("siphash_1_3", "siphash_2_4", "name", "slot")
         self._programs = {name: self._module.program(name) for name in names}
         self._states = self._module.map("states")

@@ -9,10 +9,10 @@ int says(struct xdp_md *context)
 	return SAYS;
 }
 
-#ifdef HASH_SECRET0
+#ifdef SAID(hash_secret0)
 int hashes(struct xdp_md *context)
 {
-	u64 words[] = { SLOT_V0, SLOT_V1, SLOT_V2, SLOT_V3, HASH_SECRET0, HASH_SECRET1 };
+	u64 words[] = { SAID(slot_v0), SAID(slot_v1), SAID(slot_v2), SAID(slot_v3), SAID(hash_secret0), SAID(hash_secret1) };
 	u32 index = 0;
 	u64 *cell = cells.lookup(&index);
 

@@ -187,8 +187,9 @@ class Connection(Resource):
         self._module = Module(
             Path(__file__).with_name("protocols.c"),
             include=protocols.INCLUDE,
-            defines={"PROTOCOL": SPEC.number, "TEXT_ROOM": room, **hashes.defines},
+            defines={"PROTOCOL": SPEC.number, "TEXT_ROOM": room},
             written=protocols.headers([SPEC]),
+            parameters={**hashes.parameters, "languages": protocols.bits([SPEC])},
         )
         names = ("begin", "proceed", "answered")
         self._programs = {name: self._module.program(name) for name in names}

@@ -15,6 +15,7 @@ from carom.kernel.abi import COOKIES, KEY
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.resource import Resource
+from carom.kernel.timing import timing
 from carom.protocols.protocol import LASTING, TEXT_ROOM, Request
 from reference.flights import Answer
 
@@ -63,8 +64,13 @@ class Protocol(Resource):
         self._module = Module(
             Path(__file__).with_name("protocols.c"),
             include=protocols.INCLUDE,
-            defines={"PROTOCOL": spec.number, "TEXT_ROOM": room, **self.hashes.defines},
+            defines={"PROTOCOL": spec.number, "TEXT_ROOM": room},
             written=protocols.headers([spec]),
+            parameters={
+                **timing(1),
+                **self.hashes.parameters,
+                "languages": protocols.bits([spec]),
+            },
         )
         self.programs = {program: self._module.program(program) for program in programs}
         self._states = self._module.map("states")

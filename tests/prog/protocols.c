@@ -6,7 +6,6 @@
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/in.h>
 
-#define TICKS 1
 #include "abi.h"
 #include "connection.h"
 #include "copy.h"
@@ -115,7 +114,7 @@ int slot(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-#if ANY_COOKIES
+
 /* The cookie in a read: 1 for one by a secret that is known, 2 for one that is to be returned. */
 int cookie(struct xdp_md *ctx)
 {
@@ -154,7 +153,6 @@ int returning(struct xdp_md *ctx)
 	state->sum = sum;
 	return XDP_PASS;
 }
-#endif
 
 /* One connection, fed by Python; a run makes some steps, as a call would. */
 #define FRONT datagram_front(PROTOCOL)

@@ -11,11 +11,13 @@ from enum import IntEnum, auto
 from pathlib import Path
 
 from carom import cgroup, protocols, xdp
+from carom.daemon.clock import jiffies_per_second
 from carom.daemon.store import Extent, Policy, Store
 from carom.kernel import libbpf
 from carom.kernel.bpf import INCLUDE, Module, expand
 from carom.kernel.hashes import Hashes
 from carom.kernel.resource import Resource
+from carom.kernel.timing import timing
 
 HERE = Path(__file__).resolve().parent
 CHUNK = 250_000
@@ -73,6 +75,7 @@ class Race(Resource):
         defines: Mapping[str, str | int],
         name: str = "race.c",
         cache: tuple[Policy, int] | None = None,
+        test_clock: bool = False,
     ):
         """With a `cache`, by its policy and capacity, it has a store too."""
         rooms = (*protocols.INCLUDE, folder(xdp), folder(cgroup))
@@ -83,7 +86,13 @@ class Race(Resource):
         extent = Extent(cache[1], "always") if cache else None
         self._module = Module(
             source,
-            defines={**hashes.defines, **defines},
+            defines=defines,
+            parameters={
+                **timing(jiffies_per_second(), test_clock=test_clock),
+                **hashes.parameters,
+                "languages": 0,
+                "counted": 1,
+            },
             entries=extent.sizes() if extent else {},
         )
         if cache and extent:

@@ -175,8 +175,8 @@ def race(tmp_path: Path) -> Iterator[Callable[..., Race]]:
     with ExitStack() as stack:
 
         def load(changes: Mapping[str, str] | None = None) -> Race:
-            defines = {"TEST_CLOCK": 1, "TICKS": 1}
-            return stack.enter_context(Race(tmp_path, changes or {}, defines, "flights.c"))
+            race = Race(tmp_path, changes or {}, {}, "flights.c", test_clock=True)
+            return stack.enter_context(race)
 
         yield load
 

@@ -11,7 +11,7 @@ import pytest
 
 from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
-from carom.errors import CompileError
+from carom.errors import BPFError
 from carom.kernel.abi import KEY, KEY_MAX, WEIGHTS
 from carom.kernel.hashes import Hashes, hash_of
 from carom.kernel.siphash import siphash
@@ -55,7 +55,7 @@ def test_slots_are_pythons(programs: ProgramHashes, hashes: Hashes, first: int) 
 
 
 def test_names_are_siphash(programs: ProgramHashes, hashes: Hashes) -> None:
-    secret = b"".join(hashes.defines[f"HASH_SECRET{n}"].to_bytes(8, "little") for n in range(2))
+    secret = b"".join(hashes.parameters[f"hash_secret{n}"].to_bytes(8, "little") for n in range(2))
     rng = random.Random(3)
     for length in LENGTHS:
         service, key = rng.randrange(256), rng.randbytes(length)
@@ -113,20 +113,20 @@ def test_services_have_names_of_their_own(programs: ProgramHashes) -> None:
 
 def test_every_start_draws_secrets() -> None:
     keys = [b"%d" % n for n in range(16)]
-    slots, defines = [], []
+    slots, parameters = [], []
     for _ in range(2):
         with FastPath() as fastpath:
             slots.append([fastpath.store.hashes.slot_of(key) for key in keys])
-            defines.append(fastpath.store.hashes.defines)
+            parameters.append(fastpath.store.hashes.parameters)
     assert slots[0] != slots[1]
-    assert not set(defines[0].values()) & set(defines[1].values())
+    assert not set(parameters[0].values()) & set(parameters[1].values())
 
 
-@pytest.mark.parametrize("missing", ["HASH_SECRET0", "SLOT_V0"])
-def test_nothing_compiles_without_secrets(missing: str) -> None:
+@pytest.mark.parametrize("missing", ["hash_secret0", "slot_v0"])
+def test_nothing_is_loaded_without_secrets(missing: str) -> None:
     hashes = Hashes()
-    del hashes.defines[missing]
-    with pytest.raises(CompileError):
+    del hashes.parameters[missing]
+    with pytest.raises(BPFError, match=f"without {missing}"):
         ProgramHashes(hashes)
 
 

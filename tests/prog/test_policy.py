@@ -151,8 +151,8 @@ class TestHandover:
         grow = "bpf_xdp_adjust_tail(xdp,by)"
         define = {grow: f"((by)>{LONG}?-22:bpf_xdp_adjust_tail(xdp,by))"}
 
-        def module(*sources: object, defines: dict[str, object], **options: object) -> Module:
-            return Module(*sources, defines=defines | define, **options)  # type: ignore[arg-type]
+        def module(*sources: object, **options: object) -> Module:
+            return Module(*sources, defines=define, **options)  # type: ignore[arg-type]
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fastpaths, "Module", module)
