@@ -328,4 +328,3 @@ def _flags(defines: Mapping[str, str | int | None]) -> list[str]:
     return [
         f"-D{name}" if value is None else f"-D{name}={value}" for name, value in defines.items()
     ]
-

@@ -25,6 +25,7 @@ import msgspec
 from carom.errors import CompileError
 from carom.kernel import forked, kept, libbpf
 from carom.kernel.compiled import Compiled, parse
+from carom.kernel.signals import end_with_parent
 
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
 """Where vm/provision.sh puts headers for a kernel that has no headers package of its own."""
@@ -131,8 +132,6 @@ BCC takes an undeclared function for one of the kernel's, and does not show the 
 _PATIENCE = 1800.0
 """Seconds that a compilation may take: an emulated machine needs minutes."""
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
 
 class Refused(Exception):
     """BCC's own error; `said` are the other lines of its output."""
@@ -187,8 +186,8 @@ def _ending(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
 
 
-def _compile(source: Source) -> Compiled:
-    """Compile it here. Raises CompileError, Refused."""
+def made_by_bcc(source: Source) -> Any:
+    """What BCC makes of it, in this process. Raises CompileError, Refused."""
     _find_headers()
     bcc = import_bcc()
     _stand_somewhere()
@@ -196,15 +195,14 @@ def _compile(source: Source) -> Compiled:
     messages: list[str] = []
     try:
         with _captured() as messages:
-            made = bcc.BPF(text=source.text.encode(), cflags=[*_FLAGS, *source.flags])
+            return bcc.BPF(text=source.text.encode(), cflags=[*_FLAGS, *source.flags])
     except Exception as error:  # BCC raises bare Exceptions
         raise Refused(str(error), messages) from error
-    return _taken(_typed(bcc.lib), made)
 
 
-def _taken(library: Any, made: Any) -> Compiled:
+def _taken(made: Any) -> Compiled:
     """The programs and maps that BCC holds."""
-    module = made.module
+    library, module = _typed(import_bcc().lib), made.module
     names = {
         library.bpf_table_fd_id(module, n): library.bpf_table_name(module, n).decode()
         for n in range(library.bpf_num_tables(module))
@@ -245,10 +243,10 @@ def _typed(library: Any) -> Any:
 
 def main() -> None:
     """Compile the Source on stdin; an _Answer goes to stdout."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     source = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Source)
     try:
-        answer = _Answer(_compile(source))
+        answer = _Answer(_taken(made_by_bcc(source)))
     except CompileError as error:
         answer = _Answer(missing=(str(error), error.hint or ""))
     except Refused as error:

@@ -22,13 +22,14 @@ import msgspec
 from carom.kernel.compiled import Compiled
 
 _FORMAT = "2"
-_FILES = 64
+_FILES = 128
 """How many are kept, at some 200 kB each; the one that was not used for longest goes first."""
 
 
 def folder() -> Path:
     """The folder with the kept files."""
-    return Path(os.environ.get("CAROM_RUN") or "/run/carom") / "compiled"
+    run = os.environ.get("CAROM_RUN") or "/run/carom"
+    return Path(os.environ.get("CAROM_CACHE") or f"{run}/compiled")
 
 
 def digest(*parts: str) -> str:

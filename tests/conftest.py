@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -65,6 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:  # its caroms know nothing of the other's
         os.environ["CAROM_RUN"] = f"/run/carom-test-{worker}"
+        os.environ.setdefault(
+            "CAROM_CACHE", "/run/carom/compiled"
+        )  # but what is compiled is shared
     config.stash[_watch] = Watch()
     config.pluginmanager.register(config.stash[_watch])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -198,34 +200,6 @@ def pytest_terminal_summary(
         )
 
 
-_seen: dict[Path, int] = {}
-"""When other processes of this session last had something new that was compiled."""
-
-
-@pytest.fixture(autouse=True)
-def compiled_once() -> None:
-    """What another process of this session has compiled is loaded here, too."""
-    worker, own = os.environ.get("PYTEST_XDIST_WORKER"), Path(os.environ.get("CAROM_RUN", ""))
-    if not worker:
-        return
-    for folder in own.parent.glob(f"{own.name.replace(worker, 'gw*')}/compiled"):
-        if folder.parent == own:
-            continue
-        with contextlib.suppress(OSError):  # it has gone
-            changed = folder.stat().st_mtime_ns
-            if _seen.get(folder) != changed:
-                _seen[folder] = changed
-                _link_all(folder, own / "compiled")
-
-
-def _link_all(there: Path, here: Path) -> None:
-    here.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for file in there.iterdir():
-        with contextlib.suppress(OSError):  # it is there, or has gone
-            if not file.suffix:  # else it is being written
-                (here / file.name).hardlink_to(file)
-
-
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
     """A command that ran in this process left its log at a stderr that ends with its test."""
@@ -237,6 +211,7 @@ def own_log() -> Iterator[None]:
 def nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A run directory of the test's own: what is loaded in it is compiled first."""
     monkeypatch.setenv("CAROM_RUN", str(tmp_path / "run"))
+    monkeypatch.delenv("CAROM_CACHE", raising=False)
     return tmp_path / "run"
 
 

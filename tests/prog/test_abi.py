@@ -37,7 +37,7 @@ from carom.kernel.abi import (
     WAYS_MAX,
     Hook,
 )
-from carom.kernel.compiler import import_bcc
+from carom.kernel.compiler import made_by_bcc
 from carom.protocols import SPECS
 
 DRAFT_FIELDS = (
@@ -64,8 +64,7 @@ def edge_tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
 @contextlib.contextmanager
 def bccs(fastpath: FastPath) -> Iterator[Any]:
     """What BCC makes of the very text and flags that a fast path was compiled from."""
-    source = fastpath._module._source
-    tables = import_bcc().BPF(text=source.text.encode(), cflags=source.flags)
+    tables = made_by_bcc(fastpath._module._source)
     try:
         yield tables
     finally:
