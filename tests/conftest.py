@@ -64,9 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:  # its caroms know nothing of the other's
         os.environ["CAROM_RUN"] = f"/run/carom-test-{worker}"
-        os.environ.setdefault(
-            "CAROM_CACHE", "/run/carom/compiled"
-        )  # but what is compiled is shared
+        os.environ.setdefault("CAROM_CACHE", "/run/carom/compiled")  # they share that
     config.stash[_watch] = Watch()
     config.pluginmanager.register(config.stash[_watch])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
