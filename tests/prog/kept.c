@@ -2,6 +2,8 @@
 /* Programs that say what they were compiled with. */
 #include <uapi/linux/bpf.h>
 
+#include "parameter.h"
+
 BPF_ARRAY(cells, u64, 4);
 
 int says(struct xdp_md *context)
@@ -9,10 +11,10 @@ int says(struct xdp_md *context)
 	return SAYS;
 }
 
-#ifdef SAID(hash_secret0)
 int hashes(struct xdp_md *context)
 {
-	u64 words[] = { SAID(slot_v0), SAID(slot_v1), SAID(slot_v2), SAID(slot_v3), SAID(hash_secret0), SAID(hash_secret1) };
+	u64 words[] = { SAID(slot_v0), SAID(slot_v1), SAID(slot_v2), SAID(slot_v3),
+			SAID(hash_secret0), SAID(hash_secret1) };
 	u32 index = 0;
 	u64 *cell = cells.lookup(&index);
 
@@ -21,7 +23,6 @@ int hashes(struct xdp_md *context)
 			+ 11 * words[5];
 	return XDP_PASS;
 }
-#endif
 
 int reads_too_far(struct xdp_md *context)
 {
