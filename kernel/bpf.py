@@ -201,6 +201,12 @@ class Module(Resource):
         first = next((line for line in messages if "error:" in line), str(error))
         if _too_few_files(error, details):
             return self._need_files(details)
+        if "could not open bpf map" in details:
+            return BPFError(
+                f"the kernel refused a map of {self._name}: {first.strip()}",
+                hint="-v shows all that was said",
+                details=details,
+            )
         return CompileError(
             f"clang refused {self._name}: {first.strip()}",
             hint="-v shows all that it said",

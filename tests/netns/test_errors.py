@@ -136,14 +136,14 @@ def test_no_privileges_for_the_port(straight: Line) -> None:
     ],
     ids=["broken", "other-package"],
 )
-def test_no_bcc(straight: Line, tmp_path: Path, module: str, said: str) -> None:
+def test_no_bcc(straight: Line, nothing_kept: Path, tmp_path: Path, module: str, said: str) -> None:
     (tmp_path / "bcc").mkdir()
     (tmp_path / "bcc" / "__init__.py").write_text(module)
     ended = run(straight.server, "serve", *ON, PYTHONPATH=str(tmp_path))
     check_refused(straight, ended, 1, said, "python3-bpfcc")
 
 
-def test_no_kernel_headers(straight: Line, tmp_path: Path) -> None:
+def test_no_kernel_headers(straight: Line, nothing_kept: Path, tmp_path: Path) -> None:
     ended = run(straight.server, "serve", *ON, BCC_KERNEL_SOURCE=str(tmp_path))
     check_refused(straight, ended, 1, "kernel headers", "provision.sh")
 

@@ -207,7 +207,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("module", BROKEN.values(), ids=BROKEN)
-def test_a_broken_bcc(straight: Line, tmp_path: Path, module: str) -> None:
+def test_a_broken_bcc(straight: Line, nothing_kept: Path, tmp_path: Path, module: str) -> None:
     (tmp_path / "bcc").mkdir()
     (tmp_path / "bcc" / "__init__.py").write_text(module)
     ended = run(straight.server, "serve", "-i", INTERFACE, PYTHONPATH=str(tmp_path))
