@@ -78,7 +78,7 @@ class Edge(Resource):
             edge: module.program(f"edge_{edge}", PROGRAM_KINDS[edge]) for edge in EDGES
         }
         steps = (module.program(f"edge_{step}", "cgroup") for step in STEPS)
-        module.chain("edge_programs", *steps)
+        module.chain("edge_programs", dict(enumerate(steps)))
         with contextlib.ExitStack() as stack:
 
             def cells(name: str, count: int) -> memoryview:

@@ -130,6 +130,19 @@ INCLUDE = (*protocols.INCLUDE, _folder(cgroup))
 _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
 
 
+def _needed(languages: Iterable[Spec]) -> set[str]:
+    """The steps for these protocols; none of them stands for `raw`. The verifier takes its time."""
+    read = [spec for spec in languages if not spec.whole_key]
+    needed = {"ipv6", "other", "fastpath"}
+    if read:
+        needed |= {"read", "answer"}
+    if any(spec.joined for spec in read):
+        needed.add("join")
+    if not languages or any(not spec.learned for spec in languages):
+        needed.add("store")
+    return needed
+
+
 def _unused(languages: Iterable[Spec]) -> dict[str, int]:
     """Large maps that none of these protocols uses: programs name them, so they are made small."""
     sizes = dict[str, int]()
@@ -179,6 +192,7 @@ class FastPath(Resource):
         self._counted = counted
         hashes = Hashes()
         languages = set(languages)
+        self._needed = _needed(languages)
         self._module = Module(
             *SOURCES,
             include=INCLUDE,
@@ -236,8 +250,12 @@ class FastPath(Resource):
         """Load the programs of a hook; the descriptor of the first."""
         kind: Literal["xdp", "tc"] = "xdp" if hook == Hook.XDP else "tc"
         first = self._module.program(f"{kind}_fastpath", kind)
-        steps = [self._module.program(f"{kind}_{step}", kind) for step in _STEPS]
-        self._module.chain(f"{kind}_next", *steps)
+        steps = {
+            at: self._module.program(f"{kind}_{step}", kind)
+            for at, step in enumerate(_STEPS)
+            if step in self._needed
+        }
+        self._module.chain(f"{kind}_next", steps)
         return first
 
     @property

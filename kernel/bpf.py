@@ -57,7 +57,7 @@ def expand(
     text = written[source.name] if source.name in written else source.read_text()
     lines = [f'#line 1 "{source.name}"']
     for number, line in enumerate(text.splitlines(), 1):
-        quoted = re.match(r'#include "(.+)"', line)
+        quoted = re.match(r'#include "(.+)"', line) if line.startswith("#") else None
         if not quoted:
             lines.append(line)
             continue
@@ -276,9 +276,9 @@ class Module(Resource):
             log = libbpf.why_not(kind, name, code, self._compiled.license, expected)
             raise self._refused(name, error, log) from error
 
-    def chain(self, name: str, *programs: int) -> None:
-        """Put programs into a map of programs, in order, for other programs to continue with."""
-        for index, program in enumerate(programs):
+    def chain(self, name: str, programs: Mapping[int, int]) -> None:
+        """Put programs into a map of programs, by index, for other programs to continue with."""
+        for index, program in programs.items():
             libbpf.update(self.map(name), struct.pack("=I", index), struct.pack("=I", program))
 
     def map(self, name: str) -> int:

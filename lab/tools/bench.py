@@ -280,7 +280,7 @@ class _Loop:
         self._frames = module.map("frames")
         programs = [module.program("nothing"), module.program("swap_macs")]
         programs += dict.fromkeys(case.program for case in cases)
-        module.chain("measured", *programs)
+        module.chain("measured", dict(enumerate(programs)))
         self._indices = {program: index for index, program in enumerate(programs)}
         self._nothing, self._swap = programs[:2]
         self._attach(stack)
