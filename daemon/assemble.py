@@ -194,7 +194,7 @@ class Assembly:
         options, place = self._options, self._options.filter_place()
         if not options.filter or not place:
             return None
-        room = self._room.defines()["ENDPOINT_ROOM"]
+        room = self._room.sizes()["services"]
         filter = Filter(options.filter, place, jiffies_per_second(), room=room)
         return self._stack.enter_context(filter)
 

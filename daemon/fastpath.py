@@ -57,6 +57,9 @@ _STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath")
 OWN_LEAST = 131_072
 """The least room for own addresses: a bucket of 16 bytes for each, and more once it is used."""
 
+_SEVERAL = 8
+"""Services that have counters where there is more than one."""
+
 ROOM_MAX = 1_000_000
 """The most places that a map of addresses gets; half of them may be taken at the start."""
 
@@ -68,12 +71,12 @@ class Room(NamedTuple):
     own: int = 0
     prefixes: int = 0
 
-    def defines(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:
         """The sizes of their maps: twice as many, for later ones. UsageError for too many."""
         return {
-            "ENDPOINT_ROOM": room_for(self.endpoints, ENDPOINTS_MAX, "endpoints to answer at"),
-            "OWN_ROOM": room_for(self.own, OWN_LEAST, "own addresses"),
-            "PREFIX_ROOM": room_for(self.prefixes, ENDPOINTS_MAX, "allowed prefixes"),
+            "services": room_for(self.endpoints, ENDPOINTS_MAX, "endpoints to answer at"),
+            "own_addresses": room_for(self.own, OWN_LEAST, "own addresses"),
+            "allowed": room_for(self.prefixes, ENDPOINTS_MAX, "allowed prefixes"),
         }
 
 
@@ -84,6 +87,11 @@ def room_for(count: int, least: int, things: str) -> int:
             f"{count:,} {things} are too many", hint=f"carom has room for {ROOM_MAX // 2:,}"
         )
     return max(least, 2 * count)
+
+
+def counted_for(services: int) -> int:
+    """For how many services there are counters: few programs are compiled, not one a number."""
+    return services if services <= 1 else max(_SEVERAL, 1 << (services - 1).bit_length())
 
 
 class Stray(NamedTuple):
@@ -149,8 +157,8 @@ class FastPath(Resource):
         """
         extent = Extent(capacity, admit, memory, counted)
         check_memory(extent.capacity)
-        self._room = (room or Room()).defines()
-        self._counted = counted
+        sizes = (room or Room()).sizes()
+        self._counted = counted_for(counted)
         hashes = Hashes()
         self._module = Module(
             _folder(xdp) / "fastpath.c",
@@ -161,14 +169,13 @@ class FastPath(Resource):
             *beside,
             include=(*protocols.INCLUDE, _folder(cgroup)),
             defines={
-                "COUNTED": counted,
-                **self._room,
+                "COUNTED": self._counted,
                 "TICKS": 1 if test_clock else jiffies_per_second(),
                 **hashes.defines,
                 **({"TEST_CLOCK": None} if test_clock else {}),
             },
             written=protocols.headers(languages),
-            entries=extent.sizes(),
+            entries={**extent.sizes(), **sizes},
         )
         with contextlib.ExitStack() as stack:
             stack.callback(self._module.close)
@@ -176,10 +183,10 @@ class FastPath(Resource):
             self._first = {hook: self._load_at(hook) for hook in hooks}
             self.handover_program = self._module.program("tc_handover", "tc")
             self._verdicts = self._module.map("verdicts")
-            self._places = stack.enter_context(Places(self._module, self._room["ENDPOINT_ROOM"]))
-            self._own = stack.enter_context(OwnAddresses(self._module, self._room["OWN_ROOM"]))
+            self._places = stack.enter_context(Places(self._module, sizes["services"]))
+            self._own = stack.enter_context(OwnAddresses(self._module, sizes["own_addresses"]))
             self._allowed = Mirror(
-                self._module.map("allowed"), "allowed prefixes", self._room["PREFIX_ROOM"]
+                self._module.map("allowed"), "allowed prefixes", sizes["allowed"]
             )
             self._ways = Mirror(self._module.map("ways"), "ways", 2 * WAYS_MAX)
             self._neighbours = Mirror(

@@ -149,10 +149,10 @@ class Filter(Resource):
             defines={
                 "PLACE": PLACES.index(place),
                 "KEYS_MAX": KEYS_MAX,
-                "ENDPOINT_ROOM": room,
                 "TICKS": 1 if test_clock else ticks,
                 **({"TEST_CLOCK": None} if test_clock else {}),
             },
+            entries={"filtered": room},
         )
         self._settings = self._module.cells("settings", SETTINGS)
         self.clock = self._module.cells("clock", 1)

@@ -7,12 +7,13 @@ import contextlib
 import ctypes
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from carom.daemon.fastpath import FastPath
+from carom.kernel import kept
 from carom.kernel.abi import (
     BUDGET_CELLS,
     COOKIE_SIGHT,
@@ -37,7 +38,7 @@ from carom.kernel.abi import (
     WAYS_MAX,
     Hook,
 )
-from carom.kernel.compiler import import_bcc
+from carom.kernel.compiler import Source
 from carom.protocols import SPECS
 
 DRAFT_FIELDS = (
@@ -47,29 +48,38 @@ DRAFT_FIELDS = (
 
 
 @pytest.fixture(scope="module")
-def tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
+def tables() -> Iterator[Any]:
     """BCC's tables by name; their Key and Leaf are made of clang's own record layouts."""
-    with bccs(load_fastpath(policy="lru", test_clock=True, languages=(SPECS["dns"],))) as tables:
+    with bccs(languages=(SPECS["dns"],)) as tables:
         yield tables
 
 
 @pytest.fixture(scope="module")
-def edge_tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
+def edge_tables() -> Iterator[Any]:
     """The same with those of the socket's edge."""
-    options = {"policy": "lru", "edge": True, "languages": (SPECS["dns"],), "test_clock": True}
-    with bccs(load_fastpath(**options)) as tables:
+    with bccs(languages=(SPECS["dns"],), edge=True) as tables:
         yield tables
 
 
 @contextlib.contextmanager
-def bccs(fastpath: FastPath) -> Iterator[Any]:
-    """What BCC makes of the very text and flags that a fast path was compiled from."""
-    source = fastpath._module._source
-    tables = import_bcc().BPF(text=source.text.encode(), cflags=source.flags)
+def bccs(**options: Any) -> Iterator[Any]:
+    """What BCC makes of a fast path, which is compiled here even if it was before."""
+    made: list[Any] = []
+    take = Source._taken
+
+    def taken(self: Source, tables: Any) -> Any:
+        tables.cleanup, made[:] = lambda: None, [tables]
+        return take(self, tables)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "take", lambda _: None)
+        patch.setattr(Source, "_taken", taken)
+        FastPath(policy="lru", test_clock=True, **options).close()
+    (tables,) = made
     try:
         yield tables
     finally:
-        tables.cleanup()
+        type(tables).cleanup(tables)
 
 
 def clangs(layout: type[ctypes.Structure], path: str) -> tuple[int, int]:
