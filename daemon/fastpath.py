@@ -57,7 +57,7 @@ _STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath")
 OWN_LEAST = 131_072
 """The least room for own addresses: a bucket of 16 bytes for each, and more once it is used."""
 
-_SEVERAL = 16
+_SEVERAL = 32
 """Services that have counters where there is more than one."""
 
 ROOM_MAX = 1_000_000

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from carom.daemon.clock import JiffiesClock
-from carom.daemon.fastpath import FastPath, Room, room_for
+from carom.daemon.fastpath import FastPath, Room, counted_for, room_for
 from carom.daemon.follower import Follower, Look
 from carom.daemon.lease import LeaseKeeper
 from carom.daemon.places import Place
 from carom.errors import BPFError, UsageError
 from carom.kernel import libbpf, netlink
-from carom.kernel.abi import ENDPOINTS_MAX, packed_address
+from carom.kernel.abi import ENDPOINTS_MAX, SERVICES_MAX, packed_address
 
 MAC = bytes.fromhex("020000000001")
 FIRST = int(ipaddress.ip_address("198.18.0.0"))
@@ -167,3 +167,8 @@ def test_one_that_fails_keeps_no_other_from_being_looked_at() -> None:
         assert follower.failing
     finally:
         follower.close()
+
+
+def test_what_is_compiled_is_the_same_for_any_few_services() -> None:
+    assert {counted_for(one) for one in range(2, 33)} == {32}
+    assert [counted_for(one) for one in (0, 1, 33, SERVICES_MAX)] == [0, 1, 64, SERVICES_MAX]
