@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import re
 import struct
@@ -38,7 +37,6 @@ from carom.kernel.abi import (
     Hook,
 )
 from carom.kernel.compiler import made_by_bcc
-from carom.protocols import SPECS
 
 DRAFT_FIELDS = (
     "ready meta.token meta.expires meta.filled meta.slot meta.length meta.stored meta.sum "
@@ -48,27 +46,15 @@ DRAFT_FIELDS = (
 
 @pytest.fixture(scope="module")
 def tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
-    """BCC's tables by name; their Key and Leaf are made of clang's own record layouts."""
-    with bccs(load_fastpath(policy="lru", test_clock=True, languages=(SPECS["dns"],))) as tables:
-        yield tables
+    """BCC's tables by name; their Key and Leaf are made of clang's own record layouts.
 
-
-@pytest.fixture(scope="module")
-def edge_tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
-    """The same with those of the socket's edge."""
-    options = {"policy": "lru", "edge": True, "languages": (SPECS["dns"],), "test_clock": True}
-    with bccs(load_fastpath(**options)) as tables:
-        yield tables
-
-
-@contextlib.contextmanager
-def bccs(fastpath: FastPath) -> Iterator[Any]:
-    """What BCC makes of the very text and flags that a fast path was compiled from."""
-    tables = made_by_bcc(fastpath._module._source)
+    They are of the very text and flags that a fast path is compiled from.
+    """
+    made = made_by_bcc(load_fastpath(test_clock=True)._module._source)
     try:
-        yield tables
+        yield made
     finally:
-        tables.cleanup()
+        made.cleanup()
 
 
 def clangs(layout: type[ctypes.Structure], path: str) -> tuple[int, int]:
@@ -137,9 +123,9 @@ def test_layouts(tables: Any, table: str, side: str, packed: struct.Struct, fiel
     ],
 )
 def test_layouts_at_the_edge(
-    edge_tables: Any, table: str, side: str, packed: struct.Struct, fields: str
+    tables: Any, table: str, side: str, packed: struct.Struct, fields: str
 ) -> None:
-    check_layout(edge_tables, table, side, packed, fields)
+    check_layout(tables, table, side, packed, fields)
 
 
 def check_layout(tables: Any, table: str, side: str, packed: struct.Struct, fields: str) -> None:

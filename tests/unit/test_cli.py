@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import carom as carom_package
 from carom import __version__
 from carom.daemon.service import Service
+from unit.commands import Commands
 
 
 def carom(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -24,6 +26,13 @@ def carom(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """For commands by the dozen."""
+    with Commands(tmp_path_factory.mktemp("said")) as commands:
+        yield commands
 
 
 def test_version() -> None:
@@ -161,12 +170,40 @@ def test_lab_list_names_the_experiments() -> None:
         (["status", "--pid", "1"], 1, "does not answer"),
     ],
 )
-def test_a_mistake_is_one_clear_message(argv: list[str], code: int, words: str) -> None:
-    done = carom(*argv)
+def test_a_mistake_is_one_clear_message(
+    commands: Commands, argv: list[str], code: int, words: str
+) -> None:
+    done = commands.run(*argv)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("serve", "--ttl", "soon"),
+        ("serve",),
+        ("front", "--protocol", "raw"),
+        ("front",),
+        ("cache", "get", "0xzz"),
+        ("filter", "show", "--pid", "4", "--pid", "5"),
+        ("status", "--pid", "1"),
+        ("ping", "::1", "9"),
+        ("load", "127.0.0.1", "9", "-i", "lo"),
+        ("lab", "run", "quux"),
+        ("lab", "run", "bounce", "--size", "0"),
+        ("lab", "bench", "--entries", "some"),
+    ],
+    ids=" ".join,
+)
+def test_a_fork_says_what_a_command_does_that_imports_for_itself(
+    commands: Commands, argv: tuple[str, ...]
+) -> None:
+    done = carom(*argv)
+    assert commands.run(*argv) == (done.returncode, done.stdout, done.stderr)
+    assert done.returncode
 
 
 def test_an_app_that_cannot_be_imported_shows_its_author_why(tmp_path: Path) -> None:

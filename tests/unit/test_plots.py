@@ -19,8 +19,9 @@ from unit import fake_results as fake
 
 def drawn(path: Path) -> tuple[int, set[str]]:
     """The width of a picture, and which of the palette's colours it shows."""
-    pixels = np.rint(255 * imread(path)[..., :3]).astype(np.uint8)
-    seen = {"#{:02X}{:02X}{:02X}".format(*one) for one in np.unique(pixels.reshape(-1, 3), axis=0)}
+    pixels = np.rint(255 * imread(path)[..., :3]).astype(np.uint32)
+    numbers = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1], np.uint32))
+    seen = {f"#{number:06X}" for number in numbers}
     return pixels.shape[1], seen & {one.colour for one in SERIES.values()}
 
 
