@@ -5,8 +5,6 @@
 
 #include "parameter.h"
 
-#define TICKS SAID(ticks)
-
 BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* jiffies, when userspace last asked */
 
 static __always_inline u64 now(void)

@@ -12,6 +12,7 @@
 #define CAROM_CONNECTION_H
 
 #include "abi.h"
+#include "parameter.h"
 
 #define NO_CELL 0xffffffff
 

@@ -30,4 +30,6 @@ PARAMETER(08, slot_v3)
 PARAMETER(09, hash_secret0)
 PARAMETER(0a, hash_secret1)
 
+#define TICKS SAID(ticks)
+
 #endif

@@ -104,5 +104,7 @@ def test_the_labs(source: str, defines: dict[str, int]) -> None:
 
 def test_the_labs_own_fast_path(load_fastpath: Callable[..., FastPath]) -> None:
     fastpath = load_fastpath(languages=SPECS.values(), beside=(LAB / "tools/learn.c",))
-    assert "learn_frame" in programs(fastpath._module)
     assert not refused(fastpath._module)
+    (learner,) = fastpath._beside
+    assert "learn_frame" in programs(learner)
+    assert not refused(learner)
