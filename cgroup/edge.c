@@ -587,12 +587,15 @@ int edge_answer(struct __sk_buff *skb)
 	return PASS;
 }
 
-/* The packet that edge_egress has seen, once more. */
+/* The packet that edge_egress has seen, once more: a connection's (a constant), or a datagram. */
 static __always_inline bool find_again(struct __sk_buff *skb, struct bpf_sock **sk,
-				       struct found *found)
+				       struct found *found, const bool stream)
 {
 	*sk = internet_socket(skb);
-	return *sk && find_server(skb, *sk, found) && find_payload(&found->datagram, false);
+	if (!*sk || !find_server(skb, *sk, found) || found->datagram.stream != stream)
+		return false;
+	found->datagram.stream = stream;
+	return find_payload(&found->datagram, false);
 }
 
 /*
@@ -603,7 +606,7 @@ int edge_payload(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (!ANY_STREAMS || !find_again(skb, &sk, &found) ||
+	if (!ANY_STREAMS || !find_again(skb, &sk, &found, true) ||
 	    !see_payload(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_HEARD);
@@ -616,7 +619,7 @@ int edge_heard(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (ANY_STREAMS && find_again(skb, &sk, &found) &&
+	if (ANY_STREAMS && find_again(skb, &sk, &found, true) &&
 	    hear_payload(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		edge_programs.call(skb, EDGE_VALUE);
 	return PASS;
@@ -627,7 +630,7 @@ int edge_value(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (ANY_STREAMS && find_again(skb, &sk, &found))
+	if (ANY_STREAMS && find_again(skb, &sk, &found, true))
 		see_value(&found.datagram, sk, found.watch.protocol);
 	return PASS;
 }
@@ -638,7 +641,7 @@ int edge_cookie(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (ANY_COOKIES && find_again(skb, &sk, &found))
+	if (ANY_COOKIES && find_again(skb, &sk, &found, false))
 		see_cookie(&found.datagram, found.mark.service, found.watch.protocol);
 	return PASS;
 }
@@ -649,7 +652,7 @@ int edge_messages(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (!ANY_MESSAGES || !find_again(skb, &sk, &found) ||
+	if (!ANY_MESSAGES || !find_again(skb, &sk, &found, true) ||
 	    !see_messages(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_MESSAGES);
