@@ -226,8 +226,9 @@ static __always_inline void store_learned(const struct found *found, struct edge
 	struct draft *draft = &scratch->draft;
 	struct placing placing = { .before = scratch->learned.before };
 
-	if (!settle_spelling(found->watch.protocol, draft, &scratch->settling,
-				  found->mark.service, scratch->learned.ttl))
+	/* The protocol is hidden: the verifier would follow the store once for what is known of it. */
+	if (!settle_spelling(forgotten(found->watch.protocol, now()), draft, &scratch->settling,
+			     found->mark.service, scratch->learned.ttl))
 		count_event(UNLEARNABLE);
 	else if (!begin_placing(draft, &placing))
 		count_event(FULL);
