@@ -247,8 +247,11 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	if (verdict)
 		return verdict;
 	payload_sum = whole ? scratch->meta.key_sum
-			    : sum_bytes(scratch->text, request->length, 512);
+			    : sum_bytes(scratch->text, forgotten(request->length, now()), 512);
 	sum = request_sum(packet, request, service, payload_sum);
+	/* Both are hidden: the verifier would follow a protocol's work once for each length and sum. */
+	if (!whole)
+		sum = forgotten(sum, now());
 	if (sum == SUM_WRONG)
 		return PASS_CHECKSUM;
 	if (whole) {
