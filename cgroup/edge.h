@@ -393,8 +393,10 @@ static __always_inline bool find_payload(struct datagram *datagram, bool ingress
  */
 static __always_inline u32 load_text(const struct datagram *datagram, struct edge_scratch *scratch)
 {
-	u32 length = datagram->length < TEXT_ROOM ? datagram->length : TEXT_ROOM;
+	u32 length = forgotten(datagram->length, now());  /* or the comparison would be known behind */
 
+	if (length > TEXT_ROOM)
+		length = TEXT_ROOM;
 	__builtin_memset(scratch->text, 0, sizeof(u64));
 	if (!length)
 		return 0;
@@ -411,8 +413,10 @@ static __always_inline u32 load_text(const struct datagram *datagram, struct edg
 static __always_inline u32 load_reply(const struct datagram *datagram,
 				      struct edge_scratch *scratch)
 {
-	u32 length = datagram->length < REPLY_MAX ? datagram->length : REPLY_MAX;
+	u32 length = forgotten(datagram->length, now());
 
+	if (length > REPLY_MAX)
+		length = REPLY_MAX;
 	__builtin_memset(scratch->draft.bytes, 0, FRONT);
 	if (!length)
 		return 0;

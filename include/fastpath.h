@@ -137,7 +137,7 @@ static __always_inline enum verdict read_request(const struct packet *packet,
 
 	if (!length || length > request_max(service->protocol))
 		return PASS_SIZE;
-	length = bounded(length, TEXT_ROOM);
+	length = bounded(forgotten(length, now()), TEXT_ROOM);  /* else once for each protocol's most */
 	*(u64 *)(scratch->text + (length & ~7u)) = 0;
 	if (packet_load(packet, headers_length(request), scratch->text, length))
 		return PASS_TRUNCATED;
