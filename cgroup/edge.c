@@ -193,17 +193,21 @@ static __always_inline bool learn_reply(const struct mark *mark, const struct wa
 	struct draft *draft = &scratch->draft;
 	u32 stored = length, ttl = watch->ttl, slot;
 	struct placing placing = {};
-	u64 item;
+	u64 item, unknown = now();
 
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
-	if (!learn(watch->protocol, draft->bytes, &length, &draft->key, &stored, &ttl,
-		   flight->asked) ||
+	if (!learn(forgotten(watch->protocol, unknown), draft->bytes, &length, &draft->key, &stored,
+		   &ttl, flight->asked) ||
 	    (is_nameless(watch->protocol) && !recall_key(name, flight->asked, &draft->key))) {
 		count_event(UNLEARNABLE);
 		return false;
 	}
+	/* All is hidden that differs: the verifier would follow the rest once for each protocol. */
+	length = forgotten(length, unknown);
+	stored = forgotten(stored, unknown);
+	ttl = forgotten(ttl, unknown);
 	draft->key.service = key_service(mark->service, mark->view);
-	item = protocol_item(watch->protocol, &draft->key);
+	item = protocol_item(forgotten(watch->protocol, unknown), &draft->key);
 	slot = item_slot(item);
 	if (held(slot, flight->since) || held(SLOTS + mark->service, flight->since)) {
 		count_event(HELD);
