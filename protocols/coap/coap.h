@@ -32,6 +32,7 @@
 #define CAROM_COAP_H
 
 #include "bounded.h"
+#include "clock.h"
 #include "protocol.h"
 
 #define COAP_HEADER 4

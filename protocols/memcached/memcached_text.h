@@ -12,6 +12,7 @@
 #include <uapi/linux/swab.h>
 
 #include "bounded.h"
+#include "clock.h"
 #include "protocol.h"
 
 #define MEMCACHED_HEADER 8      /* request id, sequence number, datagrams, reserved: 16 bits each */
