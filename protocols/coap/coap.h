@@ -397,11 +397,8 @@ static __always_inline u64 coap_joined(u64 first, u64 rest, u32 few)
 	return (first & mask) | (rest & ~mask);
 }
 
-/*
- * Make room for `more` bytes (a constant) at `at`: what is behind moves, in whole words from the
- * end.
- */
-static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 length, const u32 more)
+/* Make room for 2 or 3 bytes at `at`: what is behind moves, in whole words from the end. */
+static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 length, u32 more)
 {
 	u32 at = COAP_ANEW(walk->at);
 	u64 first = at & (REPLY_ROOM - 1) & ~7u, before;
@@ -429,13 +426,12 @@ static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 len
 /* Add Max-Age behind the last option with a smaller number; the new length. */
 static __always_inline u32 coap_add_age(u8 *reply, struct coap_walk *walk, u32 length)
 {
-	u32 delta = COAP_MAX_AGE - COAP_ANEW(walk->number), at = COAP_ANEW(walk->at);
-	u32 more = delta < 13 ? 2 : 3;
+	u32 more = COAP_MAX_AGE - COAP_ANEW(walk->number) < 13 ? 2 : 3, delta, at;
 
-	if (more == 2)
-		coap_move(reply, walk, length, 2);
-	else
-		coap_move(reply, walk, length, 3);
+	more = forgotten(more, now());
+	coap_move(reply, walk, length, more & 3);
+	delta = COAP_MAX_AGE - COAP_ANEW(walk->number);
+	at = COAP_ANEW(walk->at);
 	asm volatile("" : "+r"(at));
 	at &= REPLY_ROOM - 1;
 	if (at > REPLY_MAX)
@@ -522,6 +518,9 @@ static __always_inline bool coap_learn(u8 *reply, u32 *length, struct key *key, 
 	walk->at = COAP_HEADER + token;
 	if (!coap_replys_options(reply, whole, walk))
 		return false;
+	/* Hidden: the verifier would follow the moving once for each way through the options. */
+	token = forgotten(token, now());
+	*length = whole = forgotten(whole, now());
 	if (!COAP_ANEW(walk->age))
 		whole = coap_add_age(reply, walk, whole);
 	seconds = coap_take_age(reply, walk);
