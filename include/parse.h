@@ -284,7 +284,9 @@ static __always_inline enum verdict parse_request(const struct packet *packet,
 	/* Segments need not be counted yet, those of a guest for example: the size tells. */
 	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_size)
 		return PASS_LENGTH;
-	return shape != SHAPE_OTHER || forget_tags(packet, request) ? UNDECIDED : PASS_TRUNCATED;
+	if (shape == SHAPE_OTHER && !forget_tags(packet, request))
+		return PASS_TRUNCATED;
+	return UNDECIDED;
 }
 
 static __always_inline bool same_mac(const u8 *a, const u8 *b)

@@ -14,7 +14,7 @@ from carom.protocols import SPECS
 VERIFIED_MAX = 100_000
 """Instructions that a program may take."""
 
-COMMANDS = {"edge_stream": 210_000, "edge_commands": 165_000}
+COMMANDS = {"edge_stream": 200_000, "edge_commands": 160_000}
 """Those that read four commands in a run, one after the other: the verifier follows each."""
 
 LEARNED = [name for name, spec in SPECS.items() if spec.learned]
