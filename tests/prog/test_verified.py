@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,13 @@ SETS = [[], *([name] for name in SPECS), LEARNED, list(SPECS)]
 
 
 def leeway() -> int:
-    """What the limits are multiplied by: they are clang 14's, and with another it may be twice."""
-    return 1 if "libLLVM-14" in Path("/proc/self/maps").read_text() else 2
+    """What the limits are multiplied by: they are for clang 14 and this verifier.
+
+    Another clang may need twice as many, and the verifier of kernel 6.1 goes on from some places
+    that a newer one has seen before: it follows one of them 226,000.
+    """
+    newer = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 12)
+    return 1 if newer and "libLLVM-14" in Path("/proc/self/maps").read_text() else 3
 
 
 @pytest.mark.parametrize("names", SETS, ids="+".join)
