@@ -193,17 +193,21 @@ static __always_inline bool learn_reply(const struct mark *mark, const struct wa
 	struct draft *draft = &scratch->draft;
 	u32 stored = length, ttl = watch->ttl, slot;
 	struct placing placing = {};
-	u64 item;
+	u64 item, unknown = now();
 
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
-	if (!learn(watch->protocol, draft->bytes, &length, &draft->key, &stored, &ttl,
-		   flight->asked) ||
+	if (!learn(forgotten(watch->protocol, unknown), draft->bytes, &length, &draft->key, &stored,
+		   &ttl, flight->asked) ||
 	    (is_nameless(watch->protocol) && !recall_key(name, flight->asked, &draft->key))) {
 		count_event(UNLEARNABLE);
 		return false;
 	}
+	/* All is hidden that differs: the verifier would follow the rest once for each protocol. */
+	length = forgotten(length, unknown);
+	stored = forgotten(stored, unknown);
+	ttl = forgotten(ttl, unknown);
 	draft->key.service = key_service(mark->service, mark->view);
-	item = protocol_item(watch->protocol, &draft->key);
+	item = protocol_item(forgotten(watch->protocol, unknown), &draft->key);
 	slot = item_slot(item);
 	if (held(slot, flight->since) || held(SLOTS + mark->service, flight->since)) {
 		count_event(HELD);
@@ -226,8 +230,9 @@ static __always_inline void store_learned(const struct found *found, struct edge
 	struct draft *draft = &scratch->draft;
 	struct placing placing = { .before = scratch->learned.before };
 
-	if (!settle_spelling(found->watch.protocol, draft, &scratch->settling,
-				  found->mark.service, scratch->learned.ttl))
+	/* The protocol is hidden: the verifier would follow the store once for what is known of it. */
+	if (!settle_spelling(forgotten(found->watch.protocol, now()), draft, &scratch->settling,
+			     found->mark.service, scratch->learned.ttl))
 		count_event(UNLEARNABLE);
 	else if (!begin_placing(draft, &placing))
 		count_event(FULL);
@@ -587,12 +592,15 @@ int edge_answer(struct __sk_buff *skb)
 	return PASS;
 }
 
-/* The packet that edge_egress has seen, once more. */
+/* The packet that edge_egress has seen, once more: a connection's (a constant), or a datagram. */
 static __always_inline bool find_again(struct __sk_buff *skb, struct bpf_sock **sk,
-				       struct found *found)
+				       struct found *found, const bool stream)
 {
 	*sk = internet_socket(skb);
-	return *sk && find_server(skb, *sk, found) && find_payload(&found->datagram, false);
+	if (!*sk || !find_server(skb, *sk, found) || found->datagram.stream != stream)
+		return false;
+	found->datagram.stream = stream;
+	return find_payload(&found->datagram, false);
 }
 
 /*
@@ -603,7 +611,7 @@ int edge_payload(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (!WANTED(WITH_STREAM) || !find_again(skb, &sk, &found) ||
+	if (!WANTED(WITH_STREAM) || !find_again(skb, &sk, &found, true) ||
 	    !see_payload(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_HEARD);
@@ -616,7 +624,7 @@ int edge_heard(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (WANTED(WITH_STREAM) && find_again(skb, &sk, &found) &&
+	if (WANTED(WITH_STREAM) && find_again(skb, &sk, &found, true) &&
 	    hear_payload(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		edge_programs.call(skb, EDGE_VALUE);
 	return PASS;
@@ -627,7 +635,7 @@ int edge_value(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (WANTED(WITH_STREAM) && find_again(skb, &sk, &found))
+	if (WANTED(WITH_STREAM) && find_again(skb, &sk, &found, true))
 		see_value(&found.datagram, sk, found.watch.protocol);
 	return PASS;
 }
@@ -638,7 +646,7 @@ int edge_cookie(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (WANTED(WITH_COOKIES) && find_again(skb, &sk, &found))
+	if (WANTED(WITH_COOKIES) && find_again(skb, &sk, &found, false))
 		see_cookie(&found.datagram, found.mark.service, found.watch.protocol);
 	return PASS;
 }
@@ -649,7 +657,7 @@ int edge_messages(struct __sk_buff *skb)
 	struct found found = {};
 	struct bpf_sock *sk;
 
-	if (!WANTED(WITH_MESSAGES) || !find_again(skb, &sk, &found) ||
+	if (!WANTED(WITH_MESSAGES) || !find_again(skb, &sk, &found, true) ||
 	    !see_messages(&found.datagram, sk, found.mark.service, found.watch.protocol))
 		return PASS;
 	edge_programs.call(skb, EDGE_MESSAGES);

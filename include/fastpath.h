@@ -139,7 +139,7 @@ static __always_inline enum verdict read_request(const struct packet *packet,
 
 	if (!length || length > request_max(service->protocol))
 		return PASS_SIZE;
-	length = bounded(length, TEXT_ROOM);
+	length = bounded(forgotten(length, now()), TEXT_ROOM);  /* else once for each protocol's most */
 	*(u64 *)(scratch->text + (length & ~7u)) = 0;
 	if (packet_load(packet, headers_length(request), scratch->text, length))
 		return PASS_TRUNCATED;
@@ -254,8 +254,11 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	if (verdict)
 		return verdict;
 	payload_sum = whole ? scratch->meta.key_sum
-			    : sum_bytes(scratch->text, request->length, 512);
+			    : sum_bytes(scratch->text, forgotten(request->length, now()), 512);
 	sum = request_sum(packet, request, service, payload_sum);
+	/* Both are hidden: the verifier would follow a protocol's work once for each length and sum. */
+	if (!whole)
+		sum = forgotten(sum, now());
 	if (sum == SUM_WRONG)
 		return PASS_CHECKSUM;
 	if (whole) {

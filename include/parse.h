@@ -12,7 +12,9 @@
 #include <uapi/linux/udp.h>
 
 #include "abi.h"
+#include "bounded.h"
 #include "checksum.h"
+#include "clock.h"
 #include "hook.h"
 
 #define IPV4_FRAGMENT 0x3fff  /* MF and the fragment offset; DF may be set */
@@ -197,6 +199,50 @@ static __always_inline enum verdict parse_ip(struct cursor *cursor, struct reque
 	return verdict;
 }
 
+/* The same value, as a constant in each branch. For a byte that was loaded, the verifier of older
+ * kernels (6.1) forgets on the stack how a test of it went, and takes one IP header for the other.
+ */
+static __always_inline u8 told_apart(u8 ipv6)
+{
+	u64 known = 0;
+
+	if (ipv6) {
+		known = 1;
+		asm volatile("" : "+r"(known));
+	}
+	return known;
+}
+
+/* Find the headers again in a packet whose size or bytes have changed, by what `request` says. */
+static __always_inline bool locate(const struct packet *packet, struct request *request)
+{
+	void *start = packet_start(packet), *end = packet_end(packet);
+
+	request->eth = start;
+	if (request->ipv6) {
+		request->ip6 = start + request->network;
+		request->udp = (void *)(request->ip6 + 1);
+	} else {
+		request->ip = start + request->network;
+		request->udp = (void *)(request->ip + 1);
+	}
+	return (void *)(request->eth + 1) <= end && (void *)(request->udp + 1) <= end;
+}
+
+/*
+ * Hide from the verifier which tags a frame has: it would follow all behind once for each number of
+ * them, on the frame and beside it. False if the headers are not found again.
+ */
+static __always_inline bool forget_tags(const struct packet *packet, struct request *request)
+{
+	u64 unknown = now();
+
+	request->outer = forgotten(request->outer, unknown);
+	request->inner = forgotten(request->inner, unknown);
+	request->network = bounded(forgotten(request->network, unknown), 32);
+	return locate(packet, request);
+}
+
 /*
  * Fill `request` from a UDP datagram whose lengths agree, or say why it is none. Frames of other
  * kinds pass after as few reads as possible: they are somebody else's traffic. `shape` is what
@@ -238,37 +284,9 @@ static __always_inline enum verdict parse_request(const struct packet *packet,
 	/* Segments need not be counted yet, those of a guest for example: the size tells. */
 	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_size)
 		return PASS_LENGTH;
+	if (shape == SHAPE_OTHER && !forget_tags(packet, request))
+		return PASS_TRUNCATED;
 	return UNDECIDED;
-}
-
-/* The same value, as a constant in each branch. For a byte that was loaded, the verifier of older
- * kernels (6.1) forgets on the stack how a test of it went, and takes one IP header for the other.
- */
-static __always_inline u8 told_apart(u8 ipv6)
-{
-	u64 known = 0;
-
-	if (ipv6) {
-		known = 1;
-		asm volatile("" : "+r"(known));
-	}
-	return known;
-}
-
-/* Find the headers again in a packet whose size or bytes have changed, by what `request` says. */
-static __always_inline bool locate(const struct packet *packet, struct request *request)
-{
-	void *start = packet_start(packet), *end = packet_end(packet);
-
-	request->eth = start;
-	if (request->ipv6) {
-		request->ip6 = start + request->network;
-		request->udp = (void *)(request->ip6 + 1);
-	} else {
-		request->ip = start + request->network;
-		request->udp = (void *)(request->ip + 1);
-	}
-	return (void *)(request->eth + 1) <= end && (void *)(request->udp + 1) <= end;
 }
 
 static __always_inline bool same_mac(const u8 *a, const u8 *b)

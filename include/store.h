@@ -169,11 +169,11 @@ static __always_inline u32 lock_victim(struct shelf *shelf, u32 size)
 {
 	for (u32 n = 0; n < LOOKS; n++) {
 		u32 line = next_line(shelf, size);
-		struct entry *entry = entry_at(line);
+		struct entry *entry = line ? entry_at(line) : NULL;
 		u64 sequence;
 
 		counted(n);
-		if (!line || !entry)
+		if (!entry)
 			continue;
 		sequence = sequence_of(entry);
 		fence();
@@ -299,7 +299,7 @@ static __always_inline void make_room(const struct limits *limits, struct usage 
 static __always_inline u32 take_line(const struct limits *limits, struct usage *usage, u32 size,
 				     enum stored *why)
 {
-	bool full = __sync_fetch_and_add(&usage->entries, 1) >= limits->capacity;
+	u32 full = forgotten(__sync_fetch_and_add(&usage->entries, 1) >= limits->capacity, now());
 	struct shelf *shelf = shelves.lookup(&size);
 	u32 line;
 

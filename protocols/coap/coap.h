@@ -32,6 +32,7 @@
 #define CAROM_COAP_H
 
 #include "bounded.h"
+#include "clock.h"
 #include "protocol.h"
 
 #define COAP_HEADER 4
@@ -245,11 +246,17 @@ static __always_inline bool coap_key(const u8 *text, bool read, struct key *key)
 	struct coap_front *front = (struct coap_front *)key->bytes;
 	u32 token = text[0] & 15, path = COAP_ANEW(walk->path), path_end = COAP_ANEW(walk->path_end);
 	u32 from = read ? COAP_HEADER + token : path, end = read ? COAP_ANEW(walk->kept) : path_end;
+	u64 unknown = now();
 
 	if (end < from)
 		end = from;
 	if (!path)
 		path = path_end = from;
+	/* Hidden: the verifier would follow the copying once for each way to find out what is copied. */
+	from = forgotten(from, unknown);
+	end = forgotten(end, unknown);
+	path = forgotten(path, unknown);
+	path_end = forgotten(path_end, unknown);
 	if (!coap_copy(text, from, end, key))
 		return false;
 	front->token = read ? token : 0;
@@ -262,8 +269,8 @@ static __always_inline bool coap_key(const u8 *text, bool read, struct key *key)
 static __always_inline enum intent coap_intent(const u8 *text, u32 length, struct key *key)
 {
 	struct coap_walk *walk = (struct coap_walk *)(key->bytes + COAP_SCRATCH);
-	bool read = text[1] == COAP_GET, known;
-	u32 token = text[0] & 15;
+	u32 read = forgotten(text[1] == COAP_GET, now()), token = text[0] & 15;
+	bool known;
 
 	COAP_ANEW(walk->at) = COAP_HEADER + token;
 	known = COAP_HEADER + token <= length && coap_options(text, length, walk) &&
@@ -390,11 +397,8 @@ static __always_inline u64 coap_joined(u64 first, u64 rest, u32 few)
 	return (first & mask) | (rest & ~mask);
 }
 
-/*
- * Make room for `more` bytes (a constant) at `at`: what is behind moves, in whole words from the
- * end.
- */
-static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 length, const u32 more)
+/* Make room for 2 or 3 bytes at `at`: what is behind moves, in whole words from the end. */
+static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 length, u32 more)
 {
 	u32 at = COAP_ANEW(walk->at);
 	u64 first = at & (REPLY_ROOM - 1) & ~7u, before;
@@ -422,13 +426,12 @@ static __always_inline void coap_move(u8 *reply, struct coap_walk *walk, u32 len
 /* Add Max-Age behind the last option with a smaller number; the new length. */
 static __always_inline u32 coap_add_age(u8 *reply, struct coap_walk *walk, u32 length)
 {
-	u32 delta = COAP_MAX_AGE - COAP_ANEW(walk->number), at = COAP_ANEW(walk->at);
-	u32 more = delta < 13 ? 2 : 3;
+	u32 more = COAP_MAX_AGE - COAP_ANEW(walk->number) < 13 ? 2 : 3, delta, at;
 
-	if (more == 2)
-		coap_move(reply, walk, length, 2);
-	else
-		coap_move(reply, walk, length, 3);
+	more = forgotten(more, now());
+	coap_move(reply, walk, length, more & 3);
+	delta = COAP_MAX_AGE - COAP_ANEW(walk->number);
+	at = COAP_ANEW(walk->at);
 	asm volatile("" : "+r"(at));
 	at &= REPLY_ROOM - 1;
 	if (at > REPLY_MAX)
@@ -515,6 +518,9 @@ static __always_inline bool coap_learn(u8 *reply, u32 *length, struct key *key, 
 	walk->at = COAP_HEADER + token;
 	if (!coap_replys_options(reply, whole, walk))
 		return false;
+	/* Hidden: the verifier would follow the moving once for each way through the options. */
+	token = forgotten(token, now());
+	*length = whole = forgotten(whole, now());
 	if (!COAP_ANEW(walk->age))
 		whole = coap_add_age(reply, walk, whole);
 	seconds = coap_take_age(reply, walk);

@@ -41,6 +41,8 @@
 #ifndef CAROM_DNS_H
 #define CAROM_DNS_H
 
+#include "bounded.h"
+#include "clock.h"
 #include "dns_cookie.h"
 #include "protocol.h"
 
@@ -573,11 +575,12 @@ static __always_inline bool dns_take_opt(u64 index, u64 owner, u64 at, struct dn
 static __always_inline bool dns_record(u8 *reply, u64 index, struct dns_walk *walk)
 {
 	u64 owner = DNS_ANEW(walk->position), at, end;
-	bool answer = index < DNS_ANEW(walk->answers);
 	u32 type, ttl, data;
+	bool answer;
 
 	if (!dns_skip_name(reply, walk))
 		return false;
+	answer = index < DNS_ANEW(walk->answers);  /* or the loop in there would be followed twice */
 	at = DNS_ANEW(walk->position);
 	if (!dns_inside(&at))
 		return false;
@@ -758,11 +761,15 @@ static __always_inline bool dns_reply_question(const u8 *reply, u32 length, stru
 	return dns_question(reply, key);
 }
 
+/*
+ * What is known of length and flags is hidden before each loop: the verifier would follow the loop
+ * once for each way to know it.
+ */
 static __always_inline bool dns_learn_of(u8 *reply, u32 *length, struct key *key, u32 *stored,
 					 u32 *ttl, u8 asked)
 {
 	struct dns_walk *walk = (struct dns_walk *)(reply + DNS_SCRATCH);
-	u64 name, opt;
+	u64 name, opt, unknown = now();
 	u8 said;
 
 	if (!dns_reply_question(reply, *length, key))
@@ -776,6 +783,8 @@ static __always_inline bool dns_learn_of(u8 *reply, u32 *length, struct key *key
 	dns_note_pointer(reply, key, walk);
 	walk->asked = dns_u16(reply + DNS_HEADER + name);
 	walk->position = DNS_HEADER + name + DNS_QUESTION_END;
+	*length = forgotten(*length, unknown);
+	asked = forgotten(asked, unknown);
 	if (!dns_records(reply, walk))
 		return false;
 	opt = DNS_ANEW(walk->opt);
@@ -786,6 +795,7 @@ static __always_inline bool dns_learn_of(u8 *reply, u32 *length, struct key *key
 		walk->notes.flags |= DNS_OPT_ENDS;
 	if (said & ~asked || !dns_keep(reply, asked, walk))
 		return false;
+	*length = forgotten(*length, unknown);
 	name = dns_key_name(key);
 	key->bytes[name + 2] = asked;
 	*ttl = walk->least;

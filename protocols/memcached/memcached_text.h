@@ -12,6 +12,7 @@
 #include <uapi/linux/swab.h>
 
 #include "bounded.h"
+#include "clock.h"
 #include "protocol.h"
 
 #define MEMCACHED_HEADER 8      /* request id, sequence number, datagrams, reserved: 16 bits each */
@@ -343,8 +344,8 @@ static __always_inline enum intent judge_query(const u8 *text)
  */
 static __always_inline bool read_flags(const u8 *text, u32 *at, u64 *flags)
 {
+	u64 seen = 0, unknown = now();
 	u8 letter, before = 0;
-	u64 seen = 0;
 	u32 n;
 
 	for (n = 0; n < MEMCACHED_FLAGS_MAX; n++) {
@@ -358,7 +359,7 @@ static __always_inline bool read_flags(const u8 *text, u32 *at, u64 *flags)
 				return false;
 			seen |= FLAG(letter);
 		}
-		before = letter;
+		before = forgotten(letter, unknown);
 	}
 	*at += n;
 	*flags = seen;
@@ -409,15 +410,16 @@ static __always_inline enum intent read_store(const u8 *text, u16 *cell, u32 at,
 static __always_inline enum intent read_meta(const u8 *text, u16 *cell, u32 at,
 					     struct memcached_command *command)
 {
-	u32 intent = INTENT_WRITE, kind;
+	u32 intent = INTENT_WRITE, kind, data = 0;
 	u64 bytes, flags;
 
-	if (command->kind == KIND_MS) {
+	if (forget(cell, command->kind) == KIND_MS) {
 		if (!read_argument(text, &at, TEXT_ROOM, 9, &bytes))
 			return INTENT_WRITE_ALL;
-		at = forget(cell, at);
-		command->data = bytes + 2;
+		data = bytes + 2;
 	}
+	at = forget(cell, at);
+	command->data = forgotten(data, now());
 	kind = forget(cell, command->kind);
 	if (!read_flags(text, &at, &flags))
 		return INTENT_WRITE_ALL;
@@ -459,7 +461,7 @@ static __always_inline enum intent read_line(const u8 *text, u16 *cell, u32 at,
 static __always_inline enum intent read_arguments(const u8 *text, u16 *cell, u32 at,
 						  struct memcached_command *command)
 {
-	switch (command->kind) {
+	switch (forget(cell, command->kind)) {
 	case KIND_GET:
 	case KIND_GETS:
 		command->end = behind_line(text, at, TEXT_ROOM);

@@ -3,22 +3,41 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from carom.daemon.fastpath import FastPath
 from carom.kernel import libbpf
 from carom.protocols import SPECS
 
-VERIFIED_MAX = 350_000
-"""Instructions that a program may take; with another clang it may be twice as many."""
+VERIFIED_MAX = 100_000
+"""Instructions that a program may take."""
+
+COMMANDS = {"edge_stream": 200_000, "edge_commands": 160_000}
+"""Those that read four commands in a run, one after the other: the verifier follows each."""
 
 LEARNED = [name for name, spec in SPECS.items() if spec.learned]
+SETS = [[], *([name] for name in SPECS), LEARNED, list(SPECS)]
 
 
-@pytest.mark.parametrize("names", [[], *([name] for name in LEARNED), LEARNED], ids="+".join)
+def leeway() -> int:
+    """What the limits are multiplied by: they are for clang 14 and this verifier.
+
+    Another clang may need twice as many, and the verifier of kernel 6.1 goes on from some places
+    that a newer one has seen before: it follows one of them 226,000.
+    """
+    newer = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 12)
+    return 1 if newer and "libLLVM-14" in Path("/proc/self/maps").read_text() else 3
+
+
+@pytest.mark.parametrize("names", SETS, ids="+".join)
 def test_no_program_comes_near_the_limit(names: list[str]) -> None:
-    with FastPath(languages=[SPECS[name] for name in names], edge=bool(names)) as fastpath:
+    edge = any(SPECS[name].learned for name in names)
+    with FastPath(languages=[SPECS[name] for name in names], edge=edge) as fastpath:
         programs = fastpath._module._programs
         walked = {name: libbpf.verified_instructions(fd) for name, fd in programs.items()}
     assert walked
-    assert {name: count for name, count in walked.items() if count > VERIFIED_MAX} == {}
+    limits = {name: leeway() * COMMANDS.get(name, VERIFIED_MAX) for name in walked}
+    assert {name: count for name, count in walked.items() if count > limits[name]} == {}
