@@ -263,11 +263,11 @@ static __always_inline bool see_read(const struct found *found, struct edge_scra
 /* Any other reply, before it leaves: void once more what it may acknowledge. */
 static __always_inline void see_answer(const struct found *found, struct edge_scratch *scratch)
 {
-	bool stored = says_stored(found->watch.protocol, scratch->draft.bytes);
+	u32 stored = says_stored(found->watch.protocol, scratch->draft.bytes);
 	u32 service = found->mark.service;
 	bool cut = is_cut(service);
 	enum beside beside = acknowledge(scratch->heard.flight, service, scratch->heard.answer,
-					 stored, cut);
+					 forgotten(stored, now()) & 1, cut);
 
 	if (beside == BESIDE_ALL)
 		count_voider(&found->datagram, service);
