@@ -172,6 +172,8 @@ def _typed(libbpf: ctypes.CDLL) -> ctypes.CDLL:
         getattr(libbpf, name).argtypes = arguments
     libbpf.ring_buffer__new.argtypes = [fd, _SAMPLE, pointer, pointer]
     libbpf.ring_buffer__new.restype = pointer
+    libbpf.libbpf_set_print.argtypes = [pointer]
+    libbpf.libbpf_set_print(None)  # what fails is told by its error, and never on stderr
     return libbpf
 
 

@@ -157,7 +157,7 @@ def test_waits_no_longer_when_told(straight: Line) -> None:
 
 REFUSALS = {
     "few files": ('ulimit -n 20; exec "$@"', ("20 files", "ulimit -n")),
-    "little memory": ('ulimit -d 100000; exec "$@"', ("MiB of memory more", "LimitDATA=")),
+    "little memory": ('ulimit -d 80000; exec "$@"', ("MiB of memory more", "LimitDATA=")),
     "few addresses": ('ulimit -v 320000; exec "$@"', ("MiB of memory more", "LimitAS=")),
     "no memory for a thread": (
         'ulimit -s 8000000; ulimit -v 3200000; exec "$@"',
