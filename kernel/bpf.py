@@ -163,8 +163,7 @@ class Module(Resource):
                 compiled = self._source.compile()
             except Refused as error:
                 raise self._explained(error, error.said) from error
-            if compiled.btf is not None:
-                kept.keep(digest, compiled)
+            kept.keep(digest, compiled)
             return compiled
 
     def _create(self, name: str) -> int:
@@ -175,7 +174,7 @@ class Module(Resource):
         inner = self.map(name.removesuffix("s")) if of_maps else 0
         types = None
         try:
-            if shape.value_type and self._compiled.btf:
+            if shape.value_type:
                 types = libbpf.load_btf(self._compiled.btf)
             return forked.made(lambda: libbpf.create_map(name, shape, types, inner))
         except OSError as error:

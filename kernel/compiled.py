@@ -55,11 +55,11 @@ class Program(msgspec.Struct, frozen=True):
 class Compiled(msgspec.Struct, frozen=True):
     """All programs and maps of a module, by name.
 
-    `btf` describes the types of the maps' keys and values; None where the kernel does not show it.
+    `btf` describes the types of the maps' keys and values.
     """
 
     license: str
-    btf: bytes | None
+    btf: bytes
     maps: dict[str, MapShape]
     programs: dict[str, Program]
 

@@ -219,14 +219,11 @@ def _taken(made: Any) -> Compiled:
     )
 
 
-def _types(numbers: set[int]) -> bytes | None:
-    """The BTF with this number; empty without a number, None where we may not read it."""
+def _types(numbers: set[int]) -> bytes:
+    """The BTF with this number, which BCC has loaded; empty without a number."""
     if len(numbers) > 1:
         raise ValueError("maps have types of several kinds")
-    try:
-        return libbpf.btf(numbers.pop()) if numbers else b""
-    except PermissionError:  # without CAP_SYS_ADMIN
-        return None
+    return libbpf.btf(numbers.pop()) if numbers else b""
 
 
 def _typed(library: Any) -> Any:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled programs, kept for root until the next boot: clang would take seconds at each start.
+"""Compiled programs, kept by root until the next boot: clang would take seconds at each start.
 
-They lie in the run directory, in a folder that only root may enter, each under a digest of all that
-it was made of: the C and the flags. If anything is wrong with the folder or a file, the program is
-compiled anew. The kernel checks every program in any case.
+They lie in the run directory, in a folder that only root may write to, each under a digest of all
+that it was made of: the C and the flags. Whoever may load programs takes them from there. If
+anything is wrong with the folder or a file, the program is compiled anew. The kernel checks every
+program in any case.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 from carom.kernel.compiled import Compiled
 
 _FORMAT = "2"
+_FOLDER_MODE, _FILE_MODE, _OTHERS_WRITE = 0o755, 0o644, 0o022
 _FILES = 128
 """How many are kept, at some 200 kB each; the one that was not used for longest goes first."""
 
@@ -42,15 +44,21 @@ def digest(*parts: str) -> str:
 
 @contextlib.contextmanager
 def _opened() -> Iterator[int]:
-    """The folder's descriptor. Raises OSError if anybody but root may write there."""
-    if os.geteuid():
-        raise PermissionError("others may write to what a user keeps")
-    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The folder's descriptor. Raises OSError if anybody but root may write there.
+
+    That holds for any user's own: a process of theirs without privileges must not say what one with
+    them loads.
+    """
+    root = os.geteuid() == 0
+    if root:
+        folder().mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     descriptor = os.open(folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
-        if status.st_uid or stat.S_IMODE(status.st_mode) != 0o700:
-            raise PermissionError("the folder is not root's alone")
+        if status.st_uid or stat.S_IMODE(status.st_mode) & _OTHERS_WRITE:
+            raise PermissionError("others than root may write to the folder")
+        if root:
+            os.fchmod(descriptor, _FOLDER_MODE)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -74,18 +82,22 @@ def take(name: str) -> Compiled | None:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
         with open(descriptor, "rb") as file:
             compiled = msgspec.msgpack.decode(file.read(), type=Compiled)
-            os.utime(file.fileno())
+            with contextlib.suppress(PermissionError):  # it is root's
+                os.utime(file.fileno())
         return compiled
     return None
 
 
 def keep(name: str, compiled: Compiled) -> None:
-    """Keep `compiled` under a digest; does nothing where that is impossible."""
+    """Keep `compiled` under a digest; does nothing where that is impossible, or not as root."""
+    if os.geteuid():
+        return
     with contextlib.suppress(OSError), _opened() as where:
         new = f"{name}.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with open(os.open(new, flags, 0o600, dir_fd=where), "wb") as file:
+            with open(os.open(new, flags, _FILE_MODE, dir_fd=where), "wb") as file:
+                os.fchmod(file.fileno(), _FILE_MODE)
                 file.write(msgspec.msgpack.encode(compiled))
             os.rename(new, name, src_dir_fd=where, dst_dir_fd=where)
         except BaseException:

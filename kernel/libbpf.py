@@ -15,6 +15,7 @@ import functools
 import os
 import struct
 from collections.abc import Callable, Container, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from carom.errors import BPFError
@@ -594,19 +595,33 @@ def create_map(name: str, shape: MapShape, btf_fd: int | None, inner_fd: int = 0
 
 
 def btf(btf_id: int) -> bytes:
-    """The BTF with this id. Raises OSError."""
-    descriptor = _check(library().bpf_btf_get_fd_by_id(btf_id))
-    try:
-        info = ctypes.create_string_buffer(16)  # struct bpf_btf_info's first fields
-        length = ctypes.c_uint32(16)
-        _check(library().bpf_obj_get_info_by_fd(descriptor, info, ctypes.byref(length)))
-        _, size = struct.unpack_from("=QI", info.raw)
-        data = ctypes.create_string_buffer(size)
-        struct.pack_into("=QI", info, 0, ctypes.addressof(data), size)
-        _check(library().bpf_obj_get_info_by_fd(descriptor, info, ctypes.byref(length)))
-        return data.raw
-    finally:
-        os.close(descriptor)
+    """The BTF with this id, which this process has open. Raises OSError where it has not.
+
+    By the id alone only CAP_SYS_ADMIN could open it.
+    """
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the folder itself is closed again
+            if str(link.readlink()) == "anon_inode:btf" and _btf_info(int(link.name))[2] == btf_id:
+                return _btf_data(int(link.name))
+    raise OSError(errno.ENOENT, f"this process has no BTF {btf_id}")
+
+
+_BTF_INFO = struct.Struct("=QII")  # struct bpf_btf_info's first fields: data, its size, id
+
+
+def _btf_info(descriptor: int, address: int = 0, size: int = 0) -> tuple[int, int, int]:
+    info = ctypes.create_string_buffer(_BTF_INFO.pack(address, size, 0), _BTF_INFO.size)
+    length = ctypes.c_uint32(_BTF_INFO.size)
+    _check(library().bpf_obj_get_info_by_fd(descriptor, info, ctypes.byref(length)))
+    address, size, number = _BTF_INFO.unpack(info.raw)
+    return address, size, number
+
+
+def _btf_data(descriptor: int) -> bytes:
+    _, size, _ = _btf_info(descriptor)
+    data = ctypes.create_string_buffer(size)
+    _btf_info(descriptor, ctypes.addressof(data), size)
+    return data.raw
 
 
 def load_btf(data: bytes) -> int:

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,7 +102,8 @@ def test_what_is_kept_has_no_secret(folder: Path) -> None:
 
 
 WRONG: dict[str, Callable[[Path], object]] = {
-    "a folder that others may enter": lambda folder: folder.chmod(0o755),
+    "a folder that others may write to": lambda folder: folder.chmod(0o775),
+    "a folder that all may write to": lambda folder: folder.chmod(0o1777),
     "a folder of somebody else's": lambda folder: os.chown(folder, 65534, 65534),
     "a file that was cut": lambda folder: os.truncate(next(folder.iterdir()), 100),
     "an empty file": lambda folder: os.truncate(next(folder.iterdir()), 0),
@@ -122,6 +124,23 @@ def test_what_is_wrong_is_compiled_anew(spoil: Callable[[Path], object], folder:
     spoil(folder)
     assert [kept.take(one) for one in names] == [None]
     assert loaded(SAYS=2) == 2
+
+
+def test_a_user_takes_what_root_has_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And keeps nothing."""
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
+        os.chmod(folder, 0o755)
+        monkeypatch.setenv("CAROM_CACHE", f"{folder}/compiled")
+        assert loaded(SAYS=9) == 9
+        (file,) = kept.folder().iterdir()
+        os.seteuid(65534)
+        try:
+            compiled = kept.take(file.name)
+            assert compiled
+            kept.keep("0" * 64, compiled)
+        finally:
+            os.seteuid(0)
+        assert list(kept.folder().iterdir()) == [file]
 
 
 def test_what_is_refused_is_refused_again() -> None:
