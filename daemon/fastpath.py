@@ -259,6 +259,11 @@ class FastPath(Resource):
         return first
 
     @property
+    def digest(self) -> str:
+        """The name under which its compilation is kept."""
+        return self._module.digest
+
+    @property
     def program(self) -> int:
         """The descriptor of the fast path's first program at XDP."""
         return self._first[Hook.XDP]

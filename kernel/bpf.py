@@ -147,6 +147,7 @@ class Module(Resource):
         folders = (INCLUDE, *include)
         text = "\n".join(expand(source, folders, seen, written) for source in sources)
         self._source = Source(text, _flags(defines or {}))
+        self.digest = self._source.digest()
         self._ring: libbpf.Ring | None = None
         self._programs: dict[str, int] = {}
         self._maps: dict[str, int] = {}
@@ -154,16 +155,15 @@ class Module(Resource):
 
     def _made(self) -> Compiled:
         """The compiled programs, from now or from before."""
-        digest = self._source.digest()
-        with kept.alone(digest):
-            compiled = kept.take(digest)
+        with kept.alone(self.digest):
+            compiled = kept.take(self.digest)
             if compiled:
                 return compiled
             try:
                 compiled = self._source.compile()
             except Refused as error:
                 raise self._explained(error, error.said) from error
-            kept.keep(digest, compiled)
+            kept.keep(self.digest, compiled)
             return compiled
 
     def _create(self, name: str) -> int:

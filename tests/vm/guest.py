@@ -2,7 +2,8 @@
 """`./run test-vm guest`: tests/guest in one emulated guest, with Debian's own kernel.
 
 What this host's kernel may not have (bonds, teams, VLANs, VRFs, ipvlans) is a module there. The
-guest is built from Debian packages once, and boots without a network.
+guest is built from Debian packages once, and boots without a network. It loads the fast path that was
+compiled here; one test compiles it with the guest's own clang, which takes some minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import sys
 import time
 from pathlib import Path
 
+from carom.daemon.fastpath import FastPath
 from carom.errors import CaromError, HostError
+from carom.kernel import kept
 from carom.vm.guest import Guest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +26,7 @@ RELEASES = ("bookworm", "trixie")
 
 SCRIPT = """
 export PYTHONPATH=/run/work PYTHONSAFEPATH=1 CAROM_GUEST={release} CAROM_PATIENCE={slow} NO_COLOR=1
+export CAROM_CACHE=/run/work/compiled
 cd /run/work
 {command}
 """
@@ -66,6 +70,12 @@ def linked_tree() -> Path:
     return Path(str(carom.__file__)).parent
 
 
+def compiled() -> Path:
+    """The file with the fast path that was compiled on this host, now or before."""
+    with FastPath() as fastpath:
+        return kept.folder() / fastpath.digest
+
+
 def main() -> int:
     """Build, boot, run; the script's status."""
     options = parse(sys.argv[1:])
@@ -77,7 +87,9 @@ def main() -> int:
         script = SCRIPT.format(
             release=options.release, slow=options.slow, command=command_of(options)
         )
+        programs = compiled()
         files = [
+            (programs, f"compiled/{programs.name}"),
             (linked_tree(), "carom"),
             (ROOT / "tests", "tests"),
             (ROOT / "setup.cfg", "setup.cfg"),
