@@ -55,9 +55,11 @@ class Program(msgspec.Struct, frozen=True):
 class Compiled(msgspec.Struct, frozen=True):
     """All programs and maps of a module, by name.
 
-    `btf` describes the types of the maps' keys and values.
+    `compiler` names the libraries that made it; `btf` describes the types of the maps' keys and
+    values.
     """
 
+    compiler: str
     license: str
     btf: bytes
     maps: dict[str, MapShape]

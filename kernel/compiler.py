@@ -212,11 +212,18 @@ def _taken(made: Any) -> Compiled:
     ]
     shapes = {name: libbpf.map_shape(fd) for fd, name in names.items()}
     return Compiled(
+        _libraries(),
         library.bpf_module_license(module).decode(),
         _types({btf for _, btf in shapes.values() if btf}),
         {name: shape for name, (shape, _) in shapes.items()},
         {name.decode(): parse(made.dump_func(name), names) for name in functions},
     )
+
+
+def _libraries() -> str:
+    """The names of BCC's and LLVM's, which tell their versions."""
+    maps = Path("/proc/self/maps").read_text()
+    return " ".join(sorted(set(re.findall(r"/(lib(?:bcc|LLVM)[^/\s]*)$", maps, re.MULTILINE))))
 
 
 def _types(numbers: set[int]) -> bytes:

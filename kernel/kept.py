@@ -22,7 +22,7 @@ import msgspec
 
 from carom.kernel.compiled import Compiled
 
-_FORMAT = "2"
+_FORMAT = "3"
 _FOLDER_MODE, _FILE_MODE, _OTHERS_WRITE = 0o755, 0o644, 0o022
 _FILES = 128
 """How many are kept, at some 200 kB each; the one that was not used for longest goes first."""

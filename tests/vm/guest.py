@@ -2,8 +2,8 @@
 """`./run test-vm guest`: tests/guest in one emulated guest, with Debian's own kernel.
 
 What this host's kernel may not have (bonds, teams, VLANs, VRFs, ipvlans) is a module there. The
-guest is built from Debian packages once, and boots without a network. It loads the fast path that was
-compiled here; one test compiles it with the guest's own clang, which takes some minutes.
+guest is built from Debian packages once, and boots without a network. It loads the fast path that
+was compiled here; one test compiles it with the guest's own clang, which takes some minutes.
 """
 
 from __future__ import annotations
