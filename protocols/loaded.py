@@ -86,7 +86,7 @@ def loaded(specs: Iterable[Spec], whole: Sequence[Spec]) -> str:
         ),
         _list("EACH_LEARNED", learned),
         _bits("WHOLE_KEYS", whole),
-        _bits("LEARNED", learned),
+        _bits("EVERY_LEARNED", learned),
         _bits("NAMELESS", [spec for spec in learned if spec.nameless]),
         _bits("SPELLED", [spec for spec in listed if "spelled" in spec.functions]),
         _bits("WITH_COOKIES", [spec for spec in listed if spec.cookies]),

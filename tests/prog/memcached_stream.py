@@ -17,6 +17,7 @@ from carom.kernel.abi import KEY
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.resource import Resource
+from carom.kernel.timing import timing
 from carom.protocols.memcached import SLOT_FROM, SPEC
 from carom.protocols.protocol import LASTING, TEXT_ROOM, Intent, Request
 from prog import memcached_binary
@@ -189,7 +190,7 @@ class Connection(Resource):
             include=protocols.INCLUDE,
             defines={"PROTOCOL": SPEC.number, "TEXT_ROOM": room},
             written=protocols.headers([SPEC]),
-            parameters={**hashes.parameters, "languages": protocols.bits([SPEC])},
+            parameters={**timing(1), **hashes.parameters, "languages": protocols.bits([SPEC])},
         )
         names = ("begin", "proceed", "answered")
         self._programs = {name: self._module.program(name) for name in names}

@@ -56,7 +56,7 @@ def test_lists_are_in_the_order_of_numbers() -> None:
     names = ((STREAM.name.upper(), STREAM.name), ("OTHER", "other"))
     both = " ".join(f"CASE({upper}, {name}, __VA_ARGS__)" for upper, name in names)
     assert defined(text, "EACH_LEARNED") == defined(text, "HAVE_stream_read") == both
-    assert defined(text, "LEARNED") == f"{bits([STREAM, more]):#x}ull"
+    assert defined(text, "EVERY_LEARNED") == f"{bits([STREAM, more]):#x}ull"
     assert bits([STREAM, more]) == 1 << STREAM.number | 1 << 63
 
 
