@@ -27,7 +27,7 @@
 	if (IS(NAME))                                                                              \
 		return NAME##_##NUMBER;
 #define RETURN_LEARNED(NAME, name, NUMBER)                                                         \
-	if (IS_OR_LAST(NAME, EVERY_LEARNED))                                                             \
+	if (IS_OR_LAST(NAME, EVERY_LEARNED))                                                       \
 		return NAME##_##NUMBER;
 #define RETURN_STREAM(NAME, name, function, ...)                                                   \
 	if (IS_OR_LAST(NAME, WITH_STREAM))                                                         \
