@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The fast path in one program for frames of any shape: what its programs for each are held against. */
-#include "fastpath.h"
+#include "../xdp/fastpath.c"
+#include "../tc/fastpath.c"
 
 int xdp_any(struct xdp_md *context)
 {
