@@ -131,7 +131,7 @@ _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
 
 
 def _needed(languages: Iterable[Spec]) -> set[str]:
-    """The steps for these protocols; none of them stands for `raw`. The verifier takes its time."""
+    """The steps that these protocols take; without any, requests are whole keys."""
     read = [spec for spec in languages if not spec.whole_key]
     needed = {"ipv6", "other", "fastpath"}
     if read:

@@ -36,6 +36,10 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+_AGAIN = 0.01
+"""Seconds until Stop is raised once more, where it was dropped."""
+
+
 class Stop(BaseException):
     """Raised in the main thread by a signal: ends the loop, past every `except Exception`."""
 
@@ -44,7 +48,8 @@ class Stop(BaseException):
 def ending() -> Iterator[None]:
     """Let the first signal raise Stop in the main thread; not a SIGHUP that is ignored (nohup).
 
-    Raises UsageError in any other thread.
+    Python drops what is raised while it destroys an object: then Stop is raised once more. Raises
+    UsageError in any other thread.
     """
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("a service runs in the main thread only", hint="signals end it")
@@ -60,7 +65,19 @@ def ending() -> Iterator[None]:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
 
+    hook, main = sys.unraisablehook, threading.get_ident()
+
+    def dropped(hook_args: sys.UnraisableHookArgs) -> None:
+        if hook_args.exc_type is not Stop:
+            hook(hook_args)
+            return
+        signal.signal(signal.SIGTERM, stop)
+        again = threading.Timer(_AGAIN, signal.pthread_kill, (main, signal.SIGTERM))
+        again.daemon = True
+        again.start()
+
     def restore() -> None:
+        sys.unraisablehook = hook
         for number, handler in saved.items():
             signal.signal(number, handler)
 
@@ -70,6 +87,7 @@ def ending() -> Iterator[None]:
         restore()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
+    sys.unraisablehook = dropped
     try:
         with forked.in_child(in_child):
             yield

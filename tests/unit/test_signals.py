@@ -59,3 +59,35 @@ class TestUntilStopped:
     def test_what_pause_would_do(self) -> None:
         """The rounds above find it out."""
         assert any(missed("pause", ROUNDS) for _ in range(200))
+
+
+STOPPED_IN_A_DESTRUCTOR = """
+import os, signal
+from carom.kernel.signals import Stop, ending
+
+class Ending:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+
+try:
+    with ending():
+        Ending()
+        while True:
+            signal.pause()
+except Stop:
+    print("stopped")
+"""
+
+
+def test_a_signal_while_an_object_is_destroyed() -> None:
+    """What is raised there goes no further, and nothing is said of it."""
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", STOPPED_IN_A_DESTRUCTOR],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert (ended.stdout, ended.stderr) == ("stopped\n", "")
