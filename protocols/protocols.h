@@ -14,7 +14,7 @@
 
 /* Of the protocols that are compiled, which does the loader want? The verifier removes the others. */
 #define WANTED(BITS) (SAID(languages) & (BITS))
-#define IS(NAME) (WANTED(1ull << NAME) && protocol == NAME)
+#define IS(NAME) (protocol == NAME && WANTED(1ull << NAME))
 
 /* The last one that is wanted of the BITS is not compared: it is the only one left. */
 #define IS_OR_LAST(NAME, BITS)                                                                     \
