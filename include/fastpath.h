@@ -306,6 +306,17 @@ static __always_inline enum verdict serve_whole(const struct packet *packet,
 	return serve_known(packet, request, service, scratch, true);
 }
 
+/* What the program before has left for this one; `place` becomes its service's, for count(). */
+static __always_inline struct scratch *left_in_scratch(u32 *place)
+{
+	u32 only = 0;
+	struct scratch *scratch = scratches.lookup(&only);
+
+	if (scratch)
+		*place = counted_as(&scratch->service);
+	return scratch;
+}
+
 /*
  * Requests of the other protocols are found by one program, read by the next and answered by a
  * third. In a single program, the verifier would follow the reading once for each way to find a
@@ -314,28 +325,21 @@ static __always_inline enum verdict serve_whole(const struct packet *packet,
  */
 static __always_inline enum verdict read_next(const struct packet *packet, u32 *place)
 {
-	struct scratch *scratch;
-	enum verdict verdict;
-	u32 only = 0;
+	struct scratch *scratch = left_in_scratch(place);
 
-	scratch = scratches.lookup(&only);
 	if (!scratch)
 		return PASS_OFF;
-	*place = counted_as(&scratch->service);
 	return read_request(packet, &scratch->request, &scratch->service, scratch);
 }
 
 /* Of several keys, look the next one up. */
 static __always_inline enum verdict join_next(u32 *place)
 {
-	struct scratch *scratch;
+	struct scratch *scratch = left_in_scratch(place);
 	enum verdict verdict;
-	u32 only = 0;
 
-	scratch = scratches.lookup(&only);
 	if (!scratch)
 		return PASS_OFF;
-	*place = counted_as(&scratch->service);
 	verdict = join(&scratch->service, scratch);
 	if (verdict != HIT)
 		return verdict;
@@ -344,14 +348,11 @@ static __always_inline enum verdict join_next(u32 *place)
 
 static __always_inline enum verdict answer_read(const struct packet *packet, u32 *place)
 {
-	struct scratch *scratch;
+	struct scratch *scratch = left_in_scratch(place);
 	struct request request;
-	u32 only = 0;
 
-	scratch = scratches.lookup(&only);
 	if (!scratch)
 		return PASS_OFF;
-	*place = counted_as(&scratch->service);
 	request = scratch->request;
 	request.network = bounded(request.network, 32);
 	request.ipv6 = told_apart(request.ipv6);
@@ -396,14 +397,12 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 /* Store a draft that waits; the service's place, for count(). */
 static __always_inline u32 store_waiting(void)
 {
-	struct scratch *scratch;
-	u32 only = 0;
+	u32 place = 0;
+	struct scratch *scratch = left_in_scratch(&place);
 
-	scratch = scratches.lookup(&only);
-	if (!scratch)
-		return 0;
-	store_next(scratch->service.id);
-	return counted_as(&scratch->service);
+	if (scratch)
+		store_next(scratch->service.id);
+	return place;
 }
 
 /* The verdict on a packet of a shape; `place` becomes its service's, for count(). */
