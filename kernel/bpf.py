@@ -169,27 +169,27 @@ class Module(Resource):
     def _create(self, name: str) -> int:
         """A map as BCC would make it, but for its size. Raises BPFError."""
         shape = self._compiled.maps[name]
-        shape = shape._replace(max_entries=self._entries.get(name, shape.max_entries))
         of_maps = shape.kind == libbpf.MAP_TYPE_ARRAY_OF_MAPS
         inner = self.map(name.removesuffix("s")) if of_maps else 0
-        types = None
         try:
-            if shape.value_type:
-                types = libbpf.load_btf(self._compiled.btf)
-            return forked.made(lambda: libbpf.create_map(name, shape, types, inner))
+            return self.another(name, inner)
         except OSError as error:
             raise self._refused_map(name, error) from error
+
+    def another(self, name: str, inner: int = 0) -> int:
+        """One more map like the one of that name; its descriptor, which the caller closes.
+
+        A map of maps holds such, each like the `inner` one to the last detail: before Linux 6.2
+        that includes whether its types are known. `chunks` holds those like `chunk`. Raises OSError.
+        """
+        shape = self._compiled.maps[name]
+        shape = shape._replace(max_entries=self._entries.get(name, shape.max_entries))
+        types = libbpf.load_btf(self._compiled.btf) if shape.value_type else None
+        try:
+            return forked.made(lambda: libbpf.create_map(name, shape, types, inner))
         finally:
             if types is not None:
                 os.close(types)
-
-    def another(self, name: str) -> int:
-        """One more map like the one of that name; its descriptor, which the caller closes.
-
-        A map of maps holds such: `chunks` those like `chunk`. Raises OSError.
-        """
-        shape = self._compiled.maps[name]
-        return forked.made(lambda: libbpf.create_map(name, shape, None))
 
     def _explained(self, error: Exception, messages: list[str]) -> BPFError:
         details = "\n".join(messages)
