@@ -180,7 +180,7 @@ class Module(Resource):
         """One more map like the one of that name; its descriptor, which the caller closes.
 
         A map of maps holds such, each like the `inner` one to the last detail: before Linux 6.2
-        that includes whether its types are known. `chunks` holds those like `chunk`. Raises OSError.
+        that includes whether types are known. `chunks` holds those like `chunk`. Raises OSError.
         """
         shape = self._compiled.maps[name]
         shape = shape._replace(max_entries=self._entries.get(name, shape.max_entries))
