@@ -47,7 +47,8 @@ def test_a_sweep(tmp_path: Path, name: str) -> None:
             hits -= one.verdicts.get("pass_checksum", 0)  # which cannot be told
             assert one.counted_hits is not None and one.counted_hits >= hits
         if name != "knee":
-            assert one.due == trips.count and one.skipped == 0
+            # Behind a stall at the end, the last ones come too late to be counted.
+            assert one.due and 0.9 * one.due <= trips.count <= one.due and one.skipped == 0
         elif one.cell.rate == 2000:
             assert one.due == trips.count == pytest.approx(200, abs=20)
         else:
