@@ -124,8 +124,9 @@ SOURCES = (
     _folder(cgroup) / "edge.c",
     _folder(cgroup) / "sockets.c",
 )
-INCLUDE = (*protocols.INCLUDE, _folder(cgroup))
 """What is compiled, for every protocol: which of them a start wants is a parameter."""
+
+INCLUDE = (*protocols.INCLUDE, _folder(cgroup))
 
 _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
 
@@ -191,12 +192,12 @@ class FastPath(Resource):
         self._room = (room or Room()).sizes()
         self._counted = counted
         hashes = Hashes()
-        languages = set(languages)
+        languages, written = set(languages), protocols.headers(SPECS.values())
         self._needed = _needed(languages)
         self._module = Module(
             *SOURCES,
             include=INCLUDE,
-            written=protocols.headers(SPECS.values()),
+            written=written,
             entries={
                 **self._room,
                 **extent.sizes(),
@@ -215,12 +216,7 @@ class FastPath(Resource):
             stack.callback(self._module.close)
             self._beside = [
                 stack.enter_context(
-                    Module(
-                        source,
-                        include=INCLUDE,
-                        written=protocols.headers(SPECS.values()),
-                        beside=self._module,
-                    )
+                    Module(source, include=INCLUDE, written=written, beside=self._module)
                 )
                 for source in beside
             ]

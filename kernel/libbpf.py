@@ -146,7 +146,6 @@ def library() -> ctypes.CDLL:
 def _typed(libbpf: ctypes.CDLL) -> ctypes.CDLL:
     pointer, fd, u64, u32 = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32
     for name, arguments in {
-        "bpf_btf_get_fd_by_id": [u32],
         "bpf_btf_load": [pointer, ctypes.c_size_t, pointer],
         "bpf_map_create": [ctypes.c_int, pointer, u32, u32, u32, pointer],
         "ring_buffer__consume": [pointer],
