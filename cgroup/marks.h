@@ -31,7 +31,8 @@ BPF_HASH(doors, struct door, struct mark, DOORS_MAX);
 BPF_ARRAY(door_ports, u64, 65536 / 64);               /* a bit for each port of a door */
 BPF_HASH(servers, u32, u32, SOCKETS_MAX);             /* the service of a process, by its pid */
 BPF_ARRAY(watches, struct watch, SERVICES_MAX);
-BPF_F_TABLE("array", u32, u64, changes, SERVICES_MAX, BPF_F_MMAPABLE);  /* of a server's sockets */
+/* Of a server's sockets: how many changes there were; behind them, how often it lost one of its own. */
+BPF_F_TABLE("array", u32, u64, changes, 2 * SERVICES_MAX, BPF_F_MMAPABLE);
 
 static __always_inline void tell_change(u32 service)
 {
@@ -39,6 +40,15 @@ static __always_inline void tell_change(u32 service)
 
 	if (count)
 		__sync_fetch_and_add(count, 1);
+}
+
+/* Has a server lost a socket of its own since userspace looked at it? */
+static __always_inline bool may_have_ended(u32 service, const struct watch *watch)
+{
+	u32 index = SERVICES_MAX + service;
+	u64 *losses = changes.lookup(&index);
+
+	return losses && (u32)*losses != watch->losses;
 }
 
 static __always_inline bool is_door(u32 port)
@@ -99,7 +109,7 @@ static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_so
 	service = mark->service;
 	watch = watches.lookup(&service);
 	if (watch && bpf_get_socket_uid(skb) == watch->uid &&
-	    (!mark->view || (u16)(watch->away - mark->view) <= 1))
+	    (!mark->view || (u16)(watch->away - mark->view + 1) <= 2))
 		return mark;
 	count_event(STRANGER);
 	return NULL;
@@ -107,9 +117,10 @@ static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_so
 
 /*
  * A socket is bound at a port of a server that is in another namespace than the daemon. A restarted
- * server may be in a namespace that is not known yet: while it is away, a socket bound there is a
- * guess. Anybody may bind one, and be any user in a namespace of his own, but then nothing is
- * cached that he could void. Once userspace has looked twice, it is no guess any more.
+ * server may be in a namespace that is not known yet: while it is away, or may have ended and
+ * userspace has not looked yet, a socket bound there is a guess. Anybody may bind one, and be any
+ * user in a namespace of his own, but then nothing is cached that he could void. Once userspace has
+ * looked twice, it is no guess any more.
  */
 static __always_inline void see_elsewhere(struct bpf_sock *sk, struct door *door)
 {
@@ -124,9 +135,9 @@ static __always_inline void see_elsewhere(struct bpf_sock *sk, struct door *door
 		return;
 	service = known->service;
 	watch = watches.lookup(&service);
-	if (watch && watch->away & 1) {
+	if (watch && (watch->away & 1 || may_have_ended(service, watch))) {
 		guess.service = service;
-		guess.view = watch->away;
+		guess.view = watch->away | 1;
 		marks.sk_storage_get(sk, &guess, BPF_SK_STORAGE_GET_F_CREATE);
 	}
 	tell_change(service);
@@ -183,6 +194,8 @@ static __always_inline void see_release(struct bpf_sock *sk)
 		sockets.delete(&cookie);
 	if (gone.kind < MARK_DOOR || (sk->type == SOCK_STREAM && sk->state != LISTENING))
 		return;
+	if (gone.kind == MARK_SERVER || sk->type == SOCK_STREAM)
+		tell_change(SERVICES_MAX + gone.service);
 	void_cell(SLOTS + gone.service, false);
 	count_event(RELEASED);
 	tell_change(gone.service);

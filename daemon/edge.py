@@ -62,6 +62,8 @@ class Watch(NamedTuple):
     """Whether one process has all that is stored: a write at any of its sockets shows at all."""
     away: int = 0
     """Odd while the server is away, and may start again in any network namespace."""
+    losses: int = 0
+    """How many of the sockets that it lost were looked after (`Edge.losses`)."""
 
 
 class Edge(Resource):
@@ -86,7 +88,7 @@ class Edge(Resource):
                 stack.callback(memory.release)
                 return memory
 
-            self.changes = cells("changes", SERVICES_MAX)
+            self.changes = cells("changes", 2 * SERVICES_MAX)
             self.unreads = cells("unreads", 2 * SERVICES_MAX)
             self.ended = cells("ended", SLOTS + 2 * SERVICES_MAX)
             self.settled = cells("settled", SERVICES_MAX)
@@ -109,6 +111,10 @@ class Edge(Resource):
     def watch(self, service: int, watch: Watch) -> None:
         """Watch a fronted service; `Marks` says which sockets are its server's."""
         libbpf.update(self.map("watches"), struct.pack("=I", service), WATCH.pack(*watch))
+
+    def losses(self, service: int) -> int:
+        """How many of its own sockets, or of those that listen, a service's server has lost."""
+        return self.changes[SERVICES_MAX + service] & 0xFFFFFFFF
 
     def open_ports(self, service: int, ports: set[int]) -> None:
         """Look at packets of sockets at these ports, which the service's server is bound to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,7 @@ from carom.daemon.thread import Thread
 from carom.errors import CaromError, ServerError
 from carom.kernel import libbpf
 from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, Ends, MarkKind
+from carom.kernel.netlink import Address
 from carom.protocols.spec import Around, Clock, Informed, Unclear
 
 LOOK = 0.05
@@ -52,10 +54,20 @@ LOOK_SHARE = 20
 ASK_AGAIN = 1.0, 60.0
 """Seconds until a server is asked again when items end, twice as many each time; the most."""
 
+DOORS_STAY = 60.0
+"""Seconds for which a socket of the server's that is gone is expected again, while others stay."""
+
 _DOOR = Kind(MarkKind.DOOR)
 _ANY = ipaddress.ip_address("0.0.0.0")
 
 log = structlog.get_logger()
+
+_Place = tuple[Address, int, bool]
+"""Address, port, and whether it is TCP's."""
+
+
+def _place(socket: Socket) -> _Place:
+    return socket.address, socket.port, socket.stream
 
 
 class FrontedBackend(Backend):
@@ -85,9 +97,10 @@ class FrontedBackend(Backend):
         self._any_door = front.written_at_any_door
         self._exptime = front.exptime
         self._marks = Marks(edge, self.id)
-        self._away = 0
+        self._away = self._losses = 0
         self._guessed = False
-        self._last_doors: list[Socket] = []
+        self._last_doors: dict[_Place, float] = {}
+        """When each was found missing: never, for those of the last look."""
         self._marked: dict[int, Kind] = {}
         self._looking = threading.Lock()
         self._ends = Ends.IGNORED
@@ -106,9 +119,9 @@ class FrontedBackend(Backend):
                 self._ask_server(at_first=True)
             self._claim(self._server.found.server)
             self._watch()
-            self._seen = edge.changes[self.id]
+            self._seen, losses = edge.changes[self.id], edge.losses(self.id)
             self._server.follow(self._claim)  # it may have started again during compiling
-            self._mark()
+            self._mark(losses)
             if self.lifetimes:
                 self.lifetimes.look_for_flush()
             thread = Thread(f"sockets of port {self.options.port}", self._step)
@@ -143,7 +156,9 @@ class FrontedBackend(Backend):
     def _watch(self) -> None:
         ttl, alone = int(self.options.ttl), len(self._server.found.server.pids) == 1
         number, uid = self._server.protocol.number, self._server.first.uid
-        self._edge.watch(self.id, Watch(number, ttl, uid, self._ends, alone, self._away))
+        self._edge.watch(
+            self.id, Watch(number, ttl, uid, self._ends, alone, self._away, self._losses)
+        )
 
     def _ask_server(self, *, at_first: bool = False) -> None:
         """Ask the server when its items end. Raises ServerError if it does not say, but has to."""
@@ -237,10 +252,10 @@ class FrontedBackend(Backend):
     def look_again(self) -> None:
         """Look at the server's sockets again: it may have started again, perhaps elsewhere."""
         with self._looking:
-            seen = self._edge.changes[self.id]
+            seen, losses = self._edge.changes[self.id], self._edge.losses(self.id)
             before = self._server.found
             self._server.follow(self._claim)
-            self._mark()
+            self._mark(losses)
             self._seen = seen
             if not self._server.found.server.sockets and before.server.sockets:
                 log.warning("the server is gone: nothing is answered", port=self.options.port)
@@ -256,14 +271,17 @@ class FrontedBackend(Backend):
         view = self._server.view_of(socket)
         return _DOOR if view is None else Kind(MarkKind.SERVER, view)
 
-    def _mark(self) -> None:
-        """Tell the kernel the server's sockets; void what was cached before it knew them."""
+    def _mark(self, losses: int) -> None:
+        """Tell the kernel the server's sockets; void what was cached before it knew them.
+
+        `losses` were counted before it was looked for.
+        """
         server, namespace = self._server.found
         self._server.number_again(server)
         self.cache.views = self._server.views
         doors = self._doors(server, namespace)
         if server.sockets:
-            self._last_doors = doors
+            self._remember(doors)
         self._marks.doors(self._known(doors))
         self._claim(server)
         kinds = {door.cookie: _DOOR for door in doors}
@@ -284,33 +302,49 @@ class FrontedBackend(Backend):
             self._marks.sockets(kinds)
         self._marks.forget(self._marked.keys() - kinds.keys())
         self._marked = kinds
-        self._say_away()
+        self._say_away(losses)
 
-    def _say_away(self) -> None:
+    def _say_away(self, losses: int) -> None:
         """Tell the kernel whether it is away, and may come back in any namespace (marks.h).
 
-        What is bound then is taken for its by a guess. The look that finds it may miss what is
-        bound meanwhile; the next look does not.
+        What is bound then, or before a look after the server lost a socket, is taken for its by a
+        guess. The look that finds it may miss what is bound meanwhile; the next look does not.
         """
-        before, away = self._away, not self._server.found.server.sockets and not self._server.here
-        if away != self._away % 2:
+        if self._server.here:
+            return
+        before, away = self._away, not self._server.found.server.sockets
+        turned, lost = away != before % 2, losses != self._losses
+        if turned:
             self._away += 1
-        elif self._guessed:
+        elif not away and (self._guessed or lost):
             self._away += 2
-        self._guessed = not away and away != before % 2
-        if self._away != before:
+        self._guessed = not away and (turned or lost)
+        self._losses = losses
+        if self._away != before or lost:
             self._watch()
+
+    def _remember(self, doors: Iterable[Socket]) -> None:
+        """Remember where it may be bound again, if it is found to be gone.
+
+        A server that ends loses its sockets one by one, and a look may fall in between.
+        """
+        now = time.monotonic()
+        self._last_doors = {
+            place: min(now, missing)
+            for place, missing in self._last_doors.items()
+            if now - missing < DOORS_STAY
+        } | dict.fromkeys(map(_place, doors), math.inf)
 
     def _known(self, doors: list[Socket]) -> Iterator[Door]:
         """Where it is bound, and where it will be if it starts again: here, or in any namespace."""
         server, namespace = self._server.found
-        at = {*self._server.first.sockets, *server.sockets, *doors, *self._last_doors}
-        for socket in at:
-            yield Door(namespace.cookie, socket.address, socket.port, socket.stream)
+        own = (*self._server.first.sockets, *server.sockets, *doors)
+        for address, port, stream in {*map(_place, own), *self._last_doors}:
+            yield Door(namespace.cookie, address, port, stream)
+            if not self._server.here and (stream or not server.sockets):
+                yield Door(ANYWHERE, _ANY, port, stream)
         if not self._server.here:
             yield Door(ANYWHERE, _ANY, self._server.server_port, stream=False)
-            for socket in () if server.sockets else at:
-                yield Door(ANYWHERE, _ANY, socket.port, socket.stream)
 
     def _claim(self, server: Server) -> None:
         """Take its processes as this service's: what they bind is watched for writes.

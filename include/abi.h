@@ -183,7 +183,8 @@ struct watch {
 	u32 uid;       /* a user: his new sockets at its doors are guessed to be the server's */
 	u16 ends;      /* enum ends */
 	u16 alone;     /* 1: one process has all items, so what is written there is what is read */
-	u32 away;      /* odd while the server is away; guesses hold by this number, or one less */
+	u32 away;      /* odd while the server is away; guesses hold by this number, one less or more */
+	u32 losses;    /* of its own sockets that userspace has looked after */
 };
 
 /* What is done where a server's items may end by themselves. */

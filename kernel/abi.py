@@ -244,8 +244,8 @@ for which the route is not asked, echoes, responses a second, slip."""
 PLACE = struct.Struct(f"={ENDPOINT.size}sI{SERVICE.size}s")
 """Endpoint, index of the next, service."""
 
-WATCH = struct.Struct("=IIIHHI")
-"""Protocol, TTL in seconds, uid, ends, alone, away."""
+WATCH = struct.Struct("=IIIHHII")
+"""Protocol, TTL in seconds, uid, ends, alone, away, losses."""
 
 WAITING = struct.Struct(f"=HH4x{KEY_MAX}s4xI4xQ")
 """The key's service, length and bytes; the cell of `versions` that voids it; its item."""

@@ -11,7 +11,7 @@ import pytest
 
 from netns.container import Container, any_port, publish
 from netns.forge import head
-from netns.fronted import hits_of, until_hit
+from netns.fronted import edge, hits_of, until_hit
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import Carom, until
@@ -162,6 +162,26 @@ def test_several_that_may_be_it(
             assert not reach(carom)[0]["answered"]
         publish(host, SECOND, port, told=False)
         until_hits(own_line, carom, port, b"new")
+
+
+def test_begun_anew_before_anybody_has_looked(
+    own_line: Line, first: Container, fronted: Carom, port: int
+) -> None:
+    """What is written to it at once, in a namespace that nobody knows of yet, is read."""
+    fronted.signal(signal.SIGSTOP)
+    first.close()
+    with (
+        Container(own_line.server, SECOND) as anew,
+        Memcached(anew.namespace, port, addresses="0.0.0.0"),
+        TCPClient(anew.namespace, SECOND, port) as writer,
+    ):
+        writer.set(b"key", b"at once")
+        fronted.signal(signal.SIGCONT)
+        publish(own_line.server, SECOND, port, told=False)
+        until_hits(own_line, fronted, port, b"new")
+        lost = edge(fronted)["stream_lost"]
+        writer.set(b"key", b"newer")
+        assert edge(fronted)["stream_lost"] == lost == 0
 
 
 def test_a_stranger_while_it_is_away(

@@ -446,6 +446,25 @@ def test_a_server_that_is_gone(house: House, end: str) -> None:
     house.again_udp.learned(client, key, b"new")
 
 
+def test_sockets_that_are_lost_one_by_one(house: House) -> None:
+    """A look may find the server half gone: its successor is read from the first byte."""
+    writes = b"set k 0 0 1\r\nv\r\n"
+    listener = house.again.tcp("0.0.0.0", AGAIN)
+    time.sleep(0.3)  # for carom to look
+    listener.close()
+    time.sleep(0.3)
+    house.again.kill()
+    house.again = house.lasting()
+    before = edge(house.carom)
+    listener = house.again.tcp("0.0.0.0", AGAIN)
+    with TCPClient(house.line.client, house.line.address, AGAIN) as client:
+        client.socket.sendall(writes)
+        until(lambda: edge(house.carom)["write_seen"] > before["write_seen"], "it to be read")
+    assert edge(house.carom)["stream_lost"] == before["stream_lost"]
+    listener.close()
+    house.again_udp = house.again.udp("0.0.0.0", AGAIN)
+
+
 def test_a_successor_of_another_user(house: House) -> None:
     """Who has the port when the server is gone is not the server."""
     client = house.client(OTHERS)
