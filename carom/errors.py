@@ -6,6 +6,7 @@
     ├── PrivilegeError      this needs a capability that the process lacks
     ├── BPFError            the kernel or BCC refused a program or map
     │   ├── CompileError    BCC is missing, or clang refused the source
+    │   ├── ObjectError     an object file that is damaged, or of another carom
     │   └── VerifierError   the kernel's verifier refused the program
     ├── InterfaceError      an interface that is not there or cannot take the program
     │   └── BusyError       another program is attached to it
@@ -63,6 +64,10 @@ class BPFError(CaromError):
 
 class CompileError(BPFError):
     """BCC is missing, or clang refused the source."""
+
+
+class ObjectError(BPFError):
+    """An object file that cannot be loaded: damaged, foreign, or of another carom."""
 
 
 class VerifierError(BPFError):

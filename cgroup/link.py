@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from carom.errors import BPFError, PrivilegeError
 from carom.kernel import forked, libbpf
-from carom.kernel.bpf import Hook
+from carom.kernel.compiled import Hook
 from carom.kernel.resource import Resource
 
 Edge = Literal["ingress", "egress", "bind4", "bind6", "release"]

@@ -21,6 +21,7 @@ from carom.kernel.abi import (
     Event,
 )
 from carom.kernel.bpf import Module
+from carom.kernel.compiled import Hook
 from carom.kernel.resource import Resource
 
 WAITING_AT_ONCE = 512
@@ -42,6 +43,12 @@ STEPS = (
     "store",
 )
 """Programs that those at the edge tail-call, in the order of cgroup/edge.h."""
+
+HOOKS: dict[str, Hook] = {
+    **{f"edge_{edge}": PROGRAM_KINDS[edge] for edge in EDGES},
+    **{f"edge_{step}": "cgroup" for step in STEPS},
+}
+"""Where each program runs."""
 
 _WORD = struct.Struct("=Q")
 
@@ -76,10 +83,8 @@ class Edge(Resource):
     def __init__(self, module: Module):
         """Raises VerifierError."""
         self._module = module
-        self._programs = {
-            edge: module.program(f"edge_{edge}", PROGRAM_KINDS[edge]) for edge in EDGES
-        }
-        steps = (module.program(f"edge_{step}", "cgroup") for step in STEPS)
+        self._programs = {edge: module.program(f"edge_{edge}") for edge in EDGES}
+        steps = (module.program(f"edge_{step}") for step in STEPS)
         module.chain("edge_programs", dict(enumerate(steps)))
         with contextlib.ExitStack() as stack:
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from carom import cgroup, protocols, tc, xdp
 from carom.daemon.clock import jiffies_per_second
-from carom.daemon.edge import Edge
+from carom.daemon.edge import HOOKS, Edge
 from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
 from carom.daemon.places import Place, Places
@@ -41,6 +41,7 @@ from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
+from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 from carom.kernel.timing import timing
 from carom.kernel.ways import Network, Way
@@ -124,11 +125,31 @@ SOURCES = (
     _folder(cgroup) / "edge.c",
     _folder(cgroup) / "sockets.c",
 )
-"""What is compiled, for every protocol: which of them a start wants is a parameter."""
-
 INCLUDE = (*protocols.INCLUDE, _folder(cgroup))
 
+
+def recipe(defines: Mapping[str, str | int | None] | None = None) -> Recipe:
+    """The fast path for every protocol: which of them a start wants is a parameter.
+
+    With `defines` of its own it is none that comes with carom.
+    """
+    at_tc = (f"tc_{name}" for name in (*_STEPS, "handover"))
+    return Recipe(
+        *SOURCES,
+        include=INCLUDE,
+        written=protocols.headers(SPECS.values()),
+        defines=defines,
+        hooks={**dict.fromkeys(at_tc, "tc"), **HOOKS},
+        packaged="" if defines else "fastpath",
+    )
+
+
 _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
+
+
+def _beside(source: Path) -> Recipe:
+    """A C file whose programs share the fast path's maps."""
+    return Recipe(source, include=INCLUDE, written=protocols.headers(SPECS.values()))
 
 
 def _needed(languages: Iterable[Spec]) -> set[str]:
@@ -192,12 +213,10 @@ class FastPath(Resource):
         self._room = (room or Room()).sizes()
         self._counted = counted
         hashes = Hashes()
-        languages, written = set(languages), protocols.headers(SPECS.values())
+        languages = set(languages)
         self._needed = _needed(languages)
         self._module = Module(
-            *SOURCES,
-            include=INCLUDE,
-            written=written,
+            recipe(),
             entries={
                 **self._room,
                 **extent.sizes(),
@@ -215,14 +234,12 @@ class FastPath(Resource):
         with contextlib.ExitStack() as stack:
             stack.callback(self._module.close)
             self._beside = [
-                stack.enter_context(
-                    Module(source, include=INCLUDE, written=written, beside=self._module)
-                )
+                stack.enter_context(Module(_beside(source), beside=self._module))
                 for source in beside
             ]
             self._read_clock = self._module.program("read_clock")
             self._first = {hook: self._load_at(hook) for hook in hooks}
-            self.handover_program = self._module.program("tc_handover", "tc")
+            self.handover_program = self._module.program("tc_handover")
             self._verdicts = self._module.map("verdicts")
             self._places = stack.enter_context(Places(self._module, self._room["services"]))
             self._own = stack.enter_context(OwnAddresses(self._module, self._room["own_addresses"]))
@@ -244,10 +261,10 @@ class FastPath(Resource):
 
     def _load_at(self, hook: Hook) -> int:
         """Load the programs of a hook; the descriptor of the first."""
-        kind: Literal["xdp", "tc"] = "xdp" if hook == Hook.XDP else "tc"
-        first = self._module.program(f"{kind}_fastpath", kind)
+        kind = "xdp" if hook == Hook.XDP else "tc"
+        first = self._module.program(f"{kind}_fastpath")
         steps = {
-            at: self._module.program(f"{kind}_{step}", kind)
+            at: self._module.program(f"{kind}_{step}")
             for at, step in enumerate(_STEPS)
             if step in self._needed
         }

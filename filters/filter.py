@@ -25,6 +25,7 @@ from carom.kernel.attached import Attached
 from carom.kernel.bpf import Module
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
+from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 from carom.kernel.timing import timing
 from carom.tc.link import PRIORITY, TCLink
@@ -118,6 +119,19 @@ def _replaced(link: Swappable, program_fd: int) -> bool:
     return False
 
 
+def recipe(place: Place) -> Recipe:
+    """All filters for one place: what a program is given differs from place to place."""
+    here = Path(__file__).resolve().parent
+    return Recipe(
+        Path(str(xdp.__file__)).resolve().parent / "clock.c",
+        *(here / f"{_function(name)}.c" for name in NAMES),
+        include=(here, *protocols.INCLUDE),
+        defines={"PLACE": PLACES.index(place), "KEYS_MAX": KEYS_MAX},
+        hooks={_function(name): place for name in NAMES},
+        packaged=f"filters-{place}",
+    )
+
+
 class Filter(Resource):
     """A filter at one place, until it is closed.
 
@@ -141,16 +155,9 @@ class Filter(Resource):
 
         Raises PrivilegeError, CompileError, VerifierError.
         """
-        here = Path(__file__).resolve().parent
         self.place = place
         self._module = Module(
-            Path(str(xdp.__file__)).resolve().parent / "clock.c",
-            *(here / f"{_function(name)}.c" for name in NAMES),
-            include=(here, *protocols.INCLUDE),
-            defines={
-                "PLACE": PLACES.index(place),
-                "KEYS_MAX": KEYS_MAX,
-            },
+            recipe(place),
             entries={"filtered": room},
             parameters=timing(ticks, test_clock=test_clock),
         )
@@ -169,7 +176,7 @@ class Filter(Resource):
         self.swapping = threading.RLock()
         self._settings[ACCEPT] = 1
         # All at once: so a swap cannot fail later, and needs no privilege.
-        self._programs = {key: self._module.program(_function(key), place) for key in NAMES}
+        self._programs = {key: self._module.program(_function(key)) for key in NAMES}
         self.load(name)
 
     def read_jiffies(self) -> int:

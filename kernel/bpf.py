@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C files compiled as one, or taken from an earlier compilation, and loaded."""
+"""Programs and their maps in the kernel: what C files make, or an object file holds."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ import os
 import re
 import resource
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
-from carom.kernel import forked, kept, libbpf
-from carom.kernel.compiled import PARAMETERS, Compiled
-from carom.kernel.compiler import PROVISION, Refused, Source
+from carom.kernel import btf, forked, kept, libbpf, objects
+from carom.kernel.compiled import PARAMETERS, Compiled, Hook
+from carom.kernel.compiler import PROVISION, Refused
+from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
-
-INCLUDE = Path(__file__).resolve().parent.parent / "include"
-
-Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lookup"]
-"""Where a program runs."""
 
 FILES = 1024
 """The limit of open files that is asked for: far more than there are programs and maps."""
@@ -35,38 +29,6 @@ def _raise_file_limit() -> None:
         most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def expand(
-    source: Path,
-    include: Sequence[Path],
-    seen: set[Path] | None = None,
-    written: Mapping[str, str] | None = None,
-) -> str:
-    """A C file with its own `#include "..."` lines replaced by those files, each once.
-
-    BCC only recognises maps in the main file, so what is shared has to be part of it. Lines keep
-    their file and number for clang's messages. `written` are headers that exist only as text, by
-    name. Raises CompileError for an included file that is missing.
-    """
-    seen = set() if seen is None else seen
-    written = written or {}
-    if source in seen:
-        return ""
-    seen.add(source)
-    text = written[source.name] if source.name in written else source.read_text()
-    lines = [f'#line 1 "{source.name}"']
-    for number, line in enumerate(text.splitlines(), 1):
-        quoted = re.match(r'#include "(.+)"', line) if line.startswith("#") else None
-        if not quoted:
-            lines.append(line)
-            continue
-        paths = (folder / quoted[1] for folder in include if (folder / quoted[1]).exists())
-        path = Path(quoted[1]) if quoted[1] in written else next(paths, None)
-        if path is None:
-            raise CompileError(f"{source.name} includes {quoted[1]}, which is not there")
-        lines += [expand(path, include, seen, written), f'#line {number + 1} "{source.name}"']
-    return "\n".join(lines)
 
 
 def check_privileges() -> None:
@@ -113,64 +75,98 @@ _KINDS: dict[Hook, int] = {
 }
 
 
+def _need_files(name: str, details: str = "") -> BPFError:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return BPFError(
+        f"this process may have {limit} files open, too few for the programs and maps of {name}",
+        hint=f"ulimit -n {FILES}, or LimitNOFILE={FILES} in its unit",
+        details=details,
+    )
+
+
+def _explained(recipe: Recipe, error: Exception, messages: list[str]) -> BPFError:
+    """Why BCC made nothing of it."""
+    details = "\n".join(messages)
+    if "kernel headers" in details or "kernel/arch" in details:
+        return CompileError(
+            "BCC found no kernel headers for this kernel", hint=PROVISION, details=details
+        )
+    first = next((line for line in messages if "error:" in line), str(error))
+    if _too_few_files(error, details):
+        return _need_files(str(recipe), details)
+    if "could not open bpf map" in details:
+        return BPFError(
+            f"the kernel refused a map of {recipe}: {first.strip()}",
+            hint="-v shows all that was said",
+            details=details,
+        )
+    return CompileError(
+        f"clang refused {recipe}: {first.strip()}",
+        hint="-v shows all that it said",
+        details=details,
+    )
+
+
+def compiled(recipe: Recipe) -> tuple[Compiled, str]:
+    """The programs of a recipe and the digest of its source, if nobody says other programs.
+
+    They are those that come with carom, if they are of just these sources; or else compiled, for
+    root once per boot (kept.py). Raises CompileError (clang's output in `details`), ObjectError.
+    """
+    source = recipe.source()
+    digest = source.digest()
+    found = recipe.packaged and (
+        objects.chosen(recipe.packaged) or objects.packaged(recipe.packaged, digest)
+    )
+    if found:
+        return found, digest
+    with kept.alone(digest):
+        if found := kept.take(digest):
+            return found, digest
+        try:
+            found = source.compile()
+        except Refused as error:
+            raise _explained(recipe, error, error.said) from error
+        kept.keep(digest, objects.made(found, recipe.packaged, digest))
+        return found, digest
+
+
 class Module(Resource):
-    """C files compiled as one; their programs and maps live until this is closed.
+    """Programs of a recipe and their maps; they live until this is closed.
 
-    For root they are compiled once per boot (kept.py); maps are made when they are first needed.
-
-    Raises PrivilegeError, CompileError (clang's output in `details`) or VerifierError (its log).
+    Both come into being when they are first needed.
     """
 
     def __init__(
         self,
-        *sources: Path,
-        include: tuple[Path, ...] = (),
-        defines: Mapping[str, str | int | None] | None = None,
-        written: Mapping[str, str] | None = None,
+        recipe: Recipe,
+        *,
         entries: Mapping[str, int] | None = None,
         parameters: Mapping[str, int] | None = None,
         beside: Module | None = None,
     ):
-        """`written` are headers that exist only as text, by name.
+        """What is compiled is the same for all `entries`, how many some maps have room for,
+        whatever the C says, and for all `parameters` (parameter.h). What is loaded `beside` another
+        module has its maps and parameters.
 
-        What is compiled is the same for all `entries`, how many some maps have room for, whatever
-        the C says, and for all `parameters` (parameter.h). What is loaded `beside` another module
-        has its maps and parameters.
+        Raises PrivilegeError, CompileError (clang's output in `details`) or ObjectError.
         """
         check_privileges()
         self._entries = dict(entries or {})
         self._parameters = dict(parameters or {})
         self._beside = beside
         _raise_file_limit()
-        self._name = ", ".join("/".join(source.parts[-2:]) for source in sources)
-        seen: set[Path] = set()
-        folders = (INCLUDE, *include)
-        text = "\n".join(expand(source, folders, seen, written) for source in sources)
-        self._source = Source(text, _flags(defines or {}))
-        self.digest = self._source.digest()
+        self._name = str(recipe)
         self._ring: libbpf.Ring | None = None
         self._programs: dict[str, int] = {}
         self._maps: dict[str, int] = {}
-        self._compiled = self._made()
-
-    def _made(self) -> Compiled:
-        """The compiled programs, from now or from before."""
-        with kept.alone(self.digest):
-            compiled = kept.take(self.digest)
-            if compiled:
-                return compiled
-            try:
-                compiled = self._source.compile()
-            except Refused as error:
-                raise self._explained(error, error.said) from error
-            kept.keep(self.digest, compiled)
-            return compiled
+        self._compiled, self.digest = compiled(recipe)
 
     def _create(self, name: str) -> int:
         """A map as BCC would make it, but for its size. Raises BPFError."""
         shape = self._compiled.maps[name]
         of_maps = shape.kind == libbpf.MAP_TYPE_ARRAY_OF_MAPS
-        inner = self.map(name.removesuffix("s")) if of_maps else 0
+        inner = self.map(btf.inner_name(name)) if of_maps else 0
         try:
             return self.another(name, inner)
         except OSError as error:
@@ -191,47 +187,17 @@ class Module(Resource):
             if types is not None:
                 os.close(types)
 
-    def _explained(self, error: Exception, messages: list[str]) -> BPFError:
-        details = "\n".join(messages)
-        if "kernel headers" in details or "kernel/arch" in details:
-            return CompileError(
-                "BCC found no kernel headers for this kernel", hint=PROVISION, details=details
-            )
-        first = next((line for line in messages if "error:" in line), str(error))
-        if _too_few_files(error, details):
-            return self._need_files(details)
-        if "could not open bpf map" in details:
-            return BPFError(
-                f"the kernel refused a map of {self._name}: {first.strip()}",
-                hint="-v shows all that was said",
-                details=details,
-            )
-        return CompileError(
-            f"clang refused {self._name}: {first.strip()}",
-            hint="-v shows all that it said",
-            details=details,
-        )
-
     def _refused_map(self, name: str, error: OSError) -> BPFError:
         if _too_few_files(error, ""):
-            return self._need_files("")
+            return _need_files(self._name)
         return BPFError(
             f"the kernel refused map {name} of {self._name}: {error.strerror}",
             hint="a smaller --capacity needs less memory",
         )
 
-    def _need_files(self, details: str) -> BPFError:
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return BPFError(
-            f"this process may have {limit} files open, too few for the programs and maps of "
-            f"{self._name}",
-            hint=f"ulimit -n {FILES}, or LimitNOFILE={FILES} in its unit",
-            details=details,
-        )
-
     def _refused(self, name: str, error: OSError, details: str) -> BPFError:
         if _too_few_files(error, details):
-            return self._need_files(details)
+            return _need_files(self._name, details)
         release = os.uname().release
         if _version(release) < _OLDEST:
             hint = f"this kernel is {release}, and {_OLDEST[0]}.{_OLDEST[1]} or newer is needed"
@@ -249,26 +215,26 @@ class Module(Resource):
             details=details,
         )
 
-    def program(self, name: str, hook: Hook = "xdp") -> int:
+    def program(self, name: str) -> int:
         """Load a program, if it is not loaded yet, and return its descriptor.
 
         Raises BPFError, VerifierError.
         """
         if name not in self._programs:
-            self._programs[name] = forked.keep(self._load(name, hook))
+            self._programs[name] = forked.keep(self._load(name))
         return self._programs[name]
 
     def programs(self) -> frozenset[str]:
         """The names of what can be loaded."""
         return frozenset(self._compiled.programs)
 
-    def _load(self, name: str, hook: Hook) -> int:
+    def _load(self, name: str) -> int:
         program = self._compiled.programs.get(name)
         if program is None:
             raise BPFError(f"{self._name} has no program {name}")
         maps = {one: self.map(one) for one in program.maps.values()}
         code = program.linked(maps, self._said(name, program.parameters.values()))
-        kind, expected = _KINDS[hook], libbpf.EXPECTED.get(hook, 0)
+        kind, expected = _KINDS[program.hook], libbpf.EXPECTED.get(program.hook, 0)
         try:
             return libbpf.load_program(kind, name, code, self._compiled.license, expected)
         except OSError as error:
@@ -326,10 +292,3 @@ class Module(Resource):
         for descriptors in (self._programs, self._maps):
             while descriptors:
                 forked.close(descriptors.popitem()[1])
-
-
-def _flags(defines: Mapping[str, str | int | None]) -> list[str]:
-    """The -D options for clang."""
-    return [
-        f"-D{name}" if value is None else f"-D{name}={value}" for name, value in defines.items()
-    ]

@@ -11,17 +11,21 @@ import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from carom.kernel.libbpf import MapShape
+
+Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lookup"]
+"""Where a program runs."""
 
 _HEADER = Path(__file__).resolve().parent.parent / "include/parameter.h"
 
 PARAMETERS = tuple(re.findall(r"^PARAMETER\(\w+, (\w+)\)", _HEADER.read_text(), re.MULTILINE))
 """The parameters' names, in the order of their cells, which have 8 bytes each."""
 
-_INSTRUCTION = struct.Struct("=BBhi")
+_INSTRUCTION = struct.Struct("<BBhi")
 _WIDE, _CALL = 0x18, 0x85  # linux/bpf.h: BPF_LD | BPF_IMM | BPF_DW, and BPF_JMP | BPF_CALL
 _MAP = 1  # BPF_PSEUDO_MAP_FD
 _LOAD, _NOTHING = 0x79, bytes((0x05, *bytes(7)))  # BPF_LDX | BPF_MEM | BPF_DW; a jump to the next
@@ -32,6 +36,7 @@ _STANDS_FOR = 0xCA201A75
 class Program(msgspec.Struct, frozen=True):
     """Instructions, and by index those that take a map's descriptor or a parameter's address."""
 
+    hook: Hook
     code: bytes
     maps: dict[int, str]
     parameters: dict[int, int]
@@ -56,7 +61,7 @@ class Compiled(msgspec.Struct, frozen=True):
     """All programs and maps of a module, by name.
 
     `compiler` names the libraries that made it; `btf` describes the types of the maps' keys and
-    values.
+    values, and whatever else.
     """
 
     compiler: str
@@ -66,7 +71,7 @@ class Compiled(msgspec.Struct, frozen=True):
     programs: dict[str, Program]
 
 
-def parse(code: bytes, maps: Mapping[int, str]) -> Program:
+def parse(hook: Hook, code: bytes, maps: Mapping[int, str]) -> Program:
     """A program from its instructions, and the names of its maps by descriptor.
 
     Raises ValueError for instructions that could not be loaded a second time.
@@ -82,18 +87,35 @@ def parse(code: bytes, maps: Mapping[int, str]) -> Program:
             upper = instructions[at + 1][3] & 0xFFFFFFFF
             if source == _MAP:
                 map_names[at] = maps[number]
-                _put(linked, at, _MAP, 0)
+                _put(linked, at, 0, 0)
             elif source:
                 raise ValueError(f"instruction {at} refers to what is no map: {source}")
             elif upper == _STANDS_FOR and 0 <= number < len(PARAMETERS):
-                if instructions[at + 2] != (_LOAD, registers | registers << 4, 0, 0):
-                    raise ValueError(f"instruction {at} is a parameter's, and nothing reads it")
                 cells[at] = number
+                _put(linked, at, 0, 0)
             at += 1
         elif operation == _CALL and source:
             raise ValueError(f"instruction {at} calls what is no helper of the kernel's: {source}")
         at += 1
-    return Program(bytes(linked), map_names, cells)
+    program = Program(hook, bytes(linked), map_names, cells)
+    check(program)
+    return program
+
+
+def check(program: Program) -> None:
+    """Raises ValueError unless each map and parameter is where instructions take one."""
+    size = _INSTRUCTION.size
+    for at in (*program.maps, *program.parameters):
+        wide = program.code[at * size : (at + 2) * size]
+        if len(wide) < 2 * size or wide[0] != _WIDE or wide[1] > 0x0F or any(wide[2:]):
+            raise ValueError(f"instruction {at} takes neither a map nor a parameter")
+    for at, cell in program.parameters.items():
+        register = program.code[at * size + 1]
+        load = bytes((_LOAD, register | register << 4, *bytes(6)))
+        if program.code[(at + 2) * size : (at + 3) * size] != load:
+            raise ValueError(f"instruction {at} is a parameter's, and nothing reads it")
+        if not 0 <= cell < len(PARAMETERS):
+            raise ValueError(f"there is no parameter {cell}")
 
 
 def _put(code: bytearray, at: int, kind: int, number: int) -> None:
@@ -101,4 +123,4 @@ def _put(code: bytearray, at: int, kind: int, number: int) -> None:
     first = at * _INSTRUCTION.size
     code[first + 1] = code[first + 1] & 0x0F | kind << 4
     for place, half in ((first, number), (first + _INSTRUCTION.size, number >> 32)):
-        struct.pack_into("=I", code, place + 4, half & 0xFFFFFFFF)
+        struct.pack_into("<I", code, place + 4, half & 0xFFFFFFFF)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import re
 import resource
@@ -16,15 +17,15 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from carom.errors import CompileError
-from carom.kernel import forked, kept, libbpf
-from carom.kernel.compiled import Compiled, parse
+from carom.kernel import forked, libbpf
+from carom.kernel.compiled import Compiled, Hook, parse
 from carom.kernel.signals import end_with_parent
 
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
@@ -151,14 +152,19 @@ class _Answer(msgspec.Struct):
 
 
 class Source(msgspec.Struct):
-    """C as one text, with clang's flags."""
+    """C as one text, with clang's flags, and the hooks of programs that do not run at XDP."""
 
     text: str
     flags: list[str]
+    hooks: dict[str, Hook]
 
     def digest(self) -> str:
-        """A digest of all that it is made of."""
-        return kept.digest(self.text, *_FLAGS, *self.flags)
+        """A digest of all that it is made of, in hexadecimal digits."""
+        hooks = (f"{name} {hook}" for name, hook in sorted(self.hooks.items()))
+        hashed = hashlib.sha256()
+        for part in (self.text, *_FLAGS, *self.flags, *hooks):
+            hashed.update(hashlib.sha256(part.encode()).digest())
+        return hashed.hexdigest()
 
     def compile(self) -> Compiled:
         """Have it compiled. Raises CompileError, Refused."""
@@ -200,7 +206,7 @@ def made_by_bcc(source: Source) -> Any:
         raise Refused(str(error), messages) from error
 
 
-def _taken(made: Any) -> Compiled:
+def _taken(made: Any, hooks: Mapping[str, Hook]) -> Compiled:
     """The programs and maps that BCC holds."""
     library, module = _typed(import_bcc().lib), made.module
     names = {
@@ -208,7 +214,8 @@ def _taken(made: Any) -> Compiled:
         for n in range(library.bpf_num_tables(module))
     }
     functions = [
-        library.bpf_function_name(module, n) for n in range(library.bpf_num_functions(module))
+        library.bpf_function_name(module, n).decode()
+        for n in range(library.bpf_num_functions(module))
     ]
     shapes = {name: libbpf.map_shape(fd) for fd, name in names.items()}
     return Compiled(
@@ -216,7 +223,10 @@ def _taken(made: Any) -> Compiled:
         library.bpf_module_license(module).decode(),
         _types({btf for _, btf in shapes.values() if btf}),
         {name: shape for name, (shape, _) in shapes.items()},
-        {name.decode(): parse(made.dump_func(name), names) for name in functions},
+        {
+            name: parse(hooks.get(name, "xdp"), made.dump_func(name.encode()), names)
+            for name in functions
+        },
     )
 
 
@@ -250,7 +260,7 @@ def main() -> None:
     end_with_parent(signal.SIGKILL)
     source = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Source)
     try:
-        answer = _Answer(_taken(made_by_bcc(source)))
+        answer = _Answer(_taken(made_by_bcc(source), source.hooks))
     except CompileError as error:
         answer = _Answer(missing=(str(error), error.hint or ""))
     except Refused as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled programs, kept by root until the next boot: clang would take seconds at each start.
+"""Object files, kept by root until the next boot: clang would take seconds at each start.
 
-They lie in the run directory, in a folder that only root may write to, each under a digest of all
-that it was made of: the C and the flags. Whoever may load programs takes them from there. If
+They lie in the run directory, in a folder that only root may write to, each under the digest of its
+source (compiler.Source). Whoever may load programs takes them from there. If
 anything is wrong with the folder or a file, the program is compiled anew. The kernel checks every
 program in any case.
 """
@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
+from carom.kernel import elf
 from carom.kernel.compiled import Compiled
 
-_FORMAT = "3"
 _FOLDER_MODE, _FILE_MODE, _OTHERS_WRITE = 0o755, 0o644, 0o022
 _FILES = 128
 """How many are kept, at some 200 kB each; the one that was not used for longest goes first."""
@@ -32,14 +29,6 @@ def folder() -> Path:
     """The folder with the kept files."""
     run = os.environ.get("CAROM_RUN") or "/run/carom"
     return Path(os.environ.get("CAROM_CACHE") or f"{run}/compiled")
-
-
-def digest(*parts: str) -> str:
-    """The name of what was compiled from these parts, for this kind of machine."""
-    hashed = hashlib.sha256()
-    for part in (_FORMAT, os.uname().machine, *parts):
-        hashed.update(hashlib.sha256(part.encode()).digest())
-    return hashed.hexdigest()
 
 
 @contextlib.contextmanager
@@ -78,27 +67,27 @@ def alone(name: str) -> Iterator[None]:
 
 def take(name: str) -> Compiled | None:
     """What was kept under a digest; None if nothing was, or it cannot be read."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError), _opened() as where:
+    with contextlib.suppress(OSError, elf.Foreign), _opened() as where:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
         with open(descriptor, "rb") as file:
-            compiled = msgspec.msgpack.decode(file.read(), type=Compiled)
+            compiled, label = elf.read(file.read())
             with contextlib.suppress(PermissionError):  # it is root's
                 os.utime(file.fileno())
-        return compiled
+        return compiled if label.source == name else None
     return None
 
 
-def keep(name: str, compiled: Compiled) -> None:
-    """Keep `compiled` under a digest; does nothing where that is impossible, or not as root."""
+def keep(name: str, file: bytes) -> None:
+    """Keep an object file under a digest; does nothing where that is impossible, or not as root."""
     if os.geteuid():
         return
     with contextlib.suppress(OSError), _opened() as where:
         new = f"{name}.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with open(os.open(new, flags, _FILE_MODE, dir_fd=where), "wb") as file:
-                os.fchmod(file.fileno(), _FILE_MODE)
-                file.write(msgspec.msgpack.encode(compiled))
+            with open(os.open(new, flags, _FILE_MODE, dir_fd=where), "wb") as kept:
+                os.fchmod(kept.fileno(), _FILE_MODE)
+                kept.write(file)
             os.rename(new, name, src_dir_fd=where, dst_dir_fd=where)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -29,6 +29,7 @@ from carom.errors import (
 from carom.kernel import libbpf
 from carom.kernel.bpf import Module, check_privileges
 from carom.kernel.links import Interface, interface
+from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 from carom.lab.clients.buckets import BUCKETS, Tally
 from carom.lab.clients.mix import Mix, rate
@@ -214,16 +215,18 @@ class Generator(Resource):
         if len(mix.requests) * (room + 8) + len(replies) * (reply_room + 8) > _MEMORY_MAX:
             raise UsageError("so many requests of this size need too much memory", hint="use fewer")
         self._module = Module(
-            _SOURCE,
-            defines={
-                "REQUESTS": len(mix.requests),
-                "REQUEST_ROOM": room,
-                "REPLIES": len(replies),
-                "REPLY_ROOM": reply_room,
-                "DRAWS": mix.order.size,
-                "PORTS": options.source_ports,
-                **({"TEST_CLOCK": None} if test_clock else {}),
-            },
+            Recipe(
+                _SOURCE,
+                defines={
+                    "REQUESTS": len(mix.requests),
+                    "REQUEST_ROOM": room,
+                    "REPLIES": len(replies),
+                    "REPLY_ROOM": reply_room,
+                    "DRAWS": mix.order.size,
+                    "PORTS": options.source_ports,
+                    **({"TEST_CLOCK": None} if test_clock else {}),
+                },
+            )
         )
         self._link: Link | None = None
         self._burst = options.burst

@@ -24,6 +24,7 @@ from carom.daemon import control
 from carom.errors import ExperimentError
 from carom.kernel import libbpf, links
 from carom.kernel.bpf import Module
+from carom.kernel.recipe import Recipe
 from carom.lab.clients import load
 from carom.lab.clients.load import Load
 from carom.lab.clients.mix import Choice, Mix, planned
@@ -148,7 +149,7 @@ class Calls:
     def attach(self, interface: str, program: Literal["swap", "pass"], mode: Mode) -> None:
         """Attach at XDP, until `detach`, a bare swap of UDP over IPv4, or a program that passes."""
         if program == "swap":
-            descriptor = self._attached.enter_context(Module(_SWAP)).program("swap_ends")
+            descriptor = self._attached.enter_context(Module(Recipe(_SWAP))).program("swap_ends")
         else:
             descriptor = libbpf.load_xdp_pass()
             self._attached.callback(os.close, descriptor)

@@ -33,6 +33,7 @@ from carom.kernel import libbpf
 from carom.kernel.abi import Fast
 from carom.kernel.bpf import Module
 from carom.kernel.links import interface
+from carom.kernel.recipe import Recipe
 from carom.kernel.ways import Way
 from carom.lab.experiments.ports import concurrency, ports
 from carom.protocols import SPECS, default
@@ -184,7 +185,7 @@ def _cases(stack: contextlib.ExitStack) -> list[_Case]:
 
 def _published(stack: contextlib.ExitStack) -> _Case:
     """A hit of the design that was published, without most of the checks."""
-    module = stack.enter_context(Module(_HERE / "published.c"))
+    module = stack.enter_context(Module(Recipe(_HERE / "published.c")))
     libbpf.update(module.map("replies"), b"a", struct.pack("=i1s3x", 0, b"b"))
     program = module.program("published")
     return _Case("hit: 1/1 bytes, as published", program, frame(b"a"), libbpf.XDP_TX)
@@ -264,7 +265,7 @@ def _work(stack: contextlib.ExitStack) -> list[_Case]:
     for loops in (min(concurrency.Settings().loops), max(concurrency.Settings().loops)):
         defines = {f"LOOPS_{which}": loops for which in ports.PORTS}
         module = stack.enter_context(
-            Module(_WORKERS / "concurrency.c", include=(_WORKERS,), defines=defines)
+            Module(Recipe(_WORKERS / "concurrency.c", include=(_WORKERS,), defines=defines))
         )
         program = module.program("concurrency")
         cases.append(_Case(f"concurrency: {loops:,} loops", program, request, libbpf.XDP_TX))
@@ -275,7 +276,7 @@ class _Loop:
     """again.c, with the programs that it measures."""
 
     def __init__(self, stack: contextlib.ExitStack, cases: Sequence[_Case]):
-        module = stack.enter_context(Module(_HERE / "again.c"))
+        module = stack.enter_context(Module(Recipe(_HERE / "again.c")))
         self._again = module.program("again")
         self._frames = module.map("frames")
         programs = [module.program("nothing"), module.program("swap_macs")]

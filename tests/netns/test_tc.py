@@ -23,6 +23,7 @@ from carom.kernel import libbpf, links
 from carom.kernel.abi import HANDED_OVER, Fast, Hook
 from carom.kernel.bpf import Module
 from carom.kernel.links import Interface
+from carom.kernel.recipe import Recipe
 from carom.tc.link import TCLink
 from carom.vm.namespace import Namespace, join
 from carom.xdp.link import Link
@@ -153,7 +154,7 @@ def test_another_programs_word(
         return server
 
     with contextlib.ExitStack() as stack:
-        module = stack.enter_context(Module(source, defines={"WORD": word}))
+        module = stack.enter_context(Module(Recipe(source, defines={"WORD": word})))
         program = module.program("leaves_a_word")
         stack.enter_context(straight.server.call(lambda: Link(program, interface, "generic")))
         tier = fastpath.handover_program

@@ -12,6 +12,7 @@ from carom import cgroup, protocols
 from carom.kernel import libbpf
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
+from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 from carom.kernel.timing import timing
 from carom.protocols.spec import Spec
@@ -34,9 +35,11 @@ class Calls(Resource):
         """`layout` is of the struct in `calls`; the file knows these `languages`."""
         self.layout = layout
         self._module = module = Module(
-            HERE / file,
-            include=(*protocols.INCLUDE, folder(cgroup), HERE),
-            written=protocols.headers(languages),
+            Recipe(
+                HERE / file,
+                include=(*protocols.INCLUDE, folder(cgroup), HERE),
+                written=protocols.headers(languages),
+            ),
             parameters={
                 **timing(1, test_clock=True),
                 **Hashes().parameters,

@@ -10,6 +10,7 @@ from carom.kernel import libbpf
 from carom.kernel.abi import KEY
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
+from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 
 DATA_ROOM = 512
@@ -22,7 +23,9 @@ class ProgramHashes(Resource):
     """hashes.c, compiled with the secrets of a Hashes."""
 
     def __init__(self, hashes: Hashes):
-        self._module = Module(Path(__file__).with_suffix(".c"), parameters=hashes.parameters)
+        self._module = Module(
+            Recipe(Path(__file__).with_suffix(".c")), parameters=hashes.parameters
+        )
         names = ("siphash_1_3", "siphash_2_4", "name", "slot")
         self._programs = {name: self._module.program(name) for name in names}
         self._states = self._module.map("states")

@@ -16,6 +16,7 @@ from carom.kernel import libbpf
 from carom.kernel.abi import KEY
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
+from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 from carom.kernel.timing import timing
 from carom.protocols.memcached import SLOT_FROM, SPEC
@@ -186,10 +187,12 @@ class Connection(Resource):
     def __init__(self, room: int = TEXT_ROOM):
         self.slot_of = (hashes := Hashes()).slot_of
         self._module = Module(
-            Path(__file__).with_name("protocols.c"),
-            include=protocols.INCLUDE,
-            defines={"PROTOCOL": SPEC.number, "TEXT_ROOM": room},
-            written=protocols.headers([SPEC]),
+            Recipe(
+                Path(__file__).with_name("protocols.c"),
+                include=protocols.INCLUDE,
+                defines={"PROTOCOL": SPEC.number, "TEXT_ROOM": room},
+                written=protocols.headers([SPEC]),
+            ),
             parameters={**timing(1), **hashes.parameters, "languages": protocols.bits([SPEC])},
         )
         names = ("begin", "proceed", "answered")

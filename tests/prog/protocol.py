@@ -14,6 +14,7 @@ from carom.kernel import libbpf
 from carom.kernel.abi import COOKIES, KEY
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
+from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 from carom.kernel.timing import timing
 from carom.protocols.protocol import LASTING, TEXT_ROOM, Request
@@ -62,10 +63,12 @@ class Protocol(Resource):
         self._layout = struct.Struct(layout)
         self.hashes = Hashes()
         self._module = Module(
-            Path(__file__).with_name("protocols.c"),
-            include=protocols.INCLUDE,
-            defines={"PROTOCOL": spec.number, "TEXT_ROOM": room},
-            written=protocols.headers([spec]),
+            Recipe(
+                Path(__file__).with_name("protocols.c"),
+                include=protocols.INCLUDE,
+                defines={"PROTOCOL": spec.number, "TEXT_ROOM": room},
+                written=protocols.headers([spec]),
+            ),
             parameters={
                 **timing(1),
                 **self.hashes.parameters,

@@ -14,8 +14,9 @@ from carom import cgroup, protocols, xdp
 from carom.daemon.clock import jiffies_per_second
 from carom.daemon.store import Extent, Policy, Store
 from carom.kernel import libbpf
-from carom.kernel.bpf import INCLUDE, Module, expand
+from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
+from carom.kernel.recipe import INCLUDE, Recipe, expand
 from carom.kernel.resource import Resource
 from carom.kernel.timing import timing
 
@@ -85,8 +86,7 @@ class Race(Resource):
         hashes = Hashes()
         extent = Extent(cache[1], "always") if cache else None
         self._module = Module(
-            source,
-            defines=defines,
+            Recipe(source, defines=defines),
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
                 **hashes.parameters,

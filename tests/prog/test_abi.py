@@ -6,12 +6,12 @@ from __future__ import annotations
 import ctypes
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from carom.daemon.fastpath import FastPath
+from carom.daemon.fastpath import recipe
 from carom.kernel.abi import (
     BUDGET_CELLS,
     COOKIE_SIGHT,
@@ -45,12 +45,12 @@ DRAFT_FIELDS = (
 
 
 @pytest.fixture(scope="module")
-def tables(load_fastpath: Callable[..., FastPath]) -> Iterator[Any]:
+def tables() -> Iterator[Any]:
     """BCC's tables by name; their Key and Leaf are made of clang's own record layouts.
 
     They are of the very text and flags that a fast path is compiled from.
     """
-    made = made_by_bcc(load_fastpath(test_clock=True)._module._source)
+    made = made_by_bcc(recipe().source())
     try:
         yield made
     finally:

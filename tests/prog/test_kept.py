@@ -20,6 +20,7 @@ from carom.kernel import forked, kept, libbpf
 from carom.kernel.bpf import Module
 from carom.kernel.compiler import COMPILER
 from carom.kernel.hashes import Hashes
+from carom.kernel.recipe import Recipe
 from carom.protocols import SPECS
 from carom.protocols.spec import Spec
 
@@ -35,7 +36,7 @@ def folder(nothing_kept: Path) -> Path:
 
 def loaded(**defines: str | int | None) -> int:
     """What the program says that begins and ends with these defines."""
-    with Module(SOURCE, defines={"SAYS": 1, **defines}) as module:
+    with Module(Recipe(SOURCE, defines={"SAYS": 1, **defines})) as module:
         return libbpf.test_run(module.program("says"), bytes(64)).retval
 
 
@@ -86,7 +87,7 @@ def test_maps_and_programs_are_the_same(languages: tuple[Spec, ...], folder: Pat
 def test_what_is_kept_has_no_secret(folder: Path) -> None:
     hashes = Hashes()
     for _ in range(2):
-        with Module(SOURCE, defines={"SAYS": 1}, parameters=hashes.parameters) as module:
+        with Module(Recipe(SOURCE, defines={"SAYS": 1}), parameters=hashes.parameters) as module:
             program = module._compiled.programs["hashes"]
             maps = {name: module.map(name) for name in program.maps.values()}
             loaded = program.linked(maps, hashes.parameters)
@@ -147,7 +148,10 @@ def test_what_is_refused_is_refused_again() -> None:
     """By the kernel, in the same words."""
     said = []
     for _ in range(2):
-        with pytest.raises(BPFError) as refusal, Module(SOURCE, defines={"SAYS": 1}) as module:
+        with (
+            pytest.raises(BPFError) as refusal,
+            Module(Recipe(SOURCE, defines={"SAYS": 1})) as module,
+        ):
             module.program("reads_too_far")
         said.append((str(refusal.value), refusal.value.details))
     assert said[0] == said[1]
@@ -189,7 +193,7 @@ def open_files() -> Iterator[None]:
 
 def test_a_map_that_the_kernel_refuses(open_files: None) -> None:
     """Nothing is left open."""
-    with Module(SOURCE, defines={"SAYS": 1}) as module:
+    with Module(Recipe(SOURCE, defines={"SAYS": 1})) as module:
         compiled = module._compiled
         compiled.maps["cells"] = compiled.maps["cells"]._replace(key_size=3)
         with pytest.raises(BPFError, match=r"refused map cells of .*kept.c: Invalid argument"):

@@ -17,6 +17,7 @@ from carom import protocols
 from carom.daemon.fastpath import FastPath
 from carom.filters.filter import PLACES, Filter, Place
 from carom.kernel.bpf import Module
+from carom.kernel.recipe import Recipe
 from carom.lab.experiments.ports import ports
 from carom.protocols import SPECS
 from carom.protocols.spec import Spec
@@ -54,7 +55,7 @@ def test_a_walk(program: list[Instruction], wanted: list[tuple[int, int]]) -> No
 
 def test_a_loop_that_is_entered_past_its_head() -> None:
     """As clang makes it of C, and as this kernel may take it."""
-    with Module(Path(__file__).with_name("back_edge.c")) as module:
+    with Module(Recipe(Path(__file__).with_name("back_edge.c"))) as module:
         assert list(programs(module)) == ["by_its_head", "past_its_head"]
         assert list(refused(module)) == ["past_its_head"]
 
@@ -97,7 +98,7 @@ def test_filters(place: Place) -> None:
 def test_the_labs(source: str, defines: dict[str, int]) -> None:
     rooms = {"REQUEST_ROOM": 1472, "REPLY_ROOM": 1472} if source == "clients/load.c" else {}
     defines = {**defines, **rooms, "FIRST_PORT": ports.FIRST_PORT}
-    with Module(path := LAB / source, include=(path.parent,), defines=defines) as module:
+    with Module(Recipe(path := LAB / source, include=(path.parent,), defines=defines)) as module:
         assert programs(module)
         assert not refused(module)
 

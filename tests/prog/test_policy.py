@@ -12,7 +12,6 @@ from carom.daemon import fastpath as fastpaths
 from carom.daemon.fastpath import FastPath
 from carom.kernel import libbpf
 from carom.kernel.abi import HANDED_OVER, Fast, Hook, Verdict
-from carom.kernel.bpf import Module
 from prog.host import Action, Host, Setting, passed, sent
 from prog.packets import PLAIN, WIRES, Wire
 from prog.test_cache import answer, question
@@ -151,11 +150,9 @@ class TestHandover:
         grow = "bpf_xdp_adjust_tail(xdp,by)"
         define = {grow: f"((by)>{LONG}?-22:bpf_xdp_adjust_tail(xdp,by))"}
 
-        def module(*sources: object, **options: object) -> Module:
-            return Module(*sources, defines=define, **options)  # type: ignore[arg-type]
-
+        recipe = fastpaths.recipe(define)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fastpaths, "Module", module)
+            patch.setattr(fastpaths, "recipe", lambda: recipe)
             made = FastPath(test_clock=True)
         with made:
             yield made

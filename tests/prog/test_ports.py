@@ -13,6 +13,7 @@ import pytest
 
 from carom.kernel import libbpf
 from carom.kernel.bpf import Module
+from carom.kernel.recipe import Recipe
 from carom.lab.experiments.ports import ports
 from carom.lab.experiments.ports import server as port_server
 from carom.lab.experiments.ports import worker as port_worker
@@ -63,7 +64,7 @@ class Program:
 
 def load(source: str, **defines: int) -> Module:
     defines["FIRST_PORT"] = FIRST_PORT
-    return Module(LAB / source, include=(LAB,), defines=defines)
+    return Module(Recipe(LAB / source, include=(LAB,), defines=defines))
 
 
 def concurrency_module(loops: tuple[int, ...]) -> Module:

@@ -22,7 +22,7 @@ from carom.kernel.abi import (
     MarkKind,
     Verdict,
 )
-from carom.kernel.bpf import INCLUDE
+from carom.kernel.recipe import INCLUDE
 
 TEXT = (INCLUDE / "abi.h").read_text()
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)

@@ -19,6 +19,8 @@ from pathlib import Path
 from carom.errors import ExperimentError, InterfaceError
 from carom.kernel import libbpf, links
 from carom.kernel.bpf import Module
+from carom.kernel.compiled import Hook
+from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 from carom.lab.experiments.ports import worker as port_worker
 from carom.lab.experiments.ports.ports import FIRST_PORT, PORTS, Work
@@ -85,7 +87,7 @@ class Serving(Resource):
 
     def _reuseport(self) -> None:
         """All four sockets share the first port: their indexes are the order in which they bind."""
-        program = self._module("steer.c", CPU=self._cpu).program("by_digit", "socket")
+        program = self._module("steer.c", CPU=self._cpu).program("by_digit")
         sockets = [self._socket(0, shared=True) for _ in PORTS]
         sockets[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, program)
         self._sleep(sockets)
@@ -93,7 +95,7 @@ class Serving(Resource):
     def _sk_lookup(self) -> None:
         """Sockets on loopback, to which the stack alone would give no packet of an interface."""
         module = self._module("steer.c", CPU=self._cpu)
-        program = module.program("by_port", "lookup")
+        program = module.program("by_port")
         sockets = [self._socket(which, address=_LOOPBACK) for which in PORTS]
         for which, worker_socket in enumerate(sockets):
             key, value = struct.pack("=I", which), struct.pack("=I", worker_socket.fileno())
@@ -113,7 +115,9 @@ class Serving(Resource):
 
     def _module(self, source: str, **defines: int) -> Module:
         defines["FIRST_PORT"] = FIRST_PORT
-        return self._stack.enter_context(Module(_HERE / source, include=(_HERE,), defines=defines))
+        hooks: dict[str, Hook] = {"by_digit": "socket", "by_port": "lookup"}
+        recipe = Recipe(_HERE / source, include=(_HERE,), defines=defines, hooks=hooks)
+        return self._stack.enter_context(Module(recipe))
 
     def _attach(self, module: Module, name: str) -> None:
         interface = links.interface(self._interface)
