@@ -15,6 +15,7 @@ import structlog
 import typer
 
 from carom import __version__, streams
+from carom.cli_build import build, programs
 from carom.cli_cache import cache_app, status
 from carom.cli_client import client
 from carom.cli_filter import filter_app
@@ -42,6 +43,8 @@ app.command()(status)
 app.command(cls=command(ping_fields))(ping)
 app.command(cls=command(load_fields))(load)
 app.command()(client)
+app.command()(build)
+app.command()(programs)
 
 _verbose = False
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from carom.cli_options import Json, missing, new_table, numbers, show_table
+from carom.cli_options import Json, Programs, missing, new_table, numbers, show_table
 
 
 def bench(
@@ -16,6 +16,7 @@ def bench(
     entries: Annotated[
         str | None, typer.Option(help="Measure hits among so many entries: 1000,1000000.")
     ] = None,
+    programs: Programs = None,
     json: Json = False,
 ) -> None:
     """Nanoseconds a packet by BPF_PROG_TEST_RUN, beside a bare MAC swap."""
@@ -51,6 +52,7 @@ def admission(
     requests: Annotated[int, typer.Option(help="Hot ones; the first third warms up.")] = 300_000,
     scan: Annotated[str, typer.Option(help="Shares of all requests that are a scan's.")] = "0,0.5",
     seed: Annotated[int, typer.Option(help="Which random draws.")] = 1,
+    programs: Programs = None,
     json: Json = False,
 ) -> None:
     """Hit rate of hot keys under a scan, with each `--admit`, by BPF_PROG_TEST_RUN."""

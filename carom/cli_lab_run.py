@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from carom.cli_options import Json, missing
+from carom.cli_options import Json, Programs, missing
 from carom.cli_settings import GIVEN
 from carom.errors import ExperimentError
 from carom.kernel import signals
@@ -51,6 +51,7 @@ def lab_run(
         ),
     ] = "netns",
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
+    programs: Programs = None,
     json: Json = False,
 ) -> None:
     """Run experiments on a pair, and write results and plots.

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -17,6 +19,27 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _choose(path: Path | None) -> None:
+    """Have programs loaded from there. Raises ObjectError for what holds none."""
+    if path is not None:
+        from carom.kernel import objects
+
+        list(objects.labels([path]))
+        os.environ[objects.CHOSEN] = str(path.absolute())
+
+
+Programs = Annotated[
+    Path | None,
+    typer.Option(
+        "--programs",
+        metavar="FILE|DIR",
+        callback=_choose,
+        expose_value=False,
+        help="Load these object files (`carom build`) instead of carom's own.",
+    ),
+]
 
 
 class Command(TyperCommand):

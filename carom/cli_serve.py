@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carom.cli_options import Programs
 from carom.cli_settings import GIVEN
 from carom.errors import UsageError
 from carom.protocols import default, filled_by
@@ -134,6 +135,7 @@ def serve(
         ),
     ] = None,
     config: Config = None,
+    programs: Programs = None,
     json: Json = False,
 ) -> None:
     """Run Python services behind their cache in the kernel, until SIGINT, SIGTERM or SIGHUP."""
@@ -166,6 +168,7 @@ def front(
             "yet: 60s.",
         ),
     ] = None,
+    programs: Programs = None,
     json: Json = False,
 ) -> None:
     """Put the cache before servers that are already there, and learn their replies."""

@@ -12,9 +12,9 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
-from carom.kernel import btf, forked, kept, libbpf, objects
+from carom.kernel import btf, elf, forked, kept, libbpf, objects
 from carom.kernel.compiled import PARAMETERS, Compiled, Hook
-from carom.kernel.compiler import PROVISION, Refused
+from carom.kernel.compiler import PROVISION, Refused, Source
 from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 
@@ -107,28 +107,37 @@ def _explained(recipe: Recipe, error: Exception, messages: list[str]) -> BPFErro
     )
 
 
-def compiled(recipe: Recipe) -> tuple[Compiled, str]:
-    """The programs of a recipe and the digest of its source, if nobody says other programs.
+def build(recipe: Recipe, source: Source | None = None) -> bytes:
+    """The object file of a recipe: compiled, for root once per boot (kept.py).
 
-    They are those that come with carom, if they are of just these sources; or else compiled, for
-    root once per boot (kept.py). Raises CompileError (clang's output in `details`), ObjectError.
+    Raises PrivilegeError, CompileError (clang's output in `details`).
+    """
+    check_privileges()  # BCC makes maps while it compiles
+    source = source or recipe.source()
+    digest = source.digest()
+    with kept.alone(digest):
+        if file := kept.take(digest):
+            return file
+        try:
+            compiled = source.compile()
+        except Refused as error:
+            raise _explained(recipe, error, error.said) from error
+        file = objects.made(compiled, recipe.packaged, digest)
+        kept.keep(digest, file)
+        return file
+
+
+def compiled(recipe: Recipe) -> tuple[Compiled, str]:
+    """The programs of a recipe, and the digest of its source.
+
+    They are those that the user says; or those that come with carom, if they are of just these
+    sources; or else compiled. Raises as `build` does, and ObjectError.
     """
     source = recipe.source()
     digest = source.digest()
-    found = recipe.packaged and (
-        objects.chosen(recipe.packaged) or objects.packaged(recipe.packaged, digest)
-    )
-    if found:
-        return found, digest
-    with kept.alone(digest):
-        if found := kept.take(digest):
-            return found, digest
-        try:
-            found = source.compile()
-        except Refused as error:
-            raise _explained(recipe, error, error.said) from error
-        kept.keep(digest, objects.made(found, recipe.packaged, digest))
-        return found, digest
+    name = recipe.packaged
+    found = (objects.chosen(name) or objects.packaged(name, digest)) if name else None
+    return found or elf.read(build(recipe, source))[0], digest
 
 
 class Module(Resource):

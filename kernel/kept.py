@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from carom.kernel import elf
-from carom.kernel.compiled import Compiled
 
 _FOLDER_MODE, _FILE_MODE, _OTHERS_WRITE = 0o755, 0o644, 0o022
 _FILES = 128
@@ -65,15 +64,15 @@ def alone(name: str) -> Iterator[None]:
         yield
 
 
-def take(name: str) -> Compiled | None:
-    """What was kept under a digest; None if nothing was, or it cannot be read."""
+def take(name: str) -> bytes | None:
+    """The file that was kept under a digest; None if none was, or it is no such object."""
     with contextlib.suppress(OSError, elf.Foreign), _opened() as where:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
-        with open(descriptor, "rb") as file:
-            compiled, label = elf.read(file.read())
+        with open(descriptor, "rb") as opened:
+            file = opened.read()
             with contextlib.suppress(PermissionError):  # it is root's
-                os.utime(file.fileno())
-        return compiled if label.source == name else None
+                os.utime(opened.fileno())
+        return file if elf.label(file).source == name else None
     return None
 
 

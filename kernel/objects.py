@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import structlog
+
 from carom import __version__
 from carom.errors import ObjectError
 from carom.kernel import elf
@@ -24,6 +26,9 @@ CHOSEN = "CAROM_PROGRAMS"
 
 TESTED = ["6.1", "6.12", "6.18"]
 """The kernels that these sources' tests pass on (`./run test`, `./run test-vm guest`)."""
+
+
+log = structlog.get_logger()
 
 
 @functools.cache
@@ -76,19 +81,11 @@ def labels(paths: Iterable[Path]) -> Iterator[tuple[Path, elf.Label]]:
 def chosen(name: str) -> Compiled | None:
     """What `--programs` says for this name; None where it says nothing. Raises ObjectError."""
     said = os.environ.get(CHOSEN)
-    if not said:
-        return None
-    path = Path(said)
-    if path.is_dir():
-        path /= name + SUFFIX
-        if not path.exists():
-            return None
-        compiled, label = read(path)
-        if label.name != name:
-            raise ObjectError(f"{path} holds {label.name}, not {name}")
-        return compiled
-    compiled, label = read(path)
-    return compiled if label.name == name else None
+    for path, label in labels([Path(said)]) if said else ():
+        if label.name == name:
+            log.info("loading programs of a file", name=name, file=str(path))
+            return read(path)[0]
+    return None
 
 
 def packaged(name: str, source: str) -> Compiled | None:
