@@ -50,11 +50,22 @@ class Type(NamedTuple):
         return _TYPE.iter_unpack(self.rest)
 
 
-class Writer:
+def complete(types: bytes, maps: Mapping[str, MapShape], cells: Sequence[str]) -> bytes:
+    """BTF that describes maps in `.maps`, and constants of 8 bytes each in `.rodata`.
+
+    `types` is BTF with types that the maps have, whose numbers stay; it is empty for none. What
+    maps of maps hold is like the map by inner_name().
+    """
+    writer = _Writer(types)
+    writer.maps(maps)
+    writer.cells(cells)
+    return writer.written()
+
+
+class _Writer:
     """Adds types to those that are there, by number from 1 on."""
 
-    def __init__(self, before: bytes = b""):
-        """`before` is BTF with types whose numbers stay; empty for none."""
+    def __init__(self, before: bytes):
         self._types, self._names = bytearray(), bytearray(b"\0")
         self._count = 0
         if before:
@@ -108,32 +119,28 @@ class Writer:
         )
         return self._add("", _STRUCT, size, rest, len(members)), size
 
-    def maps(self, maps: Mapping[str, MapShape]) -> list[Variable]:
-        """Describe maps in `.maps`; where each stands there. Maps of maps are by inner_name()."""
+    def maps(self, maps: Mapping[str, MapShape]) -> None:
         variables, offset = list[tuple[int, Variable]](), 0
         for name, shape in maps.items():
             inner = maps[inner_name(name)] if shape.kind == MAP_TYPE_ARRAY_OF_MAPS else None
             kind, size = self._struct(shape, inner)
             variables.append((kind, Variable(name, offset, size)))
             offset += size
-        return self._section(".maps", variables)
+        self._section(".maps", variables)
 
-    def cells(self, names: Sequence[str]) -> list[Variable]:
-        """Describe constants of 8 bytes each in `.rodata`."""
+    def cells(self, names: Sequence[str]) -> None:
         cells = (Variable(name, 8 * at, 8) for at, name in enumerate(names))
-        return self._section(".rodata", [(self._cell, cell) for cell in cells])
+        self._section(".rodata", [(self._cell, cell) for cell in cells])
 
-    def _section(self, name: str, variables: list[tuple[int, Variable]]) -> list[Variable]:
+    def _section(self, name: str, variables: list[tuple[int, Variable]]) -> None:
         rest = b""
         for kind, variable in variables:
             number = self._add(variable.name, _VAR, kind, struct.pack("<I", _GLOBAL))
             rest += _TYPE.pack(number, variable.offset, variable.size)
         size = sum(variable.size for _, variable in variables)
         self._add(name, _DATASEC, size, rest, len(variables))
-        return [variable for _, variable in variables]
 
     def written(self) -> bytes:
-        """The BTF as it is now."""
         sizes = len(self._types), len(self._names)
         header = _HEADER.pack(_MAGIC, _VERSION, 0, _HEADER.size, 0, sizes[0], sizes[0], sizes[1])
         return header + self._types + self._names
@@ -144,13 +151,21 @@ def inner_name(name: str) -> str:
     return name.removesuffix("s")
 
 
-def read_maps(btf: bytes) -> dict[str, MapShape]:
+def variables(btf: bytes, section: str) -> list[Variable]:
+    """What is in a section. Raises ValueError, IndexError, KeyError or struct.error."""
+    types = _types(btf)
+    return [
+        Variable(types[number].name, offset, size)
+        for number, offset, size in _section(types, section).parts()
+    ]
+
+
+def maps(btf: bytes) -> dict[str, MapShape]:
     """The maps that BTF describes. Raises ValueError, IndexError, KeyError or struct.error."""
-    types = [Type("", 0, 0, b""), *_types(btf)]
-    (section,) = (one for one in types if one.kind == _DATASEC and one.name == ".maps")
+    types = _types(btf)
     _, names = _halves(btf)
     maps = dict[str, MapShape]()
-    for number, _, _ in section.parts():
+    for number, _, _ in _section(types, ".maps").parts():
         variable = types[number]
         members = {
             _string(names, name): types[kind] for name, kind, _ in types[variable.other].parts()
@@ -159,6 +174,11 @@ def read_maps(btf: bytes) -> dict[str, MapShape]:
         kinds = (members[name].other if name in members else 0 for name in ("key", "value"))
         maps[variable.name] = MapShape(*numbers, *kinds)
     return maps
+
+
+def _section(types: Sequence[Type], name: str) -> Type:
+    (section,) = (one for one in types if one.kind == _DATASEC and one.name == name)
+    return section
 
 
 def _number(types: Sequence[Type], pointer: Type | None) -> int:
@@ -177,22 +197,23 @@ def _halves(btf: bytes) -> tuple[bytes, bytes]:
     return btf[size + types_at :][:types], btf[size + names_at :][:names]
 
 
-def _walk(types: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Each type: name, kind, size or other type, and what follows."""
+def _walk(types: bytes) -> Iterator[tuple[int, tuple[int, int, bytes]]]:
+    """Each type: where its name is, and the rest of a Type."""
     at = 0
     while at < len(types):
         name, what, other = _TYPE.unpack_from(types, at)
         kind, parts = what >> 24 & 0x1F, what & 0xFFFF
         size = _FIXED.get(kind, 0) + _PARTS.get(kind, 0) * parts
         at += _TYPE.size
-        yield name, kind, other, types[at : at + size]
+        yield name, (kind, other, types[at : at + size])
         at += size
 
 
-def _types(btf: bytes) -> Iterator[Type]:
+def _types(btf: bytes) -> list[Type]:
+    """All types; the first stands for none."""
     types, names = _halves(btf)
-    for name, kind, other, rest in _walk(types):
-        yield Type(_string(names, name), kind, other, rest)
+    walked = (Type(_string(names, name), *rest) for name, rest in _walk(types))
+    return [Type("", 0, 0, b""), *walked]
 
 
 def _string(names: bytes, at: int) -> str:

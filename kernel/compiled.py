@@ -60,8 +60,7 @@ class Program(msgspec.Struct, frozen=True):
 class Compiled(msgspec.Struct, frozen=True):
     """All programs and maps of a module, by name.
 
-    `compiler` names the libraries that made it; `btf` describes the types of the maps' keys and
-    values, and whatever else.
+    `compiler` names the libraries that made it; `btf` describes maps and parameters (btf.py).
     """
 
     compiler: str

@@ -24,8 +24,8 @@ from typing import Any
 import msgspec
 
 from carom.errors import CompileError
-from carom.kernel import forked, libbpf
-from carom.kernel.compiled import Compiled, Hook, parse
+from carom.kernel import btf, forked, libbpf
+from carom.kernel.compiled import PARAMETERS, Compiled, Hook, parse
 from carom.kernel.signals import end_with_parent
 
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
@@ -218,11 +218,13 @@ def _taken(made: Any, hooks: Mapping[str, Hook]) -> Compiled:
         for n in range(library.bpf_num_functions(module))
     ]
     shapes = {name: libbpf.map_shape(fd) for fd, name in names.items()}
+    maps = {name: shape for name, (shape, _) in shapes.items()}
+    types = _types({number for _, number in shapes.values() if number})
     return Compiled(
         _libraries(),
         library.bpf_module_license(module).decode(),
-        _types({btf for _, btf in shapes.values() if btf}),
-        {name: shape for name, (shape, _) in shapes.items()},
+        btf.complete(types, maps, PARAMETERS),
+        maps,
         {
             name: parse(hooks.get(name, "xdp"), made.dump_func(name.encode()), names)
             for name in functions

@@ -174,19 +174,19 @@ class _Writer:
 
 def write(compiled: Compiled, label: Label) -> bytes:
     """The object file; the same for the same programs, byte for byte."""
-    writer, types = _Writer(), btf.Writer(compiled.btf)
+    writer = _Writer()
     relocations = writer.programs(compiled)
     license = compiled.license.encode() + b"\0"
     writer.variables(
         _Section("license", _PROGBITS, _WRITE | _ALLOC, license, align=1),
         [btf.Variable("_license", 0, len(license))],
     )
-    maps = types.maps(compiled.maps)
+    maps = btf.variables(compiled.btf, ".maps")
     room = bytes(sum(variable.size for variable in maps))
     writer.variables(_Section(".maps", _PROGBITS, _WRITE | _ALLOC, room), maps)
-    cells = types.cells(PARAMETERS)
+    cells = btf.variables(compiled.btf, ".rodata")
     writer.variables(_Section(".rodata", _PROGBITS, _ALLOC, bytes(8 * len(cells))), cells)
-    writer.section(_Section(".BTF", _PROGBITS, 0, types.written(), align=4))
+    writer.section(_Section(".BTF", _PROGBITS, 0, compiled.btf, align=4))
     said = bytes(_SUM) + msgspec.json.encode(label)
     note = _NOTE.pack(6, len(said), _LABEL_NOTE) + _NAMESPACE + said + bytes(-len(said) % 4)
     writer.section(_Section(_LABEL, _NOTES, 0, note, align=4))
@@ -279,7 +279,15 @@ class _Reader:
                 yield function.name, program
 
 
-_BROKEN = (ValueError, IndexError, KeyError, StopIteration, RuntimeError, struct.error)
+_BROKEN = (
+    ValueError,
+    IndexError,
+    OverflowError,
+    KeyError,
+    StopIteration,
+    RuntimeError,
+    struct.error,
+)
 
 
 def label(file: bytes) -> Label:
@@ -312,7 +320,7 @@ def read(file: bytes) -> tuple[Compiled, Label]:
             said.compiler,
             reader.section("license").rstrip(b"\0").decode(),
             types,
-            btf.read_maps(types),
+            btf.maps(types),
             dict(reader.programs()),
         )
         for name, program in compiled.programs.items():
