@@ -17,7 +17,7 @@
 	}
 #define SAID(name) said_##name()
 
-/* kernel/compiled.py reads this list. */
+/* kernel/compiler.py reads such lists. */
 PARAMETER(00, ticks)        /* jiffies a second */
 PARAMETER(01, second)       /* 2^32 / ticks, rounded up */
 PARAMETER(02, test_clock)   /* 1: time is what a test says */

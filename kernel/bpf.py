@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
 from carom.kernel import btf, elf, forked, kept, libbpf, objects
-from carom.kernel.compiled import PARAMETERS, Compiled, Hook
+from carom.kernel.compiled import Compiled, Hook
 from carom.kernel.compiler import PROVISION, Refused, Source
 from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
@@ -268,10 +268,10 @@ class Module(Resource):
             self._maps[name] = self._create(name)
         return self._maps[name]
 
-    def _said(self, program: str, cells: Iterable[int]) -> Mapping[str, int]:
-        """The parameters. Raises BPFError if one of the cells has none."""
+    def _said(self, program: str, wanted: Iterable[str]) -> Mapping[str, int]:
+        """The parameters. Raises BPFError if a wanted one is missing."""
         parameters = self._beside._parameters if self._beside else self._parameters
-        if missing := {PARAMETERS[cell] for cell in cells} - parameters.keys():
+        if missing := set(wanted) - parameters.keys():
             raise BPFError(f"{program} of {self._name} is loaded without {', '.join(missing)}")
         return parameters
 

@@ -51,14 +51,15 @@ class Type(NamedTuple):
 
 
 def complete(types: bytes, maps: Mapping[str, MapShape], cells: Sequence[str]) -> bytes:
-    """BTF that describes maps in `.maps`, and constants of 8 bytes each in `.rodata`.
+    """BTF that describes maps in `.maps`, and constants of 8 bytes each in `.rodata`, if any.
 
     `types` is BTF with types that the maps have, whose numbers stay; it is empty for none. What
     maps of maps hold is like the map by inner_name().
     """
     writer = _Writer(types)
     writer.maps(maps)
-    writer.cells(cells)
+    if cells:
+        writer.cells(cells)
     return writer.written()
 
 
@@ -152,20 +153,20 @@ def inner_name(name: str) -> str:
 
 
 def variables(btf: bytes, section: str) -> list[Variable]:
-    """What is in a section. Raises ValueError, IndexError, KeyError or struct.error."""
+    """What is in a section. Raises ValueError, IndexError or struct.error."""
     types = _types(btf)
     return [
         Variable(types[number].name, offset, size)
-        for number, offset, size in _section(types, section).parts()
+        for number, offset, size in _section(types, section)
     ]
 
 
 def maps(btf: bytes) -> dict[str, MapShape]:
-    """The maps that BTF describes. Raises ValueError, IndexError, KeyError or struct.error."""
+    """The maps that BTF describes. Raises ValueError, IndexError or struct.error."""
     types = _types(btf)
     _, names = _halves(btf)
     maps = dict[str, MapShape]()
-    for number, _, _ in _section(types, ".maps").parts():
+    for number, _, _ in _section(types, ".maps"):
         variable = types[number]
         members = {
             _string(names, name): types[kind] for name, kind, _ in types[variable.other].parts()
@@ -176,9 +177,11 @@ def maps(btf: bytes) -> dict[str, MapShape]:
     return maps
 
 
-def _section(types: Sequence[Type], name: str) -> Type:
-    (section,) = (one for one in types if one.kind == _DATASEC and one.name == name)
-    return section
+def _section(types: Sequence[Type], name: str) -> Iterator[tuple[int, int, int]]:
+    """The variables in a section: type, offset and size."""
+    for one in types:
+        if one.kind == _DATASEC and one.name == name:
+            yield from one.parts()
 
 
 def _number(types: Sequence[Type], pointer: Type | None) -> int:

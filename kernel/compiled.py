@@ -7,10 +7,8 @@ their place are instructions that would read them from memory.
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -19,11 +17,6 @@ from carom.kernel.libbpf import MapShape
 
 Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lookup"]
 """Where a program runs."""
-
-_HEADER = Path(__file__).resolve().parent.parent / "include/parameter.h"
-
-PARAMETERS = tuple(re.findall(r"^PARAMETER\(\w+, (\w+)\)", _HEADER.read_text(), re.MULTILINE))
-"""The parameters' names, in the order of their cells, which have 8 bytes each."""
 
 _INSTRUCTION = struct.Struct("<BBhi")
 _WIDE, _CALL = 0x18, 0x85  # linux/bpf.h: BPF_LD | BPF_IMM | BPF_DW, and BPF_JMP | BPF_CALL
@@ -34,12 +27,13 @@ _STANDS_FOR = 0xCA201A75
 
 
 class Program(msgspec.Struct, frozen=True):
-    """Instructions, and by index those that take a map's descriptor or a parameter's address."""
+    """Instructions, and by index those that take a map's descriptor or a parameter's address: its
+    name."""
 
     hook: Hook
     code: bytes
     maps: dict[int, str]
-    parameters: dict[int, int]
+    parameters: dict[int, str]
 
     def linked(self, maps: Mapping[str, int], parameters: Mapping[str, int]) -> bytes:
         """The instructions with these maps' descriptors and these parameters put in.
@@ -50,8 +44,8 @@ class Program(msgspec.Struct, frozen=True):
         code = bytearray(self.code)
         for at, name in self.maps.items():
             _put(code, at, _MAP, maps[name])
-        for at, cell in self.parameters.items():
-            _put(code, at, 0, parameters[PARAMETERS[cell]])
+        for at, name in self.parameters.items():
+            _put(code, at, 0, parameters[name])
             load = (at + 2) * _INSTRUCTION.size
             code[load : load + len(_NOTHING)] = _NOTHING
         return bytes(code)
@@ -70,13 +64,13 @@ class Compiled(msgspec.Struct, frozen=True):
     programs: dict[str, Program]
 
 
-def parse(hook: Hook, code: bytes, maps: Mapping[int, str]) -> Program:
-    """A program from its instructions, and the names of its maps by descriptor.
+def parse(hook: Hook, code: bytes, maps: Mapping[int, str], parameters: Sequence[str]) -> Program:
+    """A program from its instructions, the names of its maps by descriptor, and of all parameters.
 
     Raises ValueError for instructions that could not be loaded a second time.
     """
     linked = bytearray(code)
-    map_names, cells = dict[int, str](), dict[int, int]()
+    map_names, said = dict[int, str](), dict[int, str]()
     instructions = list(_INSTRUCTION.iter_unpack(code))
     at = 0
     while at < len(instructions):
@@ -89,14 +83,14 @@ def parse(hook: Hook, code: bytes, maps: Mapping[int, str]) -> Program:
                 _put(linked, at, 0, 0)
             elif source:
                 raise ValueError(f"instruction {at} refers to what is no map: {source}")
-            elif upper == _STANDS_FOR and 0 <= number < len(PARAMETERS):
-                cells[at] = number
+            elif upper == _STANDS_FOR and 0 <= number < len(parameters):
+                said[at] = parameters[number]
                 _put(linked, at, 0, 0)
             at += 1
         elif operation == _CALL and source:
             raise ValueError(f"instruction {at} calls what is no helper of the kernel's: {source}")
         at += 1
-    program = Program(hook, bytes(linked), map_names, cells)
+    program = Program(hook, bytes(linked), map_names, said)
     check(program)
     return program
 
@@ -108,13 +102,11 @@ def check(program: Program) -> None:
         wide = program.code[at * size : (at + 2) * size]
         if len(wide) < 2 * size or wide[0] != _WIDE or wide[1] > 0x0F or any(wide[2:]):
             raise ValueError(f"instruction {at} takes neither a map nor a parameter")
-    for at, cell in program.parameters.items():
+    for at in program.parameters:
         register = program.code[at * size + 1]
         load = bytes((_LOAD, register | register << 4, *bytes(6)))
         if program.code[(at + 2) * size : (at + 3) * size] != load:
             raise ValueError(f"instruction {at} is a parameter's, and nothing reads it")
-        if not 0 <= cell < len(PARAMETERS):
-            raise ValueError(f"there is no parameter {cell}")
 
 
 def _put(code: bytearray, at: int, kind: int, number: int) -> None:

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import msgspec
 
 from carom.errors import CompileError
 from carom.kernel import btf, forked, libbpf
-from carom.kernel.compiled import PARAMETERS, Compiled, Hook, parse
+from carom.kernel.compiled import Compiled, Hook, parse
 from carom.kernel.signals import end_with_parent
 
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
@@ -166,6 +166,12 @@ class Source(msgspec.Struct):
             hashed.update(hashlib.sha256(part.encode()).digest())
         return hashed.hexdigest()
 
+    def parameters(self) -> list[str]:
+        """The names of the parameters (parameter.h), in the order of their cells."""
+        found = re.findall(r"^PARAMETER\((\w+), (\w+)\)", self.text, re.MULTILINE)
+        assert [int(cell, 16) for cell, _ in found] == list(range(len(found)))
+        return [name for _, name in found]
+
     def compile(self) -> Compiled:
         """Have it compiled. Raises CompileError, Refused."""
         command = [sys.executable, "-P", "-m", __name__]
@@ -206,13 +212,14 @@ def made_by_bcc(source: Source) -> Any:
         raise Refused(str(error), messages) from error
 
 
-def _taken(made: Any, hooks: Mapping[str, Hook]) -> Compiled:
+def _taken(made: Any, source: Source) -> Compiled:
     """The programs and maps that BCC holds."""
     library, module = _typed(import_bcc().lib), made.module
     names = {
         library.bpf_table_fd_id(module, n): library.bpf_table_name(module, n).decode()
         for n in range(library.bpf_num_tables(module))
     }
+    parameters = source.parameters()
     functions = [
         library.bpf_function_name(module, n).decode()
         for n in range(library.bpf_num_functions(module))
@@ -223,10 +230,12 @@ def _taken(made: Any, hooks: Mapping[str, Hook]) -> Compiled:
     return Compiled(
         _libraries(),
         library.bpf_module_license(module).decode(),
-        btf.complete(types, maps, PARAMETERS),
+        btf.complete(types, maps, parameters),
         maps,
         {
-            name: parse(hooks.get(name, "xdp"), made.dump_func(name.encode()), names)
+            name: parse(
+                source.hooks.get(name, "xdp"), made.dump_func(name.encode()), names, parameters
+            )
             for name in functions
         },
     )
@@ -262,7 +271,7 @@ def main() -> None:
     end_with_parent(signal.SIGKILL)
     source = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Source)
     try:
-        answer = _Answer(_taken(made_by_bcc(source), source.hooks))
+        answer = _Answer(_taken(made_by_bcc(source), source))
     except CompileError as error:
         answer = _Answer(missing=(str(error), error.hint or ""))
     except Refused as error:

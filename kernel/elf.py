@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from carom.kernel import btf
-from carom.kernel.compiled import PARAMETERS, Compiled, Hook, Program, check
+from carom.kernel.compiled import Compiled, Hook, Program, check
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _IDENT = b"\x7fELF\2\1\1" + bytes(9)  # 64 bits, little-endian, version 1
@@ -121,8 +121,7 @@ class _Writer:
             for symbol, program in programs:
                 size = len(program.code)
                 self.symbols.append(_Symbol(symbol, _FUNCTION, section, at, size))
-                cells = {n: PARAMETERS[cell] for n, cell in program.parameters.items()}
-                wants = sorted((program.maps | cells).items())
+                wants = sorted((program.maps | program.parameters).items())
                 taken[section] += [(at + 8 * n, wanted) for n, wanted in wants]
                 at += size
         return taken
@@ -185,7 +184,8 @@ def write(compiled: Compiled, label: Label) -> bytes:
     room = bytes(sum(variable.size for variable in maps))
     writer.variables(_Section(".maps", _PROGBITS, _WRITE | _ALLOC, room), maps)
     cells = btf.variables(compiled.btf, ".rodata")
-    writer.variables(_Section(".rodata", _PROGBITS, _ALLOC, bytes(8 * len(cells))), cells)
+    if cells:
+        writer.variables(_Section(".rodata", _PROGBITS, _ALLOC, bytes(8 * len(cells))), cells)
     writer.section(_Section(".BTF", _PROGBITS, 0, compiled.btf, align=4))
     said = bytes(_SUM) + msgspec.json.encode(label)
     note = _NOTE.pack(6, len(said), _LABEL_NOTE) + _NAMESPACE + said + bytes(-len(said) % 4)
@@ -251,7 +251,8 @@ class _Reader:
 
     def programs(self) -> Iterator[tuple[str, Program]]:
         symbols = self.symbols()
-        variables = {name: self.names.index(name) for name in (".maps", ".rodata")}
+        cells = {one.name for one in symbols if self.names[one.section] == ".rodata"}
+        known = cells | {one.name for one in symbols if self.names[one.section] == ".maps"}
         for hook, name in _PLACES.items():
             if name not in self.names:
                 continue
@@ -260,34 +261,21 @@ class _Reader:
             functions = [one for one in symbols if one.section == section and one.kind == _FUNCTION]
             for at, number in self.relocations(section):
                 function = next(one for one in functions if 0 <= at - one.value < one.size)
-                what = symbols[number]
-                if what.section not in variables.values():
+                what = symbols[number].name
+                if what not in known:
                     raise ValueError("a program takes what is neither a map nor a parameter")
-                taken[function.name][(at - function.value) // 8] = what.name
-            cells = {
-                one.name: one.value // 8 for one in symbols if one.section == variables[".rodata"]
-            }
+                taken[function.name][(at - function.value) // 8] = what
             for function in functions:
-                wanted = taken[function.name]
-                program = Program(
-                    hook,
-                    code[function.value : function.value + function.size],
-                    {at: what for at, what in wanted.items() if what not in cells},
-                    {at: PARAMETERS.index(what) for at, what in wanted.items() if what in cells},
-                )
-                check(program)
+                wants = taken[function.name]
+                said = {at: what for at, what in wants.items() if what in cells}
+                maps = {at: what for at, what in wants.items() if what not in cells}
+                own = code[function.value : function.value + function.size]
+                check(program := Program(hook, own, maps, said))
                 yield function.name, program
 
 
-_BROKEN = (
-    ValueError,
-    IndexError,
-    OverflowError,
-    KeyError,
-    StopIteration,
-    RuntimeError,
-    struct.error,
-)
+_BROKEN = (ValueError, LookupError, OverflowError, StopIteration, RuntimeError, struct.error)
+"""What reading may raise where a file is not as `write` makes one."""
 
 
 def label(file: bytes) -> Label:

@@ -19,7 +19,6 @@ from carom.errors import CompileError, ObjectError
 from carom.filters import filter
 from carom.kernel import bpf, elf, libbpf, objects
 from carom.kernel.bpf import Module
-from carom.kernel.compiled import PARAMETERS
 from carom.kernel.hashes import Hashes
 from carom.kernel.recipe import Recipe
 from carom.kernel.timing import timing
@@ -129,7 +128,8 @@ def test_libbpf_loads_the_fast_path(whole: bytes, stock: Callable[[bytes], Stock
         "counted": 1,
     }
     loaded = stock(whole)
-    loaded.say(".rodata", b"".join(struct.pack("<Q", parameters[name]) for name in PARAMETERS))
+    names = fastpath.recipe().source().parameters()
+    loaded.say(".rodata", b"".join(struct.pack("<Q", parameters[name]) for name in names))
     assert loaded.load() == 0
     assert libbpf.test_run(loaded.program("read_clock"), bytes(64)).retval == libbpf.XDP_PASS
 
@@ -195,7 +195,8 @@ def test_forged_files_are_refused_or_whole(file: bytes) -> None:
         read += 1
         for program in compiled.programs.values():
             assert program.maps.keys().isdisjoint(program.parameters)
-            program.linked(dict.fromkeys(compiled.maps, 3), dict.fromkeys(PARAMETERS, 0))
+            said = dict.fromkeys(program.parameters.values(), 0)
+            program.linked(dict.fromkeys(compiled.maps, 3), said)
     assert read > 100
 
 
