@@ -5,15 +5,19 @@
 #   usage: vm/box.sh [bookworm | trixie] [FOLDER]     makes FOLDER/carom-RELEASE.box, as root
 #          vm/box.sh --guest [RELEASE] [FOLDER]       makes FOLDER/guest-RELEASE, a folder with kernel,
 #                                                     initrd and disk: what tests/guest runs in
+#          vm/box.sh --tree [RELEASE] [FOLDER]        makes FOLDER/tree-RELEASE, a root folder with what
+#                                                     a host without a compiler has: for tests/packages
 #   CAROM_MIRROR   a Debian mirror, where this machine's apt sources have no Debian
 #   PYTHON         one with pip, for carom's requirements; else the repository's .venv, or python3
 set -eu
 
 kind=box
-if [ "${1:-}" = --guest ]; then
-    kind=guest
-    shift
-fi
+case ${1:-} in
+    --guest | --tree)
+        kind=${1#--}
+        shift
+        ;;
+esac
 release=${1:-bookworm}
 folder=${2:-build/vm}
 room=$(cd "$(dirname "$0")" && pwd -P)
@@ -43,6 +47,10 @@ contents() {
     case $kind in
         box) more="systemd-sysv dbus ifupdown isc-dhcp-client openssh-server sudo rsync" ;;
         guest) more="memcached nsd nftables libteam-utils" ;;
+        tree)
+            echo "python3,libbpf1,iproute2,memcached,nsd"
+            return
+            ;;
     esac
     echo "$needed linux-image-amd64 linux-headers-amd64 udev kmod procps $more" | tr ' ' ','
 }
@@ -200,7 +208,7 @@ case $release in
 esac
 case $kind in
     box) box=$folder/carom-$release.box ;;
-    guest) box=$folder/guest-$release ;;
+    guest | tree) box=$folder/$kind-$release ;;
 esac
 python=${PYTHON:-$room/../.venv/bin/python}
 [ -x "$(command -v "$python")" ] || python=python3
@@ -219,9 +227,13 @@ trap 'rm -rf --one-file-system "$new"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 bootstrap
-furnish "$new/root"
-add_python "$new/root"
-pack
+if [ "$kind" = tree ]; then
+    mv "$new/root" "$new/made"
+else
+    furnish "$new/root"
+    add_python "$new/root"
+    pack
+fi
 rm -rf "$box"
 mv "$new/made" "$box"
 echo "$made_of" >"$box.of"

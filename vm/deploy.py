@@ -84,26 +84,34 @@ def _files() -> Iterator[Path]:
             yield SOURCE / part
 
 
-def build(folder: Path) -> Path:
-    """Build this source's wheel from a copy, as a build leaves files there. Raises HostError."""
+def build(folder: Path, *, objects: bool = False) -> Path:
+    """Build this source's wheel from a copy, as a build leaves files there.
+
+    With `objects` it has object files for hosts without a compiler; they are compiled here, as
+    root. Raises HostError.
+    """
     copy = folder / "source"
     for path in _files():
         to = copy / path.relative_to(SOURCE)
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, to)
+    if objects:
+        to = copy / "kernel" / "programs"
+        _python("carom", "build", "-o", to, failed="its programs cannot be compiled here")
     how = ("--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "pip", "wheel", *how, "--wheel-dir", folder, copy],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    wheel = ("wheel", *how, "--wheel-dir", folder, copy)
+    _python("pip", *wheel, failed="the wheel cannot be built here")
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+def _python(module: str, *arguments: str | Path, failed: str) -> None:
+    """Run one of this Python's modules to its end. Raises HostError that begins with `failed`."""
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise HostError(
-            "the wheel cannot be built here", hint="run `./run setup`", details=done.stderr
-        )
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+        last = next(reversed(done.stderr.splitlines()), "no word")
+        raise HostError(f"{failed}: {last}", hint="run `./run setup`", details=done.stderr)
 
 
 def _send(target: Target, file: Path, folder: str) -> None:
