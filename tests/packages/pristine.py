@@ -20,7 +20,7 @@ INSIDE = r"""
         mount -t bpf none "$root/sys/fs/bpf" || exit
     ours=${CAROM_RUN:-/run/carom} # where tests call it
     mkdir -p "$ours" "$root/run/carom" && mount --bind "$ours" "$root/run/carom" || exit
-    exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "$@"
+    exec chroot "$root" env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "$@"
 """
 
 NOT_OURS = ("var/lib/dpkg", "var/log", "var/cache/ldconfig", "etc/ld.so.cache")

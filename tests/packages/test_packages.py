@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each package on a host without compiler, headers or BCC: it serves, fronts, and leaves nothing."""
+"""Each package on a host without a compiler: it serves, fronts, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from packages.pristine import KINDS, Package, Pristine
 
 from carom.vm.namespace import Namespace
+from netns import line as lines
 from netns.fronted import check_writes_are_seen
 from netns.line import Line
 from netns.memcache import TCPClient, UDPClient
@@ -24,6 +25,13 @@ RELEASES = os.environ.get("CAROM_RELEASES", "bookworm trixie").split()
 pytestmark = pytest.mark.skipif(
     "CAROM_PACKAGES" not in os.environ, reason="for packages: sudo ./run test-package"
 )
+
+
+@pytest.fixture
+def own_line() -> Iterator[Line]:
+    """A pair for one test alone."""
+    with lines.straight() as line:
+        yield line
 
 
 @pytest.fixture(scope="module", params=RELEASES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`./run test-package`: each package in a pristine tree of each Debian, then tests/packages there."""
+"""`./run test-package`: packages and a pristine tree of each Debian; tests/packages with them."""
 
 from __future__ import annotations
 
