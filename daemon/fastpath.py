@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from carom.daemon.edge import HOOKS, Edge
 from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
 from carom.daemon.places import Place, Places
-from carom.daemon.store import Admit, Extent, Policy, Store, check_memory
+from carom.daemon.store import CALLED, Admit, Extent, Policy, Store, check_memory
 from carom.errors import UsageError
 from carom.filters.filter import Filter
 from carom.kernel import libbpf
@@ -237,6 +237,7 @@ class FastPath(Resource):
                 stack.enter_context(Module(_beside(source), beside=self._module))
                 for source in beside
             ]
+            self._module.load(self._wanted(hooks, edge=edge))
             self._read_clock = self._module.program("read_clock")
             self._first = {hook: self._load_at(hook) for hook in hooks}
             self.handover_program = self._module.program("tc_handover")
@@ -258,6 +259,13 @@ class FastPath(Resource):
             self.edge = stack.enter_context(Edge(self._module)) if edge else None
             self._stack = stack.pop_all()
         self.attached = Attached()
+
+    def _wanted(self, hooks: Sequence[Hook], *, edge: bool) -> Iterator[str]:
+        """The names of all programs that it needs, so that they are loaded together."""
+        yield from ("read_clock", "tc_handover", *CALLED, *(HOOKS if edge else ()))
+        for hook in hooks:
+            kind = "xdp" if hook == Hook.XDP else "tc"
+            yield from (f"{kind}_{step}" for step in _STEPS if step in self._needed)
 
     def _load_at(self, hook: Hook) -> int:
         """Load the programs of a hook; the descriptor of the first."""

@@ -125,6 +125,10 @@ class Extent:
         }
 
 
+CALLED = ("bump", "drain", "drop", "prolong")
+"""The programs that userspace calls."""
+
+
 class Store(Resource):
     """The entries of one fast path's services, dead or alive; each service has its Cache.
 
@@ -141,8 +145,7 @@ class Store(Resource):
         self._short_until = 0.0
         self._growing, self._hand, self._sweeping = (threading.Lock() for _ in range(3))
         self._bump, self._drain, self._drop, self._prolong = (
-            libbpf.Order(module.program(name), _FRAME)
-            for name in ("bump", "drain", "drop", "prolong")
+            libbpf.Order(module.program(name), _FRAME) for name in CALLED
         )
         self._services = extent.sizes()["drained"]
         with contextlib.ExitStack() as stack:
