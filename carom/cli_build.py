@@ -23,10 +23,14 @@ def _recipes() -> Iterator[Recipe]:
     """All that has an object file."""
     from carom.daemon import fastpath
     from carom.filters import filter
+    from carom.lab.clients.recipes import load
+    from carom.lab.hosts.recipes import swap
 
     yield fastpath.recipe()
     for place in filter.PLACES:
         yield filter.recipe(place)
+    yield load()
+    yield swap()
 
 
 def build(

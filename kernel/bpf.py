@@ -152,17 +152,18 @@ class Module(Resource):
         recipe: Recipe,
         *,
         entries: Mapping[str, int] | None = None,
+        sizes: Mapping[str, int] | None = None,
         parameters: Mapping[str, int] | None = None,
         beside: Module | None = None,
     ):
-        """What is compiled is the same for all `entries`, how many some maps have room for,
-        whatever the C says, and for all `parameters` (parameter.h). What is loaded `beside` another
-        module has its maps and parameters.
+        """What is compiled is the same for all of these: `entries`, how many some maps have room
+        for, and `sizes`, the bytes of their values, whatever the C says; `parameters`
+        (parameter.h). What is loaded `beside` another module has its maps and parameters.
 
         Raises PrivilegeError, CompileError (clang's output in `details`) or ObjectError.
         """
         check_privileges()
-        self._entries = dict(entries or {})
+        self._entries, self._sizes = dict(entries or {}), dict(sizes or {})
         self._parameters = dict(parameters or {})
         self._beside = beside
         _raise_file_limit()
@@ -190,6 +191,8 @@ class Module(Resource):
         """
         shape = self._compiled.maps[name]
         shape = shape._replace(max_entries=self._entries.get(name, shape.max_entries))
+        if name in self._sizes:  # so the C's type is not its value's
+            shape = shape._replace(value_size=self._sizes[name], key_type=0, value_type=0)
         types = libbpf.load_btf(self._compiled.btf) if shape.value_type else None
         try:
             return forked.made(lambda: libbpf.create_map(name, shape, types, inner))

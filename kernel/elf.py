@@ -8,6 +8,7 @@ parameters, and `.BTF`. What only carom asks is in a note: a Label, and a checks
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import struct
 from collections import defaultdict
@@ -258,9 +259,12 @@ class _Reader:
                 continue
             section = self.names.index(name)
             code, taken = self.data(section), defaultdict[str, dict[int, str]](dict)
-            functions = [one for one in symbols if one.section == section and one.kind == _FUNCTION]
+            functions = sorted(
+                (one for one in symbols if one.section == section and one.kind == _FUNCTION),
+                key=_start,
+            )
             for at, number in self.relocations(section):
-                function = next(one for one in functions if 0 <= at - one.value < one.size)
+                function = functions[bisect.bisect_right(functions, at, key=_start) - 1]
                 what = symbols[number].name
                 if what not in known:
                     raise ValueError("a program takes what is neither a map nor a parameter")
@@ -319,6 +323,10 @@ def read(file: bytes) -> tuple[Compiled, Label]:
     except _BROKEN as error:
         raise Foreign(f"it is damaged: {error}") from error
     return compiled, said
+
+
+def _start(function: _Symbol) -> int:
+    return function.value
 
 
 def _string(names: bytes, at: int) -> str:

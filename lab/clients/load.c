@@ -8,31 +8,20 @@
 
 #include "bounded.h"
 #include "checksum.h"
+#include "parameter.h"
 
-#ifndef REQUESTS
-#define REQUESTS 1        /* different requests: those that only read, then the writes */
-#endif
-#ifndef REQUEST_ROOM
-#define REQUEST_ROOM 32   /* bytes of the longest request: a power of two, from 32 on */
-#endif
-#ifndef REPLIES
-#define REPLIES 1         /* expected replies: one for each request that only reads */
-#endif
-#ifndef REPLY_ROOM
-#define REPLY_ROOM 32     /* bytes of the longest reply that is verified: a power of two */
-#endif
-#ifndef DRAWS
-#define DRAWS 1           /* the length of the order of requests, which is repeated */
-#endif
-#ifndef PORTS
-#define PORTS 1           /* source ports: the most requests that can be outstanding */
-#endif
+PARAMETER(0b, request_room)  /* bytes of the longest request: a power of two, from 32 on */
+PARAMETER(0c, reply_room)    /* bytes of the longest reply that is verified: a power of two */
+PARAMETER(0d, draw_count)    /* the length of the order of requests, which is repeated */
+PARAMETER(0e, port_count)    /* source ports: the most requests that can be outstanding */
 
+#define ROOM_MAX 2048            /* of either: maps have values as long as is needed */
 #define HEADERS (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr))
 #define BODY_MIN (60 - HEADERS)  /* an Ethernet frame has 60 bytes or more, without its FCS */
 #define IPV4_FRAGMENT 0x3fff     /* MF and the fragment offset */
 #define IPV4_DF 0x4000
 #define TTL 64
+#define NOWHERE 0xffffffff       /* no request's index */
 #define PROBES 16                /* source ports that a slot tries before it is skipped */
 
 /* Round trips in nanoseconds: buckets of 1 ns below 128 ns, then 64 for each power of two. */
@@ -56,8 +45,8 @@ struct settings {
 
 /* Only the generator writes here, and it runs on one CPU at a time. */
 struct generator {
-	u64 draw;          /* next to be sent, below DRAWS */
-	u64 port;          /* next to be tried, below PORTS */
+	u64 draw;          /* next to be sent, below draw_count */
+	u64 port;          /* next to be tried, below port_count */
 	u64 reads;         /* sent */
 	u64 writes;
 	u64 reads_lost;
@@ -70,13 +59,13 @@ struct request {
 	u16 length;
 	u16 sum;           /* one's-complement sum of its bytes, in memory order */
 	u32 zero;
-	u8 bytes[REQUEST_ROOM];  /* zero after `length` */
+	u8 bytes[ROOM_MAX];  /* zero after `length` */
 };
 
 struct reply {
 	u16 length;
 	u16 zero[3];
-	u64 words[(REPLY_ROOM + 7) / 8];  /* zero after `length` */
+	u64 words[ROOM_MAX / 8];  /* zero after `length` */
 };
 
 /* The one request that a source port has outstanding. */
@@ -105,29 +94,28 @@ struct tally {
 
 /* With one u64 more than the longest reply, so that a reply's last word can always be zeroed. */
 struct scratch {
-	u64 words[REPLY_ROOM / 8 + 1];
+	u64 words[ROOM_MAX / 8 + 1];
 };
 
 BPF_ARRAY(settings, struct settings, 1);
 BPF_F_TABLE("array", u32, struct generator, generator, 1, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct request, requests, REQUESTS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct reply, replies, REPLIES, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, u64, draws, DRAWS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct flight, flights, PORTS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* ns: the time, in test builds */
+BPF_F_TABLE("array", u32, struct request, requests, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct reply, replies, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, u64, draws, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct flight, flights, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, u64, clock, 1, BPF_F_MMAPABLE);  /* ns: the time, with test_clock */
 BPF_PERCPU_ARRAY(tallies, struct tally, 1);
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 
 static __always_inline u64 now(void)
 {
-#ifdef TEST_CLOCK
 	u32 only = 0;
-	u64 *time = clock.lookup(&only);
+	u64 *time;
 
+	if (!SAID(test_clock))
+		return bpf_ktime_get_ns();
+	time = clock.lookup(&only);
 	return time ? *time : 0;
-#else
-	return bpf_ktime_get_ns();
-#endif
 }
 
 static __always_inline u64 addresses_sum(const struct iphdr *ip)
@@ -152,7 +140,7 @@ static __always_inline struct flight *free_flight(const struct settings *setting
 
 		if (!flight)
 			return NULL;
-		generator->port = index + 1 < PORTS ? index + 1 : 0;
+		generator->port = index + 1 < SAID(port_count) ? index + 1 : 0;
 		*port = index;
 		sent = *(volatile u64 *)&flight->sent;
 		if (!sent)
@@ -174,14 +162,14 @@ static __always_inline struct flight *free_flight(const struct settings *setting
 static __always_inline bool build(struct xdp_md *ctx, const struct settings *settings,
 				  const struct request *request, u16 port)
 {
-	u32 body = request->length < BODY_MIN ? BODY_MIN : request->length;
+	u32 body = request->length < BODY_MIN ? BODY_MIN : request->length, room = SAID(request_room);
 	int delta = (int)(HEADERS + body) - (int)(ctx->data_end - ctx->data);
 	struct ethhdr *eth;
 	struct iphdr *ip;
 	struct udphdr *udp;
 
-	if (body > REQUEST_ROOM || (delta && bpf_xdp_adjust_tail(ctx, delta)) ||
-	    bpf_xdp_store_bytes(ctx, HEADERS, (void *)request->bytes, bounded(body, REQUEST_ROOM)))
+	if (body > room || (delta && bpf_xdp_adjust_tail(ctx, delta)) ||
+	    bpf_xdp_store_bytes(ctx, HEADERS, (void *)request->bytes, bounded(body, room)))
 		return false;
 	eth = (void *)(long)ctx->data;
 	ip = (void *)(eth + 1);
@@ -230,13 +218,13 @@ static __always_inline int generate(struct xdp_md *ctx, const struct settings *s
 	}
 	draw = state->draw;
 	drawn = draws.lookup(&draw);
-	index = drawn ? *drawn : REQUESTS;
+	index = drawn ? *drawn : NOWHERE;
 	request = requests.lookup(&index);
 	if (!request || !build(ctx, settings, request, settings->our_port + port)) {
 		state->faults += 1;
 		return XDP_ABORTED;
 	}
-	state->draw = draw + 1 < DRAWS ? draw + 1 : 0;
+	state->draw = draw + 1 < SAID(draw_count) ? draw + 1 : 0;
 	if (index < settings->reads)
 		state->reads += 1;
 	else
@@ -311,21 +299,21 @@ static __always_inline bool right_check(const struct datagram *datagram, u64 pay
 static __always_inline bool right_reply(struct xdp_md *ctx, const struct datagram *datagram,
 					const struct reply *reply, struct scratch *scratch)
 {
-	u32 length = ntohs(datagram->udp->len) - sizeof(struct udphdr);
+	u32 length = ntohs(datagram->udp->len) - sizeof(struct udphdr), room = SAID(reply_room);
 	u64 sum = 0, differ = 0;
 
 	if (ntohs(datagram->udp->len) + sizeof(struct iphdr) != ntohs(datagram->ip->tot_len) ||
 	    (void *)datagram->ip + ntohs(datagram->ip->tot_len) > datagram->end ||
-	    fold(ipv4_sum(datagram->ip)) != 0xffff || length > REPLY_ROOM ||
+	    fold(ipv4_sum(datagram->ip)) != 0xffff || length > room ||
 	    (reply && reply->length != length))
 		return false;
 	if (length) {
-		length = bounded(length, REPLY_ROOM);
+		length = bounded(length, room);
 		scratch->words[length / 8] = 0;
 		if (bpf_xdp_load_bytes(ctx, HEADERS, scratch->words, length))
 			return false;
 	}
-	for (u32 i = 0; i < REPLY_ROOM / 8; i++) {
+	for (u32 i = 0; i < room / 8; i++) {
 		u64 word = scratch->words[i];
 
 		if (i * 8 >= length)

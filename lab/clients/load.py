@@ -15,7 +15,6 @@ import math
 import struct
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -29,12 +28,12 @@ from carom.errors import (
 from carom.kernel import libbpf
 from carom.kernel.bpf import Module, check_privileges
 from carom.kernel.links import Interface, interface
-from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 from carom.lab.clients.buckets import BUCKETS, Tally
 from carom.lab.clients.mix import Mix, rate
 from carom.lab.clients.neighbour import neighbour, on_link
 from carom.lab.clients.ping import Expect, pinned
+from carom.lab.clients.recipes import load as recipe
 from carom.lab.record import RoundTrips
 from carom.settings import Option, check, seconds
 from carom.xdp.link import Link, Mode, ModeOption
@@ -42,13 +41,12 @@ from carom.xdp.link import Link, Mode, ModeOption
 PAYLOAD_MAX = 1472
 """Bytes: what an MTU of 1500 leaves after IPv4 and UDP."""
 
-_SOURCE = Path(__file__).resolve().parent / "load.c"
 _ONLY = struct.pack("=I", 0)
 _HEADERS = 42
 _BODY_MIN = 18
 _ROOM_MIN = 32
 _NO_REPLY = 0xFFFF
-"""A length beyond load.c's REPLY_ROOM: whatever comes is wrong."""
+"""A length beyond any that load.c has room for: whatever comes is wrong."""
 _MEMORY_MAX = 2**30
 
 # load.c's structures.
@@ -215,18 +213,21 @@ class Generator(Resource):
         if len(mix.requests) * (room + 8) + len(replies) * (reply_room + 8) > _MEMORY_MAX:
             raise UsageError("so many requests of this size need too much memory", hint="use fewer")
         self._module = Module(
-            Recipe(
-                _SOURCE,
-                defines={
-                    "REQUESTS": len(mix.requests),
-                    "REQUEST_ROOM": room,
-                    "REPLIES": len(replies),
-                    "REPLY_ROOM": reply_room,
-                    "DRAWS": mix.order.size,
-                    "PORTS": options.source_ports,
-                    **({"TEST_CLOCK": None} if test_clock else {}),
-                },
-            )
+            recipe(),
+            entries={
+                "requests": len(mix.requests),
+                "replies": len(replies),
+                "draws": mix.order.size,
+                "flights": options.source_ports,
+            },
+            sizes={"requests": _ENTRY.size + room, "replies": _ENTRY.size + reply_room},
+            parameters={
+                "request_room": room,
+                "reply_room": reply_room,
+                "draw_count": mix.order.size,
+                "port_count": options.source_ports,
+                "test_clock": test_clock,
+            },
         )
         self._link: Link | None = None
         self._burst = options.burst

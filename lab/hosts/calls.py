@@ -24,7 +24,6 @@ from carom.daemon import control
 from carom.errors import ExperimentError
 from carom.kernel import libbpf, links
 from carom.kernel.bpf import Module
-from carom.kernel.recipe import Recipe
 from carom.lab.clients import load
 from carom.lab.clients.load import Load
 from carom.lab.clients.mix import Choice, Mix, planned
@@ -33,6 +32,7 @@ from carom.lab.clients.requests import Plan
 from carom.lab.clients.several import crowd
 from carom.lab.hosts import cpu_time
 from carom.lab.hosts.environment import environment
+from carom.lab.hosts.recipes import swap
 from carom.lab.record import Environment
 from carom.xdp.link import Link, Mode
 
@@ -40,7 +40,6 @@ log = structlog.get_logger()
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 _STOP_PATIENCE = 10.0  # seconds for a server to end when told to
-_SWAP = Path(__file__).resolve().parent / "swap.c"
 _SWITCHED = {"gro": "generic-receive-offload", "tso": "tcp-segmentation-offload"}
 
 
@@ -149,7 +148,7 @@ class Calls:
     def attach(self, interface: str, program: Literal["swap", "pass"], mode: Mode) -> None:
         """Attach at XDP, until `detach`, a bare swap of UDP over IPv4, or a program that passes."""
         if program == "swap":
-            descriptor = self._attached.enter_context(Module(Recipe(_SWAP))).program("swap_ends")
+            descriptor = self._attached.enter_context(Module(swap())).program("swap_ends")
         else:
             descriptor = libbpf.load_xdp_pass()
             self._attached.callback(os.close, descriptor)

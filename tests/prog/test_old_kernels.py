@@ -88,16 +88,15 @@ def test_filters(place: Place) -> None:
     ("source", "defines"),
     [
         ("tools/again.c", {}),
-        ("hosts/swap.c", {}),
         ("experiments/ports/demux.c", {"QUEUE": 64}),
         ("experiments/ports/steer.c", {"CPU": 0}),
         ("experiments/ports/concurrency.c", {f"LOOPS_{which}": 1000 for which in ports.PORTS}),
-        ("clients/load.c", dict.fromkeys(("REQUESTS", "REPLIES", "DRAWS", "PORTS"), 64)),
+        ("hosts/swap.c", {}),
+        ("clients/load.c", {}),
     ],
 )
 def test_the_labs(source: str, defines: dict[str, int]) -> None:
-    rooms = {"REQUEST_ROOM": 1472, "REPLY_ROOM": 1472} if source == "clients/load.c" else {}
-    defines = {**defines, **rooms, "FIRST_PORT": ports.FIRST_PORT}
+    defines = {**defines, "FIRST_PORT": ports.FIRST_PORT}
     with Module(Recipe(path := LAB / source, include=(path.parent,), defines=defines)) as module:
         assert programs(module)
         assert not refused(module)
