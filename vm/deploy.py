@@ -40,20 +40,23 @@ def deploy(target: Target, folder: str, progress: Callable[[str], None]) -> str:
     """Install carom in a folder there, named by `label`; returns the path of the Python that has
     it.
 
-    If that folder is complete already, there is nothing to do. Raises HostError.
+    If that folder is complete already, there is nothing to do. Root compiles here, and that host
+    needs no compiler but for experiments that have no object file. Raises HostError.
     """
     made = f"{folder}/{label()}"
     python = f"{made}/bin/python"
     if target.run("test", "-e", f"{made}/complete").returncode == 0:
         return python
+    compiles = os.geteuid() == 0  # or else it is compiled there
     parts = f"{made}.parts-{secrets.token_hex(3)}"
     with tempfile.TemporaryDirectory() as scratch:
         progress("building the wheel")
-        wheel = build(Path(scratch), objects=os.geteuid() == 0)
+        wheel = build(Path(scratch), objects=compiles)
         for file in (wheel, SOURCE / "vm" / "provision.sh", SOURCE / "vm" / "install.sh"):
             progress(f"sending {file.name} ({file.stat().st_size:,} bytes)")
             _send(target, file, parts)
-    target.stream("sh", f"{parts}/install.sh", parts, made, progress=progress)
+    compiler = ("no",) if compiles else ()
+    target.stream("sh", f"{parts}/install.sh", parts, made, *compiler, progress=progress)
     return python
 
 

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Makes a virtual environment with carom in it, of the wheel that was sent here beside this file.
-#   install.sh PARTS MADE    the folder it was sent to, which goes; the folder to make
-# What is cut short has no file `complete`, and is made again. BCC is the distribution's, for the
-# distribution's own Python.
+#   install.sh PARTS MADE [COMPILER]   the folder it was sent to, which goes; the folder to make; `no`
+#                                      where the wheel has object files (CAROM_COMPILER)
+# What is cut short has no file `complete`, and is made again. BCC, where it is wanted, is the
+# distribution's, for the distribution's own Python.
 set -eu
-parts=$1 made=$2
+parts=$1 made=$2 compiler=${3:-}
 
 pip() {
     "$made/bin/python" -P -m pip install --quiet --disable-pip-version-check \
@@ -17,7 +18,7 @@ exec 9>"${made%/*}/lock"
 flock 9 # two labs may come at once
 if [ ! -e "$made/complete" ]; then
     echo "looking for what carom needs"
-    sh "$parts/provision.sh"
+    CAROM_COMPILER=$compiler sh "$parts/provision.sh"
     echo "making $made"
     rm -rf "$made"
     /usr/bin/python3 -m venv --system-site-packages "$made"

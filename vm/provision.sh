@@ -3,10 +3,12 @@
 # Gives this host what carom needs: packages, kernel headers, and a BCC that works with them.
 # Run it as root, from anywhere, as often as you like; it is quick when there is nothing to do.
 #   CAROM_ANY_DISTRIBUTION=1   go ahead on a distribution that was not tried
+#   CAROM_COMPILER=no          this host has object files: neither BCC, clang nor headers
 #   CAROM_MACHINES=pair        install what brings up VMs as well (guest: one guest, without Vagrant)
 set -eu
 
 packages="python3 python3-venv python3-bpfcc iproute2 ethtool util-linux"
+[ "${CAROM_COMPILER:-}" != no ] || packages="python3 python3-venv libbpf1 iproute2 ethtool util-linux"
 # What tests run against each other, and beside; in CI alone, for elsewhere the servers would run too.
 servers="memcached nsd bind9 knot unbound dnsmasq-base libcoap3-bin openssh-server"
 clients="bind9-dnsutils knot-dnsutils dnsperf libmemcached-tools"
@@ -196,5 +198,6 @@ if [ -n "${CAROM_MACHINES:-}" ]; then
     # shellcheck disable=SC2086
     install_stopped $machines
 fi
+[ "${CAROM_COMPILER:-}" != no ] || exit 0
 provide_headers
 check_bcc
