@@ -86,7 +86,7 @@ def pack(
 def push(
     ref: Annotated[str, typer.Argument(metavar="REF", help="HOST[:PORT]/NAME")],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="What `carom pack` wrote; or pack anew.")
+        Path | None, typer.Argument(metavar="DIR", help="What `carom pack` wrote; none: pack anew.")
     ] = None,
     plain_http: _Plain = False,
     json: Json = False,

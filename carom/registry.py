@@ -23,7 +23,7 @@ from carom.kernel.oci import Damaged, Descriptor
 TIMEOUT = 60.0
 """Seconds without a byte after which a registry is given up."""
 
-_LOGIN = "`docker login`, `podman login` or `oras login` write ~/.docker/config.json, which is read"
+_LOGIN = "`docker login` or `oras login` writes ~/.docker/config.json, which is read"
 
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"  # spec.md, Pulling manifests
 _REFERENCE = re.compile(
