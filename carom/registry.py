@@ -148,9 +148,8 @@ class Registry:
         return _asked(self.where.host, what)
 
     def _url(self, kind: str, name: str) -> str:
-        return (
-            f"{self._client.prefix}://{self.where.repository.replace('/', '/v2/', 1)}/{kind}/{name}"
-        )
+        at = f"{self._client.prefix}://{self.where.host}/v2/{self.where.name}"
+        return f"{at}/{kind}/{name}"
 
     def _get(self, kind: str, name: str, most: int) -> tuple[bytes, str]:
         """So many bytes of what is there, or less, and its type. Raises RegistryError."""
@@ -159,12 +158,12 @@ class Registry:
             answer = self._client.do_request(self._url(kind, name), headers=headers, stream=True)
             with answer:
                 self._check(answer, f"{self.where.repository} has no {name}")
-                data = b""
+                data = bytearray()
                 for part in answer.iter_content(1 << 16):
                     data += part
                     if len(data) > most:
                         break
-        return data[:most], answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        return bytes(data[:most]), answer.headers.get("Content-Type", "").partition(";")[0].strip()
 
     def _check(self, answer: Any, missing: str, good: tuple[int, ...] = (200,)) -> None:
         """Raises RegistryError for another answer than a good one."""

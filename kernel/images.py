@@ -84,14 +84,17 @@ class Walk:
         """Its indexes and manifests: each behind those that it names."""
         self._fetch = fetch
         self._room = _TOTAL
+        self._walked: set[str] = set()
         self._layers: dict[str, tuple[str, str, bytes]] = {}
 
     def images(self, named: Iterable[Descriptor], depth: int = 0) -> Iterator[Image]:
         """All images below these, each once. Raises Damaged."""
         for one in named:
-            if one.digest in self.blobs:
-                self.blob(one, DOCUMENT)  # walked through already
-            elif one.media_type in INDEXES:
+            if one.digest in self._walked:
+                self.blob(one, DOCUMENT)
+                continue
+            self._walked.add(one.digest)
+            if one.media_type in INDEXES:
                 if depth == _DEPTH:
                     raise Damaged(f"its indexes are nested more than {_DEPTH} times")
                 index = decoded(self.blob(one, DOCUMENT), Index, one.path)
