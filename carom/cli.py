@@ -21,6 +21,7 @@ from carom.cli_client import client
 from carom.cli_filter import filter_app
 from carom.cli_lab import lab_app
 from carom.cli_load import load, load_fields
+from carom.cli_oci import pack, pull, push
 from carom.cli_options import App
 from carom.cli_ping import ping, ping_fields
 from carom.cli_serve import front, front_fields, serve, serve_fields
@@ -45,6 +46,9 @@ app.command(cls=command(load_fields))(load)
 app.command()(client)
 app.command()(build)
 app.command()(programs)
+app.command()(pack)
+app.command()(push)
+app.command()(pull)
 
 _verbose = False
 

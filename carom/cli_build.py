@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from carom.kernel.recipe import Recipe
 
 
-def _recipes() -> Iterator[Recipe]:
+def recipes() -> Iterator[Recipe]:
     """All that has an object file."""
     from carom.daemon import fastpath
     from carom.filters import filter
@@ -43,7 +43,7 @@ def build(
     from carom.kernel import bpf, objects
 
     files = {}
-    for recipe in _recipes():
+    for recipe in recipes():
         files[recipe.packaged] = path = output / (recipe.packaged + objects.SUFFIX)
         _write(path, bpf.build(recipe))
     if json:
@@ -126,18 +126,17 @@ def programs(
 
 def _rows(paths: list[Path]) -> Iterator[_Row]:
     """Raises ObjectError."""
-    from carom.kernel import elf, objects
+    from carom.kernel import objects
 
-    sources = {recipe.packaged: recipe.source().digest() for recipe in _recipes()}
-    for path, label in objects.labels(paths):
-        file = path.read_bytes()
-        compiled, _ = elf.read(file)
+    sources = {recipe.packaged: recipe.source().digest() for recipe in recipes()}
+    for one in objects.found(paths):
+        label, compiled = one.label, one.compiled()
         yield _Row(
-            str(path),
+            one.where,
             label.name,
             label.version,
             label.compiler,
-            len(file),
+            len(one.file),
             label.source,
             sources.get(label.name) == label.source,
             label.abi,

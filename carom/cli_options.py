@@ -26,7 +26,7 @@ def _choose(path: Path | None) -> None:
     if path is not None:
         from carom.kernel import objects
 
-        list(objects.labels([path]))
+        list(objects.found([path]))
         os.environ[objects.CHOSEN] = str(path.absolute())
 
 
@@ -37,7 +37,7 @@ Programs = Annotated[
         metavar="FILE|DIR",
         callback=_choose,
         expose_value=False,
-        help="Load these object files (`carom build`) instead of carom's own.",
+        help="Load these object files (`carom build`, `carom pack`) instead of carom's own.",
     ),
 ]
 

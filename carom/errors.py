@@ -12,6 +12,7 @@
     │   └── BusyError       another program is attached to it
     ├── FirewallError       the firewall drops by default what would be answered before it
     ├── ServerError         the UDP server cannot start or go on
+    ├── RegistryError       a registry that is not there or refuses; or oras is missing
     ├── ControlError        no running carom, or it refused a request
     └── ExperimentError     a pair or an experiment that cannot run, or whose counts disagree
         └── HostError       a host of a pair that is not as it must be
@@ -88,6 +89,10 @@ class FirewallError(CaromError):
 
 class ServerError(CaromError):
     """The UDP server cannot start or go on."""
+
+
+class RegistryError(CaromError):
+    """A registry that cannot be reached, or that refuses."""
 
 
 class ControlError(CaromError):

@@ -137,7 +137,9 @@ def compiled(recipe: Recipe) -> tuple[Compiled, str]:
     source = recipe.source()
     digest = source.digest()
     name = recipe.packaged
-    found = (objects.chosen(name) or objects.packaged(name, digest)) if name else None
+    found = objects.chosen(name) if name else None
+    if name and not found and (packaged := objects.packaged(name, digest)):
+        found = packaged.loadable()
     return found or elf.read(build(recipe, source))[0], digest
 
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -20,6 +22,9 @@ from carom.kernel.recipe import INCLUDE
 SUFFIX = ".o"
 PACKAGED = Path(__file__).resolve().parent / "programs"
 """Where the files are that come with carom."""
+
+_LAYOUT = ("oci-layout", "index.json")
+"""The files that a folder with an image layout has: one alone makes a damaged one."""
 
 CHOSEN = "CAROM_PROGRAMS"
 """The environment variable that `--programs` sets, for this process and those that it starts."""
@@ -44,51 +49,90 @@ def made(compiled: Compiled, name: str, source: str) -> bytes:
     return elf.write(compiled, label)
 
 
-def read(path: Path) -> tuple[Compiled, elf.Label]:
-    """What an object file holds. Raises ObjectError for one that this carom cannot load."""
+class Object(NamedTuple):
+    """An object file, and where it was: in a file of its own, or in an image layout (oci.py)."""
+
+    where: str
+    file: bytes
+    label: elf.Label
+
+    def compiled(self) -> Compiled:
+        """What it holds. Raises ObjectError."""
+        with _named(self.where):
+            return elf.read(self.file)[0]
+
+    def loadable(self) -> Compiled:
+        """What it holds. Raises ObjectError, also for what this carom cannot load."""
+        if self.label.abi != abi():
+            raise ObjectError(
+                f"{self.where} is of carom {self.label.version} with the ABI "
+                f"{self.label.abi[:12]}; this is carom {__version__} with {abi()[:12]}",
+                hint="`carom build` makes one that fits",
+            )
+        return self.compiled()
+
+
+@contextlib.contextmanager
+def _named(where: str | Path) -> Iterator[None]:
+    """Errors of what is read inside say where that is. Raises ObjectError."""
     try:
-        compiled, label = elf.read(path.read_bytes())
+        yield
     except OSError as error:
-        raise ObjectError(f"{path} cannot be read: {error.strerror}") from error
+        raise ObjectError(f"{where} cannot be read: {error.strerror}") from error
     except elf.Foreign as error:
         raise ObjectError(
-            f"{path} cannot be loaded: {error}", hint="`carom build` makes another"
+            f"{where} cannot be loaded: {error}", hint="`carom build` makes another"
         ) from error
-    if label.abi != abi():
-        raise ObjectError(
-            f"{path} is of carom {label.version} with the ABI {label.abi[:12]}; this is carom "
-            f"{__version__} with {abi()[:12]}",
-            hint="`carom build` makes one that fits",
-        )
-    return compiled, label
 
 
-def labels(paths: Iterable[Path]) -> Iterator[tuple[Path, elf.Label]]:
-    """What object files say of themselves, in files and in folders. Raises ObjectError."""
+def _files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The object files behind a path, each with where it is. Raises ObjectError."""
+    with _named(path):
+        layout = any((path / name).exists() for name in _LAYOUT)
+    if layout:
+        from carom.kernel import images  # which takes 10 ms, and most starts need none
+
+        with _named(path):
+            held = images.read(path)
+        yield from ((f"{path}: {image.name}", image.file) for image in held)
+        return
+    files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    if not files:
+        raise ObjectError(f"there is no object file (*{SUFFIX}) in {path}, and no image layout")
+    for file in files:
+        with _named(file):
+            data = file.read_bytes()
+        yield str(file), data
+
+
+def found(paths: Iterable[Path]) -> Iterator[Object]:
+    """The objects in files, in folders of such, and in image layouts. Raises ObjectError."""
     for path in paths:
-        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        if not files:
-            raise ObjectError(f"there is no object file (*{SUFFIX}) in {path}")
-        for file in files:
-            try:
-                yield file, elf.label(file.read_bytes())
-            except OSError as error:
-                raise ObjectError(f"{file} cannot be read: {error.strerror}") from error
-            except elf.Foreign as error:
-                raise ObjectError(f"{file} cannot be loaded: {error}") from error
+        for where, file in _files(path):
+            with _named(where):
+                label = elf.label(file)
+            yield Object(where, file, label)
 
 
 def chosen(name: str) -> Compiled | None:
-    """What `--programs` says for this name; None where it says nothing. Raises ObjectError."""
+    """What `--programs` says for this name; None where it says nothing.
+
+    Raises ObjectError, also where it says two things.
+    """
     said = os.environ.get(CHOSEN)
-    for path, label in labels([Path(said)]) if said else ():
-        if label.name == name:
-            log.info("loading programs of a file", name=name, file=str(path))
-            return read(path)[0]
+    own = [one for one in found([Path(said)]) if one.label.name == name] if said else []
+    if len({one.file for one in own}) > 1:
+        raise ObjectError(
+            f"there are several objects called {name}: {', '.join(one.where for one in own)}",
+            hint="leave one in that folder, or name its file",
+        )
+    for one in own[:1]:
+        log.info("loading programs of a file", name=name, file=one.where)
+        return one.loadable()
     return None
 
 
-def packaged(name: str, source: str) -> Compiled | None:
+def packaged(name: str, source: str) -> Object | None:
     """What comes with carom under a name, if it was made from the source with this digest.
 
     Raises ObjectError for a damaged file.
@@ -96,5 +140,5 @@ def packaged(name: str, source: str) -> Compiled | None:
     path = PACKAGED / (name + SUFFIX)
     if not path.exists():
         return None
-    ((_, label),) = labels([path])
-    return read(path)[0] if label.source == source else None
+    (one,) = found([path])
+    return one if one.label.source == source else None

@@ -65,6 +65,20 @@ def test_it_serves(straight: Line, built: Path, hook: str, command: str) -> None
     assert counters["bounce" if command == "bounce" else "hit"] >= 1
 
 
+def test_it_serves_from_an_image_layout(straight: Line, built: Path, tmp_path: Path) -> None:
+    layout = str(tmp_path / "layout")
+    command = [*CAROM, "pack", layout, "--programs", str(built)]
+    subprocess.run(command, check=True, env=environment(), capture_output=True)
+    arguments = ("-p", "2000", "--fast", "bounce", "--amplify", "0")
+    with (
+        Carom(straight.server, *arguments, "--programs", layout, program=BARE) as carom,
+        UDPClient(straight.client, straight.address, 2000) as client,
+    ):
+        client.socket.send(b"hello there")
+        assert client.socket.recv(100) == b"hello there"
+        assert carom.counters()["bounce"] == 1
+
+
 def test_it_fronts(own_line: Line, built: Path) -> None:
     with (
         Memcached(own_line.server),

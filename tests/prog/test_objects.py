@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import random
 import struct
@@ -17,7 +18,7 @@ from carom import protocols
 from carom.daemon import fastpath
 from carom.errors import CompileError, ObjectError
 from carom.filters import filter
-from carom.kernel import bpf, elf, libbpf, objects
+from carom.kernel import bpf, elf, libbpf, objects, oci
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.recipe import Recipe
@@ -64,6 +65,18 @@ def test_what_is_written_is_read(whole: bytes) -> None:
     assert compiled.license == "GPL"
     assert {program.hook for program in compiled.programs.values()} > {"xdp", "tc", "cgroup"}
     assert elf.write(compiled, label) == whole
+
+
+def test_every_map_has_a_name_for_its_kind(whole: bytes) -> None:
+    """In the labels of an image, of which bpfman's tools show a list."""
+    filters = (bpf.build(filter.recipe(place)) for place in filter.PLACES)
+    for file in (whole, *filters):
+        compiled, _ = elf.read(file)
+        labels = oci.labels(compiled)
+        programs = json.loads(labels["io.ebpf.programs"])
+        maps = json.loads(labels["io.ebpf.maps"])
+        assert (programs.keys(), maps.keys()) == (compiled.programs.keys(), compiled.maps.keys())
+        assert "unspec" not in maps.values()
 
 
 class Stock:
@@ -270,13 +283,15 @@ class TestWhereItComesFrom:
         with pytest.raises(ObjectError, match=f"{path} cannot be loaded"):
             says(small())
 
-    @pytest.mark.parametrize("as_folder", [True, False])
+    @pytest.mark.parametrize("form", ["file", "folder", "layout"])
     def test_said(
-        self, tmp_path: Path, file: bytes, monkeypatch: pytest.MonkeyPatch, as_folder: bool
+        self, tmp_path: Path, file: bytes, monkeypatch: pytest.MonkeyPatch, form: str
     ) -> None:
         """It is taken though the sources are others."""
         path = put(tmp_path / "said", "small", file)
-        monkeypatch.setenv(objects.CHOSEN, str(path.parent if as_folder else path))
+        oci.write(tmp_path / "layout", oci.pack([file]))
+        forms = {"file": path, "folder": path.parent, "layout": tmp_path / "layout"}
+        monkeypatch.setenv(objects.CHOSEN, str(forms[form]))
         assert says(small(6)) == 5
 
     def test_said_and_of_another_name(
