@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import errno
 import gc
-import logging
-import os
 import sys
 import traceback
 from typing import Annotated
 
-import structlog
 import typer
 
 from carom import __version__, streams
@@ -65,20 +62,6 @@ def options(
     """Options of all commands."""
     global _verbose
     _verbose = verbose
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
-                exception_formatter=structlog.dev.plain_traceback,  # no locals: they hold requests
-            ),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.DEBUG if verbose else logging.INFO
-        ),
-    )
 
 
 _NO_THREAD = "can't start new thread"

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import structlog
 from pyroute2 import NetlinkError
 
+from carom import log
 from carom.errors import CaromError
 from carom.kernel import netlink
 from carom.kernel.resource import Resource
@@ -27,8 +27,6 @@ REST_MAX = 10.0
 
 LOOK_SHARE = 20
 """The least time until a look without an event, as a multiple of the last look's time."""
-
-log = structlog.get_logger()
 
 
 class Look(NamedTuple):
@@ -130,7 +128,7 @@ class Follower:
                 "a change of this host could not be followed; it is tried again",
                 what=subject,
                 error=text,
-                exc_info=None if known else error,
+                failure=None if known else error,
             )
         self.failing[subject] = text
 

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import structlog
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from carom import log
 from carom.errors import BusyError, InterfaceError, PrivilegeError
 from carom.kernel import forked, libbpf
 from carom.kernel.links import Interface
@@ -25,8 +25,6 @@ NAME = "carom:"
 """The beginning of a clsact filter's name; the owner's pid follows."""
 _NO_LINKS = (errno.EINVAL, errno.EOPNOTSUPP)
 """The errors of a kernel without TCX."""
-
-log = structlog.get_logger()
 
 
 class TCLink(Resource):

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyroute2.netns
-import structlog
 
+from carom import log
 from carom.errors import UsageError
 from carom.kernel import libbpf
 from carom.kernel.abi import COOKIE_SECRETS, COOKIE_SIGHT, COOKIES
@@ -42,8 +42,6 @@ _LOOK = 1.0  # and at the file and the server's sockets
 _PATIENCE = 0.5  # seconds for a server's reply
 _PAUSE_MAX = 60.0  # seconds between two questions to a server that does not tell
 _ADDRESSES_MAX = 64  # how many are asked
-
-log = structlog.get_logger()
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -21,7 +21,7 @@ TABLE = {
     for room, allowed in ROW.findall((ROOT / "CONTRIBUTING.md").read_text())
 }
 ROOMS = sorted(TABLE.keys() - {"carom", "tests"})
-SHARED = {"carom.errors", "carom.converted", "carom.settings"}
+SHARED = {"carom.errors", "carom.converted", "carom.log", "carom.settings"}
 """What every room may import of `carom/`."""
 PUBLIC = {"carom.Service", "carom.__version__", "carom.apps"}
 INSIDE = {
