@@ -9,13 +9,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from carom.cli_options import Json, missing
+from carom.cli_options import App, Json, missing
 from carom.protocols.kv import PORT, decode
 from carom.settings import seconds
+
+app = App()
 
 _TOLD_MAX = 200  # steps that -v tells; frigg may have a million
 
 
+@app.command()
 def client(
     address: Annotated[str, typer.Argument(help="Address or name of the server.")],
     behaviour: Annotated[

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carom.cli_settings import GIVEN
+from carom.cli_options import App
+from carom.cli_settings import GIVEN, command
 from carom.errors import UsageError
-from carom.protocols import default, filled_by
-from carom.protocols.spec import Filled
 from carom.settings import Field, fields, seconds
 
 if TYPE_CHECKING:
     from carom.daemon.service import Service
+    from carom.protocols.spec import Filled
+
+
+app = App()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -76,6 +79,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON
 def _of(who: Filled) -> Field:
     """The option that chooses a protocol, of those that are served, or fronted."""
     from carom.daemon.options import Options
+    from carom.protocols import default, filled_by
 
     names = "|".join(spec.name for spec in filled_by(who))
     return fields(Options)["protocol"].told(metavar=names, default=default(who).name)
@@ -84,6 +88,7 @@ def _of(who: Filled) -> Field:
 def serve_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     """The options of `carom serve`."""
     from carom.daemon.options import Options
+    from carom.protocols.spec import Filled
 
     options = {**fields(Options), "protocol": _of(Filled.DAEMON)}
     return {
@@ -97,6 +102,8 @@ def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     """The options of `carom front`."""
     from carom.daemon.front import STANDING, Wishes
     from carom.daemon.options import Options
+    from carom.protocols import filled_by
+    from carom.protocols.spec import Filled
 
     options = fields(Options) | fields(Wishes)
     for name, value in STANDING.items():
@@ -124,6 +131,7 @@ def _asked(
     return interfaces, [{**table, **values} for table in tables]
 
 
+@app.command(cls=command(serve_fields))
 def serve(
     context: typer.Context,
     interface: Interfaces = None,
@@ -154,6 +162,7 @@ def serve(
     run_services(services, interface or interfaces, json=json)
 
 
+@app.command(cls=command(front_fields))
 def front(
     context: typer.Context,
     interface: Interfaces = None,
