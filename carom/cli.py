@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_group
 
 from carom import __version__, streams
-from carom.cli_options import App
+from carom.cli_options import App, Group
 from carom.errors import CaromError
 
 MODULES = {
@@ -48,7 +47,7 @@ class _Commands(Mapping[str, Any]):
         return len(MODULES)
 
 
-class _Carom(TyperGroup):
+class _Carom(Group):
     def __init__(self, **options: Any):
         super().__init__(**options)
         self.commands = _Commands()  # type: ignore[assignment]

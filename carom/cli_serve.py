@@ -66,7 +66,7 @@ Interfaces = Annotated[
     ),
 ]
 Config = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--config",
         metavar="FILE",
@@ -120,10 +120,12 @@ def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
 
 
 def _asked(
-    config: Path | None, known: Mapping[str, tuple[Field, str]], given: Mapping[str, Any], *own: str
+    config: str | None, known: Mapping[str, tuple[Field, str]], given: Mapping[str, Any], *own: str
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Interfaces and each service's options: those of a file, overridden by those given."""
-    interfaces, tables = _from_file(config, [*known, *own]) if config else ([], [{}])
+    interfaces, tables = (
+        _from_file(Path(config), [*known, *own]) if config is not None else ([], [{}])
+    )
     values = {
         name: known[name][0].read(value) if isinstance(value, str) else value
         for name, value in given.items()

@@ -15,7 +15,7 @@ from typer.main import get_group
 
 from carom.cli import MODULES
 
-HEAVY = ("bcc", "numpy", "rich", "scapy")
+HEAVY = ("bcc", "numpy", "pydantic", "rich", "scapy")
 """No command needs one of these before it does what it was asked."""
 
 RUN = """
