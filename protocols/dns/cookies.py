@@ -19,11 +19,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyroute2.netns
-
 from carom import log
 from carom.errors import UsageError
-from carom.kernel import libbpf
+from carom.kernel import libbpf, netns
 from carom.kernel.abi import COOKIE_SECRETS, COOKIE_SIGHT, COOKIES
 from carom.kernel.resource import Resource
 from carom.kernel.waiting import readable
@@ -326,7 +324,7 @@ def _ask_at(process: Path, address: str, port: int) -> bool | None:
 
     def ask() -> None:  # in a thread: only that one moves to the namespace
         try:
-            pyroute2.netns.setns(str(process / "ns/net"))
+            netns.enter(process)
             answer[0] = _exchange(address, port)
         except OSError:  # nobody listens there, or there is no way to it
             return
