@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pyroute2 import NetlinkError
-
 from carom import log
 from carom.errors import CaromError
 from carom.kernel import netlink
@@ -120,7 +118,7 @@ class Follower:
                     log.info("a change of this host is followed now", what=subject)
 
     def _failed(self, subject: str, error: Exception) -> None:
-        known = isinstance(error, CaromError | OSError | NetlinkError)
+        known = isinstance(error, CaromError | OSError)
         hint = getattr(error, "hint", None)
         text = f"{error or type(error).__name__}{f': {hint}' if hint else ''}"
         if self.failing.get(subject) != text:  # the same is not said again
