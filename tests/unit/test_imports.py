@@ -15,7 +15,7 @@ from typer.main import get_group
 
 from carom.cli import MODULES
 
-HEAVY = ("bcc", "numpy", "pydantic", "rich", "scapy")
+HEAVY = ("asyncio", "bcc", "logging", "numpy", "pydantic", "pyroute2", "rich", "scapy")
 """No command needs one of these before it does what it was asked."""
 
 RUN = """
@@ -30,24 +30,35 @@ finally:
 """
 
 
-def imported(*argv: str, of: tuple[str, ...] = HEAVY) -> list[str]:
-    """Which modules `of` these a command imports."""
+def imported(*argv: str, of: tuple[str, ...] = HEAVY, says: str = "") -> list[str]:
+    """Which modules `of` these a command imports; it `says` this among its errors."""
     command = [sys.executable, "-P", "-c", RUN, ",".join(of), *argv]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     name, *found = done.stderr.splitlines()[-1].split()
-    assert name == "imported:", done.stderr
+    assert name == "imported:" and says in done.stderr, done.stderr
     return found
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_what_is_asked_of_carom_itself(option: str) -> None:
-    assert imported(option, of=(*HEAVY, "pyroute2", "carom.daemon.options", "carom.lab")) == []
+    assert imported(option, of=(*HEAVY, "carom.daemon.options", "carom.lab")) == []
 
 
 @pytest.mark.parametrize("command", [name for name in MODULES if name not in ("ping", "load")])
 def test_help(command: str) -> None:
     """The options of `ping` and `load` are the lab's, which measures with numpy."""
     assert imported(command, "--help") == []
+
+
+@pytest.mark.parametrize("command", ["serve", "front"])
+def test_a_service(command: str) -> None:
+    """Up to the interface that it would load programs for."""
+    assert imported(command, "-i", "lo", "-p", "9", says="lo is not an Ethernet interface") == []
+
+
+@pytest.mark.parametrize("command", ["serve", "front"])
+def test_a_service_of_a_file(command: str) -> None:
+    assert imported(command, "--config", "/dev/null", says="names no service") == []
 
 
 def test_what_talks_to_a_carom() -> None:
