@@ -13,7 +13,9 @@ import sys
 import pytest
 from typer.main import get_group
 
+from carom import cli_client
 from carom.cli import MODULES
+from carom.protocols import kv
 
 HEAVY = ("asyncio", "bcc", "logging", "numpy", "pydantic", "pyroute2", "rich", "scapy")
 """No command needs one of these before it does what it was asked."""
@@ -41,7 +43,9 @@ def imported(*argv: str, of: tuple[str, ...] = HEAVY, says: str = "") -> list[st
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_what_is_asked_of_carom_itself(option: str) -> None:
-    assert imported(option, of=(*HEAVY, "carom.daemon.options", "carom.lab")) == []
+    assert (
+        imported(option, of=(*HEAVY, "carom.daemon.options", "carom.lab", "carom.protocols")) == []
+    )
 
 
 @pytest.mark.parametrize("command", [name for name in MODULES if name not in ("ping", "load")])
@@ -68,6 +72,10 @@ def test_what_talks_to_a_carom() -> None:
 
 def test_a_command_imports_no_other() -> None:
     assert imported("status", of=("carom.cli_serve", "carom.cli_lab", "carom.cli_vm")) == []
+
+
+def test_the_port_that_is_written_twice() -> None:
+    assert cli_client.PORT == kv.PORT
 
 
 def test_every_module_has_the_commands_of_the_table() -> None:
