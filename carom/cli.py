@@ -5,50 +5,68 @@ from __future__ import annotations
 
 import errno
 import gc
-import logging
-import os
+import importlib
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
-import structlog
 import typer
+from typer.main import get_group
 
 from carom import __version__, streams
-from carom.cli_build import build, programs
-from carom.cli_cache import cache_app, status
-from carom.cli_client import client
-from carom.cli_filter import filter_app
-from carom.cli_lab import lab_app
-from carom.cli_load import load, load_fields
-from carom.cli_oci import pack, pull, push
-from carom.cli_options import App
-from carom.cli_ping import ping, ping_fields
-from carom.cli_serve import front, front_fields, serve, serve_fields
-from carom.cli_settings import command
-from carom.cli_vm import vm_app
+from carom.cli_options import App, Group
 from carom.errors import CaromError
 
+MODULES = {
+    "serve": "cli_serve",
+    "front": "cli_serve",
+    "status": "cli_cache",
+    "ping": "cli_ping",
+    "load": "cli_load",
+    "client": "cli_client",
+    "cache": "cli_cache",
+    "filter": "cli_filter",
+    "lab": "cli_lab",
+    "vm": "cli_vm",
+    "build": "cli_build",
+    "programs": "cli_build",
+    "pack": "cli_oci",
+    "push": "cli_oci",
+    "pull": "cli_oci",
+}
+"""The commands, in the order in which help shows them, and the modules whose `app` has them."""
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name. A module is imported when one of its commands is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        module = importlib.import_module(f"carom.{MODULES[name]}")
+        return get_group(module.app).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULES)
+
+    def __len__(self) -> int:
+        return len(MODULES)
+
+
+class _Carom(Group):
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.commands = _Commands()  # type: ignore[assignment]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(MODULES)
+
+
 app = App(
+    cls=_Carom,
     help="Answer UDP requests in the kernel, from a cache that fronts a userspace server.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cache_app, name="cache")
-app.add_typer(filter_app, name="filter")
-app.add_typer(lab_app, name="lab")
-app.add_typer(vm_app, name="vm")
-app.command(cls=command(serve_fields))(serve)
-app.command(cls=command(front_fields))(front)
-app.command()(status)
-app.command(cls=command(ping_fields))(ping)
-app.command(cls=command(load_fields))(load)
-app.command()(client)
-app.command()(build)
-app.command()(programs)
-app.command()(pack)
-app.command()(push)
-app.command()(pull)
 
 _verbose = False
 
@@ -72,20 +90,6 @@ def options(
     """Options of all commands."""
     global _verbose
     _verbose = verbose
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
-                exception_formatter=structlog.dev.plain_traceback,  # no locals: they hold requests
-            ),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.DEBUG if verbose else logging.INFO
-        ),
-    )
 
 
 _NO_THREAD = "can't start new thread"

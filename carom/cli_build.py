@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from carom.cli_options import Json, new_table, show_table
+from carom.cli_options import App, Json, new_table, show_table
 from carom.errors import CaromError
 
 if TYPE_CHECKING:
     from carom.kernel.recipe import Recipe
+
+app = App()
 
 
 def recipes() -> Iterator[Recipe]:
@@ -33,6 +35,7 @@ def recipes() -> Iterator[Recipe]:
     yield swap()
 
 
+@app.command()
 def build(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where to, as NAME.o.")
@@ -86,6 +89,7 @@ class _Row(msgspec.Struct):
     maps: dict[str, dict[str, int]]
 
 
+@app.command()
 def programs(
     paths: Annotated[
         list[Path] | None,

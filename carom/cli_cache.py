@@ -13,12 +13,13 @@ import typer
 
 from carom.cli_options import App, Json, new_table, show_table
 from carom.daemon import control
-from carom.daemon.ready import Ready
 from carom.errors import UsageError
 
+app = App()
 cache_app = App(
     help="Look into a running carom's cache, or take something out of it.",
 )
+app.add_typer(cache_app, name="cache")
 
 Pid = Annotated[int | None, typer.Option(help="Which carom, where several run.")]
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Which service, where several run.")]
@@ -44,8 +45,11 @@ def print_json(value: Any) -> None:
     print(msgspec.json.encode(value).decode(), flush=True)
 
 
+@app.command()
 def status(pid: Pid = None, json: Json = False) -> None:
     """Show what a running carom answers, and its counters."""
+    from carom.daemon.ready import Ready
+
     result = control.call("status", pid)
     if json:
         print_json(result)

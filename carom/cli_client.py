@@ -9,13 +9,18 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from carom.cli_options import Json, missing
-from carom.protocols.kv import PORT, decode
+from carom.cli_options import App, Json, missing
 from carom.settings import seconds
+
+app = App()
+
+PORT = 12345
+"""The key-value protocol's, written again: help would wait for its import."""
 
 _TOLD_MAX = 200  # steps that -v tells; frigg may have a million
 
 
+@app.command()
 def client(
     address: Annotated[str, typer.Argument(help="Address or name of the server.")],
     behaviour: Annotated[
@@ -92,6 +97,8 @@ class _Teller:
 
 def _words(payload: bytes) -> str:
     """A packet in words: its command, key and value."""
+    from carom.protocols.kv import decode
+
     command = decode(payload)
     if command is None:
         return f"BAD, {len(payload)} bytes"

@@ -20,11 +20,12 @@ from carom.daemon import control
 from carom.errors import PrivilegeError, UsageError
 from carom.filters.capture import Capture
 from carom.filters.names import SAYS
-from carom.kernel import libbpf
 
+app = App()
 filter_app = App(
     help="Look at the filter of a running carom, change it, or swap it for another.",
 )
+app.add_typer(filter_app, name="filter")
 
 _POLL = 0.1  # seconds between looks for captures
 _BATCH = 100
@@ -212,6 +213,8 @@ def stats(
     json: Json = False,
 ) -> None:
     """Measure what a run of the filter's program takes, and of the fast path if it calls that."""
+    from carom.kernel import libbpf
+
     shown = control.call("filter", pid)
     with contextlib.ExitStack() as stack:
         try:

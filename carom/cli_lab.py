@@ -11,7 +11,9 @@ from carom.cli_lab_run import lab_fields, lab_run
 from carom.cli_options import App, Json, missing
 from carom.cli_settings import command
 
+app = App()
 lab_app = App(help="Experiments on a pair of hosts.")
+app.add_typer(lab_app, name="lab")
 
 
 @lab_app.command("list")

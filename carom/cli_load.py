@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from carom.cli_options import Json, missing
+from carom.cli_options import App, Json, missing
 from carom.cli_ping import show_times
-from carom.cli_settings import GIVEN
+from carom.cli_settings import GIVEN, command
 from carom.converted import converted
 from carom.settings import Field, fields, read
+
+app = App()
 
 
 def load_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
@@ -31,6 +33,7 @@ def load_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     return {name: (field, "") for name, field in known.items()}
 
 
+@app.command(cls=command(load_fields))
 def load(
     context: typer.Context,
     address: Annotated[str, typer.Argument(help="IPv4 address of the service, a neighbour.")],

@@ -12,8 +12,10 @@ import msgspec
 import typer
 
 from carom.cli_build import recipes
-from carom.cli_options import Json
+from carom.cli_options import App, Json
 from carom.errors import CaromError, ObjectError, UsageError
+
+app = App()
 
 _Plain = Annotated[bool, typer.Option("--plain-http", help="The registry speaks HTTP without TLS.")]
 _Ref = Annotated[str, typer.Argument(metavar="REF", help="HOST[:PORT]/NAME[:TAG][@DIGEST]")]
@@ -65,6 +67,7 @@ def _show(tags: Mapping[str, str], where: str, json: bool) -> None:
         print(f"{where}{tag} {digest}")
 
 
+@app.command()
 def pack(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or an empty one.")],
     programs: Annotated[
@@ -83,6 +86,7 @@ def pack(
     _show({one.tag: one.digest for one in images.top(folder)}, "", json)
 
 
+@app.command()
 def push(
     ref: Annotated[str, typer.Argument(metavar="REF", help="HOST[:PORT]/NAME")],
     folder: Annotated[
@@ -113,6 +117,7 @@ def push(
     _show(tags, f"{where.repository}:", json)
 
 
+@app.command()
 def pull(
     ref: _Ref,
     output: Annotated[

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.models import CommandFunctionType
 
 from carom.errors import CaromError, UsageError
@@ -42,11 +42,52 @@ Programs = Annotated[
 ]
 
 
+class _Option(TyperOption):
+    def process_value(self, ctx: Any, value: Any) -> Any:
+        return _processed(self, ctx, value, super().process_value)
+
+
+class _Argument(TyperArgument):
+    def process_value(self, ctx: Any, value: Any) -> Any:
+        return _processed(self, ctx, value, super().process_value)
+
+
+_PLAIN: dict[type, type] = {TyperOption: _Option, TyperArgument: _Argument}
+
+
+def plain(parameters: list[Any]) -> list[Any]:
+    """The same parameters, which now take nothing, a text or a default as it is.
+
+    Typer would import pydantic to find that a text is a text. That takes longer than most commands
+    do, and a service would keep its memory.
+    """
+    for parameter in parameters:
+        if hasattr(parameter, "type_descriptor"):  # a Typer that has pydantic
+            parameter.__class__ = _PLAIN.get(type(parameter), type(parameter))
+    return parameters
+
+
+def _processed(parameter: Any, ctx: Any, value: Any, by_typer: Callable[[Any, Any], Any]) -> Any:
+    """What a command gets for a value; what has to be read, or refused, is left to Typer."""
+    if value in (None, (), []):
+        is_read = not parameter.required
+    else:
+        kind = parameter.type_descriptor.annotation
+        is_read = type(value) is kind or kind == list[str]
+    if not is_read:
+        return by_typer(ctx, value)
+    return parameter.callback(ctx, parameter, value) if parameter.callback else value
+
+
 class Command(TyperCommand):
     """A command that refuses a second value for an option that takes one.
 
     Otherwise the last value would win silently.
     """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """As Typer's own, but plain."""
+        return plain(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Raises UsageError."""
@@ -94,11 +135,20 @@ class Command(TyperCommand):
         ]
 
 
+class Group(TyperGroup):
+    """A group of commands whose own parameters are plain, too."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """As Typer's own, but plain."""
+        return plain(super().get_params(ctx))
+
+
 class App(typer.Typer):
     """A group of commands like all of carom's; without a command it shows its help."""
 
     def __init__(self, **options: Any):
-        super().__init__(no_args_is_help=True, rich_markup_mode=None, **options)
+        standing = {"cls": Group, "no_args_is_help": True, "rich_markup_mode": None}
+        super().__init__(**{**standing, **options})
 
     def command(
         self, name: str | None = None, **options: Any

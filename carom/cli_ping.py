@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from carom.cli_options import Json, missing, new_table, show_table
-from carom.cli_settings import GIVEN
+from carom.cli_options import App, Json, missing, new_table, show_table
+from carom.cli_settings import GIVEN, command
 from carom.converted import converted
 from carom.errors import UsageError
 from carom.settings import Field, fields, read, seconds
+
+app = App()
 
 
 def ping_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
@@ -27,6 +29,7 @@ def ping_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     return {name: (field, "") for name, field in known.items()}
 
 
+@app.command(cls=command(ping_fields))
 def ping(
     context: typer.Context,
     address: Annotated[str, typer.Argument(help="Address of the service.")],

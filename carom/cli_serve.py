@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carom.cli_options import Programs
-from carom.cli_settings import GIVEN
+from carom.cli_options import App, Programs
+from carom.cli_settings import GIVEN, command
 from carom.errors import UsageError
-from carom.protocols import default, filled_by
-from carom.protocols.spec import Filled
 from carom.settings import Field, fields, seconds
 
 if TYPE_CHECKING:
     from carom.daemon.service import Service
+    from carom.protocols.spec import Filled
+
+
+app = App()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -64,7 +66,7 @@ Interfaces = Annotated[
     ),
 ]
 Config = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--config",
         metavar="FILE",
@@ -77,6 +79,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON
 def _of(who: Filled) -> Field:
     """The option that chooses a protocol, of those that are served, or fronted."""
     from carom.daemon.options import Options
+    from carom.protocols import default, filled_by
 
     names = "|".join(spec.name for spec in filled_by(who))
     return fields(Options)["protocol"].told(metavar=names, default=default(who).name)
@@ -85,6 +88,7 @@ def _of(who: Filled) -> Field:
 def serve_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     """The options of `carom serve`."""
     from carom.daemon.options import Options
+    from carom.protocols.spec import Filled
 
     options = {**fields(Options), "protocol": _of(Filled.DAEMON)}
     return {
@@ -98,6 +102,8 @@ def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     """The options of `carom front`."""
     from carom.daemon.front import STANDING, Wishes
     from carom.daemon.options import Options
+    from carom.protocols import filled_by
+    from carom.protocols.spec import Filled
 
     options = fields(Options) | fields(Wishes)
     for name, value in STANDING.items():
@@ -114,10 +120,12 @@ def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
 
 
 def _asked(
-    config: Path | None, known: Mapping[str, tuple[Field, str]], given: Mapping[str, Any], *own: str
+    config: str | None, known: Mapping[str, tuple[Field, str]], given: Mapping[str, Any], *own: str
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Interfaces and each service's options: those of a file, overridden by those given."""
-    interfaces, tables = _from_file(config, [*known, *own]) if config else ([], [{}])
+    interfaces, tables = (
+        _from_file(Path(config), [*known, *own]) if config is not None else ([], [{}])
+    )
     values = {
         name: known[name][0].read(value) if isinstance(value, str) else value
         for name, value in given.items()
@@ -125,6 +133,7 @@ def _asked(
     return interfaces, [{**table, **values} for table in tables]
 
 
+@app.command(cls=command(serve_fields))
 def serve(
     context: typer.Context,
     interface: Interfaces = None,
@@ -156,6 +165,7 @@ def serve(
     run_services(services, interface or interfaces, json=json)
 
 
+@app.command(cls=command(front_fields))
 def front(
     context: typer.Context,
     interface: Interfaces = None,

@@ -11,7 +11,7 @@ import msgspec
 import typer
 import typer.main
 
-from carom.cli_options import Command
+from carom.cli_options import Command, plain
 from carom.settings import Field, shown, words
 
 Fields = Callable[[Sequence[str]], Mapping[str, tuple[Field, str]]]
@@ -34,7 +34,7 @@ def command(fields: Fields) -> type[Command]:
     class WithSettings(Command):
         def get_params(self, ctx: Any) -> list[Any]:
             if _OPTIONS not in ctx.meta:
-                ctx.meta[_OPTIONS] = options(fields(ctx.meta.get(_HELP, ())))
+                ctx.meta[_OPTIONS] = plain(options(fields(ctx.meta.get(_HELP, ()))))
             return [*super().get_params(ctx), *ctx.meta[_OPTIONS]]
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

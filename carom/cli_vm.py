@@ -13,9 +13,11 @@ import typer
 from carom.cli_options import App, Json, new_table, show_table
 from carom.errors import UsageError
 
+app = App()
 vm_app = App(
     help="The pair of VMs that experiments run on (docs/vm.md).",
 )
+app.add_typer(vm_app, name="vm")
 
 
 @vm_app.command("up")

@@ -6,8 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-import structlog
-
+from carom import log
 from carom.daemon.fastpath import Attachment, FastPath, HookOption
 from carom.daemon.options import Options
 from carom.errors import BusyError, InterfaceError
@@ -16,8 +15,6 @@ from carom.kernel import links
 from carom.kernel.attached import Attached
 from carom.kernel.links import Interface
 from carom.kernel.local_routes import Asked
-
-log = structlog.get_logger()
 
 
 class Attacher:

@@ -8,11 +8,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pyroute2 import IPRoute, NetlinkError
-
 from carom.cgroup.link import open_root
 from carom.daemon.fastpath import Attachment
-from carom.kernel import libbpf
+from carom.kernel import libbpf, netlink
 from carom.tc.link import NAME as CLSACT_NAME
 
 _OURS = ("edge_", "tc_fastpath", "tc_answer", "tc_handover", "tc_unspec")
@@ -102,15 +100,9 @@ def _named(ids: Iterable[int], own: set[int], direction: str) -> Iterator[str]:
 def _filters(index: int, parent: int) -> Iterator[str]:
     """Filters of clsact or ingress, other than a carom's."""
     try:
-        with IPRoute() as netlink:
-            messages = list(netlink.get_filters(index=index, parent=parent))
-    except NetlinkError:
+        found = netlink.filters(index, parent)
+    except OSError:
         return
-    for message in messages:
-        kind = message.get_attr("TCA_KIND")
-        options = message.get_attr("TCA_OPTIONS")
-        if not options:
-            continue
-        name = options.get_attr("TCA_BPF_NAME") if kind == "bpf" else None
-        if not (name or "").startswith(CLSACT_NAME):
-            yield f"{kind}{f' {name}' if name else ''} of priority {message['info'] >> 16}"
+    for kind, priority, name in found:
+        if not name.startswith(CLSACT_NAME):
+            yield f"{kind}{f' {name}' if name else ''} of priority {priority}"

@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
-
+from carom import log
 from carom.daemon import firewall, identity, sockets
 from carom.daemon.firewall import Way
 from carom.daemon.front import Front
@@ -24,8 +23,6 @@ from carom.errors import CaromError, PrivilegeError, ServerError
 from carom.kernel import netlink
 from carom.kernel.links import At, Interface
 from carom.kernel.netlink import Address
-
-log = structlog.get_logger()
 
 
 class Found(NamedTuple):

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-import pyroute2.netns
 
 from carom.daemon import iptables, nftables, ruleset, xfrm
 from carom.daemon.ruleset import Chain, Requests
-from carom.kernel import forked, netlink
+from carom.kernel import forked, netlink, netns
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 
@@ -207,7 +206,7 @@ def inside(pid: int, function: Callable[[], T]) -> T | None:
 
     def enter() -> None:  # in a thread, so that nothing else moves there
         with contextlib.suppress(OSError):
-            pyroute2.netns.setns(f"/proc/{pid}/ns/net")
+            netns.enter(Path(f"/proc/{pid}"))
             results.append(function())
 
     thread = threading.Thread(target=enter, name=f"namespace of {pid}")

@@ -6,8 +6,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import structlog
-
+from carom import log
 from carom.daemon import firewall
 from carom.daemon.bypassed_programs import cgroup_programs, tc_programs
 from carom.daemon.fastpath import Attachment
@@ -17,8 +16,6 @@ from carom.errors import FirewallError
 from carom.kernel.links import Interface
 
 _TRIED = 8  # addresses that are looked at one by one
-
-log = structlog.get_logger()
 
 
 class FirewallCheck:

@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import structlog
-from pyroute2 import NetlinkError
-
+from carom import log
 from carom.errors import CaromError
 from carom.kernel import netlink
 from carom.kernel.resource import Resource
@@ -27,8 +25,6 @@ REST_MAX = 10.0
 
 LOOK_SHARE = 20
 """The least time until a look without an event, as a multiple of the last look's time."""
-
-log = structlog.get_logger()
 
 
 class Look(NamedTuple):
@@ -122,7 +118,7 @@ class Follower:
                     log.info("a change of this host is followed now", what=subject)
 
     def _failed(self, subject: str, error: Exception) -> None:
-        known = isinstance(error, CaromError | OSError | NetlinkError)
+        known = isinstance(error, CaromError | OSError)
         hint = getattr(error, "hint", None)
         text = f"{error or type(error).__name__}{f': {hint}' if hint else ''}"
         if self.failing.get(subject) != text:  # the same is not said again
@@ -130,7 +126,7 @@ class Follower:
                 "a change of this host could not be followed; it is tried again",
                 what=subject,
                 error=text,
-                exc_info=None if known else error,
+                failure=None if known else error,
             )
         self.failing[subject] = text
 

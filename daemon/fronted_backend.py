@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import structlog
-
+from carom import log
 from carom.daemon import sockets
 from carom.daemon.backend import Backend
 from carom.daemon.backoff import Backoff
@@ -59,8 +58,6 @@ DOORS_STAY = 60.0
 
 _DOOR = Kind(MarkKind.DOOR)
 _ANY = ipaddress.ip_address("0.0.0.0")
-
-log = structlog.get_logger()
 
 _Place = tuple[Address, int, bool]
 """Address, port, and whether it is TCP's."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import structlog
-
+from carom import log
 from carom.daemon import identity, sockets
 from carom.daemon.fastpath import Attachment
 from carom.daemon.finder import Finder, Found
@@ -22,8 +21,6 @@ from carom.errors import ServerError
 from carom.kernel.abi import VIEWS_MAX
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
-
-log = structlog.get_logger()
 
 
 class FrontedServer(Receiver):

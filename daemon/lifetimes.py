@@ -20,8 +20,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import structlog
-
+from carom import log
 from carom.daemon import sockets
 from carom.daemon.cache import Cache
 from carom.daemon.edge import Edge
@@ -43,8 +42,6 @@ _UNSURE = -1.0
 _UNSURE_MAX = 4096
 
 _NEVER = math.inf
-
-log = structlog.get_logger()
 
 
 class Waiting(NamedTuple):

@@ -7,8 +7,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Iterable
 
-import structlog
-
+from carom import log
 from carom.daemon.fastpath import FastPath
 from carom.daemon.thread import Thread
 from carom.kernel.abi import NEIGHBOURS_MAX, WAYS_MAX
@@ -27,8 +26,6 @@ from carom.kernel.ways import (
 _WAIT = 0.25
 _SHARE = 0.05
 """Reading all routes may take this share of one CPU."""
-
-log = structlog.get_logger()
 
 
 class Neighbours:

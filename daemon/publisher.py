@@ -6,8 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
-import structlog
-
+from carom import log
 from carom.daemon.attachments import Attachments
 from carom.daemon.fastpath import Attachment, FastPath
 from carom.daemon.neighbours import Neighbours
@@ -18,8 +17,6 @@ from carom.filters.filter import Endpoint, Filter
 from carom.kernel import netlink
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
-
-log = structlog.get_logger()
 
 
 class Publisher:

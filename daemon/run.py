@@ -10,9 +10,8 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-import structlog
 
-from carom import protocols
+from carom import log, protocols
 from carom.daemon.assemble import assemble
 from carom.daemon.front import Front
 from carom.daemon.options import SHARED, Options
@@ -26,8 +25,6 @@ from carom.protocols.spec import Filled
 
 WAIT_STEP = 0.25
 """Seconds between two attempts while waiting at the start."""
-
-log = structlog.get_logger()
 
 
 def _check_service(service: Service) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
-import structlog
 
+from carom import log
 from carom.daemon.backend import Backend
 from carom.daemon.fastpath import Attachment, FastPath, Stray
 from carom.daemon.reasons import ANSWERED, Counts, Reason, lost, reason
@@ -31,8 +31,6 @@ _REPLIES = (
 """What may happen to a read's reply that leaves a fronted server's socket."""
 
 Key = TypeVar("Key")
-
-log = structlog.get_logger()
 
 
 class Silence(msgspec.Struct, kw_only=True, frozen=True):

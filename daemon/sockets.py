@@ -13,21 +13,24 @@ import ipaddress
 import os
 import re
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import pyroute2.netns
-from pyroute2 import DiagSocket, NetlinkError
-
 from carom.errors import ServerError
+from carom.kernel import netlink, netns
 from carom.kernel.links import At
 from carom.kernel.netlink import Address
 
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
 _NS_GET_USERNS = 0xB701  # linux/nsfs.h
+_NETLINK_SOCK_DIAG, _BY_FAMILY = 4, 20  # linux/netlink.h, linux/sock_diag.h
+_REQUEST = struct.Struct("=BBxxI48x")  # struct inet_diag_req_v2: any address, and any port
+_LISTED = struct.Struct("=BBxx2s2x16s16xIII12xII")  # struct inet_diag_msg
+_SKV6ONLY = 11  # INET_DIAG_SKV6ONLY, linux/inet_diag.h
 _CLOSE, _LISTEN = 7, 10  # net/tcp_states.h; a UDP socket without a peer is in the first
 _ALL_STATES = 0xFFF
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON, linux/net.h
@@ -114,7 +117,7 @@ def inside(process: Path, function: Callable[[], Result]) -> Result:
 
     def call() -> None:
         try:
-            pyroute2.netns.setns(str(process / "ns/net"))
+            netns.enter(process)
             results.append(function())
         except BaseException as error:
             errors.append(error)
@@ -203,27 +206,41 @@ def processes() -> list[Path]:
 
 
 def _dump(stream: bool) -> list[Socket]:
-    dumped = []
-    with DiagSocket() as diag:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            protocol = socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
-            for message in diag.get_sock_stats(
-                states=_ALL_STATES, family=family, protocol=protocol
-            ):
-                dumped.append(
-                    Socket(
-                        cookie=message["idiag_cookie"],
-                        inode=message["idiag_inode"],
-                        uid=message["idiag_uid"],
-                        stream=stream,
-                        serves=message["idiag_state"] == (_LISTEN if stream else _CLOSE),
-                        address=ipaddress.ip_address(message["idiag_src"]),
-                        port=message["idiag_sport"],
-                        ipv6_only=bool(message.get_attr("INET_DIAG_SKV6ONLY")),
-                        device=message["idiag_if"],
-                    )
-                )
-    return dumped
+    """Raises ServerError where the kernel does not tell."""
+    protocol = socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
+    try:
+        return [
+            _socket_of(message, stream=stream)
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for message in netlink.dump(
+                _BY_FAMILY, _REQUEST.pack(family, protocol, _ALL_STATES), _NETLINK_SOCK_DIAG
+            )
+        ]
+    except OSError as error:
+        raise _not_listed(error) from error
+
+
+def _socket_of(message: memoryview, *, stream: bool) -> Socket:
+    family, state, port, source, device, low, high, uid, inode = _LISTED.unpack_from(message)
+    told = dict(netlink.attributes(message[_LISTED.size :]))
+    return Socket(
+        cookie=high << 32 | low,
+        inode=inode,
+        uid=uid,
+        stream=stream,
+        serves=state == (_LISTEN if stream else _CLOSE),
+        address=ipaddress.ip_address(source if family == socket.AF_INET6 else source[:4]),
+        port=int.from_bytes(port, "big"),
+        ipv6_only=any(told.get(_SKV6ONLY, b"")),
+        device=device,
+    )
+
+
+def _not_listed(error: OSError) -> ServerError:
+    return ServerError(
+        f"this host's sockets cannot be listed: {error}",
+        hint="that needs root, and the kernel's inet_diag, tcp_diag and udp_diag modules",
+    )
 
 
 def bound(process: Path, *, stream: bool) -> list[Socket]:
@@ -235,11 +252,8 @@ def bound(process: Path, *, stream: bool) -> list[Socket]:
         return [listed for listed in inside(process, lambda: _dump(stream)) if listed.port]
     except FileNotFoundError:
         return []  # the process has ended
-    except (NetlinkError, OSError) as error:
-        raise ServerError(
-            f"this host's sockets cannot be listed: {error}",
-            hint="that needs root, and the kernel's inet_diag, tcp_diag and udp_diag modules",
-        ) from error
+    except OSError as error:
+        raise _not_listed(error) from error
 
 
 def inodes(process: Path) -> set[int]:

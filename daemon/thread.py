@@ -6,12 +6,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import structlog
+from carom import log
 
 FAILED_PAUSE = 0.25
 """Seconds until a step that failed is tried again."""
-
-log = structlog.get_logger()
 
 
 class Thread:
@@ -30,8 +28,12 @@ class Thread:
         while not self._stopping.is_set():
             try:
                 pause = self._step()
-            except Exception:
-                log.exception("a thread of the daemon failed; it goes on", thread=self._thread.name)
+            except Exception as error:
+                log.error(
+                    "a thread of the daemon failed; it goes on",
+                    thread=self._thread.name,
+                    failure=error,
+                )
                 pause = FAILED_PAUSE
             self._stopping.wait(pause)
 

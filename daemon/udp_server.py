@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Literal, NoReturn
 
-import structlog
-
+from carom import log
 from carom.daemon.cache import Cache, Token
 from carom.daemon.loops import Loops
 from carom.daemon.service import Handler, Reply
@@ -27,8 +26,6 @@ SIGNAL_PATIENCE = struct.pack("@ll", 0, 200_000)
 
 Respond = Callable[[bytes], bytes | None]
 Fill = Callable[..., None]
-
-log = structlog.get_logger()
 
 
 def with_work(handler: Handler, seconds: float) -> Handler:
@@ -177,7 +174,7 @@ class UDPServer:
             except Exception as error:
                 self.handler_errors += 1
                 self._complain(
-                    "the handler failed; its request goes unanswered", request, exc_info=error
+                    "the handler failed; its request goes unanswered", request, failure=error
                 )
                 continue
             if reply is None or (ends and ends(origin, request, reply)):
@@ -219,9 +216,16 @@ class UDPServer:
 
         return respond
 
-    def _complain(self, message: str, request: bytes, **more: object) -> None:
+    def _complain(
+        self,
+        message: str,
+        request: bytes,
+        *,
+        failure: BaseException | None = None,
+        **facts: object,
+    ) -> None:
         """Log at most one complaint a second: whoever sends requests must not fill the disk."""
         now = time.monotonic()
         if now - self._complained >= 1:
             self._complained = now
-            log.error(message, request=request[:32].hex(), **more)
+            log.error(message, failure=failure, request=request[:32].hex(), **facts)

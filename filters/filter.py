@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
-from pyroute2 import NetlinkError
-
 from carom import protocols, xdp
 from carom.errors import UsageError
 from carom.filters.capture import Capture, unpack
@@ -113,7 +111,7 @@ def _replaced(link: Swappable, program_fd: int) -> bool:
         if link.attached():
             link.replace(program_fd)
             return True
-    except (OSError, NetlinkError):
+    except OSError:
         if link.attached():
             raise
     return False

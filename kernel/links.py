@@ -7,14 +7,13 @@ import contextlib
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from carom.errors import InterfaceError
+from carom.kernel.devices import Device, devices
 from carom.kernel.local_routes import Asked, Network, local
-from carom.kernel.netlink import Address, addresses, route_socket
+from carom.kernel.netlink import Address, addresses
 from carom.kernel.stripping import strips_tags
-
-_UP = 1  # IFF_UP, linux/if.h
 
 _MACVLAN_MODES = ("private", "vepa", "bridge", "passthru")
 """The modes in which a macvlan takes in what is sent to its own address."""
@@ -36,8 +35,6 @@ _DEAF = {
     ),
 }
 """Kinds of Ethernet interfaces where XDP and TC see no socket's traffic, and the reason."""
-
-_BOND_BACKUP = 1  # IFLA_BOND_SLAVE_STATE, linux/if_link.h
 
 BEHIND_TAGS_MAX = 16_384
 """How many addresses of the host itself are answered behind an interface's VLAN tags, at most."""
@@ -166,22 +163,21 @@ def interface(name: str, asked: Asked = _nothing) -> Interface:
     InterfaceError if there is no interface of that name, if it is not Ethernet, or if no request
     to this host comes in by it.
     """
-    with route_socket() as netlink:
-        links = netlink.get_links()
-    known = {alias: link for link in links for alias in reversed(_names(link))}
+    links = devices()
+    known = {alias: link for link in links for alias in (*link.also, link.name)}
     link = known.get(name) or known.get(name.partition("@")[0])
     if link is None:
         raise InterfaceError(
             f"there is no interface {name!r} here",
-            hint="this host has: " + ", ".join(sorted(_name(link) for link in links)),
+            hint="this host has: " + ", ".join(sorted(link.name for link in links)),
             passing=True,
         )
-    if link["ifi_type"] != _ETHERNET or len(_mac(link)) != 6:
+    if link.type != _ETHERNET or len(link.mac) != 6:
         raise InterfaceError(
             f"{name} is not an Ethernet interface",
             hint="carom answers Ethernet frames; give the interface that requests come in by",
         )
-    why = _DEAF.get(_kind(link) or "")
+    why = _DEAF.get(link.kind)
     if why:
         raise InterfaceError(
             f"no request to this host comes in by {name}: {why}",
@@ -198,10 +194,9 @@ def interfaces(names: Iterable[str], asked: Asked = _nothing) -> list[Interface]
 
 def numbered(ifindex: int, asked: Asked = _nothing) -> Interface | None:
     """The interface of this number, whatever its name is now; None where there is none."""
-    with route_socket() as netlink:
-        links = netlink.get_links()
+    links = devices()
     for link in links:
-        if link["index"] == ifindex:
+        if link.ifindex == ifindex:
             return _facts(link, links, asked)
     return None
 
@@ -213,13 +208,12 @@ def address_in(vrf: int, version: int) -> Address:
     VRFs, unless somebody moved it, and sends packets to the loopback device outside (ip-vrf(8)).
     """
     own = addresses()
-    with route_socket() as netlink:
-        links = netlink.get_links()
+    links = devices()
     candidates = [
         address
         for device in links
-        if vrf in (device["index"], device.get_attr("IFLA_MASTER"))
-        for address in own.get(device["index"], ())
+        if vrf in (device.ifindex, device.master)
+        for address in own.get(device.ifindex, ())
         if address.version == version and not address.is_link_local
     ]
     if not candidates:
@@ -227,70 +221,65 @@ def address_in(vrf: int, version: int) -> Address:
     return min(candidates, key=lambda candidate: candidate.is_loopback)
 
 
-def _facts(link: Any, links: Sequence[Any], asked: Asked) -> Interface:
+def _facts(link: Device, links: Sequence[Device], asked: Asked) -> Interface:
     own, large = _own(links, asked)
-    numbers = {other["index"]: other for other in links}
-    master = numbers.get(link.get_attr("IFLA_MASTER"))
-    kind = (_kind(master) or "") if master else ""
-    vrf = master["index"] if master and kind == "vrf" else 0
+    numbers = {other.ifindex: other for other in links}
+    master = numbers.get(link.master)
+    kind = master.kind if master else ""
+    vrf = master.ifindex if master and kind == "vrf" else 0
     virtual = _virtual()
     hosts = hosts_own(links, own, virtual, vrf) if master is None or vrf else ()
     ports = tuple(ports_of(link, links))
     driver = _driver(link)
-    devices = ((_name(link), driver), *((port.name, port.driver) for port in ports))
+    drivers = ((link.name, driver), *((port.name, port.driver) for port in ports))
     return Interface(
-        ifindex=link["index"],
-        name=_name(link),
-        mac=_mac(link),
-        mtu=link.get_attr("IFLA_MTU"),
-        up=bool(link["flags"] & _UP),
+        ifindex=link.ifindex,
+        name=link.name,
+        mac=link.mac,
+        mtu=link.mtu,
+        up=link.up,
         driver=driver,
-        addresses=own.get(link["index"], ()) + hosts,
-        uppers=_with_hosts(tuple(uppers_on(link["index"], links, own)), links, own, virtual),
-        carrier=link.get_attr("IFLA_CARRIER") != 0,
-        master=_name(master) if master else "",
+        addresses=own.get(link.ifindex, ()) + hosts,
+        uppers=_with_hosts(tuple(uppers_on(link.ifindex, links, own)), links, own, virtual),
+        carrier=link.carrier,
+        master=master.name if master else "",
         kind=kind,
         vrf=vrf,
         hosts=hosts,
         large=() if master is not None else large,
         ports=ports,
-        strips=any(strips_tags(*device) for device in devices),
+        strips=any(strips_tags(*each) for each in drivers),
     )
 
 
 def _own(
-    links: Iterable[Any], asked: Asked
+    links: Iterable[Device], asked: Asked
 ) -> tuple[dict[int, tuple[Address, ...]], tuple[Network, ...]]:
     """Each interface's addresses, local routes' among the loopback's; and the large prefixes."""
     own = addresses()
     more, large = local({address for group in own.values() for address in group}, asked)
     for other in links if more else ():
-        if _name(other) == "lo":
-            own[other["index"]] = (*own.get(other["index"], ()), *more)
+        if other.name == "lo":
+            own[other.ifindex] = (*own.get(other.ifindex, ()), *more)
     return own, tuple(large)
 
 
-def ports_of(link: Any, links: Iterable[Any]) -> Iterator[Port]:
+def ports_of(link: Device, links: Iterable[Device]) -> Iterator[Port]:
     """The ports of an interface that puts native XDP on them.
 
     A port is active if its frames are taken in: a bond drops what comes to its backup, often a
     copy.
     """
-    if _kind(link) not in _NATIVE_MASTERS:
+    if link.kind not in _NATIVE_MASTERS:
         return
     for port in links:
-        if port.get_attr("IFLA_MASTER") == link["index"]:
-            info = port.get_attr("IFLA_LINKINFO")
-            data = info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
-            backup = data is None or data.get_attr("IFLA_BOND_SLAVE_STATE") == _BOND_BACKUP
-            yield Port(
-                port["index"], _name(port), _driver(port), bool(port["flags"] & _UP) and not backup
-            )
+        if port.master == link.ifindex:
+            yield Port(port.ifindex, port.name, _driver(port), port.up and port.backup is False)
 
 
 def _with_hosts(
     uppers: tuple[Upper, ...],
-    links: Sequence[Any],
+    links: Sequence[Device],
     by_link: Mapping[int, tuple[Address, ...]],
     virtual: Collection[Address],
 ) -> tuple[Upper, ...]:
@@ -306,7 +295,7 @@ def _with_hosts(
 
 
 def hosts_own(
-    links: Iterable[Any],
+    links: Iterable[Device],
     by_link: Mapping[int, tuple[Address, ...]],
     virtual: Collection[Address] = (),
     vrf: int = 0,
@@ -318,10 +307,10 @@ def hosts_own(
     """
     hosts: list[Address] = []
     for other in links:
-        itself = other["index"] == vrf if vrf else _name(other) == "lo"
-        dummy = _kind(other) == "dummy" and (other.get_attr("IFLA_MASTER") or 0) == vrf
-        if (itself or dummy) and other["flags"] & _UP:
-            hosts += by_link.get(other["index"], ())
+        itself = other.ifindex == vrf if vrf else other.name == "lo"
+        dummy = other.kind == "dummy" and other.master == vrf
+        if (itself or dummy) and other.up:
+            hosts += by_link.get(other.ifindex, ())
     return tuple(
         address
         for address in hosts
@@ -348,36 +337,16 @@ def _virtual() -> set[Address]:
     return set()
 
 
-def _name(link: Any) -> str:
-    return str(link.get_attr("IFLA_IFNAME"))
-
-
-def _names(link: Any) -> list[str]:
-    """Its name first, then the alternative ones."""
-    more = link.get_attr("IFLA_PROP_LIST")
-    return [_name(link), *(more.get_attrs("IFLA_ALT_IFNAME") if more else ())]
-
-
-def _kind(link: Any) -> str | None:
-    info = link.get_attr("IFLA_LINKINFO")
-    return info.get_attr("IFLA_INFO_KIND") if info else None
-
-
-def _driver(link: Any) -> str:
-    kind = _kind(link)
-    if kind:
-        return kind
-    driver = Path("/sys/class/net") / _name(link) / "device" / "driver"
+def _driver(link: Device) -> str:
+    if link.kind:
+        return link.kind
+    driver = Path("/sys/class/net") / link.name / "device" / "driver"
     return driver.resolve().name if driver.exists() else "unknown"
-
-
-def _mac(link: Any) -> bytes:
-    return bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
 
 
 def uppers_on(
     index: int,
-    links: Sequence[Any],
+    links: Sequence[Device],
     by_link: Mapping[int, tuple[Address, ...]],
     tags: tuple[int, ...] = (),
 ) -> Iterator[Upper]:
@@ -387,34 +356,29 @@ def uppers_on(
     interface by that namespace's number. A macvlan shares the tags of the interface below. A
     bridge's or bond's port hands on what comes to it.
     """
-    kinds = {other["index"]: _kind(other) for other in links}
+    kinds = {other.ifindex: other.kind for other in links}
     for link in links:
-        master = link.get_attr("IFLA_MASTER")
-        if kinds.get(master) in PORT_OF:
+        if kinds.get(link.master) in PORT_OF:
             continue
-        here = link.get_attr("IFLA_LINK") == index and link.get_attr("IFLA_LINK_NETNSID") is None
-        theirs = _tags(link, tags) if here and link["flags"] & _UP else None
+        here = link.lower == index and link.here
+        theirs = _tags(link, tags) if here and link.up else None
         if theirs is None:
             continue
         outer, inner = (*theirs, 0, 0)[:2]
         yield Upper(
             outer=outer,
             inner=inner,
-            mac=_mac(link),
-            mtu=link.get_attr("IFLA_MTU"),
-            addresses=by_link.get(link["index"], ()),
-            ifindex=link["index"],
-            vrf=master if kinds.get(master) == "vrf" else 0,
+            mac=link.mac,
+            mtu=link.mtu,
+            addresses=by_link.get(link.ifindex, ()),
+            ifindex=link.ifindex,
+            vrf=link.master if kinds.get(link.master) == "vrf" else 0,
         )
-        yield from uppers_on(link["index"], links, by_link, theirs)
+        yield from uppers_on(link.ifindex, links, by_link, theirs)
 
 
-def _tags(link: Any, tags: tuple[int, ...]) -> tuple[int, ...] | None:
+def _tags(link: Device, tags: tuple[int, ...]) -> tuple[int, ...] | None:
     """The tags of frames for a VLAN or macvlan on top of `tags`; None for any other interface."""
-    kind = _kind(link)
-    if kind not in ("vlan", "macvlan"):
-        return None
-    data = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
-    if kind == "macvlan":
-        return tags if data.get_attr("IFLA_MACVLAN_MODE") in _MACVLAN_MODES else None
-    return (*tags, data.get_attr("IFLA_VLAN_ID")) if len(tags) < 2 else None
+    if link.kind == "macvlan":
+        return tags if link.mode in _MACVLAN_MODES else None
+    return (*tags, link.tag) if link.kind == "vlan" and len(tags) < 2 else None

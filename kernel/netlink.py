@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from carom.kernel import forked
 from carom.kernel.waiting import readable
@@ -32,6 +32,9 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")
 _IFADDR = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
+_TC = struct.Struct("=BxxxiIII")  # struct tcmsg
+_GETTFILTER = 46  # RTM_GETTFILTER
+_TCA_KIND, _TCA_OPTIONS, _TCA_BPF_NAME = 1, 2, 7  # linux/rtnetlink.h, linux/pkt_cls.h
 _RECEIVED_MAX = 1 << 20
 _TRIES = 5
 
@@ -123,11 +126,46 @@ def own_addresses() -> frozenset[Address]:
     )
 
 
-def route_socket() -> Any:
-    """pyroute2's IPRoute. It is imported here: that takes longer than most commands do."""
-    from pyroute2 import IPRoute
+@contextlib.contextmanager
+def route_socket() -> Iterator[Any]:
+    """pyroute2's IPRoute, for what is asked seldom; its errors become OSErrors.
 
-    return IPRoute()
+    It is imported here: that takes longer than most commands do, and a service that never asks
+    would keep its memory.
+    """
+    from pyroute2 import IPRoute, NetlinkError
+
+    with IPRoute() as netlink:
+        try:
+            yield netlink
+        except NetlinkError as error:
+            raise OSError(*error.args) from error
+
+
+class Filter(NamedTuple):
+    """A filter at TC: its kind, its priority, and the name of its program if it is one of BPF."""
+
+    kind: str
+    priority: int
+    name: str
+
+
+def filters(index: int, parent: int) -> list[Filter]:
+    """The filters of an interface at ingress or egress (`parent`). Raises OSError."""
+    found = []
+    for message in dump(_GETTFILTER, _TC.pack(socket.AF_UNSPEC, index, 0, parent, 0)):
+        *_, info = _TC.unpack_from(message)
+        told = dict(attributes(message[_TC.size :]))
+        if _TCA_OPTIONS in told:  # each priority also has an entry without, for its chain
+            kind = text(told[_TCA_KIND])
+            options = dict(attributes(memoryview(told[_TCA_OPTIONS]))) if kind == "bpf" else {}
+            found.append(Filter(kind, info >> 16, text(options.get(_TCA_BPF_NAME, b""))))
+    return found
+
+
+def text(value: bytes) -> str:
+    """An attribute's text."""
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 def _broadcasts() -> Iterator[Address]:

@@ -11,9 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
-
-from carom import __version__
+from carom import __version__, log
 from carom.errors import ObjectError
 from carom.kernel import elf
 from carom.kernel.compiled import Compiled
@@ -31,9 +29,6 @@ CHOSEN = "CAROM_PROGRAMS"
 
 TESTED = ["6.1", "6.12", "6.18"]
 """The kernels that these sources' tests pass on (`./run test`, `./run test-vm guest`)."""
-
-
-log = structlog.get_logger()
 
 
 @functools.cache

@@ -6,14 +6,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import structlog
-
+from carom import log
 from carom.errors import ExperimentError
 from carom.xdp.link import REFUSED
 
 _NO_NATIVE = REFUSED.format(mode="native")
-
-log = structlog.get_logger()
 
 
 class Course:

@@ -19,8 +19,8 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Annotated, Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
-import structlog
 
+from carom import log
 from carom.errors import ExperimentError
 from carom.lab.course import Course, course
 from carom.lab.hosts.agent import Agent
@@ -31,8 +31,6 @@ from carom.settings import Option
 from carom.settings import check as check_settings
 from carom.vm.pair import Make
 from carom.xdp.link import ModeOption
-
-log = structlog.get_logger()
 
 Progress = Callable[[str, int], None]
 """Called with the name of the cell that is measured next, and the index of its repetition."""

@@ -9,13 +9,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import structlog
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from carom import log
 from carom.errors import BusyError, InterfaceError, PrivilegeError
 from carom.kernel import forked, libbpf
 from carom.kernel.links import Interface
+from carom.kernel.netlink import filters, route_socket
 from carom.kernel.resource import Resource
 
 _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MIN_{INGRESS,EGRESS}, linux/pkt_sched.h
@@ -25,8 +23,6 @@ NAME = "carom:"
 """The beginning of a clsact filter's name; the owner's pid follows."""
 _NO_LINKS = (errno.EINVAL, errno.EOPNOTSUPP)
 """The errors of a kernel without TCX."""
-
-log = structlog.get_logger()
 
 
 class TCLink(Resource):
@@ -61,7 +57,7 @@ class TCLink(Resource):
             raise PrivilegeError(
                 f"not allowed to attach TC to {interface.name}", hint="run it as root"
             ) from error
-        except (OSError, NetlinkError) as error:
+        except OSError as error:
             raise InterfaceError(
                 f"{interface.name} refused TC: {error}", hint="is the interface still there?"
             ) from error
@@ -82,8 +78,8 @@ class TCLink(Resource):
             interface=self.interface.name,
         )
         index = self.interface.ifindex
-        with IPRoute() as netlink, contextlib.ExitStack() as stack:
-            self._made_qdisc = _add_clsact(netlink, index)
+        with route_socket() as netlink, contextlib.ExitStack() as stack:
+            self._made_qdisc = _add_clsact(index)
             if self._made_qdisc:
                 stack.callback(netlink.tc, "del", "clsact", index)
             self._take_place(netlink)
@@ -109,18 +105,18 @@ class TCLink(Resource):
         if self._fd is not None:
             libbpf.update_link(self._fd, program_fd)
             return
-        with IPRoute() as netlink:
+        with route_socket() as netlink:
             self._put(netlink, "replace-filter", program_fd)
 
     def _take_place(self, netlink: Any) -> None:
         """Remove what a killed carom left at our priority. Raises BusyError for anything else."""
         index, name = self.interface.ifindex, self.interface.name
-        for priority, owner in _filters(netlink, index, _INGRESS):
+        for kind, priority, owner in filters(index, _INGRESS):
             if priority != self._priority:
                 continue
             if not _is_left(owner):
                 raise BusyError(
-                    f"{name} already has a TC filter at priority {self._priority}: {owner}",
+                    f"{name} already has a TC filter at priority {self._priority}: {owner or kind}",
                     hint=f"see `tc filter show dev {name} ingress`",
                 )
             netlink.tc("del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=self._priority)
@@ -131,11 +127,8 @@ class TCLink(Resource):
         if self._fd is not None:
             return self._fd >= 0 and libbpf.link_ifindex(self._fd) == index
         try:
-            with IPRoute() as netlink:
-                return any(
-                    priority == self._priority for priority, _ in _filters(netlink, index, _INGRESS)
-                )
-        except NetlinkError:
+            return any(found.priority == self._priority for found in filters(index, _INGRESS))
+        except OSError:
             return False
 
     def close(self) -> None:
@@ -146,38 +139,27 @@ class TCLink(Resource):
             return
         index = self.interface.ifindex
         try:
-            with IPRoute() as netlink:
+            with route_socket() as netlink:
                 netlink.tc(
                     "del-filter", "bpf", index, _HANDLE, parent=_INGRESS, prio=self._priority
                 )
-                others = (_filters(netlink, index, parent) for parent in (_INGRESS, _EGRESS))
+                others = (filters(index, parent) for parent in (_INGRESS, _EGRESS))
                 if self._made_qdisc and not any(others):
                     netlink.tc("del", "clsact", index)
-        except NetlinkError as error:  # gone with its interface
+        except OSError as error:  # gone with its interface
             log.warning("the TC filter was gone already", error=str(error))
 
 
-def _is_left(name: str | None) -> bool:
+def _is_left(name: str) -> bool:
     """Whether this is the name of a filter whose carom is gone."""
-    pid = (name or "").removeprefix(NAME)
+    pid = name.removeprefix(NAME)
     return pid != name and pid.isdigit() and not Path(f"/proc/{pid}").exists()
 
 
-def _add_clsact(netlink: Any, index: int) -> bool:
+def _add_clsact(index: int) -> bool:
     try:
-        netlink.tc("add", "clsact", index)
-    except NetlinkError as error:
-        if error.code == errno.EEXIST:
-            return False
-        raise
+        with route_socket() as netlink:
+            netlink.tc("add", "clsact", index)
+    except FileExistsError:
+        return False
     return True
-
-
-def _filters(netlink: Any, index: int, parent: int) -> list[tuple[int, str | None]]:
-    """Priority and name of each filter of an interface, at ingress or egress (`parent`)."""
-    filters = []
-    for entry in netlink.get_filters(index=index, parent=parent):
-        options = entry.get_attr("TCA_OPTIONS")
-        if options:  # each priority also has an entry without, for its chain
-            filters.append((entry["info"] >> 16, options.get_attr("TCA_BPF_NAME")))
-    return filters

@@ -13,7 +13,6 @@ from typing import Any
 
 import hypothesis
 import pytest
-import structlog
 
 from carom.daemon import places
 from carom.daemon.fastpath import FastPath
@@ -196,13 +195,6 @@ def pytest_terminal_summary(
             f"Here: {_why_not() or 'they were not selected'}.",
             red=True,
         )
-
-
-@pytest.fixture(autouse=True)
-def own_log() -> Iterator[None]:
-    """A command that ran in this process left its log at a stderr that ends with its test."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from __future__ import annotations
 import errno
 from typing import Literal
 
-import structlog
-
+from carom import log
 from carom.errors import BusyError, InterfaceError, PrivilegeError
 from carom.kernel import forked, libbpf
 from carom.kernel.links import Interface
@@ -26,8 +25,6 @@ REFUSED = "refused XDP in {mode} mode"
 
 _REFUSALS = {errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM, errno.ENOSPC, errno.ENODEV}
 """The errors of drivers that cannot take a program in native mode (MTU, queues, offloads)."""
-
-log = structlog.get_logger()
 
 
 class Link(Resource):

@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
-
 from carom.errors import InterfaceError
 from carom.kernel import libbpf
 from carom.kernel.links import Interface
@@ -53,15 +51,22 @@ def _arrive(name: str, ifindex: int, mac: bytes) -> bool | None:
         finally:
             os.close(program)
         return _taken(name) - before >= _FRAMES
-    except (OSError, EthtoolError):  # before Linux 5.18; it is gone
+    except OSError:  # before Linux 5.18; it is gone
         return None
 
 
 def _taken(name: str) -> int:
-    """The number of frames sent by XDP that a veth's other end took in, or had no room for."""
+    """The number of frames sent by XDP that a veth's other end took in, or had no room for.
+
+    Raises OSError. pyroute2 is imported here: few hosts have such an interface.
+    """
+    from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
+
     device = IoctlEthtool(name)
     try:
         counters = device.get_statistics()
+    except EthtoolError as error:
+        raise OSError(f"{name} has no counters: {error}") from error
     finally:
         device.close()
     return sum(

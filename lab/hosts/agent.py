@@ -14,7 +14,6 @@ import threading
 from typing import Any
 
 import msgspec
-import structlog
 
 from carom.daemon.control import Answer, Request
 from carom.errors import CaromError, ExperimentError
@@ -32,8 +31,6 @@ _BEATS = 6  # lines sent in the time after which the host takes silence for the 
 
 def main() -> None:
     """Make the calls that come on stdin, until it ends."""
-    # stdout is for answers alone
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     signals.told()
     calls = Calls()
     try:

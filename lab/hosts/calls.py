@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import structlog
 
-from carom import apps
+from carom import apps, log
 from carom.daemon import control
 from carom.errors import ExperimentError
 from carom.kernel import libbpf, links
@@ -35,8 +34,6 @@ from carom.lab.hosts.environment import environment
 from carom.lab.hosts.recipes import swap
 from carom.lab.record import Environment
 from carom.xdp.link import Link, Mode
-
-log = structlog.get_logger()
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 _STOP_PATIENCE = 10.0  # seconds for a server to end when told to

@@ -19,11 +19,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyroute2.netns
-import structlog
-
+from carom import log
 from carom.errors import UsageError
-from carom.kernel import libbpf
+from carom.kernel import libbpf, netns
 from carom.kernel.abi import COOKIE_SECRETS, COOKIE_SIGHT, COOKIES
 from carom.kernel.resource import Resource
 from carom.kernel.waiting import readable
@@ -42,8 +40,6 @@ _LOOK = 1.0  # and at the file and the server's sockets
 _PATIENCE = 0.5  # seconds for a server's reply
 _PAUSE_MAX = 60.0  # seconds between two questions to a server that does not tell
 _ADDRESSES_MAX = 64  # how many are asked
-
-log = structlog.get_logger()
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -328,7 +324,7 @@ def _ask_at(process: Path, address: str, port: int) -> bool | None:
 
     def ask() -> None:  # in a thread: only that one moves to the namespace
         try:
-            pyroute2.netns.setns(str(process / "ns/net"))
+            netns.enter(process)
             answer[0] = _exchange(address, port)
         except OSError:  # nobody listens there, or there is no way to it
             return

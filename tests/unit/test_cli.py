@@ -39,12 +39,6 @@ def test_version() -> None:
     assert carom("--version").stdout == f"carom {__version__}\n"
 
 
-def test_a_command_imports_little() -> None:
-    """Each start would wait for it."""
-    slow = {"pyroute2", "scapy", "bcc", "numpy", "carom.daemon.service", "carom.daemon.run"}
-    assert not _imported("import carom.cli") & slow
-
-
 def test_a_command_of_the_lab_imports_nothing_that_draws_or_estimates() -> None:
     imported = _imported("from carom.lab import registry; registry.experiments()")
     assert not imported & {"matplotlib", "scipy"}

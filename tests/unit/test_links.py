@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is on top of interfaces, in made-up link messages: not every kernel makes such devices."""
+"""What is on top of interfaces, in made-up links: not every kernel makes such devices."""
 
 from __future__ import annotations
 
@@ -8,49 +8,30 @@ from typing import Any
 
 import pytest
 
+from carom.kernel.devices import Device
 from carom.kernel.links import Port, Upper, hosts_own, ports_of, uppers_on, virtual_of
 
-ETH0, UP = 2, 1
+ETH0 = 2
 ADDRESSES = {
     10: (ipaddress.ip_address("198.18.7.1"), ipaddress.ip_address("2001:db8:7::1")),
     20: (ipaddress.ip_address("198.18.78.1"),),
 }
 
 
-class Message(dict[str, Any]):
-    """A netlink message as pyroute2 has it: header fields by name, attributes by `get_attr`."""
-
-    def get_attr(self, name: str) -> Any:
-        return self.get(name)
+def link(index: int, **facts: Any) -> Device:
+    return Device(index, mtu=facts.pop("mtu", 1500), **facts)
 
 
-def link(index: int, *, flags: int = UP, **attributes: object) -> Message:
-    return Message({"index": index, "flags": flags, "IFLA_MTU": 1500} | attributes)
+def vlan(index: int, on: int, tag: int, *, mac: int = 1, **more: Any) -> Device:
+    return link(index, lower=on, kind="vlan", tag=tag, mac=bytes((2, 0, 0, 0, 0, mac)), **more)
 
 
-def vlan(index: int, on: int, tag: int, *, mac: int = 1, **more: Any) -> Message:
-    data = Message(IFLA_VLAN_ID=tag)
-    info = Message(IFLA_INFO_KIND="vlan", IFLA_INFO_DATA=data)
-    fields: dict[str, Any] = {
-        "IFLA_LINK": on,
-        "IFLA_ADDRESS": f"02:00:00:00:00:{mac:02x}",
-        "IFLA_LINKINFO": info,
-    }
-    return link(index, **fields | more)
-
-
-def found(*links: Message) -> list[Upper]:
+def found(*links: Device) -> list[Upper]:
     return list(uppers_on(ETH0, list(links), ADDRESSES))
 
 
-def macvlan(index: int, on: int, mode: str = "bridge", *, mac: int = 1) -> Message:
-    data = Message(IFLA_MACVLAN_MODE=mode)
-    fields: dict[str, Any] = {
-        "IFLA_LINK": on,
-        "IFLA_ADDRESS": f"02:00:00:00:00:{mac:02x}",
-        "IFLA_LINKINFO": Message(IFLA_INFO_KIND="macvlan", IFLA_INFO_DATA=data),
-    }
-    return link(index, **fields)
+def macvlan(index: int, on: int, mode: str = "bridge", *, mac: int = 1) -> Device:
+    return link(index, lower=on, kind="macvlan", mode=mode, mac=bytes((2, 0, 0, 0, 0, mac)))
 
 
 def test_none() -> None:
@@ -77,14 +58,13 @@ def test_a_macvlan_of_a_vlan_and_the_other_way_round() -> None:
 @pytest.mark.parametrize(("kind", "count"), [("bridge", 0), ("bond", 0), ("vrf", 2)])
 def test_part_of_another(kind: str, count: int) -> None:
     """A bridge's port hands on what comes to it, and what is on top of it has nothing."""
-    master = link(9, IFLA_LINKINFO=Message(IFLA_INFO_KIND=kind))
-    links = (vlan(10, ETH0, 7, IFLA_MASTER=9), vlan(20, 10, 8), master)
+    master = link(9, kind=kind)
+    links = (vlan(10, ETH0, 7, master=9), vlan(20, 10, 8), master)
     assert len(found(*links)) == count
 
 
-def device(index: int, name: str, kind: str = "", **more: Any) -> Message:
-    info = {"IFLA_LINKINFO": Message(IFLA_INFO_KIND=kind)} if kind else {}
-    return link(index, IFLA_IFNAME=name, **info, **more)
+def device(index: int, name: str, kind: str = "", **more: Any) -> Device:
+    return link(index, name=name, kind=kind, **more)
 
 
 LO, ETH, VRF, DUMMY, VRFS, DOWN = range(1, 7)
@@ -97,8 +77,8 @@ def test_which_addresses_are_the_hosts_own() -> None:
         device(ETH, "eth0"),
         device(VRF, "red", "vrf"),
         device(DUMMY, "anycast0", "dummy"),
-        device(VRFS, "anycast1", "dummy", IFLA_MASTER=VRF),
-        device(DOWN, "anycast2", "dummy", flags=0),
+        device(VRFS, "anycast1", "dummy", master=VRF),
+        device(DOWN, "anycast2", "dummy", up=False),
     ]
     of = {one: (ipaddress.ip_address(f"198.18.0.{one}"),) for one in range(1, 7)}
     of[LO] += (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"))
@@ -108,16 +88,14 @@ def test_which_addresses_are_the_hosts_own() -> None:
     assert hosts_own(links, of, vrf=VRF) == (of[VRF][0], of[VRFS][0])
 
 
-def port(index: int, of: int, state: int, **more: Any) -> Message:
-    data = Message(IFLA_BOND_SLAVE_STATE=state)
-    info = Message(IFLA_INFO_KIND="veth", IFLA_INFO_SLAVE_DATA=data)
-    return link(index, IFLA_IFNAME=f"eth{index}", IFLA_MASTER=of, IFLA_LINKINFO=info, **more)
+def port(index: int, of: int, *, backup: bool = False, **more: Any) -> Device:
+    return link(index, name=f"eth{index}", master=of, kind="veth", backup=backup, **more)
 
 
 def test_a_bonds_ports() -> None:
     """Active is one that is up and no backup."""
     bond = device(9, "bond0", "bond")
-    ports = [port(1, 9, 0), port(2, 9, 1), port(3, 9, 0, flags=0), port(4, 8, 0)]
+    ports = [port(1, 9), port(2, 9, backup=True), port(3, 9, up=False), port(4, 8)]
     assert list(ports_of(bond, ports)) == [
         Port(1, "eth1", "veth", True),
         Port(2, "eth2", "veth", False),
@@ -145,7 +123,7 @@ def test_what_ipvs_takes() -> None:
 
 
 def test_one_tag_with_facts_of_its_own() -> None:
-    one = vlan(10, ETH0, 7, mac=9, IFLA_MTU=1400)
+    one = vlan(10, ETH0, 7, mac=9, mtu=1400)
     mac = bytes.fromhex("020000000009")
     assert found(link(ETH0), one) == [Upper(7, 0, mac, 1400, ADDRESSES[10], 10)]
 
@@ -169,11 +147,11 @@ def test_two_tags_and_no_more() -> None:
 
 def test_one_that_is_down_is_not_answered_for() -> None:
     """Nor what is on top of it: the kernel takes nothing in there."""
-    down = vlan(10, ETH0, 7, flags=0)
+    down = vlan(10, ETH0, 7, up=False)
     assert found(down, vlan(20, 10, 8), vlan(11, ETH0, 9)) == found(vlan(11, ETH0, 9))
 
 
 def test_one_of_another_namespace() -> None:
     """Its number for the interface below is that namespace's, and means none of ours."""
-    moved = vlan(10, ETH0, 7, IFLA_LINK_NETNSID=0)
+    moved = vlan(10, ETH0, 7, here=False)
     assert found(moved, vlan(20, 10, 8)) == []

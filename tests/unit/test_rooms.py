@@ -21,7 +21,13 @@ TABLE = {
     for room, allowed in ROW.findall((ROOT / "CONTRIBUTING.md").read_text())
 }
 ROOMS = sorted(TABLE.keys() - {"carom", "tests"})
-SHARED = {"carom.errors", "carom.converted", "carom.settings", "carom.__version__"}
+SHARED = {
+    "carom.errors",
+    "carom.converted",
+    "carom.log",
+    "carom.settings",
+    "carom.__version__",
+}
 """What every room may import of `carom/`."""
 PUBLIC = {"carom.Service", "carom.apps"}
 INSIDE = {
