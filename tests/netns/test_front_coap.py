@@ -299,13 +299,13 @@ def test_aiocoap(front: Carom, straight: Line, client: Client, address: str) -> 
     assert host_is_named.get("hit", 0) >= 16, host_is_named
 
 
-@pytest.fixture(params=["native", "tc"])
-def before_aiocoap(request: pytest.FixtureRequest, own_line: Line) -> Iterator[tuple[Carom, Line]]:
+@pytest.fixture(scope="module", params=["native", "tc"])
+def before_aiocoap(request: pytest.FixtureRequest, line: Line) -> Iterator[tuple[Carom, Line]]:
     with (
-        AIOCoAP(own_line.server),
-        Carom(own_line.server, *FRONT, *HOOKS[request.param], command="front") as carom,
+        AIOCoAP(line.server),
+        Carom(line.server, *FRONT, *HOOKS[request.param], command="front") as carom,
     ):
-        yield carom, own_line
+        yield carom, line
 
 
 def test_before_aiocoap(before_aiocoap: tuple[Carom, Line]) -> None:
@@ -367,9 +367,10 @@ def test_a_client_of_one_token(before_aiocoap: tuple[Carom, Line], code: int) ->
         def ask(name: str, code: int = GET, payload: bytes | None = None) -> Message:
             return client.reply_to(client.request(path(name), code, token=b"1", payload=payload))
 
+        absent, thing = (f"{name}-{code}" for name in ("absent", "thing"))
         assert ask("written", code, b"x").code >> 5 == 2
-        assert ask("absent").code == NOT_FOUND
-        for name in ("absent", "thing"):
+        assert ask(absent).code == NOT_FOUND
+        for name in (absent, thing):
             other.put(name, b"value")
             assert ask(name).payload == b"value"
             before = carom.counters()
