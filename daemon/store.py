@@ -73,7 +73,7 @@ _SERVICES_MIN = 8
 _RING_WORDS = RING * DRAFT.size // _WORD
 _RETRY = 1.0  # seconds until the host is asked for memory again, once it had none
 _PAGES_LOW = 8  # PAGES_LOW of arena.h
-_KEY_LENGTH = 3  # in ENTRY
+_KEY_LENGTH, _KEY_LENGTH_AT = 3, 18  # in ENTRY: the number of the field, and its first byte
 _FRAME = 64  # bytes of the frame that a program of xdp/hand.c is run with
 
 
@@ -316,9 +316,12 @@ class Store(Resource):
             size, _ = PAGE_HEAD.unpack_from(page)
             if not size:  # a program is about to give it to one
                 continue
-            for at in range(1, PAGE_LAST + 1, SIZE_LINES[size - 1]):
-                head = ENTRY.unpack_from(page, at * LINE)
-                if head[_KEY_LENGTH]:
+            lines = SIZE_LINES[size - 1]
+            # Most places of a page may be empty: their lengths are read together.
+            lengths = page.cast("H")[(LINE + _KEY_LENGTH_AT) // 2 :: lines * LINE // 2].tolist()
+            for at, length in zip(range(1, PAGE_LAST + 1, lines), lengths, strict=False):
+                head = ENTRY.unpack_from(page, at * LINE) if length else ()
+                if head and head[_KEY_LENGTH]:
                     yield number * PAGE_LINES + at, page[at * LINE :], head
 
     def drop(self, line: int, sequence: int) -> bool:

@@ -242,6 +242,10 @@ class Carom:
         status: dict[str, Any] = control.call("status", self.pid, timeout=DEADLINE)
         return status
 
+    def flush(self) -> None:
+        """What `carom cache flush` does."""
+        control.call("flush", self.pid, timeout=DEADLINE)
+
     def counters(self) -> dict[str, int]:
         """Verdicts, and the counters of the server and its cache."""
         status = self.status()

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from carom.daemon import control
 from carom.vm.namespace import Namespace
 from netns import line as lines
 from netns.line import Line
 from netns.nameserver import NSD
-from netns.process import DEADLINE, Carom
+from netns.process import Carom
 from netns.tools import number, tell, tool
 
 FRONT = ("--protocol", "dns", "--bind", "::", "--ttl", "1h")
@@ -68,7 +67,7 @@ def test_dig_shows_the_same(
         return apart(tell(namespace, program, *arguments))
 
     truth = [ask(straight.server, "127.0.0.1", question) for question in ASKED]
-    control.call("flush", front.pid, timeout=DEADLINE)  # what it says over lo is learned, too
+    front.flush()  # what it says over lo is learned, too
     before = front.counters()
     for question, (expected, longest) in zip(ASKED, truth, strict=True):
         assert "status: N" in expected, "NOERROR or NXDOMAIN"

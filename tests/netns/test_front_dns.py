@@ -63,7 +63,7 @@ def records(reply: DNS) -> list[bytes]:
 def test_learned(front: Carom, resolver: Resolver, direct: Resolver, name: str, kind: str) -> None:
     """The kernel answers as the server does, TTLs apart, which never exceed the server's."""
     expected = direct.ask(name, kind)
-    run(front.namespace, "cache", "flush", "--pid", str(front.pid))
+    front.flush()
     before = front.counters()
     replies = [resolver.ask(name, kind) for _ in range(4)]
     changed = front.since(before)
@@ -80,7 +80,7 @@ def test_learned(front: Carom, resolver: Resolver, direct: Resolver, name: str, 
 
 def test_spelling_and_flags_are_the_clients_own(front: Carom, resolver: Resolver) -> None:
     """Once the server has said the same to one other spelling."""
-    run(front.namespace, "cache", "flush", "--pid", str(front.pid))
+    front.flush()
     resolver.ask("www.example.org")
     resolver.ask("Www.Example.Org")
     before = front.counters()
@@ -92,7 +92,7 @@ def test_spelling_and_flags_are_the_clients_own(front: Carom, resolver: Resolver
 
 
 def test_ttls_count_down(front: Carom, resolver: Resolver) -> None:
-    run(front.namespace, "cache", "flush", "--pid", str(front.pid))
+    front.flush()
     resolver.ask("www.example.org")
     start = time.monotonic()
     first = resolver.ask("www.example.org").an[0].ttl

@@ -14,7 +14,6 @@ from enum import IntEnum, auto
 
 import pyroute2.netns
 
-from carom.daemon import control
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, Carom
 
@@ -121,15 +120,11 @@ def crowd(namespace: Namespace, shared: Shared, *jobs: Callable[[], None]) -> It
             process.kill()
 
 
-def _flush(carom: Carom) -> None:
-    control.call("flush", carom.pid, timeout=DEADLINE)
-
-
 def torture(
     carom: Carom,
     shared: Shared,
     done: Callable[[], bool],
-    disturb: Callable[[Carom], object] = _flush,
+    disturb: Callable[[Carom], object] = Carom.flush,
 ) -> None:
     """Flush (or disturb) now and then until it is done, or nothing comes any more."""
     asks, end = 0, time.monotonic() + DEADLINE

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests and replies as frames, made by scapy: every checksum and length here is scapy's own."""
+"""Requests and replies as frames, made by scapy: every checksum and length here is scapy's own.
+
+Those that differ in payload alone are made once, and their checksum by scapy's function.
+"""
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any, NamedTuple
 
@@ -25,6 +29,21 @@ PRIORITY = 5
 """Of VLAN tags, whose DEI is set as well: none of it is part of a VLAN's id."""
 
 Fields = dict[str, Any]
+
+
+_CALM = {"src", "dst", "sport", "dport", "tos", "ttl", "id", "tc", "fl", "hlim"}
+"""Fields that change no other, but for checksums."""
+
+_Given = tuple[tuple[str, Any], ...]
+
+
+@functools.lru_cache(maxsize=10_000)
+def _blank(wire: Wire, length: int, eth: _Given, ip: _Given, udp: _Given) -> bytes:
+    """A frame with zeros for a payload of this length, and for the checksum of UDP.
+
+    For scapy takes long to make one.
+    """
+    return wire.built(bytes(length), dict(eth), dict(ip), {**dict(udp), "chksum": 0})
 
 
 class Wire(NamedTuple):
@@ -95,6 +114,22 @@ class Wire(NamedTuple):
         padding: bytes = b"",
     ) -> bytes:
         """A client's frame; the fields given replace those of a proper request."""
+        fields = tuple(tuple((given or {}).items()) for given in (eth, ip, udp))
+        if any(name not in _CALM for given in fields for name, _ in given):
+            return self.built(payload, eth, ip, udp) + padding
+        frame = bytearray(_blank(self, len(payload), *fields))
+        frame[self.headers :] = payload
+        frame[self.check] = struct.pack("!H", 0xFFFF - self.sum_of_words(frame) or 0xFFFF)
+        return bytes(frame) + padding
+
+    def built(
+        self,
+        payload: bytes,
+        eth: Fields | None = None,
+        ip: Fields | None = None,
+        udp: Fields | None = None,
+    ) -> bytes:
+        """The same, by scapy alone."""
         ends = {"src": self.client, "dst": self.host}
         network = (
             IP(**ends | {"tos": TOS, "ttl": TTL, "id": ID} | (ip or {}))
@@ -104,7 +139,7 @@ class Wire(NamedTuple):
         transport = UDP(**{"sport": CLIENT_PORT, "dport": PORT} | (udp or {}))
         transport.add_payload(Raw(payload))  # `/` would copy all layers for each
         network.add_payload(transport)
-        return self.ethernet(network, **eth or {}) + padding
+        return self.ethernet(network, **eth or {})
 
     def reply(
         self,
@@ -141,7 +176,7 @@ class Wire(NamedTuple):
             header = raw(PseudoIPv6(**ends, uplen=payload_length + 8, nh=17))
         return 0xFFFF ^ checksum(header)
 
-    def sum_of_words(self, frame: bytes) -> int:
+    def sum_of_words(self, frame: bytes | bytearray) -> int:
         """The end-around-carry sum of the UDP datagram and its pseudo-header, check field as is."""
         start, addresses = self.transport, 4 if self.version == 4 else 16
         (length,) = struct.unpack_from("!H", frame, start + 4)
