@@ -40,6 +40,9 @@ def build(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where to, as NAME.o.")
     ] = Path("programs"),
+    compiler: Annotated[
+        str, typer.Option(envvar="CAROM_COMPILER", help="bcc, or the name of a clang.")
+    ] = "bcc",
     json: Json = False,
 ) -> None:
     """Compile all programs into object files: with them carom needs no compiler."""
@@ -48,7 +51,7 @@ def build(
     files = {}
     for recipe in recipes():
         files[recipe.packaged] = path = output / (recipe.packaged + objects.SUFFIX)
-        _write(path, bpf.build(recipe))
+        _write(path, bpf.build(recipe, recipe.source(compiler)))
     if json:
         print(msgspec.json.encode({name: str(path) for name, path in files.items()}).decode())
         return
@@ -131,8 +134,12 @@ def programs(
 def _rows(paths: list[Path]) -> Iterator[_Row]:
     """Raises ObjectError."""
     from carom.kernel import objects
+    from carom.kernel.compiler import BCC
 
-    sources = {recipe.packaged: recipe.source().digest() for recipe in recipes()}
+    sources = {
+        recipe.packaged: {recipe.source(one).digest() for one in (BCC, "clang")}
+        for recipe in recipes()
+    }
     for one in objects.found(paths):
         label, compiled = one.label, one.compiled()
         yield _Row(
@@ -142,7 +149,7 @@ def _rows(paths: list[Path]) -> Iterator[_Row]:
             label.compiler,
             len(one.file),
             label.source,
-            sources.get(label.name) == label.source,
+            label.source in sources.get(label.name, ()),
             label.abi,
             label.abi == objects.abi(),
             label.kernels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -148,8 +149,10 @@ _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
 
 
 def _beside(source: Path) -> Recipe:
-    """A C file whose programs share the fast path's maps."""
-    return Recipe(source, include=INCLUDE, written=protocols.headers(SPECS.values()))
+    """A C file whose programs share the fast path's maps; those named tc_... run at TC."""
+    at_tc = re.findall(r"^int (tc_\w+)\(", source.read_text(), re.MULTILINE)
+    written = protocols.headers(SPECS.values())
+    return Recipe(source, include=INCLUDE, written=written, hooks=dict.fromkeys(at_tc, "tc"))
 
 
 def _needed(languages: Iterable[Spec]) -> set[str]:

@@ -18,16 +18,30 @@ struct packet {
 	enum hook hook;
 };
 
+/*
+ * The same context, of which clang keeps no address of a field: 19 would go on with `&skb->data` in a
+ * register, and the verifier refuses a context that was added to.
+ */
+static __always_inline void *opaque(void *context)
+{
+	asm volatile("" : "+r"(context));
+	return context;
+}
+
 static __always_inline void *packet_start(const struct packet *packet)
 {
-	return packet->hook == XDP ? (void *)(long)((struct xdp_md *)packet->context)->data
-				   : (void *)(long)((struct __sk_buff *)packet->context)->data;
+	void *context = opaque(packet->context);
+
+	return packet->hook == XDP ? (void *)(long)((struct xdp_md *)context)->data
+				   : (void *)(long)((struct __sk_buff *)context)->data;
 }
 
 static __always_inline void *packet_end(const struct packet *packet)
 {
-	return packet->hook == XDP ? (void *)(long)((struct xdp_md *)packet->context)->data_end
-				   : (void *)(long)((struct __sk_buff *)packet->context)->data_end;
+	void *context = opaque(packet->context);
+
+	return packet->hook == XDP ? (void *)(long)((struct xdp_md *)context)->data_end
+				   : (void *)(long)((struct __sk_buff *)context)->data_end;
 }
 
 /* Bytes of the frame, with those that no pointer reaches (TC). */

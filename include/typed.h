@@ -8,6 +8,8 @@
 
 #include <uapi/linux/bpf.h>
 
+#ifndef CAROM_CLANG_H  /* which has its own */
+
 /* BCC finds the type of a map `name` in this section, by this name. */
 #define VALUE_TYPE(name, key_type, value_type)                                                   \
 	struct ____btf_map_##name {                                                              \
@@ -46,6 +48,8 @@
 		.flags = BPF_F_NO_PREALLOC | (more_flags),                                       \
 	};                                                                                       \
 	VALUE_TYPE(name, int, value_type)
+
+#endif
 
 static void (*lock_value)(struct bpf_spin_lock *) = (void *)BPF_FUNC_spin_lock;
 static void (*unlock_value)(struct bpf_spin_lock *) = (void *)BPF_FUNC_spin_unlock;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """The structs that kernel and userspace share, and all modules that talk to the kernel.
 
-There is one module each for BCC, libbpf, netlink and signals.
+There is one module each for BCC, clang, libbpf, netlink and signals.
 """

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
 from carom.kernel import btf, elf, forked, kept, libbpf, objects
-from carom.kernel.compiled import Compiled, Hook, Program
-from carom.kernel.compiler import PROVISION, Refused, Source
+from carom.kernel.compiled import Compiled, Hook, Program, Refused
+from carom.kernel.compiler import BCC, PROVISION, Source
 from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 
@@ -86,7 +86,7 @@ def _need_files(name: str, details: str = "") -> BPFError:
 
 
 def _explained(recipe: Recipe, error: Exception, messages: list[str]) -> BPFError:
-    """Why BCC made nothing of it."""
+    """Why the compiler made nothing of it."""
     details = "\n".join(messages)
     if "kernel headers" in details or "kernel/arch" in details:
         return CompileError(
@@ -113,18 +113,18 @@ def build(recipe: Recipe, source: Source | None = None) -> bytes:
 
     Raises PrivilegeError, CompileError (clang's output in `details`).
     """
-    check_privileges()  # BCC makes maps while it compiles
     source = source or recipe.source()
-    digest = source.digest()
-    with kept.alone(digest):
-        if file := kept.take(digest):
+    if source.compiler == BCC:
+        check_privileges()  # it makes maps while it compiles
+    with kept.alone(source.name):
+        if file := kept.take(source.name):
             return file
         try:
             compiled = source.compile()
         except Refused as error:
             raise _explained(recipe, error, error.said) from error
-        file = objects.made(compiled, recipe.packaged, digest)
-        kept.keep(digest, file)
+        file = objects.made(compiled, recipe.packaged, source.digest())
+        kept.keep(source.name, file)
         return file
 
 
@@ -173,6 +173,8 @@ class Module(Resource):
         self._ring: libbpf.Ring | None = None
         self._programs: dict[str, int] = {}
         self._maps: dict[str, int] = {}
+        self._types: int | None = None
+        self._loading = threading.Lock()  # of the types: two programs may be loaded at a time
         self._compiled, self.digest = compiled(recipe)
 
     def _create(self, name: str) -> int:
@@ -195,12 +197,15 @@ class Module(Resource):
         shape = shape._replace(max_entries=self._entries.get(name, shape.max_entries))
         if name in self._sizes:  # so the C's type is not its value's
             shape = shape._replace(value_size=self._sizes[name], key_type=0, value_type=0)
-        types = libbpf.load_btf(self._compiled.btf) if shape.value_type else None
-        try:
-            return forked.made(lambda: libbpf.create_map(name, shape, types, inner))
-        finally:
-            if types is not None:
-                os.close(types)
+        types = self._loaded_types() if shape.value_type else None
+        return forked.made(lambda: libbpf.create_map(name, shape, types, inner))
+
+    def _loaded_types(self) -> int:
+        """The descriptor of the BTF, which is loaded when it is first needed. Raises OSError."""
+        with self._loading:
+            if self._types is None:
+                self._types = forked.made(lambda: libbpf.load_btf(self._compiled.btf))
+            return self._types
 
     def _refused_map(self, name: str, error: OSError) -> BPFError:
         if _too_few_files(error, ""):
@@ -284,13 +289,20 @@ class Module(Resource):
     def _load(self, name: str) -> int:
         program = self._found(name)
         maps = {one: self.map(one) for one in program.maps.values()}
-        code = program.linked(maps, self._said(name, program.parameters.values()))
-        kind, expected = _KINDS[program.hook], libbpf.EXPECTED.get(program.hook, 0)
+        loadable = libbpf.Loadable(
+            _KINDS[program.hook],
+            name,
+            program.linked(maps, self._said(name, program.parameters.values())),
+            self._compiled.license,
+            libbpf.EXPECTED.get(program.hook, 0),
+        )
         try:
-            return libbpf.load_program(kind, name, code, self._compiled.license, expected)
+            if origin := program.origin:
+                types, lines = self._loaded_types(), origin.lines
+                loadable = loadable._replace(btf=types, function=origin.function, lines=lines)
+            return libbpf.load_program(loadable)
         except OSError as error:
-            log = libbpf.why_not(kind, name, code, self._compiled.license, expected)
-            raise self._refused(name, error, log) from error
+            raise self._refused(name, error, libbpf.why_not(loadable)) from error
 
     def chain(self, name: str, programs: Mapping[int, int]) -> None:
         """Put programs into a map of programs, by index, for other programs to continue with."""
@@ -343,3 +355,6 @@ class Module(Resource):
         for descriptors in (self._programs, self._maps):
             while descriptors:
                 forked.close(descriptors.popitem()[1])
+        if self._types is not None:
+            forked.close(self._types)
+            self._types = None

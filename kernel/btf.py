@@ -9,7 +9,7 @@ points to an array of so many elements.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from carom.kernel.libbpf import MAP_TYPE_ARRAY_OF_MAPS, MapShape
@@ -19,7 +19,8 @@ _HEADER = struct.Struct("<HBBIIIII")
 _MAGIC, _VERSION = 0xEB9F, 1
 _TYPE = struct.Struct("<III")
 """Name, kind with the number of parts, size or another type."""
-_INT, _PTR, _ARRAY, _STRUCT, _VOLATILE, _CONST, _VAR, _DATASEC = 1, 2, 3, 4, 9, 10, 14, 15
+_INT, _PTR, _ARRAY, _STRUCT, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 1, 2, 3, 4, 8, 9, 10, 11
+_VAR, _DATASEC = 14, 15
 _PARTS = {_STRUCT: 12, 5: 12, 6: 8, 13: 8, _DATASEC: 12, 19: 12}
 _FIXED = {_INT: 4, _ARRAY: 12, _VAR: 4, 17: 4}
 """Bytes behind a type of each kind: for each of its parts, or once."""
@@ -50,13 +51,17 @@ class Type(NamedTuple):
         return _TYPE.iter_unpack(self.rest)
 
 
-def complete(types: bytes, maps: Mapping[str, MapShape], cells: Sequence[str]) -> bytes:
+def complete(
+    types: bytes, maps: Mapping[str, MapShape], cells: Sequence[str], names: Iterable[str] = ()
+) -> bytes:
     """BTF that describes maps in `.maps`, and constants of 8 bytes each in `.rodata`, if any.
 
     `types` is BTF with types that the maps have, whose numbers stay; it is empty for none. What
-    maps of maps hold is like the map by inner_name().
+    maps of maps hold is like the map by inner_name(). `names` are put in for place() to find.
     """
     writer = _Writer(types)
+    for name in names:
+        writer.name(name)
     writer.maps(maps)
     if cells:
         writer.cells(cells)
@@ -70,7 +75,7 @@ class _Writer:
         self._types, self._names = bytearray(), bytearray(b"\0")
         self._count = 0
         if before:
-            types, names = _halves(before)
+            types, names = halves(before)
             self._types, self._names = bytearray(types), bytearray(names)
             self._count = sum(1 for _ in _walk(types))
         self._numbers = dict[int, int]()
@@ -80,11 +85,12 @@ class _Writer:
         self._cell = self._add("", _CONST, self._add("", _VOLATILE, long))
 
     def _add(self, name: str, kind: int, other: int, rest: bytes = b"", parts: int = 0) -> int:
-        self._types += _TYPE.pack(self._name(name), kind << 24 | parts, other) + rest
+        self._types += _TYPE.pack(self.name(name), kind << 24 | parts, other) + rest
         self._count += 1
         return self._count
 
-    def _name(self, name: str) -> int:
+    def name(self, name: str) -> int:
+        """Where a name is, which is put in."""
         if not name:
             return 0
         at = len(self._names)
@@ -115,7 +121,7 @@ class _Writer:
             pointer = self._add("", _PTR, self._struct(inner, None)[0])
             members["values"] = self._array(pointer, 0)  # takes no room
         rest = b"".join(
-            _TYPE.pack(self._name(name), kind, 64 * at)
+            _TYPE.pack(self.name(name), kind, 64 * at)
             for at, (name, kind) in enumerate(members.items())
         )
         return self._add("", _STRUCT, size, rest, len(members)), size
@@ -142,9 +148,22 @@ class _Writer:
         self._add(name, _DATASEC, size, rest, len(variables))
 
     def written(self) -> bytes:
-        sizes = len(self._types), len(self._names)
-        header = _HEADER.pack(_MAGIC, _VERSION, 0, _HEADER.size, 0, sizes[0], sizes[0], sizes[1])
-        return header + self._types + self._names
+        return joined(bytes(self._types), bytes(self._names))
+
+
+def without_sections(btf: bytes) -> bytes:
+    """The same types by the same numbers, but nothing in place of sections.
+
+    Raises ValueError or struct.error.
+    """
+    types, names = halves(btf)
+    kept, at = bytearray(), 0
+    for _, (kind, _, rest) in _walk(types):
+        size = _TYPE.size + len(rest)
+        nothing = _TYPE.pack(0, _CONST << 24, 0)
+        kept += nothing if kind == _DATASEC else types[at : at + size]
+        at += size
+    return joined(bytes(kept), names)
 
 
 def inner_name(name: str) -> str:
@@ -164,17 +183,30 @@ def variables(btf: bytes, section: str) -> list[Variable]:
 def maps(btf: bytes) -> dict[str, MapShape]:
     """The maps that BTF describes. Raises ValueError, IndexError or struct.error."""
     types = _types(btf)
-    _, names = _halves(btf)
+    _, names = halves(btf)
     maps = dict[str, MapShape]()
     for number, _, _ in _section(types, ".maps"):
         variable = types[number]
         members = {
             _string(names, name): types[kind] for name, kind, _ in types[variable.other].parts()
         }
-        numbers = [_number(types, members.get(name)) for name in _NUMBERS]
-        kinds = (members[name].other if name in members else 0 for name in ("key", "value"))
-        maps[variable.name] = MapShape(*numbers, *kinds)
+        numbers = {name: _number(types, members.get(name)) for name in _NUMBERS}
+        kinds = [members[name].other if name in members else 0 for name in ("key", "value")]
+        for name, kind in zip(("key_size", "value_size"), kinds, strict=True):
+            numbers[name] = numbers[name] or _size(types, kind)
+        maps[variable.name] = MapShape(*numbers.values(), *kinds)
     return maps
+
+
+def place(btf: bytes, name: str) -> int:
+    """Where a name is among the names. Raises ValueError."""
+    _, names = halves(btf)
+    return names.index(b"\0" + name.encode() + b"\0") + 1
+
+
+def name(btf: bytes, place: int) -> str:
+    """The name in a place. Raises ValueError, UnicodeDecodeError."""
+    return _string(halves(btf)[1], place)
 
 
 def _section(types: Sequence[Type], name: str) -> Iterator[tuple[int, int, int]]:
@@ -191,13 +223,36 @@ def _number(types: Sequence[Type], pointer: Type | None) -> int:
     return number
 
 
-def _halves(btf: bytes) -> tuple[bytes, bytes]:
-    """The bytes of types and of names. Raises ValueError."""
+def _size(types: Sequence[Type], number: int) -> int:
+    """The bytes that a value of a type takes; 0 for no type."""
+    one = types[number]
+    if one.kind == _PTR:
+        return 8
+    if one.kind == _ARRAY:
+        ((element, _, count),) = one.parts()
+        return count * _size(types, element)
+    if one.kind in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT):
+        return _size(types, one.other)
+    return one.other
+
+
+def halves(btf: bytes) -> tuple[bytes, bytes]:
+    """The bytes of types and of names, or of the two parts of `.BTF.ext`.
+
+    Raises ValueError or struct.error.
+    """
     magic, version, _, size, types_at, types, names_at, names = _HEADER.unpack_from(btf)
     most = size + max(types_at + types, names_at + names)
     if (magic, version) != (_MAGIC, _VERSION) or most > len(btf):
         raise ValueError("these are no types")
     return btf[size + types_at :][:types], btf[size + names_at :][:names]
+
+
+def joined(types: bytes, names: bytes) -> bytes:
+    """The opposite of halves()."""
+    sizes = len(types), len(names)
+    header = _HEADER.pack(_MAGIC, _VERSION, 0, _HEADER.size, 0, sizes[0], sizes[0], sizes[1])
+    return header + types + names
 
 
 def _walk(types: bytes) -> Iterator[tuple[int, tuple[int, int, bytes]]]:
@@ -214,7 +269,7 @@ def _walk(types: bytes) -> Iterator[tuple[int, tuple[int, int, bytes]]]:
 
 def _types(btf: bytes) -> list[Type]:
     """All types; the first stands for none."""
-    types, names = _halves(btf)
+    types, names = halves(btf)
     walked = (Type(_string(names, name), *rest) for name, rest in _walk(types))
     return [Type("", 0, 0, b""), *walked]
 

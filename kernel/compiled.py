@@ -20,10 +20,28 @@ Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lo
 
 _INSTRUCTION = struct.Struct("<BBhi")
 _WIDE, _CALL = 0x18, 0x85  # linux/bpf.h: BPF_LD | BPF_IMM | BPF_DW, and BPF_JMP | BPF_CALL
-_MAP = 1  # BPF_PSEUDO_MAP_FD
+MAP = 1  # BPF_PSEUDO_MAP_FD
 _LOAD, _NOTHING = 0x79, bytes((0x05, *bytes(7)))  # BPF_LDX | BPF_MEM | BPF_DW; a jump to the next
 _STANDS_FOR = 0xCA201A75
 """The upper half of a number that stands for a parameter; the lower half is its cell."""
+
+
+class Refused(Exception):
+    """The compiler's own error; `said` are the other lines of its output."""
+
+    def __init__(self, reason: str, messages: list[str]):
+        super().__init__(reason)
+        self.said = messages
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The C of a program: its function's type in the BTF, and which lines its instructions are of.
+
+    `lines` are the kernel's struct bpf_line_info, by number of instruction.
+    """
+
+    function: int
+    lines: bytes
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -34,6 +52,7 @@ class Program(msgspec.Struct, frozen=True):
     code: bytes
     maps: dict[int, str]
     parameters: dict[int, str]
+    origin: Origin | None = None
 
     def linked(self, maps: Mapping[str, int], parameters: Mapping[str, int]) -> bytes:
         """The instructions with these maps' descriptors and these parameters put in.
@@ -43,9 +62,9 @@ class Program(msgspec.Struct, frozen=True):
         """
         code = bytearray(self.code)
         for at, name in self.maps.items():
-            _put(code, at, _MAP, maps[name])
+            put(code, at, MAP, maps[name])
         for at, name in self.parameters.items():
-            _put(code, at, 0, parameters[name])
+            put(code, at, 0, parameters[name])
             load = (at + 2) * _INSTRUCTION.size
             code[load : load + len(_NOTHING)] = _NOTHING
         return bytes(code)
@@ -78,14 +97,14 @@ def parse(hook: Hook, code: bytes, maps: Mapping[int, str], parameters: Sequence
         source = registers >> 4
         if operation == _WIDE:
             upper = instructions[at + 1][3] & 0xFFFFFFFF
-            if source == _MAP:
+            if source == MAP:
                 map_names[at] = maps[number]
-                _put(linked, at, 0, 0)
+                put(linked, at, 0, 0)
             elif source:
                 raise ValueError(f"instruction {at} refers to what is no map: {source}")
             elif upper == _STANDS_FOR and 0 <= number < len(parameters):
                 said[at] = parameters[number]
-                _put(linked, at, 0, 0)
+                put(linked, at, 0, 0)
             at += 1
         elif operation == _CALL and source:
             raise ValueError(f"instruction {at} calls what is no helper of the kernel's: {source}")
@@ -109,7 +128,7 @@ def check(program: Program) -> None:
             raise ValueError(f"instruction {at} is a parameter's, and nothing reads it")
 
 
-def _put(code: bytearray, at: int, kind: int, number: int) -> None:
+def put(code: bytearray, at: int, kind: int, number: int) -> None:
     """Make the wide instruction at `at`, which takes two places, load a number of this kind."""
     first = at * _INSTRUCTION.size
     code[first + 1] = code[first + 1] & 0x0F | kind << 4

@@ -24,8 +24,8 @@ from typing import Any
 import msgspec
 
 from carom.errors import CompileError
-from carom.kernel import btf, forked, libbpf
-from carom.kernel.compiled import Compiled, Hook, parse
+from carom.kernel import btf, clang, forked, libbpf
+from carom.kernel.compiled import Compiled, Hook, Refused, parse
 from carom.kernel.signals import end_with_parent
 
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
@@ -125,21 +125,9 @@ def _captured() -> Iterator[list[str]]:
             lines.extend(capture.read().decode(errors="replace").splitlines())
 
 
-_FLAGS = ("-fno-unroll-loops", "-Werror=implicit-function-declaration")
+FLAGS = ("-fno-unroll-loops", "-Werror=implicit-function-declaration")
 """Unrolled loops would take clang 1.7 of the 4 s that `carom front` compiles for, and save nothing.
 BCC takes an undeclared function for one of the kernel's, and does not show the warning."""
-
-
-_PATIENCE = 1800.0
-"""Seconds that a compilation may take: an emulated machine needs minutes."""
-
-
-class Refused(Exception):
-    """BCC's own error; `said` are the other lines of its output."""
-
-    def __init__(self, reason: str, messages: list[str]):
-        super().__init__(reason)
-        self.said = messages
 
 
 class _Answer(msgspec.Struct):
@@ -151,20 +139,36 @@ class _Answer(msgspec.Struct):
     missing: tuple[str, str] = ("", "")
 
 
+BCC = "bcc"
+
+
 class Source(msgspec.Struct):
-    """C as one text, with clang's flags, and the hooks of programs that do not run at XDP."""
+    """C as one text, with clang's flags, and the hooks of programs that do not run at XDP.
+
+    `compiler` is BCC, or the name of a clang, whose text begins with clang.h.
+    """
 
     text: str
     flags: list[str]
     hooks: dict[str, Hook]
+    compiler: str = BCC
+
+    @property
+    def name(self) -> str:
+        """What the result is kept under: the digest, and whose result it is, if not BCC's."""
+        return self.digest() + ("" if self.compiler == BCC else f".{Path(self.compiler).name}")
 
     def digest(self) -> str:
         """A digest of all that it is made of, in hexadecimal digits."""
         hooks = (f"{name} {hook}" for name, hook in sorted(self.hooks.items()))
         hashed = hashlib.sha256()
-        for part in (self.text, *_FLAGS, *self.flags, *hooks):
+        for part in (self.text, *self._all_flags(), *hooks):
             hashed.update(hashlib.sha256(part.encode()).digest())
         return hashed.hexdigest()
+
+    def _all_flags(self) -> list[str]:
+        own = () if self.compiler == BCC else clang.FLAGS
+        return [*own, *FLAGS, *self.flags]
 
     def parameters(self) -> list[str]:
         """The names of the parameters (parameter.h), in the order of their cells."""
@@ -174,9 +178,12 @@ class Source(msgspec.Struct):
 
     def compile(self) -> Compiled:
         """Have it compiled. Raises CompileError, Refused."""
+        if self.compiler != BCC:
+            told = self._all_flags(), self.hooks, self.parameters()
+            return clang.compiled(self.compiler, self.text, *told)
         command = [sys.executable, "-P", "-m", __name__]
         try:
-            said = forked.run(command, timeout=_PATIENCE, given=msgspec.msgpack.encode(self))
+            said = forked.run(command, timeout=forked.COMPILING, given=msgspec.msgpack.encode(self))
         except subprocess.CalledProcessError as error:
             raise CompileError(
                 f"the compiler ended with {_ending(error.returncode)}",
@@ -207,7 +214,7 @@ def made_by_bcc(source: Source) -> Any:
     messages: list[str] = []
     try:
         with _captured() as messages:
-            return bcc.BPF(text=source.text.encode(), cflags=[*_FLAGS, *source.flags])
+            return bcc.BPF(text=source.text.encode(), cflags=[*FLAGS, *source.flags])
     except Exception as error:  # BCC raises bare Exceptions
         raise Refused(str(error), messages) from error
 

@@ -3,7 +3,8 @@
 
 It is a relocatable file of 64 bits, little-endian (System V ABI, gabi; machine 247). By libbpf's
 conventions it has a section a hook with its programs, `license`, `.maps`, `.rodata` with the
-parameters, and `.BTF`. What only carom asks is in a note: a Label, and a checksum of the file.
+parameters, `.BTF`, and `.BTF.ext` if it is known what C they are of. What only carom asks is in a
+note: a Label, and a checksum of the file.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import hashlib
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 
-from carom.kernel import btf
-from carom.kernel.compiled import Compiled, Hook, Program, check
+from carom.kernel import btf, btf_ext
+from carom.kernel.compiled import Compiled, Hook, Origin, Program, check
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _IDENT = b"\x7fELF\2\1\1" + bytes(9)  # 64 bits, little-endian, version 1
@@ -30,7 +32,7 @@ _WRITE, _ALLOC, _EXECUTE, _INFO_LINK = 1, 2, 4, 0x40
 _OBJECT, _FUNCTION = 0x11, 0x12  # a symbol's kind, and that all files see it
 _R_BPF_64_64 = 1  # the kernel's Documentation/bpf/llvm_reloc.rst
 
-_PLACES: dict[Hook, str] = {
+PLACES: dict[Hook, str] = {
     "xdp": "xdp",
     "tc": "tc",
     "cgroup": "cgroup/skb",
@@ -104,6 +106,8 @@ class _Writer:
     def __init__(self) -> None:
         self.sections: list[_Section] = []
         self.symbols: list[_Symbol] = []
+        self.origins = defaultdict[str, list[tuple[int, Origin]]](list)
+        """For each section where programs begin, and the C that they are of."""
 
     def section(self, section: _Section) -> int:
         self.sections.append(section)
@@ -112,7 +116,7 @@ class _Writer:
     def programs(self, compiled: Compiled) -> dict[int, list[tuple[int, str]]]:
         """Put programs in; for each section where it takes what, by name."""
         taken = dict[int, list[tuple[int, str]]]()
-        for hook, name in _PLACES.items():
+        for hook, name in PLACES.items():
             programs = [(n, one) for n, one in compiled.programs.items() if one.hook == hook]
             if not programs:
                 continue
@@ -124,6 +128,8 @@ class _Writer:
                 self.symbols.append(_Symbol(symbol, _FUNCTION, section, at, size))
                 wants = sorted((program.maps | program.parameters).items())
                 taken[section] += [(at + 8 * n, wanted) for n, wanted in wants]
+                if program.origin:
+                    self.origins[name].append((at, program.origin))
                 at += size
         return taken
 
@@ -188,11 +194,14 @@ def write(compiled: Compiled, label: Label) -> bytes:
     if cells:
         writer.variables(_Section(".rodata", _PROGBITS, _ALLOC, bytes(8 * len(cells))), cells)
     writer.section(_Section(".BTF", _PROGBITS, 0, compiled.btf, align=4))
+    if writer.origins:
+        lines = btf_ext.written(writer.origins, compiled.btf)
+        writer.section(_Section(".BTF.ext", _PROGBITS, 0, lines, align=4))
     said = bytes(_SUM) + msgspec.json.encode(label)
     note = _NOTE.pack(6, len(said), _LABEL_NOTE) + _NAMESPACE + said + bytes(-len(said) % 4)
     writer.section(_Section(_LABEL, _NOTES, 0, note, align=4))
     file = writer.file(relocations)
-    return _sealed(file, _Reader(file).note()[0])
+    return _sealed(file, Reader(file).note()[0])
 
 
 def _sealed(file: bytes, at: int) -> bytes:
@@ -201,8 +210,8 @@ def _sealed(file: bytes, at: int) -> bytes:
     return file[:at] + hashlib.sha256(blank).digest() + file[at + _SUM :]
 
 
-class _Reader:
-    """The parts of an object file. All that it does may raise what _BROKEN lists."""
+class Reader:
+    """The parts of an object file. All that it does may raise what BROKEN lists."""
 
     def __init__(self, file: bytes):
         header = _HEADER.unpack_from(file)
@@ -213,6 +222,7 @@ class _Reader:
         ]
         names = self.data(last)
         self.names = [_string(names, section[0]) for section in self._sections]
+        self._origins: btf_ext.Origins | None = None
 
     def data(self, number: int) -> bytes:
         at, size = self._sections[number][4:6]
@@ -250,35 +260,46 @@ class _Reader:
                         raise ValueError("it is linked in a way that carom does not know")
                     yield at, what >> 32
 
+    def functions(self, section: int) -> Iterator[tuple[str, int, int]]:
+        """The programs in a section: name, where it begins, size in bytes."""
+        for one in self.symbols():
+            if one.section == section and one.kind == _FUNCTION:
+                yield one.name, one.value, one.size
+
+    def origin(self, section: str, at: int, size: int) -> Origin | None:
+        """The C of a program, if it is known."""
+        if self._origins is None and ".BTF.ext" in self.names:
+            self._origins = btf_ext.Origins(self.section(".BTF.ext"), self.section(".BTF"))
+        return self._origins.of(section, at, size) if self._origins else None
+
     def programs(self) -> Iterator[tuple[str, Program]]:
         symbols = self.symbols()
         cells = {one.name for one in symbols if self.names[one.section] == ".rodata"}
         known = cells | {one.name for one in symbols if self.names[one.section] == ".maps"}
-        for hook, name in _PLACES.items():
+        for hook, name in PLACES.items():
             if name not in self.names:
                 continue
             section = self.names.index(name)
             code, taken = self.data(section), defaultdict[str, dict[int, str]](dict)
-            functions = sorted(
-                (one for one in symbols if one.section == section and one.kind == _FUNCTION),
-                key=_start,
-            )
+            functions = sorted(self.functions(section), key=itemgetter(1))
             for at, number in self.relocations(section):
-                function = functions[bisect.bisect_right(functions, at, key=_start) - 1]
+                function, begin, _ = functions[
+                    bisect.bisect_right(functions, at, key=itemgetter(1)) - 1
+                ]
                 what = symbols[number].name
                 if what not in known:
                     raise ValueError("a program takes what is neither a map nor a parameter")
-                taken[function.name][(at - function.value) // 8] = what
-            for function in functions:
-                wants = taken[function.name]
+                taken[function][(at - begin) // 8] = what
+            for function, begin, size in functions:
+                wants = taken[function]
                 said = {at: what for at, what in wants.items() if what in cells}
                 maps = {at: what for at, what in wants.items() if what not in cells}
-                own = code[function.value : function.value + function.size]
-                check(program := Program(hook, own, maps, said))
-                yield function.name, program
+                own, origin = code[begin : begin + size], self.origin(name, begin, size)
+                check(program := Program(hook, own, maps, said, origin))
+                yield function, program
 
 
-_BROKEN = (ValueError, LookupError, OverflowError, StopIteration, RuntimeError, struct.error)
+BROKEN = (ValueError, LookupError, OverflowError, StopIteration, RuntimeError, struct.error)
 """What reading may raise where a file is not as `write` makes one."""
 
 
@@ -289,7 +310,7 @@ def label(file: bytes) -> Label:
     if file[4:7] != _IDENT[4:7] or file[18:20] != _BPF.to_bytes(2, "little"):
         raise Foreign("it is an object file of another machine, not of BPF in little-endian order")
     try:
-        reader = _Reader(file)
+        reader = Reader(file)
         if _LABEL not in reader.names:
             raise Foreign("it was not made by carom")
         at, text = reader.note()
@@ -298,7 +319,7 @@ def label(file: bytes) -> Label:
         return msgspec.json.decode(text.rstrip(b"\0"), type=Label)
     except Foreign:
         raise
-    except (*_BROKEN, msgspec.MsgspecError) as error:
+    except (*BROKEN, msgspec.MsgspecError) as error:
         raise Foreign("it is damaged or cut short") from error
 
 
@@ -306,7 +327,7 @@ def read(file: bytes) -> tuple[Compiled, Label]:
     """The programs of an object file. Raises Foreign for what carom did not write so."""
     said = label(file)
     try:
-        reader = _Reader(file)
+        reader = Reader(file)
         types = reader.section(".BTF")
         compiled = Compiled(
             said.compiler,
@@ -320,13 +341,9 @@ def read(file: bytes) -> tuple[Compiled, Label]:
                 raise Foreign(f"{name} takes maps that it has not: {', '.join(sorted(missing))}")
     except Foreign:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise Foreign(f"it is damaged: {error}") from error
     return compiled, said
-
-
-def _start(function: _Symbol) -> int:
-    return function.value
 
 
 def _string(names: bytes, at: int) -> str:

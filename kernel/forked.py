@@ -18,6 +18,7 @@ import subprocess
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 _descriptors: set[int] = set()
 _mappings: dict[int, int] = {}
@@ -89,7 +90,13 @@ def _unmap(address: int, size: int) -> None:
         _libc.munmap(address, size)
 
 
-def run(command: Sequence[str], *, timeout: float, given: bytes = b"") -> bytes:
+COMPILING = 1800.0
+"""Seconds that a compilation may take: an emulated machine needs minutes."""
+
+
+def run(
+    command: Sequence[str], *, timeout: float, given: bytes = b"", folder: Path | None = None
+) -> bytes:
     """The output of a command that is `given` this, and killed after `timeout` seconds.
 
     No forked process gets the command's ends of its pipes: while it lived, they would stay open and
@@ -98,7 +105,11 @@ def run(command: Sequence[str], *, timeout: float, given: bytes = b"") -> bytes:
     """
     with _lock:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
         )
     with process:
         try:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Object files, kept by root until the next boot: clang would take seconds at each start.
 
-They lie in the run directory, in a folder that only root may write to, each under the digest of its
-source (compiler.Source). Whoever may load programs takes them from there. If
-anything is wrong with the folder or a file, the program is compiled anew. The kernel checks every
-program in any case.
+They lie in the run directory, in a folder that only root may write to, each under the name of its
+source (compiler.Source), which begins with the digest. Whoever may load programs takes them from
+there. If anything is wrong with the folder or a file, the program is compiled anew. The kernel
+checks every program in any case.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _opened() -> Iterator[int]:
 
 @contextlib.contextmanager
 def alone(name: str) -> Iterator[None]:
-    """Inside, no other process compiles what has this digest: who waited takes what is kept."""
+    """Inside, no other process compiles what has this name: who waited takes what is kept."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError), _opened():
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -65,19 +65,19 @@ def alone(name: str) -> Iterator[None]:
 
 
 def take(name: str) -> bytes | None:
-    """The file that was kept under a digest; None if none was, or it is no such object."""
+    """The file that was kept under a name; None if none was, or it is no such object."""
     with contextlib.suppress(OSError, elf.Foreign), _opened() as where:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
         with open(descriptor, "rb") as opened:
             file = opened.read()
             with contextlib.suppress(PermissionError):  # it is root's
                 os.utime(opened.fileno())
-        return file if elf.label(file).source == name else None
+        return file if elf.label(file).source == name.partition(".")[0] else None
     return None
 
 
 def keep(name: str, file: bytes) -> None:
-    """Keep an object file under a digest; does nothing where that is impossible, or not as root."""
+    """Keep an object file under a name; does nothing where that is impossible, or not as root."""
     if os.geteuid():
         return
     with contextlib.suppress(OSError), _opened() as where:

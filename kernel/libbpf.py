@@ -628,36 +628,59 @@ def load_btf(data: bytes) -> int:
     return _check(library().bpf_btf_load(data, len(data), None))
 
 
-def load_program(kind: int, name: str, code: bytes, license: str, expected: int) -> int:
-    """Load a program; its descriptor. `expected` is the attach type (0: any). Raises OSError."""
-    options = _ProgLoadOpts(sz=ctypes.sizeof(_ProgLoadOpts), expected_attach_type=expected)
-    return _check(_loaded(kind, name, code, license, options))
+class Loadable(NamedTuple):
+    """What the kernel is given to load a program."""
+
+    kind: int
+    name: str
+    code: bytes
+    license: str
+    expected: int
+    """The attach type (0: any)."""
+    btf: int = 0
+    """The descriptor of types, if what follows is known: the function's, and lines of C."""
+    function: int = 0
+    lines: bytes = b""
 
 
-def why_not(kind: int, name: str, code: bytes, license: str, expected: int) -> str:
+def load_program(program: Loadable) -> int:
+    """Load a program; its descriptor. Raises OSError."""
+    return _check(_loaded(program, _ProgLoadOpts()))
+
+
+def why_not(program: Loadable) -> str:
     """The verifier's log of refusing a program; empty if it takes it after all."""
     log = ctypes.create_string_buffer(_LOG_BYTES)
-    options = _ProgLoadOpts(
-        sz=ctypes.sizeof(_ProgLoadOpts),
-        expected_attach_type=expected,
-        log_level=1,
-        log_size=_LOG_BYTES,
-        log_buf=ctypes.addressof(log),
-    )
-    descriptor = _loaded(kind, name, code, license, options)
+    options = _ProgLoadOpts(log_level=1, log_size=_LOG_BYTES, log_buf=ctypes.addressof(log))
+    descriptor = _loaded(program, options)
     if descriptor >= 0:
         os.close(descriptor)
         return ""
     return log.value.decode(errors="replace")
 
 
+FUNCTION_INFO, LINE_INFO = struct.Struct("<II"), struct.Struct("<IIII")  # linux/bpf.h
+"""An instruction and a type; an instruction, the names of file and line, and where it is there."""
+
 _LOG_BYTES = 16 << 20
 """Room for the longest log: before Linux 6.4 the kernel gives none of a log that does not fit."""
 
 
-def _loaded(kind: int, name: str, code: bytes, license: str, options: _ProgLoadOpts) -> int:
-    words = name.encode()[:15], license.encode(), _buffer(code), len(code) // 8
-    result: int = library().bpf_prog_load(kind, *words, ctypes.byref(options))
+def _loaded(program: Loadable, options: _ProgLoadOpts) -> int:
+    options.sz = ctypes.sizeof(_ProgLoadOpts)
+    options.expected_attach_type = program.expected
+    function = _buffer(FUNCTION_INFO.pack(0, program.function))
+    lines = _buffer(program.lines)
+    if program.btf:
+        options.prog_btf_fd = program.btf
+        options.func_info, options.func_info_cnt = ctypes.addressof(function), 1
+        options.func_info_rec_size = FUNCTION_INFO.size
+        options.line_info = ctypes.addressof(lines)
+        options.line_info_cnt = len(program.lines) // LINE_INFO.size
+        options.line_info_rec_size = LINE_INFO.size
+    code = _buffer(program.code), len(program.code) // 8
+    words = program.kind, program.name.encode()[:15], program.license.encode(), *code
+    result: int = library().bpf_prog_load(*words, ctypes.byref(options))
     return result
 
 

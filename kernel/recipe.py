@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from carom.errors import CompileError
 from carom.kernel.compiled import Hook
-from carom.kernel.compiler import Source
+from carom.kernel.compiler import BCC, Source
+
+CHOSEN = "CAROM_COMPILER"
+"""The environment variable that names another compiler than BCC: a clang."""
 
 INCLUDE = Path(__file__).resolve().parent.parent / "include"
 
@@ -41,11 +45,19 @@ class Recipe:
     def __str__(self) -> str:
         return ", ".join("/".join(source.parts[-2:]) for source in self.sources)
 
-    def source(self) -> Source:
-        """One text of all that it is made of. Raises CompileError for a header that is missing."""
+    def source(self, compiler: str = "") -> Source:
+        """One text of all that it is made of. Raises CompileError for a header that is missing.
+
+        The compiler is the one that the environment says, or else BCC.
+        """
+        compiler = compiler or os.environ.get(CHOSEN) or BCC
+        before = () if compiler == BCC else (INCLUDE / "clang.h",)
         seen: set[Path] = set()
-        texts = (expand(source, self._folders, seen, self._written) for source in self.sources)
-        return Source("\n".join(texts), self._flags, self._hooks)
+        texts = (
+            expand(source, self._folders, seen, self._written)
+            for source in (*before, *self.sources)
+        )
+        return Source("\n".join(texts), self._flags, self._hooks, compiler)
 
 
 def expand(
@@ -57,8 +69,8 @@ def expand(
     """A C file with its own `#include "..."` lines replaced by those files, each once.
 
     BCC only recognises maps in the main file, so what is shared has to be part of it. Lines keep
-    their file and number for clang's messages. `written` are headers that exist only as text, by
-    name. Raises CompileError for an included file that is missing.
+    their file (FOLDER/FILE) and number for messages. `written` are headers that exist only as
+    text, by name. Raises CompileError for an included file that is missing.
     """
     seen = set() if seen is None else seen
     written = written or {}
@@ -66,7 +78,8 @@ def expand(
         return ""
     seen.add(source)
     text = written[source.name] if source.name in written else source.read_text()
-    lines = [f'#line 1 "{source.name}"']
+    name = "/".join(source.parts[-2:])
+    lines = [f'#line 1 "{name}"']
     for number, line in enumerate(text.splitlines(), 1):
         quoted = re.match(r'#include "(.+)"', line) if line.startswith("#") else None
         if not quoted:
@@ -76,5 +89,5 @@ def expand(
         path = Path(quoted[1]) if quoted[1] in written else next(paths, None)
         if path is None:
             raise CompileError(f"{source.name} includes {quoted[1]}, which is not there")
-        lines += [expand(path, include, seen, written), f'#line {number + 1} "{source.name}"']
+        lines += [expand(path, include, seen, written), f'#line {number + 1} "{name}"']
     return "\n".join(lines)

@@ -208,6 +208,11 @@ class Connection(Resource):
         """Free programs and maps."""
         self._module.close()
 
+    @property
+    def compiler(self) -> str:
+        """What made the programs."""
+        return self._module._compiled.compiler
+
     def verified(self, program: str) -> int:
         """How many instructions the verifier went through."""
         info = Path(f"/proc/self/fdinfo/{self._programs[program]}").read_text()

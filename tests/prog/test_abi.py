@@ -36,7 +36,7 @@ from carom.kernel.abi import (
     WAYS_MAX,
     Hook,
 )
-from carom.kernel.compiler import made_by_bcc
+from carom.kernel.compiler import BCC, made_by_bcc
 
 DRAFT_FIELDS = (
     "ready meta.token meta.expires meta.filled meta.slot meta.length meta.stored meta.sum "
@@ -50,7 +50,7 @@ def tables() -> Iterator[Any]:
 
     They are of the very text and flags that a fast path is compiled from.
     """
-    made = made_by_bcc(recipe().source())
+    made = made_by_bcc(recipe().source(BCC))
     try:
         yield made
     finally:

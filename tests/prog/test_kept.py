@@ -18,9 +18,9 @@ from carom.daemon.fastpath import FastPath
 from carom.errors import BPFError, CompileError
 from carom.kernel import forked, kept, libbpf
 from carom.kernel.bpf import Module
-from carom.kernel.compiler import COMPILER
+from carom.kernel.compiler import BCC, COMPILER
 from carom.kernel.hashes import Hashes
-from carom.kernel.recipe import Recipe
+from carom.kernel.recipe import CHOSEN, Recipe
 from carom.protocols import SPECS
 from carom.protocols.spec import Spec
 
@@ -47,8 +47,9 @@ def cannot_compile() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (taken + COMPILER // 2, resource.RLIM_INFINITY))
 
 
-def test_nothing_is_compiled_twice() -> None:
+def test_nothing_is_compiled_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that clang has no room in loads what another has compiled, and nothing else."""
+    monkeypatch.setenv(CHOSEN, BCC)
     code = "import prog.test_kept as one; one.cannot_compile(); print(one.loaded(SAYS={}))"
 
     def run(says: int) -> subprocess.CompletedProcess[str]:

@@ -197,9 +197,9 @@ def test_forged_files_are_refused_or_whole(file: bytes) -> None:
     for _ in range(TIMES):
         wrong = damaged(file, chance)
         try:
-            at, _ = elf._Reader(wrong).note()
+            at, _ = elf.Reader(wrong).note()
             wrong = elf._sealed(wrong, at)
-        except elf._BROKEN:
+        except elf.BROKEN:
             continue
         try:
             compiled, _ = elf.read(wrong)

@@ -27,7 +27,7 @@ from prog.packets import PORT, Wire
 from prog.test_fuzz import ASKED, REPLIES, refused_by_the_kernel
 
 COUNT, LONG = 300, 10_000
-NAMES = {Hook.XDP: ("xdp_any", "xdp"), Hook.TC: ("tc_any", "tc")}
+NAMES = {Hook.XDP: "xdp_any", Hook.TC: "tc_any"}
 
 
 @pytest.fixture(params=SETTINGS + GENERIC, ids=str)
@@ -85,7 +85,7 @@ def told(wire: Wire, outcome: Outcome) -> Outcome:
 @pytest.mark.parametrize("fast", ASKED, ids=lambda fast: fast.name.lower())
 def test_the_same_by_one_program_for_all(host: Host, long_form: bool, fast: Fast) -> None:
     host.serve(fast)
-    general = host.fastpath._beside[0].program(*NAMES[host.hook])
+    general = host.fastpath._beside[0].program(NAMES[host.hook])
     made_up = frames(host.wire, ASKED[fast], LONG if long_form else COUNT)
     seen: Counter[Verdict] = Counter()
     for frame in (*at_edges(host.wire), *made_up):

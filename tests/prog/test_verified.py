@@ -22,7 +22,7 @@ SETS = [[], *([name] for name in SPECS), LEARNED, list(SPECS)]
 
 
 def leeway(compiler: str) -> int:
-    """What the limits are multiplied by: they are for clang 14 and this verifier.
+    """What the limits are multiplied by: they are for BCC with clang 14, and this verifier.
 
     Another clang may need twice as many, and the verifier of kernel 6.1 goes on from some places
     that a newer one has seen before: it follows one of them 226,000.
