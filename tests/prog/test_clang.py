@@ -30,8 +30,8 @@ CLANG = os.environ.get(CHOSEN) or "clang"
 RECIPES = {"fastpath": fastpath.recipe()} | {
     f"filters-{place}": filter.recipe(place) for place in filter.PLACES
 }
-AGAIN = ("bounce", "cache", "coap", "dns", "filters", "memcached", "objects", "socket_edge")
-"""Files of tests that run on its programs, too: a part of each room's. All do so by
+AGAIN, AGAIN_LONG = ("bounce", "memcached"), ("cache", "coap", "dns", "filters", "socket_edge")
+"""Files of tests that run on its programs, too, and more with --long. All do so by
 `CAROM_COMPILER=clang ./run test tests/prog`."""
 
 pytestmark = pytest.mark.skipif(not shutil.which(CLANG), reason=f"there is no {CLANG}")
@@ -155,8 +155,10 @@ def test_it_needs_no_privilege(nothing_kept: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CHOSEN in os.environ, reason=f"{CHOSEN} says it for all tests")
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", AGAIN)
-def test_the_same_tests_pass(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [*AGAIN, *AGAIN_LONG])
+def test_the_same_tests_pass(name: str, tmp_path: Path, long_form: bool) -> None:
+    if name in AGAIN_LONG and not long_form:
+        pytest.skip("with --long")
     file = TESTS / f"test_{name}.py"
     said = {"CAROM_RUN": str(tmp_path / "run"), "CAROM_CACHE": str(kept.folder())}
     inherited = {n: value for n, value in os.environ.items() if not n.startswith("PYTEST_")}
