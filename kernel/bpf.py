@@ -117,7 +117,8 @@ def build(recipe: Recipe, source: Source | None = None) -> bytes:
     if source.compiler == BCC:
         check_privileges()  # it makes maps while it compiles
     with kept.alone(source.name):
-        if file := kept.take(source.name):
+        file = kept.take(source.name)
+        if file and objects.is_labelled(file, recipe.packaged):
             return file
         try:
             compiled = source.compile()

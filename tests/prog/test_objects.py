@@ -46,6 +46,13 @@ def file() -> bytes:
     return bpf.build(small())
 
 
+def test_what_is_kept_under_another_name() -> None:
+    """The same C, kept before under another name or with another ABI, is labelled anew."""
+    for name in ("one", "other"):
+        recipe = Recipe(SOURCE, defines={"SAYS": 5}, packaged=name)
+        assert elf.label(bpf.build(recipe)).name == name
+
+
 @pytest.mark.parametrize("place", filter.PLACES)
 def test_two_builds_are_equal(
     place: filter.Place, nothing_kept: Path, monkeypatch: pytest.MonkeyPatch, long_form: bool
