@@ -46,11 +46,10 @@ def test_a_sweep(tmp_path: Path, name: str) -> None:
             hits = 0 if one.cell.task == "miss" else trips.count
             hits -= one.verdicts.get("pass_checksum", 0)  # which cannot be told
             assert one.counted_hits is not None and one.counted_hits >= hits
-        if name != "knee":
-            # Behind a stall at the end, the last ones come too late to be counted.
-            assert one.due and 0.9 * one.due <= trips.count <= one.due and one.skipped == 0
-        elif one.cell.rate == 2000:
-            assert one.due == trips.count == pytest.approx(200, abs=20)
+        if name != "knee" or one.cell.rate == 2000:
+            # In a stall requests are lost, or come too late to be counted: no more than were due.
+            assert one.due and trips.count + trips.lost <= one.due
+            assert name != "knee" or one.due == pytest.approx(200, abs=20)
         else:
             assert one.offered and one.offered < 0.95 * 1e8
     rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
