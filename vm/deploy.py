@@ -100,21 +100,34 @@ def build(folder: Path, *, objects: bool = False) -> Path:
         shutil.copy2(path, to)
     if objects:
         to = copy / "kernel" / "programs"
-        _python("carom", "build", "-o", to, failed="its programs cannot be compiled here")
+        run_module("carom", "build", "-o", to, failed="its programs cannot be compiled here")
     how = ("--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
     wheel = ("wheel", *how, "--wheel-dir", folder, copy)
-    _python("pip", *wheel, failed="the wheel cannot be built here")
+    run_module("pip", *wheel, failed="the wheel cannot be built here")
     (made,) = folder.glob("*.whl")
     return made
 
 
-def _python(module: str, *arguments: str | Path, failed: str) -> None:
-    """Run one of this Python's modules to its end. Raises HostError that begins with `failed`."""
-    command = [sys.executable, "-P", "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def packaged_at() -> int:
+    """The time of all files in packages, so that two of one source are equal: SOURCE_DATE_EPOCH, or
+    else 1980, from which on zip has times. Seconds since 1970.
+    """
+    return int(os.environ.get("SOURCE_DATE_EPOCH", 315_532_800))
+
+
+def run_module(module: str, *arguments: str | Path, failed: str) -> None:
+    """Run one of this Python's modules as `run` does. Raises HostError."""
+    run(sys.executable, "-P", "-m", module, *arguments, failed=failed)
+
+
+def run(*command: str | Path, failed: str) -> None:
+    """Run a program that makes packages to its end. Raises HostError that begins with `failed`."""
+    environment = os.environ | {"SOURCE_DATE_EPOCH": str(packaged_at())}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = next(reversed(done.stderr.splitlines()), "no word")
-        raise HostError(f"{failed}: {last}", hint="run `./run setup`", details=done.stderr)
+        said = done.stderr or done.stdout
+        last = next(reversed(said.splitlines()), "no word")
+        raise HostError(f"{failed}: {last}", hint="run `./run setup`", details=said)
 
 
 def _send(target: Target, file: Path, folder: str) -> None:

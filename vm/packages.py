@@ -18,14 +18,13 @@ import gzip
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from carom import __version__
-from carom.errors import CaromError, HostError
+from carom.errors import HostError
 from carom.vm import deploy
 
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -38,69 +37,49 @@ _LIB = "usr/lib/carom"
 _DEBIAN = Path(__file__).resolve().parent / "debian"
 
 
-def _run(*argv: str | Path, why: str) -> None:
-    """Run a program to its end. Raises CaromError that begins with `why`."""
-    done = subprocess.run(
-        [str(one) for one in argv], capture_output=True, text=True, check=False, env=_environment()
-    )
-    if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
-        raise CaromError(f"{why}: {last}", details=done.stdout + done.stderr)
-
-
-def _environment() -> dict[str, str]:
-    """With the time that files in packages have: the source's, if somebody says it, or 1980's."""
-    return {"SOURCE_DATE_EPOCH": "315532800", **os.environ}
-
-
-def _pip(*arguments: str | Path, why: str) -> None:
-    quiet = ("--quiet", "--disable-pip-version-check")
-    _run(sys.executable, "-P", "-m", "pip", *arguments, *quiet, why=why)
-
-
-def wheel(folder: Path) -> Path:
-    """The wheel, with object files. Raises HostError, CaromError."""
-    return deploy.build(folder, objects=True)
+def _pip(*arguments: str | Path, failed: str) -> None:
+    deploy.run_module("pip", *arguments, "--quiet", "--disable-pip-version-check", failed=failed)
 
 
 def one_file(folder: Path, wheel: Path) -> Path:
-    """One executable file with the wheel and all that it requires. Raises CaromError."""
+    """One executable file with the wheel and all that it requires. Raises HostError."""
     made = folder / f"carom-{__version__}.pex"
     platforms = [
         f"--platform=linux-{machine}-cp-{python.replace('.', '')}-cp{python.replace('.', '')}"
         for python in PYTHONS
         for machine in MACHINES.values()
     ]
-    how = ("--venv", "--sh-boot", "--console-script", "carom", "--output-file", str(made))
-    pex = (sys.executable, "-P", "-m", "pex")
-    _run(*pex, str(wheel), *how, *platforms, why="one file cannot be made")
+    how = ("--venv", "--sh-boot", "--console-script", "carom", "--output-file", made)
+    deploy.run_module("pex", wheel, *how, *platforms, failed="one file cannot be made")
     return made
 
 
 def debian(folder: Path, wheel: Path, architecture: str) -> Path:
-    """The Debian package for a machine (MACHINES). Raises CaromError."""
+    """The Debian package for a machine (MACHINES). Raises HostError."""
     made = folder / f"carom_{__version__}_{architecture}.deb"
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "root"
         for python in PYTHONS:
-            wheels = Path(scratch) / python
-            where = _of(python, MACHINES[architecture])
-            _pip(
-                "download", wheel, *where, "--dest", wheels, why="what carom requires is not there"
-            )
-            for one in sorted(wheels.glob("*.whl")):
-                pure = one.name.endswith("-none-any.whl")
-                to = root / _LIB / ("site" if pure else f"cp{python.replace('.', '')}")
-                if not pure or not (to / one.stem).exists():
-                    _pip(
-                        "install", "--no-deps", *where, "--upgrade", "--target", to, one, why="pip"
-                    )
+            _add_wheels(root / _LIB, Path(scratch) / python, wheel, python, architecture)
         _furnish(root, architecture)
-        _run(
+        deploy.run(
             *("dpkg-deb", "--root-owner-group", "-Zxz", "--build", root, made),
-            why="dpkg-deb made no package",
+            failed="dpkg-deb made no package",
         )
     return made
+
+
+def _add_wheels(lib: Path, wheels: Path, wheel: Path, python: str, architecture: str) -> None:
+    """Add a wheel and what it requires for a Python: what is for any of them once."""
+    where = _of(python, MACHINES[architecture])
+    missing = "what carom requires is not there"
+    _pip("download", wheel, *where, "--dest", wheels, failed=missing)
+    pure, own = lib / "site", lib / f"cp{python.replace('.', '')}"
+    for one in sorted(wheels.glob("*.whl")):
+        name, version, *_, platform = one.stem.split("-")
+        to = pure if platform == "any" else own
+        if not (to / f"{name}-{version}.dist-info").exists():
+            _pip("install", "--no-deps", *where, "--target", to, one, failed=f"no {name} is added")
 
 
 def _of(python: str, machine: str) -> tuple[str, ...]:
@@ -111,7 +90,7 @@ def _of(python: str, machine: str) -> tuple[str, ...]:
 
 def _furnish(root: Path, architecture: str) -> None:
     """Add what makes a tree a package."""
-    for folder in [*root.rglob("__pycache__"), *root.rglob("bin")]:
+    for folder in [*root.rglob("__pycache__"), *(root / _LIB).glob("*/bin")]:
         shutil.rmtree(folder)
     (root / "usr/bin").mkdir()
     shutil.copy(_DEBIAN / "carom", root / "usr/bin/carom")
@@ -132,15 +111,11 @@ def _furnish(root: Path, architecture: str) -> None:
     (control / "control").write_text(
         text.format(version=__version__, architecture=architecture, size=size)
     )
-    sums = (
-        f"{hashlib.md5(path.read_bytes()).hexdigest()}  {path.relative_to(root)}\n"
-        for path in files
-    )
-    (control / "md5sums").write_text("".join(sums))
+    (control / "md5sums").write_text("".join(_sum(path, root) for path in files))
     for path in [root, *root.rglob("*")]:
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
-            os.utime(path, (time := int(_environment()["SOURCE_DATE_EPOCH"]), time))
+            os.utime(path, (deploy.packaged_at(),) * 2)
 
 
 def _sum(path: Path, root: Path) -> str:
@@ -148,10 +123,10 @@ def _sum(path: Path, root: Path) -> str:
 
 
 def packages(folder: Path, kinds: Iterable[str]) -> Iterator[Path]:
-    """Make packages of these kinds: wheel, pex, deb. Raises CaromError."""
+    """Make packages of these kinds: wheel, pex, deb. Raises HostError."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        made = wheel(Path(scratch))
+        made = deploy.build(Path(scratch), objects=True)
         makers: dict[str, Callable[[], Path]] = {
             "wheel": lambda: Path(shutil.copy(made, folder)),
             "pex": lambda: one_file(folder, made),
@@ -173,7 +148,7 @@ def main() -> None:
     try:
         for path in packages(wanted.output, wanted.kinds or kinds):
             print(f"{path}: {path.stat().st_size:,} bytes")
-    except (CaromError, HostError) as error:
+    except HostError as error:
         sys.exit(f"run: {error}")
 
 
