@@ -155,6 +155,11 @@ def _beside(source: Path) -> Recipe:
     return Recipe(source, include=INCLUDE, written=written, hooks=dict.fromkeys(at_tc, "tc"))
 
 
+def _kind(hook: Hook) -> str:
+    """What the names of a hook's programs and maps begin with."""
+    return "xdp" if hook == Hook.XDP else "tc"
+
+
 def _needed(languages: Iterable[Spec]) -> set[str]:
     """The steps that these protocols take; without any, requests are whole keys."""
     read = [spec for spec in languages if not spec.whole_key]
@@ -267,20 +272,19 @@ class FastPath(Resource):
         """The names of all programs that it needs, so that they are loaded together."""
         yield from ("read_clock", "tc_handover", *CALLED, *(HOOKS if edge else ()))
         for hook in hooks:
-            kind = "xdp" if hook == Hook.XDP else "tc"
-            yield from (f"{kind}_{step}" for step in _STEPS if step in self._needed)
+            yield from self._steps(hook).values()
+
+    def _steps(self, hook: Hook) -> dict[int, str]:
+        """The names of a hook's programs, by their index among those that are tail-called."""
+        return {
+            at: f"{_kind(hook)}_{step}" for at, step in enumerate(_STEPS) if step in self._needed
+        }
 
     def _load_at(self, hook: Hook) -> int:
         """Load the programs of a hook; the descriptor of the first."""
-        kind = "xdp" if hook == Hook.XDP else "tc"
-        first = self._module.program(f"{kind}_fastpath")
-        steps = {
-            at: self._module.program(f"{kind}_{step}")
-            for at, step in enumerate(_STEPS)
-            if step in self._needed
-        }
-        self._module.chain(f"{kind}_next", steps)
-        return first
+        steps = {at: self._module.program(name) for at, name in self._steps(hook).items()}
+        self._module.chain(f"{_kind(hook)}_next", steps)
+        return steps[_STEPS.index("fastpath")]
 
     @property
     def digest(self) -> str:
