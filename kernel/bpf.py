@@ -117,9 +117,10 @@ def build(recipe: Recipe, source: Source | None = None) -> bytes:
     if source.compiler == BCC:
         check_privileges()  # it makes maps while it compiles
     with kept.alone(source.name):
-        file = kept.take(source.name)
-        if file and objects.is_labelled(file, recipe.packaged):
-            return file
+        if found := kept.take(source.name):
+            file, label = found
+            if (label.name, label.abi) == (recipe.packaged, objects.abi()):
+                return file
         try:
             compiled = source.compile()
         except Refused as error:

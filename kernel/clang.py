@@ -109,7 +109,7 @@ def _programs(
     reader: elf.Reader, hooks: Mapping[str, Hook], parameters: Sequence[str]
 ) -> Iterator[tuple[str, Program]]:
     section = reader.names.index(_TEXT)
-    symbols = reader.symbols()
+    symbols = reader.symbols
     maps = {
         number: symbol.name.removesuffix(_SUFFIX)
         for number, symbol in enumerate(symbols)

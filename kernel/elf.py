@@ -10,6 +10,7 @@ note: a Label, and a checksum of the file.
 from __future__ import annotations
 
 import bisect
+import functools
 import hashlib
 import struct
 from collections import defaultdict
@@ -243,6 +244,7 @@ class Reader:
         at = self._sections[self.names.index(_LABEL)][4] + start
         return at, section[start + _SUM : start + size]
 
+    @functools.cached_property
     def symbols(self) -> list[_Symbol]:
         number = self.names.index(".symtab")
         names = self.data(self._sections[number][6])
@@ -262,7 +264,7 @@ class Reader:
 
     def functions(self, section: int) -> Iterator[tuple[str, int, int]]:
         """The programs in a section: name, where it begins, size in bytes."""
-        for one in self.symbols():
+        for one in self.symbols:
             if one.section == section and one.kind == _FUNCTION:
                 yield one.name, one.value, one.size
 
@@ -273,7 +275,7 @@ class Reader:
         return self._origins.of(section, at, size) if self._origins else None
 
     def programs(self) -> Iterator[tuple[str, Program]]:
-        symbols = self.symbols()
+        symbols = self.symbols
         cells = {one.name for one in symbols if self.names[one.section] == ".rodata"}
         known = cells | {one.name for one in symbols if self.names[one.section] == ".maps"}
         for hook, name in PLACES.items():

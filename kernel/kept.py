@@ -64,7 +64,7 @@ def alone(name: str) -> Iterator[None]:
         yield
 
 
-def take(name: str) -> bytes | None:
+def take(name: str) -> tuple[bytes, elf.Label] | None:
     """The file that was kept under a name; None if none was, or it is no such object."""
     with contextlib.suppress(OSError, elf.Foreign), _opened() as where:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
@@ -72,7 +72,8 @@ def take(name: str) -> bytes | None:
             file = opened.read()
             with contextlib.suppress(PermissionError):  # it is root's
                 os.utime(opened.fileno())
-        return file if elf.label(file).source == name.partition(".")[0] else None
+        label = elf.label(file)
+        return (file, label) if label.source == name.partition(".")[0] else None
     return None
 
 

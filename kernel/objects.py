@@ -44,12 +44,6 @@ def made(compiled: Compiled, name: str, source: str) -> bytes:
     return elf.write(compiled, label)
 
 
-def is_labelled(file: bytes, name: str) -> bool:
-    """Would an object file have the same name and ABI if it were made now? Raises Foreign."""
-    label = elf.label(file)
-    return (label.name, label.abi) == (name, abi())
-
-
 class Object(NamedTuple):
     """An object file, and where it was: in a file of its own, or in an image layout (oci.py)."""
 

@@ -137,9 +137,9 @@ def test_a_user_takes_what_root_has_kept(monkeypatch: pytest.MonkeyPatch) -> Non
         (file,) = kept.folder().iterdir()
         os.seteuid(65534)
         try:
-            compiled = kept.take(file.name)
-            assert compiled
-            kept.keep("0" * 64, compiled)
+            taken = kept.take(file.name)
+            assert taken
+            kept.keep("0" * 64, taken[0])
         finally:
             os.seteuid(0)
         assert list(kept.folder().iterdir()) == [file]
