@@ -24,6 +24,7 @@ from carom.kernel.hashes import Hashes
 from carom.kernel.recipe import Recipe
 from carom.kernel.timing import timing
 from carom.protocols import SPECS
+from reference.damage import damaged
 
 SOURCE = Path(__file__).with_name("kept.c")
 TIMES = 1000
@@ -161,30 +162,6 @@ def test_libbpf_runs_what_we_write(file: bytes, stock: Callable[[bytes], Stock])
     loaded = stock(elf.write(msgspec.structs.replace(compiled, programs=programs), label))
     assert loaded.load() == 0
     assert libbpf.test_run(loaded.program("says"), bytes(64)).retval == 5
-
-
-def damaged(file: bytes, chance: random.Random) -> bytes:
-    """A file with something wrong in it."""
-    what = bytearray(file)
-    kind = chance.choice(("bit", "byte", "cut", "hole", "more", "swap", "zeros"))
-    at = chance.randrange(len(what))
-    size = chance.randrange(1, 200)
-    if kind == "bit":
-        what[at] ^= 1 << chance.randrange(8)
-    elif kind == "byte":
-        what[at] ^= chance.randrange(1, 256)
-    elif kind == "cut":
-        del what[at:]
-    elif kind == "hole":
-        del what[at : at + size]
-    elif kind == "more":
-        what[at:at] = chance.randbytes(size)
-    elif kind == "swap":
-        other = chance.randrange(len(what))
-        what[at], what[other] = what[other], what[at]
-    else:
-        what[at : at + size] = bytes(len(what[at : at + size]))
-    return bytes(what)
 
 
 def test_damaged_files_are_refused(file: bytes) -> None:

@@ -18,6 +18,7 @@ import pytest
 from carom.errors import ObjectError
 from carom.kernel import elf, images, objects, oci
 from carom.kernel.oci import Damaged
+from reference.damage import damaged
 from unit.layouts import INDEX, MANIFEST, Document, built, small, tar
 
 TIMES = 300
@@ -142,28 +143,6 @@ def test_a_version_that_is_no_tag() -> None:
 
 
 # Damage
-
-
-def damaged(data: bytes, chance: random.Random) -> bytes:
-    """The same with something wrong in it."""
-    what = bytearray(data)
-    at, size = chance.randrange(len(what)), chance.randrange(1, 100)
-    kind = chance.choice(("bit", "byte", "cut", "hole", "more", "zeros", "quote"))
-    if kind == "bit":
-        what[at] ^= 1 << chance.randrange(8)
-    elif kind == "byte":
-        what[at] ^= chance.randrange(1, 256)
-    elif kind == "cut":
-        del what[at:]
-    elif kind == "hole":
-        del what[at : at + size]
-    elif kind == "more":
-        what[at:at] = chance.randbytes(size)
-    elif kind == "zeros":
-        what[at : at + size] = bytes(len(what[at : at + size]))
-    else:
-        what[at] = chance.choice(b'"{}[]:,0919-e.')
-    return bytes(what)
 
 
 def test_damaged_files_are_refused(root: Path) -> None:
