@@ -79,7 +79,9 @@ def _add_wheels(lib: Path, wheels: Path, wheel: Path, python: str, architecture:
         name, version, *_, platform = one.stem.split("-")
         to = pure if platform == "any" else own
         if not (to / f"{name}-{version}.dist-info").exists():
-            _pip("install", "--no-deps", *where, "--target", to, one, failed=f"no {name} is added")
+            # By its name: of a wheel by its path pip notes where that was.
+            found = ("--no-index", "--find-links", wheels, f"{name}=={version}")
+            _pip("install", "--no-deps", *where, "--target", to, *found, failed=f"no {name}")
 
 
 def _of(python: str, machine: str) -> tuple[str, ...]:
