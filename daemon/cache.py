@@ -97,9 +97,10 @@ class Cache:
         *,
         loops: bool = False,
     ) -> None:
-        """Store a reply: whoever asks from now on is answered by it.
+        """Store a reply for whoever asks from now on.
 
-        It is left in memory, for the next program that needs it (include/waiting_drafts.h).
+        It is left in memory, for the next program that needs it (include/waiting_drafts.h). Who asks
+        while another CPU stores it is not answered by it.
 
         `ttl` is in seconds. `loops` says that the reply is itself a request with a known reply.
         """
@@ -227,6 +228,7 @@ class Cache:
         """
         before = self._store.removed
         self._store.bump(self._generation_cell)
+        self._store.drain(self._service)
         self._store.sweep(self._clock.now())
         return self._store.removed - before
 

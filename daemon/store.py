@@ -338,9 +338,9 @@ class Store(Resource):
     def sweep(self, now: int) -> int:
         """Remove entries that can no longer hit, so that a full store has room again.
 
-        `now` is in jiffies. One thread sweeps at a time. Returns how many were removed.
+        `now` is in jiffies. One thread sweeps at a time. Returns how many were removed. Drafts go
+        on waiting: who asks while another CPU stores one is not answered.
         """
-        self.drain_all()
         with self._sweeping:
             removed = sum(self.drop(line, sequence) for line, sequence in self._dead(now))
             self.removed += removed

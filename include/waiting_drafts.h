@@ -2,7 +2,8 @@
 /*
  * Drafts that the daemon has left in mapped memory, which takes no system call. Whichever program runs
  * next for their service stores them before it looks for a reply: so whoever asks after a fill is answered
- * as if it had been stored at once. Each service has a ring of them.
+ * as if it had been stored at once, unless another CPU is storing it: nobody waits for that, and such a
+ * request is a miss. Each service has a ring of them.
  */
 #ifndef CAROM_WAITING_DRAFTS_H
 #define CAROM_WAITING_DRAFTS_H

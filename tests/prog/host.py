@@ -156,7 +156,8 @@ class Host:
         self.cache.fill(payload, reply, self.cache.take(payload), ttl)
 
     def sweep(self) -> int:
-        """Remove what can no longer hit."""
+        """Remove what can no longer hit, of what waits too."""
+        self.fastpath.store.drain_all()
         return self.fastpath.store.sweep(self.clock.now())
 
     def run(self, frame: bytes, program: int | None = None) -> Outcome:

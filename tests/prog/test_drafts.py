@@ -70,6 +70,13 @@ class TestWaiting:
         assert empty.asks(QUESTION) == empty.missed(Verdict.PASS_LEASE, QUESTION)
         assert stored(empty) == 0
 
+    def test_a_sweep_leaves_them(self, empty: Host) -> None:
+        """Else who asks at the same moment, on another CPU, finds neither draft nor entry."""
+        empty.fill(QUESTION, ANSWER)
+        assert empty.fastpath.store.sweep(empty.clock.now()) == 0
+        assert stored(empty) == 0
+        assert empty.asks(QUESTION) == empty.hit(ANSWER)
+
     @pytest.mark.parametrize("count", [1, RING - 1, RING, RING + 1, 3 * RING + 5])
     def test_as_many_as_there_are(self, empty: Host, count: int) -> None:
         """A full ring is stored by who fills it."""
