@@ -3,7 +3,7 @@
  * Requests on their way through a server. Each finds its cell by a hash of its client, port, id and
  * service; others may share it. No cell is ever missing or full. Flights that share a cell share
  * the oldest token, which is good for all of them (include/token.h), and the writes' cells of
- * `versions`, which are then void once too often.
+ * `versions`, which are then void once too often. What an acknowledgement may be of is known by flight.
  *
  * If a cell is used again, no read's reply comes later than half of FLIGHT_SECONDS after its
  * request, and no acknowledgement later than FLIGHT_SECONDS.
@@ -61,6 +61,13 @@ struct reads {
 	u64 others2;   /* the same for those that came, or may have, after the second token */
 };
 
+/* The writes of a flight, or its queries, that have no reply yet. */
+struct waiter {
+	u32 name;      /* waiter_name() */
+	u32 last;      /* jiffies when the last of them came */
+	u32 count;
+};
+
 /* Writes on their way, and the cells of `versions` that their acknowledgements void. */
 struct writes {
 	struct bpf_spin_lock lock;
@@ -72,9 +79,10 @@ struct writes {
 	u64 uncounted; /* jiffies until which a refusal may be of something uncounted */
 	u64 endless;   /* item_in() of the only write that waits, if it does not end; or 0 */
 	u32 next;      /* the place that the next cell takes */
-	u32 zero;
+	u32 next_waiter;  /* the place that the next waiter takes, where there is no free one */
 	u32 cells[FLIGHT_WRITES];  /* while any waits; NO_CELL where there is none yet */
 	u32 times[FLIGHT_WRITES];  /* jiffies when each was written last */
+	struct waiter waiters[FLIGHT_WAITERS];
 };
 
 /* One of the replies that a cell's reads may get. */
@@ -332,6 +340,84 @@ static __always_inline u32 is_among(struct writes *waiting, u32 cell, u32 jiffie
 	return there;
 }
 
+/* All ones if what came at that time, in jiffies, is not acknowledged any more, else 0. */
+static __always_inline u32 is_late(u32 came, u32 jiffies)
+{
+	s64 left = (s64)(s32)(came + FLIGHT_SECONDS * TICKS - jiffies);
+
+	asm volatile("" : "+r"(left));
+	return ~(u32)(-left >> 63);
+}
+
+/* May it still be? */
+static __always_inline bool may_come(u32 came, u32 jiffies)
+{
+	return (s32)(jiffies - came) < (s32)(FLIGHT_SECONDS * TICKS);
+}
+
+/* What tells a flight's writes, or its queries, from others in its cell. */
+static __always_inline u32 waiter_name(u32 flight, bool query)
+{
+	return (flight >> FLIGHT_BITS) << 1 | query;
+}
+
+/* All ones if nobody waits at a place any more, else 0. */
+static __always_inline u32 is_free(const struct waiter *waiter, u32 jiffies)
+{
+	return is_same(*(volatile u32 *)&waiter->count, 0) |
+	       is_late(*(volatile u32 *)&waiter->last, jiffies);
+}
+
+static __always_inline struct waiter *waiter_at(struct writes *waiting, u32 place)
+{
+	asm volatile("" : "+r"(place));  /* or clang leaves out what the verifier has to see */
+	return &waiting->waiters[place & (FLIGHT_WAITERS - 1)];
+}
+
+/* Who waits under a name; NULL for nobody. */
+static __always_inline struct waiter *find_waiter(struct writes *waiting, u32 name, u32 jiffies)
+{
+	u32 place = FLIGHT_WAITERS;
+
+#pragma unroll
+	for (u32 n = 0; n < FLIGHT_WAITERS; n++) {
+		struct waiter *waiter = &waiting->waiters[n];
+
+		place ^= (place ^ n) & is_same(*(volatile u32 *)&waiter->name, name) &
+			 ~is_free(waiter, jiffies);
+	}
+	return place < FLIGHT_WAITERS ? waiter_at(waiting, place) : NULL;
+}
+
+/*
+ * A place where nobody waits; where there is none, each has to go in its turn: then nothing explains
+ * the acknowledgements that he waits for.
+ */
+static __always_inline struct waiter *free_waiter(struct writes *waiting, u32 jiffies)
+{
+	u32 place = waiting->next_waiter & (FLIGHT_WAITERS - 1);
+
+	waiting->next_waiter = place + 1;
+#pragma unroll
+	for (u32 n = 0; n < FLIGHT_WAITERS; n++)
+		place ^= (place ^ n) & is_free(&waiting->waiters[n], jiffies);
+	return waiter_at(waiting, place);
+}
+
+/* One more waits under a name. */
+static __always_inline void add_waiter(struct writes *waiting, u32 name, u32 jiffies)
+{
+	struct waiter *waiter = find_waiter(waiting, name, jiffies);
+
+	if (!waiter) {
+		waiter = free_waiter(waiting, jiffies);
+		waiter->name = name;
+		waiter->count = 0;
+	}
+	waiter->last = jiffies;
+	waiter->count += 1;
+}
+
 /* Void a cell, and fill nothing in it that is asked before the acknowledgement must have come. */
 static __always_inline void void_held(u32 cell)
 {
@@ -369,6 +455,8 @@ static __always_inline void remember(u32 flight, u32 queries, u32 doubts, bool u
 	note_last(waiting, jiffies);
 	waiting->queries += queries;
 	waiting->doubts += doubts;
+	if (queries)
+		add_waiter(waiting, waiter_name(flight, true), jiffies);
 	if (unread)
 		waiting->unread = until;
 	if (uncounted)
@@ -399,12 +487,6 @@ static __always_inline void remember_doubt(u32 flight)
 static __always_inline void remember_uncounted(u32 flight)
 {
 	remember(flight, 0, 0, false, true);
-}
-
-/* May what was written at that time, in jiffies, still be acknowledged? */
-static __always_inline bool may_come(u32 written, u32 jiffies)
-{
-	return (s32)(jiffies - written) < (s32)(FLIGHT_SECONDS * TICKS);
 }
 
 static __always_inline void void_fallen(u32 cell)
@@ -450,6 +532,7 @@ static __always_inline void remember_write(u32 flight, u32 cell, u64 endless)
 		__builtin_memset(waiting->cells, 0xff, sizeof(waiting->cells));
 	waiting->endless = waiting->waiting ? 0 : endless;
 	waiting->waiting += 1;
+	add_waiter(waiting, waiter_name(flight, false), jiffies);
 	if (!is_among(waiting, cell, jiffies, true)) {
 		place = waiting->next & (FLIGHT_WRITES - 1);
 		if (may_come(waiting->times[place], jiffies))
@@ -494,7 +577,7 @@ static __always_inline void hold_cut(u32 cell)
 /* The writes that a reply may acknowledge. */
 struct acknowledged {
 	u32 cells[FLIGHT_WRITES];  /* cells that it voids; NO_CELL where there is none */
-	bool explained;  /* a write of the last minute waited for it, or a query did */
+	bool explained;  /* a write of its flight waited for it, or a query did */
 	bool unread;     /* it may be of what nobody could read */
 	u64 endless;     /* the item that it stored, if that does not end; or 0 */
 	u64 since;       /* jiffies when it came */
@@ -504,43 +587,31 @@ struct acknowledged {
 static __always_inline void copy_cells(u32 *cells, const struct writes *waiting, u32 jiffies)
 {
 #pragma unroll
-	for (u32 n = 0; n < FLIGHT_WRITES; n++) {
-		s64 left = (s64)(s32)(waiting->times[n] + FLIGHT_SECONDS * TICKS - jiffies);
-
-		asm volatile("" : "+r"(left));
-		cells[n] = waiting->cells[n] | ~(u32)(-left >> 63);
-	}
-}
-
-/* Is there any: a write of the last minute? Those that wait longer explain nothing. */
-static __always_inline bool has_cells(const u32 *cells)
-{
-	u32 some = 0;
-
-#pragma unroll
 	for (u32 n = 0; n < FLIGHT_WRITES; n++)
-		some |= ~cells[n];
-	return some;
+		cells[n] = waiting->cells[n] | is_late(waiting->times[n], jiffies);
 }
 
 /*
  * Count one that waits down, if this can only be its reply, and not that of something uncounted. A
  * reply that is or may be a query's leaves the writes; so do a refusal, and an error that may be a
- * read's.
+ * read's. `writer` and `asker`: the writes and queries of its flight, or NULL.
  */
-static __always_inline void count_down(struct writes *waiting, enum answer answer, u32 reads,
+static __always_inline void count_down(struct writes *waiting, struct waiter *writer,
+				       struct waiter *asker, enum answer answer, u32 reads,
 				       u64 jiffies, struct acknowledged *write)
 {
 	bool refused = !waiting->queries &&
 		       (answer == ANSWER_REFUSED || (answer == ANSWER_ERROR && !reads));
 
-	if (answer == ANSWER_EITHER && waiting->queries) {
+	if (answer == ANSWER_EITHER && asker) {
+		asker->count -= 1;
 		waiting->queries -= 1;
-	} else if (waiting->waiting && jiffies >= waiting->unread && jiffies >= waiting->uncounted &&
+	} else if (writer && jiffies >= waiting->unread && jiffies >= waiting->uncounted &&
 		   (answer == ANSWER_WRITTEN || answer == ANSWER_EITHER || refused)) {
 		write->endless = waiting->endless;
 		write->since = waiting->last;
 		waiting->endless = 0;
+		writer->count -= 1;
 		waiting->waiting -= 1;
 	}
 }
@@ -568,6 +639,7 @@ static __always_inline void take_writes(u32 flight, enum answer answer, bool cut
 	struct reads *beside = reads_of(flight);
 	bool ended = false;
 	u64 jiffies = now();
+	struct waiter *writer, *asker;
 	u32 others;
 
 	__builtin_memset(write, 0, sizeof(*write));
@@ -582,12 +654,13 @@ static __always_inline void take_writes(u32 flight, enum answer answer, bool cut
 	if (waiting->waiting)
 		copy_cells(write->cells, waiting, jiffies);
 	write->unread = jiffies < waiting->unread;
-	write->explained = has_cells(write->cells) ||
-			   (answer == ANSWER_EITHER && waiting->queries);
+	writer = find_waiter(waiting, waiter_name(flight, false), jiffies);
+	asker = find_waiter(waiting, waiter_name(flight, true), jiffies);
+	write->explained = writer || (answer == ANSWER_EITHER && asker);
 	if (answer == ANSWER_REFUSED || answer == ANSWER_ERROR)
 		ended = ends_doubt(waiting, others, jiffies);
 	if (!ended && !cut)
-		count_down(waiting, answer, others, jiffies, write);
+		count_down(waiting, writer, asker, answer, others, jiffies, write);
 	unlock_value(&waiting->lock);
 	if (ended)
 		forget_doubt(flight);

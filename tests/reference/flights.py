@@ -17,6 +17,7 @@ from typing import NamedTuple
 from carom.kernel.abi import (
     CUT_SECONDS,
     FLIGHT_SECONDS,
+    FLIGHT_WAITERS,
     FLIGHT_WRITES,
     FLIGHTS,
     HOLD_MS,
@@ -73,6 +74,8 @@ class Rule(Enum):
     """What may be the reply to what nobody could read voids the service."""
     UNEXPLAINED = auto()
     """An acknowledgement that no write waits for voids the service."""
+    OWN = auto()
+    """But one of its own flight's, of those that share its cell."""
     LATE = auto()
     """What has waited for long explains no acknowledgement."""
     NO_OTHER = auto()
@@ -118,6 +121,16 @@ class Reads:
 
 
 @dataclass
+class Waiter:
+    """`struct waiter`."""
+
+    name: tuple[int, bool]
+    """Its flight, and whether these are queries."""
+    last: int = 0
+    count: int = 0
+
+
+@dataclass
 class Writes:
     """`struct writes`."""
 
@@ -132,6 +145,9 @@ class Writes:
     """By place."""
     times: dict[int, int] = field(default_factory=dict)
     """When it was written."""
+    next_waiter: int = 0
+    waiters: dict[int, Waiter] = field(default_factory=dict)
+    """By place."""
 
 
 class Acknowledged(NamedTuple):
@@ -302,11 +318,38 @@ class Edge:
         self.let_go(waiting, now)
         waiting.last = now
 
+    def find_waiter(self, waiting: Writes, name: tuple[int, bool], now: int) -> Waiter | None:
+        """find_waiter()"""
+        for waiter in waiting.waiters.values():
+            if waiter.name == name and not self.is_free(waiter, now):
+                return waiter
+        return None
+
+    def is_free(self, waiter: Waiter | None, now: int) -> bool:
+        """is_free()"""
+        if not waiter or not waiter.count:
+            return True
+        return now - waiter.last >= self.long and self._has(Rule.LATE)
+
+    def add_waiter(self, waiting: Writes, name: tuple[int, bool], now: int) -> None:
+        """add_waiter() and free_waiter()"""
+        waiter = self.find_waiter(waiting, name, now)
+        if not waiter:
+            place = waiting.next_waiter % FLIGHT_WAITERS
+            waiting.next_waiter = place + 1
+            for at in range(FLIGHT_WAITERS):
+                if self.is_free(waiting.waiters.get(at), now):
+                    place = at
+            waiter = waiting.waiters[place] = Waiter(name)
+        waiter.last = now
+        waiter.count += 1
+
     def remember_query(self, flight: int, now: int) -> None:
         """remember_query()"""
         waiting = self.writes[flight % FLIGHTS]
         self.note_last(waiting, now)
         waiting.queries += 1
+        self.add_waiter(waiting, (flight, True), now)
 
     def remember_write(self, flight: int, cell: int, now: int) -> None:
         """remember_write()"""
@@ -315,6 +358,7 @@ class Edge:
         if not waiting.waiting:
             waiting.cells.clear()
         waiting.waiting += 1
+        self.add_waiter(waiting, (flight, False), now)
         place = next((at for at, one in waiting.cells.items() if one == cell), None)
         if place is None:
             place = waiting.next % self.ways
@@ -375,8 +419,12 @@ class Edge:
                 for place, cell in sorted(waiting.cells.items())
                 if self.may_come(waiting, place, now)
             ]
-        asked = answer is Answer.EITHER and waiting.queries > 0
-        explained = asked or bool(cells if self._has(Rule.LATE) else waiting.waiting)
+        writer = self.find_waiter(waiting, (flight, False), now)
+        asker = self.find_waiter(waiting, (flight, True), now)
+        asked = answer is Answer.EITHER and asker is not None
+        explained = asked or writer is not None
+        if not self._has(Rule.OWN):
+            explained |= bool(cells) or (answer is Answer.EITHER and waiting.queries > 0)
         unread = now < waiting.unread
         beside = self.reads[flight % FLIGHTS]
         others = beside.count - beside.doubts
@@ -387,10 +435,12 @@ class Edge:
             self.forget_doubt(flight)
         elif cut:
             pass
-        elif asked:
+        elif asked and asker:
             waiting.queries -= 1
-        elif waiting.waiting and self._counts(waiting, answer, others, now):
+            asker.count -= 1
+        elif writer and self._counts(waiting, answer, others, now):
             waiting.waiting -= 1
+            writer.count -= 1
         return Acknowledged(cells, explained, unread)
 
     def _counts(self, waiting: Writes, answer: Answer, reads: int, now: int) -> bool:

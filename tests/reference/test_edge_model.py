@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import pytest
 
+from carom.kernel.abi import FLIGHTS
 from reference.edge_world import DEFAULT, Kind, Run, World
 from reference.flights import Answer, Edge, Rule
 
@@ -71,6 +72,9 @@ ASKS = world(
     mix=of(Kind.MULTI, weight=3, sets=1), ids=(1, 3, 30), flights=(1, 2), asks=(2,), slow=(0.2, 0.5)
 )
 
+UNSEEN = world(mix=of(sets=25), ids=(1_000_000,), flights=(1, 4), hidden=0.3)
+"""Clients that use no id twice."""
+
 WORLDS = {
     "default": DEFAULT,
     "one-id": ONE_ID,
@@ -87,6 +91,7 @@ WORLDS = {
     "restarts": RESTARTS,
     "late": LATE,
     "asks": ASKS,
+    "unseen": UNSEEN,
 }
 
 
@@ -145,6 +150,7 @@ def test_who_asked_what_is_known_mostly() -> None:
         pytest.param(DEFAULT, [Rule.SECOND_VOID], id="second-void"),
         pytest.param(CROWDED, [Rule.FALLEN], id="fallen"),
         pytest.param(LATE, [Rule.UNEXPLAINED], id="unexplained"),
+        pytest.param(UNSEEN, [Rule.OWN], id="own"),
         pytest.param(UNKNOWN, [Rule.UNREAD], id="unread"),
         pytest.param(ERRORS, [Rule.NO_OTHER], id="no-other"),
         pytest.param(REFUSALS, [Rule.COUNTED], id="counted"),
@@ -231,3 +237,28 @@ class TestOrders:
         assert first_is_void(alone=True, quiet=True)
         assert not first_is_void(Rule.LATE, alone=True, quiet=True)
         assert not first_is_void(another=True), "docs/consistency.md need not exclude it any more"
+
+    @pytest.mark.parametrize("answer", [Answer.WRITTEN, Answer.EITHER])
+    @pytest.mark.parametrize("query", [False, True])
+    def test_an_acknowledgement_of_what_nobody_saw(self, answer: Answer, query: bool) -> None:
+        """What waits in its cell is another's: so nothing explains it, and that goes on waiting."""
+
+        def is_void(*without: Rule) -> bool:
+            edge = Edge(without=without)
+            for _ in range(2):
+                if query:
+                    edge.remember_query(self.FLIGHT, 1000)
+                else:
+                    self.write(edge, self.FIRST, 1000)
+            token = edge.voids
+            edge.acknowledge(self.FLIGHT + FLIGHTS, self.SERVICE, answer, 1001)
+            void = not edge.good(token, self.SECOND, self.SERVICE)
+            for _ in range(2):
+                token = edge.voids
+                self.answer(edge, Answer.EITHER, 1002)
+                assert edge.good(token, self.SECOND, self.SERVICE)
+            return void
+
+        assert is_void()
+        if answer is Answer.EITHER or not query:
+            assert not is_void(Rule.OWN)
