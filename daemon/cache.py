@@ -99,8 +99,8 @@ class Cache:
     ) -> None:
         """Store a reply for whoever asks from now on.
 
-        It is left in memory, for the next program that needs it (include/waiting_drafts.h). Who asks
-        while another CPU stores it is not answered by it.
+        It is left in memory, for the next program that needs it (include/waiting_drafts.h). Who
+        asks while another CPU stores it is not answered by it.
 
         `ttl` is in seconds. `loops` says that the reply is itself a request with a known reply.
         """
