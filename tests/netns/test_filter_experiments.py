@@ -48,8 +48,8 @@ def test_both_at_once(tmp_path: Path, options: tuple[str, ...]) -> None:
         # What the filter saw is what was sent, and it was right about every packet that came.
         assert one.rejected_valid == one.accepted_invalid == 0
         assert one.rejected_invalid + one.accepted_valid == one.sent - one.lost_before
-        stops = one.sent_others if options else 0
-        assert 0 <= one.received - one.value - one.replies <= stops
+        # A GET whose reply is late is sent again: then one of two replies is read by nobody.
+        assert one.replies <= one.received - one.value <= one.sent_others
         assert one.lost <= one.lost_before + one.lost_between + one.lost_at_socket
 
 
