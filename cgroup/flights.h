@@ -64,7 +64,7 @@ struct reads {
 /* The writes of a flight, or its queries, that have no reply yet. */
 struct waiter {
 	u32 name;      /* waiter_name() */
-	u32 last;      /* jiffies when the last of them came */
+	u32 last;      /* jiffies when the last of them came; of none, a time that is_late() */
 	u32 count;
 };
 
@@ -361,13 +361,6 @@ static __always_inline u32 waiter_name(u32 flight, bool query)
 	return (flight >> FLIGHT_BITS) << 1 | query;
 }
 
-/* All ones if nobody waits at a place any more, else 0. */
-static __always_inline u32 is_free(const struct waiter *waiter, u32 jiffies)
-{
-	return is_same(*(volatile u32 *)&waiter->count, 0) |
-	       is_late(*(volatile u32 *)&waiter->last, jiffies);
-}
-
 static __always_inline struct waiter *waiter_at(struct writes *waiting, u32 place)
 {
 	asm volatile("" : "+r"(place));  /* or clang leaves out what the verifier has to see */
@@ -378,15 +371,16 @@ static __always_inline struct waiter *waiter_at(struct writes *waiting, u32 plac
 static __always_inline struct waiter *find_waiter(struct writes *waiting, u32 name, u32 jiffies)
 {
 	u32 place = FLIGHT_WAITERS;
+	struct waiter *waiter;
 
 #pragma unroll
 	for (u32 n = 0; n < FLIGHT_WAITERS; n++) {
-		struct waiter *waiter = &waiting->waiters[n];
-
+		waiter = &waiting->waiters[n];
 		place ^= (place ^ n) & is_same(*(volatile u32 *)&waiter->name, name) &
-			 ~is_free(waiter, jiffies);
+			 ~is_late(*(volatile u32 *)&waiter->last, jiffies);
 	}
-	return place < FLIGHT_WAITERS ? waiter_at(waiting, place) : NULL;
+	waiter = place < FLIGHT_WAITERS ? waiter_at(waiting, place) : NULL;
+	return waiter && waiter->count ? waiter : NULL;  /* times of 32 bits come round again */
 }
 
 /*
@@ -400,7 +394,8 @@ static __always_inline struct waiter *free_waiter(struct writes *waiting, u32 ji
 	waiting->next_waiter = place + 1;
 #pragma unroll
 	for (u32 n = 0; n < FLIGHT_WAITERS; n++)
-		place ^= (place ^ n) & is_free(&waiting->waiters[n], jiffies);
+		place ^= (place ^ n) &
+			 is_late(*(volatile u32 *)&waiting->waiters[n].last, jiffies);
 	return waiter_at(waiting, place);
 }
 
@@ -416,6 +411,14 @@ static __always_inline void add_waiter(struct writes *waiting, u32 name, u32 jif
 	}
 	waiter->last = jiffies;
 	waiter->count += 1;
+}
+
+/* One of them has its reply. */
+static __always_inline void end_wait(struct waiter *waiter, u32 jiffies)
+{
+	waiter->count -= 1;
+	if (!waiter->count)
+		waiter->last = jiffies - FLIGHT_SECONDS * TICKS;
 }
 
 /* Void a cell, and fill nothing in it that is asked before the acknowledgement must have come. */
@@ -604,14 +607,14 @@ static __always_inline void count_down(struct writes *waiting, struct waiter *wr
 		       (answer == ANSWER_REFUSED || (answer == ANSWER_ERROR && !reads));
 
 	if (answer == ANSWER_EITHER && asker) {
-		asker->count -= 1;
+		end_wait(asker, jiffies);
 		waiting->queries -= 1;
 	} else if (writer && jiffies >= waiting->unread && jiffies >= waiting->uncounted &&
 		   (answer == ANSWER_WRITTEN || answer == ANSWER_EITHER || refused)) {
 		write->endless = waiting->endless;
 		write->since = waiting->last;
 		waiting->endless = 0;
-		writer->count -= 1;
+		end_wait(writer, jiffies);
 		waiting->waiting -= 1;
 	}
 }

@@ -45,7 +45,7 @@
 #define FLIGHTS 16384       /* cells of requests on their way through servers */
 #define FLIGHT_SECONDS 60   /* after half of this, no reply to a request comes any more */
 #define FLIGHT_WRITES 8     /* cells of `versions` that the writes of one flight void, one by one */
-#define FLIGHT_WAITERS 8    /* flights with writes or queries on their way that a cell can tell apart */
+#define FLIGHT_WAITERS 4    /* flights with writes or queries on their way that a cell can tell apart */
 #define CUT_SECONDS 3600    /* how long anybody may complete a store whose data did not come */
 #define UNREAD_SECONDS 10   /* what nobody can read voids a service at most once in this time */
 #define VOIDERS_MAX 1024    /* prefixes whose packets may void a service, and are counted */
