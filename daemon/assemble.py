@@ -182,7 +182,7 @@ class Assembly:
             edge=any(receiver.learns for receiver in self._receivers),
             room=self._room,
             counted=len(self._receivers),
-            hooks=(Hook.TC,) if options.hook == "tc" else tuple(Hook),
+            hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
         )
         self._stack.enter_context(fastpath)
         fastpath.allow(options.allow)

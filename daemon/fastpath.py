@@ -16,7 +16,7 @@ from carom.daemon.edge import HOOKS, Edge
 from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
 from carom.daemon.places import Place, Places
-from carom.daemon.store import CALLED, Admit, Extent, Policy, Store, check_memory
+from carom.daemon.store import CALLED, DRAINS, Admit, Extent, Policy, Store, check_memory
 from carom.errors import UsageError
 from carom.filters.filter import Filter
 from carom.kernel import libbpf
@@ -56,7 +56,7 @@ HookOption = Literal["xdp", "tc", "none"]
 
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
 _STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath", "join")
-"""Programs that those at the hooks tail-call, in the order of xdp/fastpath.c and tc/fastpath.c."""
+"""Programs that those at the hooks tail-call, in the order of xdp/next.h and tc/fastpath.c."""
 
 OWN_LEAST = 131_072
 """The least room for own addresses: a bucket of 16 bytes for each, and more once it is used."""
@@ -126,7 +126,7 @@ SOURCES = (
     _folder(cgroup) / "edge.c",
     _folder(cgroup) / "sockets.c",
 )
-INCLUDE = (*protocols.INCLUDE, _folder(cgroup))
+INCLUDE = (*protocols.INCLUDE, _folder(xdp), _folder(cgroup))
 
 
 def recipe(defines: Mapping[str, str | int | None] | None = None) -> Recipe:
@@ -160,17 +160,29 @@ def _kind(hook: Hook) -> str:
     return "xdp" if hook == Hook.XDP else "tc"
 
 
-def _needed(languages: Iterable[Spec]) -> set[str]:
-    """The steps that these protocols take; without any, requests are whole keys."""
+def _needed(languages: Iterable[Spec], *, edge: bool) -> set[str]:
+    """The steps that these protocols take; without any, requests are whole keys.
+
+    Userspace fills the cache of a protocol that is not learned, and of all where there is no edge.
+    """
     read = [spec for spec in languages if not spec.whole_key]
-    needed = {"ipv6", "other", "fastpath"}
+    needed = {"fastpath"}
     if read:
         needed |= {"read", "answer"}
     if any(spec.joined for spec in read):
         needed.add("join")
-    if not languages or any(not spec.learned for spec in languages):
+    if not edge or any(not spec.learned for spec in languages):
         needed.add("store")
     return needed
+
+
+def _shapes(places: Iterable[Place]) -> set[str]:
+    """The steps that requests at these places take by their shape."""
+    return {
+        "other" if place.outer or place.inner else "ipv6"
+        for place in places
+        if place.outer or place.inner or place.address.version == 6
+    }
 
 
 def _unused(languages: Iterable[Spec]) -> dict[str, int]:
@@ -206,7 +218,7 @@ class FastPath(Resource):
         hooks: Sequence[Hook] = tuple(Hook),
         test_clock: bool = False,
     ):
-        """Compile, and load for these hooks; XDP's needs TC's beside it.
+        """Compile, and load for where it is first: `hooks`. XDP has TC's beside it.
 
         `capacity` is in entries; with `memory` the store holds what so many bytes do. `languages`
         are the protocols to support, `edge` adds the programs for fronted servers, `counted`
@@ -222,7 +234,7 @@ class FastPath(Resource):
         self._counted = counted
         hashes = Hashes()
         languages = set(languages)
-        self._needed = _needed(languages)
+        self._needed = _needed(languages, edge=edge)
         self._module = Module(
             recipe(),
             entries={
@@ -234,6 +246,7 @@ class FastPath(Resource):
             },
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
+                "tc_first": Hook.TC in hooks,
                 "languages": protocols.bits(languages),
                 "counted": counted,
                 **hashes.parameters,
@@ -245,9 +258,14 @@ class FastPath(Resource):
                 stack.enter_context(Module(_beside(source), beside=self._module))
                 for source in beside
             ]
-            self._module.load(self._wanted(hooks, edge=edge))
+            self._hooks = hooks
+            self._shapes = set[str]()
+            self._module.load(self._wanted(edge=edge))
             self._read_clock = self._module.program("read_clock")
-            self._first = {hook: self._load_at(hook) for hook in hooks}
+            self._chain(self._needed)
+            self._first = {
+                hook: self._module.program(f"{_kind(hook)}_fastpath") for hook in {*hooks, Hook.TC}
+            }
             self.handover_program = self._module.program("tc_handover")
             self._verdicts = self._module.map("verdicts")
             self._places = stack.enter_context(Places(self._module, self._room["services"]))
@@ -263,28 +281,37 @@ class FastPath(Resource):
             stack.callback(self.lease.release)
             self.clock = self._module.cells("clock", 1)
             stack.callback(self.clock.release)
-            self.store = stack.enter_context(Store(self._module, hashes, extent, policy))
+            drafts = "store" in self._needed
+            self.store = stack.enter_context(
+                Store(self._module, hashes, extent, policy, drafts=drafts)
+            )
             self.edge = stack.enter_context(Edge(self._module)) if edge else None
             self._stack = stack.pop_all()
         self.attached = Attached()
 
-    def _wanted(self, hooks: Sequence[Hook], *, edge: bool) -> Iterator[str]:
-        """The names of all programs that it needs, so that they are loaded together."""
+    def _wanted(self, *, edge: bool) -> Iterator[str]:
+        """The names of all programs that it needs at first, so that they are loaded together."""
         yield from ("read_clock", "tc_handover", *CALLED, *(HOOKS if edge else ()))
-        for hook in hooks:
-            yield from self._steps(hook).values()
+        if "store" in self._needed:
+            yield DRAINS
+        for hook in Hook:
+            yield from self._steps(hook, self._needed).values()
 
-    def _steps(self, hook: Hook) -> dict[int, str]:
-        """The names of a hook's programs, by their index among those that are tail-called."""
-        return {
-            at: f"{_kind(hook)}_{step}" for at, step in enumerate(_STEPS) if step in self._needed
-        }
+    def _steps(self, hook: Hook, needed: set[str]) -> dict[int, str]:
+        """The names of a hook's programs, by their index among those that are tail-called.
 
-    def _load_at(self, hook: Hook) -> int:
-        """Load the programs of a hook; the descriptor of the first."""
-        steps = {at: self._module.program(name) for at, name in self._steps(hook).items()}
-        self._module.chain(f"{_kind(hook)}_next", steps)
-        return steps[_STEPS.index("fastpath")]
+        Userspace has drafts stored by XDP's; TC's is only needed where TC sees them first.
+        """
+        if hook not in self._hooks:
+            needed = needed & {"store"} if hook == Hook.XDP else needed - {"store"}
+        return {at: f"{_kind(hook)}_{step}" for at, step in enumerate(_STEPS) if step in needed}
+
+    def _chain(self, needed: set[str]) -> None:
+        """Have programs go on with these steps."""
+        for hook in Hook:
+            names = self._steps(hook, needed)
+            steps = {at: self._module.program(name) for at, name in names.items()}
+            self._module.chain(f"{_kind(hook)}_next", steps)
 
     @property
     def digest(self) -> str:
@@ -352,8 +379,15 @@ class FastPath(Resource):
     def answer_at(self, places: Iterable[Place]) -> None:
         """Answer at these places, and at no others from now on.
 
-        Raises BPFError when there is no room for all; what is left out is not answered.
+        Programs for tagged frames and IPv6 are loaded with the first such place. Raises BPFError
+        when there is no room for all; what is left out is not answered. Raises VerifierError.
         """
+        places = list(places)
+        shapes = _shapes(places) - self._shapes
+        if shapes:
+            self._module.load(n for hook in Hook for n in self._steps(hook, shapes).values())
+            self._chain(shapes)
+            self._shapes |= shapes
         self._places.answer_at(places)
 
     def refuse(self, addresses: Iterable[Address]) -> None:

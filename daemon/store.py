@@ -125,8 +125,11 @@ class Extent:
         }
 
 
-CALLED = ("bump", "drain", "drop", "prolong")
+CALLED = ("bump", "drop", "prolong")
 """The programs that userspace calls."""
+
+DRAINS = "drain"
+"""The one that it calls too where there are drafts."""
 
 
 class Store(Resource):
@@ -136,17 +139,20 @@ class Store(Resource):
     `bump` raises versions. `removed` is how many entries all sweeps took.
     """
 
-    def __init__(self, module: Module, hashes: Hashes, extent: Extent, policy: Policy):
-        """Raises VerifierError, BPFError."""
+    def __init__(
+        self, module: Module, hashes: Hashes, extent: Extent, policy: Policy, *, drafts: bool
+    ):
+        """Without `drafts` nobody fills it from userspace. Raises VerifierError, BPFError."""
         self._module = module
         self._extent = extent
         self.hashes = hashes
         self._chunks: list[memoryview] = []
         self._short_until = 0.0
         self._growing, self._hand, self._sweeping = (threading.Lock() for _ in range(3))
-        self._bump, self._drain, self._drop, self._prolong = (
+        self._bump, self._drop, self._prolong = (
             libbpf.Order(module.program(name), _FRAME) for name in CALLED
         )
+        self._drain = libbpf.Order(module.program(DRAINS), _FRAME) if drafts else None
         self._services = extent.sizes()["drained"]
         with contextlib.ExitStack() as stack:
 
@@ -255,7 +261,7 @@ class Store(Resource):
     def drain(self, service: int, finished: int | None = None) -> None:
         """Store all drafts of a service that wait; the one of the number that is `finished` too."""
         ready = 0 if finished is None else finished + 1
-        while ready or self._waits(service):
+        while self._drain and (ready or self._waits(service)):
             with self._hand:
                 self._drain(ORDER, ready, 0, 0, service)
             ready = 0

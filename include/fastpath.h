@@ -29,6 +29,8 @@
 #define FOR_JOIN (VERDICTS + 1)  /* never counted: first the next of several keys is looked up */
 #define SLIP_MAX 512  /* bytes of a truncated reply */
 
+PARAMETER(0b, tc_first)  /* 1: TC sees requests that XDP has not seen */
+
 /*
  * Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's.
  */
@@ -394,15 +396,29 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	return BOUNCE;
 }
 
-/* Store a draft that waits; the service's place, for count(). */
+/* Store a draft that waits; false if there is none. */
 static __always_inline u32 store_waiting(void)
 {
-	u32 place = 0;
-	struct scratch *scratch = left_in_scratch(&place);
+	u32 only = 0;
+	struct scratch *scratch = scratches.lookup(&only);
 
-	if (scratch)
-		store_next(scratch->service.id);
-	return place;
+	return forgotten(scratch && store_next(scratch->service.id), now());
+}
+
+/* The verdict on a packet of a shape that no service has a place for. */
+static __always_inline enum verdict answer_nowhere(const struct packet *packet)
+{
+	struct request request = {};
+	struct endpoint endpoint = {};
+	enum verdict verdict = parse_request(packet, &request, SHAPE_ANY);
+
+	if (verdict)
+		return verdict;
+	if (is_served(request.udp->dest)) {
+		locate_endpoint(packet, &request, &endpoint);
+		note_stray(&endpoint);
+	}
+	return PASS_SERVICE;
 }
 
 /* The verdict on a packet of a shape; `place` becomes its service's, for count(). */
@@ -441,7 +457,8 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 		return PASS_LEASE;
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
-	if (drafts_wait(service))
+	/* Where XDP is first, it has stored what waits of a request that it hands over. */
+	if ((packet->hook == XDP || SAID(tc_first)) && drafts_wait(service))
 		return FOR_STORE;
 	if (is_whole_key(service->protocol))
 		return serve_whole(packet, &request, service, scratch);

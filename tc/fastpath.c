@@ -62,7 +62,7 @@ int tc_fastpath(struct __sk_buff *skb)
 	default:
 		tc_next.call(skb, TC_OTHER);
 	}
-	return act_on(skb, PASS_OFF, 0);
+	return act_on(skb, answer_nowhere(&packet), 0);
 }
 
 int tc_ipv6(struct __sk_buff *skb)
@@ -121,8 +121,10 @@ int tc_join(struct __sk_buff *skb)
 /* A draft waits: store it, and begin anew. */
 int tc_store(struct __sk_buff *skb)
 {
-	u32 place = store_waiting();
+	u32 place = 0;
 
+	store_waiting();
+	left_in_scratch(&place);
 	tc_next.call(skb, TC_FASTPATH);
 	return act_on(skb, MISS, place);
 }

@@ -1,19 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The fast path at XDP. */
 #include "fastpath.h"
-
-/* The programs that others go on with, in the order of daemon/fastpath.py. */
-enum {
-	XDP_READ = 0,
-	XDP_ANSWER = 1,
-	XDP_IPV6 = 2,
-	XDP_OTHER = 3,
-	XDP_STORE = 4,
-	XDP_FASTPATH = 5,
-	XDP_JOIN = 6,
-};
-
-BPF_PROG_ARRAY(xdp_next, 7);
+#include "next.h"
 
 static __always_inline int act(enum verdict verdict, u32 place)
 {
@@ -62,7 +50,7 @@ int xdp_fastpath(struct xdp_md *context)
 	default:
 		xdp_next.call(context, XDP_OTHER);
 	}
-	return act(PASS_OFF, 0);
+	return act(answer_nowhere(&packet), 0);
 }
 
 int xdp_ipv6(struct xdp_md *context)
@@ -118,11 +106,16 @@ int xdp_join(struct xdp_md *context)
 	return act(verdict, place);
 }
 
-/* A draft waits: store it, and begin anew. */
+/* A draft waits: store it, and begin anew. For userspace: store it, if there is one. */
 int xdp_store(struct xdp_md *context)
 {
-	u32 place = store_waiting();
+	u32 place = 0, stored = store_waiting();
+	struct scratch *scratch = left_in_scratch(&place);
 
+	if (scratch && scratch->by_hand) {
+		scratch->by_hand = 0;
+		return stored ? XDP_PASS : XDP_DROP;
+	}
 	xdp_next.call(context, XDP_FASTPATH);
 	return act(MISS, place);
 }

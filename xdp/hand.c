@@ -4,6 +4,7 @@
  * be atomic with what the other programs do.
  */
 #include "abi.h"
+#include "next.h"
 #include "store.h"
 #include "token.h"
 #include "waiting_drafts.h"
@@ -39,11 +40,19 @@ int drain(struct xdp_md *context)
 {
 	struct order *order = order_of(context);
 
-	if (!order)
+	struct scratch *scratch;
+	u32 only = 0;
+
+	scratch = scratches.lookup(&only);
+	if (!order || !scratch)
 		return XDP_ABORTED;
 	if (order->sequence)
 		finish_draft(order->cell, order->sequence);
-	return store_next(order->cell) ? XDP_PASS : XDP_DROP;
+	scratch->service.id = order->cell;
+	scratch->by_hand = 1;
+	xdp_next.call(context, XDP_STORE);
+	scratch->by_hand = 0;  /* it is not there */
+	return XDP_ABORTED;
 }
 
 /* Remove an entry, if nobody has written it since. */

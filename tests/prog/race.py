@@ -96,7 +96,7 @@ class Race(Resource):
             entries=extent.sizes() if extent else {},
         )
         if cache and extent:
-            self.store = Store(self._module, hashes, extent, cache[0])
+            self.store = Store(self._module, hashes, extent, cache[0], drafts=False)
             while self.store.grow():
                 pass
         self._tallies = self._module.map("tallies")

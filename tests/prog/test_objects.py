@@ -147,6 +147,7 @@ def test_libbpf_loads_the_fast_path(whole: bytes, stock: Callable[[bytes], Stock
         **Hashes().parameters,
         "languages": protocols.bits(SPECS.values()),
         "counted": 1,
+        "tc_first": 1,
     }
     loaded = stock(whole)
     names = fastpath.recipe().source().parameters()
