@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -547,11 +548,15 @@ def test_a_server_that_begins_anew_while_carom_starts(straight: Line) -> None:
         udp = stack.enter_context(UDPClient(straight.client, straight.address, port))
         tcp = stack.enter_context(TCPClient(straight.client, straight.address, port))
         tcp.set(b"k", b"v")
-        status = control.call("status", carom.pid)
-        assert len(status["services"][0]["behind"]["sockets"]) == 2
-        before = status["edge"]["learned"]
-        assert udp.get(b"k") == b"v"
-        until(
-            lambda: control.call("status", carom.pid)["edge"]["learned"] > before,
-            "a reply of the new one to be learned",
-        )
+
+        def status() -> Any:
+            return control.call("status", carom.pid)
+
+        until(lambda: len(status()["services"][0]["behind"]["sockets"]) == 2, "its sockets")
+        before = status()["edge"]["learned"]
+
+        def learned() -> bool:
+            assert udp.get(b"k") == b"v"
+            return bool(status()["edge"]["learned"] > before)
+
+        until(learned, "a reply of the new one to be learned")
