@@ -22,6 +22,7 @@ MODULES = {
     "serve": "cli_serve",
     "front": "cli_serve",
     "status": "cli_cache",
+    "why": "cli_why",
     "ping": "cli_ping",
     "load": "cli_load",
     "client": "cli_client",

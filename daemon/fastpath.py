@@ -247,6 +247,7 @@ class FastPath(Resource):
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
                 "tc_first": Hook.TC in hooks,
+                "dry": False,
                 "languages": protocols.bits(languages),
                 "counted": counted,
                 **hashes.parameters,
@@ -327,6 +328,23 @@ class FastPath(Resource):
     def tc_program(self) -> int:
         """The same at TC."""
         return self._first[Hook.TC]
+
+    @contextlib.contextmanager
+    def dry(self) -> Iterator[Mapping[Hook, int]]:
+        """The hooks' first programs once more: they change nothing but the packet and `walks`.
+
+        They have the maps of those that are attached, and the same steps follow them. Raises
+        VerifierError, BPFError.
+        """
+        names = {hook: self._steps(hook, self._needed | self._shapes) for hook in Hook}
+        chains = {hook: f"{_kind(hook)}_next" for hook in Hook}
+        with Module(
+            recipe(), parameters={"dry": True}, beside=self._module, apart=[*chains.values()]
+        ) as module:
+            module.load(name for steps in names.values() for name in steps.values())
+            for hook, steps in names.items():
+                module.chain(chains[hook], {at: module.program(n) for at, n in steps.items()})
+            yield {hook: module.program(f"{_kind(hook)}_fastpath") for hook in self._first}
 
     def load(self, name: str) -> int:
         """The descriptor of an XDP program beside the fast path's own. Raises VerifierError."""
@@ -429,6 +447,24 @@ class FastPath(Resource):
             for (link, address), mac in stations.items()
         }
         self._neighbours.hold(wanted)
+
+    def station_of(self, link: int, address: Address) -> bytes | None:
+        """The MAC that replies to an address go to, as far as `reach` and `know` have told it."""
+        wanted = packed_address(address)
+        bits = int.from_bytes(wanted)
+        ways = dict[int, bytes]()
+        for key, value in self._ways.now.items():
+            length, index, network = WAY_PREFIX.unpack(key)
+            others = 160 - length  # bits of the address
+            if index == link and bits >> others == int.from_bytes(network) >> others:
+                ways[length] = value
+        if not ways:
+            return None
+        direct, count, *macs = WAY.unpack(ways[max(ways)])
+        near = self._neighbours.now.get(NEIGHBOUR.pack(wanted, link)) if direct else None
+        if near:
+            return bytes(STATION.unpack(near)[0])
+        return bytes(macs[0]) if count else None
 
     def know_one(self, link: int, address: Address, mac: bytes | None) -> None:
         """Set one neighbour's MAC; None forgets it."""

@@ -111,6 +111,30 @@ enum verdict {
 	VERDICTS = 42,
 };
 
+/* Where a packet may go on up, in the order of the walk (docs/packet-walk.md). */
+enum stop {
+	STOP_PARSE = 0,
+	STOP_SERVICE = 1,
+	STOP_MAC = 2,
+	STOP_SOURCE = 3,     /* as far as the packet tells */
+	STOP_HEADER = 4,     /* TTL and IPv4's checksum */
+	STOP_OFF = 5,
+	STOP_LEASE = 6,
+	STOP_KEY = 7,
+	STOP_LOOK_UP = 8,
+	STOP_AMPLIFY = 9,
+	STOP_MAPS = 10,      /* the source, by the maps */
+	STOP_CHECKSUM = 11,  /* UDP's */
+	STOP_ADAPT = 12,
+	STOP_COOKIE = 13,
+	STOP_RESPONSES = 14,
+	STOP_LENGTH = 15,
+	STOP_RATE = 16,
+	STOP_ROOM = 17,
+	STOP_LOOP = 18,
+	STOP_ANSWER = 19,
+};
+
 /* Where a verdict is given: each has its own counters. */
 enum hook {
 	XDP = 0,

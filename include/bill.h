@@ -11,6 +11,7 @@
 #include "abi.h"
 #include "cell.h"
 #include "maps.h"
+#include "walk.h"
 
 #define RATE_PREFIX6 64      /* bits of an IPv6 source that have one byte rate */
 #define RESPONSES_PREFIX6 56 /* and one rate of responses, as BIND's rate-limit has it */
@@ -39,6 +40,7 @@ static __always_inline bool within_rates(const struct service *service, const st
 	u32 cell = bill->prefix;
 	struct budget *budget;
 
+	come_to(STOP_RATE);
 	if (service->prefix_rate) {
 		budget = budgets.lookup(&cell);
 		if (!budget || !covers(budget, service->prefix_rate, bytes))
@@ -68,8 +70,9 @@ static __always_inline enum verdict within_responses(const struct service *servi
 		return PASS_RESPONSES;
 	if (covers(budget, service->responses, 1))
 		return HIT;
-	charge(budget, 1);
-	over = *(volatile u64 *)&budget->spent - service->responses;
+	if (!SAID(dry))
+		charge(budget, 1);
+	over = *(volatile u64 *)&budget->spent + SAID(dry) - service->responses;
 	return service->slip && !(over % service->slip) ? SLIP : PASS_RESPONSES;
 }
 
@@ -80,6 +83,8 @@ static __always_inline void pay(const struct service *service, const struct bill
 	u32 cell = bill->prefix;
 	struct budget *budget;
 
+	if (SAID(dry))
+		return;
 	if (service->prefix_rate) {
 		budget = budgets.lookup(&cell);
 		if (budget)

@@ -24,12 +24,13 @@
 #include "reply.h"
 #include "token.h"
 #include "waiting_drafts.h"
+#include "walk.h"
 
 #define FOR_STORE VERDICTS  /* never counted: first a draft is stored that waits */
 #define FOR_JOIN (VERDICTS + 1)  /* never counted: first the next of several keys is looked up */
 #define SLIP_MAX 512  /* bytes of a truncated reply */
 
-PARAMETER(0b, tc_first)  /* 1: TC sees requests that XDP has not seen */
+PARAMETER(0c, tc_first)  /* 1: TC sees requests that XDP has not seen */
 
 /*
  * Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's.
@@ -37,8 +38,13 @@ PARAMETER(0b, tc_first)  /* 1: TC sees requests that XDP has not seen */
 static __always_inline void count(enum hook hook, enum verdict verdict, u32 place)
 {
 	u32 index = (place * HOOKS + hook) * VERDICTS + verdict;
-	u64 *counter = verdicts.lookup(&index);
+	u64 *counter;
 
+	if (SAID(dry)) {
+		note_verdict(verdict, place);
+		return;
+	}
+	counter = verdicts.lookup(&index);
 	if (counter)
 		*counter += 1;
 }
@@ -57,7 +63,7 @@ static __always_inline void note_stray(const struct endpoint *endpoint)
 	u32 only = 0;
 
 	stray = strays.lookup(&only);
-	if (!stray)
+	if (SAID(dry) || !stray)
 		return;
 	stray->to = *endpoint;
 	stray->seen += 1;
@@ -99,6 +105,7 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 	u32 length = scratch->meta.length;
 	u32 body = headers + length < FRAME_MIN ? FRAME_MIN - headers : length;
 
+	come_to(STOP_ROOM);
 	if (body > REPLY_MAX || packet_resize(packet, headers + body))
 		return no_room(packet, service);
 	if (body > length)  /* padding, which is zeros and nothing of another reply */
@@ -126,7 +133,7 @@ static __always_inline enum verdict see_write(const struct service *service,
 				     slot_end(service->protocol, key))
 			   : SLOTS + service->id;
 
-	if (!service->learn)
+	if (!service->learn && !SAID(dry))
 		void_cell(cell, intent & INTENT_QUIET);
 	return PASS_WRITE;
 }
@@ -240,6 +247,7 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	struct bill bill;
 	enum sum sum;
 
+	come_to(STOP_LOOK_UP);
 	if (whole) {
 		verdict = look_up_whole(packet, request, service, scratch);
 	} else if (scratch->joined.keys) {
@@ -250,11 +258,13 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	}
 	if (verdict != HIT)
 		return verdict;
+	come_to(STOP_AMPLIFY);
 	if (too_large(request, service, scratch))
 		return PASS_AMPLIFY;
 	verdict = check_source(request, service);
 	if (verdict)
 		return verdict;
+	come_to(STOP_CHECKSUM);
 	payload_sum = whole ? scratch->meta.key_sum
 			    : sum_bytes(scratch->text, forgotten(request->length, now()), 512);
 	sum = request_sum(packet, request, service, payload_sum);
@@ -266,14 +276,17 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	if (whole) {
 		reply_sum = scratch->meta.sum;
 	} else {
+		come_to(STOP_ADAPT);
 		if (!adapt_reply(request, service, scratch, &reply_sum))
 			return PASS_REQUEST;
+		come_to(STOP_COOKIE);
 		verdict = heed_cookie(request, service, scratch, &reply_sum);
 		if (verdict)
 			return verdict;
 	}
 	bill = bill_of(request, service);
 	if (!whole) {
+		come_to(STOP_RESPONSES);
 		allotted = within_responses(service, &bill);
 		if (allotted == PASS_RESPONSES ||
 		    (allotted == SLIP && !slip(request, service, scratch, &reply_sum)))
@@ -292,6 +305,7 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 		return verdict;
 	if (whole && scratch->meta.loops && service->echoes && ends_loop(service, echo))
 		return DROP_LOOP;
+	come_to(STOP_ANSWER);
 	pay(service, &bill, bytes, allotted == HIT);
 	return allotted;
 }
@@ -342,6 +356,7 @@ static __always_inline enum verdict join_next(u32 *place)
 
 	if (!scratch)
 		return PASS_OFF;
+	come_to(STOP_LOOK_UP);
 	verdict = join(&scratch->service, scratch);
 	if (verdict != HIT)
 		return verdict;
@@ -380,6 +395,7 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	verdict = check_length(packet, request, service, scratch, length);
 	if (verdict)
 		return verdict;
+	come_to(STOP_CHECKSUM);
 	if (!pull_payload(packet, request, length) ||
 	    !sum_payload(packet, request, length, &payload_sum))
 		return PASS_TRUNCATED;
@@ -392,6 +408,7 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	if (service->echoes && ends_loop(service, echo_cell(request, service, payload_sum)))
 		return DROP_LOOP;
 	make_reply(request, sum, length, payload_sum, packet->hook == TC || service->skb_mode);
+	come_to(STOP_ANSWER);
 	pay(service, &bill, headers_length(request) + length, true);
 	return BOUNCE;
 }
@@ -410,10 +427,13 @@ static __always_inline enum verdict answer_nowhere(const struct packet *packet)
 {
 	struct request request = {};
 	struct endpoint endpoint = {};
-	enum verdict verdict = parse_request(packet, &request, SHAPE_ANY);
+	enum verdict verdict;
 
+	come_to(STOP_PARSE);
+	verdict = parse_request(packet, &request, SHAPE_ANY);
 	if (verdict)
 		return verdict;
+	come_to(STOP_SERVICE);
 	if (is_served(request.udp->dest)) {
 		locate_endpoint(packet, &request, &endpoint);
 		note_stray(&endpoint);
@@ -432,9 +452,11 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 	enum verdict verdict;
 	u32 only = 0, where;
 
+	come_to(STOP_PARSE);
 	verdict = parse_request(packet, &request, shape);
 	if (verdict)
 		return verdict;
+	come_to(STOP_SERVICE);
 	where = places_at(request.udp->dest);
 	if (!where)
 		return PASS_SERVICE;
@@ -451,14 +473,17 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 	verdict = check_request(&request, service);
 	if (verdict)
 		return verdict;
+	come_to(STOP_OFF);
 	if (service->fast == FAST_OFF)
 		return PASS_OFF;
+	come_to(STOP_LEASE);
 	if (!leased())
 		return PASS_LEASE;
+	come_to(STOP_KEY);
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
 	/* Where XDP is first, it has stored what waits of a request that it hands over. */
-	if ((packet->hook == XDP || SAID(tc_first)) && drafts_wait(service))
+	if (!SAID(dry) && (packet->hook == XDP || SAID(tc_first)) && drafts_wait(service))
 		return FOR_STORE;
 	if (is_whole_key(service->protocol))
 		return serve_whole(packet, &request, service, scratch);

@@ -9,6 +9,7 @@
 #include "directory.h"
 #include "maps.h"
 #include "token.h"
+#include "walk.h"
 #include "whole.h"
 
 /* Count a hit, for whoever looks for room: rarely a store, so that CPUs share the line. */
@@ -16,7 +17,7 @@ static __always_inline void note_use(struct entry *entry)
 {
 	u8 used = *(volatile u8 *)&entry->meta.used;
 
-	if (used < USED_MAX)
+	if (!SAID(dry) && used < USED_MAX)
 		*(volatile u8 *)&entry->meta.used = used + 1;
 }
 

@@ -71,6 +71,31 @@ SEEN_PER_ENTRY = 8
 """How many cells `seen` has for each entry that there is room for."""
 
 
+class Stop(IntEnum):
+    """Where a packet may go on up, in the order of its walk. `abi.h` says what each is."""
+
+    PARSE = 0
+    SERVICE = 1
+    MAC = 2
+    SOURCE = 3
+    HEADER = 4
+    OFF = 5
+    LEASE = 6
+    KEY = 7
+    LOOK_UP = 8
+    AMPLIFY = 9
+    MAPS = 10
+    CHECKSUM = 11
+    ADAPT = 12
+    COOKIE = 13
+    RESPONSES = 14
+    LENGTH = 15
+    RATE = 16
+    ROOM = 17
+    LOOP = 18
+    ANSWER = 19
+
+
 class Verdict(IntEnum):
     """What was decided on a packet, and why. `abi.h` says what each means."""
 
@@ -234,6 +259,7 @@ class Stored(IntEnum):
 ENDPOINT = struct.Struct("=16sIHH2sH")
 """Address (IPv4 as ::ffff:a.b.c.d), ifindex, outer and inner VLAN id, port in network order, 0."""
 
+WALKED = struct.Struct("=IIII")
 STRAY = struct.Struct(f"={ENDPOINT.size}sIQ")
 """Endpoint, 0, number of packets."""
 

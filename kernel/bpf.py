@@ -10,7 +10,7 @@ import re
 import resource
 import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
 from carom.kernel import btf, elf, forked, kept, libbpf, objects
@@ -159,17 +159,19 @@ class Module(Resource):
         sizes: Mapping[str, int] | None = None,
         parameters: Mapping[str, int] | None = None,
         beside: Module | None = None,
+        apart: Collection[str] = (),
     ):
         """What is compiled is the same for all of these: `entries`, how many some maps have room
         for, and `sizes`, the bytes of their values, whatever the C says; `parameters`
-        (parameter.h). What is loaded `beside` another module has its maps and parameters.
+        (parameter.h). What is loaded `beside` another module has its maps, but those `apart`, and
+        its parameters where it has none of its own.
 
         Raises PrivilegeError, CompileError (clang's output in `details`) or ObjectError.
         """
         check_privileges()
         self._entries, self._sizes = dict(entries or {}), dict(sizes or {})
         self._parameters = dict(parameters or {})
-        self._beside = beside
+        self._beside, self._apart = beside, frozenset(apart)
         _raise_file_limit()
         self._name = str(recipe)
         self._ring: libbpf.Ring | None = None
@@ -316,7 +318,7 @@ class Module(Resource):
 
         Raises BPFError where there is none of that name, or the kernel refuses it.
         """
-        if self._beside and name in self._beside._compiled.maps:
+        if self._beside and name in self._beside._compiled.maps and name not in self._apart:
             return self._beside.map(name)
         if name not in self._maps:
             if name not in self._compiled.maps:
@@ -326,7 +328,7 @@ class Module(Resource):
 
     def _said(self, program: str, wanted: Iterable[str]) -> Mapping[str, int]:
         """The parameters. Raises BPFError if a wanted one is missing."""
-        parameters = self._beside._parameters if self._beside else self._parameters
+        parameters = {**(self._beside._parameters if self._beside else {}), **self._parameters}
         if missing := set(wanted) - parameters.keys():
             raise BPFError(f"{program} of {self._name} is loaded without {', '.join(missing)}")
         return parameters

@@ -346,7 +346,7 @@ def attached_xdp(ifindex: int) -> int | None:
     return program_id.value or None
 
 
-_SKB_BYTES, _GSO_SEGS, _GSO_SIZE = 192, 164, 176  # struct __sk_buff, linux/bpf.h
+_SKB_BYTES, _IFINDEX, _GSO_SEGS, _GSO_SIZE = 192, 40, 164, 176  # struct __sk_buff, linux/bpf.h
 
 
 def test_run(
@@ -356,21 +356,26 @@ def test_run(
     *,
     metadata: bool = False,
     gso: tuple[int, int] | None = None,
+    xdp_ifindex: int = 0,
+    tc_ifindex: int = 0,
 ) -> TestRun:
-    """Run a program on one frame, `repeat` times in place, without any interface.
+    """Run a program on one frame, `repeat` times in place.
 
     With `metadata`, what an XDP program puts before the packet is before the frame in the result.
     With `gso` (number of segments, bytes of each) a TC program sees the frame as a super-packet.
+    Either hook's program sees it as if it had come in by the interface `ifindex`, else by the
+    namespace's loopback. Raises OSError.
     """
     frame_in = _buffer(frame)
     frame_out = ctypes.create_string_buffer(4096)
     context = b""
-    if metadata:
-        context = struct.pack("=6I", 0, len(frame), 0, 0, 0, 0)
-    elif gso:
+    if metadata or xdp_ifindex:
+        context = struct.pack("=6I", 0, len(frame), 0, xdp_ifindex, 0, 0)
+    elif gso or tc_ifindex:
         skb = bytearray(_SKB_BYTES)
-        struct.pack_into("=I", skb, _GSO_SEGS, gso[0])
-        struct.pack_into("=I", skb, _GSO_SIZE, gso[1])
+        struct.pack_into("=I", skb, _IFINDEX, tc_ifindex)
+        struct.pack_into("=I", skb, _GSO_SEGS, gso[0] if gso else 0)
+        struct.pack_into("=I", skb, _GSO_SIZE, gso[1] if gso else 0)
         context = bytes(skb)
     context_in, context_out = _buffer(context or b"\0"), _buffer(context or b"\0")
     options = _TestRunOpts(

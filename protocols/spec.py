@@ -285,6 +285,8 @@ class Spec:
     """The cache key of a request, for a protocol that the daemon fills; None: it has none."""
     keys_named: Callable[[bytes], tuple[bytes, ...]] = _no_keys
     """The cache keys of what a user names in `carom cache get` and `drop`."""
+    asking: Callable[[bytes], bytes | None] = _no_key
+    """The request that asks for what a user names in `carom why`; None for what names nothing."""
     read_of_written: Callable[[bytes], bytes | None] = _nothing_written
     """For a request to a Python service: the read whose reply it voids."""
     how_to_have_udp: Callable[[int], str] = _no_words

@@ -13,6 +13,7 @@ REQUEST_MAX = 240
 """Bytes of the longest read: header, token, the options of its key, and a few more."""
 
 URI_PATH, URI_QUERY = 11, 15
+_VERSION_CON, _GET = 0x40, 0x01  # RFC 7252 3
 
 
 def option(delta: int, value: bytes) -> bytes:
@@ -51,6 +52,14 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
     return tuple(bytes([token, start, end, 0]) + options for token in range(TOKEN_MAX + 1))
 
 
+def asking(name: bytes) -> bytes | None:
+    """A confirmable GET, without a token, of a resource such as `/sensors/1?unit=K`."""
+    keys = keys_named(name)
+    if not keys:
+        return None
+    return bytes([_VERSION_CON, _GET]) + (1).to_bytes(2) + keys[0][4:]
+
+
 def _samples(client: str) -> Sequence[Sample]:
     from carom.protocols.coap.samples import SAMPLE
 
@@ -81,5 +90,6 @@ SPEC = Spec(
     repeat_at=2,
     written_at_any_door=True,
     keys_named=keys_named,
+    asking=asking,
     samples=_samples,
 )

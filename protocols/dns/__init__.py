@@ -30,6 +30,9 @@ REQUEST_MAX = 326
 
 LABEL_MAX = 63
 
+_HEADER = struct.Struct("!6H")  # RFC 1035 4.1.1
+_RD, _CLASS_IN = 0x0100, 1
+
 
 class KeyFlag(IntFlag):
     """The last byte of a key: what a request says besides its question."""
@@ -57,6 +60,14 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
         return ()
     wire = b"".join(bytes([len(label)]) + label.lower() for label in labels if label) + b"\0"
     return tuple(wire + struct.pack("!HB", kind, flags) for flags in range(ASKED_MAX))
+
+
+def asking(name: bytes) -> bytes | None:
+    """A query as most stubs send it, for a question such as `example.org MX`: with RD, no EDNS."""
+    keys = keys_named(name) if name.strip() else ()
+    if not keys:
+        return None
+    return _HEADER.pack(1, _RD, 1, 0, 0, 0) + keys[0][:-1] + struct.pack("!H", _CLASS_IN)
 
 
 def _check_secrets(path: Path) -> object:
@@ -114,6 +125,7 @@ SPEC = Spec(
         "what_answer",
     ),
     keys_named=keys_named,
+    asking=asking,
     cookies=CookieKeeping(_check_secrets, _keep_cookies),
     access_lists=_access_lists,
     samples=_samples,

@@ -92,6 +92,18 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
     return () if key is None else (key,)
 
 
+def asking(name: bytes) -> bytes | None:
+    """The request of a command in words, such as `PUT 7 -1`; a number alone is a GET."""
+    words = name.split()
+    if len(words) == 1 and words[0].isdigit():
+        words = [b"GET", *words]
+    try:
+        command = Command(words[0].upper(), *map(int, words[1:])).encode()
+    except (IndexError, TypeError, ValueError, struct.error):
+        return None
+    return command if decode(command) else None
+
+
 def _samples(client: str) -> Sequence[Sample]:
     del client
     return [Sample("kv", b"GET\x0a\0\0\0", b"12345", miss=("kv", b"GET\x0b\0\0\0"))]
@@ -109,6 +121,7 @@ SPEC = Spec(
     why_not_learned="its replies do not name the key that they are the value of",
     key_of=key_of,
     keys_named=keys_named,
+    asking=asking,
     read_of_written=read_of_written,
     samples=_samples,
 )

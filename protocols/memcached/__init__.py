@@ -33,6 +33,11 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
     return GET + name, GETS + name
 
 
+def asking(name: bytes) -> bytes | None:
+    """The datagram of a command, such as `get foo`, or `set foo 0 0 1` and a line of data."""
+    return HEADER.pack(1, 0, 1, 0) + name + b"\r\n" if name.strip() else None
+
+
 def name_of(key: bytes) -> bytes:
     """The name of the item that a cache key is about."""
     return key[SLOT_FROM : SLOT_FROM + KEY_LENGTH_MAX]
@@ -113,6 +118,7 @@ SPEC = Spec(
         name_of=name_of,
     ),
     keys_named=keys_named,
+    asking=asking,
     how_to_have_udp=how_to_have_udp,
     samples=_samples,
     reading=Reading(_get, KEY_LENGTH_MAX),

@@ -17,6 +17,11 @@ def keys_named(name: bytes) -> tuple[bytes, ...]:
     return (name,)
 
 
+def asking(name: bytes) -> bytes:
+    """The request that a user names: it is what he names."""
+    return name
+
+
 SPEC = Spec(
     name="raw",
     number=0,
@@ -27,4 +32,5 @@ SPEC = Spec(
     why_not_learned="its replies do not name the request that they answer",
     key_of=key_of,
     keys_named=keys_named,
+    asking=asking,
 )

@@ -92,6 +92,7 @@ class Race(Resource):
                 **hashes.parameters,
                 "languages": 0,
                 "counted": 1,
+                "dry": 0,
             },
             entries=extent.sizes() if extent else {},
         )

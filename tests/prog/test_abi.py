@@ -31,6 +31,7 @@ from carom.kernel.abi import (
     STRAY,
     USAGE,
     VERDICTS,
+    WALKED,
     WATCH,
     WAY_PREFIX,
     WAYS_MAX,
@@ -89,6 +90,7 @@ def _single(code: str) -> list[str]:
         ("store_usage", "Leaf", USAGE, "entries pages newest oldest"),
         ("services", "Key", ENDPOINT, "address ifindex outer inner port zero"),
         ("strays", "Leaf", STRAY, "to zero seen"),
+        ("walks", "Leaf", WALKED, "stop verdict place stops"),
         (
             "services",
             "Leaf",

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`carom why`: what the attached programs would do with a packet, and what would change that."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from carom.cli_cache import Pid, Port, print_json
+from carom.cli_options import App, Json, new_table, show_table
+from carom.daemon import control
+from carom.errors import UsageError
+
+app = App()
+
+_SOMEBODY = "02:00:00:00:00:01"
+"""The MAC of a client of whom nothing is known: a locally administered one."""
+
+_SOURCE_PORT = 40_000
+_TTL = 64
+_ETHERNET = 14  # bytes of a header
+_AT_ONCE = 24_000  # bytes of frames in one call: its line holds 65,536, in hexadecimal
+
+Place = dict[str, Any]
+
+
+@app.command()
+def why(
+    request: Annotated[
+        str | None,
+        typer.Argument(
+            help="What a client asks for, in the words of the service's protocol: 'get foo', "
+            "'example.org AAAA', '/sensors/1', 'GET 7'; or a payload, as hex after 0x."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="ADDRESS[:PORT]", help="Who asks. Default: the service's neighbour."
+        ),
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Which of the service's addresses.")] = None,
+    hex: Annotated[
+        str | None, typer.Option(help="A whole frame, from its Ethernet header on, as hex.")
+    ] = None,
+    pcap: Annotated[
+        Path | None, typer.Option(help="All frames of a capture, with an Ethernet header each.")
+    ] = None,
+    interface: Annotated[
+        str | None, typer.Option("--interface", "-i", help="By which interface it comes in.")
+    ] = None,
+    port: Port = None,
+    pid: Pid = None,
+    json: Json = False,
+) -> None:
+    """Explain what becomes of a packet: where it would be answered, or passed on, and why.
+
+    The running carom's programs are run on it with all that they have now. Nothing is counted,
+    stored, voided or sent.
+    """
+    if sum(one is not None for one in (request, hex, pcap)) != 1:
+        raise UsageError(
+            "nothing is asked" if request is None else "only one thing can be asked at a time",
+            hint="carom why 'get foo', carom why --hex 0200..., or carom why --pcap FILE",
+        )
+    address, source_port = _source(source)
+    places = control.call("places", pid, source=address)
+    if request is not None:
+        place = _place(places, port, to, interface, address)
+        frames, interface = [_frame(place, request, address, source_port)], place["interface"]
+    else:
+        frames = [_unhex(hex)] if hex is not None else list(_captured(pcap))
+        interface = interface or _only([place["interface"] for place in places])
+    first = True
+    for some in _parts(frames):
+        told = control.call("why", pid, frames=[one.hex() for one in some], interface=interface)
+        for frame, walks in zip(some, told, strict=True):
+            if not walks and not pcap:
+                raise UsageError(
+                    f"the kernel does not take this as a frame: {len(frame)} bytes",
+                    hint="a frame from its Ethernet header on, of 14 to about 3,500 bytes",
+                )
+            if json:
+                print_json({"frame": frame.hex(), "interface": interface, "walks": walks})
+                continue
+            if not first:
+                print()
+            _show(frame, interface, walks)
+            first = False
+
+
+def _parts(frames: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Frames by the call: as many as one takes, and at least one."""
+    some, size = list[bytes](), 0
+    for frame in frames:
+        if some and size + len(frame) > _AT_ONCE:
+            yield some
+            some, size = [], 0
+        some.append(frame)
+        size += len(frame)
+    if some:
+        yield some
+
+
+def _source(source: str | None) -> tuple[str | None, int]:
+    """Address and port of who asks."""
+    if source is None:
+        return None, _SOURCE_PORT
+    host, _, port = source.rpartition(":") if _has_port(source) else (source, "", "")
+    try:
+        return str(ipaddress.ip_address(host.strip("[]"))), int(port or _SOURCE_PORT)
+    except ValueError as error:
+        raise UsageError(
+            f"--from {source} is no address",
+            hint="198.18.0.1, 198.18.0.1:40000, 2001:db8::1 or [2001:db8::1]:40000",
+        ) from error
+
+
+def _has_port(source: str) -> bool:
+    return "]:" in source or source.count(":") == 1
+
+
+def _place(
+    places: Sequence[Place],
+    port: int | None,
+    to: str | None,
+    interface: str | None,
+    address: str | None,
+) -> Place:
+    """Where the request goes: the first of those that are meant."""
+    ports = sorted({place["port"] for place in places})
+    if port is None and len(ports) > 1:
+        raise UsageError(
+            "several services run", hint=f"--port takes one of {', '.join(map(str, ports))}"
+        )
+    version = ipaddress.ip_address(address).version if address else None
+    for place in places:
+        own = ipaddress.ip_address(place["address"])
+        if (
+            port in (None, place["port"])
+            and to in (None, place["address"])
+            and interface in (None, place["interface"])
+            and version in (None, own.version)
+            and (version or to or not own.is_link_local)
+        ):
+            return place
+    known = ", ".join(
+        f"{place['address']} port {place['port']} on {place['interface']}" for place in places
+    )
+    raise UsageError(
+        "no service is answered there", hint=f"answered are: {known}" if known else "none is"
+    )
+
+
+def _only(interfaces: Sequence[str]) -> str:
+    names = sorted(set(interfaces))
+    if len(names) != 1:
+        raise UsageError(
+            "no interface is named" if names else "no service is answered on any interface",
+            hint=f"--interface takes one of {', '.join(names)}" if names else "see carom status",
+        )
+    return names[0]
+
+
+def _frame(place: Place, request: str, address: str | None, source_port: int) -> bytes:
+    """The request's frame, as a client's would come in."""
+    from scapy.layers.inet import IP, UDP
+    from scapy.layers.inet6 import IPv6
+    from scapy.layers.l2 import Dot1Q, Ether
+    from scapy.packet import Raw
+
+    from carom.protocols import SPECS
+
+    spec = SPECS[place["protocol"]]
+    payload = _unhex(request) if request.startswith("0x") else spec.asking(request.encode())
+    if payload is None:
+        raise UsageError(
+            f"{request!r} asks for nothing in {spec.name}", hint="carom why --help has examples"
+        )
+    own = ipaddress.ip_address(place["address"])
+    asks = address or str(own + 1 if int(own) % 256 < 254 else own - 1)
+    if own.version == 4:
+        network: Any = IP(src=asks, dst=str(own), ttl=_TTL)
+    else:
+        network = IPv6(src=asks, dst=str(own), hlim=_TTL)
+    packet = Ether(src=place["from_mac"] or _SOMEBODY, dst=place["mac"])
+    for tag in place["tags"]:
+        packet /= Dot1Q(vlan=tag)
+    return bytes(packet / network / UDP(sport=source_port, dport=place["port"]) / Raw(payload))
+
+
+def _unhex(text: str | None) -> bytes:
+    try:
+        return bytes.fromhex((text or "").removeprefix("0x"))
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not hexadecimal", hint="for example 0x0a1b") from error
+
+
+def _captured(path: Path | None) -> Iterator[bytes]:
+    """The frames of a capture. Raises UsageError for a file that is none."""
+    from scapy.error import Scapy_Exception
+    from scapy.utils import RawPcapReader
+
+    try:
+        with RawPcapReader(str(path)) as reader:
+            for frame, _ in reader:
+                yield frame
+    except (OSError, Scapy_Exception, EOFError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(
+            f"cannot read {path}: {reason}", hint="a file of tcpdump -w, of an Ethernet interface"
+        ) from error
+
+
+def _show(frame: bytes, interface: str, walks: Sequence[dict[str, Any]]) -> None:
+    from carom.daemon.remedies import STOPS
+    from carom.kernel.abi import Stop
+
+    print(f"{len(frame)} bytes in by {interface}: {_summary(frame)}")
+    if not walks:
+        print("the kernel does not take this as a frame")
+    for walk in walks:
+        table = new_table(f"at {walk['hook'].upper()}", "is it ...?", "")
+        for stop, verdict in walk["stops"].items():
+            shown = "yes" if verdict == "passed" else verdict.replace("_", " ")
+            table.add_row(stop.replace("_", " "), STOPS[Stop[stop.upper()]], shown)
+        show_table(table)
+        print(f"{walk['verdict'].replace('_', ' ')}: {walk['what']}")
+        if walk["change"]:
+            print(f"what would change it: {walk['change']}")
+        if walk["reply"]:
+            print(f"the reply: {_summary(bytes.fromhex(walk['reply']))}")
+
+
+def _summary(frame: bytes) -> str:
+    """A frame in a line."""
+    from scapy.layers.inet import UDP  # noqa: F401 - so that it is known
+    from scapy.layers.l2 import Ether
+
+    return str(Ether(frame).summary()) if len(frame) >= _ETHERNET else "no Ethernet header"
