@@ -21,7 +21,7 @@ from carom.daemon.remedies import GROWN, REMEDIES
 from carom.daemon.running import Running
 from carom.daemon.walker import Walk, Walker
 from carom.errors import UsageError
-from carom.kernel.abi import FRAME_MIN, Event, Hook, Verdict
+from carom.kernel.abi import FRAME_MIN, Event, Hook, Stop, Verdict
 
 
 def calls(running: Running) -> dict[str, Callable[..., Any]]:
@@ -138,7 +138,6 @@ def why(running: Running, frames: Sequence[str], interface: str) -> list[list[di
         names = ", ".join(at) or "nothing, as --hook is none"
         raise UsageError(f"no fast path is on {interface}", hint=f"it is on {names}")
     hook = Hook.TC if at[interface].hook == "tc" else Hook.XDP
-    ports = [backend.options.port for backend in running.parts.backends]
     found = []
     with fastpath.dry() as programs:
         walker = Walker(fastpath, programs)
@@ -146,25 +145,44 @@ def why(running: Running, frames: Sequence[str], interface: str) -> list[list[di
             walks: list[Walk] = []
             with contextlib.suppress(OSError):
                 walks = walker.walk(bytes.fromhex(frame), hook, at[interface].interface.ifindex)
-            found.append([_shown(walk, ports, len(frame) // 2) for walk in walks])
+            found.append([_shown(walk, running.parts.backends, len(frame) // 2) for walk in walks])
     return found
 
 
-def _shown(walk: Walk, ports: Sequence[int], came: int) -> dict[str, Any]:
+def _shown(walk: Walk, backends: Sequence[Backend], came: int) -> dict[str, Any]:
+    backend = None if walk.service is None else backends[walk.service]
     remedy = REMEDIES[walk.verdict]
     grown = walk.hook == Hook.XDP and len(walk.reply) > max(came, FRAME_MIN)
     return {
         "hook": walk.hook.name.lower(),
         "stops": {
             stop.name.lower(): walk.verdict.name.lower() if stop == walk.last else "passed"
-            for stop in walk.stops
+            for stop in Stop
+            if stop <= walk.last and not (backend and stop in _left_out(backend))
         },
         "verdict": walk.verdict.name.lower(),
         "what": f"{remedy.what}; {GROWN}" if grown else remedy.what,
         "change": remedy.change,
-        "port": None if walk.service is None else ports[walk.service],
+        "port": backend.options.port if backend else None,
         "reply": walk.reply.hex(),
     }
+
+
+def _left_out(backend: Backend) -> set[Stop]:
+    """Stops that a service's requests do not come to."""
+    options, spec = backend.options, backend.receiver.protocol
+    left_out = set[Stop]()
+    if options.fast == "bounce":
+        left_out |= {Stop.LOOK_UP, Stop.AMPLIFY}
+    if spec.whole_key:
+        left_out.add(Stop.ADAPT)
+    if not spec.cookies:
+        left_out.add(Stop.COOKIE)
+    if not options.responses_per_second:
+        left_out.add(Stop.RESPONSES)
+    if not options.echoes:
+        left_out.add(Stop.LOOP)
+    return left_out
 
 
 def status(running: Running) -> dict[str, Any]:

@@ -15,19 +15,72 @@ _NOWHERE = struct.pack("=I", 0)
 
 
 class Walk(NamedTuple):
-    """The stops that a packet came to at a hook, and what was decided on it at the last one.
+    """The last stop that a packet came to at a hook, and what was decided on it there.
 
     `service` is the number of the service that it is for, None where that is not known. `reply` is
     the frame that would be sent; empty where none is.
     """
 
     hook: Hook
-    stops: tuple[Stop, ...]
-    """In the order of `Stop`; `last` is where its verdict was given."""
     last: Stop
     verdict: Verdict
     service: int | None
     reply: bytes
+
+
+_STOPS: Mapping[Stop, tuple[Verdict, ...]] = {
+    Stop.PARSE: (
+        Verdict.PASS_ETHERTYPE,
+        Verdict.PASS_VERSION,
+        Verdict.PASS_OPTIONS,
+        Verdict.PASS_FRAGMENT,
+        Verdict.PASS_PROTOCOL,
+        Verdict.PASS_LENGTH,
+    ),
+    Stop.SERVICE: (Verdict.PASS_SERVICE,),
+    Stop.MAC: (Verdict.PASS_MAC,),
+    Stop.SOURCE: (
+        Verdict.PASS_SOURCE_NOBODY,
+        Verdict.PASS_SOURCE_LOOPBACK,
+        Verdict.PASS_SOURCE_GROUP,
+        Verdict.PASS_SOURCE_MAC,
+        Verdict.PASS_SOURCE_LOW,
+        Verdict.PASS_SOURCE_SERVED,
+    ),
+    Stop.HEADER: (Verdict.PASS_TTL,),
+    Stop.OFF: (Verdict.PASS_OFF,),
+    Stop.LEASE: (Verdict.PASS_LEASE,),
+    Stop.KEY: (
+        Verdict.PASS_SIZE,
+        Verdict.PASS_REQUEST,
+        Verdict.PASS_WRITE,
+        Verdict.PASS_TRUNCATED,
+    ),
+    Stop.LOOK_UP: (
+        Verdict.MISS,
+        Verdict.MISS_EXPIRED,
+        Verdict.MISS_VOID,
+        Verdict.MISS_TORN,
+    ),
+    Stop.AMPLIFY: (Verdict.PASS_AMPLIFY,),
+    Stop.MAPS: (Verdict.PASS_SOURCE_OWN, Verdict.PASS_ALLOW, Verdict.PASS_NEIGHBOUR),
+    Stop.CHECKSUM: (Verdict.PASS_CHECKSUM,),
+    Stop.COOKIE: (Verdict.PASS_COOKIE,),
+    Stop.RESPONSES: (Verdict.PASS_RESPONSES,),
+    Stop.LENGTH: (Verdict.PASS_ROOM, Verdict.PASS_MTU),
+    Stop.RATE: (Verdict.PASS_RATE,),
+    Stop.ROOM: (Verdict.PASS_TO_TC,),
+    Stop.LOOP: (Verdict.DROP_LOOP,),
+    Stop.ANSWER: (Verdict.HIT, Verdict.BOUNCE, Verdict.SLIP, Verdict.FAULT),
+}
+"""Where a verdict is given, unless the program says otherwise (at_stop() of walk.h)."""
+
+_STOP_OF = {verdict: stop for stop, verdicts in _STOPS.items() for verdict in verdicts}
+
+
+def _last(verdict: Verdict, service: int | None) -> Stop:
+    cut_off = verdict is Verdict.PASS_TRUNCATED and service is None
+    return Stop.PARSE if cut_off else _STOP_OF[verdict]
 
 
 _ANSWERED = (Verdict.HIT, Verdict.BOUNCE, Verdict.SLIP)
@@ -60,8 +113,7 @@ class Walker:
         run = libbpf.test_run(self._programs[hook], frame, xdp_ifindex=at_xdp, tc_ifindex=at_tc)
         value = libbpf.lookup(self._walks, _NOWHERE, WALKED.size)
         assert value
-        last, verdict, place, bits = WALKED.unpack(value)
-        stops = tuple(stop for stop in Stop if bits >> stop & 1)
+        number, place, said, _ = WALKED.unpack(value)
+        verdict, service = Verdict(number), place - 1 if place else None
         reply = run.data if verdict in _ANSWERED else b""
-        service = place - 1 if place else None
-        return Walk(hook, stops, Stop(last), Verdict(verdict), service, reply)
+        return Walk(hook, Stop(said) or _last(verdict, service), verdict, service, reply)

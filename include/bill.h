@@ -40,7 +40,6 @@ static __always_inline bool within_rates(const struct service *service, const st
 	u32 cell = bill->prefix;
 	struct budget *budget;
 
-	come_to(STOP_RATE);
 	if (service->prefix_rate) {
 		budget = budgets.lookup(&cell);
 		if (!budget || !covers(budget, service->prefix_rate, bytes))

@@ -86,10 +86,10 @@ static __always_inline enum verdict no_room(const struct packet *packet,
 
 	if (packet->hook != XDP || !service->hands_over ||
 	    bpf_xdp_adjust_meta(context, -(int)sizeof(*word)))
-		return PASS_ROOM;
+		return at_stop(STOP_ROOM, PASS_ROOM);
 	word = (void *)(long)context->data_meta;
 	if ((void *)(word + 1) > (void *)(long)context->data)
-		return PASS_ROOM;
+		return at_stop(STOP_ROOM, PASS_ROOM);
 	*word = HANDED_OVER;
 	return PASS_TO_TC;
 }
@@ -105,7 +105,6 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 	u32 length = scratch->meta.length;
 	u32 body = headers + length < FRAME_MIN ? FRAME_MIN - headers : length;
 
-	come_to(STOP_ROOM);
 	if (body > REPLY_MAX || packet_resize(packet, headers + body))
 		return no_room(packet, service);
 	if (body > length)  /* padding, which is zeros and nothing of another reply */
@@ -229,7 +228,7 @@ static __always_inline enum verdict heed_cookie(const struct request *request,
 			   &scratch->key, sum))
 		return PASS_COOKIE;
 	scratch->meta.length = length;
-	return too_large(request, service, scratch) ? PASS_AMPLIFY : UNDECIDED;
+	return too_large(request, service, scratch) ? at_stop(STOP_COOKIE, PASS_AMPLIFY) : UNDECIDED;
 }
 
 /*
@@ -247,7 +246,6 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	struct bill bill;
 	enum sum sum;
 
-	come_to(STOP_LOOK_UP);
 	if (whole) {
 		verdict = look_up_whole(packet, request, service, scratch);
 	} else if (scratch->joined.keys) {
@@ -258,13 +256,11 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	}
 	if (verdict != HIT)
 		return verdict;
-	come_to(STOP_AMPLIFY);
 	if (too_large(request, service, scratch))
 		return PASS_AMPLIFY;
 	verdict = check_source(request, service);
 	if (verdict)
 		return verdict;
-	come_to(STOP_CHECKSUM);
 	payload_sum = whole ? scratch->meta.key_sum
 			    : sum_bytes(scratch->text, forgotten(request->length, now()), 512);
 	sum = request_sum(packet, request, service, payload_sum);
@@ -276,17 +272,14 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	if (whole) {
 		reply_sum = scratch->meta.sum;
 	} else {
-		come_to(STOP_ADAPT);
 		if (!adapt_reply(request, service, scratch, &reply_sum))
-			return PASS_REQUEST;
-		come_to(STOP_COOKIE);
+			return at_stop(STOP_ADAPT, PASS_REQUEST);
 		verdict = heed_cookie(request, service, scratch, &reply_sum);
 		if (verdict)
 			return verdict;
 	}
 	bill = bill_of(request, service);
 	if (!whole) {
-		come_to(STOP_RESPONSES);
 		allotted = within_responses(service, &bill);
 		if (allotted == PASS_RESPONSES ||
 		    (allotted == SLIP && !slip(request, service, scratch, &reply_sum)))
@@ -305,7 +298,6 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 		return verdict;
 	if (whole && scratch->meta.loops && service->echoes && ends_loop(service, echo))
 		return DROP_LOOP;
-	come_to(STOP_ANSWER);
 	pay(service, &bill, bytes, allotted == HIT);
 	return allotted;
 }
@@ -356,7 +348,6 @@ static __always_inline enum verdict join_next(u32 *place)
 
 	if (!scratch)
 		return PASS_OFF;
-	come_to(STOP_LOOK_UP);
 	verdict = join(&scratch->service, scratch);
 	if (verdict != HIT)
 		return verdict;
@@ -395,7 +386,6 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	verdict = check_length(packet, request, service, scratch, length);
 	if (verdict)
 		return verdict;
-	come_to(STOP_CHECKSUM);
 	if (!pull_payload(packet, request, length) ||
 	    !sum_payload(packet, request, length, &payload_sum))
 		return PASS_TRUNCATED;
@@ -408,7 +398,6 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	if (service->echoes && ends_loop(service, echo_cell(request, service, payload_sum)))
 		return DROP_LOOP;
 	make_reply(request, sum, length, payload_sum, packet->hook == TC || service->skb_mode);
-	come_to(STOP_ANSWER);
 	pay(service, &bill, headers_length(request) + length, true);
 	return BOUNCE;
 }
@@ -429,11 +418,9 @@ static __always_inline enum verdict answer_nowhere(const struct packet *packet)
 	struct endpoint endpoint = {};
 	enum verdict verdict;
 
-	come_to(STOP_PARSE);
 	verdict = parse_request(packet, &request, SHAPE_ANY);
 	if (verdict)
 		return verdict;
-	come_to(STOP_SERVICE);
 	if (is_served(request.udp->dest)) {
 		locate_endpoint(packet, &request, &endpoint);
 		note_stray(&endpoint);
@@ -452,11 +439,9 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 	enum verdict verdict;
 	u32 only = 0, where;
 
-	come_to(STOP_PARSE);
 	verdict = parse_request(packet, &request, shape);
 	if (verdict)
 		return verdict;
-	come_to(STOP_SERVICE);
 	where = places_at(request.udp->dest);
 	if (!where)
 		return PASS_SERVICE;
@@ -473,13 +458,10 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 	verdict = check_request(&request, service);
 	if (verdict)
 		return verdict;
-	come_to(STOP_OFF);
 	if (service->fast == FAST_OFF)
 		return PASS_OFF;
-	come_to(STOP_LEASE);
 	if (!leased())
 		return PASS_LEASE;
-	come_to(STOP_KEY);
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
 	/* Where XDP is first, it has stored what waits of a request that it hands over. */

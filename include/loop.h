@@ -34,7 +34,6 @@ static __always_inline bool ends_loop(const struct service *service, u32 cell)
 
 	if (!count)
 		return true;
-	come_to(STOP_LOOP);
 	if (SAID(dry))
 		return *(volatile u32 *)count + 1 >= service->echoes;
 	__sync_fetch_and_add(count, 1);

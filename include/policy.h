@@ -27,18 +27,15 @@ static __always_inline enum verdict check_request(const struct request *request,
 {
 	enum verdict refused;
 
-	come_to(STOP_MAC);
 	if (!same_mac(request->eth->h_dest, service->mac))
 		return PASS_MAC;
-	come_to(STOP_SOURCE);
 	refused = refused_source(request);
 	if (refused)
 		return refused;
-	come_to(STOP_HEADER);
 	if ((request->ipv6 ? request->ip6->hop_limit : request->ip->ttl) < TTL_FLOOR)
 		return PASS_TTL;
 	if (!request->ipv6 && fold(ipv4_sum(request->ip)) != 0xffff)
-		return PASS_CHECKSUM;
+		return at_stop(STOP_HEADER, PASS_CHECKSUM);
 	return UNDECIDED;
 }
 
@@ -49,9 +46,8 @@ static __always_inline enum verdict check_source(const struct request *request,
 	struct prefix source = { 128, source_of(request) };
 	u8 *prefix;
 
-	come_to(STOP_MAPS);
 	if (is_served(request->udp->source))
-		return PASS_SOURCE_SERVED;
+		return at_stop(STOP_MAPS, PASS_SOURCE_SERVED);
 	if (is_own(&source.address))
 		return PASS_SOURCE_OWN;
 	if (!service->allow_list)
@@ -70,7 +66,6 @@ static __always_inline enum verdict check_length(const struct packet *packet,
 {
 	u32 bytes = headers_length(request) - request->network + length;
 
-	come_to(STOP_LENGTH);
 	if (bytes > service->mtu)
 		return PASS_ROOM;
 	if (length > service->max_reply)

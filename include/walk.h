@@ -13,27 +13,26 @@
 PARAMETER(0b, dry)  /* 1: counters, entries, voids, budgets and drafts stay as they are */
 
 struct walked {
-	u32 stop;     /* enum stop: the last one that was come to */
 	u32 verdict;
-	u32 place;    /* as counted_as() has it */
-	u32 stops;    /* a bit for each that was come to */
+	u32 place;  /* as counted_as() has it */
+	u32 stop;   /* enum stop: where the verdict was given, if that is said; or 0 */
+	u32 zero;
 };
 
 BPF_ARRAY(walks, struct walked, 1);
 
-/* A packet comes to a stop. */
-static __always_inline void come_to(enum stop stop)
+/* Say at which of its stops a verdict is given, where there are several; the verdict. */
+static __always_inline enum verdict at_stop(enum stop stop, enum verdict verdict)
 {
 	u32 only = 0;
 	struct walked *walked;
 
 	if (!SAID(dry))
-		return;
+		return verdict;
 	walked = walks.lookup(&only);
-	if (!walked)
-		return;
-	walked->stop = stop;
-	walked->stops |= 1u << stop;
+	if (walked)
+		walked->stop = stop;
+	return verdict;
 }
 
 /* It has its verdict. */

@@ -89,7 +89,7 @@ def test_what_xdp_leaves_to_tc(straight: Line, served: Carom) -> None:
         assert client.ask(request) == sized_reply(request)
     (walk,) = found  # the kernel lends the packet more room than the driver would have
     assert walk["verdict"] == "hit"
-    assert ("have XDP leave it to TC" in walk["what"]) == (walk["hook"] == "xdp")
+    assert ("XDP leave it to TC" in walk["what"]) == (walk["hook"] == "xdp")
     served.expect(before, hit=1, pass_to_tc=walk["hook"] == "xdp")
 
 

@@ -90,7 +90,7 @@ def _single(code: str) -> list[str]:
         ("store_usage", "Leaf", USAGE, "entries pages newest oldest"),
         ("services", "Key", ENDPOINT, "address ifindex outer inner port zero"),
         ("strays", "Leaf", STRAY, "to zero seen"),
-        ("walks", "Leaf", WALKED, "stop verdict place stops"),
+        ("walks", "Leaf", WALKED, "verdict place stop zero"),
         (
             "services",
             "Leaf",
