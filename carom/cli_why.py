@@ -14,6 +14,7 @@ from carom.cli_cache import Pid, Port, print_json
 from carom.cli_options import App, Json, new_table, show_table
 from carom.daemon import control
 from carom.errors import UsageError
+from carom.frames import captured, request_frame, summary
 
 app = App()
 
@@ -21,8 +22,6 @@ _SOMEBODY = "02:00:00:00:00:01"
 """The MAC of a client of whom nothing is known: a locally administered one."""
 
 _SOURCE_PORT = 40_000
-_TTL = 64
-_ETHERNET = 14  # bytes of a header
 _AT_ONCE = 24_000  # bytes of frames in one call: its line holds 65,536, in hexadecimal
 
 Place = dict[str, Any]
@@ -71,12 +70,12 @@ def why(
     places = control.call("places", pid, source=address)
     if request is not None:
         place = _place(places, port, to, interface, address)
-        frames, interface = [_frame(place, request, address, source_port)], place["interface"]
+        asked, interface = [_frame(place, request, address, source_port)], place["interface"]
     else:
-        frames = [_unhex(hex)] if hex is not None else list(_captured(pcap))
+        asked = captured(pcap) if pcap else [_unhex(hex)]
         interface = interface or _only([place["interface"] for place in places])
     first = True
-    for some in _parts(frames):
+    for some in _parts(asked):
         told = control.call("why", pid, frames=[one.hex() for one in some], interface=interface)
         for frame, walks in zip(some, told, strict=True):
             if not walks and not pcap:
@@ -93,10 +92,10 @@ def why(
             first = False
 
 
-def _parts(frames: Sequence[bytes]) -> Iterator[list[bytes]]:
+def _parts(asked: Sequence[bytes]) -> Iterator[list[bytes]]:
     """Frames by the call: as many as one takes, and at least one."""
     some, size = list[bytes](), 0
-    for frame in frames:
+    for frame in asked:
         if some and size + len(frame) > _AT_ONCE:
             yield some
             some, size = [], 0
@@ -168,11 +167,6 @@ def _only(interfaces: Sequence[str]) -> str:
 
 def _frame(place: Place, request: str, address: str | None, source_port: int) -> bytes:
     """The request's frame, as a client's would come in."""
-    from scapy.layers.inet import IP, UDP
-    from scapy.layers.inet6 import IPv6
-    from scapy.layers.l2 import Dot1Q, Ether
-    from scapy.packet import Raw
-
     from carom.protocols import SPECS
 
     spec = SPECS[place["protocol"]]
@@ -182,15 +176,10 @@ def _frame(place: Place, request: str, address: str | None, source_port: int) ->
             f"{request!r} asks for nothing in {spec.name}", hint="carom why --help has examples"
         )
     own = ipaddress.ip_address(place["address"])
-    asks = address or str(own + 1 if int(own) % 256 < 254 else own - 1)
-    if own.version == 4:
-        network: Any = IP(src=asks, dst=str(own), ttl=_TTL)
-    else:
-        network = IPv6(src=asks, dst=str(own), hlim=_TTL)
-    packet = Ether(src=place["from_mac"] or _SOMEBODY, dst=place["mac"])
-    for tag in place["tags"]:
-        packet /= Dot1Q(vlan=tag)
-    return bytes(packet / network / UDP(sport=source_port, dport=place["port"]) / Raw(payload))
+    neighbour = own + 1 if int(own) % 256 < 254 else own - 1
+    asks = ipaddress.ip_address(address) if address else neighbour
+    macs = place["from_mac"] or _SOMEBODY, place["mac"]
+    return request_frame(payload, (asks, source_port), (own, place["port"]), macs, place["tags"])
 
 
 def _unhex(text: str | None) -> bytes:
@@ -200,27 +189,11 @@ def _unhex(text: str | None) -> bytes:
         raise UsageError(f"{text!r} is not hexadecimal", hint="for example 0x0a1b") from error
 
 
-def _captured(path: Path | None) -> Iterator[bytes]:
-    """The frames of a capture. Raises UsageError for a file that is none."""
-    from scapy.error import Scapy_Exception
-    from scapy.utils import RawPcapReader
-
-    try:
-        with RawPcapReader(str(path)) as reader:
-            for frame, _ in reader:
-                yield frame
-    except (OSError, Scapy_Exception, EOFError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(
-            f"cannot read {path}: {reason}", hint="a file of tcpdump -w, of an Ethernet interface"
-        ) from error
-
-
 def _show(frame: bytes, interface: str, walks: Sequence[dict[str, Any]]) -> None:
     from carom.daemon.remedies import STOPS
     from carom.kernel.abi import Stop
 
-    print(f"{len(frame)} bytes in by {interface}: {_summary(frame)}")
+    print(f"{len(frame)} bytes in by {interface}: {summary(frame)}")
     if not walks:
         print("the kernel does not take this as a frame")
     for walk in walks:
@@ -233,12 +206,4 @@ def _show(frame: bytes, interface: str, walks: Sequence[dict[str, Any]]) -> None
         if walk["change"]:
             print(f"what would change it: {walk['change']}")
         if walk["reply"]:
-            print(f"the reply: {_summary(bytes.fromhex(walk['reply']))}")
-
-
-def _summary(frame: bytes) -> str:
-    """A frame in a line."""
-    from scapy.layers.inet import UDP  # noqa: F401 - so that it is known
-    from scapy.layers.l2 import Ether
-
-    return str(Ether(frame).summary()) if len(frame) >= _ETHERNET else "no Ethernet header"
+            print(f"the reply: {summary(bytes.fromhex(walk['reply']))}")
