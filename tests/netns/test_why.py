@@ -179,12 +179,13 @@ def test_what_cannot_be_asked(served: Carom, arguments: tuple[str, ...], said: s
     assert "hint: " in ended.stderr and "Traceback" not in ended.stderr
 
 
-def test_in_front_of_a_memcached(straight: Line, memcached: Memcached) -> None:
+def test_in_front_of_a_memcached(own_line: Line) -> None:
     """In its own words."""
     with (
-        Carom(straight.server, "--mode", "generic", command="front") as carom,
-        TCPClient(straight.client, straight.address) as tcp,
-        UDPClient(straight.client, straight.address) as udp,
+        Memcached(own_line.server),
+        Carom(own_line.server, "--mode", "generic", command="front") as carom,
+        TCPClient(own_line.client, own_line.address) as tcp,
+        UDPClient(own_line.client, own_line.address) as udp,
     ):
         tcp.set(b"foo", b"bar")
         until_hit(carom, udp, b"foo", b"bar")
