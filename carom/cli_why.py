@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ _SOMEBODY = "02:00:00:00:00:01"
 """The MAC of a client of whom nothing is known: a locally administered one."""
 
 _SOURCE_PORT = 40_000
+_PAYLOAD_MAX = 1_472  # bytes of a datagram in a frame of Ethernet's own MTU
 _AT_ONCE = 24_000  # bytes of frames in one call: its line holds 65,536, in hexadecimal
 
 Place = dict[str, Any]
@@ -61,9 +63,10 @@ def why(
     The running carom's programs are run on it with all that they have now. Nothing is counted,
     stored, voided or sent.
     """
-    if sum(one is not None for one in (request, hex, pcap)) != 1:
+    wanted = sum(one is not None for one in (request, hex, pcap))
+    if wanted != 1:
         raise UsageError(
-            "nothing is asked" if request is None else "only one thing can be asked at a time",
+            "only one thing can be asked at a time" if wanted else "nothing is asked",
             hint="carom why 'get foo', carom why --hex 0200..., or carom why --pcap FILE",
         )
     address, source_port = _source(source)
@@ -111,7 +114,10 @@ def _source(source: str | None) -> tuple[str | None, int]:
         return None, _SOURCE_PORT
     host, _, port = source.rpartition(":") if _has_port(source) else (source, "", "")
     try:
-        return str(ipaddress.ip_address(host.strip("[]"))), int(port or _SOURCE_PORT)
+        number = int(port or _SOURCE_PORT)
+        if not 0 <= number <= 0xFFFF:
+            raise ValueError
+        return str(ipaddress.ip_address(host.strip("[]"))), number
     except ValueError as error:
         raise UsageError(
             f"--from {source} is no address",
@@ -170,7 +176,9 @@ def _frame(place: Place, request: str, address: str | None, source_port: int) ->
     from carom.protocols import SPECS
 
     spec = SPECS[place["protocol"]]
-    payload = _unhex(request) if request.startswith("0x") else spec.asking(request.encode())
+    payload = _unhex(request) if request.startswith("0x") else spec.asking(os.fsencode(request))
+    if payload and len(payload) > _PAYLOAD_MAX:
+        raise UsageError(f"a request of {len(payload)} bytes is too long", hint="at most 1,472")
     if payload is None:
         raise UsageError(
             f"{request!r} asks for nothing in {spec.name}", hint="carom why --help has examples"

@@ -19,7 +19,15 @@ from netns.process import CAROM, INTERFACE, Carom, Ended, end_of, environment
 from netns.services import sized_reply, sized_request
 from netns.wire import Client, Tap
 
-HOSTILE = ["<script>alert(1)</script>", "'; drop table --", "\x1b[31mred\x07", "k" * 250, "\u202e"]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "'; drop table --",
+    "\x1b[31mred\x07",
+    "k" * 250,
+    "\u202e",
+    "\udcff\udc80",
+]
+"""The last is no UTF-8: the bytes 0xff and 0x80."""
 
 
 def why(carom: Carom, *arguments: str) -> Ended:
@@ -155,7 +163,11 @@ def test_hostile_requests_are_harmless(served: Carom, text: str) -> None:
     [
         ((), "nothing is asked"),
         (("x", "--hex", "00"), "only one thing"),
+        (("--hex", "00", "--pcap", "x"), "only one thing"),
         (("x", "--from", "nobody"), "--from nobody is no address"),
+        (("x", "--from", "198.18.0.1:65536"), "is no address"),
+        (("x", "--from", "198.18.0.1:-1"), "is no address"),
+        (("z" * 1_473,), "a request of 1473 bytes is too long"),
         (("x", "--port", "9"), "no service is answered there"),
         (("x", "--to", "198.18.0.9"), "no service is answered there"),
         (("--hex", "0011"), "does not take this as a frame: 2 bytes"),
