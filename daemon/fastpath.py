@@ -16,7 +16,7 @@ from carom.daemon.edge import HOOKS, Edge
 from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
 from carom.daemon.places import Place, Places
-from carom.daemon.store import CALLED, DRAINS, Admit, Extent, Policy, Store, check_memory
+from carom.daemon.store import CALLED, Admit, Extent, Policy, Store, check_memory
 from carom.errors import UsageError
 from carom.filters.filter import Filter
 from carom.kernel import libbpf
@@ -56,7 +56,7 @@ HookOption = Literal["xdp", "tc", "none"]
 
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
 _STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath", "join")
-"""Programs that those at the hooks tail-call, in the order of xdp/next.h and tc/fastpath.c."""
+"""Programs that those at the hooks tail-call, in the order of xdp/fastpath.c and tc/fastpath.c."""
 
 OWN_LEAST = 131_072
 """The least room for own addresses: a bucket of 16 bytes for each, and more once it is used."""
@@ -293,8 +293,6 @@ class FastPath(Resource):
     def _wanted(self, *, edge: bool) -> Iterator[str]:
         """The names of all programs that it needs at first, so that they are loaded together."""
         yield from ("read_clock", "tc_handover", *CALLED, *(HOOKS if edge else ()))
-        if "store" in self._needed:
-            yield DRAINS
         for hook in Hook:
             yield from self._steps(hook, self._needed).values()
 

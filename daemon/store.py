@@ -128,7 +128,7 @@ class Extent:
 CALLED = ("bump", "drop", "prolong")
 """The programs that userspace calls."""
 
-DRAINS = "drain"
+DRAINS = "xdp_store"
 """The one that it calls too where there are drafts."""
 
 
@@ -154,6 +154,7 @@ class Store(Resource):
         )
         self._drain = libbpf.Order(module.program(DRAINS), _FRAME) if drafts else None
         self._services = extent.sizes()["drained"]
+        self._secret = hashes.parameters["hash_secret0"]
         with contextlib.ExitStack() as stack:
 
             def cells(name: str, count: int) -> memoryview:
@@ -263,7 +264,7 @@ class Store(Resource):
         ready = 0 if finished is None else finished + 1
         while self._drain and (ready or self._waits(service)):
             with self._hand:
-                self._drain(ORDER, ready, 0, 0, service)
+                self._drain(ORDER, ready, 0, 0, service, self._secret)
             ready = 0
 
     def _waits(self, service: int) -> bool:
@@ -280,7 +281,7 @@ class Store(Resource):
     def bump(self, cell: int) -> None:
         """Void a cell: from now on entries with an older token are void, on every CPU."""
         with self._hand:
-            if self._bump(ORDER, 0, 0, 0, cell) != libbpf.XDP_PASS:
+            if self._bump(ORDER, 0, 0, 0, cell, self._secret) != libbpf.XDP_PASS:
                 raise BPFError(f"versions has no cell {cell}")
 
     def find(self, service: int, key: bytes) -> Entry | None:
@@ -333,12 +334,13 @@ class Store(Resource):
     def drop(self, line: int, sequence: int) -> bool:
         """Remove the entry at a line; False if it was written since it had this sequence number."""
         with self._hand:
-            return self._drop(ORDER, sequence, 0, line, 0) == libbpf.XDP_PASS
+            order = self._drop(ORDER, sequence, 0, line, 0, self._secret)
+            return order == libbpf.XDP_PASS
 
     def prolong(self, entry: Entry, expires: int) -> bool:
         """Change when an entry expires, in jiffies; False if it was written since it was read."""
         with self._hand:
-            order = self._prolong(ORDER, entry.sequence, expires, entry.line, 0)
+            order = self._prolong(ORDER, entry.sequence, expires, entry.line, 0, self._secret)
             return order == libbpf.XDP_PASS
 
     def sweep(self, now: int) -> int:

@@ -402,15 +402,6 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 	return BOUNCE;
 }
 
-/* Store a draft that waits; false if there is none. */
-static __always_inline u32 store_waiting(void)
-{
-	u32 only = 0;
-	struct scratch *scratch = scratches.lookup(&only);
-
-	return forgotten(scratch && store_next(scratch->service.id), now());
-}
-
 /* The verdict on a packet of a shape that no service has a place for. */
 static __always_inline enum verdict answer_nowhere(const struct packet *packet)
 {

@@ -25,7 +25,6 @@ struct scratch {
 	struct request request;  /* for the next program; its pointers are invalid */
 	struct service service;
 	struct bpf_fib_lookup route;
-	u32 by_hand;             /* 1 while userspace has a draft stored (xdp/hand.c) */
 	u8 reply[2 * REPLY_ROOM + sizeof(u64)];
 	u8 text[TEXT_ROOM + sizeof(u64)];
 };

@@ -236,8 +236,8 @@ with zeros up to whole words."""
 PAGE_HEAD = struct.Struct("=II")
 """Size (0 to SIZES - 1) and one, or 0 where it is not known yet; next page."""
 
-ORDER = struct.Struct("=QQII")
-"""Sequence, expires, line, cell: what a program of xdp/hand.c is to do."""
+ORDER = struct.Struct("=QQIIQ")
+"""Sequence, expires, line, cell, secret: what a program is to do (xdp/order.h)."""
 
 LIMITS = struct.Struct(f"=8Q{WEIGHTS}Q")
 """Buckets less one, capacity, pages, grows, evicts, cells of `seen`, always, places of new entries;

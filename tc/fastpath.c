@@ -122,8 +122,9 @@ int tc_join(struct __sk_buff *skb)
 int tc_store(struct __sk_buff *skb)
 {
 	u32 place = 0;
+	struct scratch *scratch = left_in_scratch(&place);
 
-	store_waiting();
+	store_next(forgotten(scratch ? scratch->service.id : 0, now()));
 	left_in_scratch(&place);
 	tc_next.call(skb, TC_FASTPATH);
 	return act_on(skb, MISS, place);

@@ -1,7 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The fast path at XDP. */
 #include "fastpath.h"
-#include "next.h"
+#include "order.h"
+
+/* The programs that others go on with, in the order of daemon/fastpath.py. */
+enum {
+	XDP_READ = 0,
+	XDP_ANSWER = 1,
+	XDP_IPV6 = 2,
+	XDP_OTHER = 3,
+	XDP_STORE = 4,
+	XDP_FASTPATH = 5,
+	XDP_JOIN = 6,
+};
+
+BPF_PROG_ARRAY(xdp_next, 7);
 
 static __always_inline int act(enum verdict verdict, u32 place)
 {
@@ -106,16 +119,37 @@ int xdp_join(struct xdp_md *context)
 	return act(verdict, place);
 }
 
-/* A draft waits: store it, and begin anew. For userspace: store it, if there is one. */
+/* An order of userspace's hand; NULL for a packet. */
+static __always_inline struct order *order_by_hand(struct xdp_md *context)
+{
+	struct order *order = order_of(context);
+
+	return order && order->secret == SAID(hash_secret0) ? order : NULL;
+}
+
+/*
+ * A draft waits: store it, and begin anew. For userspace: first finish one, if that is asked, then store the
+ * next one of a service. Its order is the packet: nothing in memory says so, for a packet may come in
+ * between on the same CPU.
+ */
 int xdp_store(struct xdp_md *context)
 {
-	u32 place = 0, stored = store_waiting();
-	struct scratch *scratch = left_in_scratch(&place);
+	struct order *order = order_by_hand(context);
+	u32 place = 0, service = 0, stored;
+	struct scratch *scratch;
 
-	if (scratch && scratch->by_hand) {
-		scratch->by_hand = 0;
-		return stored ? XDP_PASS : XDP_DROP;
+	if (order) {
+		service = order->cell;
+		if (order->sequence)
+			finish_draft(service, order->sequence);
+	} else {
+		scratch = left_in_scratch(&place);
+		service = scratch ? scratch->service.id : 0;
 	}
+	stored = forgotten(store_next(forgotten(service, now())), now());
+	if (order_by_hand(context))
+		return stored ? XDP_PASS : XDP_DROP;
+	left_in_scratch(&place);
 	xdp_next.call(context, XDP_FASTPATH);
 	return act(MISS, place);
 }
