@@ -1,56 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs for IPv6 and for tagged frames come with the first place that needs them."""
+"""Each shape of frames has a program of constant offsets: it does what one for all shapes does."""
 
 from __future__ import annotations
 
-import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, UDP, IPOption_NOP
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
+from scapy.packet import Raw
 
 from carom.daemon.fastpath import FastPath
-from carom.kernel.abi import Hook, Verdict
-from prog.host import Host, Setting, passed
-from prog.packets import PLAIN, WIRES, Wire
+from carom.kernel.abi import Fast, Hook, Verdict
+from prog.conftest import GENERIC, SETTINGS
+from prog.host import Action, Host, Outcome, Setting
+from prog.mutations import frames, right_sums
+from prog.packets import PORT, Wire
+from prog.test_fuzz import ASKED, REPLIES, refused_by_the_kernel
 
-OTHERS = [wire for wire in WIRES if wire != PLAIN]
-QUESTION, ANSWER = b"question", b"answer"
-
-
-def step(wire: Wire) -> str:
-    return "other" if wire.tags else "ipv6"
-
-
-@pytest.mark.parametrize("hook", list(Hook), ids=lambda hook: hook.name.lower())
-@pytest.mark.parametrize("wire", OTHERS, ids=str)
-def test_it_comes_with_the_first_place(hook: Hook, wire: Wire) -> None:
-    """Before, such a request passes, and is told of as one that is for nobody's address."""
-    with FastPath(hooks=(hook,), test_clock=True) as fastpath:
-        name = f"{hook.name.lower()}_{step(wire)}"
-        plain = Host(fastpath, Setting(hook))
-        assert name not in fastpath._module._programs
-        frame = wire.request(QUESTION)
-        assert plain.run(frame) == passed(Verdict.PASS_SERVICE, frame)
-        (stray,) = fastpath.strays().values()
-        assert (stray.address, stray.seen) == (ipaddress.ip_address(wire.host), 1)
-        host = Host(fastpath, Setting(hook, wire))
-        assert name in fastpath._module._programs
-        host.fill(QUESTION, ANSWER)
-        assert host.run(frame) == host.hit(ANSWER)
+COUNT, LONG = 300, 10_000
+NAMES = {Hook.XDP: "xdp_any", Hook.TC: "tc_any"}
 
 
-@pytest.mark.parametrize("wire", OTHERS, ids=str)
-def test_what_is_no_request_is_counted_as_ever(wire: Wire) -> None:
-    with FastPath(hooks=(Hook.XDP,), test_clock=True) as fastpath:
-        host = Host(fastpath)
-        frame = wire.request(QUESTION)
-        cut = frame[: len(frame) - len(QUESTION) - 1]
-        assert host.run(cut) == passed(Verdict.PASS_TRUNCATED, cut)
-        assert host.run(wire.request(b"", udp={"dport": 9})).verdict is Verdict.PASS_SERVICE
+@pytest.fixture(params=SETTINGS + GENERIC, ids=str)
+def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath]) -> Host:
+    """With the program for all shapes beside."""
+    beside = (Path(__file__).with_name("shapes.c"),)
+    setting: Setting = request.param
+    host = Host(load_fastpath(policy="lru", test_clock=True, beside=beside), setting)
+    for payload, stored in REPLIES.items():
+        host.fill(payload, stored)
+    return host
 
 
-def test_where_xdp_is_first_tc_stores_nothing() -> None:
-    """It has only what XDP hands over, which has stored what waits."""
-    with FastPath(hooks=(Hook.XDP,)) as at_xdp, FastPath(hooks=(Hook.TC,)) as at_tc:
-        assert "tc_store" not in at_xdp._module._programs
-        assert {"tc_store", "xdp_store"} <= at_tc._module._programs.keys()
-        assert "xdp_fastpath" not in at_tc._module._programs
+def at_edges(wire: Wire) -> Iterator[bytes]:
+    """What mutations seldom make: every cut, headers in between, and lengths that disagree."""
+    whole = wire.request(b"k")
+    yield from (whole[:length] for length in range(15, len(whole) + 1))
+    udp = UDP(sport=40_000, dport=PORT) / Raw(b"k")
+    ends = {"src": wire.client, "dst": wire.host}
+    if wire.version == 4:
+        for count in (1, 4, 40):
+            yield wire.ethernet(IP(**ends, options=[IPOption_NOP()] * count) / udp)
+        for field in ({"flags": "MF"}, {"frag": 1}, {"frag": 8191}, {"flags": "DF"}):
+            yield wire.ethernet(IP(**ends, **field) / udp)
+        yield from (wire.request(b"k", ip={"ihl": ihl}) for ihl in range(16))
+    else:
+        for kind in (
+            IPv6ExtHdrHopByHop,
+            IPv6ExtHdrDestOpt,
+            IPv6ExtHdrFragment,
+            IPv6ExtHdrRouting,
+        ):
+            yield wire.ethernet(IPv6(**ends) / kind() / udp)
+            yield wire.ethernet(IPv6(**ends) / kind() / kind() / udp)
+    yield from (wire.request(b"k", ip={"version": version}) for version in range(16))
+    for said in range(13):
+        yield right_sums(wire, wire.request(b"k", udp={"len": said}))
+        yield right_sums(wire, wire.request(b"k", udp={"len": said}, ip=wire.length(said)))
+        yield right_sums(wire, wire.request(b"k", ip=wire.length(said)))
+    for padding in (1, 18, 1400):
+        yield wire.request(b"k", padding=b"\xff" * padding)
+    yield from (wire.request(b"k", udp={"chksum": sum}) for sum in (0, 1, 0xFFFF))
+    yield wire.request(b"k", udp={"chksum": wire.pseudo_sum(1)})
+
+
+def told(wire: Wire, outcome: Outcome) -> Outcome:
+    """Without what is drawn: the id of a reply that may be fragmented, and the sum over it."""
+    if wire.version == 6 or outcome.action is not Action.ANSWER:
+        return outcome
+    frame, at = bytearray(outcome.frame), wire.network
+    frame[at + 4 : at + 6] = frame[at + 10 : at + 12] = bytes(2)
+    return outcome._replace(frame=bytes(frame))
+
+
+@pytest.mark.parametrize("fast", ASKED, ids=lambda fast: fast.name.lower())
+def test_the_same_by_one_program_for_all(host: Host, long_form: bool, fast: Fast) -> None:
+    host.serve(fast)
+    general = host.fastpath._beside[0].program(NAMES[host.hook])
+    made_up = frames(host.wire, ASKED[fast], LONG if long_form else COUNT)
+    seen: Counter[Verdict] = Counter()
+    for frame in (*at_edges(host.wire), *made_up):
+        if refused_by_the_kernel(host, frame):
+            continue
+        outcome = told(host.wire, host.run(frame))
+        assert outcome == told(host.wire, host.run(frame, general)), frame.hex()
+        seen[outcome.verdict] += 1
+    assert seen[Verdict.BOUNCE] + seen[Verdict.HIT] > COUNT // 10, seen
