@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -261,9 +262,10 @@ class FastPath(Resource):
             ]
             self._hooks = hooks
             self._shapes = set[str]()
+            self._asking = threading.Lock()
             self._module.load(self._wanted(edge=edge))
             self._read_clock = self._module.program("read_clock")
-            self._chain(self._needed)
+            self._chain(self._module, self._needed)
             self._first = {
                 hook: self._module.program(f"{_kind(hook)}_fastpath") for hook in {*hooks, Hook.TC}
             }
@@ -305,12 +307,13 @@ class FastPath(Resource):
             needed = needed & {"store"} if hook == Hook.XDP else needed - {"store"}
         return {at: f"{_kind(hook)}_{step}" for at, step in enumerate(_STEPS) if step in needed}
 
-    def _chain(self, needed: set[str]) -> None:
-        """Have programs go on with these steps."""
-        for hook in Hook:
-            names = self._steps(hook, needed)
-            steps = {at: self._module.program(name) for at, name in names.items()}
-            self._module.chain(f"{_kind(hook)}_next", steps)
+    def _chain(self, module: Module, needed: set[str]) -> None:
+        """Have a module's programs go on with these steps, which are loaded together."""
+        names = {hook: self._steps(hook, needed) for hook in Hook}
+        module.load(name for steps in names.values() for name in steps.values())
+        for hook, steps in names.items():
+            programs = {at: module.program(name) for at, name in steps.items()}
+            module.chain(f"{_kind(hook)}_next", programs)
 
     @property
     def digest(self) -> str:
@@ -331,17 +334,15 @@ class FastPath(Resource):
     def dry(self) -> Iterator[Mapping[Hook, int]]:
         """The hooks' first programs once more: they change nothing but the packet and `walks`.
 
-        They have the maps of those that are attached, and the same steps follow them. Raises
-        VerifierError, BPFError.
+        They have the maps of those that are attached, and the same steps follow them. One thread at
+        a time has them. Raises VerifierError, BPFError.
         """
-        names = {hook: self._steps(hook, self._needed | self._shapes) for hook in Hook}
-        chains = {hook: f"{_kind(hook)}_next" for hook in Hook}
-        with Module(
-            recipe(), parameters={"dry": True}, beside=self._module, apart=[*chains.values()]
-        ) as module:
-            module.load(name for steps in names.values() for name in steps.values())
-            for hook, steps in names.items():
-                module.chain(chains[hook], {at: module.program(n) for at, n in steps.items()})
+        chains = [f"{_kind(hook)}_next" for hook in Hook]
+        with (
+            self._asking,
+            Module(recipe(), parameters={"dry": True}, beside=self._module, apart=chains) as module,
+        ):
+            self._chain(module, self._needed | self._shapes)
             yield {hook: module.program(f"{_kind(hook)}_fastpath") for hook in self._first}
 
     def load(self, name: str) -> int:
@@ -401,8 +402,7 @@ class FastPath(Resource):
         places = list(places)
         shapes = _shapes(places) - self._shapes
         if shapes:
-            self._module.load(n for hook in Hook for n in self._steps(hook, shapes).values())
-            self._chain(shapes)
+            self._chain(self._module, shapes)
             self._shapes |= shapes
         self._places.answer_at(places)
 
@@ -451,7 +451,7 @@ class FastPath(Resource):
         wanted = packed_address(address)
         bits = int.from_bytes(wanted)
         ways = dict[int, bytes]()
-        for key, value in self._ways.now.items():
+        for key, value in list(self._ways.now.items()):  # another thread may change it
             length, index, network = WAY_PREFIX.unpack(key)
             others = 160 - length  # bits of the address
             if index == link and bits >> others == int.from_bytes(network) >> others:

@@ -254,6 +254,8 @@ class Module(Resource):
         Raises BPFError, VerifierError.
         """
         wanted = sorted({*names} - self._programs.keys(), key=self._length)
+        if not wanted:
+            return
         for name in wanted:
             for one in self._found(name).maps.values():
                 self.map(one)

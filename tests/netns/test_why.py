@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import subprocess
 from collections.abc import Iterator
@@ -86,6 +87,21 @@ def test_a_request_before_and_after_it_is_kept(straight: Line, served: Carom) ->
         assert client.ask(request) == sized_reply(request)
         served.expect(after, hit=1)
     served.expect(before, miss=1, hit=1, replies=1, fills=1)
+
+
+def test_several_ask_at_once(straight: Line, served: Carom) -> None:
+    """Each has the answer to its own question."""
+    request = sized_request(42, 37)
+    with Client(straight.client, straight.address) as client:
+        client.ask(request)
+    asked = {"hit": request, "miss": b"never asked", "pass_size": bytes(300)}
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        answers = {
+            pool.submit(verdict, served, hexed(payload), "--from", straight.client_address): wanted
+            for wanted, payload in (*asked.items(), *asked.items())
+        }
+        for answer, wanted in answers.items():
+            assert answer.result() == wanted
 
 
 def test_what_xdp_leaves_to_tc(straight: Line, served: Carom) -> None:
