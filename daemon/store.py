@@ -24,6 +24,7 @@ from carom.kernel.abi import (
     ENTRY,
     LIMITS,
     LINE,
+    LINE_BITS,
     ORDER,
     PAGE_BYTES,
     PAGE_HEAD,
@@ -34,6 +35,7 @@ from carom.kernel.abi import (
     SERVICES_MAX,
     SIZE_LINES,
     SLOTS,
+    TAG_SHIFT,
     USAGE,
     WAYS,
     WEIGHTS,
@@ -61,6 +63,8 @@ _NEW_SHARE, _NEW_MIN = 8, 64
 """Of a full store, so small a part is for new entries that were never hit; at least so many."""
 
 _CHUNK_BYTES = CHUNK_PAGES * PAGE_BYTES
+_LINES_MAX = 1 << LINE_BITS
+_CHUNKS_MAX = _LINES_MAX // (CHUNK_PAGES * PAGE_LINES)
 _MEMORY_SHARE = 0.8
 _LEFT_SHARE = 0.05
 """The share of the host's memory that is left to others, however much a store might hold."""
@@ -96,7 +100,10 @@ def check_memory(capacity: int) -> None:
 
 
 class Extent:
-    """How large a store is, and may become: `capacity` entries, or what `memory` bytes hold."""
+    """How large a store is, and may become: `capacity` entries, or what `memory` bytes hold.
+
+    Raises UsageError for more memory than a word of the directory can name.
+    """
 
     def __init__(self, capacity: int, admit: Admit, memory: int = 0, services: int = 1):
         self.capacity = memory // ENTRY_BYTES if memory else capacity
@@ -109,7 +116,13 @@ class Extent:
         in_page = [(PAGE_LAST - 1) // lines + 1 for lines in SIZE_LINES]
         pages = sum(-(-self.capacity // count) for count in in_page)
         most = (memory - fixed) // _CHUNK_BYTES if memory else -(-pages // CHUNK_PAGES)
-        self.chunks = max(1, most)
+        if memory and most > _CHUNKS_MAX:
+            raise UsageError(
+                f"of {memory >> 30} GiB of memory a store could use no more than "
+                f"{_CHUNKS_MAX * _CHUNK_BYTES >> 30} for its entries",
+                hint="less --memory",
+            )
+        self.chunks = max(1, min(most, _CHUNKS_MAX))
         self._services = max(_SERVICES_MIN, services)
 
     def sizes(self) -> dict[str, int]:
@@ -290,8 +303,8 @@ class Store(Resource):
         hashed = hash_of(self._weights, service, key)
         start = (hashed & self._limits[_BUCKETS]) * WAYS
         for word in self._buckets[start : start + WAYS]:
-            line = word & 0xFFFFFFFF
-            memory = self.memory_at(line) if word >> 32 == hashed >> 32 | 1 else None
+            line = word & _LINES_MAX - 1
+            memory = self.memory_at(line) if word >> TAG_SHIFT == hashed >> TAG_SHIFT else None
             entry = unpack_entry(memory, line) if memory else None
             if entry and (entry.view * SERVICES_MAX + entry.service, entry.key) == (service, key):
                 return entry

@@ -23,6 +23,9 @@
 #define CHUNK_PAGES 4       /* pages that are added to the arena at once */
 #define SIZES 9             /* sizes of entries */
 #define WAYS 16             /* places of a bucket in the directory */
+#define LINE_BITS 28        /* of a line of the arena, in a word of the directory */
+#define SLOTS_LINE 8        /* cells of `versions` in a line of memory */
+#define TAG_SHIFT 41        /* behind a line and SLOTS / SLOTS_LINE: the bits of a key's hash */
 #define WEIGHTS 136         /* secret numbers that a key's hash is made by; more than any key needs */
 #define USED_MAX 3          /* hits of an entry that are counted between two looks for room */
 #define RING 8              /* drafts of a service that may wait: three tail calls each, of 33 */
@@ -438,8 +441,9 @@ struct arena_page {
 };
 
 /*
- * A bucket of the directory: 0, or the upper half of a key's hash and the line of its entry. It is a
- * hint, never trusted: the entry has the whole key.
+ * A bucket of the directory: 0, or the upper bits of a key's hash, the line of memory that its cell of
+ * `versions` is in, and the line of its entry. It is a hint, never trusted: the entry has the whole key,
+ * and its cell.
  */
 struct bucket {
 	u64 ways[WAYS];

@@ -18,15 +18,31 @@ static __always_inline struct bucket *bucket_of(const struct limits *limits, u64
 	return buckets.lookup(&number);
 }
 
-/* What stands in a bucket for an entry; never 0. */
-static __always_inline u64 word_of(u64 hash, u32 line)
+/* What stands in a bucket for an entry; never 0, as no entry is at line 0. */
+static __always_inline u64 word_of(u64 hash, u32 slot, u32 line)
 {
-	return (hash >> 32 | 1) << 32 | line;
+	return hash >> TAG_SHIFT << TAG_SHIFT | (u64)(slot / SLOTS_LINE) << LINE_BITS | line;
 }
 
 static __always_inline bool of_hash(u64 word, u64 hash)
 {
-	return word >> 32 == (hash >> 32 | 1);
+	return word >> TAG_SHIFT == hash >> TAG_SHIFT;
+}
+
+/* The line of the entry that a word stands for. */
+static __always_inline u32 line_in(u64 word)
+{
+	return word & ((1 << LINE_BITS) - 1);
+}
+
+/* Have the version that an entry is judged by come from memory while the entry does. */
+static __always_inline void expect_version(u64 word)
+{
+	u32 cell = (word >> LINE_BITS) % (SLOTS / SLOTS_LINE) * SLOTS_LINE;
+	u64 *number = versions.lookup(&cell);
+
+	if (number)
+		(void)*(volatile u64 *)number;
 }
 
 /* The word of a hash, or 0. */

@@ -45,7 +45,10 @@ static __always_inline struct entry *entry_for(const struct limits *limits, u64 
 	struct bucket *bucket = bucket_of(limits, hash);
 	u64 word = bucket ? find_word(bucket, hash) : 0;
 
-	return word ? entry_at(word) : NULL;
+	if (!word)
+		return NULL;
+	expect_version(word);
+	return entry_at(line_in(word));
 }
 
 /* The token of the copy is judged here, at the read, and nowhere else (docs/consistency.md). */

@@ -93,7 +93,7 @@ static __always_inline bool begin_placing(const struct draft *draft, struct plac
 	if (!placing->bucket)
 		return false;
 	placing->word = find_word(placing->bucket, placing->hash);
-	entry = placing->word ? entry_at(placing->word) : NULL;
+	entry = placing->word ? entry_at(line_in(placing->word)) : NULL;
 	if (!entry)
 		return true;
 	placing->sequence = sequence_of(entry);
@@ -112,12 +112,13 @@ static __always_inline u32 size_at(u32 line)
 }
 
 /* Take an entry's word out of the directory, if it is there. */
-static __always_inline void unlink_entry(const struct limits *limits, u64 hash, u32 line)
+static __always_inline void unlink_entry(const struct limits *limits, const struct entry *entry,
+					 u32 line)
 {
-	struct bucket *bucket = bucket_of(limits, hash);
+	struct bucket *bucket = bucket_of(limits, entry->hash);
 
 	if (bucket)
-		swap_word(bucket, word_of(hash, line), 0);
+		swap_word(bucket, word_of(entry->hash, entry->meta.slot, line), 0);
 }
 
 /* Remove what is stored in a locked entry, and give its line back. */
@@ -125,7 +126,7 @@ static __always_inline void clear_entry(const struct limits *limits, struct usag
 					struct shelf *shelf, struct entry *entry, u32 line)
 {
 	*(volatile u16 *)&entry->key_length = 0;  /* first: check_link() looks at it */
-	unlink_entry(limits, entry->hash, line);
+	unlink_entry(limits, entry, line);
 	__sync_fetch_and_add(&shelf->entries, -1);
 	__sync_fetch_and_add(&usage->entries, -1);
 	unlock_entry(entry);
@@ -337,13 +338,13 @@ static __always_inline void write_entry(struct entry *entry, const struct draft 
 /* Remove a word of the bucket, and its entry; but not one that is being written. */
 static __always_inline void remove_word(const struct placing *placing, u64 word)
 {
-	struct entry *entry = entry_at(word);
+	struct entry *entry = entry_at(line_in(word));
 	u64 sequence = entry ? sequence_of(entry) : 0;
 
 	fence();
 	if (entry && *(volatile u16 *)&entry->key_length && of_hash(word, entry->hash) &&
 	    bucket_of(placing->limits, entry->hash) == placing->bucket)
-		free_entry(placing->limits, placing->usage, entry, sequence, word);
+		free_entry(placing->limits, placing->usage, entry, sequence, line_in(word));
 	else
 		swap_word(placing->bucket, word, 0);
 }
@@ -353,9 +354,9 @@ static __always_inline void remove_word(const struct placing *placing, u64 word)
  * where its bucket has no way for it; one of the same hash, of another key or of the same key's entry that
  * another CPU has stored meanwhile.
  */
-static __always_inline u64 link_entry(struct placing *placing, u32 line)
+static __always_inline u64 link_entry(struct placing *placing, u64 word)
 {
-	u64 word = word_of(placing->hash, line), other = placing->word;
+	u64 other = placing->word;
 
 	if (swap_word(placing->bucket, 0, word))
 		return other_word(placing->bucket, placing->hash, word);
@@ -369,13 +370,13 @@ static __always_inline u64 link_entry(struct placing *placing, u32 line)
  * before its word came.
  */
 static __always_inline void check_link(const struct placing *placing, const struct entry *entry,
-				       u64 sequence, u32 line)
+				       u64 sequence, u64 word)
 {
 	if (sequence_of(entry) == sequence)
 		return;
 	if (!*(volatile u16 *)&entry->key_length ||
 	    *(volatile u64 *)&entry->hash != placing->hash)
-		swap_word(placing->bucket, word_of(placing->hash, line), 0);
+		swap_word(placing->bucket, word, 0);
 }
 
 /* Store it in an entry of its own, new in the directory. */
@@ -385,7 +386,7 @@ static __always_inline enum stored store_new(struct draft *draft, struct placing
 	enum stored why;
 	u32 line = take_line(placing->limits, placing->usage, placing->size, &why);
 	struct entry *entry = entry_at(line);
-	u64 sequence, gone;
+	u64 sequence, word, gone;
 
 	if (!line)
 		return why;
@@ -401,14 +402,15 @@ static __always_inline enum stored store_new(struct draft *draft, struct placing
 	__sync_fetch_and_add(&shelf->entries, 1);
 	unlock_entry(entry);
 	sequence += 2;
-	gone = link_entry(placing, line);
+	word = word_of(placing->hash, draft->meta.slot, line);
+	gone = link_entry(placing, word);
 	if (gone)
 		remove_word(placing, gone);
-	if ((u32)gone == line)
+	if (gone == word)
 		return STORED_FULL;
 	if (!placing->before)
 		note_new(placing->limits, placing->usage, sequence, line);
-	check_link(placing, entry, sequence, line);
+	check_link(placing, entry, sequence, word);
 	return STORED;
 }
 
@@ -420,7 +422,7 @@ static __always_inline enum stored store(struct draft *draft, struct placing *pl
 {
 	struct entry *own = placing->entry;
 
-	if (own && size_at(placing->word) == placing->size) {
+	if (own && size_at(line_in(placing->word)) == placing->size) {
 		if (!lock_entry(own, placing->sequence))
 			return STORED_FULL;
 		write_entry(own, draft, placing->hash);
@@ -428,7 +430,8 @@ static __always_inline enum stored store(struct draft *draft, struct placing *pl
 		return STORED;
 	}
 	if (own)
-		free_entry(placing->limits, placing->usage, own, placing->sequence, placing->word);
+		free_entry(placing->limits, placing->usage, own, placing->sequence,
+			   line_in(placing->word));
 	return store_new(draft, placing);
 }
 

@@ -26,6 +26,9 @@ SIZES = 9
 SIZE_LINES = (2, 3, 4, 6, 8, 11, 15, 21, 29)
 """Lines of each size of entries: LINES of arena.h."""
 WAYS = 16
+LINE_BITS = 28
+SLOTS_LINE = 8
+TAG_SHIFT = 41
 WEIGHTS = 136
 USED_MAX = 3
 RING = 8

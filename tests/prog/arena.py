@@ -8,7 +8,15 @@ from collections.abc import Iterator
 
 from carom.daemon.store import Store
 from carom.kernel import libbpf
-from carom.kernel.abi import ENTRY, PAGE_HEAD, PAGE_LAST, PAGE_LINES, SIZE_LINES
+from carom.kernel.abi import (
+    ENTRY,
+    LINE_BITS,
+    PAGE_HEAD,
+    PAGE_LAST,
+    PAGE_LINES,
+    SIZE_LINES,
+    TAG_SHIFT,
+)
 
 SHELF = struct.Struct("=6Q16x")
 """struct shelf: free, fresh, hand, entries, first, pages."""
@@ -67,7 +75,7 @@ def lost_ways(store: Store) -> int:
     """How many words of the directory lead to no entry of theirs."""
     lost = 0
     for word in filter(None, store._buckets):
-        memory = store.memory_at(word & _LOW)
+        memory = store.memory_at(word & (1 << LINE_BITS) - 1)
         head = ENTRY.unpack_from(memory) if memory else (0,) * 4
-        lost += not head[3] or head[1] >> 32 | 1 != word >> 32
+        lost += not head[3] or head[1] >> TAG_SHIFT != word >> TAG_SHIFT
     return lost

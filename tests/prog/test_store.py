@@ -19,18 +19,21 @@ from carom.daemon.cache import Cache
 from carom.daemon.fastpath import FastPath
 from carom.daemon.grower import Grower
 from carom.daemon.store import ENTRY_BYTES, MEMORY_MIN, Extent, Store
-from carom.errors import BPFError
+from carom.errors import BPFError, UsageError
 from carom.kernel import libbpf
 from carom.kernel.abi import (
     CHUNK_PAGES,
     ENTRY,
     LINE,
+    LINE_BITS,
     PAGE_BYTES,
     PAGE_LAST,
     PAGE_LINES,
     REPLY_MAX,
     SIZE_LINES,
     SLOTS,
+    SLOTS_LINE,
+    TAG_SHIFT,
     WAYS,
     Verdict,
     whole,
@@ -418,6 +421,10 @@ class TestMemory:
                 fixed = extent.buckets * WAYS * 8 + extent.seen * 4
                 assert fixed + extent.chunks * CHUNK_PAGES * PAGE_BYTES <= memory
                 assert extent.chunks * CHUNK_PAGES >= len(SIZE_LINES)
+        most = Extent(10_000_000, "second").chunks * CHUNK_PAGES * PAGE_LINES
+        assert most == 1 << LINE_BITS, "a word of the directory can name no more"
+        with pytest.raises(UsageError, match=r"of 40 GiB .* no more than 16"):
+            Extent(5, "second", 40 * 2**30)
 
 
 class TestDirectory:
@@ -464,8 +471,8 @@ class TestDirectory:
         assert other
         hashed = hash_of(store._weights, 0, KEY)
         bucket = hashed % (len(store._buckets) // WAYS) * WAYS
-        tag = (hashed >> 32 | 1) << 32
-        for line in (0, 1, other.line, other.line + 1, PAGE_LAST + 1, 2**20, 2**32 - 1):
+        tag = hashed >> TAG_SHIFT << TAG_SHIFT
+        for line in (0, 1, other.line, other.line + 1, PAGE_LAST + 1, 2**20, (1 << LINE_BITS) - 1):
             store._buckets[bucket] = tag | line
             assert empty.asks(KEY).verdict in (Verdict.MISS, Verdict.MISS_TORN), line
             assert empty.cache.get(KEY) is None
@@ -473,6 +480,25 @@ class TestDirectory:
         assert empty.asks(KEY) == empty.hit(b"own")
         assert empty.asks(b"other") == empty.hit(b"other")
         store._buckets[bucket : bucket + WAYS] = memoryview(bytes(8 * WAYS)).cast("Q")
+
+    def test_a_word_names_the_line_of_its_version(self, empty: Host) -> None:
+        """It only makes memory come sooner: a hit is judged by the entry's own cell."""
+        store = empty.fastpath.store
+        empty.fill(KEY, b"own")
+        entry = empty.cache.get(KEY)
+        assert entry
+        hashed = hash_of(store._weights, 0, KEY)
+        bucket = hashed % (len(store._buckets) // WAYS) * WAYS
+        word = store._buckets[bucket]
+        lines = SLOTS // SLOTS_LINE
+        assert word >> LINE_BITS & lines - 1 == entry.slot // SLOTS_LINE
+        for line in (0, lines // 2, lines - 1):
+            store._buckets[bucket] = word & ~(lines - 1 << LINE_BITS) | line << LINE_BITS
+            assert empty.asks(KEY) == empty.hit(b"own")
+        store.bump(entry.slot)
+        assert empty.asks(KEY) == empty.missed(Verdict.MISS_VOID, KEY)
+        store._buckets[bucket] = word
+        check_store(store)
 
     def test_a_word_of_a_free_line(self, empty: Host) -> None:
         """Who stores its key takes it out: it would hide the new entry."""
@@ -483,7 +509,7 @@ class TestDirectory:
         hashed = hash_of(store._weights, 0, KEY)
         bucket = hashed % (len(store._buckets) // WAYS) * WAYS
         assert store.drop(entry.line, entry.sequence)
-        store._buckets[bucket] = (hashed >> 32 | 1) << 32 | entry.line
+        store._buckets[bucket] = hashed >> TAG_SHIFT << TAG_SHIFT | entry.line
         empty.fill(KEY, answer(500))
         assert empty.asks(KEY) == empty.hit(answer(500))
         check_store(store)
