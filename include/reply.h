@@ -11,17 +11,18 @@
 #include "checksum.h"
 #include "parse.h"
 
+/* As struct ethhdr is packed, clang would go byte by byte. */
 static __always_inline void swap_ethernet(struct ethhdr *eth)
 {
-	u16 *words = (u16 *)eth;  /* as struct ethhdr is packed, clang would go byte by byte */
+	u16 *end = (u16 *)(eth->h_dest + 4), *other_end = (u16 *)(eth->h_source + 4);
+	u32 *start = (u32 *)eth->h_dest, *other_start = (u32 *)eth->h_source;
+	u32 server = *start;
+	u16 server_end = *end;
 
-#pragma unroll
-	for (u32 n = 0; n < ETH_ALEN / sizeof(*words); n++) {
-		u16 server = words[n];
-
-		words[n] = words[n + ETH_ALEN / sizeof(*words)];
-		words[n + ETH_ALEN / sizeof(*words)] = server;
-	}
+	*start = *other_start;
+	*end = *other_end;
+	*other_start = server;
+	*other_end = server_end;
 }
 
 #define IPV4_ALWAYS_WHOLE 68  /* bytes that every link carries in one piece (RFC 791 3.2) */
@@ -29,29 +30,37 @@ static __always_inline void swap_ethernet(struct ethhdr *eth)
 /*
  * The request's DF must not stay. Nobody here follows a path's MTU for these replies, so a router
  * has to be free to fragment them. A datagram that may be fragmented needs an id of its own (RFC
- * 6864 4.3), which outsiders cannot guess. A request without DF has such an id already.
+ * 6864 4.3), which outsiders cannot guess. A request without DF has such an id already. Returns the sum
+ * of what there is then.
  */
-static __always_inline void allow_fragments(struct iphdr *ip)
+static __always_inline u32 allow_fragments(struct iphdr *ip, u32 length)
 {
-	if (ntohs(ip->tot_len) <= IPV4_ALWAYS_WHOLE || (!ip->frag_off && ip->id))
-		return;
+	u16 offset = ip->frag_off, id = ip->id;
+
+	if (length <= IPV4_ALWAYS_WHOLE || (!offset && id))
+		return offset + id;
+	id = bpf_get_prandom_u32();
 	ip->frag_off = 0;
-	ip->id = bpf_get_prandom_u32();
+	ip->id = id;
+	return id;
 }
 
-/* The TOS byte is cleared: the request's congestion mark is not one of the way back. */
-static __always_inline void swap_ipv4(struct iphdr *ip, u16 payload_length)
+/*
+ * The TOS byte is cleared: the request's congestion mark is not one of the way back. The sum is of what
+ * is written, and nothing is read again: that would have to wait for it. `addresses` is theirs.
+ */
+static __always_inline void swap_ipv4(struct iphdr *ip, u16 payload_length, u64 addresses)
 {
+	u32 length = sizeof(*ip) + sizeof(struct udphdr) + payload_length;
+	u32 first = htonl((4 << 4 | 5) << 24 | length), *words = (u32 *)ip;
+	u32 ttl = htonl((ntohl(words[2]) & 0xffff0000) - (1 << 24));
 	__be32 client = ip->saddr;
 
 	ip->saddr = ip->daddr;
 	ip->daddr = client;
-	ip->tos = 0;
-	ip->ttl -= 1;
-	ip->tot_len = htons(sizeof(*ip) + sizeof(struct udphdr) + payload_length);
-	allow_fragments(ip);
-	ip->check = 0;
-	ip->check = ~fold(ipv4_sum(ip));
+	words[0] = first;
+	words[2] = ttl;
+	ip->check = ~fold(addresses + first + ttl + allow_fragments(ip, length));
 }
 
 /* Traffic class and flow label are cleared: the class as above; the label is the client's. */
@@ -85,7 +94,7 @@ static __always_inline void make_reply(struct request *request, enum sum sum, u1
 	if (request->ipv6)
 		swap_ipv6(request->ip6, payload_length);
 	else
-		swap_ipv4(request->ip, payload_length);
+		swap_ipv4(request->ip, payload_length, addresses);
 	swap_udp(request->udp, payload_length);
 	request->udp->check = reply_check(addresses, request->udp, payload_sum, sum, skb_mode);
 }
