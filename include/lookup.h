@@ -12,6 +12,8 @@
 #include "walk.h"
 #include "whole.h"
 
+#define SHORT_REPLY 64  /* bytes that are copied at once, whatever is behind the reply */
+
 /* Count a hit, for whoever looks for room: rarely a store, so that CPUs share the line. */
 static __always_inline void note_use(struct entry *entry)
 {
@@ -29,14 +31,22 @@ static __always_inline void note_use(struct entry *entry)
 static __always_inline bool copy_entry(const struct entry *entry, u32 key_length,
 				       struct scratch *scratch, u32 at)
 {
+	const u64 *from;
 	u32 stored;
+	u64 *to;
 
 	scratch->meta = entry->meta;
 	stored = (scratch->meta.stored + 7) & ~7u;
 	if (stored > REPLY_MAX || scratch->meta.length > stored)
 		return false;
-	return !stored || !copy_kernel(scratch->reply + at, bounded(stored, REPLY_ROOM),
-				       entry->data + key_room(key_length));
+	from = (const u64 *)(entry->data + key_room(key_length));
+	to = (u64 *)(scratch->reply + at);
+	if (stored > SHORT_REPLY)
+		return !copy_kernel(to, bounded(stored, REPLY_ROOM), from);
+#pragma unroll
+	for (u32 n = 0; n < SHORT_REPLY / sizeof(u64); n++)
+		to[n] = from[n];
+	return true;
 }
 
 /* The entry that the directory has for a hash; NULL if there is none. */
