@@ -35,6 +35,7 @@ _MODULES = (
     "filters.both",
     "contests.load",
     "contests.memcached",
+    "contests.nsd",
     "contests.beside",
 )
 """The modules of `carom.lab.experiments` that have an `EXPERIMENT`, in the order of the list."""

@@ -21,8 +21,9 @@ CONTESTS = {name: one for name, one in registry.experiments().items() if isinsta
 
 @pytest.mark.parametrize("name", CONTESTS)
 def test_a_contest(tmp_path: Path, name: str) -> None:
-    if name == "memcached" and not shutil.which("memcached"):
-        pytest.skip("memcached is not installed")
+    missing = [program for program in CONTESTS[name].needs.programs if not shutil.which(program)]
+    if missing:
+        pytest.skip(f"{missing[0]} is not installed")
     # A memcached that gets no CPU for so long has no figures.
     seconds = "1" if name == "memcached" else "0.2"
     short = ("--repetitions", "1", "--seconds", seconds, "--output", str(tmp_path))

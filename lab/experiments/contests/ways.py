@@ -76,16 +76,21 @@ def full_load(bed: Bed[Any], plan: Plan, app: str, port: int, pids: list[int]) -
     with bed.apart():
         begin = bed.server.call("cpu_seconds", pids=pids)
         done = load_all(bed, plan, app, port)
-        busy = spent(begin, bed.server.call("cpu_seconds", pids=pids))
-    figures = {RATE: done.round_trips.rate}
+        end = bed.server.call("cpu_seconds", pids=pids)
+    return {RATE: done.round_trips.rate, **per_cpu_second(done.round_trips.count, begin, end)}
+
+
+def per_cpu_second(replies: float, begin: float | None, end: float | None) -> dict[str, float]:
+    """Replies by the CPU time between two calls of `cpu_seconds`; nothing where it is unknown."""
+    busy = spent(begin, end)
     if busy is None:
-        return figures
+        return {}
     if busy <= 0:  # kernel threads are known by when they appear, which a second run confuses
         raise ExperimentError(
             "the server's CPU time was not counted: what its interface receives had another thread",
             hint="does another experiment run on this machine? let it end first",
         )
-    return {**figures, PER_CPU: done.round_trips.count / busy}
+    return {PER_CPU: replies / busy}
 
 
 def keyed(bed: Bed[Any], plan: Plan) -> Plan:
