@@ -64,6 +64,7 @@ def test_lab_list_names_the_experiments() -> None:
         "cache",
         "load",
         "memcached",
+        "nsd",
         "beside",
         "filter-throughput",
         "filter-loss",

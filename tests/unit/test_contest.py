@@ -105,7 +105,7 @@ def test_wrong_settings(wrong: dict[str, int], said: str) -> None:
 
 def test_every_bar_is_about_subjects_of_its_contest() -> None:
     contests = [one for one in registry.experiments().values() if isinstance(one, Contest)]
-    assert len(contests) == 3
+    assert len(contests) == 4
     for one in contests:
         names = {subject.name for subject in one.subjects}
         assert len(names) == len(one.subjects)
