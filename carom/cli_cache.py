@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -23,6 +24,7 @@ app.add_typer(cache_app, name="cache")
 
 Pid = Annotated[int | None, typer.Option(help="Which carom, where several run.")]
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Which service, where several run.")]
+File = Annotated[Path, typer.Argument(help="The file.", dir_okay=False)]
 Key = Annotated[str, typer.Argument(help="The request as text, or as hex after 0x.")]
 
 
@@ -156,6 +158,42 @@ def cache_get(key: Key, pid: Pid = None, port: Port = None, json: Json = False) 
     if not entry:
         print(f"carom: {key} is not in the cache", file=sys.stderr)
         raise typer.Exit(1)
+
+
+@cache_app.command("save")
+def cache_save(file: File, pid: Pid = None, port: Port = None, json: Json = False) -> None:
+    """Write the replies that are given now to a file, for `carom cache load`.
+
+    Of services of your own (`carom serve`). The file may be read by its owner alone.
+    """
+    from carom import cache_file
+
+    _told(cache_file.save(file, lambda page: control.call("page", pid, page=page, port=port)), json)
+
+
+@cache_app.command("load")
+def cache_load(file: File, pid: Pid = None, port: Port = None, json: Json = False) -> None:
+    """Put replies of a file back, for as long as they would still have held.
+
+    Nothing is put back that was written or dropped since carom's start. Load what the server would
+    still answer: nobody asks it.
+    """
+    from carom import cache_file
+
+    def put(protocol: str, entries: list[Any]) -> dict[str, int]:
+        became: dict[str, int] = control.call(
+            "restore", pid, protocol=protocol, entries=entries, port=port
+        )
+        return became
+
+    _told(cache_file.load(file, put), json)
+
+
+def _told(counts: dict[str, int], json: bool) -> None:
+    if json:
+        print_json(counts)
+    else:
+        print(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
 
 
 @cache_app.command("drop")

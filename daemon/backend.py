@@ -5,14 +5,25 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from carom.daemon.cache import Cache
+import msgspec
+
+from carom.daemon.cache import Cache, Restored
 from carom.daemon.receiver import Receiver
 from carom.errors import UsageError
 from carom.kernel.abi import Entry
 from carom.kernel.resource import Resource
+
+
+class Kept(msgspec.Struct):
+    """A reply as it is kept outside of a cache: key and reply in base64, seconds that it holds."""
+
+    key: str
+    reply: str
+    seconds: float
+    loops: bool
 
 
 class Backend(Resource):
@@ -90,6 +101,54 @@ class Backend(Resource):
         if not entry:
             return None
         return {**self._describe(entry), "reply": base64.b64encode(entry.reply).decode()}
+
+    def page(self, page: int) -> dict[str, Any]:
+        """The replies that are given now, of some pages, and the `next` page; None at the end.
+
+        Raises UsageError for a service whose replies are learned.
+        """
+        cache = self._need_filled()
+        entries, behind = cache.page(page)
+        kept = [
+            Kept(
+                key=base64.b64encode(entry.key).decode(),
+                reply=base64.b64encode(entry.reply).decode(),
+                seconds=cache.seconds_left(entry),
+                loops=entry.loops,
+            )
+            for entry in entries
+        ]
+        return {"protocol": self.protocol.name, "entries": kept, "next": behind}
+
+    def restore(self, protocol: str, entries: Sequence[Any]) -> dict[str, int]:
+        """Store replies that `page` gave; how many became what, by the names of `Restored`.
+
+        Raises UsageError for entries that this service cannot have.
+        """
+        cache = self._need_filled()
+        if protocol != self.protocol.name:
+            raise UsageError(
+                f"these replies are of {protocol}, and the service speaks {self.protocol.name}"
+            )
+        became = dict.fromkeys((one.value for one in Restored), 0)
+        for kept in msgspec.convert(entries, tuple[Kept, ...]):
+            key, reply = base64.b64decode(kept.key), base64.b64decode(kept.reply)
+            loops = self._loops(key, reply) or kept.loops
+            became[cache.restore(key, reply, kept.seconds, loops=loops).value] += 1
+        return became
+
+    def _loops(self, key: bytes, reply: bytes) -> bool:
+        """Whether a reply to be restored is itself a known request."""
+        return False
+
+    def _need_filled(self) -> Cache:
+        cache = self._need_cache()
+        if self.protocol.learned:
+            raise UsageError(
+                f"replies of {self.protocol.name} are learned from its server, and not kept",
+                hint="a service of your own (`carom serve`) can keep its replies",
+            )
+        return cache
 
     def drop(self, key: str) -> bool:
         """Take back the reply of a name, given in hex; False when there was none."""

@@ -3,11 +3,22 @@
 
 from __future__ import annotations
 
+import enum
 import platform
 from collections.abc import Callable, Iterator
 
 from carom.daemon.store import Store
-from carom.kernel.abi import DRAFT, REPLY_MAX, RING, SERVICES_MAX, SLOTS, Entry, Stored
+from carom.kernel.abi import (
+    DRAFT,
+    KEY_MAX,
+    REPLY_MAX,
+    RING,
+    SERVICES_MAX,
+    SLOTS,
+    WHOLE_MAX,
+    Entry,
+    Stored,
+)
 from carom.protocols import default
 from carom.protocols.spec import Clock, Filled, Spec
 
@@ -19,6 +30,15 @@ _LOOK_EVERY = 8
 
 Token = tuple[int, int]
 """What a miss takes before its reply is made: its key's slot, and how many voids there were."""
+
+
+class Restored(enum.Enum):
+    """What became of a reply that was stored before."""
+
+    STORED = "stored"
+    EXPIRED = "expired"
+    WRITTEN = "written"
+    NO_ROOM = "no_room"
 
 
 class Cache:
@@ -201,6 +221,35 @@ class Cache:
     def entries(self) -> Iterator[Entry]:
         """All entries, dead or alive, in no order."""
         return (entry for entry in self._store.entries() if entry.service == self._service)
+
+    def page(self, page: int) -> tuple[list[Entry], int | None]:
+        """The entries that are answered now, of some pages of the arena; and the page behind them.
+
+        None for that at the end. Entries that are stored meanwhile may be left out.
+        """
+        entries, behind = self._store.entries_from(page)
+        ours = (entry for entry in entries if entry.service == self._service)
+        return [entry for entry in ours if self.state(entry) == "live"], behind
+
+    def restore(self, key: bytes, reply: bytes, seconds: float, *, loops: bool) -> Restored:
+        """Store a reply that this service gave at another time, for so many seconds at most.
+
+        Nothing is stored under a key that was voided since carom's start, or whose slot was: it may
+        be older. `loops` is as for `fill`. Any thread may call it. Raises ValueError for what no
+        cache can hold.
+        """
+        most = WHOLE_MAX if self._language.whole_key else KEY_MAX
+        if not 1 <= len(key) <= most or len(reply) > REPLY_MAX:
+            raise ValueError(f"a key of {len(key)} bytes, and a reply of {len(reply)}")
+        if seconds <= 0:
+            return Restored.EXPIRED
+        slot, token = self._slot_of(key), self._voids[0]
+        if self._versions[slot]:
+            return Restored.WRITTEN
+        now, length = self._clock.now(), len(reply)
+        what = token, now + self._clock.ticks(seconds), now, slot, length, length, 0, loops, 0, 0
+        stored = self._store.restore(self._service, key, reply, what)
+        return Restored.STORED if stored else Restored.NO_ROOM
 
     def invalidate(self, request: bytes) -> None:
         """Void what was stored for a request, and any fill whose token was taken before."""

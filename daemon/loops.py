@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from carom.daemon.cache import Cache
@@ -20,7 +21,7 @@ class Loops:
     was asked before: at the latest, the reply that was made last. Of `every` such replies to one
     request of one client, one is left out. That ends the loop, which is a single packet. Replies
     that the kernel gives by itself are marked when they are filled (`known`), and counted there
-    (include/loop.h). For the serving thread alone.
+    (include/loop.h). For the serving thread alone, but for `restored`.
     """
 
     def __init__(self, every: int, cache: Cache | None = None):
@@ -29,6 +30,8 @@ class Loops:
         self._asked: set[int] = set()
         self._asked_before: set[int] = set()
         self._keys = bytearray(_KEYS // 8)
+        self._restored: bytearray | None = None
+        self._restoring = threading.Lock()
         self._counts: dict[tuple[Any, bytes], int] = {}
         self._latest: tuple[bytes, bytes, bool] = b"", b"", False
         self.ended = 0
@@ -55,9 +58,22 @@ class Loops:
 
     def _cached(self, reply: bytes, hashed: int) -> bool:
         """Whether the cache answers a reply. Most are no requests, which needs no system call."""
-        if not self._cache or not self._keys[hashed % _KEYS >> 3] >> (hashed & 7) & 1:
+        at, bit = hashed % _KEYS >> 3, hashed & 7
+        if not self._cache or not (
+            self._keys[at] >> bit & 1 or (self._restored and self._restored[at] >> bit & 1)
+        ):
             return False
         return 0 < len(reply) <= WHOLE_MAX and self._cache.get(reply) is not None
+
+    def restored(self, request: bytes, reply: bytes) -> bool:
+        """The same of a reply that comes from a file, before it is stored. For any thread."""
+        hashed = hash(request)
+        with self._restoring:
+            self._restored = self._restored or bytearray(_KEYS // 8)
+            self._restored[hashed % _KEYS >> 3] |= 1 << (hashed & 7)
+        hashed = hash(reply)
+        known = hashed in self._asked or hashed in self._asked_before
+        return request == reply or known or self._cached(reply, hashed)
 
     def ends(self, origin: Any, request: bytes, reply: bytes) -> bool:
         """Whether to leave this reply out, to end a loop. Call it once for each reply."""

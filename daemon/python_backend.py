@@ -92,6 +92,10 @@ class PythonBackend(Backend):
             "userspace_cache": userspace and {"hits": userspace.hits, "misses": userspace.misses},
         }
 
+    def _loops(self, key: bytes, reply: bytes) -> bool:
+        loops = self.server.loops
+        return loops is not None and loops.restored(key, reply)
+
     def drop(self, key: str) -> bool:
         """Take back the reply of a name, given in hex; False when there was none."""
         # The inner cache first: the outer one is filled from it.

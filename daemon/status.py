@@ -34,6 +34,8 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
         "list": lambda limit, port=None: backend(port).list(limit),
         "get": lambda key, port=None: backend(port).get(key),
         "drop": lambda key, port=None: backend(port).drop(key),
+        "page": lambda page, port=None: backend(port).page(page),
+        "restore": lambda protocol, entries, port=None: backend(port).restore(protocol, entries),
         "flush": lambda port=None: backend(port).flush(),
         "places": lambda source=None: _why().places(running, source),
         "why": lambda frames, interface: _why().why(running, frames, interface),

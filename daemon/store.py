@@ -12,7 +12,7 @@ import secrets
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -75,6 +75,7 @@ _ENTRIES, _PAGES_USED = range(2)
 
 _SERVICES_MIN = 8
 _RING_WORDS = RING * DRAFT.size // _WORD
+_AT_ONCE = 8  # pages that `entries_from` reads
 _RETRY = 1.0  # seconds until the host is asked for memory again, once it had none
 _PAGES_LOW = 8  # PAGES_LOW of arena.h
 _KEY_LENGTH, _KEY_LENGTH_AT = 3, 18  # in ENTRY: the number of the field, and its first byte
@@ -123,7 +124,7 @@ class Extent:
                 hint="less --memory",
             )
         self.chunks = max(1, min(most, _CHUNKS_MAX))
-        self._services = max(_SERVICES_MIN, services)
+        self._services = max(_SERVICES_MIN, services) + 1
 
     def sizes(self) -> dict[str, int]:
         """How many elements the store's maps have."""
@@ -161,7 +162,9 @@ class Store(Resource):
         self.hashes = hashes
         self._chunks: list[memoryview] = []
         self._short_until = 0.0
-        self._growing, self._hand, self._sweeping = (threading.Lock() for _ in range(3))
+        self._growing, self._hand, self._sweeping, self._restoring = (
+            threading.Lock() for _ in range(4)
+        )
         self._bump, self._drop, self._prolong = (
             libbpf.Order(module.program(name), _FRAME) for name in CALLED
         )
@@ -291,6 +294,22 @@ class Store(Resource):
         for service in range(self._services):
             self.drain(service)
 
+    def restore(self, service: int, key: bytes, reply: bytes, what: Sequence[int]) -> bool:
+        """Store a reply that no request has asked for, at once; False where there is no room.
+
+        `what` is as in DRAFT, from the token to the key's sum. Any thread may call it: the last
+        ring of drafts is for nothing else.
+        """
+        with self._restoring:
+            self.grow_ahead()
+            ring = self._services - 1
+            number, before = self._drained[ring], self.outcomes(ring)[Stored.STORED]
+            at = number % RING * DRAFT.size
+            drafts = self.drafts(ring).cast("B")
+            DRAFT.pack_into(drafts, at, 0, *what, service, len(key), key, reply)
+            self.drain(ring, number)
+            return bool(self.outcomes(ring)[Stored.STORED] > before)
+
     def bump(self, cell: int) -> None:
         """Void a cell: from now on entries with an older token are void, on every CPU."""
         with self._hand:
@@ -324,14 +343,24 @@ class Store(Resource):
     def entries(self) -> Iterator[Entry]:
         """All entries, dead or alive, in no order."""
         self.drain_all()
-        for line, memory, _ in self._heads():
+        yield from self._entries_of(range(self._usage[_PAGES_USED]))
+
+    def entries_from(self, page: int) -> tuple[list[Entry], int | None]:
+        """The entries of some pages from one on, and the page behind them; None at the end."""
+        self.drain_all()
+        used = self._usage[_PAGES_USED]
+        end = min(page + _AT_ONCE, used)
+        return list(self._entries_of(range(page, end))), end if end < used else None
+
+    def _entries_of(self, pages: Iterable[int]) -> Iterator[Entry]:
+        for line, memory, _ in self._heads(pages):
             entry = unpack_entry(memory, line)
             if entry:
                 yield entry
 
-    def _heads(self) -> Iterator[tuple[int, memoryview, tuple[int, ...]]]:
-        """The line of each entry, the memory from there, and its front, by ENTRY."""
-        for number in range(self._usage[_PAGES_USED]):
+    def _heads(self, pages: Iterable[int]) -> Iterator[tuple[int, memoryview, tuple[int, ...]]]:
+        """The line of each entry in pages, the memory from there, and its front, by ENTRY."""
+        for number in pages:
             page = self._page(number)
             size, _ = PAGE_HEAD.unpack_from(page)
             if not size:  # a program is about to give it to one
@@ -370,7 +399,7 @@ class Store(Resource):
     def _dead(self, now: int) -> Iterator[tuple[int, int]]:
         """The lines of entries that can no longer hit, and their sequence numbers."""
         versions = self.versions
-        for line, _, head in self._heads():
+        for line, _, head in self._heads(range(self._usage[_PAGES_USED])):
             sequence, _, service, _, _, token, expires, _, slot, *_ = head
             version = max(versions[slot % SLOTS], versions[SLOTS + service % SERVICES_MAX])
             if expires <= now or token < version:

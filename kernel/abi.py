@@ -317,7 +317,8 @@ STATION = struct.Struct("=6s2x")
 class Entry(NamedTuple):
     """A stored reply, and where it lies.
 
-    `length` is the reply's in bytes; `data` also has what the protocol keeps behind it.
+    `length` is the reply's in bytes; `data` also has what the protocol keeps behind it. `loops`
+    says that the reply is itself a request that was known.
     """
 
     service: int
@@ -328,6 +329,7 @@ class Entry(NamedTuple):
     token: int
     slot: int
     length: int
+    loops: bool
     data: bytes
     line: int
     sequence: int
@@ -354,7 +356,7 @@ def unpack_entry(memory: memoryview, line: int) -> Entry | None:
     None too where it is written meanwhile: what is read then may be anything.
     """
     sequence, _, service, key_length, _, *meta = ENTRY.unpack_from(memory)
-    token, expires, filled, slot, length, stored, *_ = meta
+    token, expires, filled, slot, length, stored, _, loops, *_ = meta
     if not key_length or sequence % 2:
         return None
     at = ENTRY.size + whole(key_length)
@@ -370,6 +372,7 @@ def unpack_entry(memory: memoryview, line: int) -> Entry | None:
         token=token,
         slot=slot,
         length=length,
+        loops=bool(loops),
         data=data,
         line=line,
         sequence=sequence,

@@ -481,6 +481,7 @@ class TestHands:
             key=QUESTION,
             data=ANSWER,
             length=len(ANSWER),
+            loops=False,
             expires=START + 7,
             filled=START,
             token=voids,

@@ -83,7 +83,7 @@ SLOW_REMOVER = {
 """Who removes an entry is overtaken before it has it, and while it has: right, but more often."""
 
 SLOW_LINKER = {
-    "\tgone = link_entry(placing, word);": "\tlinger();\n\tgone = link_entry(placing, line);",
+    "\tgone = link_entry(placing, word);": "\tlinger();\n\tgone = link_entry(placing, word);",
 }
 """Who has stored an entry is overtaken before it is found in the directory."""
 
