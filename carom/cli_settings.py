@@ -75,6 +75,7 @@ def _parameter(field: Field, group: str) -> inspect.Parameter:
         help=f"{told.help} {_standing(field)}".rstrip(),
         show_default=False,
         rich_help_panel=group or None,
+        autocompletion=None if flag else lambda incomplete: _beginning(field, incomplete),
     )
     kind: Any = bool | None if flag else list[str] | None if told.repeats else str | None
     return inspect.Parameter(
@@ -83,6 +84,11 @@ def _parameter(field: Field, group: str) -> inspect.Parameter:
         default=None,
         annotation=Annotated[kind, option],
     )
+
+
+def _beginning(field: Field, incomplete: str) -> list[str]:
+    """The words that an option takes, for shells: those that begin like this."""
+    return [word for word in words(field) or () if word.startswith(incomplete)]
 
 
 def _metavar(field: Field) -> str:

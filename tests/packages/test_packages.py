@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from packages.pristine import KINDS, Package, Pristine
+from packages.pristine import KINDS, Deb, Package, Pristine
 
 from carom.vm.namespace import Namespace
 from netns import line as lines
@@ -100,6 +100,30 @@ def test_it_serves(own_line: Line, package: Package, hook: str) -> None:
 
         until(hit, "a hit")
         assert carom.ready["interfaces"][0]["hook"] == hook
+
+
+def test_it_explains_and_is_watched(own_line: Line, package: Package) -> None:
+    """Beside the answers: why a request has none yet, and counters for a scraper."""
+    with Carom(own_line.server, "-p", "2000", program=program(package)) as carom:
+        pid = ("--pid", str(carom.pid))
+        said = ask(package, "why", "hello", "--from", "198.18.0.1", *pid)
+        assert "miss: not in the cache" in said
+        file = "/tmp/replies"
+        assert ask(package, "cache", "save", file, *pid).strip() == "saved 0"
+        assert ask(package, "cache", "load", file, *pid)
+        package.there.run("rm", file)
+        done = package.there.run(*package.program, "metrics", *pid)
+        assert done.returncode == 0 or "prometheus" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_its_manual_is_there(package: Package) -> None:
+    if not isinstance(package, Deb):
+        pytest.skip("a wheel and one file have no place for manual pages")
+    page = package.there.run("zcat", "/usr/share/man/man1/carom.1.gz").stdout
+    assert page.startswith(".TH CAROM 1")
+    shell = "/usr/share/bash-completion/completions/carom"
+    assert "complete" in package.there.run("cat", shell).stdout
 
 
 def test_it_fronts(own_line: Line, package: Package) -> None:
