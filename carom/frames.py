@@ -7,6 +7,7 @@ import ipaddress
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from carom.errors import UsageError
 
@@ -55,31 +56,81 @@ def _sum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def summary(frame: bytes) -> str:
-    """Who sends a frame to whom, as far as that can be read."""
+class Datagram(NamedTuple):
+    """A UDP datagram: who sends it to whom, and what is there of its payload."""
+
+    source: Address
+    source_port: int
+    to: Address
+    port: int
+    length: int
+    payload: bytes
+
+
+class _Packet(NamedTuple):
+    """What is behind Ethernet's header and tags: kind, and for an IP packet its parts."""
+
+    kind: int
+    source: Address | None = None
+    to: Address | None = None
+    protocol: int = 0
+    whole: bool = True
+    inside: bytes = b""
+
+
+def _opened(frame: bytes) -> _Packet | None:
     at = ETHERNET - 2
     while frame[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
         at += 4
     kind, packet = int.from_bytes(frame[at : at + 2]), frame[at + 2 :]
     if len(frame) < at + 2:
-        return "no whole Ethernet header"
+        return None
     if kind == _IPV4 and len(packet) >= 20:
         size, protocol, ends = packet[0] % 16 * 4, packet[9], (packet[12:16], packet[16:20])
+        whole = not int.from_bytes(packet[6:8]) & 0x3FFF
     elif kind == _IPV6 and len(packet) >= 40:
-        size, protocol, ends = 40, packet[6], (packet[8:24], packet[24:40])
+        size, protocol, ends, whole = 40, packet[6], (packet[8:24], packet[24:40]), True
     else:
-        return f"EtherType 0x{kind:04x}"
-    client, host = map(ipaddress.ip_address, ends)
-    if protocol != _UDP or len(packet) < size + 8:
-        return f"{client} to {host}, protocol {protocol}"
-    client_port, port, length = struct.unpack_from("!HHH", packet, size)
-    shown = "{}:{}" if client.version == 4 else "[{}]:{}"
-    ends_shown = shown.format(client, client_port), shown.format(host, port)
-    return f"{ends_shown[0]} to {ends_shown[1]}, UDP with {max(0, length - 8)} bytes"
+        return _Packet(kind)
+    source, to = map(ipaddress.ip_address, ends)
+    return _Packet(kind, source, to, protocol, whole, packet[size:])
+
+
+def datagram(frame: bytes) -> Datagram | None:
+    """The UDP datagram in a frame; None where there is none, or a fragment of one."""
+    packet = _opened(frame)
+    if not packet or not packet.source or not packet.to:
+        return None
+    if packet.protocol != _UDP or not packet.whole or len(packet.inside) < 8:
+        return None
+    source_port, port, size = struct.unpack_from("!HHH", packet.inside)
+    length = max(0, size - 8)
+    payload = packet.inside[8:][:length]
+    return Datagram(packet.source, source_port, packet.to, port, length, payload)
+
+
+def summary(frame: bytes) -> str:
+    """Who sends a frame to whom, as far as that can be read."""
+    packet = _opened(frame)
+    if not packet:
+        return "no whole Ethernet header"
+    if not packet.source or not packet.to:
+        return f"EtherType 0x{packet.kind:04x}"
+    if packet.protocol != _UDP or len(packet.inside) < 8:
+        return f"{packet.source} to {packet.to}, protocol {packet.protocol}"
+    source_port, port, length = struct.unpack_from("!HHH", packet.inside)
+    shown = "{}:{}" if packet.source.version == 4 else "[{}]:{}"
+    client, host = shown.format(packet.source, source_port), shown.format(packet.to, port)
+    return f"{client} to {host}, UDP with {max(0, length - 8)} bytes"
 
 
 def captured(path: Path) -> list[bytes]:
     """The frames of a capture, pcap or pcapng. Raises UsageError for a file that is none."""
+    return [frame for _, frame in captured_at(path)]
+
+
+def captured_at(path: Path) -> list[tuple[float, bytes]]:
+    """The same, each with when it was captured: seconds of Unix time, 0 where that is not said."""
     try:
         from scapy.error import Scapy_Exception
         from scapy.utils import RawPcapReader
@@ -90,9 +141,19 @@ def captured(path: Path) -> list[bytes]:
         ) from error
     try:
         with RawPcapReader(str(path)) as reader:
-            return [frame for frame, _ in reader]
+            nano = getattr(reader, "nano", False)
+            return [(_time(about, nano=nano), frame) for frame, about in reader]
     except (OSError, Scapy_Exception, EOFError, ValueError, struct.error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(
             f"cannot read {path}: {reason}", hint="a file of tcpdump -w, of an Ethernet interface"
         ) from error
+
+
+def _time(about: Any, *, nano: bool) -> float:
+    """When a packet was captured, by what scapy says of it: pcapng's units differ by interface."""
+    if hasattr(about, "tshigh"):
+        if about.tshigh is None:  # a block without a time
+            return 0.0
+        return float((about.tshigh << 32 | about.tslow) / about.tsresol)
+    return float(about.sec + about.usec / (1e9 if nano else 1e6))

@@ -199,16 +199,14 @@ class Reading(NamedTuple):
 class Sample(NamedTuple):
     """A request whose hit is measured, and how its reply gets into the cache.
 
-    `reply` is the reply as the server sends it; `asked` is what the socket's edge remembers of the
-    request. `miss` is the name of another request, which is not in the cache, and that request.
-    `prepare` makes the maps ready.
+    `reply` is the reply as the server sends it. `miss` is the name of another request, which is not
+    in the cache, and that request. `prepare` makes the maps ready.
     """
 
     name: str
     request: bytes
     reply: bytes
     miss: tuple[str, bytes] | None = None
-    asked: int = 0
     prepare: Callable[[Around], None] = lambda around: None
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from carom import __version__
 from carom.errors import HostError
-from carom.vm import deploy, manual
+from carom.vm import deploy
 
 PYTHONS = ("3.11", "3.12", "3.13")
 """Debian 12's, Ubuntu 24.04's and Debian 13's."""
@@ -102,7 +102,7 @@ def _furnish(root: Path, architecture: str) -> None:
     shutil.copy(_DEBIAN / "copyright", documents)
     changes = (deploy.SOURCE / "CHANGELOG.md").read_bytes()
     (documents / "changelog.gz").write_bytes(gzip.compress(changes, mtime=0))
-    _explain(root / "usr/share")
+    deploy.run_module("carom.manual", root / "usr/share", failed="there is no manual page")
     control = root / "DEBIAN"
     control.mkdir()
     for script in ("postinst", "prerm"):
@@ -119,16 +119,6 @@ def _furnish(root: Path, architecture: str) -> None:
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
             os.utime(path, (deploy.packaged_at(),) * 2)
-
-
-def _explain(share: Path) -> None:
-    """Add the manual page, and completion for shells."""
-    page = share / "man/man1/carom.1.gz"
-    page.parent.mkdir(parents=True)
-    page.write_bytes(gzip.compress(manual.page(deploy.packaged_at()).encode(), mtime=0))
-    for shell, path in manual.COMPLETIONS.items():
-        (share / path).parent.mkdir(parents=True)
-        (share / path).write_text(manual.completion(shell))
 
 
 def _sum(path: Path, root: Path) -> str:

@@ -41,8 +41,8 @@ from carom.protocols.spec import Around, Filled, Sample, Spec
 from carom.vm.namespace import Namespace
 from carom.xdp.link import Link
 
-_MAC = "02:00:00:00:00:01"
-_CLIENT, _SERVER = ("198.18.0.1", 40_000), ("198.18.0.2", 51_141)
+MAC = "02:00:00:00:00:01"
+_CLIENT, SERVER = ("198.18.0.1", 40_000), ("198.18.0.2", 51_141)
 _LOOPBACK = 1  # the interface that made-up packets come in by
 _HERE = Path(__file__).resolve().parent
 _WORKERS = _HERE.parent / "experiments/ports"
@@ -56,7 +56,12 @@ SWAP = "MAC swap"
 
 
 def _port(spec: Spec) -> int:
-    return spec.port or _SERVER[1]
+    return spec.port or SERVER[1]
+
+
+LEARN = Path(__file__).resolve().parent / "learn.c"
+LEARNED = struct.Struct("=Q3I4x")
+"""What learn.c has before a request and its reply: token, protocol, request's length, most TTL."""
 
 
 class Figure(NamedTuple):
@@ -80,11 +85,11 @@ class _Case(NamedTuple):
     """How many keys it asks for, drawn anew for each packet; 0: always the frame's own."""
 
 
-def frame(payload: bytes, port: int = _SERVER[1], client_port: int = _CLIENT[1]) -> bytes:
+def frame(payload: bytes, port: int = SERVER[1], client_port: int = _CLIENT[1]) -> bytes:
     """The frame of a request, as Bench's client sends it."""
     return bytes(
-        Ether(src=_MAC, dst=_MAC)
-        / IP(src=_CLIENT[0], dst=_SERVER[0], ttl=255)
+        Ether(src=MAC, dst=MAC)
+        / IP(src=_CLIENT[0], dst=SERVER[0], ttl=255)
         / UDP(sport=client_port, dport=port)
         / payload
     )
@@ -116,21 +121,21 @@ class Bench:
                 languages=SPECS.values(),
                 capacity=capacity,
                 admit=admit,
-                beside=[_HERE / "learn.c"],
+                beside=[LEARN],
             )
         )
         self._learn = self.fastpath.load("learn_frame")
         self.clock = JiffiesClock(self.fastpath.read_jiffies)
         self.fastpath.lease[0] = 2**64 - 1
         self.fastpath.allow(["198.18.0.0/15"])
-        via = Way(False, (bytes.fromhex(_MAC.replace(":", "")),))
+        via = Way(False, (bytes.fromhex(MAC.replace(":", "")),))
         self.fastpath.reach({(_LOOPBACK, ipaddress.ip_network("198.18.0.0/15")): via})
         self.fastpath.answer_at(
             Place(
-                address=ipaddress.IPv4Address(_SERVER[0]),
+                address=ipaddress.IPv4Address(SERVER[0]),
                 port=_port(spec),
                 ifindex=_LOOPBACK,
-                mac=bytes.fromhex(_MAC.replace(":", "")),
+                mac=bytes.fromhex(MAC.replace(":", "")),
                 mtu=1500,
                 service=spec.number,
                 protocol=spec,
@@ -147,7 +152,8 @@ class Bench:
 
     def learn(self, sample: Sample, protocol: Spec) -> None:
         """Store a sample's reply as the socket's edge does."""
-        front = struct.pack("=3I", protocol.number, sample.asked, len(sample.request))
+        token = self.fastpath.store.voids[0]
+        front = LEARNED.pack(token, protocol.number, len(sample.request), 3600)
         learned = libbpf.test_run(self._learn, front + sample.request + sample.reply).retval
         if learned != libbpf.XDP_PASS:
             raise ExperimentError(f"a reply of {protocol.name} was not learned")
@@ -247,8 +253,8 @@ def _filters(stack: contextlib.ExitStack) -> list[_Case]:
     """Every filter at XDP, by itself, on a command."""
     place: Filter = stack.enter_context(Filter("simple", "xdp", jiffies_per_second()))
     spec = next(known for known in SPECS.values() if known.filtered)
-    address, port = ipaddress.ip_address(_SERVER[0]), _port(spec)
-    place.filter([Endpoint(address, port, _LOOPBACK, bytes.fromhex(_MAC.replace(":", "")))])
+    address, port = ipaddress.ip_address(SERVER[0]), _port(spec)
+    place.filter([Endpoint(address, port, _LOOPBACK, bytes.fromhex(MAC.replace(":", "")))])
     put = frame(spec.filtered, port)
     cases = []
     for name in NAMES:

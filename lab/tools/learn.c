@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * For bench: learns the reply in a frame as the socket's edge does. Before the reply, the frame has
- * the protocol's number, what the request asked beside its key (`asked`, protocols.h), and the
- * request with its length.
+ * For bench and replay: learns the reply in a frame as the socket's edge does. Before the reply, the
+ * frame has what the edge knows of its request, and the request.
  */
 #include "abi.h"
 #include "bounded.h"
+#include "clock.h"
 #include "protocols.h"
 #include "store.h"
 #include "token.h"
 
 struct front {
+	u64 token;   /* when the request came */
 	u32 protocol;
-	u32 asked;
 	u32 length;  /* of the request */
+	u32 ttl;     /* seconds that the reply lives at most */
+	u32 zero;
 };
 
 struct learning {
@@ -36,29 +38,35 @@ static __always_inline bool load_part(struct xdp_md *context, u32 offset, u8 *to
 
 int learn_frame(struct xdp_md *context)
 {
-	u32 length = (u32)(context->data_end - context->data), only = 0, ttl = 3600, stored, slot;
+	u32 length = (u32)(context->data_end - context->data), only = 0, stored, slot, asked;
 	struct learning *learning = learnings.lookup(&only);
 	struct draft *draft = &learning->draft;
 	struct placing placing = {};
 	struct front front;
+	enum intent intent;
 
 	if (!learning || bpf_xdp_load_bytes(context, 0, &front, sizeof(front)))
 		return XDP_ABORTED;
 	__builtin_memset(&draft->key, 0, sizeof(draft->key));
 	__builtin_memset(draft->bytes, 0, sizeof(u64));
 	length -= sizeof(front) + front.length;
-	if (!load_part(context, sizeof(front) + front.length, draft->bytes, length, REPLY_ROOM))
+	if (!load_part(context, sizeof(front), learning->text, front.length, TEXT_ROOM) ||
+	    !load_part(context, sizeof(front) + front.length, draft->bytes, length, REPLY_ROOM))
 		return XDP_ABORTED;
-	stored = length;
-	if (!learn(front.protocol, draft->bytes, &length, &draft->key, &stored, &ttl, front.asked))
+	intent = understand(front.protocol, learning->text, front.length, &draft->key);
+	if (intent != INTENT_READ)
 		return XDP_DROP;
-	if (is_nameless(front.protocol) &&
-	    (!load_part(context, sizeof(front), learning->text, front.length, TEXT_ROOM) ||
-	     understand(front.protocol, learning->text, front.length, &draft->key) != INTENT_READ))
+	asked = forgotten(asked_besides(front.protocol, intent, &draft->key), now());
+	if (!is_nameless(front.protocol))
+		__builtin_memset(&draft->key, 0, sizeof(draft->key));
+	stored = length;
+	if (!learn(front.protocol, draft->bytes, &length, &draft->key, &stored, &front.ttl, asked))
 		return XDP_DROP;
 	draft->key.service = front.protocol;
 	slot = slot_of(&draft->key, slot_from(front.protocol, &draft->key),
 		       slot_end(front.protocol, &draft->key));
-	draft_reply(draft, take_token(), slot, length, stored, ttl);
-	return begin_placing(draft, &placing) && admitted(&placing) && store(draft, &placing) == STORED ? XDP_PASS : XDP_ABORTED;
+	draft_reply(draft, front.token, slot, length, stored, front.ttl);
+	if (!begin_placing(draft, &placing) || !admitted(&placing))
+		return XDP_ABORTED;
+	return store(draft, &placing) == STORED ? XDP_PASS : XDP_ABORTED;
 }

@@ -11,7 +11,6 @@ from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT, EDNS0TLV
 
 from carom.kernel import libbpf
 from carom.kernel.abi import COOKIES
-from carom.protocols.dns import KeyFlag
 from carom.protocols.dns.cookie import server_cookie
 from carom.protocols.spec import Around, Sample
 
@@ -33,11 +32,10 @@ def samples(client: str) -> Sequence[Sample]:
     )
     reply = bytes(DNS(id=7, qr=1, aa=1, rd=0, qd=_QUESTION, an=_ADDRESS))
     with_edns = bytes(DNS(id=7, qr=1, aa=1, rd=0, qd=_QUESTION, an=_ADDRESS, ar=DNSRROPT()))
-    asked = KeyFlag.EDNS | KeyFlag.DO
     return [
         Sample("dns, www.example.org", plain, reply, miss=("dns, www.example.com", missing)),
-        Sample("dns, EDNS", edns, with_edns, asked=asked),
-        Sample("dns, EDNS with a cookie", cookie, with_edns, asked=asked, prepare=_prepare),
+        Sample("dns, EDNS", edns, with_edns),
+        Sample("dns, EDNS with a cookie", cookie, with_edns, prepare=_prepare),
     ]
 
 

@@ -14,8 +14,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from carom import cli
-from carom.vm import manual
+from carom import cli, manual
 
 PAGE = manual.page(0)
 

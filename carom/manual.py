@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manual page carom(1) and shells' completion, made of what the commands say of themselves."""
+"""The manual page carom(1) and shells' completion, made of what the commands say of themselves.
+
+`python -m carom.manual FOLDER` writes them below a /usr/share, dated SOURCE_DATE_EPOCH.
+"""
 
 from __future__ import annotations
 
+import gzip
+import os
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -35,7 +42,7 @@ carom \\- {_SHORT}
 An XDP or TC program answers UDP requests that a server answered before. The server is a Python
 service
 .RB ( "carom serve" ),
-or a memcached, a name server or a CoAP server on this host
+or somebody else's server on this host
 .RB ( "carom front" ),
 which is not changed for it. Requests that are not answered go up to the server as ever.
 """
@@ -134,3 +141,16 @@ def _escaped(text: str) -> str:
     """Text that man(7) shows as it is."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return re.sub(r"^([.'])", r"\\&\1", text)
+
+
+def write(share: Path, made: int) -> None:
+    """Write the page and the completions below a /usr/share."""
+    files = {share / path: completion(shell).encode() for shell, path in COMPLETIONS.items()}
+    files[share / "man/man1/carom.1.gz"] = gzip.compress(page(made).encode(), mtime=0)
+    for path, content in files.items():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), int(os.environ.get("SOURCE_DATE_EPOCH", 0)))
