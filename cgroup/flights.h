@@ -413,12 +413,12 @@ static __always_inline void add_waiter(struct writes *waiting, u32 name, u32 jif
 	waiter->count += 1;
 }
 
-/* One of them has its reply. */
+/* One of them has its reply. Where it was the last, also who has read the clock before sees a free place. */
 static __always_inline void end_wait(struct waiter *waiter, u32 jiffies)
 {
 	waiter->count -= 1;
 	if (!waiter->count)
-		waiter->last = jiffies - FLIGHT_SECONDS * TICKS;
+		waiter->last = jiffies - 2 * FLIGHT_SECONDS * TICKS;
 }
 
 /* Void a cell, and fill nothing in it that is asked before the acknowledgement must have come. */
