@@ -56,6 +56,9 @@ def status(pid: Pid = None, json: Json = False) -> None:
         return
     ready = msgspec.convert(result["ready"], Ready)
     print(f"{ready}, up {result['uptime_seconds']:.0f} s")
+    most = result["options"]["max_hits_per_cpu"]
+    if most:
+        print(f"each CPU gives at most {most:,} replies a second; the rest is the server's")
     for subject, reason in result["not_followed"].items():
         print(f"not followed, and tried again: {subject}: {reason}")
     for service in result["services"]:

@@ -76,6 +76,11 @@ def _process(status: Status) -> Iterator[Metric]:
 
 
 def _packets(status: Status) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "carom_max_hits_per_cpu",
+        "Replies a second that one CPU gives at most; 0: any.",
+        status["options"]["max_hits_per_cpu"],
+    )
     packets = CounterMetricFamily(
         "carom_packets", "Packets by verdict (docs/counters.md).", labels=["hook", "verdict"]
     )

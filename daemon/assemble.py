@@ -182,6 +182,7 @@ class Assembly:
             edge=any(receiver.learns for receiver in self._receivers),
             room=self._room,
             counted=len(self._receivers),
+            max_hits=options.max_hits_per_cpu,
             hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
         )
         self._stack.enter_context(fastpath)

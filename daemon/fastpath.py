@@ -215,6 +215,7 @@ class FastPath(Resource):
         edge: bool = False,
         room: Room | None = None,
         counted: int = 1,
+        max_hits: int = 0,
         beside: Sequence[Path] = (),
         hooks: Sequence[Hook] = tuple(Hook),
         test_clock: bool = False,
@@ -223,8 +224,9 @@ class FastPath(Resource):
 
         `capacity` is in entries; with `memory` the store holds what so many bytes do. `languages`
         are the protocols to support, `edge` adds the programs for fronted servers, `counted`
-        services get counters of their own, and the C files `beside` it share its maps. With
-        `test_clock` the programs' time is the `clock` cell, in seconds.
+        services get counters of their own, and the C files `beside` it share its maps. Of one CPU
+        there are at most `max_hits` replies a second (0: any). With `test_clock` the programs' time
+        is the `clock` cell, in seconds.
 
         Raises UsageError for a capacity that memory cannot hold or a `room` beyond ROOM_MAX,
         PrivilegeError, CompileError, VerifierError, BPFError.
@@ -248,6 +250,7 @@ class FastPath(Resource):
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
                 "tc_first": Hook.TC in hooks,
+                "max_hits": max_hits,
                 "dry": False,
                 "languages": protocols.bits(languages),
                 "counted": counted,

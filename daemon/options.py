@@ -27,6 +27,7 @@ RATE_MAX = 2**40
 PREFIX_RATE, TOTAL_RATE = 4 * 2**20, 16 * 2**20
 ECHOES = 1000
 RESPONSES_MAX = 1_000_000
+HITS_MAX = 10_000_000
 TTL_MAX = 10 * 365 * 86_400.0
 
 
@@ -159,6 +160,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             group=_BOUNDS,
         ),
     ] = TOTAL_RATE
+    max_hits_per_cpu: Annotated[
+        int,
+        Option(
+            "Replies a second of one CPU, of all services together; what is beyond is the "
+            "server's. 0: any.",
+            0,
+            HITS_MAX,
+            "100000",
+            metavar="RATE",
+            group=_BOUNDS,
+        ),
+    ] = 0
     responses_per_second: Annotated[
         int,
         Option(
@@ -332,6 +345,7 @@ SHARED = (
     "wait",
     "cpu",
     "allow",
+    "max_hits_per_cpu",
     "bypass_firewall",
     "filter",
     "filter_at",

@@ -105,6 +105,10 @@ REMEDIES: Mapping[Verdict, Remedy] = {
         "the daemon has not renewed its lease: it is stopped, or gets no CPU",
         "a daemon that runs: SIGCONT, or more CPU for it",
     ),
+    Verdict.PASS_CPU: Remedy(
+        f"its CPU has given as many replies a second as one may: {_SERVED}",
+        "a higher --max-hits-per-cpu, or requests that more CPUs receive",
+    ),
     Verdict.PASS_SIZE: Remedy(
         "its payload is empty, or too long for a key", "a payload of 1 to 256 bytes (raw)"
     ),
@@ -154,6 +158,7 @@ STOPS: Mapping[Stop, str] = {
     Stop.HEADER: "TTL and IPv4's checksum",
     Stop.OFF: "the fast path is on",
     Stop.LEASE: "the daemon is alive",
+    Stop.CPU: "replies a second of its CPU",
     Stop.KEY: "a request that can be answered",
     Stop.LOOK_UP: "its reply, from the cache",
     Stop.AMPLIFY: "not too long for its request",

@@ -50,6 +50,7 @@ _STOPS: Mapping[Stop, tuple[Verdict, ...]] = {
     Stop.HEADER: (Verdict.PASS_TTL,),
     Stop.OFF: (Verdict.PASS_OFF,),
     Stop.LEASE: (Verdict.PASS_LEASE,),
+    Stop.CPU: (Verdict.PASS_CPU,),
     Stop.KEY: (
         Verdict.PASS_SIZE,
         Verdict.PASS_REQUEST,

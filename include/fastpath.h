@@ -16,6 +16,7 @@
 #include "lookup.h"
 #include "loop.h"
 #include "maps.h"
+#include "pace.h"
 #include "parse.h"
 #include "payload.h"
 #include "place.h"
@@ -30,7 +31,7 @@
 #define FOR_JOIN (VERDICTS + 1)  /* never counted: first the next of several keys is looked up */
 #define SLIP_MAX 512  /* bytes of a truncated reply */
 
-PARAMETER(0c, tc_first)  /* 1: TC sees requests that XDP has not seen */
+PARAMETER(0d, tc_first)  /* 1: TC sees requests that XDP has not seen */
 
 /*
  * Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's.
@@ -299,6 +300,7 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	if (whole && scratch->meta.loops && service->echoes && ends_loop(service, echo))
 		return DROP_LOOP;
 	pay(service, &bill, bytes, allotted == HIT);
+	keep_pace(scratch);
 	return allotted;
 }
 
@@ -399,6 +401,7 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 		return DROP_LOOP;
 	make_reply(request, sum, length, payload_sum, packet->hook == TC || service->skb_mode);
 	pay(service, &bill, headers_length(request) + length, true);
+	keep_pace(scratch);
 	return BOUNCE;
 }
 
@@ -453,6 +456,8 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 		return PASS_OFF;
 	if (!leased())
 		return PASS_LEASE;
+	if (spent_pace(scratch))
+		return PASS_CPU;
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
 	/* Where XDP is first, it has stored what waits of a request that it hands over. */

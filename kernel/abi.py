@@ -81,19 +81,20 @@ class Stop(IntEnum):
     HEADER = 4
     OFF = 5
     LEASE = 6
-    KEY = 7
-    LOOK_UP = 8
-    AMPLIFY = 9
-    MAPS = 10
-    CHECKSUM = 11
-    ADAPT = 12
-    COOKIE = 13
-    RESPONSES = 14
-    LENGTH = 15
-    RATE = 16
-    ROOM = 17
-    LOOP = 18
-    ANSWER = 19
+    CPU = 7
+    KEY = 8
+    LOOK_UP = 9
+    AMPLIFY = 10
+    MAPS = 11
+    CHECKSUM = 12
+    ADAPT = 13
+    COOKIE = 14
+    RESPONSES = 15
+    LENGTH = 16
+    RATE = 17
+    ROOM = 18
+    LOOP = 19
+    ANSWER = 20
 
 
 class Verdict(IntEnum):
@@ -140,6 +141,7 @@ class Verdict(IntEnum):
     PASS_SOURCE_LOW = 39
     PASS_SOURCE_SERVED = 40
     PASS_SOURCE_OWN = 41
+    PASS_CPU = 42
 
 
 VERDICTS = max(Verdict) + 1
@@ -156,6 +158,7 @@ MISSES = frozenset(
         Verdict.PASS_MTU,
         Verdict.PASS_RESPONSES,
         Verdict.PASS_COOKIE,
+        Verdict.PASS_CPU,
     }
 )
 """The verdicts on requests that the cache could have answered and that went up to the server."""
