@@ -36,6 +36,7 @@ _MODULES = (
     "contests.load",
     "contests.memcached",
     "contests.beside",
+    "contests.interference",
 )
 """The modules of `carom.lab.experiments` that have an `EXPERIMENT`, in the order of the list."""
 

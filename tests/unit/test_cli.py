@@ -65,6 +65,7 @@ def test_lab_list_names_the_experiments() -> None:
         "load",
         "memcached",
         "beside",
+        "interference",
         "filter-throughput",
         "filter-loss",
         "concurrency",
