@@ -71,6 +71,8 @@ def status(pid: Pid = None, json: Json = False) -> None:
                 print(
                     f"port {service['port']} is answered on {link['interface']}, but {link['but']}"
                 )
+        if service["shadow"]:
+            print(f"port {service['port']}: {_shadow(service['shadow'])}")
         if service["silence"]:
             print(f"port {service['port']}: {_silence(service['silence'])}")
     table = new_table("counter", "value")
@@ -99,6 +101,15 @@ def _silence(silence: dict[str, Any]) -> str:
     return (
         f"the kernel answers none of {silence['requests']} requests in {silence['seconds']:.0f} s, "
         f"most of all {silence['what'].replace('_', ' ')}: {silence['why']}"
+    )
+
+
+def _shadow(shadow: dict[str, Any]) -> str:
+    """The line that says what came of comparing the cache with the server."""
+    off = ", so its cache is off (--shadow-policy off)" if shadow["off"] else ""
+    return (
+        f"{shadow['compared']:,} replies compared with the server's, "
+        f"{shadow['differing']:,} differed{off}"
     )
 
 

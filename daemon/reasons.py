@@ -77,6 +77,7 @@ _WHY: Mapping[Verdict, str] = {
     "--allow asks for",
     Verdict.PASS_RESPONSES: "the replies a second are used up: --responses-per-second",
     Verdict.PASS_COOKIE: "they have a cookie that is the server's to judge: --cookie-secret-file",
+    Verdict.PASS_SHADOW: "all hits go up to be compared: --shadow 1",
     Verdict.DROP_LOOP: "they are replies that echo each other: --echoes",
     Verdict.FAULT: "the kernel failed where it cannot: please report that",
 }

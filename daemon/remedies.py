@@ -100,7 +100,10 @@ REMEDIES: Mapping[Verdict, Remedy] = {
         f"its TTL, or hop limit, is below {TTL_FLOOR}",
         f"a client that is nearer, or sends with {TTL_FLOOR} or more left",
     ),
-    Verdict.PASS_OFF: Remedy("the service's fast path is off", "--fast cache"),
+    Verdict.PASS_OFF: Remedy(
+        "the service's fast path is off",
+        "--fast cache; or a new start, where `carom status` says that a differing reply did it",
+    ),
     Verdict.PASS_LEASE: Remedy(
         "the daemon has not renewed its lease: it is stopped, or gets no CPU",
         "a daemon that runs: SIGCONT, or more CPU for it",
@@ -142,6 +145,10 @@ REMEDIES: Mapping[Verdict, Remedy] = {
     ),
     Verdict.PASS_RATE: Remedy(
         "the bytes of replies a second are used up", "a higher --prefix-rate or --total-rate"
+    ),
+    Verdict.PASS_SHADOW: Remedy(
+        f"a hit that goes up all the same (--shadow): {_SERVED}, and both replies are compared",
+        "the same request again",
     ),
     Verdict.DROP_LOOP: Remedy("one of many replies that echo each other: it ends a loop"),
     Verdict.FAULT: Remedy("the kernel failed where it cannot", "please report it"),

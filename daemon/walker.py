@@ -72,7 +72,13 @@ _STOPS: Mapping[Stop, tuple[Verdict, ...]] = {
     Stop.RATE: (Verdict.PASS_RATE,),
     Stop.ROOM: (Verdict.PASS_TO_TC,),
     Stop.LOOP: (Verdict.DROP_LOOP,),
-    Stop.ANSWER: (Verdict.HIT, Verdict.BOUNCE, Verdict.SLIP, Verdict.FAULT),
+    Stop.ANSWER: (
+        Verdict.HIT,
+        Verdict.BOUNCE,
+        Verdict.SLIP,
+        Verdict.PASS_SHADOW,
+        Verdict.FAULT,
+    ),
 }
 """Where a verdict is given, unless the program says otherwise (at_stop() of walk.h)."""
 

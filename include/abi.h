@@ -109,7 +109,8 @@ enum verdict {
 	PASS_SOURCE_SERVED = 40, /* from the port of a service here: replies could go in a loop */
 	PASS_SOURCE_OWN = 41, /* from an address of this host, or the broadcast of its networks */
 	PASS_CPU = 42,       /* its CPU has given as many replies a second as one may */
-	VERDICTS = 43,
+	PASS_SHADOW = 43,    /* a hit that goes to the server all the same: both replies are compared */
+	VERDICTS = 44,
 };
 
 /* Where a packet may go on up, in the order of the walk (docs/packet-walk.md). */
@@ -437,6 +438,16 @@ struct page_head {
 
 struct arena_page {
 	u8 bytes[PAGE_BYTES];
+};
+
+/* A reply in the store that is live, and another that takes its place: without what is behind them. */
+struct pair {
+	struct meta meta;  /* of the one in the store */
+	struct key key;
+	u32 served_length;
+	u32 zero;
+	u8 cached[DRAFT_ROOM];
+	u8 served[DRAFT_ROOM];
 };
 
 /*

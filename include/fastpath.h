@@ -23,6 +23,7 @@
 #include "policy.h"
 #include "protocols.h"
 #include "reply.h"
+#include "shadow.h"
 #include "token.h"
 #include "waiting_drafts.h"
 #include "walk.h"
@@ -31,7 +32,7 @@
 #define FOR_JOIN (VERDICTS + 1)  /* never counted: first the next of several keys is looked up */
 #define SLIP_MAX 512  /* bytes of a truncated reply */
 
-PARAMETER(0d, tc_first)  /* 1: TC sees requests that XDP has not seen */
+PARAMETER(0e, tc_first)  /* 1: TC sees requests that XDP has not seen */
 
 /*
  * Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's.
@@ -292,6 +293,9 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	bytes = headers_length(request) + scratch->meta.length;
 	if (!within_rates(service, &bill, bytes))
 		return PASS_RATE;
+	if (SAID(shadow) && !SAID(dry) && allotted == HIT && (whole || !scratch->joined.keys) &&
+	    takes_turn(&scratch->until_shadow))
+		return PASS_SHADOW;
 	if (whole && scratch->meta.loops && service->echoes)
 		echo = echo_cell(request, service, payload_sum);
 	verdict = serve(packet, request, service, sum, scratch, reply_sum);

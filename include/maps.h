@@ -31,7 +31,9 @@ struct scratch {
 	struct request request;  /* for the next program; its pointers are invalid */
 	struct service service;
 	struct bpf_fib_lookup route;
-	struct pace pace;  /* it stays, from packet to packet */
+	struct pace pace;  /* it stays, from packet to packet; and so does the next */
+	u32 until_shadow;  /* hits of this CPU until the next that goes up (shadow.h) */
+	u32 zero;
 	u8 reply[2 * REPLY_ROOM + sizeof(u64)];
 	u8 text[TEXT_ROOM + sizeof(u64)];
 };

@@ -142,6 +142,7 @@ class Verdict(IntEnum):
     PASS_SOURCE_SERVED = 40
     PASS_SOURCE_OWN = 41
     PASS_CPU = 42
+    PASS_SHADOW = 43
 
 
 VERDICTS = max(Verdict) + 1
@@ -159,6 +160,7 @@ MISSES = frozenset(
         Verdict.PASS_RESPONSES,
         Verdict.PASS_COOKIE,
         Verdict.PASS_CPU,
+        Verdict.PASS_SHADOW,
     }
 )
 """The verdicts on requests that the cache could have answered and that went up to the server."""
@@ -231,6 +233,10 @@ KEY = struct.Struct(f"=HH4x{KEY_MAX}s4x")
 DRAFT = struct.Struct(f"=Q{_META}HH4x{KEY_MAX}s4x{DRAFT_ROOM}s")
 """ready, token, expires, filled, slot, length, stored, sum, loops, used, the key's sum; the three
 fields of the key; the reply."""
+
+PAIR = struct.Struct(f"={_META}HH4x{KEY_MAX}s4xI4x{DRAFT_ROOM}s{DRAFT_ROOM}s")
+"""What is known of the one in the store, as in DRAFT; the three fields of the key; the length of
+the other; both replies."""
 
 ENTRY = struct.Struct(f"=QQHHI{_META}")
 """sequence, hash, service, length of the key, next; then as in DRAFT. Key and reply follow, each
