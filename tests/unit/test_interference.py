@@ -74,7 +74,7 @@ def test_tables() -> None:
     assert [row["load/s"] for row in p50] == ["0", "50.0k", "most"] * 3
     assert p50[1]["no carom"].startswith("60.60 ±")
     assert {row["carom"] for row in sheets["Without a reply in time"]} == {"0 %"}
-    first, _ = sheets["The load: requests and hits a second"]
+    first, _ = sheets["The load: sent a second in all, and hits a second while others were asked"]
     assert (first["sent, carom"], first["hits, carom, hits limited"]) == ("25.0k", "20.0k")
     assert "hits, no carom" not in first
     assert "--max-hits-per-cpu 20,000" in SHOWN.notes(run())[0]

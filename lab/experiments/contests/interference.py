@@ -109,7 +109,7 @@ class Interference(ShownInterference, Experiment[Settings, Repetition]):
     bare = True
     clients = 2
     full = Settings()
-    short = Settings(repetitions=2, seconds=0.5, loads=(50e3,))
+    short = Settings(repetitions=3, seconds=0.5, loads=(50e3,))
 
     def groups(self, settings: Settings, index: int) -> list[Group]:
         """A server for each treatment; its loads and victims in an order that is drawn."""
@@ -172,7 +172,7 @@ class Interference(ShownInterference, Experiment[Settings, Repetition]):
             cell=Cell(series=series, wait="blocking", x=cell.load),
             index=index,
             round_trips=trips,
-            verdicts=beside,
+            verdicts={verdict: n for verdict, n in beside.items() if verdict != _REPLIES},
             offered=sent.sent / sent.round_trips.seconds if sent else 0.0,
         )
 

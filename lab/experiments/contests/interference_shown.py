@@ -40,6 +40,9 @@ VICTIMS = {
 }
 """Who is asked beside the hits."""
 
+_ASIDE = 0.08
+"""From one treatment's points to the next one's, of the distance between two loads."""
+
 Figure = Callable[[Repetition], float]
 
 
@@ -242,7 +245,7 @@ def _of_loads(table: _Table) -> Sheet:
             if name != NONE:
                 row[f"hits, {way}"] = words.amount(table.of_all(_hits, name, load).value)
         rows.append(row)
-    return Sheet("The load: requests and hits a second", rows)
+    return Sheet("The load: sent a second in all, and hits a second while others were asked", rows)
 
 
 def _said_load(load: float) -> str:
@@ -296,9 +299,10 @@ def _plot(table: _Table, path: Path) -> Path:
 
 def _panel(axes: Axes, table: _Table, figure: Figure, victim: str) -> list[Estimate]:
     shown = []
-    for name in table.treatments:
+    for number, name in enumerate(table.treatments):
+        aside = _ASIDE * (number - (len(table.treatments) - 1) / 2)
         curve = [
-            (place, table.mean(figure, name, victim, load).scaled(1e-3))
+            (place + aside, table.mean(figure, name, victim, load).scaled(1e-3))
             for place, load in enumerate(table.loads)
         ]
         curve = [(place, one) for place, one in curve if not math.isnan(one.value)]
