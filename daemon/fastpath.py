@@ -147,8 +147,8 @@ def recipe(defines: Mapping[str, str | int | None] | None = None) -> Recipe:
     )
 
 
-PAIRS_BYTES = 2**18
-"""Of pairs of replies that wait to be compared, some 60: one that finds no room is not compared."""
+PAIRS_BYTES = 2**20
+"""Of pairs of replies that wait to be compared, some 230: one that finds no room is left out."""
 
 _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
 

@@ -9,22 +9,42 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from carom import log
 from carom.daemon.backend import Backend
 from carom.daemon.fastpath import FastPath
 from carom.daemon.thread import Thread
 from carom.kernel import libbpf
-from carom.kernel.abi import PAIR, SERVICES_MAX
+from carom.kernel.abi import PAIR, SERVICES_MAX, SLOTS
 
-WAIT = 0.25
-"""Seconds to wait for a pair before the thread may end."""
+PAUSE = 0.05
+"""Seconds from one look at the pairs to the next: what has no room until then is left out."""
+
+DOUBT = 0.5
+"""Seconds until a pair that differs counts: a write on its way has voided it by then."""
+
+DOUBTS_MAX = 1000
+"""Pairs that differ and do not count yet; more of them are left out."""
 
 LOG_EVERY = 1.0
 """Seconds from one line about a service's replies to the next."""
 
 _DIGEST = 16  # hexadecimal digits of SHA-256: enough to tell replies apart
+
+
+class _Doubt(NamedTuple):
+    """A pair that differs: until when it may still be voided, and by which cells."""
+
+    until: float
+    backend: Backend
+    token: int
+    cells: tuple[int, int]
+    key: bytes
+    cached: bytes
+    served: bytes
 
 
 class ShadowCheck:
@@ -38,27 +58,35 @@ class ShadowCheck:
         self, fastpath: FastPath, backends: Sequence[Backend], switch_off: Callable[[], None]
     ):
         """Raises OSError."""
+        self._versions = fastpath.store.versions
         self._backends = backends
         self._switch_off = switch_off
         self._next_line = [0.0] * len(backends)
+        self._doubts = deque[_Doubt]()
         self._ring = libbpf.Ring(fastpath.map("pairs"), self._take)
         self._thread = Thread("shadow", self._step)
 
     def _step(self) -> float:
-        self._ring.wait(round(1000 * WAIT))
-        return 0.0
+        self._ring.drain()
+        while self._doubts and self._doubts[0].until <= time.monotonic():
+            self._judge(self._doubts.popleft())
+        return PAUSE
 
     def _take(self, record: bytes) -> None:
         """Compare one pair."""
-        _, _, _, _, length, _, _, _, _, _, service, key_length, *rest = PAIR.unpack(record)
+        token, _, _, slot, length, _, _, _, _, _, service, key_length, *rest = PAIR.unpack(record)
         key, served_length, cached, served = rest
+        pair = key[:key_length], cached[:length], served[:served_length]
         backend = self._backends[service % SERVICES_MAX]
-        self.compare(backend, key[:key_length], cached[:length], served[:served_length])
-
-    def compare(self, backend: Backend, key: bytes, cached: bytes, served: bytes) -> None:
-        """Count a pair; say that it differs, and heed the policy, where it does."""
         backend.compared += 1
-        if backend.protocol.same(key, cached, served):
+        if not backend.protocol.same(*pair) and len(self._doubts) < DOUBTS_MAX:
+            cells = slot, SLOTS + backend.id
+            self._doubts.append(_Doubt(time.monotonic() + DOUBT, backend, token, cells, *pair))
+
+    def _judge(self, doubt: _Doubt) -> None:
+        """Count a pair that differs, say so, and heed the policy; unless it was voided."""
+        backend = doubt.backend
+        if doubt.token < max(self._versions[cell] for cell in doubt.cells):
             return
         backend.differing += 1
         if time.monotonic() >= self._next_line[backend.id]:
@@ -66,9 +94,9 @@ class ShadowCheck:
             log.warning(
                 "the server says something else than the cache",
                 port=backend.options.port,
-                key=shown(key),
-                cached=digest(cached),
-                server=digest(served),
+                key=shown(doubt.key),
+                cached=digest(doubt.cached),
+                server=digest(doubt.served),
                 differing=backend.differing,
             )
         if backend.options.shadow_policy == "off" and not backend.receiver.switched_off:

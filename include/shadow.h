@@ -64,7 +64,7 @@ static __always_inline void hand_pair(const struct entry *entry, u64 sequence,
 	    !still_holds(&pair->meta, service))
 		pairs.ringbuf_discard(pair, 0);
 	else
-		pairs.ringbuf_submit(pair, 0);
+		pairs.ringbuf_submit(pair, BPF_RB_NO_WAKEUP);  /* userspace looks by itself */
 }
 
 #endif

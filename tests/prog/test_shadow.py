@@ -5,22 +5,27 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 
 import carom.lab.tools
+from carom.daemon import shadow
 from carom.daemon.fastpath import FastPath
+from carom.daemon.shadow import ShadowCheck
 from carom.daemon.walker import Walker
 from carom.kernel import libbpf
 from carom.kernel.abi import PAIR, REPLY_MAX, Fast, Hook, Verdict
 from carom.lab.tools import bench as bench_tool
 from carom.lab.tools.bench import Bench
-from carom.protocols import spec
+from carom.protocols import SPECS, spec
+from netns.process import until
 from prog.conftest import GENERIC, SETTINGS
 from prog.dns_bench import returned
 from prog.host import Host, passed
@@ -171,12 +176,12 @@ class TestPairs:
     def test_more_than_there_is_room_for(self, host: Host) -> None:
         """What is beyond is left out, and stored all the same."""
         with handed(host.fastpath) as pairs:
-            for number in range(200):
+            for number in range(1000):
                 host.fill(QUESTION, b"%d" % number)
                 host.fastpath.store.drain_all()
-        assert 20 < len(pairs) < 100
+        assert 200 < len(pairs) < 300
         assert [served for *_, served in pairs] == [b"%d" % number for number in range(len(pairs))]
-        assert host.held()[QUESTION] == b"199"
+        assert host.held()[QUESTION] == b"999"
 
 
 @pytest.mark.parametrize("setting", SETTINGS + GENERIC, ids=str)
@@ -244,3 +249,97 @@ def test_a_request_for_several_keys_takes_none() -> None:
 def test_passed_as_it_came(host: Host) -> None:
     frame = host.wire.request(QUESTION)
     assert host.run(frame) == passed(Verdict.PASS_SHADOW, frame)
+
+
+class TestCheck:
+    """What userspace makes of the pairs: by the same voids that decide on a hit."""
+
+    @pytest.fixture
+    def plain(self, load_fastpath: Callable[..., FastPath]) -> Host:
+        return Host(load_fastpath(policy="lru", test_clock=True, shadow=EVERY))
+
+    @pytest.fixture
+    def backend(self, plain: Host) -> SimpleNamespace:
+        options = SimpleNamespace(port=53, shadow_policy="off")
+        receiver = SimpleNamespace(switched_off=False)
+        counts = {"compared": 0, "differing": 0, "id": 0}
+        return SimpleNamespace(
+            **counts, options=options, receiver=receiver, cache=plain.cache, protocol=SPECS["raw"]
+        )
+
+    @pytest.fixture
+    def offs(self) -> list[None]:
+        return []
+
+    @pytest.fixture
+    def check(
+        self,
+        plain: Host,
+        backend: SimpleNamespace,
+        offs: list[None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Iterator[ShadowCheck]:
+        """One that leaves it to the test when a pair that differs counts."""
+        monkeypatch.setattr(shadow, "DOUBT", math.inf)
+        made = ShadowCheck(plain.fastpath, [backend], lambda: offs.append(None))  # type: ignore[list-item]
+        with contextlib.closing(made):
+            yield made
+
+    def doubt(self, plain: Host, backend: SimpleNamespace, check: ShadowCheck) -> None:
+        """A pair that differs has come."""
+        before = backend.compared
+        refill(plain, ANSWER)
+        refill(plain, b"it is not")
+        until(lambda: backend.compared > before and check._doubts, "the pair")
+
+    def test_what_stands_counts(
+        self, plain: Host, backend: SimpleNamespace, check: ShadowCheck, offs: list[None]
+    ) -> None:
+        self.doubt(plain, backend, check)
+        check._judge(check._doubts[0])
+        assert (backend.differing, backend.receiver.switched_off, len(offs)) == (1, True, 1)
+        assert plain.held() == {}, "what it had is void"
+        check._judge(check._doubts[0]._replace(token=2**63))
+        assert (backend.differing, len(offs)) == (2, 1)
+
+    @pytest.mark.parametrize("void", ["invalidate", "flush"])
+    def test_what_was_voided_since_does_not(
+        self, plain: Host, backend: SimpleNamespace, check: ShadowCheck, offs: list[None], void: str
+    ) -> None:
+        self.doubt(plain, backend, check)
+        plain.cache.invalidate(QUESTION) if void == "invalidate" else plain.cache.flush()
+        check._judge(check._doubts[0])
+        assert (backend.differing, backend.receiver.switched_off, offs) == (0, False, [])
+
+    def test_other_keys_voids_do_not_matter(
+        self, plain: Host, backend: SimpleNamespace, check: ShadowCheck
+    ) -> None:
+        self.doubt(plain, backend, check)
+        other = next(b"%d" % n for n in range(99) if plain.cache.take(b"%d" % n)[0] != slot(plain))
+        plain.cache.invalidate(other)
+        check._judge(check._doubts[0])
+        assert backend.differing == 1
+
+    def test_doubts_are_bounded(
+        self,
+        plain: Host,
+        backend: SimpleNamespace,
+        check: ShadowCheck,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(shadow, "DOUBTS_MAX", 3)
+        for number in range(9):
+            refill(plain, b"%d" % number)
+        until(lambda: backend.compared >= 8, "all pairs")
+        assert len(check._doubts) == 3
+
+
+def refill(host: Host, reply: bytes) -> None:
+    host.fill(QUESTION, reply)
+    host.fastpath.store.drain_all()
+
+
+def slot(host: Host) -> int:
+    token = host.cache.take(QUESTION)
+    assert token
+    return token[0]
