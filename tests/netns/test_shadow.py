@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from carom.daemon import shadow
+from carom.kernel.waiting import readable
 from netns.fronted import Fake, value_reply
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
@@ -173,6 +178,39 @@ def test_a_memcached_whose_writes_are_seen(straight: Line, hook: tuple[str, ...]
         assert carom.counters()["pass_shadow"] and carom.counters()["hit"]
 
 
+def test_writes_at_once_with_reads(straight: Line) -> None:
+    """By several clients, before a server of several threads: what a write overtakes is void."""
+    with (
+        Memcached(straight.server, threads=4),
+        Carom(straight.server, "--mode", "generic", "--shadow", "2", command="front") as carom,
+    ):
+        written = threading.Event()
+
+        def write() -> None:
+            with TCPClient(straight.client, straight.address) as tcp:
+                for number in range(400):
+                    tcp.set(b"key%d" % (number % 4), b"value %d" % number)
+                    time.sleep(0.002)  # so that there are reads in between
+
+        def read() -> None:
+            with UDPClient(straight.client, straight.address) as udp:
+                while not written.is_set():
+                    udp.get(b"key%d" % random.randrange(4))
+
+        with ThreadPoolExecutor(6) as threads:
+            readers = [threads.submit(read) for _ in range(4)]
+            try:
+                for writer in [threads.submit(write) for _ in range(2)]:
+                    writer.result()
+            finally:
+                written.set()
+            for reader in readers:
+                reader.result()
+        time.sleep(2 * shadow.DOUBT)
+        found = shadow_of(carom)
+        assert found["compared"] and found["differing"] == 0
+
+
 def test_a_memcached_that_changes_unseen(straight: Line) -> None:
     with (
         Fake(straight.server) as fake,
@@ -200,8 +238,6 @@ def test_a_memcached_that_changes_unseen(straight: Line) -> None:
 
 
 def _came(fake: Fake) -> bool:
-    from carom.kernel.waiting import readable
-
     return bool(readable([fake.socket], 0.2))
 
 

@@ -86,6 +86,8 @@ def test_the_published_growth() -> None:
     assert "50,000 hits a second" in title
     assert [row["by"] for row in rows] == ["1.51", "1.54"]
     assert [row["which is by"] for row in rows] == ["1.25 (1.25-1.25)"] * 2
+    where = SHOWN.where(run())
+    assert where and where.rows[2]["this run"] == "0, 50.0k, most requests a second"
     ((_, rows, *_),) = SHOWN.published(run(**{PLAIN: (0.0, MOST)}))
     assert {row["which is by"] for row in rows} == {"-"}
 

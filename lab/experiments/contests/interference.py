@@ -36,7 +36,7 @@ _AT_MOST = 128  # so few fit into every queue on the way: what goes is what come
 _APP = "echo"
 _PORTS = {victim: PORT + number for number, victim in enumerate(VICTIMS)}
 _APART = 2**32  # first numbers of the unique requests of two measurements: none is asked twice
-_TIMEOUT = 0.2
+_TIMEOUT, _LATE = 0.2, 0.5  # of who asks, and of the load
 _BEFORE, _BEHIND = 30.0, 1.0  # seconds until the load has to be there, and that it lasts longer
 _STEP = 0.02
 _REPLIES = "replies"
@@ -191,7 +191,7 @@ def _loaded(
         source_ports=_AT_MOST if rate == MOST else _OUTSTANDING,
         first_port=2**15 - _OUTSTANDING,
         cpu=Places.of(bed.cpus).generator,
-        timeout=_TIMEOUT,
+        timeout=_LATE,
     )
     plan, host = keyed(bed, HITS), bed.pair
     with ThreadPoolExecutor(1) as thread:
@@ -239,12 +239,16 @@ def _rise(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def _check(name: str, server: _Server, rise: dict[str, int], load: generator.Load) -> None:
-    """Raises ExperimentError where what came back were not the hits that were meant."""
-    hits, answered = rise.get("hit", 0), load.round_trips.count
-    if load.round_trips.wrong or hits > load.sent or not answered:
+    """Raises ExperimentError where what came back were not the hits that were meant.
+
+    A server that has more to do than it can may answer when another request has the port: such a
+    reply counts as wrong. The kernel's do not come late.
+    """
+    hits, answered, wrong = rise.get("hit", 0), load.round_trips.count, load.round_trips.wrong
+    if hits > load.sent or not answered or (wrong and server.treatment == PLAIN):
         raise ExperimentError(
             f"{name}: of {load.sent} requests {hits} were hits, {answered} replies were right and "
-            f"{load.round_trips.wrong} wrong"
+            f"{wrong} wrong"
         )
     if server.treatment == PLAIN and hits < _MOSTLY * answered:
         raise ExperimentError(

@@ -13,6 +13,7 @@ from carom.lab.record import Repetition, Run
 from carom.lab.round_trips import ShownRoundTrips
 from carom.lab.show import words
 from carom.lab.show.canvas import IDLE, margins, mark, page, save, what_bars_are
+from carom.lab.show.published import where as beside
 from carom.lab.show.sheets import Row, Sheet
 from carom.lab.stats.estimates import Estimate, by_cell, mean, ratio
 
@@ -27,6 +28,14 @@ PUBLISHED_LOAD = 50_000.0
 PUBLISHED = {"miss": (40.6, 61.5), "neighbour": (57.9, 89.0)}
 """Round trips without hits and beside PUBLISHED_LOAD of them a second, µs, published elsewhere."""
 
+
+WHERE = {
+    "authors": "others",
+    "hosts": "not known here",
+    "load": f"{PUBLISHED_LOAD:,.0f} hits a second",
+    "time": "round trips; of which kind is not known here",
+}
+"""What is known of the published figures."""
 
 TREATMENTS = {
     NONE: Series(NONE, "no carom", "#D55E00", "o"),
@@ -188,7 +197,7 @@ class ShownInterference(ShownRoundTrips):
         """The published growth, beside this run's p50."""
         table = _Table(run)
         rows: list[Row] = []
-        for victim, (alone, beside) in PUBLISHED.items():
+        for victim, (alone, with_hits) in PUBLISHED.items():
             p50s = [
                 words.micro(table.mean(_p50, PLAIN, victim, load).value)
                 for load in (0.0, PUBLISHED_LOAD)
@@ -197,8 +206,8 @@ class ShownInterference(ShownRoundTrips):
                 {
                     "who": VICTIMS[victim],
                     "published, alone": f"{alone:g}",
-                    "beside": f"{beside:g}",
-                    "by": words.times(beside / alone),
+                    "beside": f"{with_hits:g}",
+                    "by": words.times(with_hits / alone),
                     "this run, alone": p50s[0],
                     "and beside": p50s[1],
                     "which is by": words.bracket(table.grown(_p50, PLAIN, victim, PUBLISHED_LOAD)),
@@ -206,6 +215,11 @@ class ShownInterference(ShownRoundTrips):
             )
         title = f"Beside {PUBLISHED_LOAD:,.0f} hits a second, µs: published elsewhere, and p50 here"
         return [Sheet(title, rows)]
+
+    def where(self, run: Run[Repetition]) -> Sheet:
+        """What is known of how both were measured."""
+        loads = ", ".join(LOAD.entry(load) for load in _Table(run).loads)
+        return beside(run, WHERE, load=f"{loads} requests a second", time="p50 of round trips")
 
 
 def _micro(estimate: Estimate) -> str:
