@@ -58,6 +58,9 @@ def status(pid: Pid = None, json: Json = False) -> None:
         return
     ready = msgspec.convert(result["ready"], Ready)
     print(f"{ready}, up {result['uptime_seconds']:.0f} s")
+    most = result["options"]["max_hits_per_cpu"]
+    if most:
+        print(f"each CPU gives at most {most:,} replies a second; the rest is the server's")
     for subject, reason in result["not_followed"].items():
         print(f"not followed, and tried again: {subject}: {reason}")
     for service in result["services"]:
@@ -70,6 +73,8 @@ def status(pid: Pid = None, json: Json = False) -> None:
                 print(
                     f"port {service['port']} is answered on {link['interface']}, but {link['but']}"
                 )
+        if service["shadow"]:
+            print(f"port {service['port']}: {_shadow(service['shadow'])}")
         if service["silence"]:
             print(f"port {service['port']}: {_silence(service['silence'])}")
     table = new_table("counter", "value")
@@ -98,6 +103,15 @@ def _silence(silence: dict[str, Any]) -> str:
     return (
         f"the kernel answers none of {silence['requests']} requests in {silence['seconds']:.0f} s, "
         f"most of all {silence['what'].replace('_', ' ')}: {silence['why']}"
+    )
+
+
+def _shadow(shadow: dict[str, Any]) -> str:
+    """The line that says what came of comparing the cache with the server."""
+    off = ", so its cache is off (--shadow-policy off)" if shadow["off"] else ""
+    return (
+        f"{shadow['compared']:,} replies compared with the server's, "
+        f"{shadow['differing']:,} differed{off}"
     )
 
 

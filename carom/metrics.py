@@ -76,6 +76,11 @@ def _process(status: Status) -> Iterator[Metric]:
 
 
 def _packets(status: Status) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "carom_max_hits_per_cpu",
+        "Replies a second that one CPU gives at most; 0: any.",
+        status["options"]["max_hits_per_cpu"],
+    )
     packets = CounterMetricFamily(
         "carom_packets", "Packets by verdict (docs/counters.md).", labels=["hook", "verdict"]
     )
@@ -115,12 +120,25 @@ def _services(status: Status) -> Iterator[Metric]:
         "Whether a service has requests and no hits (`carom status` says why).",
         labels=["port"],
     )
+    compared = CounterMetricFamily(
+        "carom_shadow_replies",
+        "Replies that were compared with the server's, by whether they were the same.",
+        labels=["port", "outcome"],
+    )
+    off = GaugeMetricFamily(
+        "carom_shadow_off", "Whether a differing reply has switched a cache off.", labels=["port"]
+    )
     for one in status["services"]:
         port = str(one["port"])
         for reach in one["reach"]:
             answered.add_metric([port, reach["interface"]], reach["answered"])
         silent.add_metric([port], one["silence"] is not None)
-    yield from (answered, silent)
+        if one["shadow"]:
+            differing = one["shadow"]["differing"]
+            compared.add_metric([port, "same"], one["shadow"]["compared"] - differing)
+            compared.add_metric([port, "differing"], differing)
+            off.add_metric([port], one["shadow"]["off"])
+    yield from (answered, silent, compared, off)
 
 
 def _caches(status: Status) -> Iterator[Metric]:

@@ -112,6 +112,7 @@ class Assembly:
             for service, receiver in zip(services, self._receivers, strict=True)
         ]
         self._settle_replies()
+        self._compare_replies()
         self._filtering = self._filtered(filter) if filter else None
         attached = None
         if self._interfaces and self._clock:
@@ -182,6 +183,8 @@ class Assembly:
             edge=any(receiver.learns for receiver in self._receivers),
             room=self._room,
             counted=len(self._receivers),
+            max_hits=options.max_hits_per_cpu,
+            shadow=options.shadow,
             hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
         )
         self._stack.enter_context(fastpath)
@@ -220,6 +223,14 @@ class Assembly:
         edge = self._fastpath.edge if self._fastpath else None
         if edge and lifetimes:
             self._stack.callback(Settler(edge, lifetimes).close)
+
+    def _compare_replies(self) -> None:
+        """Start the thread that compares what the server says with what the cache has said."""
+        if self._options.shadow and self._fastpath:
+            from carom.daemon.shadow import ShadowCheck  # who asks for none need not load it
+
+            check = ShadowCheck(self._fastpath, self._backends, self._poke_host)
+            self._stack.callback(check.close)
 
     def _filtered(self, filter: Filter) -> Filtering:
         """The filter with the servers behind it, attached to their sockets if that is its place."""

@@ -33,6 +33,8 @@ class Backend(Resource):
         self.receiver = receiver
         self.options, self.id, self.protocol = receiver.options, receiver.id, receiver.protocol
         self.cache = cache
+        self.compared = self.differing = 0
+        """Pairs of replies (shadow.py), and how many of them said something else."""
 
     @property
     def replies(self) -> int:
@@ -70,6 +72,13 @@ class Backend(Resource):
                 "held": cache.held,
                 "unfit": cache.unfit,
             },
+            "shadow": {
+                "compared": self.compared,
+                "differing": self.differing,
+                "off": self.receiver.switched_off,
+            }
+            if self.options.shadow
+            else None,
         }
 
     def _need_cache(self) -> Cache:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import mmap
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -146,6 +147,9 @@ def recipe(defines: Mapping[str, str | int | None] | None = None) -> Recipe:
     )
 
 
+PAIRS_BYTES = 2**20
+"""Of pairs of replies that wait to be compared, some 230: one that finds no room is left out."""
+
 _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
 
 
@@ -215,6 +219,8 @@ class FastPath(Resource):
         edge: bool = False,
         room: Room | None = None,
         counted: int = 1,
+        max_hits: int = 0,
+        shadow: int = 0,
         beside: Sequence[Path] = (),
         hooks: Sequence[Hook] = tuple(Hook),
         test_clock: bool = False,
@@ -223,8 +229,9 @@ class FastPath(Resource):
 
         `capacity` is in entries; with `memory` the store holds what so many bytes do. `languages`
         are the protocols to support, `edge` adds the programs for fronted servers, `counted`
-        services get counters of their own, and the C files `beside` it share its maps. With
-        `test_clock` the programs' time is the `clock` cell, in seconds.
+        services get counters of their own, and the C files `beside` it share its maps. Of one CPU
+        there are at most `max_hits` replies a second (0: any). Of `shadow` hits one goes up, to be
+        compared (0: none). With `test_clock` the programs' time is the `clock` cell, in seconds.
 
         Raises UsageError for a capacity that memory cannot hold or a `room` beyond ROOM_MAX,
         PrivilegeError, CompileError, VerifierError, BPFError.
@@ -244,10 +251,13 @@ class FastPath(Resource):
                 **_unused(languages),
                 "verdicts": (1 + counted) * len(Hook) * VERDICTS,
                 "lasting": max(_LASTING_LEAST, extent.capacity),
+                "pairs": PAIRS_BYTES if shadow else mmap.PAGESIZE,
             },
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
                 "tc_first": Hook.TC in hooks,
+                "max_hits": max_hits,
+                "shadow": shadow,
                 "dry": False,
                 "languages": protocols.bits(languages),
                 "counted": counted,

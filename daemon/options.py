@@ -27,6 +27,8 @@ RATE_MAX = 2**40
 PREFIX_RATE, TOTAL_RATE = 4 * 2**20, 16 * 2**20
 ECHOES = 1000
 RESPONSES_MAX = 1_000_000
+HITS_MAX = 10_000_000
+SHADOW_MAX = 1_000_000_000
 TTL_MAX = 10 * 365 * 86_400.0
 
 
@@ -115,6 +117,24 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             group=_CACHE,
         ),
     ] = "auto"
+    shadow: Annotated[
+        int,
+        Option(
+            "Of so many hits one goes to the server, whose reply is compared with the cache's; "
+            "0: none.",
+            0,
+            SHADOW_MAX,
+            "1000",
+            group=_CACHE,
+        ),
+    ] = 0
+    shadow_policy: Annotated[
+        Literal["log", "off"],
+        Option(
+            "What a reply does that differs: a line in the log, or it switches the cache off too.",
+            group=_CACHE,
+        ),
+    ] = "log"
     allow: Annotated[
         tuple[str, ...],
         Option(
@@ -159,6 +179,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             group=_BOUNDS,
         ),
     ] = TOTAL_RATE
+    max_hits_per_cpu: Annotated[
+        int,
+        Option(
+            "Replies a second of one CPU, of all services together; what is beyond is the "
+            "server's. 0: any.",
+            0,
+            HITS_MAX,
+            "100000",
+            metavar="RATE",
+            group=_BOUNDS,
+        ),
+    ] = 0
     responses_per_second: Annotated[
         int,
         Option(
@@ -297,6 +329,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 "admit second has no meaning with policy fcfs: a full cache takes nothing anyway",
                 hint="--policy lru, or leave --admit out",
             )
+        if self.shadow and (self.fast != "cache" or self.hook == "none"):
+            raise UsageError(
+                "shadow compares what the kernel's cache gives, and there is none",
+                hint="--fast cache, and --hook xdp | tc",
+            )
         if 0 < self.memory < MEMORY_MIN:
             raise UsageError(
                 f"a memory of {self.memory} bytes is too little", hint=f"at least {MEMORY_MIN}"
@@ -332,6 +369,8 @@ SHARED = (
     "wait",
     "cpu",
     "allow",
+    "max_hits_per_cpu",
+    "shadow",
     "bypass_firewall",
     "filter",
     "filter_at",

@@ -62,6 +62,7 @@ _WHY: Mapping[Verdict, str] = {
     Verdict.PASS_TTL: f"their TTL, or hop limit, is below {TTL_FLOOR}",
     Verdict.PASS_OFF: "the service's fast path is off",
     Verdict.PASS_LEASE: "the daemon does not renew its lease: it is stopped, or gets no CPU",
+    Verdict.PASS_CPU: "the replies a second of their CPU are used up: --max-hits-per-cpu",
     Verdict.PASS_SIZE: "their payloads are too long, or too short, to be keys",
     Verdict.PASS_CHECKSUM: "their checksums are wrong, or missing",
     Verdict.PASS_ROOM: "their replies are too long for the interface's MTU or its driver",
@@ -76,6 +77,7 @@ _WHY: Mapping[Verdict, str] = {
     "--allow asks for",
     Verdict.PASS_RESPONSES: "the replies a second are used up: --responses-per-second",
     Verdict.PASS_COOKIE: "they have a cookie that is the server's to judge: --cookie-secret-file",
+    Verdict.PASS_SHADOW: "all hits go up to be compared: --shadow 1",
     Verdict.DROP_LOOP: "they are replies that echo each other: --echoes",
     Verdict.FAULT: "the kernel failed where it cannot: please report that",
 }

@@ -38,6 +38,8 @@ class Receiver(Resource):
         self.options = options
         self.id = id
         self.protocol = protocols.spec(options.protocol)
+        self.switched_off = False
+        """Whether the kernel answers nothing of it any more, whatever its options say."""
         self.translations: Translations = {}
         """Which requests this host translates before any socket gets them, and where to."""
 
@@ -148,7 +150,7 @@ class Receiver(Resource):
             mtu=mtu,
             link=attachment.interface.ifindex,
             service=self.id,
-            fast=Fast[options.fast.upper()],
+            fast=Fast.OFF if self.switched_off else Fast[options.fast.upper()],
             protocol=self.protocol,
             skb_mode=attachment.mode == "generic",
             hands_over=attachment.hands_over,

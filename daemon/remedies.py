@@ -100,10 +100,17 @@ REMEDIES: Mapping[Verdict, Remedy] = {
         f"its TTL, or hop limit, is below {TTL_FLOOR}",
         f"a client that is nearer, or sends with {TTL_FLOOR} or more left",
     ),
-    Verdict.PASS_OFF: Remedy("the service's fast path is off", "--fast cache"),
+    Verdict.PASS_OFF: Remedy(
+        "the service's fast path is off",
+        "--fast cache; or a new start, where `carom status` says that a differing reply did it",
+    ),
     Verdict.PASS_LEASE: Remedy(
         "the daemon has not renewed its lease: it is stopped, or gets no CPU",
         "a daemon that runs: SIGCONT, or more CPU for it",
+    ),
+    Verdict.PASS_CPU: Remedy(
+        f"its CPU has given as many replies a second as one may: {_SERVED}",
+        "a higher --max-hits-per-cpu, or requests that more CPUs receive",
     ),
     Verdict.PASS_SIZE: Remedy(
         "its payload is empty, or too long for a key", "a payload of 1 to 256 bytes (raw)"
@@ -139,6 +146,10 @@ REMEDIES: Mapping[Verdict, Remedy] = {
     Verdict.PASS_RATE: Remedy(
         "the bytes of replies a second are used up", "a higher --prefix-rate or --total-rate"
     ),
+    Verdict.PASS_SHADOW: Remedy(
+        f"a hit that goes up all the same (--shadow): {_SERVED}, and both replies are compared",
+        "the same request again",
+    ),
     Verdict.DROP_LOOP: Remedy("one of many replies that echo each other: it ends a loop"),
     Verdict.FAULT: Remedy("the kernel failed where it cannot", "please report it"),
 }
@@ -154,6 +165,7 @@ STOPS: Mapping[Stop, str] = {
     Stop.HEADER: "TTL and IPv4's checksum",
     Stop.OFF: "the fast path is on",
     Stop.LEASE: "the daemon is alive",
+    Stop.CPU: "replies a second of its CPU",
     Stop.KEY: "a request that can be answered",
     Stop.LOOK_UP: "its reply, from the cache",
     Stop.AMPLIFY: "not too long for its request",

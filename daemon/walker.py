@@ -50,6 +50,7 @@ _STOPS: Mapping[Stop, tuple[Verdict, ...]] = {
     Stop.HEADER: (Verdict.PASS_TTL,),
     Stop.OFF: (Verdict.PASS_OFF,),
     Stop.LEASE: (Verdict.PASS_LEASE,),
+    Stop.CPU: (Verdict.PASS_CPU,),
     Stop.KEY: (
         Verdict.PASS_SIZE,
         Verdict.PASS_REQUEST,
@@ -71,7 +72,13 @@ _STOPS: Mapping[Stop, tuple[Verdict, ...]] = {
     Stop.RATE: (Verdict.PASS_RATE,),
     Stop.ROOM: (Verdict.PASS_TO_TC,),
     Stop.LOOP: (Verdict.DROP_LOOP,),
-    Stop.ANSWER: (Verdict.HIT, Verdict.BOUNCE, Verdict.SLIP, Verdict.FAULT),
+    Stop.ANSWER: (
+        Verdict.HIT,
+        Verdict.BOUNCE,
+        Verdict.SLIP,
+        Verdict.PASS_SHADOW,
+        Verdict.FAULT,
+    ),
 }
 """Where a verdict is given, unless the program says otherwise (at_stop() of walk.h)."""
 

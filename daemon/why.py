@@ -99,6 +99,8 @@ def _left_out(backend: Backend) -> set[Stop]:
         left_out.add(Stop.ADAPT)
     if not spec.cookies:
         left_out.add(Stop.COOKIE)
+    if not options.max_hits_per_cpu:
+        left_out.add(Stop.CPU)
     if not options.responses_per_second:
         left_out.add(Stop.RESPONSES)
     if not options.echoes:

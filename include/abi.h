@@ -111,7 +111,9 @@ enum verdict {
 	PASS_SOURCE_LOW = 39, /* from a port below SOURCE_PORT_MIN: a well-known service's */
 	PASS_SOURCE_SERVED = 40, /* from the port of a service here: replies could go in a loop */
 	PASS_SOURCE_OWN = 41, /* from an address of this host, or the broadcast of its networks */
-	VERDICTS = 42,
+	PASS_CPU = 42,       /* its CPU has given as many replies a second as one may */
+	PASS_SHADOW = 43,    /* a hit that goes to the server all the same: both replies are compared */
+	VERDICTS = 44,
 };
 
 /* Where a packet may go on up, in the order of the walk (docs/packet-walk.md). */
@@ -123,19 +125,20 @@ enum stop {
 	STOP_HEADER = 4,     /* TTL and IPv4's checksum */
 	STOP_OFF = 5,
 	STOP_LEASE = 6,
-	STOP_KEY = 7,
-	STOP_LOOK_UP = 8,
-	STOP_AMPLIFY = 9,
-	STOP_MAPS = 10,      /* the source, by the maps */
-	STOP_CHECKSUM = 11,  /* UDP's */
-	STOP_ADAPT = 12,
-	STOP_COOKIE = 13,
-	STOP_RESPONSES = 14,
-	STOP_LENGTH = 15,
-	STOP_RATE = 16,
-	STOP_ROOM = 17,
-	STOP_LOOP = 18,
-	STOP_ANSWER = 19,
+	STOP_CPU = 7,        /* the replies that one may give a second */
+	STOP_KEY = 8,
+	STOP_LOOK_UP = 9,
+	STOP_AMPLIFY = 10,
+	STOP_MAPS = 11,      /* the source, by the maps */
+	STOP_CHECKSUM = 12,  /* UDP's */
+	STOP_ADAPT = 13,
+	STOP_COOKIE = 14,
+	STOP_RESPONSES = 15,
+	STOP_LENGTH = 16,
+	STOP_RATE = 17,
+	STOP_ROOM = 18,
+	STOP_LOOP = 19,
+	STOP_ANSWER = 20,
 };
 
 /* Where a verdict is given: each has its own counters. */
@@ -438,6 +441,16 @@ struct page_head {
 
 struct arena_page {
 	u8 bytes[PAGE_BYTES];
+};
+
+/* A reply in the store that is live, and another that takes its place: without what is behind them. */
+struct pair {
+	struct meta meta;  /* of the one in the store */
+	struct key key;
+	u32 served_length;
+	u32 zero;
+	u8 cached[DRAFT_ROOM];
+	u8 served[DRAFT_ROOM];
 };
 
 /*

@@ -16,12 +16,14 @@
 #include "lookup.h"
 #include "loop.h"
 #include "maps.h"
+#include "pace.h"
 #include "parse.h"
 #include "payload.h"
 #include "place.h"
 #include "policy.h"
 #include "protocols.h"
 #include "reply.h"
+#include "shadow.h"
 #include "token.h"
 #include "waiting_drafts.h"
 #include "walk.h"
@@ -30,7 +32,7 @@
 #define FOR_JOIN (VERDICTS + 1)  /* never counted: first the next of several keys is looked up */
 #define SLIP_MAX 512  /* bytes of a truncated reply */
 
-PARAMETER(0c, tc_first)  /* 1: TC sees requests that XDP has not seen */
+PARAMETER(0e, tc_first)  /* 1: TC sees requests that XDP has not seen */
 
 /*
  * Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's.
@@ -291,6 +293,9 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	bytes = headers_length(request) + scratch->meta.length;
 	if (!within_rates(service, &bill, bytes))
 		return PASS_RATE;
+	if (SAID(shadow) && !SAID(dry) && allotted == HIT && (whole || !scratch->joined.keys) &&
+	    takes_turn(&scratch->until_shadow))
+		return PASS_SHADOW;
 	if (whole && scratch->meta.loops && service->echoes)
 		echo = echo_cell(request, service, payload_sum);
 	verdict = serve(packet, request, service, sum, scratch, reply_sum);
@@ -299,6 +304,7 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	if (whole && scratch->meta.loops && service->echoes && ends_loop(service, echo))
 		return DROP_LOOP;
 	pay(service, &bill, bytes, allotted == HIT);
+	keep_pace(scratch);
 	return allotted;
 }
 
@@ -399,6 +405,7 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 		return DROP_LOOP;
 	make_reply(request, sum, length, payload_sum, packet->hook == TC || service->skb_mode);
 	pay(service, &bill, headers_length(request) + length, true);
+	keep_pace(scratch);
 	return BOUNCE;
 }
 
@@ -453,6 +460,8 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 		return PASS_OFF;
 	if (!leased())
 		return PASS_LEASE;
+	if (spent_pace(scratch))
+		return PASS_CPU;
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
 	/* Where XDP is first, it has stored what waits of a request that it hands over. */

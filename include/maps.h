@@ -15,6 +15,12 @@ struct joined {
 	u32 length;  /* of their replies, without the tail of the last */
 };
 
+/* Replies that a CPU may still give (pace.h). */
+struct pace {
+	u64 time;   /* jiffies, when it was last asked */
+	u64 saved;  /* replies, times TICKS */
+};
+
 /*
  * A program's working memory, too large for its stack. Each CPU has one, for one program at a time.
  */
@@ -25,6 +31,9 @@ struct scratch {
 	struct request request;  /* for the next program; its pointers are invalid */
 	struct service service;
 	struct bpf_fib_lookup route;
+	struct pace pace;  /* it stays, from packet to packet; and so does the next */
+	u32 until_shadow;  /* hits of this CPU until the next that goes up (shadow.h) */
+	u32 zero;
 	u8 reply[2 * REPLY_ROOM + sizeof(u64)];
 	u8 text[TEXT_ROOM + sizeof(u64)];
 };

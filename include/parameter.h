@@ -29,6 +29,7 @@ PARAMETER(07, slot_v2)
 PARAMETER(08, slot_v3)
 PARAMETER(09, hash_secret0)
 PARAMETER(0a, hash_secret1)
+PARAMETER(0b, shadow)       /* one hit in so many goes to the server, to be compared; 0: none */
 
 #define TICKS SAID(ticks)
 

@@ -9,6 +9,7 @@
 #include "copy.h"
 #include "directory.h"
 #include "maps.h"
+#include "shadow.h"
 #include "token.h"
 
 /* What became of a reply. kernel/abi.py has the same numbers. */
@@ -422,6 +423,8 @@ static __always_inline enum stored store(struct draft *draft, struct placing *pl
 {
 	struct entry *own = placing->entry;
 
+	if (SAID(shadow) && own)
+		hand_pair(own, placing->sequence, draft);
 	if (own && size_at(line_in(placing->word)) == placing->size) {
 		if (!lock_entry(own, placing->sequence))
 			return STORED_FULL;

@@ -10,7 +10,7 @@
 #include "abi.h"
 #include "parameter.h"
 
-PARAMETER(0b, dry)  /* 1: counters, entries, voids, budgets and drafts stay as they are */
+PARAMETER(0c, dry)  /* 1: counters, entries, voids, budgets and drafts stay as they are */
 
 struct walked {
 	u32 verdict;

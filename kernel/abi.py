@@ -84,19 +84,20 @@ class Stop(IntEnum):
     HEADER = 4
     OFF = 5
     LEASE = 6
-    KEY = 7
-    LOOK_UP = 8
-    AMPLIFY = 9
-    MAPS = 10
-    CHECKSUM = 11
-    ADAPT = 12
-    COOKIE = 13
-    RESPONSES = 14
-    LENGTH = 15
-    RATE = 16
-    ROOM = 17
-    LOOP = 18
-    ANSWER = 19
+    CPU = 7
+    KEY = 8
+    LOOK_UP = 9
+    AMPLIFY = 10
+    MAPS = 11
+    CHECKSUM = 12
+    ADAPT = 13
+    COOKIE = 14
+    RESPONSES = 15
+    LENGTH = 16
+    RATE = 17
+    ROOM = 18
+    LOOP = 19
+    ANSWER = 20
 
 
 class Verdict(IntEnum):
@@ -143,6 +144,8 @@ class Verdict(IntEnum):
     PASS_SOURCE_LOW = 39
     PASS_SOURCE_SERVED = 40
     PASS_SOURCE_OWN = 41
+    PASS_CPU = 42
+    PASS_SHADOW = 43
 
 
 VERDICTS = max(Verdict) + 1
@@ -159,6 +162,8 @@ MISSES = frozenset(
         Verdict.PASS_MTU,
         Verdict.PASS_RESPONSES,
         Verdict.PASS_COOKIE,
+        Verdict.PASS_CPU,
+        Verdict.PASS_SHADOW,
     }
 )
 """The verdicts on requests that the cache could have answered and that went up to the server."""
@@ -231,6 +236,10 @@ KEY = struct.Struct(f"=HH4x{KEY_MAX}s4x")
 DRAFT = struct.Struct(f"=Q{_META}HH4x{KEY_MAX}s4x{DRAFT_ROOM}s")
 """ready, token, expires, filled, slot, length, stored, sum, loops, used, the key's sum; the three
 fields of the key; the reply."""
+
+PAIR = struct.Struct(f"={_META}HH4x{KEY_MAX}s4xI4x{DRAFT_ROOM}s{DRAFT_ROOM}s")
+"""What is known of the one in the store, as in DRAFT; the three fields of the key; the length of
+the other; both replies."""
 
 ENTRY = struct.Struct(f"=QQHHI{_META}")
 """sequence, hash, service, length of the key, next; then as in DRAFT. Key and reply follow, each

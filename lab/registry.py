@@ -37,6 +37,7 @@ _MODULES = (
     "contests.memcached",
     "contests.nsd",
     "contests.beside",
+    "contests.interference",
 )
 """The modules of `carom.lab.experiments` that have an `EXPERIMENT`, in the order of the list."""
 

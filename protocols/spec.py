@@ -225,6 +225,11 @@ def _nothing_written(request: bytes) -> bytes | None:
     return None
 
 
+def _same_bytes(key: bytes, cached: bytes, served: bytes) -> bool:
+    del key
+    return cached == served
+
+
 def _no_words(port: int) -> str:
     del port
     return ""
@@ -287,6 +292,9 @@ class Spec:
     """The request that asks for what a user names in `carom why`; None for what names nothing."""
     read_of_written: Callable[[bytes], bytes | None] = _nothing_written
     """For a request to a Python service: the read whose reply it voids."""
+    same: Callable[[bytes, bytes, bytes], bool] = _same_bytes
+    """For a key, whether two replies say the same as they are stored: without what is behind them,
+    and with zeros where `answer` writes. Called with a cached one and the server's next."""
     how_to_have_udp: Callable[[int], str] = _no_words
     """The option that turns on a server's UDP at a port, where it is off by default."""
     access_lists: Callable[[Iterable[int]], Iterator[str]] = _no_lists

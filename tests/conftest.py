@@ -32,6 +32,7 @@ EXPERIMENTS = tuple(
         "client",
         "contests",
         "filter_experiments",
+        "interference",
         "interrupted",
         "load",
         "ports",

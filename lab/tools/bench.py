@@ -23,6 +23,7 @@ from scapy.layers.l2 import Ether
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock, jiffies_per_second
 from carom.daemon.fastpath import FastPath
+from carom.daemon.options import HITS_MAX, SHADOW_MAX
 from carom.daemon.places import Place
 from carom.daemon.store import Admit
 from carom.daemon.thread import Thread
@@ -105,7 +106,8 @@ _UNSUMMED = frame(_key(0))[:40] + b"\0\0" + _key(0)  # IPv4 allows no checksum
 class Bench:
     """A loaded fast path whose lease never ends, with a service of each protocol.
 
-    `capacity` and `admit` are the fast path's; other keywords are those of each service's `Place`.
+    `capacity`, `admit`, `max_hits` and `shadow` are the fast path's; other keywords are those of
+    each service's `Place`.
     """
 
     def __init__(
@@ -114,6 +116,8 @@ class Bench:
         *,
         capacity: int = 10_000,
         admit: Admit = "always",
+        max_hits: int = 0,
+        shadow: int = 0,
         **place: Any,
     ):
         self.fastpath = stack.enter_context(
@@ -121,6 +125,8 @@ class Bench:
                 languages=SPECS.values(),
                 capacity=capacity,
                 admit=admit,
+                max_hits=max_hits,
+                shadow=shadow,
                 beside=[LEARN],
             )
         )
@@ -241,6 +247,8 @@ def _defences(stack: contextlib.ExitStack) -> list[_Case]:
             "total_rate": 2**40,
         },
         "with --echoes": {"echoes": 1000},
+        "with --max-hits-per-cpu": {"max_hits": HITS_MAX},
+        "with --shadow": {"shadow": SHADOW_MAX},
     }
     for name, place in bounds.items():
         bench = Bench(stack, **place)

@@ -82,6 +82,12 @@ def _keep_cookies(around: Around, file: Path | None) -> Informed:
     return Cookies(around, file)
 
 
+def _same(key: bytes, cached: bytes, served: bytes) -> bool:
+    from carom.protocols.dns.sameness import same
+
+    return same(key, cached, served)
+
+
 def _access_lists(processes: Iterable[int]) -> Iterator[str]:
     from carom.protocols.dns.access import access_lists
 
@@ -127,6 +133,7 @@ SPEC = Spec(
     keys_named=keys_named,
     asking=asking,
     cookies=CookieKeeping(_check_secrets, _keep_cookies),
+    same=_same,
     access_lists=_access_lists,
     samples=_samples,
 )

@@ -148,6 +148,8 @@ def test_libbpf_loads_the_fast_path(whole: bytes, stock: Callable[[bytes], Stock
         "languages": protocols.bits(SPECS.values()),
         "counted": 1,
         "tc_first": 1,
+        "max_hits": 1,
+        "shadow": 1,
         "dry": 0,
     }
     loaded = stock(whole)

@@ -66,6 +66,7 @@ def test_lab_list_names_the_experiments() -> None:
         "memcached",
         "nsd",
         "beside",
+        "interference",
         "filter-throughput",
         "filter-loss",
         "concurrency",
