@@ -21,6 +21,8 @@ from carom.errors import CaromError
 MODULES = {
     "serve": "cli_serve",
     "front": "cli_serve",
+    "run": "cli_serve",
+    "config": "cli_config",
     "status": "cli_cache",
     "why": "cli_why",
     "metrics": "cli_metrics",
