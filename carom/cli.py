@@ -24,6 +24,7 @@ MODULES = {
     "run": "cli_serve",
     "config": "cli_config",
     "status": "cli_cache",
+    "reload": "cli_config",
     "why": "cli_why",
     "metrics": "cli_metrics",
     "ping": "cli_ping",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`carom config`: look at a configuration file without running it."""
+"""`carom config` looks at a configuration file without running it; `carom reload` has it heeded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from carom.cli_cache import Pid, print_json
 from carom.cli_options import App, Json
 from carom.cli_serve import File, Interfaces, of_file, run_fields
 from carom.cli_settings import command
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
 app = App()
 config_app = App(help="Look at a configuration file. Nothing is started or changed.")
 app.add_typer(config_app, name="config")
+
+
+_PATIENCE = 90.0
+"""Seconds for a reload: the firewall's rules may take long to read."""
+
+
+@app.command()
+def reload(pid: Pid = None, json: Json = False) -> None:
+    """Have a running carom go by its configuration file as it is now: all of it, or nothing."""
+    from carom.daemon import control
+
+    changes = control.call("reload", pid, timeout=_PATIENCE)
+    if json:
+        print_json({"changes": changes})
+    else:
+        print("\n".join(changes or ["nothing in it has changed"]))
 
 
 @config_app.command(cls=command(run_fields))
@@ -34,8 +51,6 @@ def show(
     """Show what a file says, with the command line and defaults, and where each option is from."""
     plan = of_file(context, file, interface).read()
     if json:
-        from carom.cli_cache import print_json
-
         print_json(_told(plan))
     else:
         _show(plan)

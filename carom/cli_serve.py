@@ -126,13 +126,15 @@ def given(context: typer.Context) -> dict[str, Any]:
 
 
 def _run(configuration: Configuration, *, json: bool, patience: float = 0) -> None:
+    from carom.configuration import Reread
     from carom.daemon.run import run_services
 
     plan = configuration.read()
-    # What only Python services have is the first one's, if they share it.
-    ordered = sorted(plan.services, key=lambda planned: planned.kind == "front")
-    services = [planned.made() for planned in ordered]
-    run_services(services, plan.interfaces, json=json, patience=patience)
+    # Python services first: the options that they alone share are the first service's.
+    plan.services.sort(key=lambda planned: planned.kind == "front")
+    services = [planned.made() for planned in plan.services]
+    reread = Reread(configuration, plan) if plan.file else None
+    run_services(services, plan.interfaces, json=json, patience=patience, reread=reread)
 
 
 @app.command(cls=command(serve_fields))

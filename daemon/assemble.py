@@ -25,11 +25,10 @@ from carom.daemon.fronted_server import FrontedServer
 from carom.daemon.grower import Grower
 from carom.daemon.lease import LeaseKeeper
 from carom.daemon.lifetimes import Settler
-from carom.daemon.neighbours import Neighbours
 from carom.daemon.notes import notes, notes_on_length, notes_on_sources
 from carom.daemon.options import Options
 from carom.daemon.own_socket import OwnSocket
-from carom.daemon.publisher import Publisher, links_of, own_addresses
+from carom.daemon.publisher import Publisher, own_addresses
 from carom.daemon.python_backend import PythonBackend
 from carom.daemon.reach import port_words
 from carom.daemon.receiver import Receiver, check_bind
@@ -118,7 +117,6 @@ class Assembly:
             attached = self._attached(self._clock)
         self.parts = Parts(
             started,
-            self._options,
             self._backends,
             self._fastpath,
             self._firewall,
@@ -185,7 +183,7 @@ class Assembly:
             hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
         )
         self._stack.enter_context(fastpath)
-        fastpath.allow(options.allow)
+        fastpath.allow(())
         if fastpath.edge:
             fastpath.edge.attach()
         return fastpath
@@ -251,9 +249,10 @@ class Assembly:
             attachments,
             fastpath,
             filter,
-            self._knowing_neighbours(attachments),
+            self._poke_host,
             lambda: self._moved(attachments),
         )
+        stack.enter_context(publisher.allowed)
         publisher.publish()
         stack.enter_context(self._followers)
         looks = [
@@ -270,16 +269,6 @@ class Assembly:
         keeper = LeaseKeeper(fastpath, clock)
         stack.callback(keeper.close)  # called first: from then on nothing is answered
         return OnInterfaces(attachments, publisher, sweeper, watcher)
-
-    def _knowing_neighbours(self, attachments: Attachments) -> Neighbours | None:
-        """With an allow-list: what knows from which MACs its sources come."""
-        if not self._fastpath or not self._options.allow:
-            return None
-        neighbours = Neighbours(
-            self._fastpath, self._options.allow, links_of(attachments.current), self._poke_host
-        )
-        self._stack.callback(neighbours.close)
-        return neighbours
 
     def _moved(self, attachments: Attachments) -> None:
         """The interfaces have changed: look at the firewall for these."""

@@ -24,6 +24,7 @@ from carom.daemon.fronted_server import FrontedServer
 from carom.daemon.identity import Server
 from carom.daemon.lifetimes import Lifetimes, ask_at
 from carom.daemon.marks import ANYWHERE, Door, Kind, Marks
+from carom.daemon.options import Options
 from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.thread import Thread
 from carom.errors import CaromError, ServerError
@@ -149,6 +150,12 @@ class FrontedBackend(Backend):
                 f"they deliver to the server on port {self.options.port} is not seen, and of "
                 "writes that come so only the acknowledgement voids"
             )
+
+    def heed(self, options: Options) -> None:
+        """As in Backend; what is learned from now on lives by it."""
+        with self._looking:
+            super().heed(options)
+            self._watch()
 
     def _watch(self) -> None:
         ttl, alone = int(self.options.ttl), len(self._server.found.server.pids) == 1

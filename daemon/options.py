@@ -356,6 +356,20 @@ SHARED = (
 """Options that services of one fast path have in common."""
 
 
+LIVE = (
+    "ttl",
+    "allow",
+    "amplify",
+    "max_reply",
+    "prefix_rate",
+    "total_rate",
+    "responses_per_second",
+    "slip",
+    "bypass_firewall",
+)
+"""Options that can change while carom runs; the others are part of what was loaded and bound."""
+
+
 def with_options(options: Options, changes: Mapping[str, object]) -> Options:
     """The options with some of them changed. Raises UsageError."""
     return options_of({**msgspec.structs.asdict(options), **changes})

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import queue
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from carom import log
 from carom.daemon.assemble import assemble
 from carom.daemon.front import Front
+from carom.daemon.reload import Change, Reloader
 from carom.daemon.running import Running
 from carom.daemon.service import Service
 from carom.daemon.status import ready, status
@@ -65,14 +68,20 @@ def run_services(
     *,
     json: bool = False,
     patience: float = 0,
+    reread: Callable[[], Change] | None = None,
 ) -> None:
     """Run services until SIGINT or SIGTERM; print one `ready` line once packets are answered.
 
     It waits for `patience` seconds for a server, an interface or an address that is not there yet.
+    With `reread` SIGHUP has it ask that what the options are to be, instead of ending it.
     """
     _check(services, interfaces)
-    with contextlib.suppress(Stop), ending(), contextlib.ExitStack() as stack:
+    asked = queue.SimpleQueue[bool]()
+    hung_up = functools.partial(asked.put, True) if reread else None
+    with contextlib.suppress(Stop), ending(hung_up), contextlib.ExitStack() as stack:
         running = _start(stack, services, interfaces, patience)
+        if reread:
+            running.reloader = stack.enter_context(Reloader(running, reread, asked))
         line = ready(running)
         for note in line.notes:
             log.warning(note)

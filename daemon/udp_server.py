@@ -71,7 +71,7 @@ class UserspaceCache:
 
     def __init__(self, capacity: int, ttl: float):
         self._capacity = capacity
-        self._ttl = ttl
+        self.ttl = ttl
         self._entries: dict[bytes, tuple[bytes, float]] = {}
         self._version = 0
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class UserspaceCache:
             if reply and reply.cache:
                 with self._lock:
                     if version == self._version and self._has_room(request):
-                        ttl = self._ttl if reply.ttl is None else reply.ttl
+                        ttl = self.ttl if reply.ttl is None else reply.ttl
                         self._entries[request] = reply.data, time.monotonic() + ttl
             return reply
 
