@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from carom import protocols
 from carom.daemon.attachments import Attacher, Attachments
@@ -39,7 +39,7 @@ from carom.daemon.status import calls
 from carom.daemon.sweeper import Sweeper
 from carom.errors import InterfaceError
 from carom.filters.filter import Filter
-from carom.kernel import forked, links, netlink
+from carom.kernel import capabilities, forked, links, netlink
 from carom.kernel.abi import TTL_FLOOR, Hook
 from carom.kernel.links import Interface
 from carom.kernel.local_routes import LocalChanges
@@ -57,11 +57,16 @@ HOST, FIREWALL = "host", "firewall"
 """Names of followers: of links, addresses and servers; of firewall rules."""
 
 
-def assemble(services: Sequence[Service | Front], interface_names: Sequence[str]) -> Running:
-    """Start services with all that they run on. Raises CaromError, and then leaves nothing."""
+def assemble(
+    services: Sequence[Service | Front], interface_names: Sequence[str], *, least: bool = False
+) -> Running:
+    """Start services with all that they run on. Raises CaromError, and then leaves nothing.
+
+    With `least` threads have no capability but those that are needed from then on.
+    """
     stack = contextlib.ExitStack()
     try:
-        assembly = Assembly(stack, services, interface_names)
+        assembly = Assembly(stack, services, interface_names, least=least)
         running = Running(assembly.parts, stack)
         stack.callback(Control(calls(running)).close)
         running.start()
@@ -70,6 +75,20 @@ def assemble(services: Sequence[Service | Front], interface_names: Sequence[str]
         stack.close()
         raise
     return running
+
+
+def lasting(receivers: Iterable[Receiver], kept: Iterable[str]) -> set[str]:
+    """The capabilities that are needed for as long as carom runs (docs/operating.md says for what).
+
+    Those that are `kept` for handlers are among them.
+    """
+    needed = {"BPF", "PERFMON", "NET_ADMIN", *kept}
+    for receiver in receivers:
+        if isinstance(receiver, FrontedServer):
+            needed |= {"SYS_PTRACE", "DAC_READ_SEARCH"}
+            if not receiver.here:
+                needed.add("SYS_ADMIN")
+    return needed
 
 
 class Assembly:
@@ -81,6 +100,8 @@ class Assembly:
         stack: contextlib.ExitStack,
         services: Sequence[Service | Front],
         interface_names: Sequence[str],
+        *,
+        least: bool,
     ):
         started = time.monotonic()
         self._stack = stack
@@ -95,6 +116,8 @@ class Assembly:
             receiver = self._receiver(service, id, rules)
             self._receivers.append(stack.enter_context(receiver))
             self._bound.add_port(receiver.server_port)
+        if least:
+            capabilities.settle(lasting(self._receivers, self._options.keep_capability))
         self._firewall = self._fastpath = None
         if rules:
             self._firewall = FirewallCheck(

@@ -175,7 +175,7 @@ class FirewallCheck:
     def _look_beside(self) -> Iterator[str]:
         for service in self._services:
             port = service.options.port
-            programs = list(cgroup_programs(service.processes()))
+            programs = list(cgroup_programs(service.processes(), self._programs))
             if programs:
                 yield (
                     "programs of control groups (systemd's IPAddressDeny= is one) do not see what "

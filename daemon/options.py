@@ -16,6 +16,7 @@ from carom.daemon.store import ENTRY_BYTES, MEMORY_MIN, Admit, Policy
 from carom.errors import UsageError
 from carom.filters.filter import Place
 from carom.filters.names import Name
+from carom.kernel import capabilities
 from carom.kernel.abi import REPLY_MAX, REPLY_SAFE
 from carom.protocols import SPECS
 from carom.protocols.spec import Filled
@@ -239,6 +240,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cpu: Annotated[
         int | None, Option("Run on this CPU only.", 0, example="1", group=_SERVER, only="serve")
     ] = None
+    keep_capability: Annotated[
+        tuple[str, ...],
+        Option(
+            "Capability that handlers keep; carom gives up what it does not need itself.",
+            example="CAP_DAC_OVERRIDE",
+            metavar="CAP_NAME",
+            repeats=True,
+            valid=capabilities.check,
+            group=_SERVER,
+            only="serve",
+        ),
+    ] = ()
     filter: Annotated[
         Name | None,
         Option(
@@ -348,6 +361,7 @@ SHARED = (
     "memory",
     "wait",
     "cpu",
+    "keep_capability",
     "allow",
     "bypass_firewall",
     "filter",

@@ -13,6 +13,7 @@ from carom import log
 from carom.daemon.options import Options
 from carom.daemon.running import Running
 from carom.errors import CaromError
+from carom.kernel import capabilities
 from carom.kernel.resource import Resource
 from carom.kernel.signals import held
 
@@ -72,6 +73,7 @@ class Reloader(Resource):
             parts.attached.publisher.publish()
 
     def _run(self) -> None:
+        capabilities.shed()
         while self._asked.get():
             try:
                 log.info("reloaded", changes="; ".join(self.reload()) or "none")

@@ -21,6 +21,7 @@ from carom.daemon.service import Service
 from carom.daemon.status import ready, status
 from carom.daemon.together import Member, conflicts
 from carom.errors import CaromError, UsageError
+from carom.kernel import capabilities
 from carom.kernel.signals import Stop, ending, held
 
 WAIT_STEP = 0.25
@@ -45,13 +46,15 @@ def _start(
     services: Sequence[Service | Front],
     interfaces: Sequence[str],
     patience: float,
+    *,
+    least: bool,
 ) -> Running:
     """Start, to be closed with the stack; try for `patience` seconds while something is missing."""
     end, last = time.monotonic() + patience, ""
     while True:
         try:
             with held():
-                running = contextlib.closing(assemble(services, interfaces))
+                running = contextlib.closing(assemble(services, interfaces, least=least))
                 return stack.enter_context(running)
         except CaromError as error:
             if not error.passing or time.monotonic() >= end:
@@ -69,19 +72,22 @@ def run_services(
     json: bool = False,
     patience: float = 0,
     reread: Callable[[], Change] | None = None,
+    least: bool = False,
 ) -> None:
     """Run services until SIGINT or SIGTERM; print one `ready` line once packets are answered.
 
     It waits for `patience` seconds for a server, an interface or an address that is not there yet.
-    With `reread` SIGHUP has it ask that what the options are to be, instead of ending it.
+    With `reread` SIGHUP has it ask that what the options are to be, instead of ending it. With
+    `least` this process gives up every capability that is not needed once packets are answered.
     """
     _check(services, interfaces)
     asked = queue.SimpleQueue[bool]()
     hung_up = functools.partial(asked.put, True) if reread else None
     with contextlib.suppress(Stop), ending(hung_up), contextlib.ExitStack() as stack:
-        running = _start(stack, services, interfaces, patience)
+        running = _start(stack, services, interfaces, patience, least=least)
         if reread:
             running.reloader = stack.enter_context(Reloader(running, reread, asked))
+        capabilities.shed()
         line = ready(running)
         for note in line.notes:
             log.warning(note)

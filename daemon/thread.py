@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from carom import log
+from carom.kernel import capabilities
 
 FAILED_PAUSE = 0.25
 """Seconds until a step that failed is tried again."""
@@ -25,6 +26,7 @@ class Thread:
         self._thread.start()
 
     def _run(self) -> None:
+        capabilities.shed()
         while not self._stopping.is_set():
             try:
                 pause = self._step()

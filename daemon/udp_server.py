@@ -17,6 +17,7 @@ from carom.daemon.loops import Loops
 from carom.daemon.service import Handler, Reply
 from carom.daemon.transport import transport
 from carom.errors import ServerError
+from carom.kernel import capabilities
 from carom.kernel.signals import Stop
 
 DATAGRAM_MAX = 65_535
@@ -148,6 +149,7 @@ class UDPServer:
 
     def run_until_stopped(self, wait: Literal["block", "spin"]) -> None:
         """Serve in a thread of its own, where no signal comes."""
+        capabilities.shed()
         with contextlib.suppress(Stop):
             self.run(wait)
 
