@@ -25,6 +25,7 @@ from carom.daemon.fronted_server import FrontedServer
 from carom.daemon.grower import Grower
 from carom.daemon.lease import LeaseKeeper
 from carom.daemon.lifetimes import Settler
+from carom.daemon.manager import Manager
 from carom.daemon.notes import notes, notes_on_length, notes_on_sources
 from carom.daemon.options import Options
 from carom.daemon.own_socket import OwnSocket
@@ -58,15 +59,20 @@ HOST, FIREWALL = "host", "firewall"
 
 
 def assemble(
-    services: Sequence[Service | Front], interface_names: Sequence[str], *, least: bool = False
+    services: Sequence[Service | Front],
+    interface_names: Sequence[str],
+    manager: Manager,
+    *,
+    least: bool = False,
 ) -> Running:
     """Start services with all that they run on. Raises CaromError, and then leaves nothing.
 
-    With `least` threads have no capability but those that are needed from then on.
+    The `manager` is told that the thread which renews the lease is alive. With `least` threads have
+    no capability but those that are needed from then on.
     """
     stack = contextlib.ExitStack()
     try:
-        assembly = Assembly(stack, services, interface_names, least=least)
+        assembly = Assembly(stack, services, interface_names, manager, least=least)
         running = Running(assembly.parts, stack)
         stack.callback(Control(calls(running)).close)
         running.start()
@@ -100,11 +106,13 @@ class Assembly:
         stack: contextlib.ExitStack,
         services: Sequence[Service | Front],
         interface_names: Sequence[str],
+        manager: Manager,
         *,
         least: bool,
     ):
         started = time.monotonic()
         self._stack = stack
+        self._manager = manager
         self._services = services
         self._options: Options = services[0].options
         self._bound = BoundAddresses(services)
@@ -289,7 +297,7 @@ class Assembly:
             self._follow_firewall(fastpath, attachments, rules)
             watcher = SilenceWatcher(fastpath, self._backends, lambda: attachments.current)
             stack.callback(watcher.close)
-        keeper = LeaseKeeper(fastpath, clock)
+        keeper = LeaseKeeper(fastpath, clock, self._manager.alive)
         stack.callback(keeper.close)  # called first: from then on nothing is answered
         return OnInterfaces(attachments, publisher, sweeper, watcher)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from carom import log
+from carom.daemon.manager import Manager, reloading
 from carom.daemon.options import Options
 from carom.daemon.running import Running
 from carom.errors import CaromError
@@ -32,13 +33,18 @@ class Reloader(Resource):
     """Reads the configuration again, for SIGHUP and for `carom reload`."""
 
     def __init__(
-        self, running: Running, reread: Callable[[], Change], asked: queue.SimpleQueue[bool]
+        self,
+        running: Running,
+        reread: Callable[[], Change],
+        asked: queue.SimpleQueue[bool],
+        manager: Manager,
     ):
         """`reread` raises UsageError for a file that is wrong, or asks for what needs a restart.
 
         What is put into `asked` asks for a reload, False for the end.
         """
         self._running = running
+        self._manager = manager
         self._reread = reread
         self._asked = asked
         self._reloading = threading.Lock()
@@ -52,16 +58,23 @@ class Reloader(Resource):
         Raises CaromError for what is wrong with it, or cannot be done; then nothing has changed.
         """
         with self._reloading:
-            change = self._reread()
-            before = [backend.options for backend in self._running.parts.backends]
+            self._manager.tell(*reloading())
             try:
-                self._heed(change.options)
-            except BaseException:
-                with contextlib.suppress(CaromError, OSError):  # the follower tries again
-                    self._heed(before)
-                raise
-            change.accepted()
-            return change.said
+                return self._reload()
+            finally:
+                self._manager.tell("READY=1")
+
+    def _reload(self) -> list[str]:
+        change = self._reread()
+        before = [backend.options for backend in self._running.parts.backends]
+        try:
+            self._heed(change.options)
+        except BaseException:
+            with contextlib.suppress(CaromError, OSError):  # the follower tries again
+                self._heed(before)
+            raise
+        change.accepted()
+        return change.said
 
     def _heed(self, all: Sequence[Options]) -> None:
         parts = self._running.parts

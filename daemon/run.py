@@ -15,10 +15,13 @@ import msgspec
 from carom import log
 from carom.daemon.assemble import assemble
 from carom.daemon.front import Front
+from carom.daemon.lease import RENEWAL
+from carom.daemon.manager import Manager
 from carom.daemon.reload import Change, Reloader
 from carom.daemon.running import Running
 from carom.daemon.service import Service
 from carom.daemon.status import ready, status
+from carom.daemon.thread import Thread
 from carom.daemon.together import Member, conflicts
 from carom.errors import CaromError, UsageError
 from carom.kernel import capabilities
@@ -46,6 +49,7 @@ def _start(
     services: Sequence[Service | Front],
     interfaces: Sequence[str],
     patience: float,
+    manager: Manager,
     *,
     least: bool,
 ) -> Running:
@@ -54,13 +58,14 @@ def _start(
     while True:
         try:
             with held():
-                running = contextlib.closing(assemble(services, interfaces, least=least))
+                running = contextlib.closing(assemble(services, interfaces, manager, least=least))
                 return stack.enter_context(running)
         except CaromError as error:
             if not error.passing or time.monotonic() >= end:
                 raise
             if str(error) != last:
                 log.info("waiting", why=str(error))
+                manager.tell(f"STATUS=waiting: {error}")
             last = str(error)
         time.sleep(WAIT_STEP)
 
@@ -81,21 +86,31 @@ def run_services(
     `least` this process gives up every capability that is not needed once packets are answered.
     """
     _check(services, interfaces)
+    manager = Manager()
     asked = queue.SimpleQueue[bool]()
     hung_up = functools.partial(asked.put, True) if reread else None
     with contextlib.suppress(Stop), ending(hung_up), contextlib.ExitStack() as stack:
-        running = _start(stack, services, interfaces, patience, least=least)
+        running = _start(stack, services, interfaces, patience, manager, least=least)
         if reread:
-            running.reloader = stack.enter_context(Reloader(running, reread, asked))
+            running.reloader = stack.enter_context(Reloader(running, reread, asked, manager))
         capabilities.shed()
         line = ready(running)
         for note in line.notes:
             log.warning(note)
         print(msgspec.json.encode(line).decode() if json else line, flush=True)
+        if manager.watches and not running.parts.attached:  # nothing renews a lease
+            stack.callback(Thread("watchdog", lambda: _ping(manager)).close)
+        manager.tell("READY=1", f"STATUS={line}")
         try:
             running.run()
         except Stop:
+            manager.tell("STOPPING=1", "STATUS=stopping")
             _summarise(running)
+
+
+def _ping(manager: Manager) -> float:
+    manager.alive()
+    return RENEWAL
 
 
 def _summarise(running: Running) -> None:

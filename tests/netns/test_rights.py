@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from carom.kernel import kept
 from carom.kernel.capabilities import bits
 from carom.vm.namespace import Namespace
 from netns.fronted import check_writes_are_seen
@@ -45,6 +46,7 @@ def user(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     """Who runs carom; its control socket is where root finds it, too."""
     with tempfile.TemporaryDirectory(prefix="carom-", dir="/tmp") as folder:
         os.chown(folder, request.param, request.param)
+        monkeypatch.setenv("CAROM_CACHE", str(kept.folder()))
         monkeypatch.setenv("CAROM_RUN", folder)
         yield request.param
 
@@ -97,7 +99,9 @@ def test_the_missing_one_is_named(straight: Line) -> None:
 def test_what_sys_admin_is_for(own_line: Line, prefix: tuple[str, ...]) -> None:
     """To mount control groups where they are not, and to look into other network namespaces."""
     mounted = prefix[0] == GROUPS[0]
-    with Namespace("beside") if mounted else nullcontext(own_line.server) as where:
+    beside = Namespace("beside") if mounted else nullcontext(own_line.server)
+    with beside as where:
+        where.run("ip", "link", "set", "lo", "up")
         with Memcached(where, prefix=NOBODY):
             ended = run(own_line.server, "front", "-i", INTERFACE, "--hook", "tc", prefix=prefix)
     check_refused(own_line, ended, 1, "CAP_SYS_ADMIN")
@@ -171,7 +175,12 @@ def test_a_low_port(straight: Line) -> None:
             prefix=only(*SERVE, user=USER), CAROM_RUN=folder,
         )  # fmt: skip
         check_refused(straight, short, 1, "CAP_NET_BIND_SERVICE")
-        prefix = ("env", f"CAROM_RUN={folder}", *only(*SERVE, "net_bind_service", user=USER))
+        prefix = (
+            "env",
+            f"CAROM_RUN={folder}",
+            f"CAROM_CACHE={kept.folder()}",
+            *only(*SERVE, "net_bind_service", user=USER),
+        )
         process = start(straight.server, "serve", "-i", INTERFACE, *options, prefix=prefix)
         try:
             assert process.stdout and process.stdout.readline().startswith("ready ")
