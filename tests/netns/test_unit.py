@@ -130,7 +130,7 @@ def test_under_its_terms(straight: Line, folder: Path, tmp_path: Path) -> None:
             TCPClient(straight.client, straight.address) as tcp,
             UDPClient(straight.client, straight.address) as udp,
         ):
-            assert manager.told("READY=1")
+            until(lambda: manager.told("READY=1"), "READY=1")
             check_least(carom.pid, FRONT, root=False)
             check_filtered(carom.pid)
             client.ask(b"same")
