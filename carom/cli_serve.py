@@ -153,7 +153,10 @@ def serve(
     programs: Programs = None,
     json: Json = False,
 ) -> None:
-    """Run Python services behind their cache in the kernel, until SIGINT, SIGTERM or SIGHUP."""
+    """Run Python services behind their cache in the kernel, until SIGINT, SIGTERM or SIGHUP.
+
+    With --config SIGHUP has the file read again.
+    """
     from carom.configuration import Configuration
 
     configuration = Configuration(
@@ -176,7 +179,10 @@ def front(
     programs: Programs = None,
     json: Json = False,
 ) -> None:
-    """Put the cache before servers that are already there, and learn their replies."""
+    """Put the cache before servers that are already there, and learn their replies.
+
+    With --config SIGHUP has the file read again.
+    """
     from carom.configuration import Configuration
 
     configuration = Configuration(
@@ -198,7 +204,10 @@ def run(
     programs: Programs = None,
     json: Json = False,
 ) -> None:
-    """Run what a file says: Python services (those with an `app`), and servers that are fronted."""
+    """Run what a file says: Python services (those with an `app`), and servers that are fronted.
+
+    SIGHUP has it read again.
+    """
     _run(of_file(context, file, interface), json=json, patience=seconds(wait) if wait else 0)
 
 

@@ -176,6 +176,16 @@ def _taken(field: Field, value: Any) -> Any:
     return taken(field, value, Options if field.name in Options.__struct_fields__ else Wishes)
 
 
+def _both_said(origins: Mapping[str, Origin]) -> Iterator[UsageError]:
+    """Two options of which a file has one instead of the other."""
+    if {origins["memory"].source, origins["capacity"].source} == {"file"}:
+        yield UsageError(
+            "memory is in the place of a capacity, and both are said",
+            hint="leave one out",
+            about=("memory", "capacity"),
+        )
+
+
 class _Reading:
     """One reading: what it finds wrong is in `problems`."""
 
@@ -316,7 +326,7 @@ class _Reading:
         rest = {name: value for name, value in values.items() if name not in own}
         at = self._at("service", number)
         planned = Planned(kind, app, service, Options(**rest), Wishes(**own), origins, at)
-        conflicts = [*planned.options.conflicts()]
+        conflicts = [*planned.options.conflicts(), *_both_said(origins)]
         if kind == "front":
             conflicts += fronting.conflicts(planned.options)
         for conflict in conflicts:

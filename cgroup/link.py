@@ -46,9 +46,12 @@ def open_root() -> int:
     In a network namespace that ip(8) made it is not: /sys is mounted anew there. To mount it takes
     CAP_SYS_ADMIN. Raises OSError.
     """
-    for mounted in _mounted():
+    for point, device in _mounted():
         with contextlib.suppress(OSError):  # it is not seen from here
-            return os.open(mounted, os.O_RDONLY | os.O_DIRECTORY)
+            found = os.open(point, os.O_RDONLY | os.O_DIRECTORY)
+            if os.fstat(found).st_dev == device:
+                return found
+            os.close(found)  # something else is mounted over it
     made = _syscall(_FSOPEN, b"cgroup2", 0)
     try:
         _syscall(_FSCONFIG, made, _FSCONFIG_CMD_CREATE, None, None, 0)
@@ -61,12 +64,12 @@ def open_root() -> int:
         os.close(mount)
 
 
-def _mounted() -> Iterator[str]:
-    """Where the root of control groups is mounted (proc(5), mountinfo)."""
+def _mounted() -> Iterator[tuple[str, int]]:
+    """Where the root of control groups is mounted, and its device (proc(5), mountinfo)."""
     for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
-        _, _, _, root, point, *rest = line.split()
+        _, _, device, root, point, *rest = line.split()
         if root == "/" and rest[rest.index("-") + 1] == "cgroup2" and "\\" not in point:
-            yield point
+            yield point, os.makedev(*map(int, device.split(":")))
 
 
 class EdgeLink(Resource):

@@ -120,6 +120,7 @@ WRONG = {
     ON + FRONT + f"memory = '{'9' * 400}G'": "service[0].memory: a size of so many digits",
     ON + FRONT + "admit = 'second'\npolicy = 'fcfs'": "carom.toml:3: service[0].admit: admit seco",
     "policy = 'fcfs'\n" + ON + FRONT + "admit = 'second'": "carom.toml:4: service[0].admit: admit",
+    ON + FRONT + "capacity = 9\nmemory = '1G'": "carom.toml:4: service[0].memory: memory is in the",
     ON + FRONT + "cookie_secret_file = '/x'": "service[0].cookie_secret_file: memcached has no",
     ON + FRONT + "responses_per_second = 5": "service[0].responses_per_second: responses-per-se",
     ON + "hook = 'tc'\n" + FRONT + APP + "hook = 'xdp'": (
