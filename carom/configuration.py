@@ -166,7 +166,7 @@ def _text(file: Path) -> str:
         raise NotTOML("not UTF-8", line) from error
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot read {file}: {why}", hint="see docs/operating.md") from error
+        raise UsageError(f"cannot read {file}: {why}", hint="see docs/configuration.md") from error
 
 
 def _taken(field: Field, value: Any) -> Any:
@@ -211,7 +211,7 @@ class _Reading:
                 self._lines = {written(path): line for path, line in lines.items()}
             except NotTOML as wrong:
                 why = f"it is not TOML: {wrong}"
-                self._wrong(Origin("file", "", wrong.line), why, "see docs/operating.md")
+                self._wrong(Origin("file", "", wrong.line), why, "see docs/configuration.md")
                 return None
         interfaces, origin = self._interfaces(values.pop("interfaces", []))
         tables = self._tables(values.pop("service", [])) if file else [{}]

@@ -143,8 +143,20 @@ class FrontedBackend(Backend):
                 "items from before carom, and of writes that cannot be read, may be given after "
                 "their end, up to the TTL"
             )
-        redirecting = libbpf.programs_of(libbpf.PROG_TYPE_SK_SKB, libbpf.PROG_TYPE_SK_MSG)
-        if self._any_door and redirecting:
+        if self._any_door:
+            yield from self._note_on_sockmaps()
+
+    def _note_on_sockmaps(self) -> Iterator[str]:
+        try:
+            redirecting = libbpf.programs_of(libbpf.PROG_TYPE_SK_SKB, libbpf.PROG_TYPE_SK_MSG)
+        except PermissionError:
+            yield (
+                "it is not known whether sockmap programs (sk_skb, sk_msg) are loaded on this "
+                "host, which takes CAP_SYS_ADMIN: what they would deliver to the server on port "
+                f"{self.options.port} is not seen"
+            )
+            return
+        if redirecting:
             yield (
                 f"{redirecting} sockmap programs (sk_skb, sk_msg) are loaded on this host: what "
                 f"they deliver to the server on port {self.options.port} is not seen, and of "

@@ -13,10 +13,15 @@ from carom import log
 from carom.daemon.manager import Manager, reloading
 from carom.daemon.options import Options
 from carom.daemon.running import Running
-from carom.errors import CaromError
+from carom.errors import BPFError, CaromError
 from carom.kernel import capabilities
 from carom.kernel.resource import Resource
 from carom.kernel.signals import held
+
+
+def _past_firewall(options: Options) -> tuple[object, ...]:
+    """Who may hit though the firewall is not asked."""
+    return options.allow, options.bypass_firewall
 
 
 class Change(NamedTuple):
@@ -69,18 +74,21 @@ class Reloader(Resource):
         before = [backend.options for backend in self._running.parts.backends]
         try:
             self._heed(change.options)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(CaromError, OSError):  # the follower tries again
                 self._heed(before)
+            if isinstance(error, OSError):
+                raise BPFError(f"the kernel refused the change: {error}") from error
             raise
         change.accepted()
         return change.said
 
     def _heed(self, all: Sequence[Options]) -> None:
         parts = self._running.parts
+        before = [_past_firewall(backend.options) for backend in parts.backends]
         for backend, options in zip(parts.backends, all, strict=True):
             backend.heed(options)
-        if parts.firewall:
+        if parts.firewall and before != list(map(_past_firewall, all)):
             parts.firewall.check_again()
         if parts.attached:
             parts.attached.publisher.publish()

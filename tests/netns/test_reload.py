@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ import pytest
 
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
-from netns.process import INTERFACE, Carom, Ended, run, until
+from netns.process import INTERFACE, Carom, Ended, run, start, until
+from netns.test_firewall import put, table
 from netns.wire import Client
 
 ON = f'interfaces = ["{INTERFACE}"]\nhook = "tc"\n'
@@ -181,6 +183,55 @@ def test_the_file_is_gone(straight: Line, file: Path) -> None:
         ended = reload(straight, carom)
         assert ended.code == 1
         assert f"cannot read {file}" in ended.stderr
+
+
+def test_a_firewall(own_line: Line, file: Path) -> None:
+    """Carom does not go on as it would not start. A TTL is no matter of a firewall's."""
+    bypass = "bypass_firewall = true\n"
+    put(own_line.server, table(f"ip saddr {own_line.client_address} accept", policy="drop"))
+    file.write_text(ON + ECHO + bypass)
+    with running(own_line, file) as carom:
+        file.write_text(ON + ECHO)
+        ended = reload(own_line, carom)
+        assert ended.code == 1
+        assert "the firewall drops by default what would be answered on port 51141" in ended.stderr
+        assert carom.status()["options"]["bypass_firewall"]
+        file.write_text(ON + ECHO + bypass + "ttl = 5\n")
+        assert reload(own_line, carom).stdout == "service[0].ttl: 60.0 -> 5.0\n"
+        file.write_text(ON + ECHO + f'allow = ["{own_line.client_address}/32"]\n')
+        ended = reload(own_line, carom)
+        assert ended.code == 0, ended
+        with Client(own_line.client, own_line.address) as client:
+            until(lambda: hit(carom, client), "a hit")
+
+
+def hit(carom: Carom, client: Client) -> bool:
+    """Whether the kernel answers."""
+    before = carom.counters()["hit"]
+    assert client.ask(b"kept") == b"kept"
+    return carom.counters()["hit"] > before
+
+
+def test_hung_up_at_once(straight: Line, file: Path) -> None:
+    """A SIGHUP that comes during the start waits for its end."""
+    process = start(straight.server, "run", str(file), "--json")
+    try:
+        until(lambda: caught(process.pid), "its handlers")
+        for _ in range(50):
+            process.send_signal(signal.SIGHUP)
+        assert process.stdout and process.stdout.readline().startswith('{"services"')
+    finally:
+        process.terminate()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "reloaded" in stderr and "Traceback" not in stderr
+
+
+def caught(pid: int) -> bool:
+    """Whether a process has a handler of SIGHUP."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (mask,) = re.findall(r"^SigCgt:\s+(\w+)$", status, re.MULTILINE)
+    return bool(int(mask, 16) & 1 << signal.SIGHUP - 1)
 
 
 @pytest.mark.parametrize("command", ["run", "serve", "front"])

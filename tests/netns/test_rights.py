@@ -72,6 +72,7 @@ def test_front(straight: Line, user: int, prefix: tuple[str, ...]) -> None:
         UDPClient(straight.client, straight.address) as udp,
     ):
         check_writes_are_seen(carom, tcp, udp)
+        assert any("it is not known whether sockmap" in note for note in carom.ready["notes"])
 
 
 @pytest.mark.parametrize(
