@@ -21,7 +21,10 @@ from carom.errors import CaromError
 MODULES = {
     "serve": "cli_serve",
     "front": "cli_serve",
+    "run": "cli_serve",
+    "config": "cli_config",
     "status": "cli_cache",
+    "reload": "cli_config",
     "why": "cli_why",
     "replay": "cli_replay",
     "metrics": "cli_metrics",

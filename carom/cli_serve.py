@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`carom serve` and `carom front`: from options to services that run."""
+"""`carom serve`, `carom front` and `carom run`: from options to services that run."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,51 +11,14 @@ import typer
 
 from carom.cli_options import App, Programs
 from carom.cli_settings import GIVEN, command
-from carom.errors import UsageError
 from carom.settings import Field, fields, seconds
 
 if TYPE_CHECKING:
-    from carom.daemon.service import Service
+    from carom.configuration import Configuration, Kind
     from carom.protocols.spec import Filled
 
 
 app = App()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}", hint="see docs/operating.md") from error
-
-
-def _from_file(path: Path, names: Collection[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    """A file's interfaces, and each service's options, which may have these names.
-
-    The options that all services share are in each. Raises UsageError.
-    """
-    from carom.daemon.options import Options
-
-    common = _read(path)
-    interfaces = common.pop("interfaces", [])
-    services = common.pop("service", [])
-    if not isinstance(interfaces, list) or not all(isinstance(name, str) for name in interfaces):
-        raise UsageError(f"{path}: interfaces is a list of names", hint='interfaces = ["eth0"]')
-    listed = isinstance(services, list) and all(isinstance(table, dict) for table in services)
-    if not listed or not services:
-        raise UsageError(f"{path} names no service", hint="each has a [[service]] table")
-    tables = [{**common, **table} for table in services]
-    unknown = sorted(
-        {name for table in tables for name in table} - {*names, *Options.__struct_fields__}
-    )
-    if unknown:
-        raise UsageError(
-            f"{path}: unknown option {unknown[0]!r}",
-            hint=f"a service's are {', '.join(names)}; beside them the file has interfaces",
-        )
-    return interfaces, tables
 
 
 Interfaces = Annotated[
@@ -71,6 +33,18 @@ Config = Annotated[
         "--config",
         metavar="FILE",
         help="TOML file with several services; options here override it.",
+    ),
+]
+File = Annotated[
+    str | None, typer.Argument(metavar="FILE", help="[default: /etc/carom/carom.toml]")
+]
+Patience = Annotated[
+    str | None,
+    typer.Option(
+        "--wait",
+        metavar="TIME",
+        help="Wait so long for the server, its interface and address, if they are not there "
+        "yet: 60s.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")]
@@ -100,7 +74,7 @@ def serve_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
 
 def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     """The options of `carom front`."""
-    from carom.daemon.front import STANDING, Wishes
+    from carom.daemon.front import STANDING, Wishes, check_learned
     from carom.daemon.options import Options
     from carom.protocols import filled_by
     from carom.protocols.spec import Filled
@@ -110,7 +84,7 @@ def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
         options[name] = options[name].told(default=value)
     ports = (f"{spec.port} for {spec.name}" for spec in filled_by(Filled.LEARNED))
     options["port"] = options["port"].told(standing=", ".join(ports))
-    options["protocol"] = _of(Filled.LEARNED)
+    options["protocol"] = _of(Filled.LEARNED).told(valid=check_learned)
     options["bind"] = options["bind"].told(standing=":: (all that the server has)")
     return {
         name: (field, field.option.group)
@@ -119,18 +93,50 @@ def front_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
     }
 
 
-def _asked(
-    config: str | None, known: Mapping[str, tuple[Field, str]], given: Mapping[str, Any], *own: str
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """Interfaces and each service's options: those of a file, overridden by those given."""
-    interfaces, tables = (
-        _from_file(Path(config), [*known, *own]) if config is not None else ([], [{}])
-    )
-    values = {
-        name: known[name][0].read(value) if isinstance(value, str) else value
-        for name, value in given.items()
+def run_fields(_: Sequence[str]) -> dict[str, tuple[Field, str]]:
+    """The options of `carom run`: those of both kinds of services that make sense for all.
+
+    On the command line, as with `front`, `wait` is for what is not there yet.
+    """
+    served, fronted = serve_fields(()), front_fields(())
+    both = served | fronted
+    for name in served.keys() & fronted.keys():
+        one, other = served[name][0], fronted[name][0]
+        if one.default != other.default:
+            told = f"{one.default}, fronted: {other.option.standing or other.default}"
+            both[name] = one.told(standing=told), both[name][1]
+    return {name: both[name] for name in both if name not in ("wait", "port", "protocol")}
+
+
+def known() -> dict[Kind, dict[str, Field]]:
+    """The options of each kind of service."""
+    return {
+        "serve": {name: field for name, (field, _) in serve_fields(()).items()},
+        "front": {name: field for name, (field, _) in front_fields(()).items()},
     }
-    return interfaces, [{**table, **values} for table in tables]
+
+
+def given(context: typer.Context) -> dict[str, Any]:
+    """The values of the command line's options. Raises UsageError."""
+    fields = {name: field for all in known().values() for name, field in all.items()}
+    return {
+        name: fields[name].read(value) if isinstance(value, str) else value
+        for name, value in context.meta[GIVEN].items()
+    }
+
+
+def _run(configuration: Configuration, *, json: bool, patience: float = 0) -> None:
+    from carom.configuration import Reread
+    from carom.daemon.run import run_services
+    from carom.kernel import capabilities
+
+    capabilities.gain_no_more()
+    plan = configuration.read()
+    # Python services first: the options that they alone share are the first service's.
+    plan.services.sort(key=lambda planned: planned.kind == "front")
+    services = [planned.made() for planned in plan.services]
+    reread = Reread(configuration, plan) if plan.file else None
+    run_services(services, plan.interfaces, json=json, patience=patience, reread=reread, least=True)
 
 
 @app.command(cls=command(serve_fields))
@@ -147,22 +153,21 @@ def serve(
     programs: Programs = None,
     json: Json = False,
 ) -> None:
-    """Run Python services behind their cache in the kernel, until SIGINT, SIGTERM or SIGHUP."""
-    from carom.apps import load
-    from carom.daemon.options import with_options, with_units
-    from carom.daemon.run import run_services
+    """Run Python services behind their cache in the kernel, until SIGINT, SIGTERM or SIGHUP.
 
-    interfaces, tables = _asked(config, serve_fields(()), context.meta[GIVEN], "app")
-    services: list[Service] = []
-    for options in tables:
-        name = app_name or str(options.pop("app", "echo"))
-        options.pop("app", None)
-        service = load(name)
-        if service in services:
-            raise UsageError(f"{name} serves twice", hint="a service has one port")
-        service.options = with_options(service.options, with_units(options))
-        services.append(service)
-    run_services(services, interface or interfaces, json=json)
+    With --config SIGHUP has the file read again.
+    """
+    from carom.configuration import Configuration
+
+    configuration = Configuration(
+        known(),
+        Path(config) if config is not None else None,
+        kind="serve",
+        given=given(context),
+        app=app_name,
+        interfaces=interface or (),
+    )
+    _run(configuration, json=json)
 
 
 @app.command(cls=command(front_fields))
@@ -170,22 +175,48 @@ def front(
     context: typer.Context,
     interface: Interfaces = None,
     config: Config = None,
-    wait: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Wait so long for the server, its interface and address, if they are not there "
-            "yet: 60s.",
-        ),
-    ] = None,
+    wait: Patience = None,
     programs: Programs = None,
     json: Json = False,
 ) -> None:
-    """Put the cache before servers that are already there, and learn their replies."""
-    from carom.daemon.front import front_of
-    from carom.daemon.run import run_services
+    """Put the cache before servers that are already there, and learn their replies.
 
-    interfaces, tables = _asked(config, front_fields(()), context.meta[GIVEN])
-    services = [front_of(table) for table in tables]
-    patience = seconds(wait) if wait else 0
-    run_services(services, interface or interfaces, json=json, patience=patience)
+    With --config SIGHUP has the file read again.
+    """
+    from carom.configuration import Configuration
+
+    configuration = Configuration(
+        known(),
+        Path(config) if config is not None else None,
+        kind="front",
+        given=given(context),
+        interfaces=interface or (),
+    )
+    _run(configuration, json=json, patience=seconds(wait) if wait else 0)
+
+
+@app.command(cls=command(run_fields))
+def run(
+    context: typer.Context,
+    file: File = None,
+    interface: Interfaces = None,
+    wait: Patience = None,
+    programs: Programs = None,
+    json: Json = False,
+) -> None:
+    """Run what a file says: Python services (those with an `app`), and servers that are fronted.
+
+    SIGHUP has it read again.
+    """
+    _run(of_file(context, file, interface), json=json, patience=seconds(wait) if wait else 0)
+
+
+def of_file(
+    context: typer.Context, file: str | None, interface: Sequence[str] | None
+) -> Configuration:
+    """A file's configuration: the standard one, if none is named."""
+    from carom.configuration import STANDARD, Configuration
+
+    return Configuration(
+        known(), Path(file or STANDARD), given=given(context), interfaces=interface or ()
+    )

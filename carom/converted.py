@@ -29,6 +29,13 @@ def converted(values: Mapping[str, Any], to: type[T]) -> T:
         raise _explained(str(error), kinds) from error
 
 
+def converted_field(name: str, value: Any, of: type[msgspec.Struct]) -> Any:
+    """A value as one field of a struct. Raises UsageError as `converted` does."""
+    kind = typing.get_type_hints(of)[name]
+    one = msgspec.defstruct("One", [(name, kind)])
+    return getattr(converted({name: value}, one), name)
+
+
 def _small(value: Any, kind: Any) -> Any:
     if isinstance(value, str) and value not in (words := choices(kind)) and value.lower() in words:
         return value.lower()

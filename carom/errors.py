@@ -3,6 +3,7 @@
 
     CaromError
     ├── UsageError          a wrong option, configuration or argument (exit 2)
+    │   └── ConfigurationError  all that is wrong with a configuration file
     ├── PrivilegeError      this needs a capability that the process lacks
     ├── BPFError            the kernel or BCC refused a program or map
     │   ├── CompileError    BCC is missing, or clang refused the source
@@ -50,9 +51,28 @@ class CaromError(Exception):
 
 
 class UsageError(CaromError):
-    """A wrong option, configuration or argument."""
+    """A wrong option, configuration or argument.
+
+    `about` names the options that it is about, as far as that is known: the wrong one first.
+    """
 
     exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        details: str | None = None,
+        passing: bool = False,
+        about: tuple[str, ...] = (),
+    ):
+        super().__init__(message, hint=hint, details=details, passing=passing)
+        self.about = about
+
+
+class ConfigurationError(UsageError):
+    """All that is wrong with a configuration file, a line for each."""
 
 
 class PrivilegeError(CaromError):

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from carom.converted import choices
+from carom.converted import choices, converted_field
 from carom.errors import UsageError
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -49,6 +49,8 @@ class Option(NamedTuple):
     """The only command that has it, if not all commands with these settings do."""
     repeats: bool = False
     """Whether several values are given one by one, each after the option's name."""
+    valid: Callable[[Any], object] | None = None
+    """Raises UsageError for a value of the right type that is none; of several, for each."""
 
 
 class Field(NamedTuple):
@@ -108,6 +110,8 @@ class Field(NamedTuple):
             self._check_order(value)
         for item in value if self.several else (value,):
             self._check_range(item)
+            if self.option.valid:
+                self.option.valid(item)
 
     def _check_order(self, values: Sequence[Any]) -> None:
         if not values and self.default:
@@ -164,6 +168,16 @@ def check(struct: msgspec.Struct) -> None:
         field.check(getattr(struct, name))
 
 
+def taken(field: Field, value: Any, kind: type[msgspec.Struct]) -> Any:
+    """A field's value of an untyped one, a text perhaps with its unit. Raises UsageError."""
+    if field.option.read and isinstance(value, str):
+        value = field.option.read(value)
+    value = converted_field(field.name, value, kind)
+    if value is not None:
+        field.check(value)
+    return value
+
+
 def words(field: Field) -> tuple[str, ...]:
     """The words that a field takes; empty if it takes other values."""
     return choices(field.kind)
@@ -202,7 +216,10 @@ def size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
     if not match:
         raise UsageError(f"{text!r} is not a size", hint="for example 64M or 1.5G")
-    return int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " "))
+    bytes = float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " ")
+    if not math.isfinite(bytes):
+        raise UsageError("a size of so many digits is none", hint="for example 64M or 1.5G")
+    return int(bytes)
 
 
 def seconds(text: str) -> float:

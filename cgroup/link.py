@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, get_args
 
 from carom.errors import BPFError, PrivilegeError
@@ -40,8 +43,15 @@ def _syscall(number: int, *arguments: object) -> int:
 def open_root() -> int:
     """A descriptor of the root of control groups (version 2), which need not be mounted here.
 
-    In a network namespace that ip(8) made it is not: /sys is mounted anew there. Raises OSError.
+    In a network namespace that ip(8) made it is not: /sys is mounted anew there. To mount it takes
+    CAP_SYS_ADMIN. Raises OSError.
     """
+    for point, device in _mounted():
+        with contextlib.suppress(OSError):  # it is not seen from here
+            found = os.open(point, os.O_RDONLY | os.O_DIRECTORY)
+            if os.fstat(found).st_dev == device:
+                return found
+            os.close(found)  # something else is mounted over it
     made = _syscall(_FSOPEN, b"cgroup2", 0)
     try:
         _syscall(_FSCONFIG, made, _FSCONFIG_CMD_CREATE, None, None, 0)
@@ -52,6 +62,14 @@ def open_root() -> int:
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=mount)
     finally:
         os.close(mount)
+
+
+def _mounted() -> Iterator[tuple[str, int]]:
+    """Where the root of control groups is mounted, and its device (proc(5), mountinfo)."""
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        _, _, device, root, point, *rest = line.split()
+        if root == "/" and rest[rest.index("-") + 1] == "cgroup2" and "\\" not in point:
+            yield point, os.makedev(*map(int, device.split(":")))
 
 
 class EdgeLink(Resource):
@@ -69,7 +87,9 @@ class EdgeLink(Resource):
                 os.close(root)
         except PermissionError as error:
             raise PrivilegeError(
-                "not allowed to watch this host's sockets", hint="run it as root"
+                "not allowed to watch this host's sockets",
+                hint="run it as root, or with CAP_BPF and CAP_NET_ADMIN; where no control groups "
+                "(version 2) are mounted, with CAP_SYS_ADMIN too",
             ) from error
         except OSError as error:
             raise BPFError(

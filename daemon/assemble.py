@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from carom import protocols
 from carom.daemon.attachments import Attacher, Attachments
@@ -25,11 +25,11 @@ from carom.daemon.fronted_server import FrontedServer
 from carom.daemon.grower import Grower
 from carom.daemon.lease import LeaseKeeper
 from carom.daemon.lifetimes import Settler
-from carom.daemon.neighbours import Neighbours
+from carom.daemon.manager import Manager
 from carom.daemon.notes import notes, notes_on_length, notes_on_sources
 from carom.daemon.options import Options
 from carom.daemon.own_socket import OwnSocket
-from carom.daemon.publisher import Publisher, links_of, own_addresses
+from carom.daemon.publisher import Publisher, own_addresses
 from carom.daemon.python_backend import PythonBackend
 from carom.daemon.reach import port_words
 from carom.daemon.receiver import Receiver, check_bind
@@ -40,7 +40,7 @@ from carom.daemon.status import calls
 from carom.daemon.sweeper import Sweeper
 from carom.errors import InterfaceError
 from carom.filters.filter import Filter
-from carom.kernel import forked, links, netlink
+from carom.kernel import capabilities, forked, links, netlink
 from carom.kernel.abi import TTL_FLOOR, Hook
 from carom.kernel.links import Interface
 from carom.kernel.local_routes import LocalChanges
@@ -58,11 +58,21 @@ HOST, FIREWALL = "host", "firewall"
 """Names of followers: of links, addresses and servers; of firewall rules."""
 
 
-def assemble(services: Sequence[Service | Front], interface_names: Sequence[str]) -> Running:
-    """Start services with all that they run on. Raises CaromError, and then leaves nothing."""
+def assemble(
+    services: Sequence[Service | Front],
+    interface_names: Sequence[str],
+    manager: Manager,
+    *,
+    least: bool = False,
+) -> Running:
+    """Start services with all that they run on. Raises CaromError, and then leaves nothing.
+
+    The `manager` is told that the thread which renews the lease is alive. With `least` threads have
+    no capability but those that are needed from then on.
+    """
     stack = contextlib.ExitStack()
     try:
-        assembly = Assembly(stack, services, interface_names)
+        assembly = Assembly(stack, services, interface_names, manager, least=least)
         running = Running(assembly.parts, stack)
         stack.callback(Control(calls(running)).close)
         running.start()
@@ -71,6 +81,20 @@ def assemble(services: Sequence[Service | Front], interface_names: Sequence[str]
         stack.close()
         raise
     return running
+
+
+def lasting(receivers: Iterable[Receiver], kept: Iterable[str]) -> set[str]:
+    """The capabilities that are needed for as long as carom runs (docs/operating.md says for what).
+
+    Those that are `kept` for handlers are among them.
+    """
+    needed = {"BPF", "PERFMON", "NET_ADMIN", *kept}
+    for receiver in receivers:
+        if isinstance(receiver, FrontedServer):
+            needed |= {"SYS_PTRACE", "DAC_READ_SEARCH"}
+            if not receiver.here:
+                needed.add("SYS_ADMIN")
+    return needed
 
 
 class Assembly:
@@ -82,9 +106,13 @@ class Assembly:
         stack: contextlib.ExitStack,
         services: Sequence[Service | Front],
         interface_names: Sequence[str],
+        manager: Manager,
+        *,
+        least: bool,
     ):
         started = time.monotonic()
         self._stack = stack
+        self._manager = manager
         self._services = services
         self._options: Options = services[0].options
         self._bound = BoundAddresses(services)
@@ -96,6 +124,8 @@ class Assembly:
             receiver = self._receiver(service, id, rules)
             self._receivers.append(stack.enter_context(receiver))
             self._bound.add_port(receiver.server_port)
+        if least:
+            capabilities.settle(lasting(self._receivers, self._options.keep_capability))
         self._firewall = self._fastpath = None
         if rules:
             self._firewall = FirewallCheck(
@@ -119,7 +149,6 @@ class Assembly:
             attached = self._attached(self._clock)
         self.parts = Parts(
             started,
-            self._options,
             self._backends,
             self._fastpath,
             self._firewall,
@@ -188,7 +217,7 @@ class Assembly:
             hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
         )
         self._stack.enter_context(fastpath)
-        fastpath.allow(options.allow)
+        fastpath.allow(())
         if fastpath.edge:
             fastpath.edge.attach()
         return fastpath
@@ -262,9 +291,10 @@ class Assembly:
             attachments,
             fastpath,
             filter,
-            self._knowing_neighbours(attachments),
+            self._poke_host,
             lambda: self._moved(attachments),
         )
+        stack.enter_context(publisher.allowed)
         publisher.publish()
         stack.enter_context(self._followers)
         looks = [
@@ -278,19 +308,9 @@ class Assembly:
             self._follow_firewall(fastpath, attachments, rules)
             watcher = SilenceWatcher(fastpath, self._backends, lambda: attachments.current)
             stack.callback(watcher.close)
-        keeper = LeaseKeeper(fastpath, clock)
+        keeper = LeaseKeeper(fastpath, clock, self._manager.alive)
         stack.callback(keeper.close)  # called first: from then on nothing is answered
         return OnInterfaces(attachments, publisher, sweeper, watcher)
-
-    def _knowing_neighbours(self, attachments: Attachments) -> Neighbours | None:
-        """With an allow-list: what knows from which MACs its sources come."""
-        if not self._fastpath or not self._options.allow:
-            return None
-        neighbours = Neighbours(
-            self._fastpath, self._options.allow, links_of(attachments.current), self._poke_host
-        )
-        self._stack.callback(neighbours.close)
-        return neighbours
 
     def _moved(self, attachments: Attachments) -> None:
         """The interfaces have changed: look at the firewall for these."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from carom.daemon.cache import Cache, Restored
+from carom.daemon.options import Options
 from carom.daemon.receiver import Receiver
 from carom.errors import UsageError
 from carom.kernel.abi import Entry
@@ -40,6 +41,12 @@ class Backend(Resource):
     def replies(self) -> int:
         """How many its server has given; 0 for somebody else's server."""
         return 0
+
+    def heed(self, options: Options) -> None:
+        """Go by other options, of which only those of LIVE may differ; then they are published."""
+        self.options = self.receiver.options = options
+        if self.cache:
+            self.cache.live_for(options.ttl)
 
     def look_again(self) -> None:
         """The host's network has changed: look at the server again."""

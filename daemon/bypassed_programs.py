@@ -20,15 +20,17 @@ _EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
 _PARENTS = {"ingress": (0xFFFFFFF2, 0xFFFF0000), "egress": (0xFFFFFFF3,)}
 
 
-def cgroup_programs(pids: Iterable[int]) -> Iterator[str]:
+def cgroup_programs(pids: Iterable[int], ours: Iterable[int] = ()) -> Iterator[str]:
     """Names of the programs of control groups that see the packets of a server's sockets.
 
-    `pids` are the server's. systemd's IPAddressAllow= and IPAddressDeny= are such programs.
+    `pids` are the server's, and `ours` the ids of this carom's programs: only CAP_SYS_ADMIN is told
+    names. systemd's IPAddressAllow= and IPAddressDeny= are such programs.
     """
     try:
         root = open_root()
     except OSError:  # no control groups of version 2
         return
+    own = set(ours)
     try:
         names: dict[str, None] = {}
         for pid in pids:
@@ -38,7 +40,7 @@ def cgroup_programs(pids: Iterable[int]) -> Iterator[str]:
                         kind = libbpf.CGROUP[direction]
                         for id in libbpf.programs_at(group, kind, _EFFECTIVE):
                             name = libbpf.program_name(id)
-                            if not name.startswith(_OURS):
+                            if id not in own and not name.startswith(_OURS):
                                 names[f"{name or 'a program'} (id {id}, {direction}, {path})"] = (
                                     None
                                 )

@@ -80,6 +80,10 @@ class Cache:
         self.unfit = 0
         """Replies that cannot be cached: too long, or to a request that cannot be a key."""
 
+    def live_for(self, ttl: float) -> None:
+        """Have replies that are stored from now on live for so many seconds, by default."""
+        self._ttl = self._clock.ticks(ttl)
+
     def _take(self, request: bytes) -> Token | None:
         """The token of a miss: take it before the reply is made.
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from carom.errors import CaromError, ControlError
-from carom.kernel import forked
+from carom.kernel import capabilities, forked
 
 REQUEST_MAX = 65_536
 
@@ -116,6 +116,7 @@ class Control:
         self._thread.start()
 
     def _serve(self) -> None:
+        capabilities.shed()
         while not self._closing:
             self._server.handle_request()
 

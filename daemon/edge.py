@@ -113,6 +113,10 @@ class Edge(Resource):
         for edge in EDGES:  # writes first: what is learned, a write can void
             self._stack.enter_context(EdgeLink(self._programs[edge], edge))
 
+    def programs(self) -> list[int]:
+        """The descriptors of those that see sockets."""
+        return list(self._programs.values())
+
     def watch(self, service: int, watch: Watch) -> None:
         """Watch a fronted service; `Marks` says which sockets are its server's."""
         libbpf.update(self.map("watches"), struct.pack("=I", service), WATCH.pack(*watch))

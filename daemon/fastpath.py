@@ -395,8 +395,9 @@ class FastPath(Resource):
         return Attachment(interface, hook, link.mode, True)
 
     def program_ids(self) -> list[int]:
-        """The kernel's ids of the programs for interfaces."""
+        """The kernel's ids of the programs for interfaces, and of those at the socket's edge."""
         programs = [*self._first.values(), self.handover_program]
+        programs += self.edge.programs() if self.edge else ()
         return [libbpf.program_id(program) for program in programs]
 
     def withdraw(self, places: Iterable[Place]) -> None:

@@ -19,7 +19,7 @@ from carom.daemon.receiver import reachable, wanted_of
 from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.targets import targets
 from carom.daemon.translated import Translation, Translations, is_keeper, kept_for
-from carom.errors import CaromError, PrivilegeError, ServerError
+from carom.errors import CaromError, ServerError
 from carom.kernel import netlink
 from carom.kernel.links import At, Interface
 from carom.kernel.netlink import Address
@@ -63,7 +63,7 @@ class Finder:
         self._beside: set[int] = set()
         self._not_learned = ""
         self.why_gone = ""
-        self.own = _own_namespace()
+        self.own = sockets.namespace_of(Path("/proc/self"))
         self.port = front.server_port or self._options.port
         self.found = self._find(interfaces, wanted)
         self.first = self.found.server
@@ -370,17 +370,6 @@ class Finder:
             self._not_learned = ""
             return found
         return None
-
-
-def _own_namespace() -> Namespace:
-    try:
-        return sockets.namespace_of(Path("/proc/self"))
-    except PermissionError as error:
-        raise PrivilegeError(
-            "front has to look into network namespaces, and this process may not",
-            hint="run it as root, or with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH "
-            "beside CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
-        ) from error
 
 
 def _described(found: Found) -> str:

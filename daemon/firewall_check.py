@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from carom import log
@@ -41,7 +42,19 @@ class FirewallCheck:
         self._findings: dict[int, tuple[Findings, Findings]] = {}
         self._others: list[str] = []
         self._elsewhere: list[str] = []
+        self._looking = threading.Lock()
         self._look(rules)
+        self._refuse(rules)
+        self._warned |= set(self._elsewhere)
+
+    def check_again(self) -> None:
+        """Look again as at the start: the options have changed. Raises FirewallError."""
+        with self._looking:
+            rules = Ruleset()
+            self._look(rules)
+            self._refuse(rules)
+
+    def _refuse(self, rules: Ruleset) -> None:
         for port, (_, allowed) in self._findings.items():
             if allowed.certain and not self._bypass:
                 raise FirewallError(
@@ -51,7 +64,6 @@ class FirewallCheck:
                     "and no others, a rule that accepts the port for all, or --bypass-firewall",
                 )
             self._warned |= set(allowed.certain)
-        self._warned |= set(self._elsewhere)
 
     @property
     def _bypass(self) -> bool:
@@ -69,6 +81,10 @@ class FirewallCheck:
 
     def look_again(self) -> None:
         """Look again; warn once of each rule that now drops by default what is answered."""
+        with self._looking:
+            self._look_again()
+
+    def _look_again(self) -> None:
         self._look()
         self._others = list(self._look_beside())
         for port, (_, allowed) in self._findings.items():
@@ -159,7 +175,7 @@ class FirewallCheck:
     def _look_beside(self) -> Iterator[str]:
         for service in self._services:
             port = service.options.port
-            programs = list(cgroup_programs(service.processes()))
+            programs = list(cgroup_programs(service.processes(), self._programs))
             if programs:
                 yield (
                     "programs of control groups (systemd's IPAddressDeny= is one) do not see what "

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from carom import log
 from carom.errors import CaromError
-from carom.kernel import netlink
+from carom.kernel import capabilities, netlink
 from carom.kernel.resource import Resource
 
 GATHER = 0.02
@@ -72,6 +72,7 @@ class Follower:
         self._changes.poke()
 
     def _run(self) -> None:
+        capabilities.shed()
         took = 0.0
         next_look = self._next_look(took)
         while not self._stopping:

@@ -3,24 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from carom import protocols
-from carom.converted import converted
-from carom.daemon.options import Options, options_of, with_units
+from carom.daemon.options import Options
 from carom.errors import UsageError
 from carom.protocols import SPECS
 from carom.protocols.spec import Filled, Spec
-from carom.settings import Option, check, fields
-
-_OF_SERVICES_OF_OURS = {
-    name for name, field in fields(Options).items() if field.option.only == "serve"
-}
-"""Options that make no sense for somebody else's server."""
+from carom.settings import Option, check
 
 STANDING = {"bind": "::", "amplify": 0, "protocol": protocols.default(Filled.LEARNED).name}
 """Defaults of a front that differ from a service's."""
@@ -66,22 +60,12 @@ class Front:
 
     def __init__(self, options: Options, wishes: Wishes | None = None):
         """Raises UsageError for a protocol that cannot be learned, and for a wrong wish."""
-        _check_learned(options.protocol)
-        if options.fast != "cache" or options.hook == "none":
-            raise UsageError("front is a cache in the kernel", hint="--hook xdp | tc")
-        spec = protocols.spec(options.protocol)
-        if options.cookie_secret_file and not spec.cookies:
-            able = protocols.words(protocol for protocol in SPECS.values() if protocol.cookies)
-            raise UsageError(
-                f"{options.protocol} has no cookies", hint=f"--cookie-secret-file is for {able}"
-            )
-        if options.ttl != int(options.ttl):
-            raise UsageError(
-                f"ttl {options.ttl:g} is not whole seconds, as front counts them",
-                hint="--ttl 1s, or more",
-            )
+        check_learned(options.protocol)
+        for conflict in conflicts(options):
+            raise conflict
         wishes = wishes or Wishes()
         check(wishes)
+        spec = protocols.spec(options.protocol)
         self.options = options
         self.writes_elsewhere = wishes.writes_elsewhere
         self.exptime = wishes.exptime if spec.ending else "ttl"
@@ -92,24 +76,29 @@ class Front:
         self.written_at_any_door = spec.written_at_any_door
 
 
-def front_of(values: Mapping[str, object]) -> Front:
-    """A front from untyped values, with durations and sizes as text. Raises UsageError."""
-    own = {name: values[name] for name in Wishes.__struct_fields__ if name in values}
-    rest = STANDING | {name: value for name, value in values.items() if name not in own}
-    useless = sorted(rest.keys() & _OF_SERVICES_OF_OURS)
-    if useless:
-        raise UsageError(
-            f"front has no option {useless[0]!r}",
-            hint="it is for services that run in `carom serve`",
+def conflicts(options: Options) -> Iterator[UsageError]:
+    """What is wrong with options for a server that is fronted, though each may be what it is."""
+    if options.fast != "cache" or options.hook == "none":
+        yield UsageError(
+            "front is a cache in the kernel", hint="--hook xdp | tc", about=("hook", "fast")
         )
-    rest["protocol"] = str(rest["protocol"]).lower()
-    spec = _check_learned(str(rest["protocol"]))
-    if spec.port:
-        rest.setdefault("port", spec.port)
-    return Front(options_of(with_units(rest)), converted(own, Wishes))
+    if options.cookie_secret_file and not protocols.spec(options.protocol).cookies:
+        able = protocols.words(protocol for protocol in SPECS.values() if protocol.cookies)
+        yield UsageError(
+            f"{options.protocol} has no cookies",
+            hint=f"--cookie-secret-file is for {able}",
+            about=("cookie_secret_file", "protocol"),
+        )
+    if options.ttl != int(options.ttl):
+        yield UsageError(
+            f"ttl {options.ttl:g} is not whole seconds, as front counts them",
+            hint="--ttl 1s, or more",
+            about=("ttl",),
+        )
 
 
-def _check_learned(protocol: str) -> Spec:
+def check_learned(protocol: str) -> Spec:
+    """The protocol of this name. Raises UsageError for one whose replies cannot be learned."""
     able = protocols.words(protocols.filled_by(Filled.LEARNED))
     if protocol not in SPECS:
         raise UsageError(f"protocol {protocol!r} is unknown", hint=able)

@@ -24,6 +24,7 @@ from carom.daemon.fronted_server import FrontedServer
 from carom.daemon.identity import Server
 from carom.daemon.lifetimes import Lifetimes, ask_at
 from carom.daemon.marks import ANYWHERE, Door, Kind, Marks
+from carom.daemon.options import Options
 from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.thread import Thread
 from carom.errors import CaromError, ServerError
@@ -142,13 +143,31 @@ class FrontedBackend(Backend):
                 "items from before carom, and of writes that cannot be read, may be given after "
                 "their end, up to the TTL"
             )
-        redirecting = libbpf.programs_of(libbpf.PROG_TYPE_SK_SKB, libbpf.PROG_TYPE_SK_MSG)
-        if self._any_door and redirecting:
+        if self._any_door:
+            yield from self._note_on_sockmaps()
+
+    def _note_on_sockmaps(self) -> Iterator[str]:
+        try:
+            redirecting = libbpf.programs_of(libbpf.PROG_TYPE_SK_SKB, libbpf.PROG_TYPE_SK_MSG)
+        except PermissionError:
+            yield (
+                "it is not known whether sockmap programs (sk_skb, sk_msg) are loaded on this "
+                "host, which takes CAP_SYS_ADMIN: what they would deliver to the server on port "
+                f"{self.options.port} is not seen"
+            )
+            return
+        if redirecting:
             yield (
                 f"{redirecting} sockmap programs (sk_skb, sk_msg) are loaded on this host: what "
                 f"they deliver to the server on port {self.options.port} is not seen, and of "
                 "writes that come so only the acknowledgement voids"
             )
+
+    def heed(self, options: Options) -> None:
+        """As in Backend; what is learned from now on lives by it."""
+        with self._looking:
+            super().heed(options)
+            self._watch()
 
     def _watch(self) -> None:
         ttl, alone = int(self.options.ttl), len(self._server.found.server.pids) == 1

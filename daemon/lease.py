@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.fastpath import FastPath
 from carom.daemon.thread import Thread
@@ -20,9 +22,16 @@ class LeaseKeeper:
     Its thread does nothing else: whatever takes long there would stop all answers.
     """
 
-    def __init__(self, fastpath: FastPath | None, clock: JiffiesClock):
+    def __init__(
+        self,
+        fastpath: FastPath | None,
+        clock: JiffiesClock,
+        alive: Callable[[], object] = lambda: None,
+    ):
+        """`alive` is called after each renewal."""
         self._fastpath = fastpath
         self._clock = clock
+        self._alive = alive
         self.renew()
         self._thread = Thread("lease", self._step)
 
@@ -34,6 +43,7 @@ class LeaseKeeper:
 
     def _step(self) -> float:
         self.renew()
+        self._alive()
         return RENEWAL
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from carom.daemon.options import Options
 from carom.daemon.receiver import listed, some
 from carom.daemon.sockets import Namespace, Socket
 from carom.errors import InterfaceError, ServerError
-from carom.kernel import links, netlink
+from carom.kernel import capabilities, links, netlink
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
 
@@ -125,6 +125,8 @@ def _over_tcp(port: int, namespaces: Iterable[Namespace]) -> list[str]:
 def _unseen() -> list[str]:
     """Hints at what may hide a server that does run."""
     hints = []
+    if capabilities.missing("SYS_ADMIN"):
+        hints.append("in other network namespaces it is looked for with CAP_SYS_ADMIN alone")
     if os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE:
         hints.append("of a PID namespace other than carom's own no process is seen")
     hidden = [int(process.name) for process in sockets.processes() if _is_hidden(process)]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,10 +16,11 @@ from carom.daemon.store import ENTRY_BYTES, MEMORY_MIN, Admit, Policy
 from carom.errors import UsageError
 from carom.filters.filter import Place
 from carom.filters.names import Name
+from carom.kernel import capabilities
 from carom.kernel.abi import REPLY_MAX, REPLY_SAFE
 from carom.protocols import SPECS
 from carom.protocols.spec import Filled
-from carom.settings import Option, check, fields, seconds, size
+from carom.settings import Option, check, seconds, size
 from carom.xdp.link import ModeOption
 
 CAPACITY_MAX = 10_000_000
@@ -50,6 +51,33 @@ _TRUNCATES, _FILTERED, _COOKIES = (
 _PER_NET = "Bytes of replies a second to one /24 (IPv6 /64); 0: any."
 
 
+def _bindable(bind: str) -> None:
+    try:
+        address = ipaddress.ip_address(bind)
+    except ValueError as error:
+        raise UsageError(
+            f"bind {bind!r} is not an IP address",
+            hint="for example 192.0.2.1 or 2001:db8::1; 0.0.0.0 for all of IPv4, :: for all",
+        ) from error
+    if address.is_multicast:
+        raise UsageError(f"bind {bind} is a multicast address", hint="give a unicast one")
+
+
+def _prefix(prefix: str) -> None:
+    try:
+        ipaddress.ip_network(prefix)
+    except ValueError as error:
+        raise UsageError(
+            f"allow {prefix!r} is not a prefix: {error}",
+            hint="for example 192.0.2.0/24 or 2001:db8::/32",
+        ) from error
+
+
+def _enough(memory: int) -> None:
+    if 0 < memory < MEMORY_MIN:
+        raise UsageError(f"a memory of {memory} bytes is too little", hint=f"at least {MEMORY_MIN}")
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a service runs; each field's Option says what it is for, and what it takes.
 
@@ -59,11 +87,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     port: Annotated[int, Option("UDP port.", 1, 65_535, "53", group=_WHERE, short="-p")]
     bind: Annotated[
-        str, Option("Address; 0.0.0.0 is all of IPv4, :: all of both.", group=_WHERE)
+        str,
+        Option("Address; 0.0.0.0 is all of IPv4, :: all of both.", group=_WHERE, valid=_bindable),
     ] = "0.0.0.0"
-    protocol: Annotated[str, Option("The language of requests.", group=_WHERE)] = protocols.default(
-        Filled.DAEMON
-    ).name
+    protocol: Annotated[
+        str, Option("The language of requests.", group=_WHERE, valid=protocols.spec)
+    ] = protocols.default(Filled.DAEMON).name
     hook: Annotated[
         HookOption,
         Option("Where it is answered; TC serves what XDP has no room for.", group=_WHERE),
@@ -89,6 +118,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             metavar="BYTES",
             standing="",
             group=_CACHE,
+            valid=_enough,
         ),
     ] = 0
     ttl: Annotated[
@@ -144,6 +174,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             metavar="PREFIX",
             repeats=True,
             group=_BOUNDS,
+            valid=_prefix,
         ),
     ] = ()
     amplify: Annotated[
@@ -241,6 +272,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cpu: Annotated[
         int | None, Option("Run on this CPU only.", 0, example="1", group=_SERVER, only="serve")
     ] = None
+    keep_capability: Annotated[
+        tuple[str, ...],
+        Option(
+            "Capability that handlers keep; carom gives up what it does not need itself.",
+            example="CAP_DAC_OVERRIDE",
+            metavar="CAP_NAME",
+            repeats=True,
+            valid=capabilities.check,
+            group=_SERVER,
+            only="serve",
+        ),
+    ] = ()
     filter: Annotated[
         Name | None,
         Option(
@@ -294,51 +337,39 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def checked(self) -> Options:
         """The same options. Raises UsageError that names the first wrong one."""
         check(self)
-        try:
-            address = ipaddress.ip_address(self.bind)
-        except ValueError as error:
-            raise UsageError(
-                f"bind {self.bind!r} is not an IP address",
-                hint="for example 192.0.2.1 or 2001:db8::1; 0.0.0.0 for all of IPv4, :: for all",
-            ) from error
-        if address.is_multicast:
-            raise UsageError(f"bind {self.bind} is a multicast address", hint="give a unicast one")
-        for prefix in self.allow:
-            try:
-                ipaddress.ip_network(prefix)
-            except ValueError as error:
-                raise UsageError(
-                    f"allow {prefix!r} is not a prefix: {error}",
-                    hint="for example 192.0.2.0/24 or 2001:db8::/32",
-                ) from error
+        for conflict in self.conflicts():
+            raise conflict
+        return self
+
+    def conflicts(self) -> Iterator[UsageError]:
+        """What is wrong with several options together, each of which may be what it is."""
         spec = protocols.spec(self.protocol)
         if self.responses_per_second and not spec.truncates:
             able = protocols.words(protocol for protocol in SPECS.values() if protocol.truncates)
-            raise UsageError(
+            yield UsageError(
                 f"responses-per-second is for protocol {able}, not {self.protocol}",
                 hint="--prefix-rate bounds the bytes of any protocol",
+                about=("responses_per_second", "protocol"),
             )
         if self.filter and not spec.filtered:
             able = protocols.words(protocol for protocol in SPECS.values() if protocol.filtered)
-            raise UsageError(
+            yield UsageError(
                 f"a filter reads the commands of protocol {able}, not of {self.protocol}",
                 hint=f"--app {able} is a server that speaks it",
+                about=("filter", "protocol"),
             )
         if (self.policy, self.admit) == ("fcfs", "second"):
-            raise UsageError(
+            yield UsageError(
                 "admit second has no meaning with policy fcfs: a full cache takes nothing anyway",
                 hint="--policy lru, or leave --admit out",
+                about=("admit", "policy"),
             )
         if self.shadow and (self.fast != "cache" or self.hook == "none"):
-            raise UsageError(
+            yield UsageError(
                 "shadow compares what the kernel's cache gives, and there is none",
                 hint="--fast cache, and --hook xdp | tc",
+                about=("shadow", "fast", "hook"),
             )
-        if 0 < self.memory < MEMORY_MIN:
-            raise UsageError(
-                f"a memory of {self.memory} bytes is too little", hint=f"at least {MEMORY_MIN}"
-            )
-        return self
 
     def filter_place(self) -> Place | None:
         """Where its filter is: by default where the fast path is, else at its socket."""
@@ -368,6 +399,7 @@ SHARED = (
     "memory",
     "wait",
     "cpu",
+    "keep_capability",
     "allow",
     "max_hits_per_cpu",
     "shadow",
@@ -376,6 +408,20 @@ SHARED = (
     "filter_at",
 )
 """Options that services of one fast path have in common."""
+
+
+LIVE = (
+    "ttl",
+    "allow",
+    "amplify",
+    "max_reply",
+    "prefix_rate",
+    "total_rate",
+    "responses_per_second",
+    "slip",
+    "bypass_firewall",
+)
+"""Options that can change while carom runs; the others are part of what was loaded and bound."""
 
 
 def with_options(options: Options, changes: Mapping[str, object]) -> Options:
@@ -394,12 +440,3 @@ def options_of(values: dict[str, object]) -> Options:
     if isinstance(values.get("protocol"), str):
         values = {**values, "protocol": str(values["protocol"]).lower()}
     return converted(values, Options).checked()
-
-
-def with_units(values: Mapping[str, object]) -> dict[str, object]:
-    """The same options with textual durations and sizes as numbers. Raises UsageError."""
-    units = {name: field for name, field in fields(Options).items() if field.option.read}
-    return {
-        name: units[name].read(value) if name in units and isinstance(value, str) else value
-        for name, value in values.items()
-    }

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 
 from carom import log
+from carom.daemon.allow_list import AllowList
 from carom.daemon.attachments import Attachments
 from carom.daemon.fastpath import Attachment, FastPath
-from carom.daemon.neighbours import Neighbours
 from carom.daemon.places import Place
 from carom.daemon.reach import Reach, without
 from carom.daemon.receiver import Receiver
@@ -31,32 +32,45 @@ class Publisher:
         attachments: Attachments,
         fastpath: FastPath | None,
         filter: Filter | None,
-        neighbours: Neighbours | None,
+        poke: Callable[[], None],
         moved: Callable[[], None],
     ):
-        """`moved` is called when interfaces, or their state, have changed."""
+        """`poke` has it look again soon; `moved` is called when interfaces have changed."""
         self._receivers = receivers
         self._attachments = attachments
         self._fastpath = fastpath
         self._filter = filter
-        self._neighbours = neighbours
         self._moved = moved
+        self._publishing = threading.Lock()
+        self.allowed = AllowList(fastpath, lambda: links_of(attachments.current), poke)
         self.unreached = self._why_not()
 
     def follow_interfaces(self) -> None:
         """Look at the interfaces again, and publish. Raises CaromError, OSError."""
-        before = self._attachments.current
-        try:
-            self._attachments.look_again()
-        finally:
-            if self._attachments.current != before:
-                self._moved()
-                if self._neighbours:
-                    self._neighbours.look_again(links_of(self._attachments.current))
-            self.publish()
+        with self._publishing:
+            before = self._attachments.current
+            try:
+                self._attachments.look_again()
+            finally:
+                if self._attachments.current != before:
+                    self._moved()
+                    self.allowed.look_again()
+                self._publish_now()
 
     def publish(self) -> None:
-        """Answer where the services are now, and nowhere else. Raises CaromError, OSError."""
+        """Answer where the services are now, as their options say, and nowhere else.
+
+        Whom they allow is in the kernel before it is heeded. Raises CaromError, OSError.
+        """
+        with self._publishing:
+            allow = self._receivers[0].options.allow
+            if allow:
+                self.allowed.hold(allow)
+            self._publish_now()
+            if not allow:
+                self.allowed.hold(())
+
+    def _publish_now(self) -> None:
         self._publish(
             [
                 place
@@ -68,10 +82,7 @@ class Publisher:
         self._say_reach()
 
     def _publish(self, places: list[Place]) -> None:
-        """Withdraw old places first, and do so whatever else fails.
-
-        Called by the starting thread, and then by the follower's alone.
-        """
+        """Withdraw old places first, and do so whatever else fails."""
         with contextlib.ExitStack() as stack:  # calls the last one first, and all of them
             if self._fastpath:
                 stack.callback(self._fastpath.answer_at, places)
@@ -126,7 +137,7 @@ class Publisher:
     def _reach(self, receiver: Receiver, attachment: Attachment) -> Reach:
         """The same by one interface, with regard to the allow-list too."""
         reach = receiver.reach(attachment)
-        unknown, why = self._neighbours.unknown() if self._neighbours else (frozenset(), "")
+        unknown, why = self.allowed.unknown()
         if not why:
             return reach
         versions = {place.address.version for place in receiver.places(attachment)}

@@ -9,6 +9,7 @@ from carom.daemon import udp_server
 from carom.daemon.backend import Backend
 from carom.daemon.cache import Cache
 from carom.daemon.loops import Loops
+from carom.daemon.options import Options
 from carom.daemon.own_socket import OwnSocket
 from carom.daemon.service import Handler, Reply, Service
 from carom.daemon.udp_server import UDPServer, UserspaceCache
@@ -46,6 +47,13 @@ class PythonBackend(Backend):
         self.udp = receiver.udp
         self.server = UDPServer(self.udp, handler, cache, loops)
         service._invalidate = self._invalidate
+
+    def heed(self, options: Options) -> None:
+        """As in Backend."""
+        super().heed(options)
+        self._service.options = options
+        if self.userspace_cache:
+            self.userspace_cache.ttl = options.ttl
 
     @property
     def replies(self) -> int:

@@ -4,84 +4,44 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
+import functools
+import queue
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from carom import log, protocols
+from carom import log
 from carom.daemon.assemble import assemble
 from carom.daemon.front import Front
-from carom.daemon.options import SHARED, Options
+from carom.daemon.lease import RENEWAL
+from carom.daemon.manager import Manager
+from carom.daemon.reload import Change, Reloader
 from carom.daemon.running import Running
 from carom.daemon.service import Service
 from carom.daemon.status import ready, status
+from carom.daemon.thread import Thread
+from carom.daemon.together import Member, conflicts
 from carom.errors import CaromError, UsageError
-from carom.kernel.abi import SERVICES_MAX
+from carom.kernel import capabilities
 from carom.kernel.signals import Stop, ending, held
-from carom.protocols.spec import Filled
 
 WAIT_STEP = 0.25
 """Seconds between two attempts while waiting at the start."""
 
 
-def _check_service(service: Service) -> None:
-    if service.handler is None:
-        raise UsageError(
-            f"the service on port {service.options.port} has no handler",
-            hint="decorate one with @service.reply",
-        )
-    if protocols.spec(service.options.protocol).learned:
-        ours = " or ".join(protocol.name for protocol in protocols.filled_by(Filled.DAEMON))
-        raise UsageError(
-            f"a Python service does not speak {service.options.protocol}",
-            hint=f"it speaks {ours}; `carom front` goes before a server that does",
-        )
-
-
 def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> None:
     """Check what spans several services' options. Raises UsageError."""
-    first = services[0].options
-    if len(services) > SERVICES_MAX:
-        raise UsageError(f"{len(services)} services are too many", hint=f"up to {SERVICES_MAX}")
     for service in services:
-        if isinstance(service, Service):
-            _check_service(service)
-        for name in SHARED:
-            mine, theirs = getattr(first, name), getattr(service.options, name)
-            if mine != theirs:
-                raise UsageError(
-                    f"services that run together share {name}: {mine!r} is not {theirs!r}",
-                    hint="give it to all of them, or run them apart",
-                )
-    _check_apart([service.options for service in services if isinstance(service, Front)])
-    fast = first.hook != "none" and any(service.options.fast != "off" for service in services)
-    if fast and not interfaces:
-        ours = all(isinstance(service, Service) for service in services)
-        raise UsageError(
-            "no interface to answer on",
-            hint="name one with -i" + (", or say --hook none" if ours else ""),
-        )
-    if first.filter_place() in ("xdp", "tc") and not interfaces:
-        raise UsageError(
-            "no interface to filter on", hint="name one with -i, or say --filter-at socket"
-        )
-
-
-def _check_apart(fronts: Sequence[Options]) -> None:
-    """Raises UsageError for two fronts at one address and port; own sockets fail by themselves."""
-    for number, front in enumerate(fronts):
-        for other in fronts[:number]:
-            alike = front.bind == other.bind or any(
-                ipaddress.ip_address(either.bind).is_unspecified for either in (front, other)
+        if isinstance(service, Service) and service.handler is None:
+            raise UsageError(
+                f"the service on port {service.options.port} has no handler",
+                hint="decorate one with @service.reply",
             )
-            if front.port == other.port and alike:
-                raise UsageError(
-                    f"two services are to answer on port {front.port} at one address",
-                    hint="give each an address of its own to bind, or leave one out",
-                )
+    members = [Member(service.options, isinstance(service, Front)) for service in services]
+    for _, conflict in conflicts(members, interfaces):
+        raise conflict
 
 
 def _start(
@@ -89,19 +49,23 @@ def _start(
     services: Sequence[Service | Front],
     interfaces: Sequence[str],
     patience: float,
+    manager: Manager,
+    *,
+    least: bool,
 ) -> Running:
     """Start, to be closed with the stack; try for `patience` seconds while something is missing."""
     end, last = time.monotonic() + patience, ""
     while True:
         try:
             with held():
-                running = contextlib.closing(assemble(services, interfaces))
+                running = contextlib.closing(assemble(services, interfaces, manager, least=least))
                 return stack.enter_context(running)
         except CaromError as error:
             if not error.passing or time.monotonic() >= end:
                 raise
             if str(error) != last:
                 log.info("waiting", why=str(error))
+                manager.tell(f"STATUS=waiting: {error}")
             last = str(error)
         time.sleep(WAIT_STEP)
 
@@ -112,22 +76,41 @@ def run_services(
     *,
     json: bool = False,
     patience: float = 0,
+    reread: Callable[[], Change] | None = None,
+    least: bool = False,
 ) -> None:
     """Run services until SIGINT or SIGTERM; print one `ready` line once packets are answered.
 
     It waits for `patience` seconds for a server, an interface or an address that is not there yet.
+    With `reread` SIGHUP has it ask that what the options are to be, instead of ending it. With
+    `least` this process gives up every capability that is not needed once packets are answered.
     """
     _check(services, interfaces)
-    with contextlib.suppress(Stop), ending(), contextlib.ExitStack() as stack:
-        running = _start(stack, services, interfaces, patience)
+    manager = Manager()
+    asked = queue.SimpleQueue[bool]()
+    hung_up = functools.partial(asked.put, True) if reread else None
+    with contextlib.suppress(Stop), ending(hung_up), contextlib.ExitStack() as stack:
+        running = _start(stack, services, interfaces, patience, manager, least=least)
+        if reread:
+            running.reloader = stack.enter_context(Reloader(running, reread, asked, manager))
+        capabilities.shed()
         line = ready(running)
         for note in line.notes:
             log.warning(note)
         print(msgspec.json.encode(line).decode() if json else line, flush=True)
+        if manager.watches and not running.parts.attached:  # nothing renews a lease
+            stack.callback(Thread("watchdog", lambda: _ping(manager)).close)
+        manager.tell("READY=1", f"STATUS={line}")
         try:
             running.run()
         except Stop:
+            manager.tell("STOPPING=1", "STATUS=stopping")
             _summarise(running)
+
+
+def _ping(manager: Manager) -> float:
+    manager.alive()
+    return RENEWAL
 
 
 def _summarise(running: Running) -> None:

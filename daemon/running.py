@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from carom.daemon.attachments import Attachments
 from carom.daemon.backend import Backend
@@ -39,8 +39,6 @@ class Parts(NamedTuple):
 
     started: float
     """By the monotonic clock."""
-    options: Options
-    """The first service's; options that services share are the same in all."""
     backends: list[Backend]
     fastpath: FastPath | None
     firewall: FirewallCheck | None
@@ -49,9 +47,24 @@ class Parts(NamedTuple):
     attached: OnInterfaces | None
     notes: list[str]
 
+    @property
+    def options(self) -> Options:
+        """The first service's; options that services share are the same in all."""
+        return self.backends[0].options
+
+
+class Reloading(Protocol):
+    """What has the configuration read again (`daemon/reload.py`)."""
+
+    def reload(self) -> list[str]:
+        """Returns what has changed. Raises CaromError; then nothing has changed."""
+
 
 class Running:
     """The services of one fast path, made by `daemon/assemble.py`; closing removes everything."""
+
+    reloader: Reloading | None = None
+    """Where there is a configuration file."""
 
     def __init__(self, parts: Parts, stack: contextlib.ExitStack):
         """`stack` removes the parts, the last made first."""

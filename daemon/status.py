@@ -15,7 +15,7 @@ from carom.daemon.edge import Edge
 from carom.daemon.filtering import Filtering
 from carom.daemon.fronted_backend import FrontedBackend
 from carom.daemon.ready import Ready, ReadyFilter, ReadyInterface, ReadyService
-from carom.daemon.running import Running
+from carom.daemon.running import Reloading, Running
 from carom.errors import UsageError
 from carom.kernel.abi import Event, Hook, Verdict
 
@@ -39,6 +39,7 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
         "flush": lambda port=None: backend(port).flush(),
         "places": lambda source=None: _why().places(running, source),
         "why": lambda frames, interface: _why().why(running, frames, interface),
+        "reload": lambda: _need_file(running).reload(),
         "filter": lambda: filtering().show(),
         "filter_use": lambda filter: filtering().use(filter),
         "filter_set": lambda setting, value: filtering().filter.set(setting, value),
@@ -51,6 +52,15 @@ def _why() -> ModuleType:
     from carom.daemon import why
 
     return why
+
+
+def _need_file(running: Running) -> Reloading:
+    if not running.reloader:
+        raise UsageError(
+            "this carom has no configuration file",
+            hint="`carom run`, and `carom serve` or `front` with --config, have one",
+        )
+    return running.reloader
 
 
 def _need_filter(running: Running) -> Filtering:

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
 
 from carom import log
+from carom.kernel import capabilities
+
+_PR_SET_NAME = 15  # linux/prctl.h
+_libc = ctypes.CDLL(None)
 
 FAILED_PAUSE = 0.25
 """Seconds until a step that failed is tried again."""
@@ -25,6 +30,8 @@ class Thread:
         self._thread.start()
 
     def _run(self) -> None:
+        capabilities.shed()
+        _libc.prctl(_PR_SET_NAME, self._thread.name.encode())  # as `top -H` shows it
         while not self._stopping.is_set():
             try:
                 pause = self._step()

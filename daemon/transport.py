@@ -62,7 +62,8 @@ def bind(address: str, port: int, device: str = "", zone: int = 0) -> socket.soc
         }
         if error.errno == errno.EACCES:
             raise PrivilegeError(
-                f"not allowed to bind UDP port {port}", hint="ports below 1024 need root"
+                f"not allowed to bind UDP port {port}",
+                hint="ports below 1024 need root, or CAP_NET_BIND_SERVICE",
             ) from error
         raise ServerError(
             f"cannot bind UDP {address} port {port}: {error.strerror}",

@@ -17,6 +17,7 @@ from carom.daemon.loops import Loops
 from carom.daemon.service import Handler, Reply
 from carom.daemon.transport import transport
 from carom.errors import ServerError
+from carom.kernel import capabilities
 from carom.kernel.signals import Stop
 
 DATAGRAM_MAX = 65_535
@@ -71,7 +72,7 @@ class UserspaceCache:
 
     def __init__(self, capacity: int, ttl: float):
         self._capacity = capacity
-        self._ttl = ttl
+        self.ttl = ttl
         self._entries: dict[bytes, tuple[bytes, float]] = {}
         self._version = 0
         self._lock = threading.Lock()
@@ -92,7 +93,7 @@ class UserspaceCache:
             if reply and reply.cache:
                 with self._lock:
                     if version == self._version and self._has_room(request):
-                        ttl = self._ttl if reply.ttl is None else reply.ttl
+                        ttl = self.ttl if reply.ttl is None else reply.ttl
                         self._entries[request] = reply.data, time.monotonic() + ttl
             return reply
 
@@ -148,6 +149,7 @@ class UDPServer:
 
     def run_until_stopped(self, wait: Literal["block", "spin"]) -> None:
         """Serve in a thread of its own, where no signal comes."""
+        capabilities.shed()
         with contextlib.suppress(Stop):
             self.run(wait)
 

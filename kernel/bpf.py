@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
-from carom.kernel import btf, elf, forked, kept, libbpf, objects
+from carom.kernel import btf, capabilities, elf, forked, kept, libbpf, objects
 from carom.kernel.compiled import Compiled, Hook, Program, Refused
 from carom.kernel.compiler import BCC, PROVISION, Source
 from carom.kernel.recipe import Recipe
@@ -37,12 +37,12 @@ def check_privileges() -> None:
 
     Loading needs root, or CAP_BPF with CAP_NET_ADMIN and CAP_PERFMON.
     """
-    with open("/proc/self/status") as status:
-        effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
-    net_admin, sys_admin, perfmon, bpf = (bool(effective >> bit & 1) for bit in (12, 21, 38, 39))
-    if not (net_admin and (sys_admin or (bpf and perfmon))):
+    missing = capabilities.missing("NET_ADMIN")
+    if capabilities.missing("SYS_ADMIN"):  # which stands for both
+        missing += capabilities.missing("BPF", "PERFMON")
+    if missing:
         raise PrivilegeError(
-            "this process may not load BPF programs",
+            f"this process may not load BPF programs: it has no {' and no '.join(missing)}",
             hint="run it as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
         )
 

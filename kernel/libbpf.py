@@ -497,15 +497,20 @@ def program_by_id(program_id: int) -> int:
 
 
 def programs_of(*kinds: int) -> int:
-    """How many programs of some kinds (enum bpf_prog_type) this host has loaded."""
+    """How many programs of some kinds (enum bpf_prog_type) this host has loaded.
+
+    Raises PermissionError without CAP_SYS_ADMIN.
+    """
     count, next_id = 0, ctypes.c_uint32()
-    while library().bpf_prog_get_next_id(next_id.value, ctypes.byref(next_id)) == 0:
+    while (told := library().bpf_prog_get_next_id(next_id.value, ctypes.byref(next_id))) == 0:
         with contextlib.suppress(OSError):  # it is gone
             fd = program_by_id(next_id.value)
             try:
                 count += struct.unpack_from("=I", _info(fd))[0] in kinds
             finally:
                 os.close(fd)
+    if told == -errno.EPERM:
+        raise PermissionError(errno.EPERM, "programs are listed with CAP_SYS_ADMIN alone")
     return count
 
 

@@ -2,7 +2,7 @@
 """What SIGINT (Ctrl-C), SIGTERM and SIGHUP do to each kind of process here.
 
     a daemon                the first raises Stop in the main thread; more are ignored (`ending`,
-                            `until_stopped`)
+                            `until_stopped`). With a configuration file SIGHUP has it read again
     its start, its threads  signals wait for the main thread, which alone takes them (`held`)
     the lab                 each raises KeyboardInterrupt (`interruptible`)
     its agent on a host     SIGINT is ignored, as the lab gets it too; SIGTERM: exit (`told`)
@@ -44,12 +44,23 @@ class Stop(BaseException):
     """Raised in the main thread by a signal: ends the loop, past every `except Exception`."""
 
 
+class _Told:
+    """A handler of SIGHUP that only tells somebody."""
+
+    def __init__(self, tell: Callable[[], object]):
+        self._tell = tell
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._tell()
+
+
 @contextlib.contextmanager
-def ending() -> Iterator[None]:
+def ending(hung_up: Callable[[], object] | None = None) -> Iterator[None]:
     """Let the first signal raise Stop in the main thread; not a SIGHUP that is ignored (nohup).
 
-    Python drops what is raised while it destroys an object: then Stop is raised once more. Raises
-    UsageError in any other thread.
+    With `hung_up` SIGHUP calls that instead, wherever the main thread is: it may do no more than
+    put something into a SimpleQueue. Python drops what is raised while it destroys an object: then
+    Stop is raised once more. Raises UsageError in any other thread.
     """
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("a service runs in the main thread only", hint="signals end it")
@@ -64,6 +75,9 @@ def ending() -> Iterator[None]:
         for number in _ENDING
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
+
+    if hung_up and signal.SIGHUP in saved:
+        signal.signal(signal.SIGHUP, _Told(hung_up))
 
     hook, main = sys.unraisablehook, threading.get_ident()
 
@@ -100,7 +114,12 @@ def until_stopped() -> NoReturn:
 
     pause(2) would miss one that comes between Python's look for signals and the call.
     """
-    heard = {number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN}
+    heard = {
+        number
+        for number in _ENDING
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+        and not isinstance(handler, _Told)
+    }
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     try:
         signal.raise_signal(signal.sigwaitinfo(heard).si_signo)

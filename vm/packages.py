@@ -103,9 +103,12 @@ def _furnish(root: Path, architecture: str) -> None:
     changes = (deploy.SOURCE / "CHANGELOG.md").read_bytes()
     (documents / "changelog.gz").write_bytes(gzip.compress(changes, mtime=0))
     deploy.run_module("carom.manual", root / "usr/share", failed="there is no manual page")
+    _place(root / "usr/share/doc/carom/examples", "carom.toml")
+    _place(root / "usr/lib/systemd/system", "carom.service")
+    (root / "etc/carom").mkdir(parents=True)
     control = root / "DEBIAN"
     control.mkdir()
-    for script in ("postinst", "prerm"):
+    for script in ("postinst", "prerm", "postrm"):
         shutil.copy(_DEBIAN / script, control)
         (control / script).chmod(0o755)
     files = sorted(path for path in (root / "usr").rglob("*") if path.is_file())
@@ -119,6 +122,11 @@ def _furnish(root: Path, architecture: str) -> None:
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
             os.utime(path, (deploy.packaged_at(),) * 2)
+
+
+def _place(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(_DEBIAN / name, folder)
 
 
 def _sum(path: Path, root: Path) -> str:

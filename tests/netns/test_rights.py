@@ -6,30 +6,39 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
+from carom.kernel import kept
+from carom.kernel.capabilities import bits
+from carom.vm.namespace import Namespace
 from netns.fronted import check_writes_are_seen
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
-from netns.process import CAROM, INTERFACE, Carom, run
+from netns.process import CAROM, INTERFACE, Carom, run, start
 from netns.test_errors import check_refused
 from netns.wire import Client
 
 SERVE = ("bpf", "perfmon", "net_admin")
-FRONT = (*SERVE, "sys_admin", "sys_ptrace", "dac_read_search")
+FRONT = (*SERVE, "sys_ptrace", "dac_read_search")
+ELSEWHERE = (*FRONT, "sys_admin")
+"""To front a server in another network namespace."""
+GROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
+"""In a namespace that ip(8) made they are not; the mount is gone with the process."""
 USER = 12_345
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 """Its files in /proc are nobody's then, as those of a service with User= are its user's."""
 
 
 def only(*capabilities: str, user: int = 0) -> tuple[str, ...]:
-    """What starts a program of this user with these."""
+    """What starts a program of this user with these, where control groups are mounted."""
     kept = ",".join(["-all", *(f"+{name}" for name in capabilities)])
     if not user:
-        return ("setpriv", f"--bounding-set={kept}", "--inh-caps=-all")
+        return (*GROUPS, "setpriv", f"--bounding-set={kept}", "--inh-caps=-all")
     sets = (f"--{name}={kept}" for name in ("bounding-set", "inh-caps", "ambient-caps"))
-    return ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *sets)
+    return (*GROUPS, "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *sets)
 
 
 @pytest.fixture(params=[0, USER])
@@ -37,6 +46,7 @@ def user(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     """Who runs carom; its control socket is where root finds it, too."""
     with tempfile.TemporaryDirectory(prefix="carom-", dir="/tmp") as folder:
         os.chown(folder, request.param, request.param)
+        monkeypatch.setenv("CAROM_CACHE", str(kept.folder()))
         monkeypatch.setenv("CAROM_RUN", folder)
         yield request.param
 
@@ -62,6 +72,7 @@ def test_front(straight: Line, user: int, prefix: tuple[str, ...]) -> None:
         UDPClient(straight.client, straight.address) as udp,
     ):
         check_writes_are_seen(carom, tcp, udp)
+        assert any("it is not known whether sockmap" in note for note in carom.ready["notes"])
 
 
 @pytest.mark.parametrize(
@@ -69,9 +80,113 @@ def test_front(straight: Line, user: int, prefix: tuple[str, ...]) -> None:
     [*(("serve", name) for name in SERVE), *(("front", name) for name in FRONT[len(SERVE) :])],
 )
 def test_one_less(straight: Line, command: str, without: str) -> None:
-    """CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON too."""
     needed = FRONT if command == "front" else SERVE
     prefix = only(*(name for name in needed if name != without))
     with Memcached(straight.server, prefix=NOBODY):
         ended = run(straight.server, command, "-i", INTERFACE, prefix=prefix)
     check_refused(straight, ended, 1, f"CAP_{without.upper()}")
+
+
+def test_the_missing_one_is_named(straight: Line) -> None:
+    for name in SERVE:
+        prefix = only(*(one for one in SERVE if one != name))
+        ended = run(straight.server, "serve", "-i", INTERFACE, prefix=prefix)
+        assert f"this process may not load BPF programs: it has no CAP_{name.upper()}\n" in (
+            ended.stderr
+        )
+
+
+@pytest.mark.parametrize("prefix", [only(*FRONT)[len(GROUPS) :], only(*FRONT)])
+def test_what_sys_admin_is_for(own_line: Line, prefix: tuple[str, ...]) -> None:
+    """To mount control groups where they are not, and to look into other network namespaces."""
+    mounted = prefix[0] == GROUPS[0]
+    beside = Namespace("beside") if mounted else nullcontext(own_line.server)
+    with beside as where:
+        where.run("ip", "link", "set", "lo", "up")
+        with Memcached(where, prefix=NOBODY):
+            ended = run(own_line.server, "front", "-i", INTERFACE, "--hook", "tc", prefix=prefix)
+    check_refused(own_line, ended, 1, "CAP_SYS_ADMIN")
+
+
+def sets(pid: int) -> dict[str, set[str]]:
+    """What the threads of a process have: each of their sets of capabilities, and no_new_privs."""
+    found: dict[str, set[str]] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"):
+                found.setdefault(name, set()).add(value.strip())
+    return found
+
+
+def check_least(pid: int, wanted: tuple[str, ...], *, root: bool) -> None:
+    """Each thread has these and no others, and can get no others."""
+    mask, found = f"{bits(wanted):016x}", sets(pid)
+    assert len(list(Path(f"/proc/{pid}/task").iterdir())) > 4
+    assert found["CapPrm"] == found["CapEff"] == {mask}
+    assert found["NoNewPrivs"] == {"1"}
+    if root:
+        assert found["CapBnd"] == {mask}
+
+
+ALL = {"root": (), "a user": only(*ELSEWHERE, "net_bind_service", "net_raw", "chown", user=USER)}
+
+
+@pytest.mark.parametrize(
+    ("user", "prefix"), [(0, ALL["root"]), (USER, ALL["a user"])], indirect=["user"]
+)
+def test_what_is_left_of_more(straight: Line, user: int, prefix: tuple[str, ...]) -> None:
+    """Once packets are answered; and all that it does then goes on."""
+    with (
+        Carom(straight.server, "--hook", "tc", program=(*prefix, *CAROM)) as carom,
+        Client(straight.client, straight.address) as client,
+    ):
+        check_least(carom.pid, SERVE, root=not user)
+        client.ask(b"same")
+        before = carom.counters()
+        client.ask(b"same")
+        carom.expect(before, hit=1)
+        if not user:  # a user's carom would compile for it
+            told = run(straight.server, "why", "same", "--pid", str(carom.pid))
+            assert told.code == 0 and "hit" in told.stdout, told
+    with (
+        Memcached(straight.server, prefix=NOBODY),
+        Carom(straight.server, "--hook", "tc", command="front", program=(*prefix, *CAROM)) as carom,
+        TCPClient(straight.client, straight.address) as tcp,
+        UDPClient(straight.client, straight.address) as udp,
+    ):
+        check_least(carom.pid, FRONT, root=not user)
+        check_writes_are_seen(carom, tcp, udp)
+
+
+def test_what_handlers_keep(straight: Line, user: int) -> None:
+    prefix = only(*SERVE, "chown", "kill", user=user)
+    arguments = ("--hook", "tc", "--keep-capability", "CAP_CHOWN")
+    with Carom(straight.server, *arguments, program=(*prefix, *CAROM)) as carom:
+        check_least(carom.pid, (*SERVE, "chown"), root=False)
+
+
+def test_a_low_port(straight: Line) -> None:
+    """CAP_NET_BIND_SERVICE is for the start alone."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chown(folder, USER, USER)
+        options = ("-p", "53", "--hook", "tc")
+        short = run(
+            straight.server, "serve", "-i", INTERFACE, *options,
+            prefix=only(*SERVE, user=USER), CAROM_RUN=folder,
+        )  # fmt: skip
+        check_refused(straight, short, 1, "CAP_NET_BIND_SERVICE")
+        prefix = (
+            "env",
+            f"CAROM_RUN={folder}",
+            f"CAROM_CACHE={kept.folder()}",
+            *only(*SERVE, "net_bind_service", user=USER),
+        )
+        process = start(straight.server, "serve", "-i", INTERFACE, *options, prefix=prefix)
+        try:
+            assert process.stdout and process.stdout.readline().startswith("ready ")
+            check_least(process.pid, SERVE, root=False)
+        finally:
+            process.terminate()
+            _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
