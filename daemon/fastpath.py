@@ -243,6 +243,7 @@ class FastPath(Resource):
                 **extent.sizes(),
                 **_unused(languages),
                 "verdicts": (1 + counted) * len(Hook) * VERDICTS,
+                "reply_times": counted,
                 "lasting": max(_LASTING_LEAST, extent.capacity),
             },
             parameters={
