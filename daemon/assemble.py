@@ -83,7 +83,7 @@ class Assembly:
         services: Sequence[Service | Front],
         interface_names: Sequence[str],
     ):
-        started = time.monotonic()
+        started, began = time.monotonic(), time.time()
         self._stack = stack
         self._services = services
         self._options: Options = services[0].options
@@ -118,6 +118,7 @@ class Assembly:
             attached = self._attached(self._clock)
         self.parts = Parts(
             started,
+            began,
             self._options,
             self._backends,
             self._fastpath,
@@ -269,7 +270,7 @@ class Assembly:
             stack.callback(watcher.close)
         keeper = LeaseKeeper(fastpath, clock)
         stack.callback(keeper.close)  # called first: from then on nothing is answered
-        return OnInterfaces(attachments, publisher, sweeper, watcher)
+        return OnInterfaces(attachments, publisher, sweeper, watcher, keeper)
 
     def _knowing_neighbours(self, attachments: Attachments) -> Neighbours | None:
         """With an allow-list: what knows from which MACs its sources come."""

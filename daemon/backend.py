@@ -50,6 +50,7 @@ class Backend(Resource):
             "port": self.options.port,
             "server": None,
             "userspace_cache": None,
+            "reply_times": None,
             "cache": cache
             and {
                 "entries": cache.count(),

@@ -106,6 +106,10 @@ class Edge(Resource):
         self._waiting: list[tuple[int, bytes, int, int]] = []
         module.ring("waitings", self._take_waiting)
 
+    def entered(self) -> dict[str, int]:
+        """Descriptors of the programs that are attached, by name."""
+        return {f"edge_{edge}": program for edge, program in self._programs.items()}
+
     def attach(self) -> None:
         """See this host's sockets from now on: their packets, and when they are bound and released.
 

@@ -385,6 +385,13 @@ class FastPath(Resource):
         links.add(index, TCLink(self.handover_program, interface))
         return Attachment(interface, hook, link.mode, True)
 
+    def entered(self) -> dict[str, int]:
+        """Descriptors, by name, of the programs that packets enter it by."""
+        programs = {_kind(hook): self._first[hook] for hook in self._hooks}
+        if Hook.XDP in self._hooks:
+            programs["tc"] = self.handover_program
+        return programs | (self.edge.entered() if self.edge else {})
+
     def program_ids(self) -> list[int]:
         """The kernel's ids of the programs for interfaces."""
         programs = [*self._first.values(), self.handover_program]

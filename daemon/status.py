@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from carom import protocols
+from carom import __version__, protocols
 from carom.daemon.backend import Backend
 from carom.daemon.edge import Edge
 from carom.daemon.filtering import Filtering
 from carom.daemon.fronted_backend import FrontedBackend
+from carom.daemon.outcomes import outcomes
 from carom.daemon.ready import Ready, ReadyFilter, ReadyInterface, ReadyService
 from carom.daemon.running import Running
 from carom.errors import UsageError
+from carom.kernel import libbpf
 from carom.kernel.abi import Event, Hook, Verdict
 
 
@@ -106,12 +108,17 @@ def status(running: Running) -> dict[str, Any]:
     services = [
         {
             **backend.status(),
+            "packets": outcomes(parts.fastpath.verdicts_of(backend.id)) if parts.fastpath else None,
             "reach": attached.publisher.reaches(backend.receiver) if attached else [],
             "silence": watcher and watcher.silences.get(backend.id),
         }
         for backend in parts.backends
     ]
     hooks = _hooks(running)
+    verdicts = {
+        verdict.name.lower(): sum(counts[verdict.name.lower()] for counts in hooks.values())
+        for verdict in (Verdict if hooks else ())
+    }
     edge = parts.fastpath.edge if parts.fastpath else None
     learned = [
         backend
@@ -132,16 +139,21 @@ def status(running: Running) -> dict[str, Any]:
     return {
         "ready": ready(running),
         "options": parts.options,
+        "version": __version__,
+        "started_seconds": parts.began,
         "uptime_seconds": time.monotonic() - parts.started,
         "cpu_seconds": time.process_time(),
         "server": _total(services, "server"),
         "userspace_cache": _total(services, "userspace_cache"),
         "cache": cache,
-        "verdicts": {
-            verdict.name.lower(): sum(counts[verdict.name.lower()] for counts in hooks.values())
-            for verdict in (Verdict if hooks else ())
-        },
+        "verdicts": verdicts,
+        "packets": outcomes({Verdict[name.upper()]: n for name, n in verdicts.items()})
+        if hooks
+        else None,
         "hooks": hooks,
+        "interfaces": attached.attachments.status() if attached else [],
+        "lease_age_seconds": attached.keeper.age() if attached else None,
+        "programs": _programs(running),
         "edge": {event.name.lower(): count for event, count in edge.events().items()}
         if edge
         else {},
@@ -161,6 +173,23 @@ def _hooks(running: Running) -> dict[str, dict[str, int]]:
             verdict.name.lower(): count for verdict, count in fastpath.verdicts(hook).items()
         }
         for hook in Hook
+    }
+
+
+def _programs(running: Running) -> dict[str, dict[str, float]]:
+    """How often programs ran, and how long in all, while the kernel took their time.
+
+    It does for `carom top --cost`, or where kernel.bpf_stats_enabled is 1. What one calls by a tail
+    call is counted as its own.
+    """
+    filtering, fastpath = running.parts.filtering, running.parts.fastpath
+    programs = {"filter": filtering.filter.program} if filtering else {}
+    if fastpath:
+        programs |= fastpath.entered()
+    told = {name: libbpf.runs(descriptor) for name, descriptor in programs.items()}
+    return {
+        name: {"runs": ran.times, "run_seconds": ran.nanoseconds / 1e9}
+        for name, ran in told.items()
     }
 
 

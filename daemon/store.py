@@ -74,6 +74,7 @@ _RING_WORDS = RING * DRAFT.size // _WORD
 _RETRY = 1.0  # seconds until the host is asked for memory again, once it had none
 _PAGES_LOW = 8  # PAGES_LOW of arena.h
 _KEY_LENGTH, _KEY_LENGTH_AT = 3, 18  # in ENTRY: the number of the field, and its first byte
+_SERVICE_AT = 16
 _FRAME = 64  # bytes of the frame that a program of xdp/hand.c is run with
 
 
@@ -93,6 +94,11 @@ def check_memory(capacity: int) -> None:
             f"{available / 2**30:.1f} are available",
             hint=f"at most --capacity {most // ENTRY_BYTES} here, or --memory {most >> 20}M",
         )
+
+
+def _column(page: memoryview, lines: int, at: int) -> list[int]:
+    """A field of two bytes of all places for entries in a page, of so many lines each."""
+    return page.cast("H")[(LINE + at) // 2 :: lines * LINE // 2].tolist()
 
 
 class Extent:
@@ -316,16 +322,33 @@ class Store(Resource):
             if entry:
                 yield entry
 
-    def _heads(self) -> Iterator[tuple[int, memoryview, tuple[int, ...]]]:
-        """The line of each entry, the memory from there, and its front, by ENTRY."""
+    def count(self, service: int) -> int:
+        """How many entries a service has, dead or alive."""
+        self.drain_all()
+        return sum(
+            1
+            for _, page, lines in self._pages()
+            for length, owner in zip(
+                _column(page, lines, _KEY_LENGTH_AT),
+                _column(page, lines, _SERVICE_AT),
+                strict=True,
+            )
+            if length and owner % SERVICES_MAX == service
+        )
+
+    def _pages(self) -> Iterator[tuple[int, memoryview, int]]:
+        """The number of each page that is in use, its memory, and the lines of its entries."""
         for number in range(self._usage[_PAGES_USED]):
             page = self._page(number)
             size, _ = PAGE_HEAD.unpack_from(page)
-            if not size:  # a program is about to give it to one
-                continue
-            lines = SIZE_LINES[size - 1]
+            if size:  # otherwise a program is about to give it to one
+                yield number, page, SIZE_LINES[size - 1]
+
+    def _heads(self) -> Iterator[tuple[int, memoryview, tuple[int, ...]]]:
+        """The line of each entry, the memory from there, and its front, by ENTRY."""
+        for number, page, lines in self._pages():
             # Most places of a page may be empty: their lengths are read together.
-            lengths = page.cast("H")[(LINE + _KEY_LENGTH_AT) // 2 :: lines * LINE // 2].tolist()
+            lengths = _column(page, lines, _KEY_LENGTH_AT)
             for at, length in zip(range(1, PAGE_LAST + 1, lines), lengths, strict=False):
                 head = ENTRY.unpack_from(page, at * LINE) if length else ()
                 if head and head[_KEY_LENGTH]:
