@@ -28,6 +28,8 @@ _SERVER = ("replies", "handler_errors", "send_errors", "loops_ended")
 _STATE = ("entries",)
 """What of a service's cache is no count of what happened."""
 
+_SERVICE = ("address", "port")
+
 _LONGEST = 24
 """A reply that takes more than 2^24 microseconds, 17 s, is in the last bucket."""
 
@@ -57,6 +59,11 @@ class Metrics(Collector):
         yield from _reply_times(status)
         yield from _caches(status)
         yield from _servers(status)
+
+
+def _of(service: Mapping[str, Any]) -> list[str]:
+    """What tells services apart: several may have a port, at an address each."""
+    return [service["address"], str(service["port"])]
 
 
 def _process(status: Status) -> Iterator[Metric]:
@@ -145,7 +152,7 @@ def _reply_times(status: Status) -> Iterator[Metric]:
     times = HistogramMetricFamily(
         "carom_reply_time_seconds",
         f"How long servers take to reply, of one request in {SAMPLED} (docs/operating.md).",
-        labels=["port"],
+        labels=_SERVICE,
     )
     for one in status["services"]:
         if one["reply_times"]:
@@ -155,58 +162,57 @@ def _reply_times(status: Status) -> Iterator[Metric]:
                 if bits <= _LONGEST:
                     buckets.append((str(2**bits / 1e6), total))
             buckets.append(("+Inf", total))
-            times.add_metric([str(one["port"])], buckets, one["reply_times"]["sum_seconds"])
+            times.add_metric(_of(one), buckets, one["reply_times"]["sum_seconds"])
     yield times
 
 
 def _services(status: Status) -> Iterator[Metric]:
     service = GaugeMetricFamily(
-        "carom_service_info", "Its services: 1.", labels=["port", "address", "protocol", "fast"]
+        "carom_service_info", "Its services: 1.", labels=[*_SERVICE, "protocol", "fast"]
     )
     for one in status["ready"]["services"]:
-        words = (str(one["port"]), one["address"], one["protocol"], one["fast"])
+        words = (*_of(one), one["protocol"], one["fast"])
         service.add_metric(words, 1)
     yield service
     packets = CounterMetricFamily(
         "carom_service_packets",
         "A service's packets by what became of them.",
-        labels=["port", "outcome"],
+        labels=[*_SERVICE, "outcome"],
     )
     for one in status["services"]:
         for outcome, count in (one["packets"] or {}).items():
-            packets.add_metric([str(one["port"]), outcome], count)
+            packets.add_metric([*_of(one), outcome], count)
     yield packets
     answered = GaugeMetricFamily(
         "carom_service_answered",
         "Whether a service's requests can come in by an interface and be answered.",
-        labels=["port", "interface"],
+        labels=[*_SERVICE, "interface"],
     )
     silent = GaugeMetricFamily(
         "carom_service_silent",
         "Whether a service has requests and no hits (`carom status` says why).",
-        labels=["port"],
+        labels=_SERVICE,
     )
     for one in status["services"]:
-        port = str(one["port"])
         for reach in one["reach"]:
-            answered.add_metric([port, reach["interface"]], reach["answered"])
-        silent.add_metric([port], one["silence"] is not None)
+            answered.add_metric([*_of(one), reach["interface"]], reach["answered"])
+        silent.add_metric(_of(one), one["silence"] is not None)
     yield from (answered, silent)
 
 
 def _caches(status: Status) -> Iterator[Metric]:
     entries = GaugeMetricFamily(
-        "carom_cache_entries", "Entries, void and expired ones too.", labels=["port"]
+        "carom_cache_entries", "Entries, void and expired ones too.", labels=_SERVICE
     )
     replies = CounterMetricFamily(
-        "carom_cache_replies", "Replies by what became of them.", labels=["port", "outcome"]
+        "carom_cache_replies", "Replies by what became of them.", labels=[*_SERVICE, "outcome"]
     )
     for one in status["services"]:
         for name, count in (one["cache"] or {}).items():
             if name in _STATE:
-                entries.add_metric([str(one["port"])], count)
+                entries.add_metric(_of(one), count)
             elif count is not None:  # None where the kernel counts several servers together
-                replies.add_metric([str(one["port"]), name], count)
+                replies.add_metric([*_of(one), name], count)
     yield from (entries, replies)
     if status["cache"]:
         cache = status["cache"]
@@ -225,15 +231,15 @@ def _servers(status: Status) -> Iterator[Metric]:
     replies = CounterMetricFamily(
         "carom_server_requests",
         "Requests to Python services by what became of them.",
-        labels=["port", "outcome"],
+        labels=[*_SERVICE, "outcome"],
     )
     userspace = CounterMetricFamily(
         "carom_userspace_cache_requests",
         "Requests to the cache inside a Python server.",
-        labels=["port", "outcome"],
+        labels=[*_SERVICE, "outcome"],
     )
     for one in status["services"]:
         for family, part in ((replies, "server"), (userspace, "userspace_cache")):
             for name, count in (one[part] or {}).items():
-                family.add_metric([str(one["port"]), name], count)
+                family.add_metric([*_of(one), name], count)
     yield from (replies, userspace)

@@ -48,6 +48,7 @@ class Backend(Resource):
         cache = self.cache
         return {
             "port": self.options.port,
+            "address": self.options.bind,
             "server": None,
             "userspace_cache": None,
             "reply_times": None,

@@ -37,6 +37,7 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
         "get": lambda key, port=None: backend(port).get(key),
         "drop": lambda key, port=None: backend(port).drop(key),
         "flush": lambda port=None: backend(port).flush(),
+        "hot": lambda most, port=None: hot(running, most, port),
         "places": lambda source=None: _why().places(running, source),
         "why": lambda frames, interface: _why().why(running, frames, interface),
         "filter": lambda: filtering().show(),
@@ -44,6 +45,26 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
         "filter_set": lambda setting, value: filtering().filter.set(setting, value),
         "filter_captures": lambda rate, limit: filtering().captures(rate, limit),
     }
+
+
+def hot(running: Running, most: int, port: int | None) -> list[dict[str, Any]]:
+    """The keys that are hit most, of a service or of all; of those that were hit in a moment."""
+    from carom.daemon.hot_keys import hottest
+
+    fastpath, backends = running.parts.fastpath, running.parts.backends
+    ports = {
+        backend.id: backend.options.port
+        for backend in ([_find(running, port)] if port else backends)
+        if backend.cache
+    }
+    return [
+        {
+            "port": ports[one.entry.service],
+            "key": one.entry.key.hex(),
+            "hits_per_second": one.hits,
+        }
+        for one in (hottest(fastpath.store, set(ports), most) if fastpath and ports else ())
+    ]
 
 
 def _why() -> ModuleType:

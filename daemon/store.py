@@ -2,7 +2,7 @@
 """Every service's entries in the kernel: finding, removing and sweeping them, and their memory.
 
 Userspace reads the store's memory and never writes an entry: a program does that, which is atomic
-with what the others do (xdp/hand.c).
+with what the others do (xdp/hand.c). It writes use counters alone, which are no part of a reply.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _RING_WORDS = RING * DRAFT.size // _WORD
 _RETRY = 1.0  # seconds until the host is asked for memory again, once it had none
 _PAGES_LOW = 8  # PAGES_LOW of arena.h
 _KEY_LENGTH, _KEY_LENGTH_AT = 3, 18  # in ENTRY: the number of the field, and its first byte
-_SERVICE_AT = 16
+_SERVICE_AT, _USED_AT = 16, 59
 _FRAME = 64  # bytes of the frame that a program of xdp/hand.c is run with
 
 
@@ -327,7 +327,7 @@ class Store(Resource):
         self.drain_all()
         return sum(
             1
-            for _, page, lines in self._pages()
+            for _, page, lines in self.pages()
             for length, owner in zip(
                 _column(page, lines, _KEY_LENGTH_AT),
                 _column(page, lines, _SERVICE_AT),
@@ -336,7 +336,7 @@ class Store(Resource):
             if length and owner % SERVICES_MAX == service
         )
 
-    def _pages(self) -> Iterator[tuple[int, memoryview, int]]:
+    def pages(self) -> Iterator[tuple[int, memoryview, int]]:
         """The number of each page that is in use, its memory, and the lines of its entries."""
         for number in range(self._usage[_PAGES_USED]):
             page = self._page(number)
@@ -344,9 +344,18 @@ class Store(Resource):
             if size:  # otherwise a program is about to give it to one
                 yield number, page, SIZE_LINES[size - 1]
 
+    @staticmethod
+    def uses(page: memoryview, lines: int) -> memoryview:
+        """The use counters of all places of a page, which anybody may write (abi.h)."""
+        return page[LINE + _USED_AT : (PAGE_LAST + 1) * LINE : lines * LINE]
+
+    def entry_at(self, number: int, line: int) -> Entry | None:
+        """The entry at a line of a page; None if there is none, or it is written now."""
+        return unpack_entry(self._page(number)[line * LINE :], number * PAGE_LINES + line)
+
     def _heads(self) -> Iterator[tuple[int, memoryview, tuple[int, ...]]]:
         """The line of each entry, the memory from there, and its front, by ENTRY."""
-        for number, page, lines in self._pages():
+        for number, page, lines in self.pages():
             # Most places of a page may be empty: their lengths are read together.
             lengths = _column(page, lines, _KEY_LENGTH_AT)
             for at, length in zip(range(1, PAGE_LAST + 1, lines), lengths, strict=False):
