@@ -22,6 +22,7 @@ MODULES = {
     "serve": "cli_serve",
     "front": "cli_serve",
     "status": "cli_cache",
+    "top": "cli_top",
     "why": "cli_why",
     "metrics": "cli_metrics",
     "ping": "cli_ping",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -129,7 +129,7 @@ def status(running: Running) -> dict[str, Any]:
     services = [
         {
             **backend.status(),
-            "packets": outcomes(parts.fastpath.verdicts_of(backend.id)) if parts.fastpath else None,
+            **_decided(parts.fastpath.verdicts_of(backend.id) if parts.fastpath else {}),
             "reach": attached.publisher.reaches(backend.receiver) if attached else [],
             "silence": watcher and watcher.silences.get(backend.id),
         }
@@ -137,7 +137,7 @@ def status(running: Running) -> dict[str, Any]:
     ]
     hooks = _hooks(running)
     verdicts = {
-        verdict.name.lower(): sum(counts[verdict.name.lower()] for counts in hooks.values())
+        verdict: sum(counts[verdict.name.lower()] for counts in hooks.values())
         for verdict in (Verdict if hooks else ())
     }
     edge = parts.fastpath.edge if parts.fastpath else None
@@ -167,10 +167,7 @@ def status(running: Running) -> dict[str, Any]:
         "server": _total(services, "server"),
         "userspace_cache": _total(services, "userspace_cache"),
         "cache": cache,
-        "verdicts": verdicts,
-        "packets": outcomes({Verdict[name.upper()]: n for name, n in verdicts.items()})
-        if hooks
-        else None,
+        **_decided(verdicts),
         "hooks": hooks,
         "interfaces": attached.attachments.status() if attached else [],
         "lease_age_seconds": attached.keeper.age() if attached else None,
@@ -194,6 +191,14 @@ def _hooks(running: Running) -> dict[str, dict[str, int]]:
             verdict.name.lower(): count for verdict, count in fastpath.verdicts(hook).items()
         }
         for hook in Hook
+    }
+
+
+def _decided(verdicts: Mapping[Verdict, int]) -> dict[str, Any]:
+    """Verdicts by name, and what became of their packets."""
+    return {
+        "verdicts": {verdict.name.lower(): count for verdict, count in verdicts.items()},
+        "packets": outcomes(verdicts) if verdicts else None,
     }
 
 
