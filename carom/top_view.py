@@ -120,7 +120,7 @@ def _lists(look: Look) -> list[Part]:
             one["mode"] or one["hook"],
             *(amount(one[name]) for name in ("received", "sent", "lost")),
             amount(one["lost_so_far"]),
-            one["unknown"] and f"not known: {one['unknown']}",
+            one["unknown"],
         )
         for one in look["interfaces"]
     ]
@@ -145,7 +145,7 @@ def _lists(look: Look) -> list[Part]:
     ]
     return [
         Part("<service|answered|missed|passed|hits|entries|fills|p50 <|p99 <", services),
-        Part("<interface|<mode|received|sent|lost|lost in all|<", interfaces),
+        Part("<interface|<mode|received|sent|lost|lost in all|<-", interfaces),
         Part("<program|runs|ns each|of a CPU", programs),
         Part("hits|of all|service|<key", keys),
     ]

@@ -94,7 +94,7 @@ def _unknown(attachment: Attachment) -> str:
         return "it is gone"
     if attachment.mode != "native":
         at = "generic XDP" if attachment.mode else "TC"
-        return f"replies of {at} are counted with all that it sends"
+        return f"{at}: replies are counted with all that it sends"
     if interface.driver not in _DRIVERS:
-        return f"what its driver ({interface.driver}) counts is not known"
+        return f"driver {interface.driver}: what its counters say of replies is not known"
     return ""

@@ -130,8 +130,8 @@ def test_what_an_earlier_carom_lost_is_not_this_ones(line: Line) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("--mode", "generic"), "replies of generic XDP are counted with all that it sends"),
-        (("--hook", "tc"), "replies of TC are counted with all that it sends"),
+        (("--mode", "generic"), "generic XDP: replies are counted with all that it sends"),
+        (("--hook", "tc"), "TC: replies are counted with all that it sends"),
     ],
 )
 def test_what_is_not_known_is_said(line: Line, options: tuple[str, ...], why: str) -> None:
