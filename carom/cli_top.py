@@ -41,7 +41,7 @@ def top(
         typer.Option(
             "--cost",
             help="Have the kernel time programs while this runs: all of this host's, each run of "
-            "which takes some 30 ns longer then.",
+            "which takes some 50 ns longer then.",
         ),
     ] = False,
     keys: Annotated[
