@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import pytest
 
 from carom.kernel.abi import SAMPLED, TIMES
+from netns import memcache
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import Carom
@@ -16,13 +18,21 @@ from netns.services import sized_request
 from netns.test_metrics import one, samples, told
 from netns.wire import Client
 
-ROUNDS = 10
+ROUNDS, WAIT = 10, 0.05
+CPUS = os.cpu_count() or 1
 ASKED = ROUNDS * SAMPLED
 
 
 def times_of(carom: Carom) -> dict[str, Any]:
     (service,) = carom.status()["services"]
     return dict(service["reply_times"])
+
+
+def check_sum(times: dict[str, Any]) -> None:
+    """The sum is what the counts allow it to be."""
+    most = sum(count * 2**bits for bits, count in enumerate(times["counts"])) / 1e6
+    least = sum(count * 2**bits // 2 for bits, count in enumerate(times["counts"])) / 1e6
+    assert least <= times["sum_seconds"] < most
 
 
 def test_a_python_server(own_line: Line) -> None:
@@ -37,6 +47,7 @@ def test_a_python_server(own_line: Line) -> None:
         timed = sum(times["counts"])
         assert (times["one_in"], len(times["counts"])) == (SAMPLED, TIMES)
         assert 1 <= timed <= ROUNDS + 1
+        check_sum(times)
         assert sum(times["counts"][:11]) == 0  # less than 1,024 us
         assert times["sum_seconds"] >= 0.002 * timed
         for _ in range(2 * SAMPLED):
@@ -72,15 +83,38 @@ def test_a_fronted_server(own_line: Line, known: bool) -> None:
             assert udp.get(key) == (b"value" if known else None)
         before = times_of(carom)
         timed = sum(before["counts"])
-        assert ROUNDS <= timed <= ROUNDS + (os.cpu_count() or 1)
+        assert ROUNDS <= timed <= ROUNDS + CPUS
+        check_sum(before)
         memcached.stop()
         asked = [
             udp.send(b"get slow%d\r\n" % number)
-            for number in range((os.cpu_count() or 1) * SAMPLED)  # one of them at least is timed
+            for number in range(CPUS * SAMPLED)  # one of them at least is timed
         ]
+        time.sleep(WAIT)
         assert times_of(carom) == before  # no reply, no time
         memcached.go_on()
         for number in asked:
             udp.receive(number)
         after = times_of(carom)
-        assert sum(after["counts"]) > timed
+        grown = [new - old for new, old in zip(after["counts"], before["counts"], strict=True)]
+        assert sum(grown[:16]) == 0 < sum(grown)  # none of less than 32,768 us
+        assert after["sum_seconds"] - before["sum_seconds"] >= WAIT * sum(grown)
+        check_sum(after)
+
+
+def test_whose_reply_it_is_has_to_be_known(own_line: Line) -> None:
+    """Requests of one client, port and id that wait at once are not timed: a later one may be the
+    first once more, or another."""
+    with (
+        Memcached(own_line.server) as memcached,
+        Carom(own_line.server, "--mode", "generic", command="front") as carom,
+        Client(own_line.client, own_line.address, memcache.PORT) as client,
+    ):
+        memcached.stop()
+        for number in range(CPUS * SAMPLED):
+            for _ in range(3):  # the one to be timed is each of them in turn
+                client.send(number.to_bytes(2, "big") + b"\0\0\0\1\0\0get absent\r\n")
+        memcached.go_on()
+        for _ in range(3 * CPUS * SAMPLED):
+            client.receive()
+        assert sum(times_of(carom)["counts"]) == 0

@@ -255,7 +255,12 @@ def test_a_carom_that_ends_and_comes_back(
     monkeypatch.setenv("CAROM_RUN", str(tmp_path))
     options = ("--mode", "generic", "--fast", "bounce")
     with contextlib.ExitStack() as stack:
-        with Carom(own_line.server, *options) as first:
+        with (
+            Carom(own_line.server, *options) as first,
+            Client(own_line.client, own_line.address) as client,
+        ):
+            for _ in range(5):
+                assert client.ask(b"here") == b"here"
             look = stack.enter_context(stream(*FAST))
             assert look()["pid"] == first.pid
             shown = stack.enter_context(contextlib.closing(Terminal(*FAST)))
