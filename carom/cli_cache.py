@@ -37,9 +37,11 @@ def _hex(key: str) -> str:
         raise UsageError(f"{key!r} is not hexadecimal", hint="for example 0x0a1b") from error
 
 
-def _shown(key: str) -> str:
+def shown_key(key: str) -> str:
+    """A key in hex as whoever reads it may give it again: as text, if it is plain."""
     text = bytes.fromhex(key)
-    return text.decode() if text.isascii() and text.decode().isprintable() else "0x" + key
+    plain = text.isascii() and text.decode().isprintable() and not text.startswith(b"0x")
+    return text.decode() if plain else "0x" + key
 
 
 def print_json(value: Any) -> None:
@@ -61,6 +63,12 @@ def status(pid: Pid = None, json: Json = False) -> None:
     most = result["options"]["max_hits_per_cpu"]
     if most:
         print(f"each CPU gives at most {most:,} replies a second; the rest is the server's")
+    for interface in result["interfaces"]:
+        if interface["lost"]:
+            print(
+                f"{interface['lost']:,} replies were lost after the verdict: the driver of "
+                f"{interface['name']} ({interface['driver']}) did not send them"
+            )
     for subject, reason in result["not_followed"].items():
         print(f"not followed, and tried again: {subject}: {reason}")
     for service in result["services"]:
@@ -153,7 +161,7 @@ def cache_list(
     table = new_table("key", "reply bytes", "state", "ttl s")
     for entry in result["entries"]:
         ttl = f"{max(0.0, entry['ttl_seconds']):.1f}"
-        table.add_row(_shown(entry["key"]), str(entry["reply_bytes"]), entry["state"], ttl)
+        table.add_row(shown_key(entry["key"]), str(entry["reply_bytes"]), entry["state"], ttl)
     show_table(table)
     if result["total"] > len(result["entries"]):
         print(f"{len(result['entries'])} of {result['total']}: --limit shows more", file=sys.stderr)

@@ -165,10 +165,10 @@ def new_table(*heads: str) -> Table:
 
 
 def show_table(table: Table) -> None:
-    """Print it, as wide as the terminal is."""
+    """Print it, as wide as the terminal is. What stands in it is shown as it is."""
     from rich.console import Console
 
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 def missing(error: ImportError) -> NoReturn:

@@ -75,10 +75,12 @@ def prepare() -> Output:
 
 
 def _of(stream: TextIO | None, descriptor: int) -> dict[str, Any]:
-    """The arguments that make a stream like this one."""
+    """The arguments that make a stream like this one, which writes all letters: as an escape where
+    its encoding has no other way."""
     if not isinstance(stream, io.TextIOWrapper):
         return {"buffer": open(descriptor, "wb", closefd=False)}
     encoding, errors = stream.encoding, stream.errors
+    errors = "backslashreplace" if errors == "strict" else errors
     through = stream.write_through  # as `python -u` asks for
     made = {"encoding": encoding, "errors": errors, "write_through": through}
     return {"buffer": stream.detach(), **made}

@@ -11,6 +11,7 @@
 #include "flights.h"
 #include "messages.h"
 #include "nameless.h"
+#include "reply_times.h"
 #include "stream.h"
 #include "store.h"
 #include "token.h"
@@ -117,8 +118,9 @@ static __always_inline bool see_request(const struct datagram *datagram, u32 ser
 	intent = understand(protocol, scratch->text, length, &scratch->draft.key) & ~INTENT_SEVERAL;
 	again = is_again(datagram, service, protocol, scratch);
 	if (may_be_learned(protocol, scratch->text, intent))
-		leave_read(flight, answers_more(protocol, intent),
-			   asks(protocol, flight, intent, again, &scratch->draft.key));
+		leave_token(flight, answers_more(protocol, intent), false, false,
+			    asks(protocol, flight, intent, again, &scratch->draft.key),
+			    begin_time(&scratch->turn));
 	else if (intent == INTENT_OTHER)
 		remember_uncounted(flight);
 	if (intent & INTENT_EITHER)
@@ -248,6 +250,7 @@ static __always_inline bool see_read(const struct found *found, struct edge_scra
 	struct flight taken = { .asked = ASKED_UNKNOWN };
 	bool waits = take_read(flight, &taken);
 
+	end_time(taken.timed, service);
 	if (datagram->skb->protocol == htons(ETH_P_IPV6))
 		heed_hidden(&datagram->client, service, &taken);
 	if (!waits || found->mark.kind != MARK_SERVER)
@@ -540,7 +543,7 @@ int edge_reply(struct __sk_buff *skb)
 		return PASS;
 	answer = hear_reply(&found, scratch);
 	if (answer != ANSWER_READ && counts_off(found.watch.protocol, scratch->draft.bytes))
-		count_off(scratch->heard.flight);
+		end_time(count_off(scratch->heard.flight), found.mark.service);
 	if (answer != ANSWER_READ && says_what_it_wrote(found.watch.protocol)) {
 		heed(answer, found.mark.service);
 	} else {

@@ -94,6 +94,7 @@ struct unread {
  */
 struct edge_scratch {
 	u64 busy;
+	u32 turn;      /* of requests (reply_times.h) */
 	struct found found;
 	struct heard heard;
 	struct learned learned;

@@ -56,7 +56,7 @@ struct reads {
 	u32 holder;    /* the flight whose `asked` is known */
 	u32 asked;     /* what it asked besides; ASKED_UNKNOWN if its requests differ */
 	u32 awaited;   /* its requests without a reply */
-	u32 zero;
+	u32 timed;     /* when its only one came, in microseconds (reply_times.h); 0 if it is not timed */
 	u64 others;    /* a bit for each other flight that may wait, or for some of them */
 	u64 others2;   /* the same for those that came, or may have, after the second token */
 };
@@ -90,7 +90,7 @@ struct flight {
 	u64 token;
 	u64 since;
 	u32 asked;  /* what its request asked besides; or ASKED_UNKNOWN */
-	u32 zero;
+	u32 timed;  /* as in struct reads */
 };
 
 LOCKED_ARRAY(reads, struct reads, FLIGHTS);
@@ -141,12 +141,12 @@ static __always_inline bool may_wait(const struct reads *cell, u32 flight)
 }
 
 /*
- * Note a request and what it asks besides. Its flight becomes the holder, and the former holder one
+ * Note a request, what it asks besides, and when it came if it is timed. Its flight becomes the holder, and the former holder one
  * of the others, if it waits. A flight that may be among the others has a request on its way of
  * which nothing is known, and so stays there. So strangers' requests that nobody answers cost
  * others little: each sets one bit of 64.
  */
-static __always_inline void note_asked(struct reads *cell, u32 flight, u32 asked)
+static __always_inline void note_asked(struct reads *cell, u32 flight, u32 asked, u32 timed)
 {
 	u64 other = bit_of(flight);
 
@@ -154,6 +154,7 @@ static __always_inline void note_asked(struct reads *cell, u32 flight, u32 asked
 		if (cell->awaited && cell->asked != asked)
 			asked = ASKED_UNKNOWN;
 		cell->asked = asked;
+		cell->timed = cell->awaited ? 0 : timed;  /* whose reply it would be cannot be told */
 		cell->awaited += 1;
 		return;
 	}
@@ -161,6 +162,7 @@ static __always_inline void note_asked(struct reads *cell, u32 flight, u32 asked
 		other = cell->awaited ? bit_of(cell->holder) : 0;
 		cell->holder = flight;
 		cell->asked = asked;
+		cell->timed = timed;
 		cell->awaited = 1;
 	}
 	cell->others |= other;
@@ -176,10 +178,11 @@ static __always_inline bool passed(u64 jiffies, u64 since, u64 ticks)
 /*
  * A read, before the server sees it. `several`: it may have more than one reply, or one that is not
  * counted. `doubt`: it may be no read. `hidden`: the server may never see it, so the token is only
- * for replies to others. `asked` is what it asks besides. A token taken before the lock is only
- * older.
+ * for replies to others. `asked` is what it asks besides, `timed` when it came, or 0. A token taken
+ * before the lock is only older.
  */
-static __always_inline void leave_token(u32 flight, bool several, bool doubt, bool hidden, u32 asked)
+static __always_inline void leave_token(u32 flight, bool several, bool doubt, bool hidden, u32 asked,
+					u32 timed)
 {
 	struct reads *cell = reads_of(flight);
 	u64 token = take_token(), jiffies = now();
@@ -223,19 +226,19 @@ static __always_inline void leave_token(u32 flight, bool several, bool doubt, bo
 		cell->unread = (u32)jiffies ? jiffies : 1;
 	if (several)
 		cell->several = jiffies + FLIGHT_SECONDS * TICKS;
-	note_asked(cell, flight, asked);
+	note_asked(cell, flight, asked, timed);
 	unlock_value(&cell->lock);
 }
 
 static __always_inline void leave_read(u32 flight, bool several, u32 asked)
 {
-	leave_token(flight, several, false, false, asked);
+	leave_token(flight, several, false, false, asked, 0);
 }
 
 /* A datagram whose checksum seems wrong: a sender on this host may have left it half-made. */
 static __always_inline void leave_hidden(u32 flight)
 {
-	leave_token(flight, true, false, true, ASKED_UNKNOWN);
+	leave_token(flight, true, false, true, ASKED_UNKNOWN, 0);
 }
 
 /* Not even the port of a request could be read: any reply to this client may be to it. */
@@ -297,6 +300,11 @@ static __always_inline bool take_read(u32 flight, struct flight *taken)
 	taken->token = cell->token;
 	taken->since = cell->since;
 	taken->asked = asked_by(cell, flight);
+	taken->timed = 0;
+	if (cell->holder == flight && cell->awaited) {
+		taken->timed = cell->timed;
+		cell->timed = 0;
+	}
 	if (found && jiffies >= cell->several) {
 		cell->count -= 1;
 		if (cell->holder == flight && cell->awaited)
@@ -306,12 +314,13 @@ static __always_inline bool take_read(u32 flight, struct flight *taken)
 	return found;
 }
 
-/* Another reply to what was counted as a read. */
-static __always_inline void count_off(u32 flight)
+/* Another reply to what was counted as a read; when that came, if it was timed, or 0. */
+static __always_inline u32 count_off(u32 flight)
 {
-	struct flight taken;
+	struct flight taken = {};
 
 	take_read(flight, &taken);
+	return taken.timed;
 }
 
 /* All ones if two numbers of 32 bits are equal, else 0; the verifier would follow a branch. */
@@ -483,7 +492,7 @@ static __always_inline void remember_unread(u32 flight)
 static __always_inline void remember_doubt(u32 flight)
 {
 	remember(flight, 0, 1, true, false);
-	leave_token(flight, true, true, false, ASKED_UNKNOWN);
+	leave_token(flight, true, true, false, ASKED_UNKNOWN, 0);
 }
 
 /* Something that is not counted and may be refused. */

@@ -110,7 +110,7 @@ class Assembly:
         *,
         least: bool,
     ):
-        started = time.monotonic()
+        started, began = time.monotonic(), time.time()
         self._stack = stack
         self._manager = manager
         self._services = services
@@ -149,6 +149,7 @@ class Assembly:
             attached = self._attached(self._clock)
         self.parts = Parts(
             started,
+            began,
             self._backends,
             self._fastpath,
             self._firewall,
@@ -310,7 +311,7 @@ class Assembly:
             stack.callback(watcher.close)
         keeper = LeaseKeeper(fastpath, clock, self._manager.alive)
         stack.callback(keeper.close)  # called first: from then on nothing is answered
-        return OnInterfaces(attachments, publisher, sweeper, watcher)
+        return OnInterfaces(attachments, publisher, sweeper, watcher, keeper)
 
     def _moved(self, attachments: Attachments) -> None:
         """The interfaces have changed: look at the firewall for these."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from carom import log
 from carom.daemon.fastpath import Attachment, FastPath, HookOption
 from carom.daemon.options import Options
+from carom.daemon.sent import Sent
 from carom.errors import BusyError, InterfaceError
 from carom.filters.filter import Filter
 from carom.kernel import links
@@ -24,9 +26,11 @@ class Attacher:
         self._options = options
         self._fastpath = fastpath
         self._filter = filter if options.filter_place() != "socket" else None
+        self.sent = Sent()
 
     def attach(self, interface: Interface) -> Attachment:
         """Attach. Raises BusyError, InterfaceError, PrivilegeError; then nothing is attached."""
+        self.sent.begin(interface)
         try:
             with self._swapping():
                 return self._attach(interface)
@@ -85,6 +89,10 @@ class Attachments:
         self._asked_at = asked
         self._asked = [interface.name for interface in interfaces]
         self.current = [attacher.attach(interface) for interface in interfaces]
+
+    def status(self) -> list[dict[str, Any]]:
+        """They in `carom status`."""
+        return [self._attacher.sent.status(attachment) for attachment in self.current]
 
     def look_again(self) -> None:
         """Look at the interfaces again. Raises InterfaceError, PrivilegeError, OSError.

@@ -68,8 +68,10 @@ class Backend(Resource):
         cache = self.cache
         return {
             "port": self.options.port,
+            "address": self.options.bind,
             "server": None,
             "userspace_cache": None,
+            "reply_times": None,
             "cache": cache
             and {
                 "entries": cache.count(),

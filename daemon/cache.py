@@ -287,4 +287,4 @@ class Cache:
 
     def count(self) -> int:
         """How many entries there are, dead or alive."""
-        return sum(1 for _ in self.entries())
+        return self._store.count(self._service)

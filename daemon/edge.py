@@ -13,6 +13,7 @@ from carom.cgroup.link import EDGES, PROGRAM_KINDS, EdgeLink
 from carom.kernel import libbpf
 from carom.kernel.abi import (
     PAYER,
+    REPLY_TIMES,
     SERVICES_MAX,
     SLOTS,
     WAITING,
@@ -105,6 +106,10 @@ class Edge(Resource):
         self._waiting: list[tuple[int, bytes, int, int]] = []
         module.ring("waitings", self._take_waiting)
 
+    def entered(self) -> dict[str, int]:
+        """Descriptors of the programs that are attached, by name."""
+        return {f"edge_{edge}": program for edge, program in self._programs.items()}
+
     def attach(self) -> None:
         """See this host's sockets from now on: their packets, and when they are bound and released.
 
@@ -160,6 +165,12 @@ class Edge(Resource):
         """How often each event happened at the edge since the start."""
         fd = self.map("events")
         return dict(zip(Event, libbpf.counters(fd, len(Event)), strict=True))
+
+    def reply_times(self, service: int) -> list[int]:
+        """How many of a service's timed replies took how long, and the sum, as REPLY_TIMES says."""
+        key, cpus = struct.pack("=I", service), libbpf.possible_cpus()
+        value = libbpf.lookup(self.map("reply_times"), key, REPLY_TIMES.size * cpus) or b""
+        return [sum(cells) for cells in zip(*REPLY_TIMES.iter_unpack(value), strict=True)]
 
     def voiders(self, service: int, most: int = 10) -> dict[str, int]:
         """How often prefixes sent requests that may void the whole service: the `most` frequent."""

@@ -250,6 +250,7 @@ class FastPath(Resource):
                 **extent.sizes(),
                 **_unused(languages),
                 "verdicts": (1 + counted) * len(Hook) * VERDICTS,
+                "reply_times": counted,
                 "lasting": max(_LASTING_LEAST, extent.capacity),
                 "pairs": PAIRS_BYTES if shadow else mmap.PAGESIZE,
             },
@@ -393,6 +394,13 @@ class FastPath(Resource):
             behind.follow(link)
         links.add(index, TCLink(self.handover_program, interface))
         return Attachment(interface, hook, link.mode, True)
+
+    def entered(self) -> dict[str, int]:
+        """Descriptors, by name, of the programs that packets enter it by."""
+        programs = {_kind(hook): self._first[hook] for hook in self._hooks}
+        if Hook.XDP in self._hooks:
+            programs["tc"] = self.handover_program
+        return programs | (self.edge.entered() if self.edge else {})
 
     def program_ids(self) -> list[int]:
         """The kernel's ids of the programs for interfaces, and of those at the socket's edge."""

@@ -25,6 +25,7 @@ from carom.daemon.identity import Server
 from carom.daemon.lifetimes import Lifetimes, ask_at
 from carom.daemon.marks import ANYWHERE, Door, Kind, Marks
 from carom.daemon.options import Options
+from carom.daemon.reply_times import told
 from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.thread import Thread
 from carom.errors import CaromError, ServerError
@@ -423,6 +424,7 @@ class FrontedBackend(Backend):
         status = super().status()
         if status["cache"] and self.lifetimes:
             status["cache"] |= self.lifetimes.status()
+        status["reply_times"] = told(self._edge.reply_times(self.id))
         server = self._server.found.server
         status["behind"] = {
             "pids": sorted(server.pids),

@@ -41,6 +41,12 @@ class LeaseKeeper:
         if self._fastpath:
             self._fastpath.lease[0] = self._clock.now() + self._clock.ticks(LEASE)
 
+    def age(self) -> float | None:
+        """Seconds since the kernel's lease was renewed last; None without a fast path."""
+        if not self._fastpath:
+            return None
+        return LEASE - self._clock.seconds(self._fastpath.lease[0] - self._clock.now())
+
     def _step(self) -> float:
         self.renew()
         self._alive()

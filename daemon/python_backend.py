@@ -11,6 +11,7 @@ from carom.daemon.cache import Cache
 from carom.daemon.loops import Loops
 from carom.daemon.options import Options
 from carom.daemon.own_socket import OwnSocket
+from carom.daemon.reply_times import told
 from carom.daemon.service import Handler, Reply, Service
 from carom.daemon.udp_server import UDPServer, UserspaceCache
 from carom.errors import ServerError
@@ -97,6 +98,7 @@ class PythonBackend(Backend):
                 "send_errors": server.send_errors,
                 "loops_ended": server.loops.ended if server.loops else 0,
             },
+            "reply_times": told(server.times.cells),
             "userspace_cache": userspace and {"hits": userspace.hits, "misses": userspace.misses},
         }
 

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from carom.daemon.options import Options
+from carom.daemon.outcomes import ANSWERED
 from carom.kernel.abi import SOURCE_PORT_MIN, TTL_FLOOR, Event, Verdict
-
-ANSWERED = (Verdict.HIT, Verdict.BOUNCE, Verdict.SLIP)
-"""Verdicts on requests that the kernel answers."""
 
 LEAST = 10
 """Fewer requests than this may be an accident."""

@@ -14,6 +14,7 @@ from carom.daemon.fastpath import Attachment, FastPath
 from carom.daemon.filtering import Filtering
 from carom.daemon.firewall_check import FirewallCheck
 from carom.daemon.follower import Followers
+from carom.daemon.lease import LeaseKeeper
 from carom.daemon.options import Options
 from carom.daemon.publisher import Publisher
 from carom.daemon.python_backend import PythonBackend
@@ -32,6 +33,7 @@ class OnInterfaces(NamedTuple):
     publisher: Publisher
     sweeper: Sweeper | None
     watcher: SilenceWatcher | None
+    keeper: LeaseKeeper
 
 
 class Parts(NamedTuple):
@@ -39,6 +41,8 @@ class Parts(NamedTuple):
 
     started: float
     """By the monotonic clock."""
+    began: float
+    """The same in seconds since 1970, by the clock as it was then."""
     backends: list[Backend]
     fastpath: FastPath | None
     firewall: FirewallCheck | None

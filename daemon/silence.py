@@ -14,7 +14,8 @@ import msgspec
 from carom import log
 from carom.daemon.backend import Backend
 from carom.daemon.fastpath import Attachment, FastPath, Stray
-from carom.daemon.reasons import ANSWERED, Counts, Reason, lost, reason
+from carom.daemon.outcomes import ANSWERED
+from carom.daemon.reasons import Counts, Reason, lost, reason
 from carom.daemon.thread import Thread
 from carom.kernel.abi import Event, Hook, Verdict
 from carom.xdp.probe import sent

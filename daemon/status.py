@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from carom import protocols
+from carom import __version__, protocols
 from carom.daemon.backend import Backend
 from carom.daemon.edge import Edge
 from carom.daemon.filtering import Filtering
 from carom.daemon.fronted_backend import FrontedBackend
+from carom.daemon.outcomes import outcomes
 from carom.daemon.ready import Ready, ReadyFilter, ReadyInterface, ReadyService
 from carom.daemon.running import Reloading, Running
 from carom.errors import UsageError
+from carom.kernel import libbpf
 from carom.kernel.abi import Event, Hook, Verdict
 
 
@@ -37,6 +39,7 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
         "page": lambda page, port=None: backend(port).page(page),
         "restore": lambda protocol, entries, port=None: backend(port).restore(protocol, entries),
         "flush": lambda port=None: backend(port).flush(),
+        "hot": lambda most, port=None: hot(running, most, port),
         "places": lambda source=None: _why().places(running, source),
         "why": lambda frames, interface: _why().why(running, frames, interface),
         "reload": lambda: _need_file(running).reload(),
@@ -45,6 +48,26 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
         "filter_set": lambda setting, value: filtering().filter.set(setting, value),
         "filter_captures": lambda rate, limit: filtering().captures(rate, limit),
     }
+
+
+def hot(running: Running, most: int, port: int | None) -> list[dict[str, Any]]:
+    """The keys that are hit most, of a service or of all; of those that were hit in a moment."""
+    from carom.daemon.hot_keys import hottest
+
+    fastpath, backends = running.parts.fastpath, running.parts.backends
+    ports = {
+        backend.id: backend.options.port
+        for backend in ([_find(running, port)] if port else backends)
+        if backend.cache
+    }
+    return [
+        {
+            "port": ports[one.entry.service],
+            "key": one.entry.key.hex(),
+            "hits_per_second": one.hits,
+        }
+        for one in (hottest(fastpath.store, set(ports), most) if fastpath and ports else ())
+    ]
 
 
 def _why() -> ModuleType:
@@ -118,12 +141,17 @@ def status(running: Running) -> dict[str, Any]:
     services = [
         {
             **backend.status(),
+            **_decided(parts.fastpath.verdicts_of(backend.id) if parts.fastpath else {}),
             "reach": attached.publisher.reaches(backend.receiver) if attached else [],
             "silence": watcher and watcher.silences.get(backend.id),
         }
         for backend in parts.backends
     ]
     hooks = _hooks(running)
+    verdicts = {
+        verdict: sum(counts[verdict.name.lower()] for counts in hooks.values())
+        for verdict in (Verdict if hooks else ())
+    }
     edge = parts.fastpath.edge if parts.fastpath else None
     learned = [
         backend
@@ -144,16 +172,18 @@ def status(running: Running) -> dict[str, Any]:
     return {
         "ready": ready(running),
         "options": parts.options,
+        "version": __version__,
+        "started_seconds": parts.began,
         "uptime_seconds": time.monotonic() - parts.started,
         "cpu_seconds": time.process_time(),
         "server": _total(services, "server"),
         "userspace_cache": _total(services, "userspace_cache"),
         "cache": cache,
-        "verdicts": {
-            verdict.name.lower(): sum(counts[verdict.name.lower()] for counts in hooks.values())
-            for verdict in (Verdict if hooks else ())
-        },
+        **_decided(verdicts),
         "hooks": hooks,
+        "interfaces": attached.attachments.status() if attached else [],
+        "lease_age_seconds": attached.keeper.age() if attached else None,
+        "programs": _programs(running),
         "edge": {event.name.lower(): count for event, count in edge.events().items()}
         if edge
         else {},
@@ -173,6 +203,31 @@ def _hooks(running: Running) -> dict[str, dict[str, int]]:
             verdict.name.lower(): count for verdict, count in fastpath.verdicts(hook).items()
         }
         for hook in Hook
+    }
+
+
+def _decided(verdicts: Mapping[Verdict, int]) -> dict[str, Any]:
+    """Verdicts by name, and what became of their packets."""
+    return {
+        "verdicts": {verdict.name.lower(): count for verdict, count in verdicts.items()},
+        "packets": outcomes(verdicts) if verdicts else None,
+    }
+
+
+def _programs(running: Running) -> dict[str, dict[str, float]]:
+    """How often programs ran, and how long in all, while the kernel took their time.
+
+    It does for `carom top --cost`, or where kernel.bpf_stats_enabled is 1. What one calls by a tail
+    call is counted as its own.
+    """
+    filtering, fastpath = running.parts.filtering, running.parts.fastpath
+    programs = {"filter": filtering.filter.program} if filtering else {}
+    if fastpath:
+        programs |= fastpath.entered()
+    told = {name: libbpf.runs(descriptor) for name, descriptor in programs.items()}
+    return {
+        name: {"runs": ran.times, "run_seconds": ran.nanoseconds / 1e9}
+        for name, ran in told.items()
     }
 
 

@@ -2,7 +2,7 @@
 """Every service's entries in the kernel: finding, removing and sweeping them, and their memory.
 
 Userspace reads the store's memory and never writes an entry: a program does that, which is atomic
-with what the others do (xdp/hand.c).
+with what the others do (xdp/hand.c). It writes use counters alone, which are no part of a reply.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ _AT_ONCE = 8  # pages that `entries_from` reads
 _RETRY = 1.0  # seconds until the host is asked for memory again, once it had none
 _PAGES_LOW = 8  # PAGES_LOW of arena.h
 _KEY_LENGTH, _KEY_LENGTH_AT = 3, 18  # in ENTRY: the number of the field, and its first byte
+_SERVICE_AT, _USED_AT = 16, 59
 _FRAME = 64  # bytes of the frame that a program of xdp/hand.c is run with
 
 
@@ -98,6 +99,11 @@ def check_memory(capacity: int) -> None:
             f"{available / 2**30:.1f} are available",
             hint=f"at most --capacity {most // ENTRY_BYTES} here, or --memory {most >> 20}M",
         )
+
+
+def _column(page: memoryview, lines: int, at: int) -> list[int]:
+    """A field of two bytes of all places for entries in a page, of so many lines each."""
+    return page.cast("H")[(LINE + at) // 2 :: lines * LINE // 2].tolist()
 
 
 class Extent:
@@ -343,7 +349,7 @@ class Store(Resource):
     def entries(self) -> Iterator[Entry]:
         """All entries, dead or alive, in no order."""
         self.drain_all()
-        yield from self._entries_of(range(self._usage[_PAGES_USED]))
+        yield from self._entries_of()
 
     def entries_from(self, page: int) -> tuple[list[Entry], int | None]:
         """The entries of some pages from one on, and the page behind them; None at the end."""
@@ -352,22 +358,50 @@ class Store(Resource):
         end = min(page + _AT_ONCE, used)
         return list(self._entries_of(range(page, end))), end if end < used else None
 
-    def _entries_of(self, pages: Iterable[int]) -> Iterator[Entry]:
-        for line, memory, _ in self._heads(pages):
+    def _entries_of(self, numbers: Iterable[int] | None = None) -> Iterator[Entry]:
+        for line, memory, _ in self._heads(numbers):
             entry = unpack_entry(memory, line)
             if entry:
                 yield entry
 
-    def _heads(self, pages: Iterable[int]) -> Iterator[tuple[int, memoryview, tuple[int, ...]]]:
-        """The line of each entry in pages, the memory from there, and its front, by ENTRY."""
-        for number in pages:
+    def count(self, service: int) -> int:
+        """How many entries a service has, dead or alive."""
+        self.drain_all()
+        return sum(
+            1
+            for _, page, lines in self.pages()
+            for length, owner in zip(
+                _column(page, lines, _KEY_LENGTH_AT),
+                _column(page, lines, _SERVICE_AT),
+                strict=True,
+            )
+            if length and owner % SERVICES_MAX == service
+        )
+
+    def pages(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[int, memoryview, int]]:
+        """The number of each page (of these) that is in use, its memory, its entries' lines."""
+        for number in range(self._usage[_PAGES_USED]) if numbers is None else numbers:
             page = self._page(number)
             size, _ = PAGE_HEAD.unpack_from(page)
-            if not size:  # a program is about to give it to one
-                continue
-            lines = SIZE_LINES[size - 1]
+            if size:  # otherwise a program is about to give it to one
+                yield number, page, SIZE_LINES[size - 1]
+
+    @staticmethod
+    def uses(page: memoryview, lines: int) -> memoryview:
+        """The use counters of all places of a page, which anybody may write (abi.h)."""
+        return page[LINE + _USED_AT : (PAGE_LAST + 1) * LINE : lines * LINE]
+
+    def entry_at(self, number: int, line: int) -> Entry | None:
+        """The entry at a line of a page; None if there is none, or it is written now."""
+        return unpack_entry(self._page(number)[line * LINE :], number * PAGE_LINES + line)
+
+    def _heads(
+        self, numbers: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, memoryview, tuple[int, ...]]]:
+        """The line of each entry (of these pages), the memory from there, its front, by ENTRY."""
+        for number, page, lines in self.pages(numbers):
             # Most places of a page may be empty: their lengths are read together.
-            lengths = page.cast("H")[(LINE + _KEY_LENGTH_AT) // 2 :: lines * LINE // 2].tolist()
+            lengths = _column(page, lines, _KEY_LENGTH_AT)
             for at, length in zip(range(1, PAGE_LAST + 1, lines), lengths, strict=False):
                 head = ENTRY.unpack_from(page, at * LINE) if length else ()
                 if head and head[_KEY_LENGTH]:
@@ -399,7 +433,7 @@ class Store(Resource):
     def _dead(self, now: int) -> Iterator[tuple[int, int]]:
         """The lines of entries that can no longer hit, and their sequence numbers."""
         versions = self.versions
-        for line, _, head in self._heads(range(self._usage[_PAGES_USED])):
+        for line, _, head in self._heads():
             sequence, _, service, _, _, token, expires, _, slot, *_ = head
             version = max(versions[slot % SLOTS], versions[SLOTS + service % SERVICES_MAX])
             if expires <= now or token < version:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import struct
 import threading
@@ -14,16 +15,21 @@ from typing import Literal, NoReturn
 from carom import log
 from carom.daemon.cache import Cache, Token
 from carom.daemon.loops import Loops
+from carom.daemon.reply_times import ReplyTimes
 from carom.daemon.service import Handler, Reply
 from carom.daemon.transport import transport
 from carom.errors import ServerError
 from carom.kernel import capabilities
+from carom.kernel.abi import SAMPLED
 from carom.kernel.signals import Stop
 
 DATAGRAM_MAX = 65_535
 
 SIGNAL_PATIENCE = struct.pack("@ll", 0, 200_000)
 """How long a signal may wait at most, as a struct timeval."""
+
+_TURNS = (True, *(False,) * (SAMPLED - 1))
+"""Which requests are timed, over and over."""
 
 Respond = Callable[[bytes], bytes | None]
 Fill = Callable[..., None]
@@ -140,6 +146,8 @@ class UDPServer:
         self.replies = 0
         self.handler_errors = 0
         self.send_errors = 0
+        self.times = ReplyTimes()
+        """From a request's being taken from the socket to its reply's being sent."""
         self._complained = 0.0
         self._stopping = False
 
@@ -163,13 +171,18 @@ class UDPServer:
         self._udp.setblocking(wait == "block")
         # Without it, a signal just before the call would wait for the next request.
         self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SIGNAL_PATIENCE)
-        while not self._stopping:
+        clock, since = time.perf_counter_ns, 0
+        for timed in itertools.cycle(_TURNS):  # cheaper than to count
+            if self._stopping:
+                break
             try:
                 length, origin = receive(buffer)
             except BlockingIOError:
                 continue
             except OSError as error:
                 raise ServerError(f"cannot receive requests: {error.strerror}") from error
+            if timed:
+                since = clock()
             request = buffer[:length].tobytes()
             try:
                 reply = respond(request)
@@ -188,6 +201,9 @@ class UDPServer:
                 self.replies -= 1
                 self.send_errors += 1
                 self._complain("a reply could not be sent", request, error=error.strerror)
+                continue
+            if timed:
+                self.times.note(clock() - since)
         raise Stop
 
     def _plain(self, request: bytes) -> bytes | None:

@@ -54,6 +54,8 @@
 #define VOIDERS_MAX 1024    /* prefixes whose packets may void a service, and are counted */
 #define DOUBTS_MAX 10       /* payloads of a prefix in UNREAD_SECONDS that void a service at once,
 			     * though nobody knows where their messages begin */
+#define SAMPLED 32          /* of so many requests to a server, one is timed */
+#define TIMES 32            /* kinds of times, by how many bits their microseconds have */
 #define DOORS_MAX 4096      /* addresses and ports that servers are bound to */
 #define SOCKETS_MAX 65536   /* sockets that userspace has found to be a server's */
 #define HOLD_MS 500         /* after a write that asks for no acknowledgement, nothing is filled */
@@ -320,6 +322,12 @@ enum event {
 	NOT_ASKED = 20,     /* a reply that had to wait, and the daemon has not taken up those before */
 	ENDING = 21,        /* a reply that is not kept: its item may end, and none can say when */
 	EVENTS = 22,
+};
+
+/* Times from a service's requests to their replies. */
+struct reply_times {
+	u64 counts[TIMES];  /* the n-th: from 2^(n-1) to less than 2^n microseconds; the first: less than 1 */
+	u64 sum;            /* microseconds */
 };
 
 /*

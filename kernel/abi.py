@@ -65,6 +65,9 @@ CUT_SECONDS = 3600
 UNREAD_SECONDS = 10
 VOIDERS_MAX = 1024
 DOUBTS_MAX = 10
+SAMPLED = 32
+"""Of so many requests to a server, one is timed."""
+TIMES = 32
 DOORS_MAX = 4096
 SOCKETS_MAX = 65536
 HOLD_MS = 500
@@ -306,6 +309,10 @@ secrets."""
 COOKIE_SIGHT = struct.Struct("=QQQQ")
 """Epoch, replies with a cookie, replies whose cookie a secret made, the version of the secrets when
 the last cookie was made by none of them."""
+
+REPLY_TIMES = struct.Struct(f"={TIMES}QQ")
+"""How many replies took from 2^(n-1) to less than 2^n microseconds, the first less than one; the
+sum, in microseconds."""
 
 PREFIX = struct.Struct("=I16s")
 """Length in bits, address."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from carom.errors import InterfaceError
 from carom.kernel import libbpf
+from carom.kernel.counters import driver_counters
 from carom.kernel.links import Interface
 
 _FRAMES = 16
@@ -58,17 +59,13 @@ def _arrive(name: str, ifindex: int, mac: bytes) -> bool | None:
 def _taken(name: str) -> int:
     """The number of frames sent by XDP that a veth's other end took in, or had no room for.
 
-    Raises OSError. pyroute2 is imported here: few hosts have such an interface.
+    Raises OSError.
     """
-    from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
-
-    device = IoctlEthtool(name)
-    try:
-        counters = device.get_statistics()
-    except EthtoolError as error:
-        raise OSError(f"{name} has no counters: {error}") from error
-    finally:
-        device.close()
+    counters = driver_counters(name)
+    if not counters:
+        raise OSError(f"{name} has no counters")
     return sum(
-        count for counter, count in counters if counter.startswith("tx_") and "xdp_xmit" in counter
+        count
+        for counter, count in counters.items()
+        if counter.startswith("tx_") and "xdp_xmit" in counter
     )

@@ -223,3 +223,28 @@ def test_status(told: Carom, client: Client, straight: Line) -> None:
     shown = run(straight.server, "status", "--pid", str(told.pid)).stdout.splitlines()
     assert f"xdp/generic on carom0 pid {told.pid}" in shown[0]
     assert any(line.split() == ["xdp", "hit", f"{before['hit'] + 1:,}"] for line in shown)
+
+
+HOSTILE = {
+    b"\x1b[2J\x07": "0x1b5b324a07",
+    b"[/x] [bold]": "[/x] [bold]",
+    b":smile:": ":smile:",
+    b"<b>'\"": "<b>'\"",
+    b"0x41": "0x30783431",
+    b"\xff\xfe": "0xfffe",
+}
+"""Keys that anybody may ask for, and how they are shown."""
+
+
+def test_keys_are_shown_as_they_are(serve: Callable[..., Carom], client: Client) -> None:
+    """Nothing of them acts on a terminal, or is taken for markup; what is shown names the key."""
+    carom = serve("--fast", "cache", "--app", "services:told")
+    for key in HOSTILE:
+        client.ask(key)
+    ended = run(carom.namespace, "cache", "ls", "--pid", str(carom.pid))
+    assert ended.code == 0 and "\x1b" not in ended.stdout, ended
+    shown = {line.rsplit(maxsplit=3)[0].rstrip() for line in ended.stdout.splitlines()[1:]}
+    assert shown == set(HOSTILE.values())
+    for name in HOSTILE.values():
+        got = run(carom.namespace, "cache", "get", name, "--json", "--pid", str(carom.pid))
+        assert got.code == 0, got

@@ -8,6 +8,7 @@ import http.client
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from carom import __version__
 from carom.kernel.abi import Verdict
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
@@ -79,26 +81,55 @@ def test_what_was_counted(straight: Line, served: Carom) -> None:
             found = one(text, "carom_packets_total", hook=hook, verdict=verdict)
             assert found == verdicts[verdict]
     assert one(text, "carom_packets_total", hook="xdp", verdict="hit") == 3
-    port = str(PORT)
-    assert one(text, "carom_cache_replies_total", port=port, outcome="fills") == 1
-    assert one(text, "carom_cache_entries", port=port) == 1
-    assert one(text, "carom_server_requests_total", port=port, outcome="replies") == 1
+    where = {"address": "0.0.0.0", "port": str(PORT)}
+    assert one(text, "carom_cache_replies_total", **where, outcome="fills") == 1
+    assert one(text, "carom_cache_entries", **where) == 1
+    assert one(text, "carom_server_requests_total", **where, outcome="replies") == 1
+    for outcome, count in ("answered", 3), ("missed", 1), ("passed", 0), ("dropped", 0):
+        assert one(text, "carom_service_packets_total", **where, outcome=outcome) == count
     interface = status["ready"]["interfaces"][0]["name"]
-    assert one(text, "carom_service_answered", port=port, interface=interface) == 1
-    assert one(text, "carom_service_silent", port=port) == 0
+    assert one(text, "carom_service_answered", **where, interface=interface) == 1
+    assert one(text, "carom_service_silent", **where) == 0
+    assert one(text, "carom_build_info", version=__version__) == 1
+    assert 0 <= one(text, "carom_lease_age_seconds") < 2
     assert (
         one(text, "carom_interface_attached", interface=interface, hook="xdp", mode="generic") == 1
     )
 
 
 def test_labels_are_bounded(served: Carom) -> None:
-    """As many as hooks and verdicts, and a few for each service."""
+    """As many as hooks and verdicts, and a few for each service, besides its histogram."""
     found = samples(told("--pid", str(served.pid)).stdout)
     packets = [labels for name, labels in found if name == "carom_packets_total"]
+    times = [labels for name, labels in found if name == "carom_reply_time_seconds_bucket"]
     assert len(packets) == 2 * len(Verdict)
-    assert len(found) < len(packets) + 40
+    assert len(times) == 26
+    assert len(found) < len(packets) + len(times) + 50
     counters = {name for name, _ in found if name.endswith("_total")}
     assert len(counters) >= 5
+
+
+def test_services_at_one_port(own_line: Line, tmp_path: Path) -> None:
+    """Their addresses tell them apart: a sample that is there twice would fail the scrape."""
+    file = tmp_path / "two.toml"
+    file.write_text(
+        f'[[service]]\napp = "services:sized"\nbind = "{own_line.address}"\n'
+        f'[[service]]\napp = "services:told"\nbind = "{own_line.address6}"\n'
+    )
+    with Carom(own_line.server, "--mode", "generic", "--config", str(file)) as carom:
+        with Client(own_line.client, own_line.address6) as client:
+            client.ask(b"count")
+        text = told("--pid", str(carom.pid)).stdout
+        for address, fills in (own_line.address, 0), (own_line.address6, 1):
+            where = {"address": address, "port": str(PORT), "outcome": "fills"}
+            assert one(text, "carom_cache_replies_total", **where) == fills
+
+
+def test_its_start_is_the_same_in_each_scrape(served: Carom) -> None:
+    """Otherwise `changes()` would find one at each."""
+    times = {one(told("--pid", str(served.pid)).stdout, "carom_start_time_seconds") for _ in "abc"}
+    (began,) = times
+    assert 0 < time.time() - began < 3600
 
 
 def test_prometheus_own_tool_has_no_complaint(served: Carom) -> None:
