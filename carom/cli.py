@@ -23,6 +23,7 @@ MODULES = {
     "front": "cli_serve",
     "status": "cli_cache",
     "why": "cli_why",
+    "doctor": "cli_doctor",
     "metrics": "cli_metrics",
     "ping": "cli_ping",
     "load": "cli_load",

@@ -148,18 +148,24 @@ def running() -> list[int]:
     return pids
 
 
-def _none() -> ControlError:
-    """The error where no carom is found; perhaps one runs that this user may not see."""
-    folder = directory()
+def seen() -> bool:
+    """Whether this user may see which caroms run."""
     try:
-        os.listdir(folder)
+        os.listdir(directory())
     except PermissionError:
-        return ControlError(
-            f"this user may not look at the caroms of {folder}",
-            hint="ask as theirs: sudo carom ..., for root's",
-        )
+        return False
     except OSError:  # there is none
         pass
+    return True
+
+
+def _none() -> ControlError:
+    """The error where no carom is found; perhaps one runs that this user may not see."""
+    if not seen():
+        return ControlError(
+            f"this user may not look at the caroms of {directory()}",
+            hint="ask as theirs: sudo carom ..., for root's",
+        )
     hint = "start one with `carom serve`, as the same user"
     if os.geteuid() and not os.environ.get("CAROM_RUN"):
         hint = "root's are seen by root alone: sudo carom ...; or " + hint

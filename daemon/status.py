@@ -106,6 +106,7 @@ def status(running: Running) -> dict[str, Any]:
     services = [
         {
             **backend.status(),
+            "options": backend.options,
             "reach": attached.publisher.reaches(backend.receiver) if attached else [],
             "silence": watcher and watcher.silences.get(backend.id),
         }
