@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 from collections.abc import Mapping
@@ -81,7 +80,7 @@ def _look(
     names: list[str], service: dict[str, Any], how: tuple[str, str], pid: int | None, *, tries: bool
 ) -> Look:
     """What is to be looked at. Raises CaromError."""
-    from carom.daemon.doctor.look import Look
+    from carom.daemon.doctor.look import Look, bound_addresses
     from carom.kernel import links
 
     hook, mode = how
@@ -97,9 +96,8 @@ def _look(
         hook, mode = status["options"]["hook"], status["options"]["mode"]
     if status:
         names = names or [link["name"] for link in status["ready"]["interfaces"]]
-    binds = {ipaddress.ip_address(asked.options.bind) for asked in services}
     return Look(
-        links.interfaces(names, lambda: binds),
+        links.interfaces(names, bound_addresses(services)),
         services,
         hook=hook,  # type: ignore[arg-type]
         mode=mode,  # type: ignore[arg-type]
@@ -174,6 +172,10 @@ def _asked(service: dict[str, Any]) -> list[Asked]:
 
     given = {name: value for name, value in service.items() if value is not None}
     if "protocol" not in given:
+        if "bind" in given:
+            raise UsageError(
+                "no service is named that is bound to an address", hint="--protocol says which"
+            )
         return []
     given["protocol"] = given["protocol"].lower()
     if protocols.spec(given["protocol"]).learned:

@@ -61,7 +61,7 @@ class Check(NamedTuple):
 
 
 CHECKS: dict[str, Check] = {}
-"""All checks by name, in the order in which they are made."""
+"""All checks by name, once their files are imported (examine.py, which puts them in order)."""
 
 
 def check(

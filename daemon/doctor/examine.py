@@ -3,21 +3,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Literal
 
 import msgspec
 
 from carom.daemon.doctor import caroms, interfaces, kernel, machine, services
-from carom.daemon.doctor.check import CHECKS, Check, Found, Group, NotKnown, Severity
+from carom.daemon.doctor.check import CHECKS as MADE
+from carom.daemon.doctor.check import Check, Found, Group, NotKnown, Severity
 from carom.daemon.doctor.look import Look
 from carom.daemon.fastpath import Attachment
 from carom.errors import CaromError, UsageError
 
-ROOMS = (interfaces, services, caroms, kernel, machine)
-"""The files that have the checks, in the order in which these are made."""
+FILES: Mapping[Group, ModuleType] = {
+    "interface": interfaces,
+    "service": services,
+    "carom": caroms,
+    "kernel": kernel,
+    "machine": machine,
+}
+"""The files that have each group's checks."""
 
-GROUPS: tuple[Group, ...] = ("interface", "service", "carom", "kernel", "machine")
+GROUPS = tuple(FILES)
+CHECKS = {check.name: check for group in GROUPS for check in MADE.values() if check.group == group}
+"""All checks by name, in the order in which they are made."""
 
 
 class Change(msgspec.Struct, kw_only=True):

@@ -23,14 +23,14 @@ CONNTRACK_FULL = 0.9
 
 
 @check(
-    "kernel",
+    "linux",
     "kernel",
     "useless",
     means=f"the kernel is older than Linux {OLDEST[0]}.{OLDEST[1]}, so programs are refused (a "
     f"note before {_LINKS_AT_TC[0]}.{_LINKS_AT_TC[1]}: at TC a filter outlives `kill -9`)",
     remedy="a newer kernel",
 )
-def kernel(look: Look) -> Iterator[Found]:
+def linux(look: Look) -> Iterator[Found]:
     """Is it new enough?"""
     release = read(look.root / "proc/sys/kernel/osrelease")
     if version(release) < OLDEST:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from carom.daemon.bound_addresses import BoundAddresses
 from carom.daemon.doctor.check import NotKnown
 from carom.daemon.fastpath import Attachment, HookOption
 from carom.daemon.firewall import Ruleset
@@ -21,6 +23,7 @@ from carom.errors import CaromError, PrivilegeError
 from carom.kernel import xdp_features
 from carom.kernel.bpf import check_privileges
 from carom.kernel.links import Interface
+from carom.kernel.netlink import Address
 from carom.xdp.link import Mode, ModeOption
 
 SAMPLE = 0.5
@@ -32,6 +35,13 @@ class Asked(NamedTuple):
 
     options: Options
     front: Front | None = None
+
+
+def bound_addresses(services: Sequence[Asked]) -> Callable[[], Collection[Address]]:
+    """Gives the addresses that these services are bound to."""
+    binds = {ipaddress.ip_address(asked.options.bind) for asked in services}
+    fronted = BoundAddresses([asked.front for asked in services if asked.front])
+    return lambda: fronted() | {address for address in binds if not address.is_unspecified}
 
 
 class Running(NamedTuple):

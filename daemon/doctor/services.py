@@ -18,6 +18,12 @@ from carom.daemon.firewall_check import FirewallCheck, cgroup_words
 from carom.daemon.fronted_server import FrontedServer
 from carom.errors import CaromError
 
+_UDP = "; ".join(
+    f"{spec.name}: `{option}`"
+    for spec in protocols.SPECS.values()
+    if (option := spec.how_to_have_udp(spec.port or 0))
+)
+
 Looks = Callable[[Look, Asked], Iterator[Found]]
 
 
@@ -45,7 +51,7 @@ check(
     "service",
     "useless",
     means="the server listens over TCP alone",
-    remedy="turn its UDP on (a memcached's: `-U PORT`)",
+    remedy=f"turn its UDP on ({_UDP})",
 )(_refused("no-udp"))
 
 check(
@@ -199,14 +205,17 @@ def _drops(process: Path, port: int) -> int:
     "service",
     "slow",
     means="the name server gives cookies: queries that have one go up to it",
-    remedy="a secret of its own, and `--cookie-secret-file` ([cookies](dns.md#cookies))",
+    remedy="give it a secret of its own, and carom `--cookie-secret-file`",
 )
 def cookies(look: Look, asked: Asked) -> Iterator[Found]:
     """Can hits return the server's cookies?"""
     keeping = protocols.spec(asked.options.protocol).cookies
     if not keeping or not asked.front:
         return
-    remedy = "give it a secret, and carom --cookie-secret-file FILE (docs/dns.md)"
+    remedy = (
+        "give it a secret, and carom --cookie-secret-file FILE with that "
+        f"(docs/{asked.options.protocol}.md)"
+    )
     for service in look.running.status["services"] if look.running and look.running.status else ():
         if service["port"] == asked.options.port and service.get("cookies"):
             if advice := service["cookies"]["advice"]:
