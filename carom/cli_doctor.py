@@ -197,11 +197,17 @@ def _services(status: Mapping[str, Any] | None, port: int | None) -> list[Asked]
     from carom.daemon.options import Options
 
     found = []
-    for service in status["services"] if status else ():
-        options = msgspec.convert(service["options"], Options)
-        wishes = service.get("wishes")
-        front = Front(options, msgspec.convert(wishes, Wishes)) if wishes else None
-        found.append(Asked(options, front))
+    try:
+        for service in status["services"] if status else ():
+            options = msgspec.convert(service["options"], Options)
+            wishes = service.get("wishes")
+            front = Front(options, msgspec.convert(wishes, Wishes)) if wishes else None
+            found.append(Asked(options, front))
+    except (KeyError, msgspec.ValidationError) as error:
+        raise ControlError(
+            "the running carom is of another version, whose services this one cannot read",
+            hint="use its own doctor, or name the service: --protocol, -p",
+        ) from error
     chosen = [asked for asked in found if port in (None, asked.options.port)]
     if port is not None and not chosen:
         raise UsageError(

@@ -14,7 +14,7 @@ from carom.daemon.bound_addresses import BoundAddresses
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock, jiffies_per_second
 from carom.daemon.control import Control
-from carom.daemon.doctor.examine import said_at_start
+from carom.daemon.doctor.start import said_at_start
 from carom.daemon.fastpath import Attachment, FastPath, Room
 from carom.daemon.filtering import Filtering
 from carom.daemon.firewall import Ruleset

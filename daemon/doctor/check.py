@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from carom.errors import CaromError
 
 Severity = Literal["useless", "slow", "note"]
 """What a trap does to the fast path: it does not answer, it costs time, or neither."""
@@ -98,3 +100,17 @@ def read(path: Path) -> str:
         return path.read_text(errors="replace").strip()
     except OSError as error:
         raise NotKnown(f"{path} cannot be read: {error.strerror}") from error
+
+
+def looked(check: Check, look: object, subject: tuple[Any, ...]) -> tuple[list[Found], str]:
+    """What a check finds, and why it cannot know; "" if it can."""
+    found: list[Found] = []
+    try:
+        found += check.looks(look, *subject)
+    except NotKnown as why:
+        return found, str(why)
+    except CaromError as error:
+        return found, f"{error}: {error.hint}" if error.hint else str(error)
+    except (OSError, ValueError, KeyError) as error:
+        return found, str(error) or type(error).__name__
+    return found, ""

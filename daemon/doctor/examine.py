@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
@@ -11,10 +11,9 @@ import msgspec
 
 from carom.daemon.doctor import caroms, interfaces, kernel, machine, services
 from carom.daemon.doctor.check import CHECKS as MADE
-from carom.daemon.doctor.check import Check, Found, Group, NotKnown, Severity
+from carom.daemon.doctor.check import Check, Found, Group, Severity, looked
 from carom.daemon.doctor.look import Look
-from carom.daemon.fastpath import Attachment
-from carom.errors import CaromError, UsageError
+from carom.errors import UsageError
 
 FILES: Mapping[Group, ModuleType] = {
     "interface": interfaces,
@@ -114,33 +113,19 @@ def _subjects(look: Look, group: Group) -> Sequence[tuple[str, tuple[Any, ...]]]
 def _results(
     check: Check, look: Look, at: str, subject: tuple[Any, ...], *, mend: bool
 ) -> list[Result]:
-    found, unknown = _looked(check, look, subject)
+    found, unknown = looked(check, look, subject)
     results = [_found(check, at, one) for one in found]
     for result, one in zip(results, found, strict=True):
         if mend and one.fix and result.change:
             _mend(result.change, one)
     if any(result.change and result.change.made for result in results):
-        left = {one.what for one in _looked(check, look, subject)[0]}
+        left = {one.what for one in looked(check, look, subject)[0]}
         for result in results:
             if result.change and result.what in left and result.change.made:
                 result.change.made, result.change.why = False, "it was done, and changed nothing"
     if unknown:
         results.append(_result(check, at, state="not known", what=unknown))
     return results or [_result(check, at, state="fine")]
-
-
-def _looked(check: Check, look: Look, subject: tuple[Any, ...]) -> tuple[list[Found], str]:
-    """What a check finds, and why it cannot know; "" if it can."""
-    found: list[Found] = []
-    try:
-        found += check.looks(look, *subject)
-    except NotKnown as why:
-        return found, str(why)
-    except CaromError as error:
-        return found, f"{error}: {error.hint}" if error.hint else str(error)
-    except (OSError, ValueError, KeyError) as error:
-        return found, str(error) or type(error).__name__
-    return found, ""
 
 
 def _result(check: Check, at: str, **facts: Any) -> Result:
@@ -169,16 +154,3 @@ def _mend(change: Change, found: Found) -> None:
         change.made = True
     except OSError as error:
         change.why = error.strerror or str(error)
-
-
-def said_at_start(attachments: Iterable[Attachment]) -> Iterator[str]:
-    """What a service says at its start of interfaces that it is on, and of their host."""
-    attachments = list(attachments)
-    look = Look(
-        [attachment.interface for attachment in attachments],
-        modes={attachment.interface.name: attachment.mode for attachment in attachments},
-    )
-    for check in CHECKS.values():
-        for _, subject in _subjects(look, check.group) if check.at_start else ():
-            for found in _looked(check, look, subject)[0]:
-                yield f"{found.what}: {found.remedy}"

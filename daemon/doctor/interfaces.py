@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Iterator, Mapping
 
 from carom.daemon.bypassed_programs import tc_programs
@@ -186,7 +185,7 @@ def native(look: Look, interface: Interface) -> Iterator[Found]:
     "mtu-large",
     "interface",
     "slow",
-    means="drivers refuse native XDP with an MTU whose frames do not fit a page (with `--mode "
+    means="most drivers refuse native XDP with an MTU whose frames do not fit a page (with `--mode "
     "native` carom does not start: useless)",
     remedy=f"`ip link set NAME mtu {NATIVE_MTU}`, or less; or `--hook tc`",
 )
@@ -195,7 +194,8 @@ def mtu_large(look: Look, interface: Interface) -> Iterator[Found]:
     wants = look.mode_of(interface) == "native" and not look.is_on(interface)
     if wants and interface.mtu > NATIVE_MTU:
         yield Found(
-            f"{interface.name} has an MTU of {interface.mtu}, with which drivers refuse native XDP",
+            f"{interface.name} has an MTU of {interface.mtu}, with which most drivers refuse "
+            "native XDP",
             f"ip link set {interface.name} mtu {NATIVE_MTU}, or less; or --hook tc",
             severity="useless" if look.mode == "native" else "slow",
         )
@@ -238,45 +238,38 @@ def tags(look: Look, interface: Interface) -> Iterator[Found]:
         "; ".join(f"ethtool -K {name} rxvlan off" for name in at)
         or "ethtool -K DEVICE txvlan off at its other end"
     )
-    fix = _turned_off(at, "rx-vlan-hw-parse", "rxvlan") if at else None
-    yield Found(tag_words(interface), f"{remedy}, or --hook tc", fix)
+    yield Found(tag_words(interface), f"{remedy}, or --hook tc")
 
 
 @check(
     "merged",
     "interface",
     "useless",
-    means="the device puts UDP datagrams together before generic XDP and TC see them, and what is "
-    "put together is left to the server",
-    remedy="`ethtool -K NAME rx-gro-list off rx-udp-gro-forwarding off`",
+    means="GRO puts UDP datagrams together before TC sees them, and what is put together is left "
+    "to the server (at XDP nothing is)",
+    remedy="`ethtool -K NAME rx-gro-list off rx-udp-gro-forwarding off`; or `--hook xdp`",
     at_start=True,
 )
 def merged(look: Look, interface: Interface) -> Iterator[Found]:
-    """Does GRO merge datagrams before carom sees them?"""
+    """Does GRO merge datagrams before carom sees them? Where XDP is, generic too, it does not."""
     name = interface.name
-    told = _features(name)
-    if look.mode_of(interface) == "native" or not _is_on(told, "rx-gro"):
+    if look.mode_of(interface) is not None:
         return
-    if _is_on(told, "rx-gro-list"):
-        yield Found(
-            f"{name} merges UDP datagrams (rx-gro-list) before carom sees them",
-            f"ethtool -K {name} rx-gro-list off",
-            _turned_off([name], "rx-gro-list", "rx-gro-list"),
-        )
-    if _is_on(told, "rx-udp-gro-forwarding"):
-        yield Found(
-            f"{name} merges UDP datagrams for servers in other network namespaces "
-            "(rx-udp-gro-forwarding) before carom sees them",
-            f"ethtool -K {name} rx-udp-gro-forwarding off",
-            _turned_off([name], "rx-udp-gro-forwarding", "rx-udp-gro-forwarding"),
-        )
+    told = _features(name)
+    for feature in ("rx-gro-list", "rx-udp-gro-forwarding"):
+        if _is_on(told, "rx-gro") and _is_on(told, feature):
+            yield Found(
+                f"{name} merges UDP datagrams ({feature}) before TC sees them",
+                f"ethtool -K {name} {feature} off",
+                _turned_off(name, feature),
+            )
 
 
 @check(
     "lro",
     "interface",
     "slow",
-    means="with LRO, or GRO in hardware, drivers refuse native XDP",
+    means="with LRO, or GRO in hardware, some drivers refuse native XDP",
     remedy="`ethtool -K NAME lro off rx-gro-hw off`",
 )
 def lro(look: Look, interface: Interface) -> Iterator[Found]:
@@ -288,10 +281,9 @@ def lro(look: Look, interface: Interface) -> Iterator[Found]:
         for feature, word in (("rx-lro", "lro"), ("rx-gro-hw", "rx-gro-hw")):
             if _is_on(told, feature):
                 yield Found(
-                    f"{name} merges what it takes in ({word}), with which drivers refuse native "
-                    "XDP",
-                    f"ethtool -K {name} {word} off",
-                    _turned_off([name], feature, word),
+                    f"{name} merges what it takes in ({word}), with which some drivers "
+                    "refuse native XDP",
+                    f"ethtool -K {name} {word} off (a card may reset for it)",
                 )
 
 
@@ -306,15 +298,13 @@ def _is_on(features: Mapping[str, Feature], name: str) -> bool:
     return name in features and features[name].on
 
 
-def _turned_off(names: list[str], feature: str, word: str) -> Fix:
-    def apply() -> None:
-        for name in names:
-            ethtool.set_feature(name, feature, on=False)
+def _turned_off(name: str, feature: str) -> Fix:
+    """For a feature that the kernel has itself: no card resets for it."""
 
-    off, on = (
-        "; ".join(f"ethtool -K {name} {word} {to}" for name in names) for to in ("off", "on")
-    )
-    return Fix(off, on, apply)
+    def apply() -> None:
+        ethtool.set_feature(name, feature, on=False)
+
+    return Fix(f"ethtool -K {name} {feature} off", f"ethtool -K {name} {feature} on", apply)
 
 
 @check(
@@ -330,7 +320,7 @@ def queues(look: Look, interface: Interface) -> Iterator[Found]:
     """Has it queues for all CPUs?"""
     if look.mode_of(interface) != "native":
         return
-    cpus = os.cpu_count() or 1
+    cpus = libbpf.possible_cpus()
     for name, driver in [
         (interface.name, interface.driver),
         *((port.name, port.driver) for port in interface.ports),

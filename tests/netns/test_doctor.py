@@ -7,6 +7,7 @@ is tested: tests/unit/test_doctor.py plants such things in files.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ import pytest
 
 from carom.cgroup.link import open_root
 from carom.daemon.doctor.examine import CHECKS, Report, Result
+from carom.frames import request_frame
 from carom.kernel import ethtool, libbpf
 from carom.kernel.abi import VIEWS_MAX
 from carom.vm.namespace import Namespace
@@ -35,7 +37,7 @@ from netns.memcache import Memcached
 from netns.nameserver import NSD
 from netns.process import INTERFACE, Carom, Ended, run, until
 from netns.puppet import NOBODY, ROOT_OF_NOTHING, Puppet
-from netns.services import sized_request
+from netns.services import PORT, sized_request
 from netns.test_access import Server
 from netns.test_notes import needs
 from netns.test_silence import silence_of
@@ -176,26 +178,62 @@ def test_xdp_is_taken_by_nobody_that_runs(straight: Line) -> None:
     assert "of the file /sys/fs/bpf/it" in result.what
 
 
+TC = (*ON, *OURS_ALONE, "--hook", "tc")
+
+
 @pytest.mark.parametrize("feature", ["rx-gro-list", "rx-udp-gro-forwarding"])
 def test_merged_datagrams_and_their_cure(own_line: Line, feature: str) -> None:
     """--fix turns it off; again, it has nothing to do; and it can be taken back."""
     server = own_line.server
     server.run("ethtool", "-K", INTERFACE, "gro", "on", feature, "on")
-    assert only(own_line, "merged").change is not None
-    code, report = doctor(server, *ON, *OURS_ALONE, "--fix")
+    assert only(own_line, "merged", "--hook", "tc").change is not None
+    healthy(server, *ON)  # at XDP nothing is merged
+    code, report = doctor(server, *TC, "--fix")
     (result,) = found(report)
     assert (code, report.wrong) == (0, 0)
     assert result.change and result.change.made
     assert result.change.command == f"ethtool -K {INTERFACE} {feature} off"
     assert not server.call(lambda: ethtool.features(INTERFACE))[feature].on
-    healthy(server, *ON)
-    code, report = doctor(server, *ON, *OURS_ALONE, "--fix")
+    code, report = doctor(server, *TC, "--fix")
     assert (code, found(report)) == (0, [])
     server.run(*result.change.undo.split())
-    only(own_line, "merged")
-    ended = run(server, "doctor", *ON, *OURS_ALONE, "--fix")
+    only(own_line, "merged", "--hook", "tc")
+    ended = run(server, "doctor", *TC, "--fix")
     assert f"mended by `{result.change.command}`" in ended.stdout
     assert ended.stdout.splitlines()[-1].startswith("nothing wrong")
+
+
+@pytest.mark.parametrize("hook", ["tc", "xdp"])
+def test_what_is_merged_is_not_answered(own_line: Line, hook: str) -> None:
+    """The trap is one: until it is mended TC sees what it has to pass on."""
+    own_line.server.run("ethtool", "-K", INTERFACE, "gro", "on", "rx-gro-list", "on")
+    more = ("--fast", "bounce", "--echoes", "0")
+    with Carom(own_line.server, "--hook", hook, "--mode", "generic", *more) as carom:
+        before = carom.counters()
+        at_once(own_line, 64)
+        until(lambda: carom.since(before), "the datagrams")
+        assert ("pass_length" in carom.since(before)) == (hook == "tc")
+        doctor(own_line.server, *OURS_ALONE, "--fix")
+        before = carom.counters()
+        at_once(own_line, 64)
+        carom.expect(before, bounce=64)
+
+
+def at_once(line: Line, count: int) -> None:
+    """The client sends so many equal requests in one go, as a card takes them in."""
+
+    def send() -> None:
+        program = libbpf.load_xdp_redirect(socket.if_nametoindex(INTERFACE))
+        try:
+            libbpf.send_frames(program, frame, count, count)
+        finally:
+            os.close(program)
+
+    ends = (line.client_address, 40_000), (line.address, PORT)
+    asks, own = ((ipaddress.ip_address(address), port) for address, port in ends)
+    macs = line.client.mac(INTERFACE), line.server.mac(INTERFACE)
+    frame = request_frame(bytes(40), asks, own, macs, [])
+    line.client.call(send)
 
 
 def test_merged_is_said_at_the_start_too(own_line: Line) -> None:
@@ -208,7 +246,7 @@ def test_merged_is_said_at_the_start_too(own_line: Line) -> None:
 
 def test_nothing_is_merged_without_gro(own_line: Line) -> None:
     own_line.server.run("ethtool", "-K", INTERFACE, "gro", "off", "rx-gro-list", "on")
-    healthy(own_line.server, *ON)
+    healthy(own_line.server, *ON, "--hook", "tc")
 
 
 def test_a_large_mtu() -> None:
@@ -591,7 +629,8 @@ def test_who_is_not_root(own_line: Line) -> None:
     """Finds what anybody may look at, and says what it cannot know."""
     port = any_port()
     own_line.server.run("ethtool", "-K", INTERFACE, "gro", "on", "rx-gro-list", "on")
-    arguments = (*ON, "--skip", "machine", "--protocol", "memcached", "-p", str(port), "--fix")
+    service = ("--protocol", "memcached", "-p", str(port), "--hook", "tc")
+    arguments = (*ON, "--skip", "machine", *service, "--fix")
     with Memcached(own_line.server, port):
         code, report = doctor(own_line.server, *arguments, prefix=NOBODY)
     assert code == 1
@@ -600,9 +639,11 @@ def test_who_is_not_root(own_line: Line) -> None:
     assert not result.change.made and "not permitted" in result.change.why
     assert own_line.server.call(lambda: ethtool.features(INTERFACE))["rx-gro-list"].on
     unknown = {one.name: one.what for one in report.results if one.state == "not known"}
-    for name in ("veth-peer", "bpf", "no-server", "firewall", "control-groups"):
+    for name in ("bpf", "no-server", "firewall", "control-groups"):
         assert name in unknown, report
     assert "as root" in unknown["bpf"]
+    _, report = doctor(own_line.server, *ON, *OURS_ALONE, prefix=NOBODY)
+    assert "veth-peer" in {one.name for one in report.results if one.state == "not known"}
 
 
 def test_where_the_kernel_takes_no_programs(straight: Line) -> None:
