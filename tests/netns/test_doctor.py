@@ -541,6 +541,23 @@ def test_a_healthy_carom(own_line: Line) -> None:
         assert report.pid is None, "it is in another network namespace"
 
 
+def test_two_caroms(own_line: Line) -> None:
+    """One at XDP and one at TC: each is looked at by its pid, and is no trap for the other."""
+    with (
+        Carom(own_line.server, "--mode", "generic", "-p", str(PORT)) as first,
+        Carom(own_line.server, "--hook", "tc", "-p", str(PORT + 1)) as second,
+    ):
+        told = ended(own_line, *OURS_ALONE)
+        assert told.code == 1 and "2 caroms are running" in told.stderr
+        assert f"--pid: {min(first.pid, second.pid)}, " in told.stderr
+        for carom, port in ((first, PORT), (second, PORT + 1)):
+            code, report = doctor(own_line.server, "--pid", str(carom.pid), *OURS_ALONE)
+            assert (code, found(report), report.pid) == (0, [], carom.pid)
+            assert f"port {port}" in {result.at for result in report.results}
+            told = ended(own_line, "--pid", str(carom.pid), "-p", "9")
+            assert told.code == 2 and f"services run on {port}" in told.stderr
+
+
 def test_a_carom_that_is_stopped(own_line: Line) -> None:
     with Carom(own_line.server, "--mode", "generic") as carom:
         carom.signal(signal.SIGSTOP)
@@ -634,7 +651,7 @@ def test_who_is_not_root(own_line: Line) -> None:
     with Memcached(own_line.server, port):
         code, report = doctor(own_line.server, *arguments, prefix=NOBODY)
     assert code == 1
-    (result,) = found(report)
+    (result,) = (one for one in found(report) if one.group != "kernel")
     assert result.name == "merged" and result.change
     assert not result.change.made and "not permitted" in result.change.why
     assert own_line.server.call(lambda: ethtool.features(INTERFACE))["rx-gro-list"].on
@@ -648,10 +665,8 @@ def test_who_is_not_root(own_line: Line) -> None:
 
 def test_where_the_kernel_takes_no_programs(straight: Line) -> None:
     """Of root of a user namespace: it has all capabilities, and may load nothing."""
-    code, report = doctor(
-        straight.server, "--skip", "machine", "--skip", "files", prefix=ROOT_OF_NOTHING
-    )
-    assert (code, names(report)) == (1, ["bpf"])
+    code, report = doctor(straight.server, "--skip", "machine", prefix=ROOT_OF_NOTHING)
+    assert code == 1 and "bpf" in names(report)
 
 
 def test_too_few_files(straight: Line) -> None:

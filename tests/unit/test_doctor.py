@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from carom import cli_doctor
 from carom.daemon.doctor import interfaces, services
 from carom.daemon.doctor.check import Found, NotKnown
 from carom.daemon.doctor.examine import CHECKS, GROUPS, Report, check_names, examine
@@ -19,7 +20,7 @@ from carom.daemon.doctor.interfaces import queue_words
 from carom.daemon.doctor.look import Asked, Look, Running
 from carom.daemon.front import Front
 from carom.daemon.options import Options
-from carom.errors import UsageError
+from carom.errors import ControlError, UsageError
 from carom.kernel.devices import Device
 from carom.kernel.ethtool import Channels, Feature
 from carom.kernel.links import Interface, Port, Upper
@@ -168,6 +169,19 @@ def test_what_shows_in_a_while(tmp_path: Path, later: str, name: str, said: str)
     (result,) = (one for one in report.results if one.state != "fine")
     assert (result.name, result.severity) == (name, "slow")
     assert said in result.what
+
+
+@pytest.mark.parametrize(
+    ("options", "severity"),
+    [({}, None), ({"capacity": 1_000_000}, "note"), ({"memory": 2**30}, "note")],
+)
+def test_a_cache_that_outgrows_its_control_group(
+    tmp_path: Path, options: dict[str, int], severity: str | None
+) -> None:
+    """Once it is full, of the longest entries."""
+    look = Look(services=[Asked(Options(port=53, **options))], root=planted(tmp_path))
+    found = [one.severity for one in CHECKS["memory"].looks(look)]
+    assert found == ([severity] if severity else [])
 
 
 def test_what_a_machine_says_of_itself_is_never_useless() -> None:
@@ -403,6 +417,13 @@ def test_it_follows_the_host() -> None:
     report = examine(Look(running=running), ("kernel", "machine"))
     (result,) = (one for one in report.results if one.state == "found")
     assert (result.name, result.severity) == ("not-followed", "slow")
+
+
+def test_a_carom_of_another_version() -> None:
+    """Its services are said in another way, or not at all."""
+    for service in ({"port": 53}, {"port": 53, "options": {"port": "53"}}):
+        with pytest.raises(ControlError, match="of another version"):
+            cli_doctor._services({"services": [service]}, None)
 
 
 def test_names() -> None:
