@@ -130,7 +130,7 @@ class Control:
 
 
 def running() -> list[int]:
-    """The pids of caroms that answer; sockets that a killed one left behind are removed."""
+    """The pids of caroms that are there; sockets that a killed one left behind are removed."""
     pids = []
     try:
         paths = sorted(directory().glob("*.sock"))
@@ -138,8 +138,10 @@ def running() -> list[int]:
         paths = []
     for path in paths:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+            probe.setblocking(False)
             try:
-                probe.connect(str(path))
+                with contextlib.suppress(BlockingIOError):  # it is stopped, and many have asked it
+                    probe.connect(str(path))
                 pids.append(int(path.stem))
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)
@@ -193,8 +195,9 @@ def call(name: str, pid: int | None = None, timeout: float = 10.0, **arguments: 
             with connection.makefile("rb") as lines:
                 answer = msgspec.json.decode(lines.readline(), type=Answer)
         except (OSError, msgspec.DecodeError) as error:
+            why = "it takes in nobody" if isinstance(error, BlockingIOError) else error
             raise ControlError(
-                f"carom {pid} does not answer: {error}", hint="is it still running? see `ps`"
+                f"carom {pid} does not answer: {why}", hint="is it still running? see `ps`"
             ) from error
     if answer.error is not None:
         raise ControlError(answer.error, hint=answer.hint)

@@ -66,6 +66,22 @@ def _growing(step: int) -> list[tuple[int, int, int, int]]:
     return [*there, (_SET, 7, 0, step + 1), *back]
 
 
+def load(seen: int) -> int:
+    """Load the program, which notes in that map how far frames grow; its descriptor. OSError."""
+    return libbpf.load_program(Loadable(libbpf.PROG_TYPE_XDP, "grows", _code(seen), "GPL", 0))
+
+
+def noted() -> int:
+    """A map for it; its descriptor. Raises OSError."""
+    return libbpf.create_map("grown", MapShape(_ARRAY, 4, 4, 1, 0, 0, 0), None)
+
+
+def grown(seen: int) -> int | None:
+    """How many bytes the last frame could grow by; None for none yet."""
+    (value,) = struct.unpack("=I", libbpf.lookup(seen, bytes(4), 4) or bytes(4))
+    return value - 1 if value else None
+
+
 def grows(interface: Interface, mode: Mode) -> int | None:
     """How many bytes longer a frame could become, of STEPS; None where no frame came in.
 
@@ -73,19 +89,16 @@ def grows(interface: Interface, mode: Mode) -> int | None:
     BusyError, InterfaceError, PrivilegeError as Link does, and OSError.
     """
     with contextlib.ExitStack() as stack:
-        seen = libbpf.create_map("grown", MapShape(_ARRAY, 4, 4, 1, 0, 0, 0), None)
+        seen = noted()
         stack.callback(os.close, seen)
-        program = libbpf.load_program(
-            Loadable(libbpf.PROG_TYPE_XDP, "grows", _code(seen), "GPL", 0)
-        )
+        program = load(seen)
         stack.callback(os.close, program)
         stack.enter_context(Link(program, interface, mode))
         end = time.monotonic() + _PATIENCE
         _ask_neighbours(interface)
         while time.monotonic() < end:
-            (grown,) = struct.unpack("=I", libbpf.lookup(seen, bytes(4), 4) or bytes(4))
-            if grown:
-                return int(grown) - 1
+            if (by := grown(seen)) is not None:
+                return by
             time.sleep(_LOOK)
     return None
 

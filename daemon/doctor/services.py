@@ -256,6 +256,8 @@ def firewall(look: Look, asked: Asked) -> Iterator[Found]:
     found = look.firewall(asked)
     if isinstance(found, CaromError):
         yield Found(str(found), found.hint or "")
+    elif any(found.unread()):
+        raise NotKnown("not all of it could be read (see firewall-rules)")
 
 
 @check(

@@ -75,7 +75,7 @@ def only(line: Line, name: str, *arguments: str, severity: str = "useless") -> R
     assert (code, report.wrong) == ((0, 0) if severity == "note" else (1, 1))
     ended = run(line.server, "doctor", *asked)
     (said,) = (one for one in ended.stdout.splitlines()[:-1] if not one.startswith("?"))
-    assert said.startswith(f"{severity:8} {name}: {result.what}; ")
+    assert said.startswith(f"{severity:8} {name}: ") and result.remedy in said
     assert ended.code == code
     return result
 
@@ -520,6 +520,7 @@ def test_a_firewall_that_cannot_be_read(own_line: Line, tmp_path: Path) -> None:
     unknown = {one.name: one.what for one in report.results if one.state == "not known"}
     assert (code, found(report)) == (0, [])
     assert "nft" in unknown["firewall-rules"]
+    assert "firewall" in unknown
 
 
 # A carom that runs.
@@ -543,9 +544,10 @@ def test_a_healthy_carom(own_line: Line) -> None:
 
 def test_two_caroms(own_line: Line) -> None:
     """One at XDP and one at TC: each is looked at by its pid, and is no trap for the other."""
+    at_tc = (*ON, "--hook", "tc", "-p", str(PORT + 1))
     with (
         Carom(own_line.server, "--mode", "generic", "-p", str(PORT)) as first,
-        Carom(own_line.server, "--hook", "tc", "-p", str(PORT + 1)) as second,
+        Carom(own_line.server, *at_tc, interface=None) as second,  # the first stays on it
     ):
         told = ended(own_line, *OURS_ALONE)
         assert told.code == 1 and "2 caroms are running" in told.stderr
@@ -659,8 +661,10 @@ def test_who_is_not_root(own_line: Line) -> None:
     for name in ("bpf", "no-server", "firewall", "control-groups"):
         assert name in unknown, report
     assert "as root" in unknown["bpf"]
-    _, report = doctor(own_line.server, *ON, *OURS_ALONE, prefix=NOBODY)
-    assert "veth-peer" in {one.name for one in report.results if one.state == "not known"}
+    asked = ("--protocol", "raw", "-p", str(port))
+    _, report = doctor(own_line.server, *ON, *OURS_ALONE, *asked, prefix=NOBODY)
+    unknown = {one.name: one.what for one in report.results if one.state == "not known"}
+    assert {"veth-peer", "firewall", "firewall-rules", "cgroup-programs"} <= unknown.keys()
 
 
 def test_where_the_kernel_takes_no_programs(straight: Line) -> None:
