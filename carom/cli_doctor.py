@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,11 +135,29 @@ def _told(pid: int) -> Running:
     from carom.daemon.doctor.look import Running
 
     try:
-        return Running(pid, control.call("status", pid, _PATIENCE))
+        status = control.call("status", pid, _PATIENCE)
     except ControlError as error:
         if pid not in control.running():
             raise
         return Running(pid, None, str(error))
+    with _of_this_version():
+        running = Running(pid, status)
+        running.modes(), status["options"]["hook"], status["options"]["mode"]
+    return running
+
+
+@contextlib.contextmanager
+def _of_this_version() -> Iterator[None]:
+    """Raises ControlError where a running carom says other things than this one would."""
+    import msgspec
+
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
+        raise ControlError(
+            "the running carom is of another version, which this one cannot read",
+            hint="use its own doctor",
+        ) from error
 
 
 def _namespace(pid: int) -> str:
@@ -197,17 +216,12 @@ def _services(status: Mapping[str, Any] | None, port: int | None) -> list[Asked]
     from carom.daemon.options import Options
 
     found = []
-    try:
+    with _of_this_version():
         for service in status["services"] if status else ():
             options = msgspec.convert(service["options"], Options)
             wishes = service.get("wishes")
             front = Front(options, msgspec.convert(wishes, Wishes)) if wishes else None
             found.append(Asked(options, front))
-    except (KeyError, msgspec.ValidationError) as error:
-        raise ControlError(
-            "the running carom is of another version, whose services this one cannot read",
-            hint="use its own doctor, or name the service: --protocol, -p",
-        ) from error
     chosen = [asked for asked in found if port in (None, asked.options.port)]
     if port is not None and not chosen:
         raise UsageError(
@@ -232,7 +246,7 @@ def _show(report: Report) -> None:
             )
     for result in report.results:
         if result.state == "not known":
-            print(_printable(f"{'?':8} {result.name}: not known, for {result.what}"))
+            print(_printable(f"{'?':8} {result.name}: not known: {result.what}"))
     checks = f"{len(report.results)} looks, of which {count} could not tell"
     print(f"{report.wrong or 'nothing'} wrong ({checks})")
 
