@@ -11,7 +11,7 @@ import msgspec
 
 from carom.daemon.doctor import caroms, interfaces, kernel, machine, services
 from carom.daemon.doctor.check import CHECKS as MADE
-from carom.daemon.doctor.check import Check, Found, Group, Severity, looked
+from carom.daemon.doctor.check import Check, Fix, Found, Group, Severity, looked
 from carom.daemon.doctor.look import Look
 from carom.errors import UsageError
 
@@ -115,14 +115,14 @@ def _results(
 ) -> list[Result]:
     found, unknown = looked(check, look, subject)
     results = [_found(check, at, one) for one in found]
-    for result, one in zip(results, found, strict=True):
-        if mend and one.fix and result.change:
-            _mend(result.change, one)
-    if any(result.change and result.change.made for result in results):
-        left = {one.what for one in looked(check, look, subject)[0]}
-        for result in results:
-            if result.change and result.what in left and result.change.made:
-                result.change.made, result.change.why = False, "it was done, and changed nothing"
+    if mend:
+        fixes = [one.fix for one in found if one.fix]
+        changes = {result.what: result.change for result in results if result.change}
+        for change, fix in zip(changes.values(), fixes, strict=True):
+            _make(change, fix)
+        for one in looked(check, look, subject)[0] if fixes else ():
+            if (left := changes.get(one.what)) and left.made:
+                left.made, left.why = False, "it was done, and changed nothing"
     if unknown:
         results.append(_result(check, at, state="not known", what=unknown))
     return results or [_result(check, at, state="fine")]
@@ -147,10 +147,9 @@ def _found(check: Check, at: str, found: Found) -> Result:
     )
 
 
-def _mend(change: Change, found: Found) -> None:
-    assert found.fix
+def _make(change: Change, fix: Fix) -> None:
     try:
-        found.fix.apply()
+        fix.apply()
         change.made = True
     except OSError as error:
         change.why = error.strerror or str(error)

@@ -14,7 +14,7 @@ import pytest
 
 from carom import cli_doctor
 from carom.daemon.doctor import interfaces, services
-from carom.daemon.doctor.check import Found, NotKnown
+from carom.daemon.doctor.check import Fix, Found, NotKnown
 from carom.daemon.doctor.examine import CHECKS, GROUPS, Report, check_names, examine
 from carom.daemon.doctor.interfaces import queue_words
 from carom.daemon.doctor.look import Asked, Look, Running
@@ -249,28 +249,21 @@ def test_nothing_is_mended_unasked(tmp_path: Path) -> None:
     assert report.wrong == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any file")
-def test_what_must_not_be_mended(tmp_path: Path) -> None:
-    planted(tmp_path, **{GOVERNOR: "powersave"})
-    (tmp_path / GOVERNOR).chmod(0o444)
-    report = examined(tmp_path, mend=True)
-    (result,) = (one for one in report.results if one.state == "found")
-    assert result.change and not result.change.made and result.change.why
-    assert report.wrong == 1
+def test_what_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that is made and has no effect is none; nor is one that fails."""
 
+    def fail() -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-def test_what_stays_as_it_is(tmp_path: Path) -> None:
-    """A file that takes what is written, and keeps its own."""
-    planted(tmp_path)
-    (tmp_path / GOVERNOR).unlink()
-    (tmp_path / GOVERNOR).symlink_to("other")
-    (tmp_path / GOVERNOR).with_name("other").write_text("powersave")
-
-    report = examine(
-        Look(root=tmp_path, pause=lambda _: None), ("bpf", "steal", "busy"), mend=False
-    )
-    (result,) = (one for one in report.results if one.state == "found")
-    assert result.change and not result.change.made
+    for apply, why in ((lambda: None, "changed nothing"), (fail, "not permitted")):
+        fix = Fix("command", "undo", apply)
+        stays = CHECKS["jit"]._replace(looks=lambda _, fix=fix: iter([Found("what", "", fix)]))
+        monkeypatch.setitem(CHECKS, "jit", stays)
+        report = examine(Look(), [name for name in CHECKS if name != "jit"], mend=True)
+        (result,) = report.results
+        assert result.change and not result.change.made
+        assert why in result.change.why
+        assert report.wrong == 1
 
 
 def facts(**more: Any) -> Interface:
