@@ -115,14 +115,14 @@ def _results(
 ) -> list[Result]:
     found, unknown = looked(check, look, subject)
     results = [_found(check, at, one) for one in found]
-    if mend:
-        fixes = [one.fix for one in found if one.fix]
-        changes = {result.what: result.change for result in results if result.change}
-        for change, fix in zip(changes.values(), fixes, strict=True):
-            _make(change, fix)
-        for one in looked(check, look, subject)[0] if fixes else ():
-            if (left := changes.get(one.what)) and left.made:
-                left.made, left.why = False, "it was done, and changed nothing"
+    if mend and any(one.fix for one in found):
+        for result, one in zip(results, found, strict=True):
+            if one.fix and result.change:
+                _make(result.change, one.fix)
+        left = {one.what for one in looked(check, look, subject)[0]}
+        for result in results:
+            if result.change and result.change.made and result.what in left:
+                result.change.made, result.change.why = False, "it was done, and changed nothing"
     if unknown:
         results.append(_result(check, at, state="not known", what=unknown))
     return results or [_result(check, at, state="fine")]
