@@ -82,7 +82,7 @@ def _look(
 ) -> Look:
     """What is to be looked at. Raises CaromError."""
     from carom.daemon.doctor.look import Look, bound_addresses
-    from carom.kernel import links
+    from carom.kernel import devices, links
 
     hook, mode = how
     if hook not in ("xdp", "tc") or mode not in ("auto", "native", "generic"):
@@ -95,8 +95,9 @@ def _look(
     services = _asked({**service, "hook": hook, "mode": mode}) or _services(status, service["port"])
     if status and not service["protocol"]:
         hook, mode = status["options"]["hook"], status["options"]["mode"]
-    if status:
-        names = names or [link["name"] for link in status["ready"]["interfaces"]]
+    if status and not names:
+        known = {device.name for device in devices.devices()}  # one may be gone: that is found
+        names = [link["name"] for link in status["ready"]["interfaces"] if link["name"] in known]
     return Look(
         links.interfaces(names, bound_addresses(services)),
         services,

@@ -584,6 +584,27 @@ def test_a_service_that_is_not_answered(own_line: Line) -> None:
         assert "unanswered" in names(doctor(own_line.server, *OURS_ALONE)[1])
 
 
+def test_an_interface_that_is_gone(own_line: Line) -> None:
+    """The carom says so: there is nothing else to look at."""
+    server = own_line.server
+    for words in (
+        "link add gone0 type veth peer name gone1",
+        "address add 198.19.7.1/24 dev gone0",
+        "link set gone0 up",
+        "link set gone1 up",
+    ):
+        server.run("ip", *words.split())
+    with Carom(server, "-i", "gone0", "--mode", "generic", interface=None) as carom:
+        server.run("ip", "link", "del", "gone0")
+
+        def gone() -> bool:
+            return "gone0 is gone" in carom.status()["services"][0]["reach"][0]["why"]
+
+        until(gone, "it to be missed")
+        code, report = doctor(server, *OURS_ALONE)
+        assert (code, names(report), report.interfaces) == (1, ["unanswered"], [])
+
+
 def test_a_service_without_hits(own_line: Line) -> None:
     """Its clients ask by the host itself."""
     with (
