@@ -28,6 +28,7 @@ MODULES = {
     "top": "cli_top",
     "why": "cli_why",
     "replay": "cli_replay",
+    "doctor": "cli_doctor",
     "metrics": "cli_metrics",
     "ping": "cli_ping",
     "load": "cli_load",

@@ -31,7 +31,8 @@ class CaromError(Exception):
     """Something that the user can understand and act on.
 
     `hint` says what to do about it; `details` holds what only `-v` shows (a verifier log).
-    `passing` is True if what is missing may still come: `carom front --wait` waits for it.
+    `passing` is True if what is missing may still come: `carom front --wait` waits for it. `trap`
+    is the name of the check of `carom doctor` that finds it; "" where none has it for its own.
     """
 
     exit_code = 1
@@ -43,11 +44,13 @@ class CaromError(Exception):
         hint: str | None = None,
         details: str | None = None,
         passing: bool = False,
+        trap: str = "",
     ):
         super().__init__(message)
         self.hint = hint
         self.details = details
         self.passing = passing
+        self.trap = trap
 
 
 class UsageError(CaromError):

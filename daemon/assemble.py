@@ -14,6 +14,7 @@ from carom.daemon.bound_addresses import BoundAddresses
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock, jiffies_per_second
 from carom.daemon.control import Control
+from carom.daemon.doctor.start import said_at_start
 from carom.daemon.fastpath import Attachment, FastPath, Room
 from carom.daemon.filtering import Filtering
 from carom.daemon.firewall import Ruleset
@@ -347,4 +348,5 @@ class Assembly:
             options = [receiver.options for receiver in self._receivers]
             remarks += notes_on_length(attachments, options)
             remarks += notes_on_sources(attachments, options)
+            remarks += said_at_start(attachments)
         return remarks

@@ -48,6 +48,23 @@ class Backend(Resource):
         if self.cache:
             self.cache.live_for(options.ttl)
 
+    def tallies(self) -> dict[str, int]:
+        """Counters of replies that are not given from the cache, by `status`'s names for them."""
+        return self._not_kept()
+
+    def _not_kept(self) -> dict[str, int]:
+        cache = self.cache
+        return (
+            {
+                "refused": cache.refused,
+                "not_admitted": cache.not_admitted,
+                "held": cache.held,
+                "unfit": cache.unfit,
+            }
+            if cache
+            else {}
+        )
+
     def look_again(self) -> None:
         """The host's network has changed: look at the server again."""
 
@@ -76,10 +93,7 @@ class Backend(Resource):
             and {
                 "entries": cache.count(),
                 "fills": cache.fills,
-                "refused": cache.refused,
-                "not_admitted": cache.not_admitted,
-                "held": cache.held,
-                "unfit": cache.unfit,
+                **self._not_kept(),
             },
             "shadow": {
                 "compared": self.compared,

@@ -131,7 +131,7 @@ class Control:
 
 
 def running() -> list[int]:
-    """The pids of caroms that answer; sockets that a killed one left behind are removed."""
+    """The pids of caroms that are there; sockets that a killed one left behind are removed."""
     pids = []
     try:
         paths = sorted(directory().glob("*.sock"))
@@ -139,8 +139,10 @@ def running() -> list[int]:
         paths = []
     for path in paths:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+            probe.setblocking(False)
             try:
-                probe.connect(str(path))
+                with contextlib.suppress(BlockingIOError):  # it is stopped, and many have asked it
+                    probe.connect(str(path))
                 pids.append(int(path.stem))
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)
@@ -149,18 +151,24 @@ def running() -> list[int]:
     return pids
 
 
-def _none() -> ControlError:
-    """The error where no carom is found; perhaps one runs that this user may not see."""
-    folder = directory()
+def seen() -> bool:
+    """Whether this user may see which caroms run."""
     try:
-        os.listdir(folder)
+        os.listdir(directory())
     except PermissionError:
-        return ControlError(
-            f"this user may not look at the caroms of {folder}",
-            hint="ask as theirs: sudo carom ..., for root's",
-        )
+        return False
     except OSError:  # there is none
         pass
+    return True
+
+
+def _none() -> ControlError:
+    """The error where no carom is found; perhaps one runs that this user may not see."""
+    if not seen():
+        return ControlError(
+            f"this user may not look at the caroms of {directory()}",
+            hint="ask as theirs: sudo carom ..., for root's",
+        )
     hint = "start one with `carom serve`, as the same user"
     if os.geteuid() and not os.environ.get("CAROM_RUN"):
         hint = "root's are seen by root alone: sudo carom ...; or " + hint
@@ -188,8 +196,9 @@ def call(name: str, pid: int | None = None, timeout: float = 10.0, **arguments: 
             with connection.makefile("rb") as lines:
                 answer = msgspec.json.decode(lines.readline(), type=Answer)
         except (OSError, msgspec.DecodeError) as error:
+            why = "it takes in nobody" if isinstance(error, BlockingIOError) else error
             raise ControlError(
-                f"carom {pid} does not answer: {error}", hint="is it still running? see `ps`"
+                f"carom {pid} does not answer: {why}", hint="is it still running? see `ps`"
             ) from error
     if answer.error is not None:
         raise ControlError(answer.error, hint=answer.hint)

@@ -162,6 +162,7 @@ class Finder:
                 + "; ".join(_described(server) for server in servers),
                 hint="--bind ADDRESS chooses the one that is bound to it; a server in another "
                 "network namespace is fronted from there",
+                trap="several-servers",
             )
         self._check_held(servers[0])
         self._check_reached(servers[0])
@@ -267,6 +268,7 @@ class Finder:
                     hint="start it without, or accept staleness up to the TTL: "
                     "--writes-elsewhere ttl; if this process only keeps the socket for the "
                     "server, start that first",
+                    trap="unix-socket",
                 )
 
     def _check_held(self, found: Found) -> None:
@@ -284,6 +286,7 @@ class Finder:
                 hint="run carom as root (or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH) where the "
                 "server's processes are seen (of a container: in the host's PID namespace), or "
                 "accept staleness up to the TTL: --writes-elsewhere ttl",
+                trap="unseen-processes",
             )
 
     def _check_reached(self, found: Found) -> None:
@@ -297,6 +300,7 @@ class Finder:
                 f"bound to {', '.join(sorted(map(str, server.sockets)))} there, which nothing from "
                 "outside reaches",
                 hint="bind it to an address of that namespace, or to all",
+                trap="not-received",
             )
         versions = {address.version for address in wanted_of(self._addresses, self._options.bind)}
         if not all(identity.translated(server.sockets, version) for version in versions or {4}):
@@ -304,6 +308,7 @@ class Finder:
                 f"the server on UDP port {self.port} is in another network namespace, and "
                 f"bound to several addresses there: {', '.join(sorted(map(str, server.sockets)))}",
                 hint="bind it to one of them or to all, or run carom in its namespace",
+                trap="not-received",
             )
 
     def _follow(self) -> Found:

@@ -62,6 +62,7 @@ class FirewallCheck:
                     f"it: {some(allowed.certain)}",
                     hint=f"{self._accepted(rules, port)}--allow PREFIX for those whom it accepts "
                     "and no others, a rule that accepts the port for all, or --bypass-firewall",
+                    trap="firewall",
                 )
             self._warned |= set(allowed.certain)
 
@@ -149,6 +150,13 @@ class FirewallCheck:
 
     def notes(self) -> Iterator[str]:
         """Notes for whoever runs carom."""
+        yield from self.rules()
+        yield from self.unread()
+        yield from self.elsewhere()
+        yield from self._others
+
+    def rules(self) -> Iterator[str]:
+        """Rules that hits bypass: what drops by default, and what is about the port."""
         for port, (anybody, allowed) in self._findings.items():
             if allowed.certain:
                 yield (
@@ -165,31 +173,42 @@ class FirewallCheck:
                     f"the firewall does not see what is answered on port {port}, and has rules on "
                     f"it: {some(anybody.rules)}"
                 )
+
+    def unread(self) -> Iterator[str]:
+        """What could not be read."""
         for unread in dict.fromkeys(
             text for findings, _ in self._findings.values() for text in findings.unread
         ):
             yield f"the firewall could not be looked at wholly: {unread}"
-        yield from self._elsewhere
-        yield from self._others
+
+    def elsewhere(self) -> Iterator[str]:
+        """Requests that rules send on to others."""
+        return iter(self._elsewhere)
 
     def _look_beside(self) -> Iterator[str]:
         for service in self._services:
             port = service.options.port
             programs = list(cgroup_programs(service.processes(), self._programs))
             if programs:
-                yield (
-                    "programs of control groups (systemd's IPAddressDeny= is one) do not see what "
-                    f"is answered on port {port}; repeat what they say with --allow PREFIX: "
-                    f"{some(programs)}"
-                )
+                yield cgroup_words(port, programs)
             yield from service.protocol.access_lists(service.processes())
         for attachment in self._attachments:
             programs = list(tc_programs(attachment, self._programs))
             if programs:
-                yield (
-                    f"what is attached to {attachment.interface.name} does not see what is "
-                    f"answered: {some(programs)}"
-                )
+                yield tc_words(attachment.interface.name, programs)
+
+
+def cgroup_words(port: int, programs: Sequence[str]) -> str:
+    """What control groups' programs do not see."""
+    return (
+        "programs of control groups (systemd's IPAddressDeny= is one) do not see what "
+        f"is answered on port {port}; repeat what they say with --allow PREFIX: {some(programs)}"
+    )
+
+
+def tc_words(interface: str, programs: Sequence[str]) -> str:
+    """What programs at TC do not see."""
+    return f"what is attached to {interface} does not see what is answered: {some(programs)}"
 
 
 def _looked(service: Receiver, rules: Ruleset, ways: list[Way]) -> tuple[Findings, Findings]:

@@ -66,7 +66,7 @@ class Front:
         wishes = wishes or Wishes()
         check(wishes)
         spec = protocols.spec(options.protocol)
-        self.options = options
+        self.options, self.wishes = options, wishes
         self.writes_elsewhere = wishes.writes_elsewhere
         self.exptime = wishes.exptime if spec.ending else "ttl"
         self.server_port = wishes.server_port

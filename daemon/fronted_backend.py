@@ -94,7 +94,7 @@ class FrontedBackend(Backend):
         self._store, self._edge, self._clock = fastpath.store, edge, clock
         self._changed = changed
         self._any_door = front.written_at_any_door
-        self._exptime = front.exptime
+        self._exptime, self._wishes = front.exptime, front.wishes
         self._marks = Marks(edge, self.id)
         self._away = self._losses = 0
         self._guessed = False
@@ -419,6 +419,10 @@ class FrontedBackend(Backend):
             and (not connection.inode or connection.inode in mine)
         ]
 
+    def tallies(self) -> dict[str, int]:
+        """As in Backend, with questions when its items end that were in vain."""
+        return super().tallies() | (self.lifetimes.status() if self.lifetimes else {})
+
     def status(self) -> dict[str, Any]:
         """Its counters, and who the server is."""
         status = super().status()
@@ -431,6 +435,7 @@ class FrontedBackend(Backend):
             "sockets": [str(socket) for socket in server.sockets],
             "own_namespace": self._server.here,
         }
+        status["wishes"] = self._wishes
         status["voiders"] = self._edge.voiders(self.id)
         status["cookies"] = self._cookies.status() if self._cookies else None
         return status

@@ -46,6 +46,7 @@ def none_listens(
             f"{message}, and over TCP alone {', '.join(others)} does",
             hint=f"carom answers over UDP: start the server with {more}",
             passing=True,
+            trap="no-udp",
         )
     if any(keepers):
         message += f"; port {options.port} itself is only held for a container"
@@ -57,7 +58,8 @@ def none_listens(
         "--server-port PORT for one that has another port, which this host translates requests to"
         + (" (with --allow PREFIX where it does so for some sources alone)" if handing else ""),
     ]
-    return ServerError(message, hint="; ".join((*hints, *_unseen())), passing=True)
+    hint = "; ".join((*hints, *_unseen()))
+    return ServerError(message, hint=hint, passing=True, trap="no-server")
 
 
 def none_receives(
@@ -69,6 +71,7 @@ def none_receives(
         f"{', '.join(map(str, at_port))} alone, which no request by {', '.join(names)} reaches",
         hint="; or ".join(_where_to_receive(at_port, addresses)),
         passing=True,
+        trap="not-received",
     )
 
 

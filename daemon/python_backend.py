@@ -61,6 +61,12 @@ class PythonBackend(Backend):
         """How many the server has given."""
         return self.server.replies
 
+    def tallies(self) -> dict[str, int]:
+        """As in Backend, with those of the server itself."""
+        server = self.server
+        failed = {"handler_errors": server.handler_errors, "send_errors": server.send_errors}
+        return super().tallies() | failed
+
     @property
     def values(self) -> Store | None:
         """The store that its handler answers from, if that can be watched."""

@@ -43,18 +43,30 @@ def without(before: Reach, versions: Collection[int], unknown: Collection[int], 
     return msgspec.structs.replace(before, but="; ".join(filter(None, (before.but, but))))
 
 
+def stripped_tags(interface: Interface) -> list[int]:
+    """The VLAN tags that are, or may be, taken off before XDP sees them."""
+    tags = sorted({upper.outer for upper in interface.uppers if upper.outer and upper.addresses})
+    return tags if interface.strips else []
+
+
+def stripping(interface: Interface) -> list[str]:
+    """The devices of an interface that take tags off; none where the other end decides it."""
+    if interface.loses_native:
+        return []
+    return [port.name for port in interface.ports] or [interface.name]
+
+
 def tag_words(interface: Interface) -> str:
     """What XDP misses on an interface that takes VLAN tags off before it; "" for nothing."""
-    tags = sorted({upper.outer for upper in interface.uppers if upper.outer and upper.addresses})
-    if not interface.strips or not tags:
+    tags, devices = stripped_tags(interface), stripping(interface)
+    if not tags:
         return ""
     name = interface.name
-    if interface.loses_native:
-        how, way = "may take", "`ethtool -K DEVICE txvlan off` at its other end keeps them"
-    else:
-        devices = [port.name for port in interface.ports] or [name]
+    if devices:
         how = "takes"
         way = "; ".join(f"ethtool -K {device} rxvlan off" for device in devices) + " keeps them"
+    else:
+        how, way = "may take", "`ethtool -K DEVICE txvlan off` at its other end keeps them"
     hosts = ", and at the host's own addresses without a tag" if interface.hosts else ""
     return (
         f"{name} {how} VLAN tags off before XDP sees them: behind tags "
@@ -74,18 +86,27 @@ def large_words(interface: Interface) -> str:
 
 
 def _why(interface: Interface, bind: str, places: int, server: str) -> str:
-    name = interface.name
     if not interface.there:
-        return f"{name} is gone"
+        return f"{interface.name} is gone"
     if not interface.up:
-        return f"{name} is down: ip link set {name} up"
+        return down_words(interface)
     if interface.port:
         return port_words(interface)
     if not places:
-        return _no_address(interface, bind) or server
+        return address_words(interface, bind) or server
     if not interface.carrier:
-        return f"{name} has no carrier: nothing is connected to it"
+        return carrier_words(interface)
     return ""
+
+
+def down_words(interface: Interface) -> str:
+    """What to do about an interface that is down."""
+    return f"{interface.name} is down: ip link set {interface.name} up"
+
+
+def carrier_words(interface: Interface) -> str:
+    """What an interface lacks that nothing is connected to."""
+    return f"{interface.name} has no carrier: nothing is connected to it"
 
 
 def port_words(interface: Interface) -> str:
@@ -94,7 +115,8 @@ def port_words(interface: Interface) -> str:
     return f"{name} is a port of {master}, which takes in all that comes to it: -i {master}"
 
 
-def _no_address(interface: Interface, bind: str) -> str:
+def address_words(interface: Interface, bind: str) -> str:
+    """The address that an interface lacks for what is bound to `bind`; "" if it has one."""
     name, bound = interface.name, ipaddress.ip_address(bind)
     has = interface.reachable
     if not has:

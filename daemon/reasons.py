@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from carom.daemon.options import Options
 from carom.daemon.outcomes import ANSWERED
-from carom.kernel.abi import SOURCE_PORT_MIN, TTL_FLOOR, Event, Verdict
+from carom.kernel.abi import REPLY_MAX, SOURCE_PORT_MIN, TTL_FLOOR, Event, Verdict
 
 LEAST = 10
 """Fewer requests than this may be an accident."""
@@ -22,15 +22,22 @@ class Counts(NamedTuple):
 
     `strays` are packets to its port that no service was found for; `stray` says how most of them
     came. `replies` are its server's, and `kept` those that went into the cache. `events` are those
-    at the socket's edge of a fronted server. None stands for what may be other services' too.
+    at the socket's edge of a fronted server. Where `shared`, the last two are those of all fronted
+    services together. `own` are counters of userspace, as `carom status` names them. `swept` are
+    entries that were removed as dead, and `evicted` those that made room for others; 0 where they
+    may be other services'.
     """
 
     verdicts: Mapping[Verdict, int]
     strays: int = 0
     stray: str = ""
     replies: int = 0
-    kept: int | None = 0
+    kept: int = 0
     events: Mapping[Event, int] | None = None
+    shared: bool = False
+    own: Mapping[str, int] = {}
+    swept: int = 0
+    evicted: int = 0
 
 
 class Reason(NamedTuple):
@@ -80,14 +87,32 @@ _WHY: Mapping[Verdict, str] = {
     Verdict.FAULT: "the kernel failed where it cannot: please report that",
 }
 
+_FULL = "the cache is full: --capacity, --memory"
+_NOT_ADMITTED = "the cache is full, and no key is asked for twice: --capacity, --memory"
+_HELD = "their keys, or the whole service, were written a moment before"
+
+_OWN: Mapping[str, str] = {
+    "handler_errors": "the handler fails at them, and they go unanswered: the log says how",
+    "send_errors": "the server's replies cannot be sent: the log says why",
+    "unfit": f"their replies are longer than {REPLY_MAX:,} bytes, or they can be no keys",
+    "refused": _FULL,
+    "not_admitted": _NOT_ADMITTED,
+    "held": _HELD,
+    "left": "the handler says that their replies are not to be kept (cache=False, or a ttl of 0)",
+    "silent": "the server has no reply to them (its handler returns None), or does not get them",
+    "ended": "their items end within two seconds, or are gone, when the server is asked",
+    "unanswered": "the server does not say in time when their items end: --exptime",
+}
+"""Why a Python service's replies are not kept; the last two: why learned ones are not given."""
+
 _NOT_KEPT: Mapping[Event, str] = {
     Event.UNASKED: "replies leave the server's sockets that no request was seen for there",
     Event.UNLEARNABLE: "the server's replies are none that are kept: errors, absent keys, "
     "answers without a name's records, replies of several parts or of more bytes than there is "
     "room for",
-    Event.FULL: "the cache is full: --capacity, --memory",
-    Event.NOT_ADMITTED: "the cache is full, and no key is asked for twice: --capacity, --memory",
-    Event.HELD: "their keys, or the whole service, were written a moment before",
+    Event.FULL: _FULL,
+    Event.NOT_ADMITTED: _NOT_ADMITTED,
+    Event.HELD: _HELD,
     Event.NOT_ASKED: "the daemon cannot ask the server fast enough when its items end",
     Event.ENDING: "their items may end, and the server does not say when: --exptime",
 }
@@ -113,6 +138,8 @@ def reason(counts: Counts, options: Options, server: str) -> Reason | None:
     most = max(seen, key=lambda verdict: seen[verdict])
     if most == Verdict.MISS:
         return Reason(requests, "miss", _of_misses(seen[most], counts, server))
+    if most == Verdict.MISS_EXPIRED and (never := _never_given(seen[most], counts)):
+        return Reason(requests, "miss_expired", never)
     if most == Verdict.PASS_AMPLIFY:
         return Reason(requests, "pass_amplify", f"{_WHY[most]} {options.amplify}")
     return Reason(requests, most.name.lower(), _WHY.get(most, "they are not understood"))
@@ -139,16 +166,24 @@ def _by_another_way(counts: Counts, requests: int) -> Reason | None:
     return Reason(counts.replies, "elsewhere", why)
 
 
+def _never_given(misses: int, counts: Counts) -> str:
+    """Why learned replies wait in the cache, and are not given: their server was asked in vain."""
+    lost = {name: counts.own.get(name, 0) for name in ("ended", "unanswered")}
+    most = max(lost, key=lambda name: lost[name])
+    return _OWN[most] if 2 * lost[most] >= misses else ""
+
+
 def _of_misses(misses: int, counts: Counts, server: str) -> str:
     """Why replies to these requests are not in the cache."""
-    if counts.kept is None:
-        return "they are not asked for twice, or their replies are not kept: `edge` in carom status"
-    if 2 * counts.kept >= misses:
-        return "hardly any is asked for twice: most of their replies are kept"
+    if 2 * counts.kept >= misses and not counts.shared:
+        return _never_given(misses, counts) or _of_kept(counts)
     if counts.events is None:
-        return "most of their replies are not kept: `cache` and `server` in carom status"
+        return _of_ours(misses, counts)
     lost = {event: counts.events.get(event, 0) for event in _NOT_KEPT}
     most = max(lost, key=lambda event: lost[event])
+    all = "; counted for all fronted services together" if counts.shared else ""
+    if counts.shared and counts.kept and counts.kept >= lost[most]:
+        return f"they are not asked for twice, as far as the edge can tell{all}"
     if not lost[most]:
         others = counts.events.get(Event.STRANGER, 0)
         return (
@@ -156,6 +191,29 @@ def _of_misses(misses: int, counts: Counts, server: str) -> str:
             "or does not answer"
             + (", or a socket at its port that is not the server's does" if others else "")
         )
-    if most == Event.UNASKED:
-        return f"{_NOT_KEPT[most]} ({server})"
-    return _NOT_KEPT[most]
+    who = f" ({server})" if most == Event.UNASKED and not counts.shared else ""
+    return f"{_NOT_KEPT[most]}{who}{all}"
+
+
+def _of_kept(counts: Counts) -> str:
+    """Why replies that are kept are not given."""
+    if 2 * counts.swept >= counts.kept:
+        return (
+            "their replies are kept, and reach the end of their time, or are void, before they are "
+            "asked for again: --ttl, or the server's"
+        )
+    if 2 * counts.evicted >= counts.kept:
+        return (
+            "their replies are kept, and make room for others before they are asked for again: "
+            "--capacity, --memory"
+        )
+    return "hardly any is asked for twice: most of their replies are kept"
+
+
+def _of_ours(misses: int, counts: Counts) -> str:
+    """Why a Python service's replies are not kept."""
+    own = {name: counts.own.get(name, 0) for name in _OWN}
+    done = counts.kept + sum(own[name] for name in ("unfit", "refused", "not_admitted", "held"))
+    failed = own["handler_errors"] + own["send_errors"]
+    own |= {"left": counts.replies - done, "silent": misses - counts.replies - failed}
+    return _OWN[max(own, key=lambda name: own[name])]

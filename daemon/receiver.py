@@ -204,4 +204,5 @@ def check_bind(bind: str, interfaces: Iterable[Interface]) -> None:
             hint=f"it has {listed(has) or 'none'}"
             + (", and takes it without the zone" if "%" in bind else ""),
             passing=True,
+            trap="address",
         )

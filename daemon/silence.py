@@ -23,6 +23,9 @@ from carom.xdp.probe import sent
 SILENT = 10.0
 """Seconds with requests and without a hit after which that is reported."""
 
+PATIENCE = 600.0
+"""Seconds within which few requests are counted together."""
+
 _LOOK = 0.5  # seconds between two looks at the time
 
 _REPLIES = (
@@ -44,19 +47,21 @@ class Silence(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class _Sample(NamedTuple):
-    """Counters of one service so far; `kept` and `events` are None if they cover others' too."""
+    """Counters of one service so far, as in Counts."""
 
     verdicts: Mapping[Verdict, int]
     replies: int
-    kept: int | None
+    kept: int
     events: Mapping[Event, int] | None
+    own: Mapping[str, int]
 
 
 class _Look(NamedTuple):
     """All counters at a moment.
 
     `sent` are packets that got to the other end, by interface, for those where native XDP may lose
-    what it sends. `hits` are those that it sent, counted if there is such an interface.
+    what it sends. `hits` are those that it sent, counted if there is such an interface. `entries`
+    are in the cache, and `removed` were in it before they were dead.
     """
 
     at: float
@@ -64,10 +69,15 @@ class _Look(NamedTuple):
     services: Mapping[int, _Sample]
     sent: Mapping[str, int]
     hits: int
+    entries: int
+    removed: int
 
 
 class SilenceWatcher:
-    """Looks at services' counters every SILENT seconds; `silences` has the silent services."""
+    """Looks at services' counters every SILENT seconds; `silences` has the silent services.
+
+    Where too few requests came to tell anything, it looks at a longer time, up to PATIENCE.
+    """
 
     def __init__(
         self,
@@ -81,7 +91,9 @@ class SilenceWatcher:
         self._learning = sum(service.receiver.learns for service in services)
         self._said: dict[int, str] = {}
         self.silences: dict[int, Silence] = {}
+        self._caches = sum(service.cache is not None for service in self._services)
         self._before = self._look()
+        self._since = {service.id: self._before for service in self._services}
         self._thread = Thread("silence", self._step)
 
     def _look(self) -> _Look:
@@ -92,6 +104,8 @@ class SilenceWatcher:
             {service.id: self._sample(service) for service in self._services},
             sent,
             self._hits() if sent else 0,
+            len(self._fastpath.store),
+            self._fastpath.store.removed,
         )
 
     def _step(self) -> float:
@@ -102,18 +116,23 @@ class SilenceWatcher:
             for service in self._services:
                 if astray:
                     self._say(service, now.at - before.at, astray)
+                    self._since[service.id] = now
                 else:
-                    self._judge(service, before, now)
+                    self._judge(service, now)
         return _LOOK
 
-    def _judge(self, service: Backend, before: _Look, now: _Look) -> None:
-        counts = _counts(service, before, now)
+    def _judge(self, service: Backend, now: _Look) -> None:
+        before = self._since[service.id]
+        counts = self._counts(service, before, now)
         cause = reason(counts, service.options, service.receiver.server_name())
+        answered = any(counts.verdicts.get(verdict) for verdict in ANSWERED)
         if cause:
             self._say(service, now.at - before.at, cause)
-        elif any(counts.verdicts.get(verdict) for verdict in ANSWERED):
-            # Where there is no reason and no hit, too few requests came to tell anything new.
+        elif answered:
             self.silences.pop(service.id, None)
+        few = not cause and not answered and (any(counts.verdicts.values()) or counts.strays)
+        if not few or now.at - before.at >= PATIENCE:
+            self._since[service.id] = now
 
     def _say(self, service: Backend, seconds: float, cause: Reason) -> None:
         self.silences[service.id] = Silence(
@@ -131,15 +150,22 @@ class SilenceWatcher:
             )
 
     def _sample(self, service: Backend) -> _Sample:
-        verdicts = self._fastpath.verdicts_of(service.id)
-        if not service.receiver.learns:
-            kept = service.cache.fills if service.cache else None
-            return _Sample(verdicts, service.replies, kept, None)
-        if self._learning > 1 or not self._fastpath.edge:
-            return _Sample(verdicts, 0, None, None)
+        verdicts, own = self._fastpath.verdicts_of(service.id), service.tallies()
+        if not service.receiver.learns or not self._fastpath.edge:
+            kept = service.cache.fills if service.cache else 0
+            return _Sample(verdicts, service.replies, kept, None, own)
         events = self._fastpath.edge.events()
-        replies = sum(events[event] for event in _REPLIES)
-        return _Sample(verdicts, replies, events[Event.LEARNED], events)
+        replies = 0 if self._learning > 1 else sum(events[event] for event in _REPLIES)
+        return _Sample(verdicts, replies, events[Event.LEARNED], events, own)
+
+    def _counts(self, service: Backend, before: _Look, now: _Look) -> Counts:
+        """What was counted of a service from one look to another."""
+        counts = _counts(service, before, now)
+        if self._caches > 1:
+            return counts._replace(shared=service.receiver.learns and self._learning > 1)
+        swept = now.removed - before.removed
+        evicted = counts.kept - swept - (now.entries - before.entries)
+        return counts._replace(swept=swept, evicted=max(0, evicted))
 
     def _lost(self, before: _Look, now: _Look) -> Reason | None:
         """The reason if native XDP's replies by the only interface do not get to its other end."""
@@ -186,8 +212,9 @@ def _counts(service: Backend, before: _Look, now: _Look) -> Counts:
         sum(stray.seen for stray in strays),
         _words(last) if last else "",
         sample.replies - then.replies,
-        None if sample.kept is None else sample.kept - (then.kept or 0),
+        sample.kept - then.kept,
         sample.events and _less(sample.events, then.events or {}),
+        own=_less(sample.own, then.own),
     )
 
 

@@ -142,6 +142,7 @@ def status(running: Running) -> dict[str, Any]:
         {
             **backend.status(),
             **_decided(parts.fastpath.verdicts_of(backend.id) if parts.fastpath else {}),
+            "options": backend.options,
             "reach": attached.publisher.reaches(backend.receiver) if attached else [],
             "silence": watcher and watcher.silences.get(backend.id),
         }

@@ -47,11 +47,11 @@ def check_privileges() -> None:
         )
 
 
-_OLDEST = (5, 18)
+OLDEST = (5, 18)
 """The first kernel version with everything that is used here."""
 
 
-def _version(release: str) -> tuple[int, ...]:
+def version(release: str) -> tuple[int, ...]:
     """The numbers of `6.1.0-18-amd64` that order kernels: (6, 1)."""
     return tuple(int(number) for number in re.findall(r"\d+", release)[:2])
 
@@ -223,8 +223,8 @@ class Module(Resource):
         if _too_few_files(error, details):
             return _need_files(self._name, details)
         release = os.uname().release
-        if _version(release) < _OLDEST:
-            hint = f"this kernel is {release}, and {_OLDEST[0]}.{_OLDEST[1]} or newer is needed"
+        if version(release) < OLDEST:
+            hint = f"this kernel is {release}, and {OLDEST[0]}.{OLDEST[1]} or newer is needed"
         else:
             hint = f"-v shows all that was said; kernel {release}"
         if error.errno == errno.E2BIG:

@@ -547,6 +547,12 @@ def runs(program_fd: int) -> Runs:
     return Runs(*struct.unpack_from("=QQ", _info(program_fd), _INFO_RUNS))
 
 
+def is_compiled(program_fd: int) -> bool:
+    """Whether a program is run as machine code, and not by the interpreter. Raises OSError."""
+    (length,) = struct.unpack_from("=I", _info(program_fd), 16)  # jited_prog_len, linux/bpf.h
+    return bool(length)
+
+
 def verified_instructions(program_fd: int) -> int:
     """How many instructions the verifier followed: those of a loop count in every round."""
     count: int = struct.unpack_from("=I", _info(program_fd), _INFO_VERIFIED)[0]

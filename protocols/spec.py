@@ -109,11 +109,13 @@ class CookieKeeping(NamedTuple):
     """For a protocol whose clients send cookies.
 
     `check` reads a file of secrets; `keep` keeps the kernel informed by it. Both raise UsageError
-    for a file that is not usable.
+    for a file that is not usable. `gives` asks a server, by the directories in /proc of its
+    processes and its port, whether it gives cookies; None where that does not show.
     """
 
     check: Callable[[Path], object]
     keep: Callable[[Around, Path | None], Informed]
+    gives: Callable[[Iterable[Path], int], bool | None]
 
 
 class Unclear(ValueError):

@@ -17,15 +17,33 @@ _TYPE = b"\x88\xb5"  # of local experiments (IEEE 802): nobody takes it
 
 def check_arrival(interface: Interface) -> None:
     """Raises InterfaceError if native XDP's replies get lost: on a veth, or on a bond with one."""
-    devices = [(interface.name, interface.ifindex, interface.driver)]
-    devices += [(port.name, port.ifindex, port.driver) for port in interface.ports]
-    for name, ifindex, driver in devices if interface.up and interface.carrier else ():
-        if driver == "veth" and _arrive(name, ifindex, interface.mac) is False:
+    for name, arrives in arrivals(interface).items():
+        if arrives is False:
             raise InterfaceError(
-                f"native XDP's replies do not get to the other end of {name}, a veth: it has no "
-                "XDP program",
+                lost_words(name),
                 hint="--mode generic; or first put an XDP program on its other end",
             )
+
+
+def lost_words(name: str) -> str:
+    """What becomes of native XDP's replies by a veth whose other end has no program."""
+    return (
+        f"native XDP's replies do not get to the other end of {name}, a veth: it has no XDP program"
+    )
+
+
+def arrivals(interface: Interface) -> dict[str, bool | None]:
+    """Whether test frames get to the other end of each veth of an interface that is connected.
+
+    None where that cannot be found out.
+    """
+    devices = [(interface.name, interface.ifindex, interface.driver)]
+    devices += [(port.name, port.ifindex, port.driver) for port in interface.ports]
+    return {
+        name: _arrive(name, ifindex, interface.mac)
+        for name, ifindex, driver in (devices if interface.up and interface.carrier else ())
+        if driver == "veth"
+    }
 
 
 def sent(name: str) -> int:

@@ -88,6 +88,12 @@ def _same(key: bytes, cached: bytes, served: bytes) -> bool:
     return same(key, cached, served)
 
 
+def _gives_cookies(processes: Iterable[Path], port: int) -> bool | None:
+    from carom.protocols.dns.cookies import ask
+
+    return ask(processes, port)
+
+
 def _access_lists(processes: Iterable[int]) -> Iterator[str]:
     from carom.protocols.dns.access import access_lists
 
@@ -132,7 +138,7 @@ SPEC = Spec(
     ),
     keys_named=keys_named,
     asking=asking,
-    cookies=CookieKeeping(_check_secrets, _keep_cookies),
+    cookies=CookieKeeping(_check_secrets, _keep_cookies, _gives_cookies),
     same=_same,
     access_lists=_access_lists,
     samples=_samples,

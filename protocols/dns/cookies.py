@@ -169,9 +169,8 @@ class Cookies(Resource):
         self._wrong = False
         self._version += 1
         self._tell()
-        _ask(
-            self._processes(), self._port
-        )  # so that the kernel sees a cookie of its, by the new secrets
+        # So that the kernel sees a cookie of its, by the new secrets.
+        ask(self._processes(), self._port)
         log.info("new cookie secrets", file=str(self._file), secrets=len(self._secrets))
 
     def _look_at_server(self) -> None:
@@ -184,7 +183,7 @@ class Cookies(Resource):
             self._ask_at, self._pause = 0.0, _LOOK
             self._tell()
         if self.gives() is None and sockets and time.monotonic() >= self._ask_at:
-            gives = _ask(processes, self._port)
+            gives = ask(processes, self._port)
             if frozenset(_sockets(processes, self._port)) == sockets:
                 self._known = _Known(sockets, gives)
                 self._tell()
@@ -301,7 +300,7 @@ def _address(text: str) -> str:
     return socket.inet_ntop(family, packed)
 
 
-def _ask(processes: Iterable[Path], port: int) -> bool | None:
+def ask(processes: Iterable[Path], port: int) -> bool | None:
     """Ask a server with a cookie at each of its addresses: does any of its replies have one?
 
     None if there is no cookie, and not every address has told.

@@ -85,3 +85,50 @@ def test_what_is_not_kept(own_line: Line) -> None:
         assert "absent keys" in said["why"]
         tcp.set(b"k", b"v")
         until_hit(carom, udp, b"k", b"v")
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        (b"uncached %d", "are not to be kept (cache=False"),
+        (b"silent %d", "its handler returns None"),
+        (b"raise %d", "the handler fails at them"),
+        (b"plain %d", "make room for others before they are asked for again"),
+    ],
+)
+def test_why_a_handlers_replies_are_not_given(own_line: Line, request_: bytes, why: str) -> None:
+    """By the counters: what it says of its replies, and what becomes of those that are kept."""
+    numbers = itertools.count()
+    small = ("--capacity", "16", "--admit", "always")
+    with (
+        Carom(own_line.server, "--app", "services:told", *small, handlers_fail=True) as carom,
+        Client(own_line.client, own_line.address) as client,
+    ):
+        said = silence_of(carom, lambda: client.send(request_ % next(numbers)))
+    assert said["what"] == "miss"
+    assert why in said["why"]
+
+
+def test_replies_that_end_before_they_are_asked_for_again(own_line: Line) -> None:
+    numbers = itertools.count()
+    with (
+        Carom(own_line.server, "--app", "services:told", "--ttl", "1ms") as carom,
+        Client(own_line.client, own_line.address) as client,
+    ):
+        said = silence_of(carom, lambda: client.send(b"plain %d" % next(numbers)))
+    assert "reach the end of their time" in said["why"]
+
+
+def test_few_requests_are_counted_together(own_line: Line) -> None:
+    """Each ten seconds have too few to tell anything."""
+    with (
+        Carom(own_line.server, "--app", "services:told") as carom,
+        Client(own_line.client, own_line.address) as client,
+    ):
+        for number in range(14):
+            client.send(b"uncached %d" % number)
+            time.sleep(2)
+        (service,) = carom.status()["services"]
+    assert service["silence"]["requests"] >= 10
+    assert service["silence"]["seconds"] > 15
+    assert "cache=False" in service["silence"]["why"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,3 +81,17 @@ def test_a_path_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CAROM_RUN", str(tmp_path / ("x" * 120)))
     with pytest.raises(ControlError, match="path too long"):
         control.Control({})
+
+
+def test_one_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes in no more who ask it: it is there all the same, and nobody waits for ever."""
+    monkeypatch.setenv("CAROM_RUN", str(tmp_path))
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(tmp_path / "77.sock"))
+        stopped.listen(0)
+        for _ in range(3):
+            assert control.running() == [77]
+        with pytest.raises(ControlError, match="carom 77 does not answer: it takes in nobody"):
+            control.call("status", timeout=0.1)
+    assert control.running() == []
+    assert not (tmp_path / "77.sock").exists()

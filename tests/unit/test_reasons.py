@@ -11,6 +11,8 @@ from carom.kernel.abi import Event, Verdict
 
 OPTIONS = Options(port=53)
 MISSES = {Verdict.MISS: 50, Verdict.PASS_SIZE: 3}
+EXPIRED = {Verdict.MISS_EXPIRED: 50}
+SHARED = Counts(MISSES, events={Event.FULL: 50}, shared=True)
 STRAY = "they come to 198.18.0.9 port 53 by eth0"
 
 
@@ -18,8 +20,23 @@ STRAY = "they come to 198.18.0.9 port 53 by eth0"
     ("counts", "what", "why"),
     [
         (Counts(MISSES, kept=50), "miss", "hardly any is asked for twice"),
-        (Counts(MISSES, kept=2), "miss", "most of their replies are not kept"),
-        (Counts(MISSES, kept=None), "miss", "not asked for twice, or"),
+        (Counts(MISSES, kept=50, swept=30), "miss", "reach the end of their time"),
+        (Counts(MISSES, kept=50, evicted=30), "miss", "make room for others"),
+        (Counts(MISSES, kept=2, replies=50), "miss", "not to be kept (cache=False"),
+        (Counts(MISSES, replies=2), "miss", "no reply to them (its handler returns None)"),
+        (Counts(MISSES, replies=2, own={"handler_errors": 48}), "miss", "the handler fails"),
+        (Counts(MISSES, replies=0, own={"send_errors": 48}), "miss", "cannot be sent"),
+        (Counts(MISSES, replies=50, own={"unfit": 50}), "miss", "longer than 1,472 bytes"),
+        (Counts(MISSES, replies=50, own={"refused": 40}), "miss", "the cache is full"),
+        (Counts(MISSES, replies=50, own={"not_admitted": 49}), "miss", "no key is asked for twice"),
+        (Counts(MISSES, replies=50, own={"held": 49}), "miss", "written a moment before"),
+        (Counts(EXPIRED, kept=50, own={"ended": 40}), "miss_expired", "end within two seconds"),
+        (Counts(EXPIRED, kept=50, own={"unanswered": 40}), "miss_expired", "does not say in time"),
+        (Counts(EXPIRED, kept=50, own={"unanswered": 4}), "miss_expired", "end of their time"),
+        (Counts(MISSES, kept=50, own={"ended": 40}), "miss", "end within two seconds"),
+        (SHARED._replace(kept=60), "miss", "not asked for twice, as far as the edge can tell"),
+        (SHARED._replace(kept=1), "miss", "the cache is full: --capacity, --memory; counted for"),
+        (SHARED._replace(events={}), "miss", "no reply to them leaves the server's sockets"),
         (Counts(MISSES, events={}), "miss", "no reply to them leaves the server's sockets (pid 5)"),
         (Counts(MISSES, events={Event.STRANGER: 99}), "miss", "that is not the server's does"),
         # Another server's at the same port, in another network namespace.
