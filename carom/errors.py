@@ -68,9 +68,10 @@ class UsageError(CaromError):
         hint: str | None = None,
         details: str | None = None,
         passing: bool = False,
+        trap: str = "",
         about: tuple[str, ...] = (),
     ):
-        super().__init__(message, hint=hint, details=details, passing=passing)
+        super().__init__(message, hint=hint, details=details, passing=passing, trap=trap)
         self.about = about
 
 
