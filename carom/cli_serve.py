@@ -126,9 +126,9 @@ def given(context: typer.Context) -> dict[str, Any]:
 
 
 def _run(configuration: Configuration, *, json: bool, patience: float = 0) -> None:
-    from carom.configuration import Reread
     from carom.daemon.run import run_services
     from carom.kernel import capabilities
+    from carom.reread import Reread
 
     capabilities.gain_no_more()
     plan = configuration.read()

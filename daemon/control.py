@@ -121,13 +121,14 @@ class Control:
             self._server.handle_request()
 
     def close(self) -> None:
-        """Stop serving and remove the socket."""
+        """Stop serving and remove the socket; one that may not be removed, `running` does."""
         self._closing = True
         self._server.socket.shutdown(socket.SHUT_RDWR)  # ends the wait for a connection at once
         self._thread.join()
         forked.forget(self._server.fileno())
         self._server.server_close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):  # another user's folder, and root no more
+            self.path.unlink(missing_ok=True)
 
 
 def running() -> list[int]:

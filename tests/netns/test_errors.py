@@ -197,7 +197,6 @@ def test_broken_program(straight: Line, broken: Path, said: str, log: str) -> No
 
 
 NOT_SEEN = {
-    "namespaces": (("setpriv", "--bounding-set=-sys_admin"), "network namespaces"),
     "processes of others": (("setpriv", "--bounding-set=-sys_ptrace"), "no process is seen"),
     "processes": (("unshare", "--pid", "--fork", "--mount-proc"), "no process is seen"),
 }

@@ -166,6 +166,25 @@ def test_what_handlers_keep(straight: Line, user: int) -> None:
         check_least(carom.pid, (*SERVE, "chown"), root=False)
 
 
+def test_roots_carom_in_another_users_folder(straight: Line) -> None:
+    """Such as the unit's: it ends well, and the next command of root's takes the socket away."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chown(folder, USER, USER)
+        os.chmod(folder, 0o700)
+        said = {"CAROM_RUN": folder, "CAROM_CACHE": str(kept.folder())}
+        process = start(straight.server, "serve", "-i", INTERFACE, "--hook", "tc", **said)
+        try:
+            assert process.stdout and process.stdout.readline().startswith("ready ")
+            asked = run(straight.server, "status", "--json", **said)
+            assert asked.code == 0, asked
+        finally:
+            process.terminate()
+            _, stderr = process.communicate(timeout=60)
+        assert (process.returncode, "Traceback" in stderr) == (0, False), stderr
+        assert run(straight.server, "status", **said).code == 1
+        assert list(Path(folder).glob("*.sock")) == []
+
+
 def test_a_low_port(straight: Line) -> None:
     """CAP_NET_BIND_SERVICE is for the start alone."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
