@@ -10,7 +10,7 @@ import pytest
 from carom.vm.namespace import join
 from carom.vm.netns import attach_pass
 from guest.ends import SERVER, Ends, joined
-from netns.test_doctor import OURS_ALONE, doctor, found, healthy
+from netns.diagnosis import OURS_ALONE, doctor, found, healthy
 
 
 def finds(ends: Ends, name: str, severity: str, interface: str, *arguments: str) -> str:

@@ -27,11 +27,11 @@ from carom.daemon.doctor.examine import CHECKS, Report, Result
 from carom.frames import request_frame
 from carom.kernel import ethtool, libbpf
 from carom.kernel.abi import VIEWS_MAX
-from carom.vm.namespace import Namespace
 from netns import line as lines
 from netns import test_bypassed_programs
 from netns.container import any_port
 from netns.cookies import CookieServer
+from netns.diagnosis import OURS_ALONE, doctor, found, healthy, names
 from netns.line import Line
 from netns.memcache import Memcached
 from netns.nameserver import NSD
@@ -44,25 +44,7 @@ from netns.test_silence import silence_of
 from netns.wire import Client
 
 confined = test_bypassed_programs.confined
-OURS_ALONE = ("--skip", "machine", "--skip", "kernel")
 SECOND = "198.18.0.3"
-
-
-def doctor(namespace: Namespace, *arguments: str, **options: Any) -> tuple[int, Report]:
-    """Its exit code, and what it says in JSON, which has to be just that."""
-    ended = run(namespace, "doctor", *arguments, "--json", **options)
-    assert "Traceback" not in ended.stderr, ended
-    (text,) = ended.stdout.splitlines()
-    return ended.code, msgspec.json.decode(text, type=Report, strict=True)
-
-
-def found(report: Report) -> list[Result]:
-    return [result for result in report.results if result.state == "found"]
-
-
-def names(report: Report) -> list[str]:
-    """What was found, by name."""
-    return [result.name for result in found(report)]
 
 
 def only(line: Line, name: str, *arguments: str, severity: str = "useless") -> Result:
@@ -78,11 +60,6 @@ def only(line: Line, name: str, *arguments: str, severity: str = "useless") -> R
     assert said.startswith(f"{severity:8} {name}: ") and result.remedy in said
     assert ended.code == code
     return result
-
-
-def healthy(namespace: Namespace, *arguments: str) -> None:
-    code, report = doctor(namespace, *OURS_ALONE, *arguments)
-    assert (code, report.wrong, found(report)) == (0, 0, [])
 
 
 @pytest.fixture(scope="module")
