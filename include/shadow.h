@@ -35,8 +35,8 @@ static __always_inline bool still_holds(const struct meta *meta, u32 service)
 
 /*
  * Hand over what is stored, as it was at this sequence number, and what comes in its place. What is void or
- * expired, or was replaced meanwhile, is no other answer to the same question: it is left out, and so is
- * what there is no room for.
+ * expired is no other answer to the same question: it is left out, and so is what another CPU writes
+ * meanwhile, and what there is no room for.
  */
 static __always_inline void hand_pair(const struct entry *entry, u64 sequence,
 				      const struct draft *draft)
@@ -44,7 +44,7 @@ static __always_inline void hand_pair(const struct entry *entry, u64 sequence,
 	u32 cached, served = draft->meta.length, service = draft->key.service % SERVICES_MAX;
 	struct pair *pair;
 
-	if (!still_holds(&draft->meta, service))
+	if (sequence & 1 || !still_holds(&draft->meta, service))
 		return;
 	pair = pairs.ringbuf_reserve(sizeof(*pair));
 	if (!pair)

@@ -8,7 +8,9 @@ import itertools
 import math
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,11 +73,14 @@ def handed(fastpath: FastPath) -> Iterator[list[Pair]]:
         ring.drain()
     finally:
         ring.close()
-    for record in records:
-        _, _, _, _, length, _, _, _, _, _, service, key_length, key, served_length, *both = (
-            PAIR.unpack(record)
-        )
-        found.append((service, key[:key_length], both[0][:length], both[1][:served_length]))
+    found += map(unpacked, records)
+
+
+def unpacked(record: bytes) -> Pair:
+    """A pair's service, key, cached and served reply."""
+    _, _, _, _, length, _, _, _, _, _, service, key_length, *rest = PAIR.unpack(record)
+    key, served_length, cached, served = rest
+    return service, key[:key_length], cached[:length], served[:served_length]
 
 
 def refilled(host: Host, reply: bytes, payload: bytes = QUESTION) -> list[Pair]:
@@ -244,6 +249,41 @@ def test_a_request_for_several_keys_takes_none() -> None:
             found.append(libbpf.test_run(bench.fastpath.program, frame).retval)
         assert found == [libbpf.XDP_TX, libbpf.XDP_PASS]
         assert bench.fastpath.verdicts(Hook.XDP)[Verdict.PASS_SHADOW] == 1
+
+
+def test_no_pair_is_torn(load_fastpath: Callable[..., FastPath]) -> None:
+    """Two CPUs fill one key at once, with values of one letter: so has each reply of a pair."""
+    memcached, beside = spec("memcached"), Path(carom.lab.tools.__file__).with_name("learn.c")
+    options = {"languages": (memcached,), "beside": (beside,), "test_clock": True, "shadow": 1}
+    fastpath = load_fastpath(**options)
+    Host(fastpath)
+    learn = fastpath.load("learn_frame")
+    cpus = sorted(os.sched_getaffinity(0) | set(range(os.cpu_count() or 1)))[:2]
+    if len(cpus) < 2:
+        pytest.skip("one CPU alone")
+
+    def fill(cpu: int, letters: bytes) -> None:
+        os.sched_setaffinity(0, {cpu})  # of this thread alone
+        front = struct.pack("=3I", memcached.number, 0, 0)
+        for number in range(400):
+            letter = letters[number % len(letters) :][:1]
+            reply = b"\0\x07\0\0\0\1\0\0VALUE key 0 900\r\n" + 900 * letter + b"\r\nEND\r\n"
+            libbpf.test_run(learn, front + reply, 200)
+
+    records: list[bytes] = []
+    ring = libbpf.Ring(fastpath.map("pairs"), lambda record: records.append(record))
+    with contextlib.closing(ring), ThreadPoolExecutor(2) as threads:
+        fills = [threads.submit(fill, *how) for how in zip(cpus, (b"abc", b"xyz"), strict=True)]
+        while not all(one.done() for one in fills):
+            ring.drain()
+            time.sleep(0.001)
+    for one in fills:
+        one.result()
+    assert records
+    for _, key, *replies in map(unpacked, records):
+        assert key.endswith(b"key")
+        for reply in replies:
+            assert len(set(reply.split(b"\r\n")[1])) == 1, reply
 
 
 def test_passed_as_it_came(host: Host) -> None:
