@@ -44,7 +44,7 @@ def test_facts(told: tuple[socket.socket, str]) -> None:
         unix.recv(100)
 
 
-@pytest.mark.parametrize("pid", [str(os.getpid()), ""])
+@pytest.mark.parametrize("pid", [str(os.getpid()), ""], ids=["its own pid", "no pid"])
 def test_pings(told: tuple[socket.socket, str], pid: str) -> None:
     """At most one in a quarter of the time that the manager waits."""
     unix, name = told
