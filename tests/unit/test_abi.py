@@ -101,7 +101,7 @@ def packed(entry: Entry) -> bytes:
     head = abi.ENTRY.pack(
         *(entry.sequence, 0, entry.view << 8 | entry.service, len(entry.key), 0),
         *(entry.token, entry.expires, entry.filled, entry.slot, entry.length, len(entry.data)),
-        *(abi.sum_of(entry.reply), 0, 0, 0),
+        *(abi.sum_of(entry.reply), entry.loops, 0, 0),
     )
     parts = (part.ljust(abi.whole(len(part)), b"\0") for part in (entry.key, entry.data))
     return head + b"".join(parts)
