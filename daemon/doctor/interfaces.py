@@ -276,7 +276,7 @@ def lro(look: Look, interface: Interface) -> Iterator[Found]:
     """Does the device itself merge what it takes in? Generic XDP turns that off by itself."""
     if look.mode_of(interface) != "native" or look.is_on(interface):
         return
-    for name in [interface.name, *(port.name for port in interface.ports)]:
+    for name in [port.name for port in interface.ports] or [interface.name]:
         told = _features(name)
         for feature, word in (("rx-lro", "lro"), ("rx-gro-hw", "rx-gro-hw")):
             if _is_on(told, feature):

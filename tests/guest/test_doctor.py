@@ -10,7 +10,8 @@ import pytest
 from carom.vm.namespace import join
 from carom.vm.netns import attach_pass
 from guest.ends import SERVER, Ends, joined
-from netns.diagnosis import OURS_ALONE, doctor, found, healthy
+from netns.diagnosis import OURS_ALONE, doctor, found, healthy, names
+from netns.process import until
 
 
 def finds(ends: Ends, name: str, severity: str, interface: str, *arguments: str) -> str:
@@ -49,6 +50,11 @@ def test_a_port_of_a_bond_or_a_team(ends: Ends, kind: str) -> None:
     assert finds(ends, "port", "useless", "eth0", "--hook", "tc") == "-i up0"
 
 
+def connected(ends: Ends) -> bool:
+    """A bond looks at its ports now and then."""
+    return "no-carrier" not in names(doctor(ends.server, "-i", "bond0", *OURS_ALONE)[1])
+
+
 def test_a_bond_of_veths() -> None:
     """Native XDP's frames have to get to the other end of each of its ports."""
     with joined(2) as ends:
@@ -57,6 +63,7 @@ def test_a_bond_of_veths() -> None:
             ends.link(f"set {port} down")
             ends.link(f"set {port} master bond0")
         ends.addresses("bond0")
+        until(lambda: connected(ends), "the bond to have a carrier")
         healthy(ends.server, "-i", "bond0", "--mode", "native")
     with joined(0) as ends:
         for number in range(2):
@@ -69,6 +76,7 @@ def test_a_bond_of_veths() -> None:
             ends.server.run("ip", "link", "set", port, "master", "bond0")
         ends.server.up("bond0")
         ends.server.address("bond0", SERVER, 24)
+        until(lambda: connected(ends), "the bond to have a carrier")
         program = attach_pass(ends.client, "eth0")
         try:
             _, report = doctor(ends.server, "-i", "bond0", *OURS_ALONE, "--mode", "native")

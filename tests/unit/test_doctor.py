@@ -313,6 +313,8 @@ def test_what_a_card_merges(monkeypatch: pytest.MonkeyPatch) -> None:
     card = facts()
     remedies = [one.remedy.partition(" (")[0] for one in looked("lro", card)]
     assert remedies == ["ethtool -K eth0 lro off", "ethtool -K eth0 rx-gro-hw off"]
+    bond = facts(driver="bond", ports=(Port(3, "eth1", "ice", True),))
+    assert {one.what.split()[0] for one in looked("lro", bond)} == {"eth1"}, "its ports matter"
     for look in (Look([card], mode="generic"), Look([card], hook="tc")):
         assert looked("lro", card, look) == []
     assert looked("lro", card, Look([card], modes={"eth0": "native"})) == []
