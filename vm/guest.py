@@ -22,11 +22,18 @@ _QEMU = "qemu-system-x86_64"
 _COMMAND_LINE = (
     "root=/dev/vda rw init=/sbin/guest-init console=ttyS0 net.ifnames=0 mitigations=off panic=-1"
 )
+_MACS = "02:00:00:00:01:01", "02:00:00:00:01:02"
+_NIC = "virtio-net-pci,gso=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off"
+"""As virtio_net wants it for native XDP."""
+
 _DEBUG_EXIT = "isa-debug-exit,iobase=0x501,iosize=0x04"  # vm/guest-init writes there
 
 
 class Guest(NamedTuple):
-    """A guest; its kernel, initrd and disk are in `folder`, and `memory` is in MB."""
+    """A guest; its kernel, initrd and disk are in `folder`, and `memory` is in MB.
+
+    It has two virtio interfaces, each at the other's end.
+    """
 
     folder: Path
     cpus: int = 2
@@ -50,6 +57,7 @@ class Guest(NamedTuple):
             *("-drive", f"file={work},format=raw,if=virtio,readonly=on"),
             *("-serial", f"file:{console}", "-chardev", "stdio,id=words,signal=off"),
             *("-serial", "chardev:words", "-device", _DEBUG_EXIT),
+            *(word for at, mac in enumerate(_MACS) for word in _nic(at, mac)),
         ]
 
     def run(self, script: str, files: Iterable[tuple[Path, str]], patience: float) -> int:
@@ -79,6 +87,12 @@ class Guest(NamedTuple):
             f"the guest of {self.folder} {problem}",
             hint=f"the last words on its console were:\n{last}" if last else None,
         )
+
+
+def _nic(number: int, mac: str) -> tuple[str, ...]:
+    """An interface of the guest's, at a hub that is not connected to any host's network."""
+    hub, device = f"hubport,id=nic{number},hubid=0", f"{_NIC},netdev=nic{number},mac={mac}"
+    return "-netdev", hub, "-device", device
 
 
 def pack(archive: Path, script: str, files: Iterable[tuple[Path, str]]) -> None:

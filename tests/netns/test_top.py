@@ -38,7 +38,7 @@ ESCAPE = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
 @pytest.fixture(scope="module")
 def served(straight: Line) -> Iterator[Carom]:
     options = ("--mode", "generic", "--app", "services:sized", "--prefix-rate", "0")
-    with Carom(straight.server, *options, "--total-rate", "0") as carom:
+    with Carom(straight.server, *options, "--total-rate", "0", "--ttl", "1h") as carom:
         yield carom
 
 
@@ -125,8 +125,10 @@ def test_what_was_asked(served: Carom, client: Client) -> None:
 
 
 def test_once(served: Carom, client: Client) -> None:
+    client.ask(sized_request(30, 42))
     with asked(client, [sized_request(30, 42)]):
-        ended = told("--once", "--pid", str(served.pid))
+        looks = iter(lambda: told("--once", "--pid", str(served.pid)), None)
+        ended = next(look for look in looks if "hits -" not in look.stdout)
     assert (ended.code, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
     assert len(lines) <= 24 and all(len(line) <= 80 for line in lines)
@@ -292,54 +294,63 @@ def test_one_that_hangs(served: Carom) -> None:
         assert next(one for one in iter(look, None) if one["up"])["pid"] == served.pid
 
 
-def test_what_programs_cost(served: Carom, client: Client) -> None:
+def is_untimed(carom: Carom, client: Client) -> bool:
+    """Whether the kernel took no time of a program that ran; another process may have it do so."""
+
+    def runs() -> int:
+        return int(carom.status()["programs"]["xdp"]["runs"])
+
+    before = runs()
+    client.ask(sized_request(30, 43))
+    return runs() == before
+
+
+def test_what_programs_cost(straight: Line, served: Carom, client: Client) -> None:
     """Only while it is asked for."""
-    request = sized_request(30, 43)
-    with asked(client, [request]):
-        plain = json.loads(told("--once", "--json", "--pid", str(served.pid)).stdout)
-        assert plain["programs"] == {}
-        with stream("--cost", "--pid", str(served.pid), *FAST) as look:
-            look()
-            one = look()["programs"]["xdp"]
-            assert one["runs"] > 0 and 1 < one["nanoseconds"] < 1e6
-            assert one["cpu"] == pytest.approx(one["runs"] * one["nanoseconds"] / 1e9)
-        before = served.status()["programs"]["xdp"]
-        client_asked = served.counters()["hit"]
-        until(lambda: served.counters()["hit"] > client_asked, "more hits")
-        assert served.status()["programs"]["xdp"] == before
-    text = told("--once", "--cost", "--pid", str(served.pid)).stdout
-    assert text  # no packet, no program
+    until(lambda: is_untimed(served, client), "nobody to time programs")
+    with (
+        Client(straight.client, straight.address) as other,
+        asked(other, [sized_request(30, 43)]),
+        stream("--cost", "--pid", str(served.pid), *FAST) as look,
+    ):
+        one = next(one["programs"]["xdp"] for one in iter(look, None) if one["programs"])
+        assert one["runs"] > 0 and one["nanoseconds"] > 1
+        assert one["cpu"] == pytest.approx(one["runs"] * one["nanoseconds"] / 1e9)
+    until(lambda: is_untimed(served, client), "it to time programs no more")
 
 
 def test_the_kernel_times_no_more_when_it_is_killed(served: Carom, client: Client) -> None:
-    def runs() -> int:
-        return int(served.status()["programs"]["xdp"]["runs"])
-
     with started("--json", "--cost", "--pid", str(served.pid), *FAST) as process:
         assert process.stdout
         process.stdout.readline()
-        before = runs()
-        client.ask(sized_request(30, 44))
-        assert runs() > before
+        assert not is_untimed(served, client)
         process.kill()
         process.wait()
-    before = runs()
-    client.ask(sized_request(30, 44))
-    assert runs() == before
+    until(lambda: is_untimed(served, client), "the kernel to time programs no more")
 
 
 def test_keys(served: Carom, client: Client) -> None:
     """Those that are hit most come first, and hostile ones harm no terminal."""
     hot = b"\0\x08\x1b[2J[/x]<b>\xff"
     cold = [b"\0\x08" + bytes([number]) * 250 for number in range(3)]
-    with asked(client, [hot] * 30 + cold):
-        found = next(one["keys"] for one in iter(stream_of(served), None) if len(one["keys"]) > 1)
+    sums = dict.fromkeys((key.hex() for key in (hot, *cold)), 0.0)
+
+    def is_ahead() -> bool:
+        """In all that was seen so far: one look may see few hits where others take the CPUs."""
+        for one in stream_of(served)()["keys"]:
+            assert one["port"] == PORT
+            sums[one["key"]] += one["hits_per_second"]
+        first, second = sorted(sums, key=lambda key: -sums[key])[:2]
+        return first == hot.hex() and sums[first] > 5 * sums[second] > 0
+
+    def is_shown() -> bool:
         text = told("--once", "--keys", "9", "--pid", str(served.pid)).stdout
-    assert found[0]["key"] == hot.hex() and found[0]["port"] == PORT
-    assert found[0]["hits_per_second"] > 3 * found[1]["hits_per_second"] > 0
-    assert {one["key"] for one in found} <= {key.hex() for key in (hot, *cold)}
-    assert f"0x{hot.hex()}" in text and "\x1b" not in text
-    assert all(len(line) <= 80 for line in text.splitlines())
+        assert "\x1b" not in text and all(len(line) <= 80 for line in text.splitlines())
+        return f"0x{hot.hex()}" in text
+
+    with asked(client, [hot] * 30 + cold):
+        until(is_ahead, "the key that is asked for 30 times as often to come first")
+        until(is_shown, "it to be among those that are shown")
 
 
 def stream_of(carom: Carom) -> Callable[[], dict[str, Any]]:
