@@ -186,10 +186,8 @@ def _enter(pid: int) -> None:
 def _asked(service: dict[str, Any]) -> list[Asked]:
     """The service that the options name; none if they name none. Raises UsageError."""
     from carom import protocols
-    from carom.cli_serve import known
-    from carom.configuration import Configuration
     from carom.daemon.doctor.look import Asked
-    from carom.daemon.front import Front
+    from carom.daemon.front import STANDING, Front
     from carom.daemon.options import options_of
 
     given = {name: value for name, value in service.items() if value is not None}
@@ -200,9 +198,10 @@ def _asked(service: dict[str, Any]) -> list[Asked]:
             )
         return []
     given["protocol"] = given["protocol"].lower()
-    if protocols.spec(given["protocol"]).learned:
-        (planned,) = Configuration(known(), kind="front", given=given).read().services
-        return [Asked(planned.options, Front(planned.options, planned.wishes))]
+    one = protocols.spec(given["protocol"])
+    if one.learned:
+        front = Front(options_of({**STANDING, "port": one.port, **given}))
+        return [Asked(front.options, front)]
     if "port" not in given:
         raise UsageError(
             f"no port is named for a service of {given['protocol']}", hint="--port, or -p"

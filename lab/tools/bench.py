@@ -61,8 +61,12 @@ def _port(spec: Spec) -> int:
 
 
 LEARN = Path(__file__).resolve().parent / "learn.c"
-LEARNED = struct.Struct("=Q3I4x")
-"""What learn.c has before a request and its reply: token, protocol, request's length, most TTL."""
+_LEARNED = struct.Struct("=Q3I4x")
+
+
+def before_reply(protocol: Spec, request: bytes, token: int, ttl: int = 3600) -> bytes:
+    """What learn.c is given before a reply: its request, and what the edge knows of that."""
+    return _LEARNED.pack(token, protocol.number, len(request), ttl) + request
 
 
 class Figure(NamedTuple):
@@ -158,9 +162,8 @@ class Bench:
 
     def learn(self, sample: Sample, protocol: Spec) -> None:
         """Store a sample's reply as the socket's edge does."""
-        token = self.fastpath.store.voids[0]
-        front = LEARNED.pack(token, protocol.number, len(sample.request), 3600)
-        learned = libbpf.test_run(self._learn, front + sample.request + sample.reply).retval
+        front = before_reply(protocol, sample.request, self.fastpath.store.voids[0])
+        learned = libbpf.test_run(self._learn, front + sample.reply).retval
         if learned != libbpf.XDP_PASS:
             raise ExperimentError(f"a reply of {protocol.name} was not learned")
 

@@ -27,7 +27,7 @@ from carom.daemon.places import Place
 from carom.daemon.store import Admit, Policy
 from carom.kernel import libbpf
 from carom.kernel.abi import REPLY_MAX, Hook
-from carom.lab.tools.bench import LEARN, LEARNED, MAC, SERVER, frame
+from carom.lab.tools.bench import LEARN, MAC, SERVER, before_reply, frame
 from carom.protocols.spec import Spec
 
 _LOOPBACK = 1  # its ifindex: a test run's frames come from there
@@ -184,8 +184,8 @@ class _World:
         assert one.reply is not None
         self._be(at)
         if isinstance(token, int):
-            front = LEARNED.pack(token, self._protocol.number, len(one.request), self._ttl)
-            libbpf.test_run(self._learn, front + one.request + one.reply)
+            front = before_reply(self._protocol, one.request, token, self._ttl)
+            libbpf.test_run(self._learn, front + one.reply)
         else:
             self._cache.fill(one.request, one.reply, token)
 

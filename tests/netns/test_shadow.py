@@ -105,9 +105,17 @@ def test_where_it_is_shown(line: Line, changeful: Carom) -> None:
     assert "replies compared with the server's" in said and " differed" in said
     assert " pass shadow " in said
     text = told("--pid", str(changeful.pid)).stdout
-    assert one(text, "carom_shadow_replies_total", port="51141", outcome="differing") > 0
-    assert one(text, "carom_shadow_replies_total", port="51141", outcome="same") >= 0
-    assert one(text, "carom_shadow_off", port="51141") == 0
+    assert (
+        one(
+            text, "carom_shadow_replies_total", address="0.0.0.0", port="51141", outcome="differing"
+        )
+        > 0
+    )
+    assert (
+        one(text, "carom_shadow_replies_total", address="0.0.0.0", port="51141", outcome="same")
+        >= 0
+    )
+    assert one(text, "carom_shadow_off", address="0.0.0.0", port="51141") == 0
 
 
 TWO = f"""
@@ -154,7 +162,15 @@ def test_off(straight: Line, tmp_path: Path) -> None:
         assert carom.since(before)["hit"]
         said = run(straight.server, "status", "--pid", str(carom.pid)).stdout
         assert "so its cache is off" in said
-        assert one(told("--pid", str(carom.pid)).stdout, "carom_shadow_off", port="51141") == 1
+        assert (
+            one(
+                told("--pid", str(carom.pid)).stdout,
+                "carom_shadow_off",
+                address="0.0.0.0",
+                port="51141",
+            )
+            == 1
+        )
 
 
 def test_a_memcached_whose_writes_are_seen(straight: Line, hook: tuple[str, ...]) -> None:

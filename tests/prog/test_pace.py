@@ -6,14 +6,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 
-import carom.lab.tools
 from carom.daemon.cache import Cache
 from carom.daemon.clock import jiffies_per_second
 from carom.daemon.fastpath import FastPath
@@ -21,10 +18,9 @@ from carom.daemon.walker import Walker
 from carom.kernel import libbpf
 from carom.kernel.abi import Fast, Hook, Stop, Verdict
 from carom.lab.tools import bench as bench_tool
-from carom.lab.tools.bench import Bench
+from carom.lab.tools.bench import LEARN, Bench, before_reply
 from carom.protocols import spec
 from prog.conftest import GENERIC, SETTINGS
-from prog.dns_bench import returned
 from prog.host import Host, passed
 
 QUESTION, ANSWER = b"how often", b"as often as it may"
@@ -149,17 +145,17 @@ def test_without_a_limit(load_fastpath: Callable[..., FastPath]) -> None:
 @pytest.mark.parametrize("setting", SETTINGS + GENERIC, ids=str)
 def test_of_a_protocol(load_fastpath: Callable[..., FastPath], setting: object) -> None:
     """Whose requests are read and answered by further programs; a slip is a reply too."""
-    dns, beside = spec("dns"), Path(carom.lab.tools.__file__).with_name("learn.c")
-    options = {"languages": (dns,), "beside": (beside,), "test_clock": True, "max_hits": LIMIT}
+    dns = spec("dns")
+    options = {"languages": (dns,), "beside": (LEARN,), "test_clock": True, "max_hits": LIMIT}
     host = Host(load_fastpath(**options), setting)  # type: ignore[arg-type]
     host.clock.advance(next(_seconds))
     host.describe(protocol=dns, service=dns.number)
     answer = DNSRR(rrname="www.example.org", ttl=3600, rdata="198.18.0.9")
     reply = bytes(DNS(qr=1, aa=1, rd=0, qd=DNSQR(qname="www.example.org"), an=answer))
-    front = struct.pack("=3I", dns.number, returned(reply), 0)
+    query = bytes(DNS(id=7, rd=0, qd=DNSQR(qname="www.example.org")))
+    front = before_reply(dns, query, host.fastpath.store.voids[0])
     learn = host.fastpath.load("learn_frame")
     assert libbpf.test_run(learn, front + reply).retval == libbpf.XDP_PASS
-    query = bytes(DNS(id=7, rd=0, qd=DNSQR(qname="www.example.org")))
     assert asked(host, LIMIT + 2, query) == within(2)
     host.clock.advance(1)
     host.describe(responses=1, slip=1)

@@ -7,17 +7,14 @@ import contextlib
 import itertools
 import math
 import os
-import struct
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 
-import carom.lab.tools
 from carom.daemon import shadow
 from carom.daemon.fastpath import FastPath
 from carom.daemon.shadow import ShadowCheck
@@ -25,11 +22,10 @@ from carom.daemon.walker import Walker
 from carom.kernel import libbpf
 from carom.kernel.abi import PAIR, REPLY_MAX, Fast, Hook, Verdict
 from carom.lab.tools import bench as bench_tool
-from carom.lab.tools.bench import Bench
+from carom.lab.tools.bench import LEARN, Bench, before_reply
 from carom.protocols import SPECS, spec
 from netns.process import until
 from prog.conftest import GENERIC, SETTINGS
-from prog.dns_bench import returned
 from prog.host import Host, passed
 
 QUESTION, ANSWER = b"is it so", b"it is so"
@@ -192,16 +188,17 @@ class TestPairs:
 @pytest.mark.parametrize("setting", SETTINGS + GENERIC, ids=str)
 def test_learned(load_fastpath: Callable[..., FastPath], setting: object) -> None:
     """A DNS reply: id, name and TTLs are zeros in both, so that these are no difference."""
-    dns, beside = spec("dns"), Path(carom.lab.tools.__file__).with_name("learn.c")
-    options = {"languages": (dns,), "beside": (beside,), "test_clock": True, "shadow": EVERY}
+    dns = spec("dns")
+    options = {"languages": (dns,), "beside": (LEARN,), "test_clock": True, "shadow": EVERY}
     host = Host(load_fastpath(**options), setting)  # type: ignore[arg-type]
     host.describe(protocol=dns, service=dns.number)
     learn = host.fastpath.load("learn_frame")
+    query = bytes(DNS(id=7, rd=0, qd=DNSQR(qname="www.example.org")))
 
     def learned(**fields: object) -> list[Pair]:
         record = DNSRR(rrname="www.example.org", **{"ttl": 3600, "rdata": "198.18.0.9"} | fields)
         reply = bytes(DNS(id=1, qr=1, aa=1, rd=0, qd=DNSQR(qname="www.example.org"), an=record))
-        front = struct.pack("=3I", dns.number, returned(reply), 0)
+        front = before_reply(dns, query, host.fastpath.store.voids[0])
         with handed(host.fastpath) as pairs:
             assert libbpf.test_run(learn, front + reply).retval == libbpf.XDP_PASS
         return pairs
@@ -212,7 +209,6 @@ def test_learned(load_fastpath: Callable[..., FastPath], setting: object) -> Non
     assert cached == served
     ((_, _, cached, served),) = learned(rdata="198.18.0.10")
     assert cached != served
-    query = bytes(DNS(id=7, rd=0, qd=DNSQR(qname="www.example.org")))
     found = [host.asks(query).verdict for _ in range(4 * EVERY)]
     assert found.count(Verdict.PASS_SHADOW) == 4
     assert found.count(Verdict.HIT) == 4 * (EVERY - 1)
@@ -253,8 +249,8 @@ def test_a_request_for_several_keys_takes_none() -> None:
 
 def test_no_pair_is_torn(load_fastpath: Callable[..., FastPath]) -> None:
     """Two CPUs fill one key at once, with values of one letter: so has each reply of a pair."""
-    memcached, beside = spec("memcached"), Path(carom.lab.tools.__file__).with_name("learn.c")
-    options = {"languages": (memcached,), "beside": (beside,), "test_clock": True, "shadow": 1}
+    memcached = spec("memcached")
+    options = {"languages": (memcached,), "beside": (LEARN,), "test_clock": True, "shadow": 1}
     fastpath = load_fastpath(**options)
     Host(fastpath)
     learn = fastpath.load("learn_frame")
@@ -264,7 +260,8 @@ def test_no_pair_is_torn(load_fastpath: Callable[..., FastPath]) -> None:
 
     def fill(cpu: int, letters: bytes) -> None:
         os.sched_setaffinity(0, {cpu})  # of this thread alone
-        front = struct.pack("=3I", memcached.number, 0, 0)
+        request = b"\0\x07\0\0\0\1\0\0get key\r\n"
+        front = before_reply(memcached, request, fastpath.store.voids[0])
         for number in range(400):
             letter = letters[number % len(letters) :][:1]
             reply = b"\0\x07\0\0\0\1\0\0VALUE key 0 900\r\n" + 900 * letter + b"\r\nEND\r\n"
