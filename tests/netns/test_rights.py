@@ -32,13 +32,18 @@ NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 """Its files in /proc are nobody's then, as those of a service with User= are its user's."""
 
 
-def only(*capabilities: str, user: int = 0) -> tuple[str, ...]:
-    """What starts a program of this user with these, where control groups are mounted."""
+def limited(*capabilities: str, user: int = 0) -> tuple[str, ...]:
+    """What starts a program of this user with these."""
     kept = ",".join(["-all", *(f"+{name}" for name in capabilities)])
     if not user:
-        return (*GROUPS, "setpriv", f"--bounding-set={kept}", "--inh-caps=-all")
+        return ("setpriv", f"--bounding-set={kept}", "--inh-caps=-all")
     sets = (f"--{name}={kept}" for name in ("bounding-set", "inh-caps", "ambient-caps"))
-    return (*GROUPS, "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *sets)
+    return ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *sets)
+
+
+def only(*capabilities: str, user: int = 0) -> tuple[str, ...]:
+    """The same in a network namespace of ip-netns(8), where it mounts control groups first."""
+    return (*GROUPS, *limited(*capabilities, user=user))
 
 
 @pytest.fixture(params=[0, USER])

@@ -26,7 +26,7 @@ import pytest
 from netns.line import Line
 from netns.process import CAROM, DEADLINE, INTERFACE, Carom, Ended, end_of, environment, until
 from netns.services import PORT, sized_request
-from netns.test_rights import only
+from netns.test_rights import limited
 from netns.wire import Client
 
 TOP = [*CAROM, "top"]
@@ -401,7 +401,7 @@ def test_without_a_carom(tmp_path: Path) -> None:
 
 def test_who_may_not_time_programs(served: Carom) -> None:
     """He is told, and may look at all else."""
-    may_not = [*only("dac_override"), *TOP, "--once", "--pid", str(served.pid)]
+    may_not = [*limited("dac_override"), *TOP, "--once", "--pid", str(served.pid)]
     process = subprocess.run([*may_not, "--cost"], capture_output=True, text=True)
     assert process.returncode == 1 and "not allowed to time programs" in process.stderr
     assert subprocess.run(may_not, capture_output=True).returncode == 0
