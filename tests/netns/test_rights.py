@@ -25,8 +25,15 @@ SERVE = ("bpf", "perfmon", "net_admin")
 FRONT = (*SERVE, "sys_ptrace", "dac_read_search")
 ELSEWHERE = (*FRONT, "sys_admin")
 """To front a server in another network namespace."""
-GROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
-"""In a namespace that ip(8) made they are not; the mount is gone with the process."""
+GROUPS = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"',
+    "sh",
+)
+"""In a namespace that ip(8) made they are not; the mount is the process' own, wherever it runs."""
 USER = 12_345
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 """Its files in /proc are nobody's then, as those of a service with User= are its user's."""
