@@ -51,13 +51,19 @@ _AFTER = """\
 .SH EXIT STATUS
 .TP
 .B 0
-All went well; or, by SIGINT, SIGTERM or SIGHUP, a service ended as it should.
+All went well; or a service ended as it should, by SIGINT or SIGTERM.
 .TP
 .B 1
 Something that is needed was not there, or was refused; a message says what, and a hint what to do.
 .TP
 .B 2
 The command line, or a file that it names, is wrong.
+.SH FILES
+.TP
+.B /etc/carom/carom.toml
+What
+.B carom run
+runs, if no other file is named.
 .SH ENVIRONMENT
 .TP
 .B CAROM_RUN
