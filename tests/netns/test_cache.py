@@ -236,15 +236,15 @@ HOSTILE = {
 """Keys that anybody may ask for, and how they are shown."""
 
 
-def test_keys_are_shown_as_they_are(serve: Callable[..., Carom], client: Client) -> None:
+def test_keys_are_shown_as_they_are(told: Carom, client: Client) -> None:
     """Nothing of them acts on a terminal, or is taken for markup; what is shown names the key."""
-    carom = serve("--fast", "cache", "--app", "services:told")
+    told.flush()
     for key in HOSTILE:
         client.ask(key)
-    ended = run(carom.namespace, "cache", "ls", "--pid", str(carom.pid))
+    ended = run(told.namespace, "cache", "ls", "--pid", str(told.pid))
     assert ended.code == 0 and "\x1b" not in ended.stdout, ended
     shown = {line.rsplit(maxsplit=3)[0].rstrip() for line in ended.stdout.splitlines()[1:]}
     assert shown == set(HOSTILE.values())
     for name in HOSTILE.values():
-        got = run(carom.namespace, "cache", "get", name, "--json", "--pid", str(carom.pid))
+        got = run(told.namespace, "cache", "get", name, "--json", "--pid", str(told.pid))
         assert got.code == 0, got
