@@ -69,6 +69,14 @@ def until_kept(line: Line, carom: Carom) -> None:
             return carom.since(before).get("hit", 0) > 0
 
         until(is_hit, "a hit")
+    until(lambda: is_idle(carom), "the server to have answered what came before")
+
+
+def is_idle(carom: Carom) -> bool:
+    """Whether its server answers nothing for a moment."""
+    before = carom.counters()["replies"]
+    time.sleep(0.1)
+    return carom.counters()["replies"] == before
 
 
 def test_a_flood(straight: Line, served: Carom) -> None:

@@ -17,7 +17,7 @@ from carom.vm.namespace import Namespace
 from netns.fronted import check_writes_are_seen
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
-from netns.process import CAROM, INTERFACE, Carom, run, start
+from netns.process import CAROM, INTERFACE, Carom, run, start, until
 from netns.test_errors import check_refused
 from netns.wire import Client
 
@@ -132,8 +132,10 @@ def sets(pid: int) -> dict[str, set[str]]:
 
 
 def check_least(pid: int, wanted: tuple[str, ...], *, root: bool) -> None:
-    """Each thread has these and no others, and can get no others."""
-    mask, found = f"{bits(wanted):016x}", sets(pid)
+    """Each thread has these and no others, soon after it is ready, and can get no others."""
+    mask = f"{bits(wanted):016x}"
+    until(lambda: sets(pid)["CapPrm"] == {mask}, "every thread to give up the others")
+    found = sets(pid)
     assert len(list(Path(f"/proc/{pid}/task").iterdir())) > 4
     assert found["CapPrm"] == found["CapEff"] == {mask}
     assert found["NoNewPrivs"] == {"1"}

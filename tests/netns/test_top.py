@@ -179,10 +179,16 @@ class Terminal:
             stdout=own,
             stderr=own,
             start_new_session=True,
-            env=environment(TERM="xterm-256color"),
+            env=self._environment(),
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(own)
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        """Without the size of another terminal, which readline(3) leaves in a process' own."""
+        ours = environment(TERM="xterm-256color")
+        return {name: value for name, value in ours.items() if name not in ("COLUMNS", "LINES")}
 
     def resize(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, SIZE.pack(lines, columns, 0, 0))

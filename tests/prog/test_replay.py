@@ -155,9 +155,10 @@ def test_what_is_no_whole_request_is_left_out() -> None:
     good = (
         Ether() / Dot1Q(vlan=5) / IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP(dport=9) / b"a"
     )
-    fragment = Ether() / IP(flags="MF") / UDP(dport=9) / b"b"
-    tcp = Ether() / IP(proto=6) / b"c"
-    cut = bytes(Ether() / IP() / UDP(dport=9) / bytes(100))[:60]
+    ends = {"src": "198.18.0.1", "dst": "198.18.1.1"}
+    fragment = Ether() / IP(flags="MF", **ends) / UDP(dport=9) / b"b"
+    tcp = Ether() / IP(proto=6, **ends) / b"c"
+    cut = bytes(Ether() / IP(**ends) / UDP(dport=9) / bytes(100))[:60]
     capture = [
         (float(n), bytes(one)) for n, one in enumerate((fragment, tcp, cut, good, b"", b"x" * 9))
     ]

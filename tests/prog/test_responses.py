@@ -4,22 +4,19 @@
 from __future__ import annotations
 
 import itertools
-import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT, DNSRRSOA
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
-import carom.lab.tools
 from carom.daemon.fastpath import FastPath
 from carom.kernel import libbpf
 from carom.kernel.abi import Verdict
+from carom.lab.tools.bench import LEARN, before_reply
 from carom.protocols import spec
 from prog.conftest import GENERIC, SETTINGS
-from prog.dns_bench import returned
 from prog.host import Host, passed
 
 NAME, MIXED = "www.example.org", "wwW.exAMPle.cOm"
@@ -33,8 +30,7 @@ DNS_SPEC = spec("dns")
 @pytest.fixture(params=SETTINGS + GENERIC, ids=str)
 def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath]) -> Host:
     """One that knows the address of NAME, and that NOPE is not."""
-    beside = Path(carom.lab.tools.__file__).with_name("learn.c")
-    options = {"languages": (DNS_SPEC,), "beside": (beside,), "test_clock": True}
+    options = {"languages": (DNS_SPEC,), "beside": (LEARN,), "test_clock": True}
     host = Host(load_fastpath(**options), request.param)
     host.clock.advance(next(_seconds))
     host.describe(protocol=DNS_SPEC, service=DNS_SPEC.number)
@@ -49,7 +45,8 @@ def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath])
         DNS(qr=1, aa=1, rd=0, rcode=3, qd=DNSQR(qname="nope.example.org"), ns=soa),
     ):
         learn = host.fastpath.load("learn_frame")
-        front = struct.pack("=3I", DNS_SPEC.number, returned(bytes(reply)), 0)
+        asked = DNS(id=1, rd=reply.rd, cd=reply.cd, qd=reply.qd, ar=reply.ar)
+        front = before_reply(DNS_SPEC, bytes(asked), host.fastpath.store.voids[0])
         assert libbpf.test_run(learn, front + bytes(reply)).retval == libbpf.XDP_PASS
     return host
 

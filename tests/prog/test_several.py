@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import random
-import struct
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
-import carom.lab.tools
 from carom.daemon.fastpath import FastPath
 from carom.kernel import libbpf
 from carom.kernel.abi import REPLY_MAX, SLOTS, Verdict
+from carom.lab.tools.bench import LEARN, before_reply
 from carom.protocols.memcached import DATAGRAM_MAX, HEADER, REQUEST_MAX, SPEC
 from prog.conftest import SETTINGS
 from prog.host import Host, passed
@@ -37,8 +35,7 @@ def reply(*values: bytes, request_id: int = 0x0102) -> bytes:
 
 @pytest.fixture(params=[*SETTINGS[:2], *SETTINGS[-2:]], ids=str)
 def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath]) -> Host:
-    beside = Path(carom.lab.tools.__file__).with_name("learn.c")
-    loaded = load_fastpath(languages=(SPEC,), beside=(beside,), test_clock=True)
+    loaded = load_fastpath(languages=(SPEC,), beside=(LEARN,), test_clock=True)
     host = Host(loaded, request.param)
     host.describe(protocol=SPEC, service=SPEC.number)
     host.fastpath.store.bump(SLOTS + SPEC.number)
@@ -49,8 +46,9 @@ def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath])
 def learn(host: Host, values: Mapping[bytes, bytes], cas: bytes = b"") -> dict[bytes, bytes]:
     """Fill the cache with values, by name, as the edge does; their parts of a reply."""
     parts = {name: value(name, data, cas) for name, data in values.items()}
-    for part in parts.values():
-        front = struct.pack("=3I", SPEC.number, 0, 0)
+    for name, part in parts.items():
+        request = datagram((b"gets " if cas else b"get ") + name + b"\r\n")
+        front = before_reply(SPEC, request, host.fastpath.store.voids[0])
         host.fastpath.store.grow_ahead()
         run = libbpf.test_run(host.fastpath.load("learn_frame"), front + reply(part))
         assert run.retval == libbpf.XDP_PASS
