@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -124,18 +125,25 @@ def sets(pid: int) -> dict[str, set[str]]:
     """What the threads of a process have: each of their sets of capabilities, and no_new_privs."""
     found: dict[str, set[str]] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for line in (task / "status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"):
-                found.setdefault(name, set()).add(value.strip())
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            for line in (task / "status").read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"):
+                    found.setdefault(name, set()).add(value.strip())
     return found
 
 
 def check_least(pid: int, wanted: tuple[str, ...], *, root: bool) -> None:
     """Each thread has these and no others, soon after it is ready, and can get no others."""
     mask = f"{bits(wanted):016x}"
-    until(lambda: sets(pid)["CapPrm"] == {mask}, "every thread to give up the others")
-    found = sets(pid)
+    found: dict[str, set[str]] = {}
+
+    def is_least() -> bool:
+        found.clear()
+        found.update(sets(pid))
+        return found["CapPrm"] == {mask}
+
+    until(is_least, "every thread to give up the others")
     assert len(list(Path(f"/proc/{pid}/task").iterdir())) > 4
     assert found["CapPrm"] == found["CapEff"] == {mask}
     assert found["NoNewPrivs"] == {"1"}

@@ -24,6 +24,8 @@ from carom.protocols import SPECS, kv
 
 RAW, DNS_SPEC, MEMCACHED, KV = (SPECS[name] for name in ("raw", "dns", "memcached", "kv"))
 Capture = list[tuple[float, bytes]]
+ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+"""Said, so that nobody is asked for it."""
 
 
 def frames(
@@ -33,8 +35,8 @@ def frames(
     found = []
     for number, (time, request, reply) in enumerate(requests):
         client, own = f"198.18.0.{number % 7 + 1}", 2000 + number % 60_000
-        there = Ether() / IP(src=client, dst="198.18.1.1") / UDP(sport=own, dport=port)
-        back = Ether() / IP(src="198.18.1.1", dst=client) / UDP(sport=port, dport=own)
+        there = ETHER / IP(src=client, dst="198.18.1.1") / UDP(sport=own, dport=port)
+        back = ETHER / IP(src="198.18.1.1", dst=client) / UDP(sport=port, dport=own)
         found.append((time, bytes(there / request)))
         if reply is not None:
             found.append((time + delay, bytes(back / reply)))
@@ -109,10 +111,10 @@ def test_replies_belong_to_requests_by_their_ids() -> None:
     there = IP(src="198.18.0.1", dst="198.18.1.1")
     home = IP(src="198.18.1.1", dst="198.18.0.1")
     capture = [
-        (0.0, bytes(Ether() / there / UDP(**ends) / first[0])),
-        (0.1, bytes(Ether() / there / UDP(**ends) / second[0])),
-        (0.2, bytes(Ether() / home / UDP(**back) / second[1])),
-        (0.3, bytes(Ether() / home / UDP(**back) / first[1])),
+        (0.0, bytes(ETHER / there / UDP(**ends) / first[0])),
+        (0.1, bytes(ETHER / there / UDP(**ends) / second[0])),
+        (0.2, bytes(ETHER / home / UDP(**back) / second[1])),
+        (0.3, bytes(ETHER / home / UDP(**back) / first[1])),
     ]
     asked = exchanges(capture, 53, DNS_SPEC.id)
     assert [one.reply for one in asked] == [first[1], second[1]]
@@ -152,13 +154,11 @@ def test_a_python_services_writes_void() -> None:
 
 
 def test_what_is_no_whole_request_is_left_out() -> None:
-    good = (
-        Ether() / Dot1Q(vlan=5) / IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP(dport=9) / b"a"
-    )
+    good = ETHER / Dot1Q(vlan=5) / IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP(dport=9) / b"a"
     ends = {"src": "198.18.0.1", "dst": "198.18.1.1"}
-    fragment = Ether() / IP(flags="MF", **ends) / UDP(dport=9) / b"b"
-    tcp = Ether() / IP(proto=6, **ends) / b"c"
-    cut = bytes(Ether() / IP(**ends) / UDP(dport=9) / bytes(100))[:60]
+    fragment = ETHER / IP(flags="MF", **ends) / UDP(dport=9) / b"b"
+    tcp = ETHER / IP(proto=6, **ends) / b"c"
+    cut = bytes(ETHER / IP(**ends) / UDP(dport=9) / bytes(100))[:60]
     capture = [
         (float(n), bytes(one)) for n, one in enumerate((fragment, tcp, cut, good, b"", b"x" * 9))
     ]
