@@ -44,16 +44,6 @@ class Stop(BaseException):
     """Raised in the main thread by a signal: ends the loop, past every `except Exception`."""
 
 
-class _Told:
-    """A handler of SIGHUP that only tells somebody."""
-
-    def __init__(self, tell: Callable[[], object]):
-        self._tell = tell
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self._tell()
-
-
 @contextlib.contextmanager
 def ending(hung_up: Callable[[], object] | None = None) -> Iterator[None]:
     """Let the first signal raise Stop in the main thread; not a SIGHUP that is ignored (nohup).
@@ -77,7 +67,7 @@ def ending(hung_up: Callable[[], object] | None = None) -> Iterator[None]:
     }
 
     if hung_up and signal.SIGHUP in saved:
-        signal.signal(signal.SIGHUP, _Told(hung_up))
+        signal.signal(signal.SIGHUP, lambda number, frame: hung_up())
 
     hook, main = sys.unraisablehook, threading.get_ident()
 
@@ -110,22 +100,20 @@ def ending(hung_up: Callable[[], object] | None = None) -> Iterator[None]:
 
 
 def until_stopped() -> NoReturn:
-    """Wait for the signal that raises Stop, inside `ending`.
+    """Take signals until one raises Stop, inside `ending`.
 
     pause(2) would miss one that comes between Python's look for signals and the call.
     """
-    heard = {
-        number
-        for number in _ENDING
-        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
-        and not isinstance(handler, _Told)
-    }
+    heard = {number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN}
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     try:
-        signal.raise_signal(signal.sigwaitinfo(heard).si_signo)
+        while True:
+            number = signal.sigwaitinfo(heard).si_signo
+            handler = signal.getsignal(number)
+            assert callable(handler)
+            handler(number, None)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
-    raise Stop
 
 
 @contextlib.contextmanager

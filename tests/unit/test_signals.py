@@ -91,3 +91,43 @@ def test_a_signal_while_an_object_is_destroyed() -> None:
         timeout=DEADLINE,
     )
     assert (ended.stdout, ended.stderr) == ("stopped\n", "")
+
+
+HUNG_UP = """
+import os, queue, signal, threading
+from carom.kernel.signals import Stop, ending, held, until_stopped
+
+told, main, wait = queue.SimpleQueue(), os.getpid(), signal.sigwaitinfo
+waited_for = []
+
+def watched(heard):
+    waited_for.append(signal.SIGHUP in heard)
+    return wait(heard)
+
+def send():
+    for _ in range(100):
+        os.kill(main, signal.SIGHUP)
+        told.get()
+    os.kill(main, signal.SIGTERM)
+
+signal.sigwaitinfo = watched
+try:
+    with ending(lambda: told.put(True)):
+        with held():
+            threading.Thread(target=send, daemon=True).start()
+        until_stopped()
+except Stop:
+    print(all(waited_for))
+"""
+
+
+def test_a_hangup_that_ends_nothing() -> None:
+    """It is waited for like those that end: else it is missed where pause(2) would miss one."""
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", HUNG_UP],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert (ended.stdout, ended.stderr) == ("True\n", "")
