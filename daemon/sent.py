@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from carom.daemon.fastpath import Attachment
-from carom.kernel.counters import driver_counters
+from carom.kernel import ethtool
 from carom.kernel.links import Interface
 
 
@@ -66,7 +66,7 @@ class Sent:
     @staticmethod
     def _now(interface: Interface) -> Counts | None:
         try:
-            return counts(interface.driver, driver_counters(interface.name))
+            return counts(interface.driver, ethtool.counters(interface.name))
         except OSError:  # it is gone
             return None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device's features and queues, by ethtool's ioctl (linux/ethtool.h)."""
+"""A device's features, queues and counters, by ethtool's ioctl (linux/ethtool.h)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from typing import NamedTuple
 
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
 _REQUEST = struct.Struct("@16sP16x")  # struct ifreq
-_GSTRINGS, _GSSET_INFO, _GFEATURES, _SFEATURES, _GCHANNELS = 0x1B, 0x37, 0x3A, 0x3B, 0x3C
-_FEATURES = 4  # ETH_SS_FEATURES
+_GSTRINGS, _GSTATS, _GSSET_INFO = 0x1B, 0x1D, 0x37
+_GFEATURES, _SFEATURES, _GCHANNELS = 0x3A, 0x3B, 0x3C
+_STATS, _FEATURES = 1, 4  # ETH_SS_STATS, ETH_SS_FEATURES
 _STRING = 32  # ETH_GSTRING_LEN
 _SET = struct.Struct("=IIQI")  # struct ethtool_sset_info, for one set
-_HEAD = struct.Struct("=II")  # of struct ethtool_gfeatures and ethtool_sfeatures
+_HEAD = struct.Struct("=II")  # of struct ethtool_gfeatures, ethtool_sfeatures and ethtool_stats
 _BLOCK = struct.Struct("=4I")  # struct ethtool_get_features_block
 _CHANNELS = struct.Struct("=9I")  # struct ethtool_channels
+_SPARE = 2
+"""The kernel writes as many as there are then, whatever room there is: queues may be added."""
 
 
 class Feature(NamedTuple):
@@ -42,30 +45,44 @@ class Channels(NamedTuple):
     together: bool = False
 
 
-def call(name: str, asked: bytes) -> bytes:
-    """What the kernel makes of a command on a device. Raises OSError."""
-    buffer = ctypes.create_string_buffer(asked, len(asked))
+def call(name: str, asked: bytes, room: int = 0) -> bytes:
+    """What the kernel makes of a command on a device, with so many bytes behind it. OSError."""
+    buffer = ctypes.create_string_buffer(asked, len(asked) + room)
     request = _REQUEST.pack(name.encode(), ctypes.addressof(buffer))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any:
         fcntl.ioctl(any, _SIOCETHTOOL, request)
     return buffer.raw
 
 
-def _names(name: str) -> list[str]:
-    """The features' names, in the order of their bits."""
-    told = call(name, _SET.pack(_GSSET_INFO, 0, 1 << _FEATURES, 0))
+def _names(name: str, of: int) -> list[str]:
+    """The names of a set, in the order of their values."""
+    told = call(name, _SET.pack(_GSSET_INFO, 0, 1 << of, 0))
     count: int = _SET.unpack(told)[3]
-    head = struct.pack("=III", _GSTRINGS, _FEATURES, count)
-    told = call(name, head + bytes(count * _STRING))[len(head) :]
+    head = struct.pack("=III", _GSTRINGS, of, count)
+    told = call(name, head, _SPARE * count * _STRING)[len(head) :]
     return [
         told[at : at + _STRING].partition(b"\0")[0].decode(errors="replace")
-        for at in range(0, len(told), _STRING)
+        for at in range(0, count * _STRING, _STRING)
     ]
+
+
+def counters(name: str) -> dict[str, int]:
+    """A driver's own counters (`ethtool -S`) by their names; none where it has none.
+
+    Raises OSError for no such interface.
+    """
+    socket.if_nametoindex(name)
+    try:
+        names = _names(name, _STATS)
+        told = call(name, _HEAD.pack(_GSTATS, len(names)), _SPARE * len(names) * 8)
+    except OSError:  # it has none
+        return {}
+    return dict(zip(names, struct.unpack_from(f"={len(names)}Q", told, _HEAD.size), strict=True))
 
 
 def features(name: str) -> dict[str, Feature]:
     """A device's features, by the kernel's names (`rx-gro`, `rx-lro`). Raises OSError."""
-    names = _names(name)
+    names = _names(name, _FEATURES)
     blocks = -(-len(names) // 32)
     told = call(name, _HEAD.pack(_GFEATURES, blocks) + bytes(blocks * _BLOCK.size))
     found = {}
@@ -79,7 +96,7 @@ def features(name: str) -> dict[str, Feature]:
 
 def set_feature(name: str, feature: str, *, on: bool) -> None:
     """Turn a feature on or off. Raises OSError, also where the device keeps it as it is."""
-    names = _names(name)
+    names = _names(name, _FEATURES)
     if feature not in names:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
     block, bit = divmod(names.index(feature), 32)

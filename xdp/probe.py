@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 
 from carom.errors import InterfaceError
-from carom.kernel import libbpf
-from carom.kernel.counters import driver_counters
+from carom.kernel import ethtool, libbpf
 from carom.kernel.links import Interface
 
 _FRAMES = 16
@@ -79,7 +78,7 @@ def _taken(name: str) -> int:
 
     Raises OSError.
     """
-    counters = driver_counters(name)
+    counters = ethtool.counters(name)
     if not counters:
         raise OSError(f"{name} has no counters")
     return sum(
