@@ -33,6 +33,7 @@ class CaromError(Exception):
     `hint` says what to do about it; `details` holds what only `-v` shows (a verifier log).
     `passing` is True if what is missing may still come: `carom front --wait` waits for it. `trap`
     is the name of the check of `carom doctor` that finds it; "" where none has it for its own.
+    `about` names the options that it is about, as far as that is known: the wrong one first.
     """
 
     exit_code = 1
@@ -45,34 +46,20 @@ class CaromError(Exception):
         details: str | None = None,
         passing: bool = False,
         trap: str = "",
+        about: tuple[str, ...] = (),
     ):
         super().__init__(message)
         self.hint = hint
         self.details = details
         self.passing = passing
         self.trap = trap
+        self.about = about
 
 
 class UsageError(CaromError):
-    """A wrong option, configuration or argument.
-
-    `about` names the options that it is about, as far as that is known: the wrong one first.
-    """
+    """A wrong option, configuration or argument."""
 
     exit_code = 2
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        details: str | None = None,
-        passing: bool = False,
-        trap: str = "",
-        about: tuple[str, ...] = (),
-    ):
-        super().__init__(message, hint=hint, details=details, passing=passing, trap=trap)
-        self.about = about
 
 
 class ConfigurationError(UsageError):
