@@ -14,6 +14,7 @@ import typer
 
 from carom.cli_options import App, Json, new_table, show_table
 from carom.daemon import control
+from carom.daemon.key_text import key_text
 from carom.errors import UsageError
 
 app = App()
@@ -35,13 +36,6 @@ def _hex(key: str) -> str:
         return bytes.fromhex(key[2:]).hex()
     except ValueError as error:
         raise UsageError(f"{key!r} is not hexadecimal", hint="for example 0x0a1b") from error
-
-
-def shown_key(key: str) -> str:
-    """A key in hex as whoever reads it may give it again: as text, if it is plain."""
-    text = bytes.fromhex(key)
-    plain = text.isascii() and text.decode().isprintable() and not text.startswith(b"0x")
-    return text.decode() if plain else "0x" + key
 
 
 def print_json(value: Any) -> None:
@@ -161,7 +155,9 @@ def cache_list(
     table = new_table("key", "reply bytes", "state", "ttl s")
     for entry in result["entries"]:
         ttl = f"{max(0.0, entry['ttl_seconds']):.1f}"
-        table.add_row(shown_key(entry["key"]), str(entry["reply_bytes"]), entry["state"], ttl)
+        table.add_row(
+            key_text(bytes.fromhex(entry["key"])), str(entry["reply_bytes"]), entry["state"], ttl
+        )
     show_table(table)
     if result["total"] > len(result["entries"]):
         print(f"{len(result['entries'])} of {result['total']}: --limit shows more", file=sys.stderr)

@@ -11,7 +11,7 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from carom.cli_cache import shown_key
+from carom.daemon.key_text import key_text
 from carom.top import PACKETS
 
 Look = Mapping[str, Any]
@@ -139,7 +139,7 @@ def _lists(look: Look) -> list[Part]:
             amount(one["hits_per_second"]),
             share(min(1, one["hits_per_second"] / hits) if hits else None),
             str(one["port"]),
-            shown_key(one["key"]),
+            key_text(bytes.fromhex(one["key"])),
         )
         for one in look.get("keys", ())
     ]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from carom import log
 from carom.daemon.backend import Backend
 from carom.daemon.fastpath import FastPath
+from carom.daemon.key_text import key_text
 from carom.daemon.thread import Thread
 from carom.kernel import libbpf
 from carom.kernel.abi import PAIR, SERVICES_MAX, SLOTS
@@ -94,7 +95,7 @@ class ShadowCheck:
             log.warning(
                 "the server says something else than the cache",
                 port=backend.options.port,
-                key=shown(doubt.key),
+                key=key_text(doubt.key),
                 cached=digest(doubt.cached),
                 server=digest(doubt.served),
                 differing=backend.differing,
@@ -114,16 +115,6 @@ class ShadowCheck:
         """Stop comparing."""
         self._thread.close()
         self._ring.close()
-
-
-def shown(key: bytes) -> str:
-    """A key as `carom cache` takes it: its text where it is plain, else hexadecimal after 0x.
-
-    Whoever asks chooses its bytes: none of them commands a terminal, or ends a line.
-    """
-    text = key.decode("latin-1")
-    plain = key.isascii() and text.isprintable() and not text.startswith("0x")
-    return text if plain else f"0x{key.hex()}"
 
 
 def digest(reply: bytes) -> str:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carom import log
-from carom.daemon.shadow import digest, shown
+from carom.daemon.key_text import key_text
+from carom.daemon.shadow import digest
 from carom.protocols import SPECS
 from carom.protocols.dns.message import HEADER, read_question, read_records
 from carom.protocols.dns.sameness import same
@@ -21,9 +22,9 @@ from carom.protocols.dns.sameness import same
 
 @given(st.binary(max_size=260))
 def test_no_key_commands_a_terminal(key: bytes) -> None:
-    line = log.line("warning", "x", {"key": shown(key)}, "", colours=False)
+    line = log.line("warning", "x", {"key": key_text(key)}, "", colours=False)
     assert line.isprintable() and line.isascii()
-    text = shown(key)
+    text = key_text(key)
     assert (bytes.fromhex(text[2:]) if text.startswith("0x") else text.encode()) == key
 
 
