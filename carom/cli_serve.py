@@ -128,14 +128,17 @@ def given(context: typer.Context) -> dict[str, Any]:
 def _run(configuration: Configuration, *, json: bool, patience: float = 0) -> None:
     from carom.daemon.run import run_services
     from carom.kernel import capabilities
-    from carom.reread import Reread
 
     capabilities.gain_no_more()
     plan = configuration.read()
     # Python services first: the options that they alone share are the first service's.
     plan.services.sort(key=lambda planned: planned.kind == "front")
     services = [planned.made() for planned in plan.services]
-    reread = Reread(configuration, plan) if plan.file else None
+    reread = None
+    if plan.file:
+        from carom.reread import Reread
+
+        reread = Reread(configuration, plan)
     run_services(services, plan.interfaces, json=json, patience=patience, reread=reread, least=True)
 
 

@@ -9,6 +9,7 @@ import queue
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,7 +18,6 @@ from carom.daemon.assemble import assemble
 from carom.daemon.front import Front
 from carom.daemon.lease import RENEWAL
 from carom.daemon.manager import Manager
-from carom.daemon.reload import Change, Reloader
 from carom.daemon.running import Running
 from carom.daemon.service import Service
 from carom.daemon.status import ready, status
@@ -26,6 +26,9 @@ from carom.daemon.together import Member, conflicts
 from carom.errors import CaromError, UsageError
 from carom.kernel import capabilities
 from carom.kernel.signals import Stop, ending, held
+
+if TYPE_CHECKING:
+    from carom.daemon.reload import Change
 
 WAIT_STEP = 0.25
 """Seconds between two attempts while waiting at the start."""
@@ -92,6 +95,8 @@ def run_services(
     with contextlib.suppress(Stop), ending(hung_up), contextlib.ExitStack() as stack:
         running = _start(stack, services, interfaces, patience, manager, least=least)
         if reread:
+            from carom.daemon.reload import Reloader  # few have a file that is read again
+
             running.reloader = stack.enter_context(Reloader(running, reread, asked, manager))
         capabilities.shed()
         line = ready(running)
