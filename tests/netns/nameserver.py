@@ -13,33 +13,13 @@ import pytest
 from scapy.layers.dns import DNS, DNSQR
 
 from carom.kernel.resource import Resource
+from carom.lab.experiments.contests import name_server
 from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, until
 from netns.sums import looks_half_made
 
 PORT = 53
 SERVFAIL = 2
-
-CONFIGURATION = """
-server:
-  port: {port}
-  ip-address: 0.0.0.0
-  ip-address: ::0
-  username: ""
-  chroot: ""
-  zonesdir: "{folder}"
-  pidfile: "{folder}/pid"
-  xfrdfile: "{folder}/xfrd"
-  zonelistfile: "{folder}/zonelist"
-  answer-cookie: no
-  server-count: 1
-  rrl-ratelimit: 0
-remote-control:
-  control-enable: no
-zone:
-  name: example.org
-  zonefile: zone
-"""
 
 ZONE = """
 $ORIGIN example.org.
@@ -63,11 +43,10 @@ class NSD(Resource):
         binary = shutil.which("nsd", path="/usr/sbin:/usr/bin")
         if not binary:
             pytest.skip("nsd is not installed")
-        (folder / "nsd.conf").write_text(CONFIGURATION.format(folder=folder, port=port))
+        _, *arguments = name_server.configure(folder, ("0.0.0.0", "::0"), port, zone)
         self._zone = folder / "zone"
-        self._zone.write_text(zone)
         self._process = subprocess.Popen(
-            namespace.argv([binary, "-d", "-c", str(folder / "nsd.conf")]),
+            namespace.argv([binary, *arguments]),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

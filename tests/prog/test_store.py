@@ -439,6 +439,11 @@ class TestDirectory:
         same = (key for key in keys if hash_of(store._weights, 0, key) % buckets == first)
         return list(itertools.islice(same, count))
 
+    def found(self, store: Store) -> tuple[int, int]:
+        """KEY's hash, and the first word of its bucket."""
+        hashed = hash_of(store._weights, 0, KEY)
+        return hashed, hashed % (len(store._buckets) // WAYS) * WAYS
+
     def test_a_bucket_overflows(self, load_fastpath: Callable[..., FastPath]) -> None:
         host = Host(load_fastpath(policy="lru", capacity=1000, test_clock=True))
         wipe(host)
@@ -469,8 +474,7 @@ class TestDirectory:
         empty.fill(b"other", b"other")
         other = empty.cache.get(b"other")
         assert other
-        hashed = hash_of(store._weights, 0, KEY)
-        bucket = hashed % (len(store._buckets) // WAYS) * WAYS
+        hashed, bucket = self.found(store)
         tag = hashed >> TAG_SHIFT << TAG_SHIFT
         for line in (0, 1, other.line, other.line + 1, PAGE_LAST + 1, 2**20, (1 << LINE_BITS) - 1):
             store._buckets[bucket] = tag | line
@@ -487,8 +491,7 @@ class TestDirectory:
         empty.fill(KEY, b"own")
         entry = empty.cache.get(KEY)
         assert entry
-        hashed = hash_of(store._weights, 0, KEY)
-        bucket = hashed % (len(store._buckets) // WAYS) * WAYS
+        _, bucket = self.found(store)
         word = store._buckets[bucket]
         lines = SLOTS // SLOTS_LINE
         assert word >> LINE_BITS & lines - 1 == entry.slot // SLOTS_LINE
@@ -506,8 +509,7 @@ class TestDirectory:
         empty.fill(KEY, b"own")
         entry = empty.cache.get(KEY)
         assert entry
-        hashed = hash_of(store._weights, 0, KEY)
-        bucket = hashed % (len(store._buckets) // WAYS) * WAYS
+        hashed, bucket = self.found(store)
         assert store.drop(entry.line, entry.sequence)
         store._buckets[bucket] = hashed >> TAG_SHIFT << TAG_SHIFT | entry.line
         empty.fill(KEY, answer(500))
@@ -519,8 +521,7 @@ class TestDirectory:
         store = empty.fastpath.store
         empty.fill(KEY, b"own", 5)
         assert empty.cache.get(KEY)
-        hashed = hash_of(store._weights, 0, KEY)
-        bucket = hashed % (len(store._buckets) // WAYS) * WAYS
+        _, bucket = self.found(store)
         store._buckets[bucket : bucket + WAYS] = memoryview(bytes(8 * WAYS)).cast("Q")
         assert empty.asks(KEY) == empty.missed(Verdict.MISS, KEY)
         empty.clock.advance(5)

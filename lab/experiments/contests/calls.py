@@ -43,7 +43,7 @@ class Calls(Resource):
     def nsd(self, address: str, port: int, names: int, cpu: int) -> list[int]:
         """Start NSD on a CPU, with so many names; returns its processes, the first one first."""
         folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="carom-")))
-        argv = name_server.configure(folder, address, port, names)
+        argv = name_server.configure(folder, [address], port, name_server.zone(names))
         server = self._host.start(["taskset", "-c", str(cpu), *argv])
         name_server.wait(address, port)
         return name_server.family(server.pid)

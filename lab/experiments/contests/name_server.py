@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from carom.errors import ExperimentError
@@ -20,7 +21,7 @@ _RCODE, _SERVFAIL = 0xF, 2
 
 _CONFIGURATION = """
 server:
-  ip-address: {address}@{port}
+{addresses}
   username: ""
   chroot: ""
   zonesdir: "{folder}"
@@ -50,13 +51,18 @@ def names(count: int) -> list[str]:
     return [f"n{number}.example.org" for number in range(count)]
 
 
-def configure(folder: Path, address: str, port: int, count: int) -> list[str]:
-    """Write NSD's files; returns its command."""
-    configuration = folder / "nsd.conf"
-    configuration.write_text(_CONFIGURATION.format(folder=folder, address=address, port=port))
-    lines = (f"{name}. A 198.18.{n >> 8 & 255}.{n & 255}\n" for n, name in enumerate(names(count)))
-    (folder / "zone").write_text(_ZONE + "".join(lines))
+def configure(folder: Path, addresses: Iterable[str], port: int, zone: str) -> list[str]:
+    """Write the files of an NSD of one process, with one zone, example.org; returns its command."""
+    configuration, bound = folder / "nsd.conf", (f"  ip-address: {one}@{port}" for one in addresses)
+    configuration.write_text(_CONFIGURATION.format(folder=folder, addresses="\n".join(bound)))
+    (folder / "zone").write_text(zone)
     return ["nsd", "-d", "-c", str(configuration)]
+
+
+def zone(count: int) -> str:
+    """A zone with so many names."""
+    lines = (f"{name}. A 198.18.{n >> 8 & 255}.{n & 255}\n" for n, name in enumerate(names(count)))
+    return _ZONE + "".join(lines)
 
 
 def wait(address: str, port: int) -> None:
