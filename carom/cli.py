@@ -25,6 +25,7 @@ MODULES = {
     "config": "cli_config",
     "status": "cli_cache",
     "reload": "cli_config",
+    "unpin": "cli_unpin",
     "top": "cli_top",
     "why": "cli_why",
     "replay": "cli_replay",

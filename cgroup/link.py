@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from carom.errors import BPFError, PrivilegeError
-from carom.kernel import forked, libbpf
+from carom.kernel import libbpf
+from carom.kernel.attached import ENDING, Links
 from carom.kernel.compiled import Hook
 from carom.kernel.resource import Resource
 
@@ -72,16 +73,25 @@ def _mounted() -> Iterator[tuple[str, int]]:
             yield point, os.makedev(*map(int, device.split(":")))
 
 
-class EdgeLink(Resource):
-    """An attached program; it is detached when the context is left, or its owner ends."""
+def link_name(edge: Edge) -> str:
+    """What tells this link from its owner's others."""
+    return f"edge-{edge}"
 
-    def __init__(self, program_fd: int, edge: Edge):
+
+class EdgeLink(Resource):
+    """An attached program; it is detached when the context is left, or its owner ends, unless it is
+    of `links` that outlive it."""
+
+    def __init__(self, program_fd: int, edge: Edge, links: Links = ENDING):
         """Attach beside other programs. Raises BPFError, PrivilegeError."""
+        self._links, self._name = links, link_name(edge)
         try:
             root = open_root()
             try:
-                self._fd = forked.made(
-                    lambda: libbpf.link_cgroup(program_fd, root, libbpf.CGROUP[edge])
+                self._fd = links.made(
+                    self._name,
+                    program_fd,
+                    lambda: libbpf.link_cgroup(program_fd, root, libbpf.CGROUP[edge]),
                 )
             finally:
                 os.close(root)
@@ -98,5 +108,9 @@ class EdgeLink(Resource):
             ) from error
 
     def close(self) -> None:
-        """Detach."""
-        libbpf.close_link(self._fd)
+        """Detach, unless it is to outlive its owner."""
+        self._links.close(self._name, self._fd)
+
+    def replace(self, program_fd: int) -> None:
+        """Replace the program, between two packets. Raises OSError."""
+        libbpf.update_link(self._fd, program_fd)

@@ -30,6 +30,7 @@ from carom.daemon.manager import Manager
 from carom.daemon.notes import notes, notes_on_length, notes_on_sources
 from carom.daemon.options import Options
 from carom.daemon.own_socket import OwnSocket
+from carom.daemon.pinned import Pinned, folder
 from carom.daemon.publisher import Publisher, own_addresses
 from carom.daemon.python_backend import PythonBackend
 from carom.daemon.reach import port_words
@@ -43,6 +44,7 @@ from carom.errors import InterfaceError
 from carom.filters.filter import Filter
 from carom.kernel import capabilities, forked, links, netlink
 from carom.kernel.abi import TTL_FLOOR, Hook
+from carom.kernel.attached import ENDING
 from carom.kernel.links import Interface
 from carom.kernel.local_routes import LocalChanges
 
@@ -77,6 +79,8 @@ def assemble(
         running = Running(assembly.parts, stack)
         stack.callback(Control(calls(running)).close)
         running.start()
+        if pinned := running.parts.pinned:
+            pinned.publish()
         stack.enter_context(forked.in_child(running.leave))
     except BaseException:
         stack.close()
@@ -133,6 +137,9 @@ class Assembly:
                 self._receivers, self._interfaces, rules, self._poke_host
             )
         self._room = self._counted()
+        self._pinned = None
+        if rules and self._options.pin:
+            self._pinned = stack.enter_context(Pinned(folder()))
         if rules:
             self._fastpath = self._loaded()
         filter = self._loaded_filter()
@@ -157,6 +164,7 @@ class Assembly:
             self._filtering,
             self._followers,
             attached,
+            self._pinned,
             self._notes(attached),
         )
 
@@ -216,12 +224,14 @@ class Assembly:
             counted=len(self._receivers),
             max_hits=options.max_hits_per_cpu,
             shadow=options.shadow,
+            pinned=self._pinned,
+            services=[receiver.in_words() for receiver in self._receivers],
             hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
         )
         self._stack.enter_context(fastpath)
         fastpath.allow(())
         if fastpath.edge:
-            fastpath.edge.attach()
+            fastpath.edge.attach(self._pinned.links if self._pinned else ENDING)
         return fastpath
 
     def _loaded_filter(self) -> Filter | None:
@@ -240,6 +250,8 @@ class Assembly:
         if isinstance(service, Service) and isinstance(receiver, OwnSocket):
             if fastpath:
                 receiver.end_loops()
+            if cache and fastpath and fastpath.taken_over and not options.keep_replies:
+                cache.flush()  # they may be another process' state
             return PythonBackend(receiver, service, cache)
         assert isinstance(service, Front) and isinstance(receiver, FrontedServer)
         assert fastpath and fastpath.edge and clock and cache  # Front takes no other options

@@ -21,6 +21,7 @@ from carom.kernel.abi import (
     Ends,
     Event,
 )
+from carom.kernel.attached import ENDING, Links
 from carom.kernel.bpf import Module
 from carom.kernel.compiled import Hook
 from carom.kernel.resource import Resource
@@ -52,6 +53,7 @@ HOOKS: dict[str, Hook] = {
 """Where each program runs."""
 
 _WORD = struct.Struct("=Q")
+_PORT_WORDS = 65_536 // 64  # of `door_ports`
 
 
 class Watch(NamedTuple):
@@ -110,13 +112,13 @@ class Edge(Resource):
         """Descriptors of the programs that are attached, by name."""
         return {f"edge_{edge}": program for edge, program in self._programs.items()}
 
-    def attach(self) -> None:
+    def attach(self, links: Links = ENDING) -> None:
         """See this host's sockets from now on: their packets, and when they are bound and released.
 
         Sockets of no watched service are left alone. Raises BPFError, PrivilegeError.
         """
         for edge in EDGES:  # writes first: what is learned, a write can void
-            self._stack.enter_context(EdgeLink(self._programs[edge], edge))
+            self._stack.enter_context(EdgeLink(self._programs[edge], edge, links))
 
     def programs(self) -> list[int]:
         """The descriptors of those that see sockets."""
@@ -125,6 +127,12 @@ class Edge(Resource):
     def watch(self, service: int, watch: Watch) -> None:
         """Watch a fronted service; `Marks` says which sockets are its server's."""
         libbpf.update(self.map("watches"), struct.pack("=I", service), WATCH.pack(*watch))
+
+    def watched(self, service: int) -> Watch:
+        """How a service is watched now."""
+        value = libbpf.lookup(self.map("watches"), struct.pack("=I", service), WATCH.size)
+        protocol, ttl, uid, ends, *rest = WATCH.unpack(value or bytes(WATCH.size))
+        return Watch(protocol, ttl, uid, Ends(ends), *rest)
 
     def losses(self, service: int) -> int:
         """How many of its own sockets, or of those that listen, a service's server has lost."""
@@ -141,6 +149,16 @@ class Edge(Resource):
                 word = _WORD.pack(bits.get(index, 0))
                 libbpf.update(self.map("door_ports"), struct.pack("=I", index), word)
             self._open_words = set(bits)
+
+    def take_over_ports(self, service: int) -> None:
+        """Go on with the ports that a daemon before has opened, until the service says its own."""
+        with self._opening:
+            if not self._opened:
+                opened = libbpf.batches(self.map("door_ports"), 4, _WORD.size, _PORT_WORDS + 1)
+                self._open_words = {
+                    n for _, _, words in opened for n, word in enumerate(words.cast("Q")) if word
+                }
+            self._opened.setdefault(service, set())
 
     def waiting(self, patience: float) -> list[tuple[int, bytes, int, int]]:
         """Learned replies that wait to be given a life, after `patience` seconds at most.

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from carom import cgroup, protocols, tc, xdp
+from carom.cgroup.link import EDGES, link_name
 from carom.daemon.clock import jiffies_per_second
 from carom.daemon.edge import HOOKS, Edge
 from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
+from carom.daemon.pinned import Pinned, Plan
 from carom.daemon.places import Place, Places
 from carom.daemon.store import CALLED, Admit, Extent, Policy, Store, check_memory
 from carom.errors import UsageError
@@ -39,7 +41,7 @@ from carom.kernel.abi import (
     Verdict,
     packed_address,
 )
-from carom.kernel.attached import Attached
+from carom.kernel.attached import ENDING, Attached
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.links import Interface
@@ -222,6 +224,8 @@ class FastPath(Resource):
         max_hits: int = 0,
         shadow: int = 0,
         beside: Sequence[Path] = (),
+        pinned: Pinned | None = None,
+        services: Sequence[str] = (),
         hooks: Sequence[Hook] = tuple(Hook),
         test_clock: bool = False,
     ):
@@ -231,7 +235,9 @@ class FastPath(Resource):
         are the protocols to support, `edge` adds the programs for fronted servers, `counted`
         services get counters of their own, and the C files `beside` it share its maps. Of one CPU
         there are at most `max_hits` replies a second (0: any). Of `shadow` hits one goes up, to be
-        compared (0: none). With `test_clock` the programs' time is the `clock` cell, in seconds.
+        compared (0: none). What is `pinned` outlives it, and is taken over if it was for the same
+        `services`; it says so by `taken_over`. With `test_clock` the programs' time is the `clock`
+        cell, in seconds.
 
         Raises UsageError for a capacity that memory cannot hold or a `room` beyond ROOM_MAX,
         PrivilegeError, CompileError, VerifierError, BPFError.
@@ -240,20 +246,27 @@ class FastPath(Resource):
         check_memory(extent.capacity)
         self._room = (room or Room()).sizes()
         self._counted = counted
-        hashes = Hashes()
         languages = set(languages)
         self._needed = _needed(languages, edge=edge)
+        entries = {
+            **self._room,
+            **extent.sizes(),
+            **_unused(languages),
+            "verdicts": (1 + counted) * len(Hook) * VERDICTS,
+            "reply_times": counted,
+            "lasting": max(_LASTING_LEAST, extent.capacity),
+            "pairs": PAIRS_BYTES if shadow else mmap.PAGESIZE,
+        }
+        plan = Plan(entries, list(services))
+        edge_links = [link_name(edge) for edge in EDGES] if edge else []
+        taken = pinned.take_over(plan, edge_links) if pinned else None
+        self.taken_over = taken is not None
+        self._links = pinned.links if pinned else ENDING
+        hashes = taken.hashes if taken else Hashes()
         self._module = Module(
             recipe(),
-            entries={
-                **self._room,
-                **extent.sizes(),
-                **_unused(languages),
-                "verdicts": (1 + counted) * len(Hook) * VERDICTS,
-                "reply_times": counted,
-                "lasting": max(_LASTING_LEAST, extent.capacity),
-                "pairs": PAIRS_BYTES if shadow else mmap.PAGESIZE,
-            },
+            entries=entries,
+            found=taken.maps if taken else None,
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
                 "tc_first": Hook.TC in hooks,
@@ -297,9 +310,11 @@ class FastPath(Resource):
             stack.callback(self.clock.release)
             drafts = "store" in self._needed
             self.store = stack.enter_context(
-                Store(self._module, hashes, extent, policy, drafts=drafts)
+                Store(self._module, hashes, extent, policy, drafts=drafts, pinned=pinned)
             )
             self.edge = stack.enter_context(Edge(self._module)) if edge else None
+            if pinned:
+                pinned.keep(self._module.maps(), hashes, plan)
             self._stack = stack.pop_all()
         self.attached = Attached()
 
@@ -383,16 +398,16 @@ class FastPath(Resource):
             behind.go_on(own)
         links, index = self.attached, interface.ifindex
         if hook == "tc":
-            tc_link = links.add(index, TCLink(first, interface))
+            tc_link = links.add(index, TCLink(first, interface, links=self._links))
             if behind:
                 behind.follow(tc_link)
             return Attachment(interface, hook, None, False)
-        link = links.add(index, Link(first, interface, mode))
+        link = links.add(index, Link(first, interface, mode, links=self._links))
         if link.mode == "native":
             check_arrival(interface)
         if behind:
             behind.follow(link)
-        links.add(index, TCLink(self.handover_program, interface))
+        links.add(index, TCLink(self.handover_program, interface, links=self._links))
         return Attachment(interface, hook, link.mode, True)
 
     def entered(self) -> dict[str, int]:

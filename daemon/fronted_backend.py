@@ -110,6 +110,8 @@ class FrontedBackend(Backend):
         self._cookies: Informed | None = None
         self.lifetimes: Lifetimes | None = None
         """Finds out how long replies hold, where the server's items end by themselves."""
+        if fastpath.taken_over:
+            self._take_over()
         with contextlib.ExitStack() as stack:
             ending = self.protocol.ending
             if self._exptime != "ttl" and ending:
@@ -131,6 +133,15 @@ class FrontedBackend(Backend):
                 self._cookies = self.protocol.cookies.keep(around, front.secret_file)
                 stack.callback(self._cookies.close)
             self._stack = stack.pop_all()
+
+    def _take_over(self) -> None:
+        """Go on where the daemon before ended: as if this one had not looked for so long.
+
+        Sockets that were bound or released meanwhile are told from those that it knew.
+        """
+        self._marked = self._marks.take_over()
+        watch = self._edge.watched(self.id)
+        self._away, self._losses = watch.away, watch.losses
 
     def notes(self) -> Iterator[str]:
         """Notes for whoever fronts this server."""

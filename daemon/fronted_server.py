@@ -36,6 +36,7 @@ class FrontedServer(Receiver):
         Raises ServerError for none, several, or one that may be written to unseen.
         """
         super().__init__(front.options, id)
+        self._wishes = front.wishes
         if rules:
             self.heed(rules, interfaces)
         self._finder = Finder(
@@ -48,6 +49,11 @@ class FrontedServer(Receiver):
         self._views = Views()
         self._not_numbered = ""
         self._number(self.found.server)
+
+    def in_words(self) -> str:
+        """As in Receiver, with what decides how long replies are good."""
+        exptime, elsewhere = self._wishes.exptime, self._wishes.writes_elsewhere
+        return f"{super().in_words()}, exptime {exptime}, writes_elsewhere {elsewhere}"
 
     @property
     def server_port(self) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from carom.daemon.edge import Edge
@@ -50,6 +50,30 @@ class Marks:
         self._service = service
         self._doors: dict[bytes, bytes] = {}
         self._pids: dict[bytes, bytes] = {}
+
+    def take_over(self) -> dict[int, Kind]:
+        """Go on with what the maps say, from a daemon before; returns the sockets' kinds."""
+        self._edge.take_over_ports(self._service)
+        self._doors = {
+            door: mark
+            for door, mark in self._elements("doors", DOOR.size, MARK.size)
+            if MARK.unpack(mark)[0] == self._service
+        }
+        own = _PID.pack(self._service)
+        pids = self._elements("servers", _PID.size, _PID.size)
+        self._pids = {pid: value for pid, value in pids if value == own}
+        kinds = {}
+        for cookie, mark in self._elements("sockets", _COOKIE.size, MARK.size):
+            service, view, kind = MARK.unpack(mark)
+            if service == self._service:
+                kinds[_COOKIE.unpack(cookie)[0]] = Kind(MarkKind(kind), view)
+        return kinds
+
+    def _elements(self, name: str, key: int, value: int) -> Iterator[tuple[bytes, bytes]]:
+        """A map's keys and values of so many bytes."""
+        for count, keys, values in libbpf.batches(self._edge.map(name), key, value):
+            for n in range(count):
+                yield bytes(keys[n * key :][:key]), bytes(values[n * value :][:value])
 
     def sockets(self, kinds: Mapping[int, Kind]) -> None:
         """Mark sockets by their cookies; the mark takes effect with their next packet."""

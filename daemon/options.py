@@ -147,6 +147,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             group=_CACHE,
         ),
     ] = "auto"
+    pin: Annotated[
+        bool,
+        Option(
+            "What is in the kernel outlives carom, and the next one goes on with it.",
+            group=_CACHE,
+        ),
+    ] = False
+    keep_replies: Annotated[
+        bool,
+        Option(
+            "With --pin: replies are as good after a restart as before; otherwise the next carom "
+            "voids them.",
+            group=_CACHE,
+            only="serve",
+        ),
+    ] = False
     shadow: Annotated[
         int,
         Option(
@@ -370,6 +386,24 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 hint="--fast cache, and --hook xdp | tc",
                 about=("shadow", "fast", "hook"),
             )
+        if self.pin and (self.hook == "none" or self.fast == "off"):
+            yield UsageError(
+                "pin is for what answers in the kernel, and nothing does",
+                hint="--fast cache | bounce, and --hook xdp | tc",
+                about=("pin", "fast", "hook"),
+            )
+        if self.pin and self.filter:
+            yield UsageError(
+                "a filter ends with its carom, and cannot be pinned",
+                hint="leave --pin or --filter out",
+                about=("pin", "filter"),
+            )
+        if self.keep_replies and not self.pin:
+            yield UsageError(
+                "keep-replies says what is good after a restart, and nothing is kept",
+                hint="--pin, too",
+                about=("keep_replies", "pin"),
+            )
 
     def filter_place(self) -> Place | None:
         """Where its filter is: by default where the fast path is, else at its socket."""
@@ -397,6 +431,7 @@ SHARED = (
     "admit",
     "capacity",
     "memory",
+    "pin",
     "wait",
     "cpu",
     "keep_capability",

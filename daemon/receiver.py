@@ -43,6 +43,14 @@ class Receiver(Resource):
         self.translations: Translations = {}
         """Which requests this host translates before any socket gets them, and where to."""
 
+    def in_words(self) -> str:
+        """Which service it is, among others and at other times."""
+        kind = "server" if self.learns else "service"
+        options = self.options
+        return (
+            f"{options.protocol} {kind} at {options.bind} port {options.port}, ttl {options.ttl:g}"
+        )
+
     def server_name(self) -> str:
         """Who its server is, and where it receives."""
         return f"pid {os.getpid()}"

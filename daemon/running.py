@@ -16,6 +16,7 @@ from carom.daemon.firewall_check import FirewallCheck
 from carom.daemon.follower import Followers
 from carom.daemon.lease import LeaseKeeper
 from carom.daemon.options import Options
+from carom.daemon.pinned import Pinned
 from carom.daemon.publisher import Publisher
 from carom.daemon.python_backend import PythonBackend
 from carom.daemon.silence import SilenceWatcher
@@ -37,7 +38,7 @@ class OnInterfaces(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What services run on: without a fast path, a filter or interfaces these are None."""
+    """What services run on: without a fast path, a filter, interfaces or pins these are None."""
 
     started: float
     """By the monotonic clock."""
@@ -49,6 +50,7 @@ class Parts(NamedTuple):
     filtering: Filtering | None
     followers: Followers
     attached: OnInterfaces | None
+    pinned: Pinned | None
     notes: list[str]
 
     @property

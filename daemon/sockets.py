@@ -130,7 +130,8 @@ def inside(process: Path, function: Callable[[], Result]) -> Result:
     return results[0]
 
 
-def _own_cookie() -> int:
+def own_cookie() -> int:
+    """The number of this thread's network namespace, which no other has until the next boot."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         cookie = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
     return int.from_bytes(cookie, sys.byteorder)
@@ -138,7 +139,7 @@ def _own_cookie() -> int:
 
 def namespace_of(process: Path) -> Namespace:
     """The network namespace of a process. Raises OSError where it has ended."""
-    return Namespace(os.readlink(process / "ns/net"), process, inside(process, _own_cookie))
+    return Namespace(os.readlink(process / "ns/net"), process, inside(process, own_cookie))
 
 
 def _user_namespace(descriptor: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from carom.daemon.pinned import Pinned
 from carom.errors import BPFError, UsageError
 from carom.kernel import forked, libbpf
 from carom.kernel.abi import (
@@ -160,11 +161,23 @@ class Store(Resource):
     """
 
     def __init__(
-        self, module: Module, hashes: Hashes, extent: Extent, policy: Policy, *, drafts: bool
+        self,
+        module: Module,
+        hashes: Hashes,
+        extent: Extent,
+        policy: Policy,
+        *,
+        drafts: bool,
+        pinned: Pinned | None = None,
     ):
-        """Without `drafts` nobody fills it from userspace. Raises VerifierError, BPFError."""
+        """Without `drafts` nobody fills it from userspace. Chunks are `pinned`, if anything is.
+
+        It goes on with a store whose maps and chunks were taken over. Raises VerifierError,
+        BPFError.
+        """
         self._module = module
         self._extent = extent
+        self._pinned = pinned
         self.hashes = hashes
         self._chunks: list[memoryview] = []
         self._short_until = 0.0
@@ -194,11 +207,14 @@ class Store(Resource):
             self._drafts = cells("drafts", self._services * _RING_WORDS)
             self._outcomes = cells("outcomes", self._services * len(Stored))
             stack.callback(self._chunks.clear)
-            self._add_first_chunk()
+            if self._limits[_PAGES]:
+                self._take_chunks()
+            else:
+                self._add_first_chunk()
+                for n in range(WEIGHTS):
+                    self._limits[_FIRST_WEIGHT + n] = secrets.randbits(64)
             self._stack = stack.pop_all()
-        self._weights = [secrets.randbits(64) for _ in range(WEIGHTS)]
-        for n, weight in enumerate(self._weights):
-            self._limits[_FIRST_WEIGHT + n] = weight
+        self._weights = list(self._limits[_FIRST_WEIGHT : _FIRST_WEIGHT + WEIGHTS])
         self._limits[_BUCKETS] = extent.buckets - 1
         self._limits[_EVICTS] = policy == "lru"
         self._limits[_SEEN] = extent.seen
@@ -246,10 +262,27 @@ class Store(Resource):
                 hint="free some memory, or raise the limit of its control group",
             ) from error
 
+    def _take_chunks(self) -> None:
+        """Go on with the chunks of a store that was taken over. Raises BPFError."""
+        for number in range(self._limits[_PAGES] // CHUNK_PAGES):
+            descriptor = self._pinned.take(f"chunk-{number}") if self._pinned else None
+            if descriptor is None:
+                raise BPFError(
+                    f"what is pinned lacks a part of its cache, chunk-{number}",
+                    hint="`carom unpin` takes it all away",
+                )
+            try:
+                self._chunks.append(forked.shared(descriptor, _CHUNK_BYTES))
+            finally:
+                forked.close(descriptor)
+        self._limits[_GROWS] = len(self._chunks) < self._extent.chunks
+
     def _add_chunk(self, number: int) -> None:
         descriptor = self._module.another("chunk")
         try:
             memory = forked.shared(descriptor, _CHUNK_BYTES)
+            if self._pinned:
+                self._pinned.put(f"chunk-{number}", descriptor)
             key, value = struct.pack("=I", number), struct.pack("=I", descriptor)
             libbpf.update(self._module.map("chunks"), key, value)
         finally:

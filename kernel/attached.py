@@ -4,9 +4,44 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from carom.kernel import forked, libbpf
 from carom.kernel.resource import Resource
+
+
+class Links:
+    """How descriptors of links come and go: here each link ends with its owner.
+
+    A link has a name of one word that tells it from its owner's others.
+    """
+
+    lasting = False
+    """Whether links outlive their owner."""
+
+    def there(self, name: str) -> bool:
+        """Whether there is one of that name, of an owner that has ended."""
+        return False
+
+    def end(self, name: str) -> None:
+        """Detach one that is `there`."""
+
+    def made(self, name: str, program: int, make: Callable[[], int]) -> int:
+        """A link of a program, by `make`. Raises OSError, BPFError."""
+        return forked.made(make)
+
+    def detach(self, name: str, descriptor: int) -> None:
+        """Detach the program, and close the descriptor."""
+        libbpf.close_link(descriptor)
+
+    def close(self, name: str, descriptor: int) -> None:
+        """Close the descriptor at its owner's end."""
+        libbpf.close_link(descriptor)
+
+
+ENDING = Links()
+"""Links that end with their owner."""
 
 
 class Link(Protocol):
@@ -15,8 +50,11 @@ class Link(Protocol):
     def attached(self) -> bool:
         """Whether it is still attached."""
 
-    def close(self) -> None:
+    def detach(self) -> None:
         """Detach."""
+
+    def close(self) -> None:
+        """Detach, unless it is to outlive its owner."""
 
 
 L = TypeVar("L", bound=Link)
@@ -47,10 +85,12 @@ class Attached(Resource):
         """Detach what is on an interface, last first; without any link it does nothing."""
         with contextlib.ExitStack() as stack:
             for link in self._links.pop(ifindex, []):
-                stack.callback(link.close)
+                stack.callback(link.detach)
 
     def close(self) -> None:
-        """Detach everything."""
+        """Detach everything that is not to outlive its owner."""
         with contextlib.ExitStack() as stack:
-            for ifindex in self._links:
-                stack.callback(self.detach, ifindex)
+            for links in self._links.values():
+                for link in links:
+                    stack.callback(link.close)
+            self._links.clear()

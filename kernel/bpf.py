@@ -160,11 +160,13 @@ class Module(Resource):
         parameters: Mapping[str, int] | None = None,
         beside: Module | None = None,
         apart: Collection[str] = (),
+        found: Mapping[str, int] | None = None,
     ):
         """What is compiled is the same for all of these: `entries`, how many some maps have room
         for, and `sizes`, the bytes of their values, whatever the C says; `parameters`
         (parameter.h). What is loaded `beside` another module has its maps, but those `apart`, and
-        its parameters where it has none of its own.
+        its parameters where it has none of its own. Maps that are `found`, by descriptors that are
+        this module's from now on, are not made.
 
         Raises PrivilegeError, CompileError (clang's output in `details`) or ObjectError.
         """
@@ -176,7 +178,7 @@ class Module(Resource):
         self._name = str(recipe)
         self._ring: libbpf.Ring | None = None
         self._programs: dict[str, int] = {}
-        self._maps: dict[str, int] = {}
+        self._maps = dict(found or {})
         self._types: int | None = None
         self._loading = threading.Lock()  # of the types: two programs may be loaded at a time
         self._compiled, self.digest = compiled(recipe)
@@ -281,6 +283,10 @@ class Module(Resource):
 
     def _length(self, name: str) -> int:
         return len(self._found(name).code)
+
+    def maps(self) -> dict[str, int]:
+        """The descriptors of the maps that it has so far, by name; not of those it is beside."""
+        return dict(self._maps)
 
     def programs(self) -> frozenset[str]:
         """The names of what can be loaded."""

@@ -12,7 +12,7 @@ import functools
 import operator
 import secrets
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from carom.kernel.siphash import absorb, begin, end, siphash
 
@@ -49,12 +49,21 @@ class Hashes:
     computed in Python.
     """
 
-    def __init__(self, *, native: bool = True):
-        """Draw secrets."""
+    def __init__(self, *, native: bool = True, parameters: Mapping[str, int] | None = None):
+        """Draw secrets, or go on with those of a fast path that had these `parameters`.
+
+        Those were another process', so that slots are computed in Python.
+        """
+        if parameters:
+            v0, v1, v2, v3 = (parameters[f"slot_v{n}"] for n in range(4))
+            known = v0, v1, v2, v3
+            self.slot_of: Callable[[bytes], int] = lambda key: end(known, key, _BEFORE) >> _SHIFT
+            self.parameters = dict(parameters)
+            return
         theirs = python_secret() if native else None
         before = secrets.token_bytes(_BEFORE)
         state = absorb(begin(theirs or secrets.token_bytes(16)), before)
-        self.slot_of: Callable[[bytes], int] = (
+        self.slot_of = (
             (lambda key: hash(before + key) >> _SHIFT & _MASK)
             if theirs is not None
             else (lambda key: end(state, key, _BEFORE) >> _SHIFT)

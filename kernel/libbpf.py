@@ -165,6 +165,8 @@ def _typed(libbpf: ctypes.CDLL) -> ctypes.CDLL:
         "bpf_prog_get_fd_by_id": [u32],
         "bpf_prog_get_next_id": [u32, pointer],
         "bpf_enable_stats": [ctypes.c_int],
+        "bpf_obj_pin": [fd, ctypes.c_char_p],
+        "bpf_obj_get": [ctypes.c_char_p],
         "libbpf_num_possible_cpus": [],
         "bpf_prog_query": [fd, ctypes.c_int, u32, pointer, pointer, pointer],
         "bpf_xdp_query_id": [ctypes.c_int, ctypes.c_int, ctypes.POINTER(u32)],
@@ -319,7 +321,10 @@ def update_link(link_fd: int, program_fd: int) -> None:
 
 
 def link_ifindex(link_fd: int) -> int:
-    """The ifindex of an XDP or TCX link's interface; 0 if it is gone, or the link was detached."""
+    """The ifindex of an XDP or TCX link's interface; 0 if it is gone, or the link was detached.
+
+    Of a control group's link it is that group's number instead.
+    """
     info = ctypes.create_string_buffer(_LINK_INFO_BYTES)
     size = ctypes.c_uint32(_LINK_INFO_BYTES)
     _check(library().bpf_obj_get_info_by_fd(link_fd, info, ctypes.byref(size)))
@@ -336,6 +341,16 @@ def close_link(link_fd: int) -> None:
     with contextlib.suppress(OSError):  # gone with its interface
         _check(library().bpf_link_detach(link_fd))
     forked.close(link_fd)
+
+
+def pin(descriptor: int, path: Path) -> None:
+    """Give a map, program or link a name in a BPF file system: it lives as long as that."""
+    _check(library().bpf_obj_pin(descriptor, os.fsencode(path)))
+
+
+def pinned(path: Path) -> int:
+    """A descriptor of what has this name in a BPF file system. Raises OSError."""
+    return _check(library().bpf_obj_get(os.fsencode(path)))
 
 
 def attached_xdp(ifindex: int) -> int | None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from carom import log
 from carom.errors import BusyError, InterfaceError, PrivilegeError
-from carom.kernel import forked, libbpf
+from carom.kernel import libbpf
+from carom.kernel.attached import ENDING, Links
 from carom.kernel.links import Interface
 from carom.kernel.netlink import filters, route_socket
 from carom.kernel.resource import Resource
@@ -33,12 +34,14 @@ class TCLink(Resource):
         program_fd: int,
         interface: Interface,
         *,
-        links: bool = True,
+        tcx: bool = True,
         priority: int = PRIORITY,
+        links: Links = ENDING,
     ):
-        """Attach. With `links` False, do as on a kernel without TCX: by clsact, at this `priority`.
+        """Attach. Without `tcx` do as on a kernel before it: by clsact, at this `priority`.
 
-        A filter of clsact outlives its owner's `kill -9`: the next start takes its place.
+        A filter of clsact outlives its owner's `kill -9`: the next start takes its place. One of
+        `links` that is there is taken over.
 
         Raises BusyError if a stranger's filter, or a living carom's, has that priority;
         PrivilegeError, InterfaceError.
@@ -47,8 +50,9 @@ class TCLink(Resource):
         self._priority = priority
         self._fd: int | None = None
         self._made_qdisc = False
+        self._links, self._name = links, f"tc-{interface.ifindex}"
         try:
-            if links:
+            if tcx:
                 self._fd = self._link(program_fd)
             self.kind = "tcx" if self._fd is not None else "clsact"
             if self._fd is None:
@@ -65,7 +69,9 @@ class TCLink(Resource):
     def _link(self, program_fd: int) -> int | None:
         try:
             index = self.interface.ifindex
-            return forked.made(lambda: libbpf.link_tcx_ingress(program_fd, index))
+            return self._links.made(
+                self._name, program_fd, lambda: libbpf.link_tcx_ingress(program_fd, index)
+            )
         except OSError as error:
             if error.errno in _NO_LINKS:
                 return None
@@ -132,11 +138,22 @@ class TCLink(Resource):
             return False
 
     def close(self) -> None:
+        """Detach, unless it is to outlive its owner."""
+        if self._fd is not None:
+            descriptor, self._fd = self._fd, -1
+            self._links.close(self._name, descriptor)
+        else:
+            self._remove_filter()
+
+    def detach(self) -> None:
         """Detach, and remove the qdisc if it was made for this."""
         if self._fd is not None:
             descriptor, self._fd = self._fd, -1
-            libbpf.close_link(descriptor)
-            return
+            self._links.detach(self._name, descriptor)
+        else:
+            self._remove_filter()
+
+    def _remove_filter(self) -> None:
         index = self.interface.ifindex
         try:
             with route_socket() as netlink:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from carom import log
 from carom.errors import BusyError, InterfaceError, PrivilegeError
-from carom.kernel import forked, libbpf
+from carom.kernel import libbpf
+from carom.kernel.attached import ENDING, Links
 from carom.kernel.links import Interface
 from carom.kernel.owner import owners
 from carom.kernel.resource import Resource
@@ -37,21 +38,32 @@ class Link(Resource):
         mode: ModeOption = "auto",
         *,
         answers: bool = True,
+        links: Links = ENDING,
     ):
         """Attach in native mode with generic as fallback (`auto`), or in just the given mode.
 
         On a veth, and a bond of veths, `auto` takes generic for a program that `answers`: there
         native XDP_TX loses every frame silently unless the peer has an XDP program too, and the
-        peer may lose that at any time.
+        peer may lose that at any time. One of `links` that is there is taken over, in its mode.
 
         Raises BusyError when another program is attached, InterfaceError when the driver refuses,
         PrivilegeError.
         """
         self.interface = interface
+        self._links = links
+        for other in _FLAGS:
+            if links.there(self._name(other)):
+                if mode == "auto":
+                    mode = other
+                elif mode != other:
+                    links.end(self._name(other))
         if mode == "auto":
             self.mode, self._fd = self._attach_auto(program_fd, answers=answers)
         else:
             self.mode, self._fd = mode, self._attach(program_fd, mode)
+
+    def _name(self, mode: Mode) -> str:
+        return f"xdp-{mode}-{self.interface.ifindex}"
 
     def _attach_auto(self, program_fd: int, *, answers: bool) -> tuple[Mode, int]:
         name = self.interface.name
@@ -78,7 +90,11 @@ class Link(Resource):
     def _attach(self, program_fd: int, mode: Mode) -> int:
         interface = self.interface
         try:
-            return forked.made(lambda: libbpf.link_xdp(program_fd, interface.ifindex, _FLAGS[mode]))
+            return self._links.made(
+                self._name(mode),
+                program_fd,
+                lambda: libbpf.link_xdp(program_fd, interface.ifindex, _FLAGS[mode]),
+            )
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 raise self._busy() from error
@@ -116,7 +132,12 @@ class Link(Resource):
         """Whether it is still attached: when an interface goes, its programs go with it."""
         return self._fd >= 0 and libbpf.link_ifindex(self._fd) == self.interface.ifindex
 
-    def close(self) -> None:
+    def detach(self) -> None:
         """Detach."""
         descriptor, self._fd = self._fd, -1
-        libbpf.close_link(descriptor)
+        self._links.detach(self._name(self.mode), descriptor)
+
+    def close(self) -> None:
+        """Detach, unless it is to outlive its owner."""
+        descriptor, self._fd = self._fd, -1
+        self._links.close(self._name(self.mode), descriptor)

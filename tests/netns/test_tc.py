@@ -181,7 +181,7 @@ def own(own_line: Line, load_fastpath: object) -> Iterator[tuple[Line, FastPath,
 @contextlib.contextmanager
 def clsact(line: Line, program: int, interface: Interface) -> Iterator[TCLink]:
     """A program attached as on a kernel without links."""
-    link = line.server.call(lambda: TCLink(program, interface, links=False))
+    link = line.server.call(lambda: TCLink(program, interface, tcx=False))
     try:
         yield link
     finally:
@@ -257,7 +257,7 @@ class TestClsact:
         line, fastpath, interface = own
         with monkeypatch.context() as patch:
             patch.setattr(os, "getpid", lambda: _NO_PROCESS)
-            line.server.call(lambda: TCLink(fastpath.handover_program, interface, links=False))
+            line.server.call(lambda: TCLink(fastpath.handover_program, interface, tcx=False))
         (before,) = filters(line)
         assert str(_NO_PROCESS) in before
         with clsact(line, fastpath.tc_program, interface):
