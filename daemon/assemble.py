@@ -30,7 +30,6 @@ from carom.daemon.manager import Manager
 from carom.daemon.notes import notes, notes_on_length, notes_on_sources
 from carom.daemon.options import Options
 from carom.daemon.own_socket import OwnSocket
-from carom.daemon.pinned import Pinned, folder
 from carom.daemon.publisher import Publisher, own_addresses
 from carom.daemon.python_backend import PythonBackend
 from carom.daemon.reach import port_words
@@ -139,6 +138,8 @@ class Assembly:
         self._room = self._counted()
         self._pinned = None
         if rules and self._options.pin:
+            from carom.daemon.pinned import Pinned, folder  # few starts need it
+
             self._pinned = stack.enter_context(Pinned(folder()))
         if rules:
             self._fastpath = self._loaded()

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from carom import cgroup, protocols, tc, xdp
 from carom.cgroup.link import EDGES, link_name
@@ -18,7 +18,6 @@ from carom.daemon.clock import jiffies_per_second
 from carom.daemon.edge import HOOKS, Edge
 from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
-from carom.daemon.pinned import Pinned, Plan
 from carom.daemon.places import Place, Places
 from carom.daemon.store import CALLED, Admit, Extent, Policy, Store, check_memory
 from carom.errors import UsageError
@@ -55,6 +54,9 @@ from carom.protocols.spec import Spec
 from carom.tc.link import TCLink
 from carom.xdp.link import Link, Mode, ModeOption
 from carom.xdp.probe import check_arrival
+
+if TYPE_CHECKING:
+    from carom.daemon.pinned import Pinned
 
 HookOption = Literal["xdp", "tc", "none"]
 
@@ -257,16 +259,10 @@ class FastPath(Resource):
             "lasting": max(_LASTING_LEAST, extent.capacity),
             "pairs": PAIRS_BYTES if shadow else mmap.PAGESIZE,
         }
-        plan = Plan(entries, list(services))
-        edge_links = [link_name(edge) for edge in EDGES] if edge else []
-        taken = pinned.take_over(plan, edge_links) if pinned else None
-        self.taken_over = taken is not None
-        self._links = pinned.links if pinned else ENDING
-        hashes = taken.hashes if taken else Hashes()
+        hashes = Hashes()
         self._module = Module(
             recipe(),
             entries=entries,
-            found=taken.maps if taken else None,
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
                 "tc_first": Hook.TC in hooks,
@@ -280,6 +276,12 @@ class FastPath(Resource):
         )
         with contextlib.ExitStack() as stack:
             stack.callback(self._module.close)
+            self._links = pinned.links if pinned else ENDING
+            links = [link_name(one) for one in EDGES] if edge else []
+            taken = pinned.take_over(self._module, entries, services, links) if pinned else None
+            if taken:
+                hashes = taken
+            self.taken_over = taken is not None
             self._beside = [
                 stack.enter_context(Module(_beside(source), beside=self._module))
                 for source in beside
@@ -314,7 +316,7 @@ class FastPath(Resource):
             )
             self.edge = stack.enter_context(Edge(self._module)) if edge else None
             if pinned:
-                pinned.keep(self._module.maps(), hashes, plan)
+                pinned.keep(self._module.maps(), hashes)
             self._stack = stack.pop_all()
         self.attached = Attached()
 

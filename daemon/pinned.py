@@ -11,6 +11,7 @@ What is written here is one record, and always whole: without it nothing is take
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from collections.abc import Iterable, Mapping
@@ -22,10 +23,11 @@ from carom import __version__, log
 from carom.daemon import sockets
 from carom.errors import BPFError, UsageError
 from carom.kernel import forked, libbpf, objects
-from carom.kernel.bpf import version
+from carom.kernel.bpf import Module, version
 from carom.kernel.hashes import Hashes
 from carom.kernel.libbpf import MapShape
-from carom.kernel.pins import PinnedLinks, Pins, is_link
+from carom.kernel.pins import PinnedLinks, Pins, is_link, is_part
+from carom.kernel.recipe import INCLUDE
 from carom.kernel.resource import Resource
 
 OLDEST = (6, 6)
@@ -66,21 +68,31 @@ OWN = {
 """Maps that each daemon makes anew: what it is told by its options, its host and its server; its
 counters; and what programs keep for themselves."""
 
-_RECORD, _RECORD_BYTES = "record", 65_536
+_RECORD, _RECORD_BYTES = "daemon-record", 65_536
 _LENGTH = struct.Struct("=I")
 _ARRAY = 2  # BPF_MAP_TYPE_ARRAY, linux/bpf.h
+
+
+def _hashing() -> str:
+    """A digest of how programs hash keys, and so of where what they stored is found."""
+    read = (INCLUDE / name for name in ("hash.h", "key_hash.h", "slot.h", "siphash.h"))
+    return hashlib.sha256(b"".join(one.read_bytes() for one in read)).hexdigest()
 
 
 class Plan(msgspec.Struct, frozen=True):
     """What has to be the same for maps to be taken over."""
 
+    layout: str
+    """A digest of how they are laid out, and of how keys are hashed."""
     sizes: dict[str, int]
-    """How many elements maps have room for."""
+    """How many elements they have room for."""
     services: list[str]
     """Which services there are, in words, by their numbers."""
 
     def differs(self, other: Plan) -> str:
         """What is another in `other`, in words; empty if nothing is."""
+        if self.layout != other.layout:
+            return "the programs were of other sources, with other maps"
         if self.services != other.services:
             return f"the services were {', '.join(other.services)}"
         for name in self.sizes.keys() | other.sizes.keys():
@@ -136,7 +148,7 @@ class Pinned(Resource):
         self.links = PinnedLinks(self._pins)
         self._published = False
         self._used = set[str]()
-        self._plan, self._parameters = Plan({}, []), dict[str, int]()
+        self._plan, self._parameters = Plan("", {}, []), dict[str, int]()
 
     @property
     def folder(self) -> Path:
@@ -160,9 +172,19 @@ class Pinned(Resource):
         finally:
             forked.close(descriptor)
 
-    def take_over(self, plan: Plan, links: Iterable[str]) -> Taken | None:
-        """The maps of a daemon before with the same plan; None, and the reason is logged, where
-        there are none, or not all of these `links` are attached. Raises BPFError."""
+    def take_over(
+        self,
+        module: Module,
+        sizes: Mapping[str, int],
+        services: Iterable[str],
+        links: Iterable[str],
+    ) -> Hashes | None:
+        """Have a module go on with the maps of a daemon before; returns the hashes of its keys.
+
+        None where there are none, where their layout, sizes or services differ, as in Plan, or
+        where not all of these `links` are attached: the log says why. Raises BPFError.
+        """
+        plan = self._plan = Plan(module.layout(OWN) + _hashing(), dict(sizes), list(services))
         if not self._record:
             return None
         why = plan.differs(self._record.plan)
@@ -172,14 +194,10 @@ class Pinned(Resource):
             log.warning("what is pinned is not taken over: the cache begins empty", why=why)
             self._record = None
             return None
-        maps = dict[str, int]()
-        for name in self._pins.names():
-            if "-" in name or name in OWN or name == _RECORD:
-                continue
-            descriptor = self.take(name)
-            if descriptor is not None:
-                maps[name] = descriptor
-        return Taken(maps, Hashes(parameters=self._record.parameters))
+        names = [name for name in self._pins.names() if not is_part(name) and name not in OWN]
+        maps = {name: descriptor for name in names if (descriptor := self.take(name)) is not None}
+        module.go_on(maps, self._record.parameters)
+        return Hashes(parameters=self._record.parameters)
 
     def take(self, name: str) -> int | None:
         """A descriptor of the pinned map of this name, as in Pins."""
@@ -191,18 +209,18 @@ class Pinned(Resource):
         self._used.add(name)
         self._pins.put(name, descriptor)
 
-    def keep(self, maps: Mapping[str, int], hashes: Hashes, plan: Plan) -> None:
+    def keep(self, maps: Mapping[str, int], hashes: Hashes) -> None:
         """Pin what a loaded fast path has, of which some may be taken over. Raises BPFError."""
         for name, descriptor in maps.items():
             if name in CHAINS or (name not in OWN and name not in self._used):
                 self.put(name, descriptor)
-        self._plan, self._parameters = plan, hashes.parameters
+        self._parameters = hashes.parameters
 
     def _say(self) -> None:
         record = Record(__version__, objects.abi(), self._plan, self._parameters)
         said = msgspec.json.encode(record)
         shape = MapShape(_ARRAY, 4, _RECORD_BYTES, 1, 0, 0, 0)
-        descriptor = forked.made(lambda: libbpf.create_map(_RECORD, shape, None))
+        descriptor = forked.made(lambda: libbpf.create_map("record", shape, None))
         try:
             value = (_LENGTH.pack(len(said)) + said).ljust(_RECORD_BYTES, b"\0")
             libbpf.update(descriptor, bytes(4), value)
@@ -235,13 +253,6 @@ class Pinned(Resource):
             else:
                 self._pins.forget()
         self._pins.close()
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """What is taken over: descriptors of maps, by name, and the secrets of their hashes."""
-
-    maps: dict[str, int]
-    hashes: Hashes
 
 
 def unpin(where: Path) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from carom.daemon.attachments import Attachments
 from carom.daemon.backend import Backend
@@ -16,13 +16,15 @@ from carom.daemon.firewall_check import FirewallCheck
 from carom.daemon.follower import Followers
 from carom.daemon.lease import LeaseKeeper
 from carom.daemon.options import Options
-from carom.daemon.pinned import Pinned
 from carom.daemon.publisher import Publisher
 from carom.daemon.python_backend import PythonBackend
 from carom.daemon.silence import SilenceWatcher
 from carom.daemon.sweeper import Sweeper
 from carom.errors import UsageError
 from carom.kernel.signals import until_stopped
+
+if TYPE_CHECKING:
+    from carom.daemon.pinned import Pinned
 
 _PATIENCE = 1.0  # seconds for a service's thread to end
 

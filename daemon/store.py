@@ -14,9 +14,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from carom.daemon.pinned import Pinned
 from carom.errors import BPFError, UsageError
 from carom.kernel import forked, libbpf
 from carom.kernel.abi import (
@@ -47,6 +46,9 @@ from carom.kernel.abi import (
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes, hash_of
 from carom.kernel.resource import Resource
+
+if TYPE_CHECKING:
+    from carom.daemon.pinned import Pinned
 
 Policy = Literal["lru", "fcfs"]
 Admit = Literal["always", "second"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import resource
@@ -160,13 +161,11 @@ class Module(Resource):
         parameters: Mapping[str, int] | None = None,
         beside: Module | None = None,
         apart: Collection[str] = (),
-        found: Mapping[str, int] | None = None,
     ):
         """What is compiled is the same for all of these: `entries`, how many some maps have room
         for, and `sizes`, the bytes of their values, whatever the C says; `parameters`
         (parameter.h). What is loaded `beside` another module has its maps, but those `apart`, and
-        its parameters where it has none of its own. Maps that are `found`, by descriptors that are
-        this module's from now on, are not made.
+        its parameters where it has none of its own.
 
         Raises PrivilegeError, CompileError (clang's output in `details`) or ObjectError.
         """
@@ -178,7 +177,7 @@ class Module(Resource):
         self._name = str(recipe)
         self._ring: libbpf.Ring | None = None
         self._programs: dict[str, int] = {}
-        self._maps = dict(found or {})
+        self._maps: dict[str, int] = {}
         self._types: int | None = None
         self._loading = threading.Lock()  # of the types: two programs may be loaded at a time
         self._compiled, self.digest = compiled(recipe)
@@ -284,9 +283,24 @@ class Module(Resource):
     def _length(self, name: str) -> int:
         return len(self._found(name).code)
 
+    def go_on(self, maps: Mapping[str, int], parameters: Mapping[str, int]) -> None:
+        """Have maps, by descriptors that are this module's from now on, and parameters of another
+        one that had the same layout; before anything of this one is made."""
+        self._maps.update(maps)
+        self._parameters.update(parameters)
+
     def maps(self) -> dict[str, int]:
         """The descriptors of the maps that it has so far, by name; not of those it is beside."""
         return dict(self._maps)
+
+    def layout(self, leaving: Collection[str] = ()) -> str:
+        """A digest of how keys and values lie in its maps, but for those that are left out."""
+        layouts, digest = btf.Layouts(self._compiled.btf), hashlib.sha256()
+        for name, shape in sorted(self._compiled.maps.items()):
+            if name not in leaving:
+                kinds = (layouts.of(number) for number in (shape.key_type, shape.value_type))
+                digest.update(repr((name, *shape[:5], *kinds)).encode())
+        return digest.hexdigest()
 
     def programs(self) -> frozenset[str]:
         """The names of what can be loaded."""

@@ -21,6 +21,8 @@ _TYPE = struct.Struct("<III")
 """Name, kind with the number of parts, size or another type."""
 _INT, _PTR, _ARRAY, _STRUCT, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 1, 2, 3, 4, 8, 9, 10, 11
 _VAR, _DATASEC = 14, 15
+_STRUCTS = (_STRUCT, 5)
+"""Struct and union."""
 _PARTS = {_STRUCT: 12, 5: 12, 6: 8, 13: 8, _DATASEC: 12, 19: 12}
 _FIXED = {_INT: 4, _ARRAY: 12, _VAR: 4, 17: 4}
 """Bytes behind a type of each kind: for each of its parts, or once."""
@@ -196,6 +198,31 @@ def maps(btf: bytes) -> dict[str, MapShape]:
             numbers[name] = numbers[name] or _size(types, kind)
         maps[variable.name] = MapShape(*numbers.values(), *kinds)
     return maps
+
+
+class Layouts:
+    """How values of types lie in memory: two types with the same layout hold the same."""
+
+    def __init__(self, btf: bytes):
+        """Raises ValueError, IndexError or struct.error."""
+        self._types = _types(btf)
+        _, self._names = halves(btf)
+
+    def of(self, number: int, deep: int = 16) -> str:
+        """A type's layout in words: `{u64 sequence@0, ...}64`; empty for no type."""
+        one = self._types[number]
+        if not number or one.kind == _PTR or not deep:
+            return "" if not number else "pointer"
+        if one.kind == _ARRAY:
+            ((element, _, count),) = one.parts()
+            return f"{self.of(element, deep - 1)}[{count}]"
+        if one.kind in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT):
+            return self.of(one.other, deep - 1)
+        members = (
+            f"{self.of(kind, deep - 1)} {_string(self._names, name)}@{offset}"
+            for name, kind, offset in (one.parts() if one.kind in _STRUCTS else ())
+        )
+        return f"{one.name}{{{', '.join(members)}}}{one.other}"
 
 
 def place(btf: bytes, name: str) -> int:

@@ -39,8 +39,8 @@ def _is_bpf(folder: Path) -> bool:
 class Pins(Resource):
     """A folder with pinned maps and links, for one process at a time; closing leaves all there.
 
-    Names are of one word, without dots. What is `put` replaces what has its name only with `publish`; from then
-    on it does at once.
+    Names are of letters, digits, - and _. What is `put` replaces what has its name only with
+    `publish`; from then on it does at once.
     """
 
     def __init__(self, folder: Path):
@@ -175,6 +175,11 @@ class Pins(Resource):
 
 LINK = "link-"
 """What the names of links begin with."""
+
+
+def is_part(name: str) -> bool:
+    """Whether this is no map by a name of its own, but a link, or a part of something."""
+    return "-" in name
 
 
 def is_link(name: str) -> bool:
