@@ -10,6 +10,7 @@ import threading
 from typing import NamedTuple
 
 from carom.cgroup.link import EDGES, PROGRAM_KINDS, EdgeLink
+from carom.cgroup.link import Edge as EdgeName
 from carom.kernel import libbpf
 from carom.kernel.abi import (
     PAYER,
@@ -45,6 +46,9 @@ STEPS = (
     "store",
 )
 """Programs that those at the edge tail-call, in the order of cgroup/edge.h."""
+
+EDGE_CHAIN = "edge_programs"
+"""The map that they are in."""
 
 HOOKS: dict[str, Hook] = {
     **{f"edge_{edge}": PROGRAM_KINDS[edge] for edge in EDGES},
@@ -86,9 +90,8 @@ class Edge(Resource):
     def __init__(self, module: Module):
         """Raises VerifierError."""
         self._module = module
-        self._programs = {edge: module.program(f"edge_{edge}") for edge in EDGES}
-        steps = (module.program(f"edge_{step}") for step in STEPS)
-        module.chain("edge_programs", dict(enumerate(steps)))
+        self._programs = self.load(module)
+        self._links = dict[EdgeName, EdgeLink]()
         with contextlib.ExitStack() as stack:
 
             def cells(name: str, count: int) -> memoryview:
@@ -118,7 +121,26 @@ class Edge(Resource):
         Sockets of no watched service are left alone. Raises BPFError, PrivilegeError.
         """
         for edge in EDGES:  # writes first: what is learned, a write can void
-            self._stack.enter_context(EdgeLink(self._programs[edge], edge, links))
+            link = EdgeLink(self._programs[edge], edge, links)
+            self._links[edge] = self._stack.enter_context(link)
+
+    @staticmethod
+    def load(module: Module) -> dict[EdgeName, int]:
+        """Load a module's programs for the edge; descriptors of those that see sockets.
+
+        Raises VerifierError, BPFError.
+        """
+        module.load(HOOKS)
+        steps = (module.program(f"edge_{step}") for step in STEPS)
+        module.chain(EDGE_CHAIN, dict(enumerate(steps)))
+        return {edge: module.program(f"edge_{edge}") for edge in EDGES}
+
+    def enter_by(self, module: Module) -> None:
+        """Have sockets seen by another module's programs, with the same maps. Raises OSError."""
+        programs = self.load(module)
+        for edge, link in self._links.items():
+            link.replace(programs[edge])
+        self._programs = programs
 
     def programs(self) -> list[int]:
         """The descriptors of those that see sockets."""

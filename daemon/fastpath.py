@@ -8,19 +8,20 @@ import ipaddress
 import mmap
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from carom import cgroup, protocols, tc, xdp
 from carom.cgroup.link import EDGES, link_name
 from carom.daemon.clock import jiffies_per_second
-from carom.daemon.edge import HOOKS, Edge
+from carom.daemon.edge import EDGE_CHAIN, HOOKS, Edge
+from carom.daemon.hooked import CHAINS, STEPS, Hooked, steps
 from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
 from carom.daemon.places import Place, Places
-from carom.daemon.store import CALLED, Admit, Extent, Policy, Store, check_memory
-from carom.errors import UsageError
+from carom.daemon.store import CALLED, DRAINS, Admit, Extent, Policy, Store, check_memory
+from carom.errors import BPFError, UsageError
 from carom.filters.filter import Filter
 from carom.kernel import libbpf
 from carom.kernel.abi import (
@@ -61,9 +62,6 @@ if TYPE_CHECKING:
 HookOption = Literal["xdp", "tc", "none"]
 
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
-_STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath", "join")
-"""Programs that those at the hooks tail-call, in the order of xdp/fastpath.c and tc/fastpath.c."""
-
 OWN_LEAST = 131_072
 """The least room for own addresses: a bucket of 16 bytes for each, and more once it is used."""
 
@@ -140,7 +138,7 @@ def recipe(defines: Mapping[str, str | int | None] | None = None) -> Recipe:
 
     With `defines` of its own it is none that comes with carom.
     """
-    at_tc = (f"tc_{name}" for name in (*_STEPS, "handover"))
+    at_tc = (f"tc_{name}" for name in (*STEPS, "handover"))
     return Recipe(
         *SOURCES,
         include=INCLUDE,
@@ -164,9 +162,20 @@ def _beside(source: Path) -> Recipe:
     return Recipe(source, include=INCLUDE, written=written, hooks=dict.fromkeys(at_tc, "tc"))
 
 
-def _kind(hook: Hook) -> str:
-    """What the names of a hook's programs and maps begin with."""
-    return "xdp" if hook == Hook.XDP else "tc"
+_Role = Callable[[Hooked], int]
+"""Which of the programs a link has."""
+
+
+def _first_at_xdp(hooked: Hooked) -> int:
+    return hooked.first[Hook.XDP]
+
+
+def _first_at_tc(hooked: Hooked) -> int:
+    return hooked.first[Hook.TC]
+
+
+def _handover(hooked: Hooked) -> int:
+    return hooked.handover
 
 
 def _needed(languages: Iterable[Spec], *, edge: bool) -> set[str]:
@@ -246,6 +255,7 @@ class FastPath(Resource):
         """
         extent = Extent(capacity, admit, memory, counted)
         check_memory(extent.capacity)
+        self.max_hits = max_hits
         self._room = (room or Room()).sizes()
         self._counted = counted
         languages = set(languages)
@@ -276,6 +286,7 @@ class FastPath(Resource):
         )
         with contextlib.ExitStack() as stack:
             stack.callback(self._module.close)
+            self._pinned = pinned
             self._links = pinned.links if pinned else ENDING
             links = [link_name(one) for one in EDGES] if edge else []
             taken = pinned.take_over(self._module, entries, services, links) if pinned else None
@@ -291,11 +302,9 @@ class FastPath(Resource):
             self._asking = threading.Lock()
             self._module.load(self._wanted(edge=edge))
             self._read_clock = self._module.program("read_clock")
-            self._chain(self._module, self._needed)
-            self._first = {
-                hook: self._module.program(f"{_kind(hook)}_fastpath") for hook in {*hooks, Hook.TC}
-            }
-            self.handover_program = self._module.program("tc_handover")
+            self._hooked = Hooked(self._module, hooks, self._needed)
+            self._placed = dict[Link | TCLink, _Role]()
+            self._behind: tuple[Filter, _Role] | None = None
             self._verdicts = self._module.map("verdicts")
             self._places = stack.enter_context(Places(self._module, self._room["services"]))
             self._own = stack.enter_context(OwnAddresses(self._module, self._room["own_addresses"]))
@@ -324,24 +333,7 @@ class FastPath(Resource):
         """The names of all programs that it needs at first, so that they are loaded together."""
         yield from ("read_clock", "tc_handover", *CALLED, *(HOOKS if edge else ()))
         for hook in Hook:
-            yield from self._steps(hook, self._needed).values()
-
-    def _steps(self, hook: Hook, needed: set[str]) -> dict[int, str]:
-        """The names of a hook's programs, by their index among those that are tail-called.
-
-        Userspace has drafts stored by XDP's; TC's is only needed where TC sees them first.
-        """
-        if hook not in self._hooks:
-            needed = needed & {"store"} if hook == Hook.XDP else needed - {"store"}
-        return {at: f"{_kind(hook)}_{step}" for at, step in enumerate(_STEPS) if step in needed}
-
-    def _chain(self, module: Module, needed: set[str]) -> None:
-        """Have a module's programs go on with these steps, which are loaded together."""
-        names = {hook: self._steps(hook, needed) for hook in Hook}
-        module.load(name for steps in names.values() for name in steps.values())
-        for hook, steps in names.items():
-            programs = {at: module.program(name) for at, name in steps.items()}
-            module.chain(f"{_kind(hook)}_next", programs)
+            yield from steps(hook, self._hooks, self._needed).values()
 
     @property
     def digest(self) -> str:
@@ -351,12 +343,17 @@ class FastPath(Resource):
     @property
     def program(self) -> int:
         """The descriptor of the fast path's first program at XDP."""
-        return self._first[Hook.XDP]
+        return self._hooked.first[Hook.XDP]
 
     @property
     def tc_program(self) -> int:
         """The same at TC."""
-        return self._first[Hook.TC]
+        return self._hooked.first[Hook.TC]
+
+    @property
+    def handover_program(self) -> int:
+        """The descriptor of the one at TC that takes what XDP has no room for."""
+        return self._hooked.handover
 
     @contextlib.contextmanager
     def dry(self) -> Iterator[Mapping[Hook, int]]:
@@ -365,13 +362,56 @@ class FastPath(Resource):
         They have the maps of those that are attached, and the same steps follow them. One thread at
         a time has them. Raises VerifierError, BPFError.
         """
-        chains = [f"{_kind(hook)}_next" for hook in Hook]
-        with (
-            self._asking,
-            Module(recipe(), parameters={"dry": True}, beside=self._module, apart=chains) as module,
-        ):
-            self._chain(module, self._needed | self._shapes)
-            yield {hook: module.program(f"{_kind(hook)}_fastpath") for hook in self._first}
+        with self._asking, self._another({"dry": True}) as module:
+            yield Hooked(module, self._hooks, self._needed | self._shapes).first
+
+    def _another(self, parameters: Mapping[str, int]) -> Module:
+        """The programs once more, with the same maps."""
+        apart = (*CHAINS, EDGE_CHAIN)
+        return Module(recipe(), parameters=parameters, beside=self._module, apart=apart)
+
+    def swap(self, *, max_hits: int) -> None:
+        """Load the programs that packets enter by anew, and put them into the old ones' places.
+
+        That is done between two packets, and both have the same maps: no packet is lost, and no
+        write unseen. Raises VerifierError, BPFError; then the old ones go on.
+        """
+        with self._asking, contextlib.ExitStack() as stack:
+            module = stack.enter_context(self._another({"max_hits": max_hits}))
+            hooked = Hooked(module, self._hooks, self._needed | self._shapes)
+            if self.edge:
+                Edge.load(module)
+            if self._pinned:
+                self._pinned.put_chains(module.maps())
+            old = self._hooked
+            try:
+                self._enter_by(hooked)
+            except BaseException as error:
+                self._enter_by(old)
+                if isinstance(error, OSError):
+                    raise BPFError(f"the kernel refused other programs: {error}") from error
+                raise
+            stack.pop_all()
+        if self._pinned:
+            self._pinned.publish()
+        if old.module is self._module:
+            self._module.unload(("read_clock", *CALLED, DRAINS), (*CHAINS, EDGE_CHAIN))
+        else:
+            old.module.close()
+        self._module.say(max_hits=max_hits)
+        self.max_hits = max_hits
+
+    def _enter_by(self, hooked: Hooked) -> None:
+        """Have packets enter by these programs. Raises OSError."""
+        self._placed = {link: role for link, role in self._placed.items() if link.attached()}
+        for link, role in self._placed.items():
+            link.replace(role(hooked))
+        if self._behind:
+            behind, role = self._behind
+            behind.go_on(role(hooked))
+        if self.edge:
+            self.edge.enter_by(hooked.module)
+        self._hooked = hooked
 
     def load(self, name: str) -> int:
         """The descriptor of an XDP program beside the fast path's own. Raises VerifierError."""
@@ -394,34 +434,39 @@ class FastPath(Resource):
         Where it is `behind` a filter of that hook, it sees only what the filter accepts. Raises
         BusyError, InterfaceError, PrivilegeError; a part may be `attached` then.
         """
-        own = self.tc_program if hook == "tc" else self.program
-        first = behind.program if behind else own
+        role = _first_at_tc if hook == "tc" else _first_at_xdp
+        first = role(self._hooked)
         if behind:
-            behind.go_on(own)
+            self._behind = behind, role
+            behind.go_on(first)
+            first = behind.program
         links, index = self.attached, interface.ifindex
         if hook == "tc":
             tc_link = links.add(index, TCLink(first, interface, links=self._links))
-            if behind:
-                behind.follow(tc_link)
+            self._place(tc_link, role, behind)
             return Attachment(interface, hook, None, False)
         link = links.add(index, Link(first, interface, mode, links=self._links))
         if link.mode == "native":
             check_arrival(interface)
+        self._place(link, role, behind)
+        handover = TCLink(self.handover_program, interface, links=self._links)
+        self._place(links.add(index, handover), _handover, None)
+        return Attachment(interface, hook, link.mode, True)
+
+    def _place(self, link: Link | TCLink, role: _Role, behind: Filter | None) -> None:
+        """Note which program a link has, or that it has the one of a filter."""
         if behind:
             behind.follow(link)
-        links.add(index, TCLink(self.handover_program, interface, links=self._links))
-        return Attachment(interface, hook, link.mode, True)
+        else:
+            self._placed[link] = role
 
     def entered(self) -> dict[str, int]:
         """Descriptors, by name, of the programs that packets enter it by."""
-        programs = {_kind(hook): self._first[hook] for hook in self._hooks}
-        if Hook.XDP in self._hooks:
-            programs["tc"] = self.handover_program
-        return programs | (self.edge.entered() if self.edge else {})
+        return self._hooked.entered() | (self.edge.entered() if self.edge else {})
 
     def program_ids(self) -> list[int]:
         """The kernel's ids of the programs for interfaces, and of those at the socket's edge."""
-        programs = [*self._first.values(), self.handover_program]
+        programs = [*self._hooked.first.values(), self.handover_program]
         programs += self.edge.programs() if self.edge else ()
         return [libbpf.program_id(program) for program in programs]
 
@@ -436,10 +481,11 @@ class FastPath(Resource):
         when there is no room for all; what is left out is not answered. Raises VerifierError.
         """
         places = list(places)
-        shapes = _shapes(places) - self._shapes
-        if shapes:
-            self._chain(self._module, shapes)
-            self._shapes |= shapes
+        with self._asking:
+            shapes = _shapes(places) - self._shapes
+            if shapes:
+                self._hooked.follow(shapes)
+                self._shapes |= shapes
         self._places.answer_at(places)
 
     def refuse(self, addresses: Iterable[Address]) -> None:
@@ -549,4 +595,6 @@ class FastPath(Resource):
         try:
             self.attached.close()
         finally:
+            if self._hooked.module is not self._module:
+                self._stack.callback(self._hooked.module.close)
             self._stack.close()

@@ -37,7 +37,7 @@ class FirewallCheck:
         self.interfaces = interfaces
         self._changed = changed
         self._attachments: Sequence[Attachment] = ()
-        self._programs: Sequence[int] = ()
+        self.programs: Sequence[int] = ()
         self._warned: set[str] = set()
         self._findings: dict[int, tuple[Findings, Findings]] = {}
         self._others: list[str] = []
@@ -72,7 +72,7 @@ class FirewallCheck:
 
     def attached(self, attachments: Sequence[Attachment], programs: Sequence[int]) -> None:
         """Look behind the fast path too: where it is now, and the ids of its programs."""
-        self._attachments, self._programs = attachments, programs
+        self._attachments, self.programs = attachments, programs
         self._others = list(self._look_beside())
 
     def moved(self, attachments: Sequence[Attachment]) -> None:
@@ -188,12 +188,12 @@ class FirewallCheck:
     def _look_beside(self) -> Iterator[str]:
         for service in self._services:
             port = service.options.port
-            programs = list(cgroup_programs(service.processes(), self._programs))
+            programs = list(cgroup_programs(service.processes(), self.programs))
             if programs:
                 yield cgroup_words(port, programs)
             yield from service.protocol.access_lists(service.processes())
         for attachment in self._attachments:
-            programs = list(tc_programs(attachment, self._programs))
+            programs = list(tc_programs(attachment, self.programs))
             if programs:
                 yield tc_words(attachment.interface.name, programs)
 

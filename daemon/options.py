@@ -452,6 +452,7 @@ LIVE = (
     "max_reply",
     "prefix_rate",
     "total_rate",
+    "max_hits_per_cpu",
     "responses_per_second",
     "slip",
     "bypass_firewall",

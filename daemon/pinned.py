@@ -35,7 +35,7 @@ OLDEST = (6, 6)
 
 ROOT = Path("/sys/fs/bpf/carom")
 
-CHAINS = ("xdp_next", "tc_next", "edge_programs")
+CHAINS = {"xdp_next", "tc_next", "edge_programs"}
 """Maps of programs, which the kernel empties when nobody has them: those of the running programs
 are pinned, and nobody takes them over."""
 
@@ -215,6 +215,11 @@ class Pinned(Resource):
             if name in CHAINS or (name not in OWN and name not in self._used):
                 self.put(name, descriptor)
         self._parameters = hashes.parameters
+
+    def put_chains(self, maps: Mapping[str, int]) -> None:
+        """Pin the maps of programs that will be in the links; `publish` unpins those before."""
+        for name in CHAINS & maps.keys():
+            self._pins.put(name, maps[name], later=True)
 
     def _say(self) -> None:
         record = Record(__version__, objects.abi(), self._plan, self._parameters)

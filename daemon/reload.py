@@ -88,6 +88,11 @@ class Reloader(Resource):
         before = [_past_firewall(backend.options) for backend in parts.backends]
         for backend, options in zip(parts.backends, all, strict=True):
             backend.heed(options)
+        limit = all[0].max_hits_per_cpu
+        if parts.fastpath and limit != parts.fastpath.max_hits:
+            parts.fastpath.swap(max_hits=limit)
+            if parts.firewall:
+                parts.firewall.programs = parts.fastpath.program_ids()
         if parts.firewall and before != list(map(_past_firewall, all)):
             parts.firewall.check_again()
         if parts.attached:

@@ -373,6 +373,18 @@ class Module(Resource):
         if self._ring:
             self._ring.wait(round(seconds * 1000))
 
+    def unload(self, leaving: Iterable[str], maps: Iterable[str]) -> None:
+        """Free its programs but these, and some of its maps: others are used instead."""
+        for name in self._programs.keys() - {*leaving}:
+            forked.close(self._programs.pop(name))
+        for name in maps:
+            if name in self._maps:
+                forked.close(self._maps.pop(name))
+
+    def say(self, **parameters: int) -> None:
+        """What is loaded from now on has these parameters."""
+        self._parameters |= parameters
+
     def close(self) -> None:
         """Free programs and maps."""
         if self._ring:

@@ -122,12 +122,13 @@ class Pins(Resource):
             except FileNotFoundError:
                 return None
 
-    def put(self, name: str, descriptor: int) -> None:
-        """Pin this; it has its name from `publish` on. Raises BPFError, PrivilegeError."""
+    def put(self, name: str, descriptor: int, *, later: bool = False) -> None:
+        """Pin this; it has its name from `publish` on, or, once all was published, at once, but
+        not if it is for `later`. Raises BPFError, PrivilegeError."""
         with self._explained():
             libbpf.pin(descriptor, self.folder / (name + self._tag))
         self._fresh.append(name)
-        if self._published:
+        if self._published and not later:
             self.publish()
 
     def publish(self) -> None:

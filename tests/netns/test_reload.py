@@ -15,7 +15,7 @@ import pytest
 
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
-from netns.process import INTERFACE, Carom, Ended, run, start, until
+from netns.process import INTERFACE, Carom, Ended, at_tc, run, start, until
 from netns.test_firewall import put, table
 from netns.wire import Client
 
@@ -94,6 +94,33 @@ def test_no_request_is_lost_and_the_cache_is_kept(straight: Line, file: Path) ->
                     assert ended.code == 0, ended
                     until_asked_more(asked)
         carom.expect(before, hit=asked())
+
+
+def test_programs_are_swapped(straight: Line, file: Path) -> None:
+    """A limit is part of the programs: others take their places, and no request is lost."""
+    with running(straight, file) as carom, Client(straight.client, straight.address) as client:
+        assert client.ask(b"kept") == b"kept"
+        programs, chains = set[int](), set[int]()
+        with asking(lambda: client.ask(b"kept")) as asked:
+            for limit in (0, 1_000_000, 2_000_000, 1):
+                file.write_text(ON + ECHO + f"max_hits_per_cpu = {limit}\n")
+                ended = reload(straight, carom)
+                assert ended.code == 0, ended
+                until_asked_more(asked)
+                programs |= set(at_tc(straight.server))
+                chains.add(len(open_programs(carom.pid)))
+        assert len(programs) == 4
+        assert len(chains) <= 2, "those that were swapped are freed"
+        assert carom.counters()["pass_cpu"]
+
+
+def open_programs(pid: int) -> list[str]:
+    """Of a process' descriptors, those of programs."""
+    return [
+        info.name
+        for info in Path(f"/proc/{pid}/fdinfo").iterdir()
+        if "prog_tag" in info.read_text()
+    ]
 
 
 def test_whom_it_allows(straight: Line, file: Path) -> None:
