@@ -120,8 +120,9 @@ class Link(Resource):
             f"{name} already has an XDP program"
             + (f" (id {program_id})" if program_id else "")
             + (f" of {whose}" if whose else ""),
-            hint=f"see `ip link show {name}`; stop its owner, or take another interface: carom "
-            "never replaces a program",
+            hint=f"see `ip link show {name}`; stop its owner"
+            + ("" if whose else ", or `carom unpin` where that was a carom with --pin")
+            + ", or take another interface: carom never replaces a program",
         )
 
     def replace(self, program_fd: int) -> None:

@@ -3,17 +3,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import random
 import signal
+import struct
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from netns.fronted import until_hit
+from carom import __version__
+from carom.daemon.pinned import Record
+from carom.kernel import libbpf
+from netns import line as lines
+from netns import torture
+from netns.fronted import hits_of, until_hit
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient, value_of
-from netns.pinning import PinningCarom, mounted
-from netns.process import attached, run
+from netns.pinning import PinningCarom, mounted, unpin
+from netns.process import DEADLINE, INTERFACE, Carom, at_tc, attached, run, start
+from netns.test_torture_memcached import KEYS, jobs
+from netns.torture import Cell, Shared
+from netns.wire import Client
+
+RESTARTS, MANY_RESTARTS = 6, 100
+"""Of the ordinary suite, and of the long form."""
+
+_RECORD = struct.Struct("=I65532s")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +45,7 @@ def pins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def fronting(line: Line, *arguments: str) -> PinningCarom:
     """`carom front --pin` before a memcached."""
-    return PinningCarom(line.server, "--ttl", "1h", *arguments, command="front")
+    return PinningCarom(line.server, *arguments, command="front")
 
 
 @pytest.mark.parametrize("hook", ["xdp", "tc"])
@@ -40,7 +60,7 @@ def test_warm_again(
     end: signal.Signals,
 ) -> None:
     """What was cached before is a hit again, and what was written meanwhile is not."""
-    before = fronting(straight, "--hook", hook)
+    before = fronting(straight, "--hook", hook, "--ttl", "1h")
     tcp.set(b"kept", b"value")
     tcp.set(b"written", b"old")
     until_hit(before, udp, b"kept", b"value")
@@ -49,13 +69,100 @@ def test_warm_again(
     tcp.set(b"written", b"new")
     assert value_of(udp.ask(b"get written\r\n")) == b"new"
     assert value_of(udp.ask(b"get kept\r\n")) == b"value"
-    with fronting(straight, "--hook", hook) as after:
-        counters = after.counters()
-        assert value_of(udp.ask(b"get kept\r\n")) == b"value"
-        after.expect(counters, hit=1)
+    with fronting(straight, "--hook", hook, "--ttl", "1h") as after:
+        assert hits_of(after, udp, b"kept", b"value", 1) == 1
         assert value_of(udp.ask(b"get written\r\n")) == b"new"
         tcp.set(b"kept", b"newer")
         assert value_of(udp.ask(b"get kept\r\n")) == b"newer"
+        assert after.status()["cache"]["capacity"] == 10_000
+
+
+def test_nothing_is_answered_meanwhile(
+    pins: Path, straight: Line, memcached: Memcached, udp: UDPClient, tcp: TCPClient
+) -> None:
+    """Once the lease is over, requests go to the server, by programs that stay attached."""
+    with fronting(straight) as carom:
+        program = attached(straight.server)
+        tcp.set(b"kept", b"value")
+        until_hit(carom, udp, b"kept", b"value")
+        carom.end(signal.SIGTERM)
+        assert attached(straight.server) == program
+        memcached.stop()
+        number = udp.send(b"get kept\r\n")
+        time.sleep(0.2)
+        memcached.go_on()
+        assert value_of(udp.receive(number)) == b"value", "the server answers once it goes on"
+        unpin(straight.server)
+    assert attached(straight.server) is None
+
+
+@pytest.mark.parametrize("whose", ["server", "carom"])
+def test_a_server_that_begins_anew(pins: Path, line: Line, whose: str) -> None:
+    """What it had is gone, and so is what was cached of it, whoever was away meanwhile."""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(Memcached(line.server))
+        with (
+            TCPClient(line.client, line.address) as tcp,
+            UDPClient(line.client, line.address) as udp,
+        ):
+            carom = fronting(line)
+            tcp.set(b"gone", b"value")
+            until_hit(carom, udp, b"gone", b"value")
+        if whose == "carom":
+            carom.end(signal.SIGKILL)
+        first.close()
+        if whose == "server":
+            carom.end(signal.SIGKILL)
+        stack.enter_context(Memcached(line.server))
+        with (
+            fronting(line) as carom,
+            UDPClient(line.client, line.address) as udp,
+            TCPClient(line.client, line.address) as tcp,
+        ):
+            assert udp.ask(b"get gone\r\n") == b"END\r\n"
+            tcp.set(b"gone", b"again")
+            until_hit(carom, udp, b"gone", b"again")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_service_of_ones_own(pins: Path, straight: Line, client: Client, keep: bool) -> None:
+    """Its replies are another process' state, unless it says that they are good for longer."""
+    arguments = ("--app", "services:told", "-p", "51141", *(["--keep-replies"] if keep else []))
+    before = PinningCarom(straight.server, *arguments)
+    with Client(straight.client, straight.address, 51141) as client:
+        assert client.ask(b"one") == b"one: 1"
+        assert client.ask(b"one") == b"one: 1"
+    before.end(signal.SIGKILL)
+    with (
+        PinningCarom(straight.server, *arguments) as after,
+        Client(straight.client, straight.address, 51141) as client,
+    ):
+        counters = after.counters()
+        assert client.ask(b"one") == b"one: 1", "the new process counts from one"
+        assert bool(after.since(counters).get("hit")) is keep
+        assert client.ask(b"two") == b"two: 1"
+        counters = after.counters()
+        assert client.ask(b"two") == b"two: 1"
+        after.expect(counters, hit=1)
+
+
+def test_other_options_begin_with_an_empty_cache(
+    pins: Path, straight: Line, memcached: Memcached, udp: UDPClient, tcp: TCPClient
+) -> None:
+    """What was to live for an hour does not under a TTL of a minute; the links are taken over."""
+    carom = fronting(straight, "--ttl", "1h")
+    tcp.set(b"kept", b"value")
+    until_hit(carom, udp, b"kept", b"value")
+    carom.end(signal.SIGTERM)
+    for arguments in (("--ttl", "1m"), ("--ttl", "1m", "--capacity", "100")):
+        carom = fronting(straight, *arguments)
+        assert "the cache begins empty" in carom.stderr()
+        assert hits_of(carom, udp, b"kept", b"value", 1) == 0
+        until_hit(carom, udp, b"kept", b"value")
+        carom.end(signal.SIGTERM)
+    with fronting(straight, "--ttl", "1m", "--hook", "tc"):
+        assert attached(straight.server) is None
+    assert not pins.exists()
 
 
 def test_nothing_is_left(pins: Path, straight: Line, memcached: Memcached) -> None:
@@ -63,4 +170,143 @@ def test_nothing_is_left(pins: Path, straight: Line, memcached: Memcached) -> No
         pass
     assert not pins.exists()
     assert attached(straight.server) is None
-    assert run(straight.server, "unpin").code == 2
+    ended = run(straight.server, "unpin")
+    assert (ended.code, "nothing is pinned" in ended.stderr) == (2, True)
+
+
+def test_one_carom_at_a_time(pins: Path, straight: Line, memcached: Memcached) -> None:
+    """A second one is refused, and so is taking all away while one runs."""
+    with fronting(straight) as carom:
+        second = run(straight.server, "front", "-i", INTERFACE, "--pin")
+        assert second.code == 1
+        assert "another carom runs with what is pinned" in second.stderr
+        assert run(straight.server, "unpin").code == 1
+        assert carom.status()
+
+
+def test_without_pin_after_one_with_it(pins: Path, straight: Line, memcached: Memcached) -> None:
+    """Its place is taken by what was left, and the message says how to take that away."""
+    fronting(straight).end(signal.SIGTERM)
+    ended = run(straight.server, "front", "-i", INTERFACE)
+    assert ended.code == 1
+    assert "`carom unpin`" in ended.stderr
+    unpin(straight.server)
+    with Carom(straight.server, command="front"):
+        pass
+
+
+def say_of_another(pins: Path, **changes: str) -> None:
+    """Have the record say that another version made what is pinned."""
+    descriptor = libbpf.pinned(pins / "daemon-record")
+    try:
+        value = libbpf.lookup(descriptor, bytes(4), _RECORD.size)
+        assert value
+        length, text = _RECORD.unpack(value)
+        record = msgspec.json.decode(text[:length], type=Record)
+        other = msgspec.json.encode(msgspec.structs.replace(record, **changes))
+        libbpf.update(descriptor, bytes(4), _RECORD.pack(len(other), other))
+    finally:
+        os.close(descriptor)
+
+
+def test_another_version(pins: Path, straight: Line, memcached: Memcached) -> None:
+    """It is refused, with both versions, and nothing is changed."""
+    fronting(straight).end(signal.SIGTERM)
+    say_of_another(pins, version="9.9.9", abi="f" * 64)
+    there = sorted(path.name for path in pins.iterdir())
+    ended = run(straight.server, "front", "-i", INTERFACE, "--pin")
+    assert ended.code == 2
+    assert "carom 9.9.9" in ended.stderr
+    assert f"carom {__version__}" in ended.stderr
+    assert "`carom unpin`" in ended.stderr
+    assert sorted(path.name for path in pins.iterdir()) == there
+    unpin(straight.server)
+
+
+def test_a_record_that_is_none(pins: Path, straight: Line, memcached: Memcached) -> None:
+    fronting(straight).end(signal.SIGTERM)
+    descriptor = libbpf.pinned(pins / "daemon-record")
+    libbpf.update(descriptor, bytes(4), _RECORD.pack(2**32 - 1, b"{" * 65_532))
+    os.close(descriptor)
+    ended = run(straight.server, "front", "-i", INTERFACE, "--pin")
+    assert (ended.code, "cannot be read" in ended.stderr) == (1, True), ended
+    unpin(straight.server)
+
+
+def test_where_nothing_can_be_pinned(straight: Line, tmp_path: Path, pins: Path) -> None:
+    """No BPF file system, or a folder that is not one's own alone."""
+    arguments = ("serve", "-i", INTERFACE, "--pin")
+    ended = run(straight.server, *arguments, CAROM_PINS=str(tmp_path / "pins"))
+    assert (ended.code, "in no BPF file system" in ended.stderr) == (1, True), ended
+    assert "mount" in ended.stderr
+    pins.mkdir(parents=True, mode=0o755)
+    try:
+        pins.chmod(0o755)
+        ended = run(straight.server, *arguments)
+        assert (ended.code, "somebody else's" in ended.stderr) == (1, True), ended
+    finally:
+        pins.rmdir()
+        pins.parent.rmdir()
+    assert attached(straight.server) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--hook", "none"), "nothing does"),
+        (("--fast", "off"), "nothing does"),
+        (("--app", "kv", "--filter", "simple"), "ends with its carom"),
+    ],
+)
+def test_what_cannot_be_pinned(straight: Line, arguments: tuple[str, ...], words: str) -> None:
+    ended = run(straight.server, "serve", "-i", INTERFACE, "--pin", *arguments)
+    assert (ended.code, words in ended.stderr) == (2, True), ended
+
+
+def test_an_interface_that_is_made_again(pins: Path) -> None:
+    """Its link is gone with it; those at servers' sockets stay, and so does the cache."""
+    with lines.straight() as line, Memcached(line.server):
+        carom = fronting(line)
+        with (
+            TCPClient(line.client, line.address) as tcp,
+            UDPClient(line.client, line.address) as udp,
+        ):
+            tcp.set(b"kept", b"value")
+            until_hit(carom, udp, b"kept", b"value")
+        carom.end(signal.SIGTERM)
+        line.server.run("ip", "link", "del", INTERFACE)
+        ended = run(line.server, "front", "-i", INTERFACE, "--pin")
+        assert (ended.code, "there is no interface" in ended.stderr) == (2, True) or ended.code == 1
+        unpin(line.server)
+
+
+def test_writes_are_seen_all_the_time(pins: Path, line: Line, long_form: bool) -> None:
+    """Under load caroms are killed, also while they start, and begin again: nothing is stale.
+
+    None of the requests goes unanswered.
+    """
+    shared, chance, hits = Shared(KEYS), random.Random(5), 0
+    arguments = ("--prefix-rate", "0", "--total-rate", "0", "--ttl", "1m", "--exptime", "ttl")
+    with (
+        Memcached(line.server, threads=2),
+        torture.crowd(line.client, shared, *jobs(shared, line.address)),
+    ):
+        for number in range(MANY_RESTARTS if long_form else RESTARTS):
+            if number % 2:
+                half = start(line.server, "front", "-i", INTERFACE, "--pin", *arguments)
+                time.sleep(chance.random())
+                half.kill()
+                half.communicate(timeout=DEADLINE)
+            carom = fronting(line, *arguments)
+            time.sleep(0.3 + chance.random())
+            hits += carom.counters()["hit"]
+            carom.end(chance.choice((signal.SIGKILL, signal.SIGTERM)))
+            time.sleep(chance.random() / 2)
+        unpin(line.server)
+    print(shared, hits, "hits")
+    assert shared.violations() == (0, 0)
+    assert shared.cells[Cell.LOST] == 0
+    assert hits > RESTARTS, "hardly any hits prove nothing"
+    assert not pins.exists()
+    assert at_tc(line.server) == []
+    assert subprocess.run(["pgrep", "-f", "carom front --pin"], check=False).returncode
