@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 
-from carom import protocols
+from carom import log, protocols
 from carom.daemon.attachments import Attacher, Attachments
 from carom.daemon.backend import Backend
 from carom.daemon.bound_addresses import BoundAddresses
@@ -80,6 +80,9 @@ def assemble(
         running.start()
         if pinned := running.parts.pinned:
             pinned.publish()
+            fastpath = running.parts.fastpath
+            if fastpath and fastpath.taken_over:
+                log.info("goes on with the cache of the carom before", entries=len(fastpath.store))
         stack.enter_context(forked.in_child(running.leave))
     except BaseException:
         stack.close()
@@ -226,7 +229,7 @@ class Assembly:
             max_hits=options.max_hits_per_cpu,
             shadow=options.shadow,
             pinned=self._pinned,
-            services=[receiver.in_words() for receiver in self._receivers],
+            services=self._lasting_services(),
             hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
         )
         self._stack.enter_context(fastpath)
@@ -234,6 +237,11 @@ class Assembly:
         if fastpath.edge:
             fastpath.edge.attach(self._pinned.links if self._pinned else ENDING)
         return fastpath
+
+    def _lasting_services(self) -> list[str]:
+        """All services in words, if what any of them has cached is good after this carom's end."""
+        lasting = any(one.learns or one.options.keep_replies for one in self._receivers)
+        return [receiver.in_words() for receiver in self._receivers] if lasting else []
 
     def _loaded_filter(self) -> Filter | None:
         options, place = self._options, self._options.filter_place()

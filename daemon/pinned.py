@@ -181,10 +181,12 @@ class Pinned(Resource):
     ) -> Hashes | None:
         """Have a module go on with the maps of a daemon before; returns the hashes of its keys.
 
-        None where there are none, where their layout, sizes or services differ, as in Plan, or
-        where not all of these `links` are attached: the log says why. Raises BPFError.
+        None where there are none or no services, where their layout, sizes or services differ, as
+        in Plan, or where not all of these `links` are attached: the log says why. Raises BPFError.
         """
         plan = self._plan = Plan(module.layout(OWN) + _hashing(), dict(sizes), list(services))
+        if not plan.services:
+            self._record = None
         if not self._record:
             return None
         why = plan.differs(self._record.plan)

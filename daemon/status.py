@@ -189,6 +189,7 @@ def status(running: Running) -> dict[str, Any]:
         if edge
         else {},
         "services": services,
+        "pinned": str(parts.pinned.folder) if parts.pinned else None,
         "not_followed": parts.followers.failing(),
         "filter": parts.filtering and parts.filtering.show(),
     }

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from carom.errors import BPFError, UsageError
+from carom.errors import BPFError, CaromError, UsageError
 from carom.kernel import forked, libbpf
 from carom.kernel.abi import (
     CHUNK_PAGES,
@@ -247,7 +247,7 @@ class Store(Resource):
             if number == self._extent.chunks or time.monotonic() < self._short_until:
                 return False
             if _memory("MemAvailable") > _LEFT_SHARE * _memory("MemTotal"):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, CaromError):
                     self._add_chunk(number)
                     return True
             self._short_until = time.monotonic() + _RETRY

@@ -70,9 +70,9 @@ class Pins(Resource):
                     f"another carom runs with what is pinned in {folder}",
                     hint="stop it first; or give this one a folder of its own: CAROM_PINS",
                 ) from None
-            for left in self._unpublished():
-                if is_link(left.name):  # made by one that was killed before it had published
-                    left.unlink()
+            for name in self._all():
+                if is_link(name) and name.endswith(_NEW):  # of one killed before it published
+                    self._unlink(name)
             self._stack = stack.pop_all()
 
     @contextlib.contextmanager
@@ -104,12 +104,24 @@ class Pins(Resource):
                 one.mkdir(mode=0o700)
         return True
 
-    def _unpublished(self) -> list[Path]:
-        return list(self.folder.glob(f"*{_NEW}"))
+    def _all(self) -> list[str]:
+        return sorted(os.listdir(self._descriptor))
+
+    def _path(self, name: str) -> Path:
+        """The way to a name that takes no rights to the folders above, which carom may give up."""
+        return Path(f"/proc/self/fd/{self._descriptor}") / name
+
+    def _unlink(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._descriptor)
+
+    def _settle(self, name: str) -> None:
+        at = self._descriptor
+        os.rename(name + self._tag, name, src_dir_fd=at, dst_dir_fd=at)
 
     def names(self) -> list[str]:
         """The names of what is pinned, in order; without what was put and never published."""
-        return sorted(name for name in os.listdir(self.folder) if not name.endswith(_NEW))
+        return [name for name in self._all() if not name.endswith(_NEW)]
 
     def take(self, name: str) -> int | None:
         """A descriptor of what has this name, which the caller closes by `forked.close`; or None.
@@ -118,55 +130,55 @@ class Pins(Resource):
         """
         with self._explained():
             try:
-                return forked.made(lambda: libbpf.pinned(self.folder / name))
+                return forked.made(lambda: libbpf.pinned(self._path(name)))
             except FileNotFoundError:
                 return None
 
     def put(self, name: str, descriptor: int, *, later: bool = False) -> None:
         """Pin this; it has its name from `publish` on, or, once all was published, at once, but
-        not if it is for `later`. Raises BPFError, PrivilegeError."""
+        not if it is for `later`. Any thread may call it. Raises BPFError, PrivilegeError."""
         with self._explained():
-            libbpf.pin(descriptor, self.folder / (name + self._tag))
-        self._fresh.append(name)
-        if self._published and not later:
-            self.publish()
+            self._unlink(name + self._tag)
+            libbpf.pin(descriptor, self._path(name + self._tag))
+            if self._published and not later:
+                self._settle(name)
+            else:
+                self._fresh.append(name)
 
     def publish(self) -> None:
         """Have all that was put be what has its name, in the order in which it was put.
 
-        What others put and never published goes: until now it may have been in use.
+        What others put and never published goes: until now it may have been in use. Raises
+        BPFError, PrivilegeError.
         """
         self._published = True
         with self._explained():
             while self._fresh:
-                name = self._fresh[0]
-                (self.folder / (name + self._tag)).rename(self.folder / name)
+                self._settle(self._fresh[0])
                 del self._fresh[0]
-            for left in self._unpublished():
-                left.unlink()
+            for name in self._all():
+                if name.endswith(_NEW) and not name.endswith(self._tag):
+                    self._unlink(name)
 
     def remove(self, name: str) -> None:
         """Unpin what has this name, or was put under it; a link is attached no more then, if no
         descriptor of it is left."""
-        for one in (name, name + self._tag):
-            with contextlib.suppress(FileNotFoundError):
-                (self.folder / one).unlink()
+        self._unlink(name)
+        self._unlink(name + self._tag)
         self._fresh = [fresh for fresh in self._fresh if fresh != name]
 
     def forget(self) -> None:
         """Unpin what was put and never published."""
-        for name in self._fresh:
-            with contextlib.suppress(FileNotFoundError):
-                (self.folder / (name + self._tag)).unlink()
-        self._fresh.clear()
+        while self._fresh:
+            self._unlink(self._fresh.pop() + self._tag)
 
     def clear(self) -> None:
         """Unpin everything, links first, and remove the folder."""
         self._fresh.clear()
-        for name in sorted(os.listdir(self.folder), key=lambda name: not is_link(name)):
-            (self.folder / name).unlink()
-        self.folder.rmdir()
-        with contextlib.suppress(OSError):  # others have theirs there
+        for name in sorted(self._all(), key=lambda name: not is_link(name)):
+            self._unlink(name)
+        with contextlib.suppress(OSError):  # it may be another user's to remove, or others' too
+            self.folder.rmdir()
             self.folder.parent.rmdir()
 
     def close(self) -> None:

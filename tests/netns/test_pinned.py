@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -25,13 +26,16 @@ from netns.fronted import hits_of, until_hit
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient, value_of
 from netns.pinning import PinningCarom, mounted, unpin
-from netns.process import DEADLINE, INTERFACE, Carom, at_tc, attached, run, start
+from netns.process import DEADLINE, INTERFACE, Carom, at_tc, attached, run, start, until
 from netns.test_torture_memcached import KEYS, jobs
 from netns.torture import Cell, Shared
 from netns.wire import Client
 
 RESTARTS, MANY_RESTARTS = 6, 100
 """Of the ordinary suite, and of the long form."""
+
+ADOPTIONS, MANY_ADOPTIONS = 4, 50
+"""The same where no packet may be lost."""
 
 _RECORD = struct.Struct("=I65532s")
 
@@ -278,6 +282,43 @@ def test_an_interface_that_is_made_again(pins: Path) -> None:
         ended = run(line.server, "front", "-i", INTERFACE, "--pin")
         assert (ended.code, "there is no interface" in ended.stderr) == (2, True) or ended.code == 1
         unpin(line.server)
+
+
+def _dropped(line: Line) -> int:
+    """How many datagrams the server's sockets had no room for."""
+    udp = [row for row in line.server.run("cat", "/proc/net/snmp").splitlines() if "Udp:" in row]
+    names, numbers = (row.split() for row in udp)
+    return int(numbers[names.index("RcvbufErrors")])
+
+
+def test_no_packet_is_lost(pins: Path, long_form: bool, tmp_path: Path) -> None:
+    """Under load caroms end and begin again: what is not answered, the server had no room for."""
+    requests = tmp_path / "requests"
+    text = b"\0\1\0\0\0\1\0\0get key\r\n"
+    requests.write_text(f"0x{text.hex()}\n")
+    many = ("--prefix-rate", "0", "--total-rate", "0", "--ttl", "1h")
+    with lines.bare() as line, Memcached(line.server):
+        carom = fronting(line, *many)
+        with (
+            TCPClient(line.client, line.address) as tcp,
+            UDPClient(line.client, line.address) as udp,
+        ):
+            tcp.set(b"key", b"value")
+            until_hit(carom, udp, b"key", b"value")
+        to = (line.address, "11211", "-i", INTERFACE, "--file", str(requests))
+        load = start(line.client, "load", *to, "--rate", "2k", "--seconds", "600", "--json")
+        until(lambda: attached(line.client), "the load")
+        for number in range(MANY_ADOPTIONS if long_form else ADOPTIONS):
+            before = carom.counters()["hit"]
+            until(lambda before=before, carom=carom: carom.counters()["hit"] > before, "hits")
+            carom.end(signal.SIGKILL if number % 2 else signal.SIGTERM)
+            carom = fronting(line, *many)
+        load.send_signal(signal.SIGINT)
+        told = json.loads(load.communicate(timeout=DEADLINE)[0])
+        trips = told["round_trips"]
+        assert told["sent"] == trips["count"] + trips["reordered"] + trips["lost"]
+        assert trips["lost"] == _dropped(line)
+        assert carom.stop().code == 0
 
 
 def test_writes_are_seen_all_the_time(pins: Path, line: Line, long_form: bool) -> None:
