@@ -20,6 +20,7 @@ import pytest
 from carom import __version__
 from carom.daemon.pinned import Record
 from carom.kernel import libbpf
+from carom.vm.netns import attach_pass
 from netns import line as lines
 from netns import torture
 from netns.fronted import hits_of, until_hit
@@ -282,6 +283,31 @@ def test_an_interface_that_is_made_again(pins: Path) -> None:
         ended = run(line.server, "front", "-i", INTERFACE, "--pin")
         assert (ended.code, "there is no interface" in ended.stderr) == (2, True) or ended.code == 1
         unpin(line.server)
+
+
+def test_one_that_fails_half_way(pins: Path, line: Line) -> None:
+    """It has put its programs into links, and cannot attach to another interface: it is refused,
+    and the next begins with an empty cache."""
+    with (
+        Memcached(line.server),
+        TCPClient(line.client, line.address) as tcp,
+        UDPClient(line.client, line.address) as udp,
+    ):
+        carom = fronting(line)
+        tcp.set(b"key", b"old")
+        until_hit(carom, udp, b"key", b"old")
+        carom.end(signal.SIGKILL)
+        line.server.run(*"ip link add taken up type veth peer name other".split())
+        taken = attach_pass(line.server, "taken")
+        ended = run(line.server, "front", "-i", INTERFACE, "-i", "taken", "--pin")
+        os.close(taken)
+        assert (ended.code, "already has an XDP program" in ended.stderr) == (1, True), ended
+        tcp.set(b"key", b"new")
+        assert udp.get(b"key") == b"new"
+        with fronting(line) as carom:
+            assert hits_of(carom, udp, b"key", b"new", 1) == 0
+            until_hit(carom, udp, b"key", b"new")
+        line.server.run("ip", "link", "del", "taken")
 
 
 def _dropped(line: Line) -> int:
