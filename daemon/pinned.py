@@ -273,7 +273,7 @@ def unpin(where: Path) -> list[str]:
             f"nothing is pinned in {where}",
             hint="CAROM_PINS names another folder; each network namespace has its own",
         )
-    with Pins(where) as pins:
+    with Pins(where, anybodys=True) as pins:
         names = pins.names()
         pins.clear()
     return sorted(names, key=lambda name: not is_link(name))

@@ -43,8 +43,11 @@ class Pins(Resource):
     `publish`; from then on it does at once.
     """
 
-    def __init__(self, folder: Path):
-        """Open or make the folder. Raises BusyError, BPFError, PrivilegeError."""
+    def __init__(self, folder: Path, *, anybodys: bool = False):
+        """Open or make the folder. One of another user's is only taken if it may be `anybodys`.
+
+        Raises BusyError, BPFError, PrivilegeError.
+        """
         self.folder = folder
         self._fresh: list[str] = []
         self._published = False
@@ -57,7 +60,8 @@ class Pins(Resource):
             forked.keep(self._descriptor)
             stack.callback(forked.close, self._descriptor)
             status = os.fstat(self._descriptor)
-            if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & _OTHERS:
+            own = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & _OTHERS
+            if not own and not anybodys:
                 raise PrivilegeError(
                     f"{folder} is somebody else's, or others may write to it",
                     hint="remove it; or CAROM_PINS names another folder",

@@ -37,6 +37,7 @@ cd "$place/root"
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t cgroup2 none sys/fs/cgroup
+mount -t bpf -o mode=700 bpf sys/fs/bpf
 for one in dev run tmp var/tmp; do mount -t tmpfs none "$one"; done
 set -- "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "tty 5 0"
 for one; do set -- $one; mknod -m 666 "dev/$1" c "$2" "$3"; done

@@ -159,3 +159,37 @@ def hits(systemd: Booted) -> int:
     """How many there were, as `carom metrics` or `status` would tell."""
     told = systemd.run("carom", "status", "--json").stdout
     return int(told.partition('"hit":')[2].partition(",")[0])
+
+
+def _pinning() -> str:
+    """The drop-in of the guide."""
+    guide = (Path(__file__).resolve().parents[2] / "docs/operating.md").read_text()
+    return guide.partition("`systemctl edit carom`:\n\n```ini\n")[2].partition("```")[0]
+
+
+def test_what_is_pinned_outlives_it(systemd: Booted, own_line: Line) -> None:
+    """With the guide's drop-in the user that carom gets may pin, and the next one takes it over."""
+    if systemd.run("test", "-x", "/usr/bin/memcached").returncode:
+        pytest.skip("memcached is not installed")
+    systemd.write("/etc/systemd/system/carom.service.d/pin.conf", _pinning())
+    assert systemd.run("systemctl", "daemon-reload").returncode == 0
+    systemd.write(
+        FILE, f'interfaces = ["{INTERFACE}"]\npin = true\n[[service]]\nprotocol = "memcached"\n'
+    )
+    assert systemd.run("systemctl", "start", "memcached-test").returncode == 0
+    os.kill(start(systemd), signal.SIGKILL)
+    program = attached(own_line.server)
+    assert program
+    until(lambda: systemd.show("carom", "NRestarts") == "1", "a restart")
+    until(lambda: systemd.show("carom", "ActiveState") == "active", "it to be ready")
+    assert attached(own_line.server)
+    assert attached(own_line.server) != program, "its own programs are in the links"
+    log = systemd.run("cat", "/run/carom.log").stdout
+    assert "goes on with the cache of the carom before" in log, log
+    assert systemd.run("systemctl", "restart", "carom").returncode == 0
+    assert systemd.run("systemctl", "stop", "carom").returncode == 0
+    assert attached(own_line.server)
+    unpin = ("env", "CAROM_PINS=/sys/fs/bpf/carom-unit/pins", "carom", "unpin")
+    done = systemd.run(*unpin)
+    assert done.returncode == 0, done.stderr
+    assert attached(own_line.server) is None
