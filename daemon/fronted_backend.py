@@ -23,7 +23,7 @@ from carom.daemon.front import Front
 from carom.daemon.fronted_server import FrontedServer
 from carom.daemon.identity import Server
 from carom.daemon.lifetimes import Lifetimes, ask_at
-from carom.daemon.marks import ANYWHERE, Door, Kind, Marks
+from carom.daemon.marks import ANYWHERE, CONNECTION, OPEN, UNVOIDED, Door, Kind, Marks
 from carom.daemon.options import Options
 from carom.daemon.reply_times import told
 from carom.daemon.sockets import Namespace, Socket
@@ -58,7 +58,6 @@ ASK_AGAIN = 1.0, 60.0
 DOORS_STAY = 60.0
 """Seconds for which a socket of the server's that is gone is expected again, while others stay."""
 
-_DOOR = Kind(MarkKind.DOOR)
 _ANY = ipaddress.ip_address("0.0.0.0")
 
 _Place = tuple[Address, int, bool]
@@ -142,6 +141,8 @@ class FrontedBackend(Backend):
         self._marked = self._marks.take_over()
         watch = self._edge.watched(self.id)
         self._away, self._losses = watch.away, watch.losses
+        if self._clock.now() < self._edge.unreads[2 * self.id]:
+            self._store.bump(SLOTS + self.id)  # the one before may have ended just before it did
 
     def notes(self) -> Iterator[str]:
         """Notes for whoever fronts this server."""
@@ -297,7 +298,7 @@ class FrontedBackend(Backend):
     def _kind(self, socket: Socket) -> Kind:
         """The kind of one of the server's own sockets."""
         view = self._server.view_of(socket)
-        return _DOOR if view is None else Kind(MarkKind.SERVER, view)
+        return OPEN if view is None else Kind(MarkKind.SERVER, view)
 
     def _mark(self, losses: int) -> None:
         """Tell the kernel the server's sockets; void what was cached before it knew them.
@@ -312,7 +313,7 @@ class FrontedBackend(Backend):
             self._remember(doors)
         self._marks.doors(self._known(doors))
         self._claim(server)
-        kinds = {door.cookie: _DOOR for door in doors}
+        kinds = {door.cookie: OPEN for door in doors}
         kinds |= {socket.cookie: self._kind(socket) for socket in server.sockets}
         new = {cookie for cookie, kind in kinds.items() if self._marked.get(cookie) != kind}
         known = self._marked or self._why_unasked  # or else it has just been asked, at the start
@@ -322,10 +323,10 @@ class FrontedBackend(Backend):
             self._ask_server()
             self._watch()
         if new:
-            self._marks.sockets({door.cookie: _DOOR for door in doors})
+            self._marks.sockets({door.cookie: UNVOIDED for door in doors})
             # From now on connections have their listener's mark; those from before are listed.
             connections = self._connections(doors, server, namespace)
-            self._marks.sockets({connection.cookie: _DOOR for connection in connections})
+            self._marks.sockets({connection.cookie: CONNECTION for connection in connections})
             self._store.bump(SLOTS + self.id)  # nothing stays from before writes were seen
             self._marks.sockets(kinds)
         self._marks.forget(self._marked.keys() - kinds.keys())

@@ -24,6 +24,14 @@ class Kind(NamedTuple):
     view: int = 0
 
 
+OPEN, UNVOIDED, CONNECTION = (Kind(MarkKind.DOOR, number) for number in range(3))
+"""Sockets by which a server is written to: the same to programs, but not to who takes over.
+
+What is cached may be older than an unvoided one, as the service was not voided since it is marked.
+A connection is marked once, and no look finds it again.
+"""
+
+
 class Door(NamedTuple):
     """What a server is bound to, in the network namespace with this cookie; `stream` for TCP."""
 
@@ -52,7 +60,10 @@ class Marks:
         self._pids: dict[bytes, bytes] = {}
 
     def take_over(self) -> dict[int, Kind]:
-        """Go on with what the maps say, from a daemon before; returns the sockets' kinds."""
+        """Go on with what the maps say, from a daemon before; returns the sockets' kinds.
+
+        Connections, which keep their marks, are not among them.
+        """
         self._edge.take_over_ports(self._service)
         self._doors = {
             door: mark
@@ -65,7 +76,7 @@ class Marks:
         kinds = {}
         for cookie, mark in self._elements("sockets", _COOKIE.size, MARK.size):
             service, view, kind = MARK.unpack(mark)
-            if service == self._service:
+            if service == self._service and (kind, view) != CONNECTION:
                 kinds[_COOKIE.unpack(cookie)[0]] = Kind(MarkKind(kind), view)
         return kinds
 

@@ -18,8 +18,10 @@ import msgspec
 import pytest
 
 from carom import __version__
+from carom.daemon.marks import UNVOIDED
 from carom.daemon.pinned import Record
 from carom.kernel import libbpf
+from carom.kernel.abi import MARK, MarkKind
 from carom.vm.netns import attach_pass
 from netns import line as lines
 from netns import torture
@@ -297,7 +299,7 @@ def test_one_that_fails_half_way(pins: Path, line: Line) -> None:
         tcp.set(b"key", b"old")
         until_hit(carom, udp, b"key", b"old")
         carom.end(signal.SIGKILL)
-        line.server.run(*"ip link add taken up type veth peer name other".split())
+        line.server.run(*"ip link add taken up type veth peer name other".split())  # noqa: SIM905
         taken = attach_pass(line.server, "taken")
         ended = run(line.server, "front", "-i", INTERFACE, "-i", "taken", "--pin")
         os.close(taken)
@@ -308,6 +310,51 @@ def test_one_that_fails_half_way(pins: Path, line: Line) -> None:
             assert hits_of(carom, udp, b"key", b"new", 1) == 0
             until_hit(carom, udp, b"key", b"new")
         line.server.run("ip", "link", "del", "taken")
+
+
+def test_a_connection_from_before_all_caroms(pins: Path, line: Line) -> None:
+    """It says nothing until the second carom runs; then it writes, and is seen."""
+    with (
+        Memcached(line.server),
+        TCPClient(line.client, line.address) as early,
+        TCPClient(line.client, line.address) as tcp,
+        UDPClient(line.client, line.address) as udp,
+    ):
+        carom = fronting(line, "--ttl", "1h")
+        tcp.set(b"key", b"old")
+        until_hit(carom, udp, b"key", b"old")
+        carom.end(signal.SIGKILL)
+        with fronting(line, "--ttl", "1h") as carom:
+            assert hits_of(carom, udp, b"key", b"old", 1) == 1
+            early.set(b"key", b"new")
+            assert udp.get(b"key") == b"new"
+
+
+def test_one_that_is_killed_before_it_has_voided(pins: Path, line: Line) -> None:
+    """Sockets were marked, and what is cached may be from before: the next one voids it."""
+    with (
+        Memcached(line.server),
+        TCPClient(line.client, line.address) as tcp,
+        UDPClient(line.client, line.address) as udp,
+    ):
+        carom = fronting(line, "--ttl", "1h")
+        tcp.set(b"key", b"value")
+        until_hit(carom, udp, b"key", b"value")
+        carom.end(signal.SIGKILL)
+        marked = libbpf.pinned(pins / "sockets")
+        doors = 0
+        for count, keys, values in libbpf.batches(marked, 8, MARK.size):
+            for n in range(count):
+                service, _, kind = MARK.unpack_from(values, n * MARK.size)
+                if kind == MarkKind.DOOR:
+                    unvoided = MARK.pack(service, UNVOIDED.view, kind)
+                    libbpf.update(marked, bytes(keys[8 * n :][:8]), unvoided)
+                    doors += 1
+        os.close(marked)
+        assert doors
+        with fronting(line, "--ttl", "1h") as carom:
+            assert hits_of(carom, udp, b"key", b"value", 1) == 0
+            until_hit(carom, udp, b"key", b"value")
 
 
 def _dropped(line: Line) -> int:
