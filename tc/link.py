@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,19 +140,18 @@ class TCLink(Resource):
 
     def close(self) -> None:
         """Detach, unless it is to outlive its owner."""
-        if self._fd is not None:
-            descriptor, self._fd = self._fd, -1
-            self._links.close(self._name, descriptor)
-        else:
-            self._remove_filter()
+        self._end(self._links.close)
 
     def detach(self) -> None:
         """Detach, and remove the qdisc if it was made for this."""
-        if self._fd is not None:
-            descriptor, self._fd = self._fd, -1
-            self._links.detach(self._name, descriptor)
-        else:
+        self._end(self._links.detach)
+
+    def _end(self, end: Callable[[str, int], None]) -> None:
+        if self._fd is None:
             self._remove_filter()
+            return
+        descriptor, self._fd = self._fd, -1
+        end(self._name, descriptor)
 
     def _remove_filter(self) -> None:
         index = self.interface.ifindex
