@@ -77,9 +77,8 @@ int tc_other(struct __sk_buff *skb)
 
 int tc_read(struct __sk_buff *skb)
 {
-	struct packet packet = { skb, TC };
 	u32 place = 0;
-	enum verdict verdict = read_next(&packet, &place);
+	enum verdict verdict = read_next(&place);
 
 	if (verdict == FOR_NEXT) {
 		tc_next.call(skb, TC_ANSWER);

@@ -78,9 +78,8 @@ int xdp_other(struct xdp_md *context)
 
 int xdp_read(struct xdp_md *context)
 {
-	struct packet packet = { context, XDP };
 	u32 place = 0;
-	enum verdict verdict = read_next(&packet, &place);
+	enum verdict verdict = read_next(&place);
 
 	if (verdict == FOR_NEXT) {
 		xdp_next.call(context, XDP_ANSWER);
