@@ -17,14 +17,14 @@ enum sum {
 	SUM_PARTIAL,  /* only the pseudo-header's: its sender left the rest to a device */
 };
 
-/* Each fold is done twice: the first can carry. */
+/*
+ * The sum of a sum's words of 16 bits, for sums below 2^47. The product adds the upper half of 32 bits to the
+ * lower one twice, and so the carry of the first time to the second.
+ */
 static __always_inline u16 fold(u64 sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
+	return sum * 0x100010001ull >> 32;
 }
 
 /* The sum of a header of 20 bytes; folded, it is 0xffff when its checksum is right. */
@@ -59,12 +59,17 @@ static __always_inline u64 pseudo_sum(u64 addresses, const struct udphdr *udp)
 	return addresses + htons(IPPROTO_UDP) + udp->len;
 }
 
-/* A sum of zero is sent as 0xffff, for 0 says "none". */
-static __always_inline u16 udp_check(u64 addresses, const struct udphdr *udp, u64 payload)
+/* What says that all is of this sum. Zero is sent as 0xffff, for 0 says "none". */
+static __always_inline u16 check_of(u64 sum)
 {
-	u16 check = ~fold(pseudo_sum(addresses, udp) + udp->source + udp->dest + udp->len + payload);
+	u16 check = ~fold(sum);
 
 	return check ? check : 0xffff;
+}
+
+static __always_inline u16 udp_check(u64 addresses, const struct udphdr *udp, u64 payload)
+{
+	return check_of(pseudo_sum(addresses, udp) + udp->source + udp->dest + udp->len + payload);
 }
 
 /*
@@ -76,26 +81,27 @@ static __always_inline u16 udp_check(u64 addresses, const struct udphdr *udp, u6
 static __always_inline enum sum classify_sum(u64 addresses, const struct udphdr *udp, u64 payload,
 					     bool ipv6, bool skb_mode)
 {
-	bool none = udp->check == 0;
-	bool partial = !none && udp->check == fold(pseudo_sum(addresses, udp));
-	bool whole = none ? !ipv6
-			  : fold(pseudo_sum(addresses, udp) + udp->source + udp->dest + udp->len +
-				 udp->check + payload) == 0xffff;
+	u64 pseudo = pseudo_sum(addresses, udp);
+	bool whole;
 
-	if (partial && whole && skb_mode)
-		return SUM_WRONG;
-	if (whole)
+	if (!udp->check)
+		return ipv6 ? SUM_WRONG : SUM_WHOLE;
+	whole = fold(pseudo + udp->source + udp->dest + udp->len + udp->check + payload) == 0xffff;
+	if (whole && !skb_mode)
 		return SUM_WHOLE;
-	return partial ? SUM_PARTIAL : SUM_WRONG;
+	if (udp->check != fold(pseudo))
+		return whole ? SUM_WHOLE : SUM_WRONG;
+	return whole ? SUM_WRONG : SUM_PARTIAL;
 }
 
-/* The reply's checksum, once its ports and lengths are set. */
-static __always_inline u16 reply_check(u64 addresses, const struct udphdr *udp, u64 payload,
+/* The reply's checksum, by both its ports and its length. */
+static __always_inline u16 reply_check(u64 addresses, u32 ports, __be16 length, u64 payload,
 				       enum sum request, bool skb_mode)
 {
-	if (skb_mode && request == SUM_PARTIAL)
-		return fold(pseudo_sum(addresses, udp));
-	return udp_check(addresses, udp, payload);
+	u64 pseudo = addresses + htons(IPPROTO_UDP) + length;
+
+	return skb_mode && request == SUM_PARTIAL ? fold(pseudo)
+						  : check_of(pseudo + ports + length + payload);
 }
 
 #endif

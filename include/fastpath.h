@@ -16,6 +16,7 @@
 #include "lookup.h"
 #include "loop.h"
 #include "maps.h"
+#include "moved.h"
 #include "pace.h"
 #include "parse.h"
 #include "payload.h"
@@ -111,7 +112,8 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 		return no_room(packet, service);
 	if (body > length)  /* padding, which is zeros and nothing of another reply */
 		__builtin_memset(scratch->reply + (length & 31), 0, 24);
-	if (body && packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)))
+	if (!give_payload(packet, request, body, scratch->reply) && body &&
+	    packet_store(packet, headers, scratch->reply, bounded(body, REPLY_ROOM)))
 		return FAULT;
 	if (!locate(packet, request))
 		return FAULT;
@@ -139,20 +141,30 @@ static __always_inline enum verdict see_write(const struct service *service,
 	return PASS_WRITE;
 }
 
-static __always_inline enum verdict read_request(const struct packet *packet,
-					      const struct request *request,
-					      const struct service *service,
-					      struct scratch *scratch)
+/* Leave a request and its text for the next program. */
+static __always_inline enum verdict leave_request(const struct packet *packet, struct request *request,
+					    struct scratch *scratch)
 {
 	u32 length = request->length;
+
+	if (!length || length >= TEXT_ROOM)
+		return PASS_SIZE;
+	if (!pull_payload(packet, request, length) ||
+	    !take_payload(packet, request, length, scratch->text, TEXT_ROOM, &scratch->text_sum))
+		return PASS_TRUNCATED;
+	scratch->request = *request;
+	return FOR_NEXT;
+}
+
+static __always_inline enum verdict read_request(const struct service *service,
+						 struct scratch *scratch)
+{
+	u32 length = scratch->request.length;
 	enum intent intent;
 
 	if (!length || length > request_max(service->protocol))
 		return PASS_SIZE;
 	length = bounded(forgotten(length, now()), TEXT_ROOM);  /* else once for each protocol's most */
-	*(u64 *)(scratch->text + (length & ~7u)) = 0;
-	if (packet_load(packet, headers_length(request), scratch->text, length))
-		return PASS_TRUNCATED;
 	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
 	intent = understand(service->protocol, scratch->text, length, &scratch->key);
 	scratch->joined = (struct joined){};
@@ -263,8 +275,7 @@ static __always_inline enum verdict serve_known(const struct packet *packet,
 	verdict = check_source(request, service);
 	if (verdict)
 		return verdict;
-	payload_sum = whole ? scratch->meta.key_sum
-			    : sum_bytes(scratch->text, forgotten(request->length, now()), 512);
+	payload_sum = whole ? scratch->meta.key_sum : scratch->text_sum;
 	sum = request_sum(packet, request, service, payload_sum);
 	/* Both are hidden: the verifier would follow a protocol's work once for each length and sum. */
 	if (!whole)
@@ -337,13 +348,13 @@ static __always_inline struct scratch *left_in_scratch(u32 *place)
  * request, and the answer once for each way through the reading. After FOR_NEXT the next program is
  * called.
  */
-static __always_inline enum verdict read_next(const struct packet *packet, u32 *place)
+static __always_inline enum verdict read_next(u32 *place)
 {
 	struct scratch *scratch = left_in_scratch(place);
 
 	if (!scratch)
 		return PASS_OFF;
-	return read_request(packet, &scratch->request, &scratch->service, scratch);
+	return read_request(&scratch->service, scratch);
 }
 
 /* Of several keys, look the next one up. */
@@ -469,8 +480,7 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 		return FOR_STORE;
 	if (is_whole_key(service->protocol))
 		return serve_whole(packet, &request, service, scratch);
-	scratch->request = request;
-	return FOR_NEXT;
+	return leave_request(packet, &request, scratch);
 }
 
 #endif

@@ -13,6 +13,12 @@
 #define TC_ACT_UNSPEC (-1)  /* linux/pkt_cls.h: on to the next program */
 #define TC_ACT_SHOT 2
 
+/*
+ * Behind each call of another program: clang would make one of two calls. Its index would be no constant
+ * then, and the JIT compiler makes a jump only of a call whose index is one.
+ */
+#define CALLED(index) asm volatile("" : : "i"(index))
+
 struct packet {
 	void *context;  /* struct xdp_md or struct __sk_buff */
 	enum hook hook;

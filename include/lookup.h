@@ -8,6 +8,7 @@
 #include "copy.h"
 #include "directory.h"
 #include "maps.h"
+#include "moved.h"
 #include "token.h"
 #include "walk.h"
 #include "whole.h"
@@ -21,6 +22,20 @@ static __always_inline void note_use(struct entry *entry)
 
 	if (!SAID(dry) && used < USED_MAX)
 		*(volatile u8 *)&entry->meta.used = used + 1;
+}
+
+/* Copy whole blocks, at most MOVED_MAX bytes, whatever is behind the last words. */
+static __always_inline void copy_blocks(u64 *to, const u64 *from, u64 length)
+{
+	for (u64 at = 0; at < MOVED_MAX / sizeof(u64); at += MOVED / sizeof(u64)) {
+		counted(at);
+		if (at * sizeof(u64) >= length)
+			break;
+		to[at] = from[at];
+		to[at + 1] = from[at + 1];
+		to[at + 2] = from[at + 2];
+		to[at + 3] = from[at + 3];
+	}
 }
 
 /*
@@ -41,8 +56,12 @@ static __always_inline bool copy_entry(const struct entry *entry, u32 key_length
 		return false;
 	from = (const u64 *)(entry->data + key_room(key_length));
 	to = (u64 *)(scratch->reply + at);
-	if (stored > SHORT_REPLY)
+	if (stored > MOVED_MAX)
 		return !copy_kernel(to, bounded(stored, REPLY_ROOM), from);
+	if (stored > SHORT_REPLY) {
+		copy_blocks(to, from, stored);
+		return true;
+	}
 #pragma unroll
 	for (u32 n = 0; n < SHORT_REPLY / sizeof(u64); n++)
 		to[n] = from[n];

@@ -29,6 +29,7 @@ struct scratch {
 	struct joined joined;
 	struct meta meta;
 	struct request request;  /* for the next program; its pointers are invalid */
+	u64 text_sum;            /* of the request's payload, which is in `text` */
 	struct service service;
 	struct bpf_fib_lookup route;
 	struct pace pace;  /* it stays, from packet to packet; and so does the next */

@@ -19,6 +19,7 @@
 
 #define IPV4_FRAGMENT 0x3fff  /* MF and the fragment offset; DF may be set */
 #define VLAN_ID 0x0fff        /* of a tag's 16 bits */
+#define PLAIN_HEADERS 28      /* IPv4 without options, UDP */
 #define HEADERS_MAX 70        /* Ethernet, two VLAN tags, IPv6, UDP */
 
 /* At TC: bring the headers to where pointers reach them, as an skb may keep its bytes elsewhere. */
@@ -59,7 +60,7 @@ struct request {
  * all offsets are.
  */
 enum shape {
-	SHAPE_IPV4,   /* no tags, and a header of 20 bytes */
+	SHAPE_IPV4,   /* no tags, a header of 20 bytes, and one that UDP's has room for */
 	SHAPE_IPV6,   /* no tags */
 	SHAPE_OTHER,  /* tags, or no request at all */
 	SHAPE_ANY,    /* for programs that take all of them */
@@ -91,7 +92,7 @@ static __always_inline enum shape shape_of(const struct packet *packet)
 	const struct ethhdr *eth = packet_start(packet);
 	const u8 *first = (const u8 *)(eth + 1);
 
-	if ((const void *)(first + 1) > packet_end(packet) ||
+	if ((const void *)(first + PLAIN_HEADERS) > packet_end(packet) ||
 	    (packet->hook == TC && ((struct __sk_buff *)packet->context)->vlan_present))
 		return SHAPE_OTHER;
 	if (eth->h_proto == htons(ETH_P_IP) && *first == (4 << 4 | 5))
@@ -243,6 +244,37 @@ static __always_inline bool forget_tags(const struct packet *packet, struct requ
 	return locate(packet, request);
 }
 
+/* Read how long the payload is. `ip_payload` is what the IP header says of the datagram. */
+static __always_inline enum verdict check_lengths(const struct packet *packet,
+						  struct request *request, u32 ip_payload)
+{
+	u32 length = ntohs(request->udp->len);
+
+	request->length = length - sizeof(struct udphdr);
+	if (length < sizeof(struct udphdr) || length != ip_payload ||
+	    headers_length(request) + length - sizeof(struct udphdr) > packet_length(packet))
+		return PASS_LENGTH;
+	/* Segments need not be counted yet, those of a guest for example: the size tells. */
+	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_size)
+		return PASS_LENGTH;
+	return UNDECIDED;
+}
+
+/* The same as parse_request() for a frame of SHAPE_IPV4, of which much is known. */
+static __always_inline enum verdict parse_plain(const struct packet *packet,
+						struct request *request)
+{
+	const __be32 *fragment;
+
+	request->network = sizeof(struct ethhdr);
+	if (!locate(packet, request))
+		return PASS_TRUNCATED;
+	fragment = (const __be32 *)&request->ip->frag_off;  /* with TTL and protocol */
+	if ((*fragment & htonl(IPV4_FRAGMENT << 16 | 0xff)) != htonl(IPPROTO_UDP))
+		return request->ip->protocol == IPPROTO_UDP ? PASS_FRAGMENT : PASS_PROTOCOL;
+	return check_lengths(packet, request, ntohs(request->ip->tot_len) - sizeof(struct iphdr));
+}
+
 /*
  * Fill `request` from a UDP datagram whose lengths agree, or say why it is none. Frames of other
  * kinds pass after as few reads as possible: they are somebody else's traffic. `shape` is what
@@ -258,32 +290,28 @@ static __always_inline enum verdict parse_request(const struct packet *packet,
 	bool tagged = false;
 	__be16 type;
 
+	if (shape == SHAPE_IPV4)
+		return parse_plain(packet, request);
 	request->eth = parse_ethernet(&cursor);
 	if (!request->eth)
 		return PASS_TRUNCATED;
 	request->network = sizeof(struct ethhdr);
-	type = shape == SHAPE_IPV4   ? htons(ETH_P_IP)
-	       : shape == SHAPE_IPV6 ? htons(ETH_P_IPV6)
-				     : parse_tags(packet, &cursor, request, &tagged);
+	type = shape == SHAPE_IPV6 ? htons(ETH_P_IPV6)
+				   : parse_tags(packet, &cursor, request, &tagged);
 	if (!type)
 		return PASS_TRUNCATED;
 	verdict = parse_ip(&cursor, request, type, &ip_payload);
 	if (verdict)
 		return verdict;
-	/* It has another shape then, which the verifier does not know. */
-	if (shape == SHAPE_OTHER && !tagged)
-		return PASS_OPTIONS;
 	request->udp = parse_udp(&cursor);
 	if (!request->udp)
 		return PASS_TRUNCATED;
-	request->length = ntohs(request->udp->len) - sizeof(struct udphdr);
-	if (ntohs(request->udp->len) < sizeof(struct udphdr) ||
-	    ntohs(request->udp->len) != ip_payload ||
-	    headers_length(request) + request->length > packet_length(packet))
-		return PASS_LENGTH;
-	/* Segments need not be counted yet, those of a guest for example: the size tells. */
-	if (packet->hook == TC && ((struct __sk_buff *)packet->context)->gso_size)
-		return PASS_LENGTH;
+	/* It has another shape then, which the verifier does not know. */
+	if (shape == SHAPE_OTHER && !tagged)
+		return PASS_OPTIONS;
+	verdict = check_lengths(packet, request, ip_payload);
+	if (verdict)
+		return verdict;
 	if (shape == SHAPE_OTHER && !forget_tags(packet, request))
 		return PASS_TRUNCATED;
 	return UNDECIDED;

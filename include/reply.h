@@ -75,19 +75,12 @@ static __always_inline void swap_ipv6(struct ipv6hdr *ip, u16 payload_length)
 	ip->payload_len = htons(sizeof(struct udphdr) + payload_length);
 }
 
-static __always_inline void swap_udp(struct udphdr *udp, u16 payload_length)
-{
-	__be16 client = udp->source;
-
-	udp->source = udp->dest;
-	udp->dest = client;
-	udp->len = htons(sizeof(*udp) + payload_length);
-}
-
 /* `payload_sum` is the sum of the reply's payload, `sum` what the request's checksum was. */
 static __always_inline void make_reply(struct request *request, enum sum sum, u16 payload_length,
 				       u64 payload_sum, bool skb_mode)
 {
+	u32 *ports = (u32 *)request->udp, both = *ports;
+	__be16 length = htons(sizeof(struct udphdr) + payload_length);
 	u64 addresses = addresses_sum(request);
 
 	swap_ethernet(request->eth);
@@ -95,8 +88,9 @@ static __always_inline void make_reply(struct request *request, enum sum sum, u1
 		swap_ipv6(request->ip6, payload_length);
 	else
 		swap_ipv4(request->ip, payload_length, addresses);
-	swap_udp(request->udp, payload_length);
-	request->udp->check = reply_check(addresses, request->udp, payload_sum, sum, skb_mode);
+	*ports = both << 16 | both >> 16;
+	request->udp->len = length;
+	request->udp->check = reply_check(addresses, both, length, payload_sum, sum, skb_mode);
 }
 
 #endif

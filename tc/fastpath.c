@@ -39,10 +39,12 @@ static __always_inline int answer_at_tc(struct __sk_buff *skb, const enum shape 
 
 	if (verdict == FOR_NEXT) {
 		tc_next.call(skb, TC_READ);
+		CALLED(TC_READ);
 		verdict = PASS_OFF;  /* it is not there */
 	}
 	if (verdict == FOR_STORE) {
 		tc_next.call(skb, TC_STORE);
+		CALLED(TC_STORE);
 		verdict = MISS;
 	}
 	return act_on(skb, verdict, place);
@@ -58,9 +60,11 @@ int tc_fastpath(struct __sk_buff *skb)
 		return answer_at_tc(skb, SHAPE_IPV4);
 	case SHAPE_IPV6:
 		tc_next.call(skb, TC_IPV6);
+		CALLED(TC_IPV6);
 		break;
 	default:
 		tc_next.call(skb, TC_OTHER);
+		CALLED(TC_OTHER);
 	}
 	return act_on(skb, answer_nowhere(&packet), 0);
 }
@@ -77,16 +81,17 @@ int tc_other(struct __sk_buff *skb)
 
 int tc_read(struct __sk_buff *skb)
 {
-	struct packet packet = { skb, TC };
 	u32 place = 0;
-	enum verdict verdict = read_next(&packet, &place);
+	enum verdict verdict = read_next(&place);
 
 	if (verdict == FOR_NEXT) {
 		tc_next.call(skb, TC_ANSWER);
+		CALLED(TC_ANSWER);
 		verdict = PASS_OFF;
 	}
 	if (verdict == FOR_JOIN) {
 		tc_next.call(skb, TC_JOIN);
+		CALLED(TC_JOIN);
 		verdict = PASS_OFF;
 	}
 	return act_on(skb, verdict, place);
@@ -109,10 +114,12 @@ int tc_join(struct __sk_buff *skb)
 
 	if (verdict == FOR_NEXT) {
 		tc_next.call(skb, TC_ANSWER);
+		CALLED(TC_ANSWER);
 		verdict = PASS_OFF;
 	}
 	if (verdict == FOR_JOIN) {
 		tc_next.call(skb, TC_JOIN);
+		CALLED(TC_JOIN);
 		verdict = PASS_REQUEST;  /* too many programs in a row */
 	}
 	return act_on(skb, verdict, place);
@@ -127,6 +134,7 @@ int tc_store(struct __sk_buff *skb)
 	store_next(forgotten(scratch ? scratch->service.id : 0, now()));
 	left_in_scratch(&place);
 	tc_next.call(skb, TC_FASTPATH);
+	CALLED(TC_FASTPATH);
 	return act_on(skb, MISS, place);
 }
 
@@ -138,5 +146,6 @@ int tc_handover(struct __sk_buff *skb)
 	if ((void *)(word + 1) > (void *)(long)skb->data || *word != HANDED_OVER)
 		return TC_ACT_UNSPEC;
 	tc_next.call(skb, TC_FASTPATH);
+	CALLED(TC_FASTPATH);
 	return TC_ACT_UNSPEC;
 }

@@ -41,10 +41,12 @@ static __always_inline int answer_at_xdp(struct xdp_md *context, const enum shap
 
 	if (verdict == FOR_NEXT) {
 		xdp_next.call(context, XDP_READ);
+		CALLED(XDP_READ);
 		verdict = PASS_OFF;  /* it is not there */
 	}
 	if (verdict == FOR_STORE) {
 		xdp_next.call(context, XDP_STORE);
+		CALLED(XDP_STORE);
 		verdict = MISS;
 	}
 	return act(verdict, place);
@@ -59,9 +61,11 @@ int xdp_fastpath(struct xdp_md *context)
 		return answer_at_xdp(context, SHAPE_IPV4);
 	case SHAPE_IPV6:
 		xdp_next.call(context, XDP_IPV6);
+		CALLED(XDP_IPV6);
 		break;
 	default:
 		xdp_next.call(context, XDP_OTHER);
+		CALLED(XDP_OTHER);
 	}
 	return act(answer_nowhere(&packet), 0);
 }
@@ -78,16 +82,17 @@ int xdp_other(struct xdp_md *context)
 
 int xdp_read(struct xdp_md *context)
 {
-	struct packet packet = { context, XDP };
 	u32 place = 0;
-	enum verdict verdict = read_next(&packet, &place);
+	enum verdict verdict = read_next(&place);
 
 	if (verdict == FOR_NEXT) {
 		xdp_next.call(context, XDP_ANSWER);
+		CALLED(XDP_ANSWER);
 		verdict = PASS_OFF;
 	}
 	if (verdict == FOR_JOIN) {
 		xdp_next.call(context, XDP_JOIN);
+		CALLED(XDP_JOIN);
 		verdict = PASS_OFF;
 	}
 	return act(verdict, place);
@@ -110,10 +115,12 @@ int xdp_join(struct xdp_md *context)
 
 	if (verdict == FOR_NEXT) {
 		xdp_next.call(context, XDP_ANSWER);
+		CALLED(XDP_ANSWER);
 		verdict = PASS_OFF;
 	}
 	if (verdict == FOR_JOIN) {
 		xdp_next.call(context, XDP_JOIN);
+		CALLED(XDP_JOIN);
 		verdict = PASS_REQUEST;  /* too many programs in a row */
 	}
 	return act(verdict, place);
@@ -151,5 +158,6 @@ int xdp_store(struct xdp_md *context)
 		return stored ? XDP_PASS : XDP_DROP;
 	left_in_scratch(&place);
 	xdp_next.call(context, XDP_FASTPATH);
+	CALLED(XDP_FASTPATH);
 	return act(MISS, place);
 }
