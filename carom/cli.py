@@ -153,7 +153,14 @@ def _explained(error: Exception) -> CaromError:
     else:
         hint = "-v shows where"
     where = "".join(traceback.format_exception(error))
-    return CaromError(f"the system refused: {error or 'no memory'}", hint=hint, details=where)
+    return CaromError(f"the system refused: {_said_by(error)}", hint=hint, details=where)
+
+
+def _said_by(error: Exception) -> str:
+    """The system's own words, with the file that they are about."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or "no memory"
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
 
 
 def _say(error: CaromError) -> None:

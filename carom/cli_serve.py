@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,10 +45,17 @@ Patience = Annotated[
         "--wait",
         metavar="TIME",
         help="Wait so long for the server, its interface and address, if they are not there "
-        "yet: 60s.",
+        "yet: 60s, or forever.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")]
+
+
+def _patience(wait: str | None) -> float:
+    """The seconds that `--wait` says. Raises UsageError."""
+    if wait is None:
+        return 0.0
+    return math.inf if wait == "forever" else seconds(wait)
 
 
 def _of(who: Filled) -> Field:
@@ -195,7 +203,7 @@ def front(
         given=given(context),
         interfaces=interface or (),
     )
-    _run(configuration, json=json, patience=seconds(wait) if wait else 0)
+    _run(configuration, json=json, patience=_patience(wait))
 
 
 @app.command(cls=command(run_fields))
@@ -211,7 +219,7 @@ def run(
 
     SIGHUP has it read again.
     """
-    _run(of_file(context, file, interface), json=json, patience=seconds(wait) if wait else 0)
+    _run(of_file(context, file, interface), json=json, patience=_patience(wait))
 
 
 def of_file(

@@ -95,14 +95,25 @@ class Control:
     """Serves calls on `<directory>/<pid>.sock` until it is closed."""
 
     def __init__(self, calls: dict[str, Callable[..., Any]]):
-        folder = directory()
-        self.path = folder / f"{os.getpid()}.sock"
+        """Raises ControlError, RuntimeError for no thread; then there is no socket."""
+        self.path = directory() / f"{os.getpid()}.sock"
+        with contextlib.ExitStack() as stack:
+            self._server = self._listening(stack)
+            self._server.calls = calls
+            self._closing = False
+            self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
+            self._thread.start()
+            stack.pop_all()
+
+    def _listening(self, stack: contextlib.ExitStack) -> _Server:
+        folder = self.path.parent
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             running()  # removes the sockets of killed caroms
             self.path.unlink(missing_ok=True)
-            self._server = _Server(str(self.path), _Connection)
-            forked.keep(self._server.fileno())
+            server = _Server(str(self.path), _Connection)
+            stack.callback(self._remove, server)
+            forked.keep(server.fileno())
             self.path.chmod(stat.S_IRUSR | stat.S_IWUSR)
         except OSError as error:
             raise ControlError(
@@ -110,10 +121,7 @@ class Control:
                 hint=f"{folder} must be a folder that this user may write to, and its path short: "
                 "CAROM_RUN names another",
             ) from error
-        self._server.calls = calls
-        self._closing = False
-        self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
-        self._thread.start()
+        return server
 
     def _serve(self) -> None:
         capabilities.shed()
@@ -125,8 +133,11 @@ class Control:
         self._closing = True
         self._server.socket.shutdown(socket.SHUT_RDWR)  # ends the wait for a connection at once
         self._thread.join()
-        forked.forget(self._server.fileno())
-        self._server.server_close()
+        self._remove(self._server)
+
+    def _remove(self, server: _Server) -> None:
+        forked.forget(server.fileno())
+        server.server_close()
         with contextlib.suppress(PermissionError):  # another user's folder, and root no more
             self.path.unlink(missing_ok=True)
 

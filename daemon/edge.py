@@ -103,13 +103,13 @@ class Edge(Resource):
             self.unreads = cells("unreads", 2 * SERVICES_MAX)
             self.ended = cells("ended", SLOTS + 2 * SERVICES_MAX)
             self.settled = cells("settled", SERVICES_MAX)
+            module.ring("waitings", self._take_waiting)
             self._stack = stack.pop_all()
         self.marking = threading.Lock()
         self._opening = threading.Lock()
         self._opened: dict[int, set[int]] = {}
         self._open_words: set[int] = set()
         self._waiting: list[tuple[int, bytes, int, int]] = []
-        module.ring("waitings", self._take_waiting)
 
     def entered(self) -> dict[str, int]:
         """Descriptors of the programs that are attached, by name."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from carom.daemon.store import Store
 from carom.daemon.thread import Thread
 
@@ -16,8 +18,11 @@ class Grower:
     def __init__(self, store: Store):
         self._store = store
         self._needs = store.needs()
-        store.grow_ahead()
-        self._thread = Thread("grower", self._step)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._needs.close)
+            store.grow_ahead()
+            self._thread = Thread("grower", self._step)
+            stack.pop_all()
 
     def _step(self) -> float:
         self._needs.wait(round(1000 * WAIT))

@@ -36,10 +36,18 @@ class Mirror:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            raise BPFError(
-                f"{len(wanted):,} {self._things} are too many: there is room for {self._room:,}",
-                hint="start carom again: it makes room for twice as many as there are",
-            ) from error
+            raise self._full(len(wanted), error) from error
+
+    def _full(self, count: int, error: OSError) -> BPFError:
+        if count <= self._room:
+            return BPFError(
+                f"the kernel refused {count:,} {self._things}: {error.strerror}",
+                hint="is there memory left, for this host and for its control group?",
+            )
+        return BPFError(
+            f"{count:,} {self._things} are too many: there is room for {self._room:,}",
+            hint="start carom again: it makes room for twice as many as there are",
+        )
 
     def withdraw(self, wanted: Container[bytes]) -> None:
         """Remove all that is not `wanted`; nothing is added."""

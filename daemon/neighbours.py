@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import time
 from collections.abc import Callable, Iterable
@@ -42,7 +43,7 @@ class Neighbours:
         links: Iterable[int],
         changed: Callable[[], None] = lambda: None,
     ):
-        """`changed` is called when the set of unknown sources has changed."""
+        """`changed` is called when the set of unknown sources has changed. Raises OSError."""
         self._changed = changed
         self._fastpath = fastpath
         self._allowed: list[Network] = [ipaddress.ip_network(prefix) for prefix in allowed]
@@ -50,13 +51,16 @@ class Neighbours:
         self._routes: list[Route] = []
         self._stations: dict[tuple[int, Address], bytes] = {}
         self._gateways: set[tuple[int, Address]] = set()
-        self._changes = WayChanges()
         self._stale = True
         self._not_before = 0.0
         self._full = False
         self._unknown: set[int] = set()
-        self._step()
-        self._thread = Thread("neighbours", self._step)
+        self._changes = WayChanges()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._changes.close)
+            self._step()
+            self._thread = Thread("neighbours", self._step)
+            stack.pop_all()
 
     def unknown(self) -> tuple[frozenset[int], str]:
         """The IP versions of which no source is answered now, and why."""

@@ -34,6 +34,11 @@ WAIT_STEP = 0.25
 """Seconds between two attempts while waiting at the start."""
 
 
+MORE_TIME = "EXTEND_TIMEOUT_USEC=60000000"
+"""Tells the manager, with each attempt, that the start takes a minute more: it is for `--wait` to
+say when that ends."""
+
+
 def _check(services: Sequence[Service | Front], interfaces: Sequence[str]) -> None:
     """Check what spans several services' options. Raises UsageError."""
     for service in services:
@@ -68,7 +73,7 @@ def _start(
                 raise
             if str(error) != last:
                 log.info("waiting", why=str(error))
-                manager.tell(f"STATUS=waiting: {error}")
+            manager.tell(f"STATUS=waiting: {error}", MORE_TIME)
             last = str(error)
         time.sleep(WAIT_STEP)
 
@@ -84,9 +89,10 @@ def run_services(
 ) -> None:
     """Run services until SIGINT or SIGTERM; print one `ready` line once packets are answered.
 
-    It waits for `patience` seconds for a server, an interface or an address that is not there yet.
-    With `reread` SIGHUP has it ask that what the options are to be, instead of ending it. With
-    `least` this process gives up every capability that is not needed once packets are answered.
+    For `patience` seconds (math.inf: for ever) it waits for a server, an interface or an address
+    that is not there yet. With `reread` SIGHUP has it ask that what the options are to be, instead
+    of ending it. With `least` this process gives up every capability that is not needed once
+    packets are answered.
     """
     _check(services, interfaces)
     manager = Manager()

@@ -7,6 +7,7 @@ to a hit that went up to be compared, or to a request that went up for another r
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections import deque
@@ -65,7 +66,10 @@ class ShadowCheck:
         self._next_line = [0.0] * len(backends)
         self._doubts = deque[_Doubt]()
         self._ring = libbpf.Ring(fastpath.map("pairs"), self._take)
-        self._thread = Thread("shadow", self._step)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._ring.close)
+            self._thread = Thread("shadow", self._step)
+            stack.pop_all()
 
     def _step(self) -> float:
         self._ring.drain()

@@ -159,23 +159,27 @@ class Filter(Resource):
             entries={"filtered": room},
             parameters=timing(ticks, test_clock=test_clock),
         )
-        self._settings = self._module.cells("settings", SETTINGS)
-        self.clock = self._module.cells("clock", 1)
         self._links: list[Swappable] = []
         self._lock = threading.Lock()
         self._captures: deque[Capture] = deque(maxlen=CAPTURES_KEPT)
         self._ringing = False
         self._filtered: dict[bytes, bytes] = {}
-        self.keys = Keys(
-            self._module.map("arrived_puts"), self._module.map("stored_keys"), self._overflow
-        )
-        self._stack = contextlib.ExitStack()
-        self.attached = self._stack.enter_context(Attached())
         self.swapping = threading.RLock()
-        self._settings[ACCEPT] = 1
-        # All at once: so a swap cannot fail later, and needs no privilege.
-        self._programs = {key: self._module.program(_function(key)) for key in NAMES}
-        self.load(name)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._module.close)
+            self._settings = self._module.cells("settings", SETTINGS)
+            stack.callback(self._settings.release)
+            self.clock = self._module.cells("clock", 1)
+            stack.callback(self.clock.release)
+            self.keys = Keys(
+                self._module.map("arrived_puts"), self._module.map("stored_keys"), self._overflow
+            )
+            self.attached = stack.enter_context(Attached())
+            self._settings[ACCEPT] = 1
+            # All at once: so a swap cannot fail later, and needs no privilege.
+            self._programs = {key: self._module.program(_function(key)) for key in NAMES}
+            self.load(name)
+            self._stack = stack.pop_all()
 
     def read_jiffies(self) -> int:
         """The kernel's jiffies now."""
@@ -280,9 +284,6 @@ class Filter(Resource):
     def close(self) -> None:
         """Detach, and free programs and maps."""
         self._stack.close()
-        self._settings.release()
-        self.clock.release()
-        self._module.close()
 
 
 _SETTABLE = {"accept": ACCEPT, "rate": RATE, "client-rate": CLIENT_RATE}

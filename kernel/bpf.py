@@ -233,7 +233,11 @@ class Module(Resource):
         else:
             lines = reversed(details.splitlines())
             told = (line for line in lines if line.strip() and not _STATISTICS(line))
-            reason = next(told, os.strerror(error.errno or 0))
+            reason = next(told, "")
+        if not reason:  # it did not get to the verifier, or not through it
+            return BPFError(
+                f"the kernel refused program {name} of {self._name}: {error.strerror}", hint=hint
+            )
         return VerifierError(
             f"the kernel's verifier refused {name} of {self._name}: {reason}",
             hint=hint,

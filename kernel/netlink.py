@@ -186,7 +186,11 @@ class Changes:
     def __init__(self) -> None:
         self._poked = forked.made(lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._sockets: list[socket.socket] = []
-        self._listen()
+        try:
+            self._listen()
+        except BaseException:
+            self.close()
+            raise
 
     def _listen(self) -> None:
         self._hear(socket.NETLINK_ROUTE).bind((0, self._GROUPS))

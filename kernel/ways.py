@@ -189,7 +189,11 @@ class WayChanges:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.bind((0, self._GROUPS))
+        try:
+            self._socket.bind((0, self._GROUPS))
+        except OSError:
+            self._socket.close()
+            raise
         self._socket.setblocking(False)
 
     def wait(self, seconds: float) -> tuple[list[Neighbour], bool]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from carom.errors import ControlError
 from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.line import Line
-from netns.process import CAROM, DEADLINE, INTERFACE, Carom, run, until
+from netns.memcache import Memcached, UDPClient
+from netns.process import CAROM, DEADLINE, INTERFACE, Carom, end_of, run, start, until
+from netns.test_starting import WAITED
 
 WATCHDOG = 400_000
 """Microseconds after which the manager would take it for hung."""
@@ -96,6 +99,27 @@ def test_from_start_to_end(straight: Line, manager: Manager, tmp_path: Path) -> 
         carom.stop()
         facts = [one for one in manager.listen() if one != "WATCHDOG=1"]
         assert facts == ["STOPPING=1\nSTATUS=stopping"]
+
+
+def test_ready_when_what_it_waits_for_is_answered(straight: Line, manager: Manager) -> None:
+    """While it waits, however long, its start is not given up; READY comes with the first miss."""
+    words = ("front", "-i", INTERFACE, "--hook", "tc", "-p", str(WAITED), "--wait", "forever")
+    with start(straight.server, *words, program=managed(manager)) as process:
+        try:
+            until(lambda: len(manager.listen()) > 3, "it to wait")
+            for one in manager.heard:
+                status, more = one.split("\n")
+                assert status.startswith("STATUS=waiting: no process of this host listens on UDP")
+                assert more == "EXTEND_TIMEOUT_USEC=60000000"
+            with Memcached(straight.server, WAITED):
+                until(lambda: manager.told("READY=1"), "READY=1")
+                with UDPClient(straight.client, straight.address, WAITED) as udp:
+                    assert udp.get(b"nothing") is None
+                assert control.call("status", process.pid)["verdicts"]["miss"] == 1
+        finally:
+            process.send_signal(signal.SIGTERM)
+            ended = end_of(process, DEADLINE)
+        assert ended.code == 0, ended
 
 
 def test_what_does_not_start(straight: Line, manager: Manager) -> None:

@@ -89,10 +89,10 @@ def test_no_output(straight: Line, client: Client) -> None:
         assert process.wait(10) == 0
 
 
-def waiting(line: Line, *arguments: str) -> subprocess.Popen[str]:
+def waiting(line: Line, *arguments: str, time: str = "60s") -> subprocess.Popen[str]:
     """A `carom front` that waits until it is told, or there is what it waits for."""
     port = ("-p", str(WAITED), "--mode", "generic")
-    return start(line.server, "front", *arguments, *port, "--wait", "60s")
+    return start(line.server, "front", *arguments, *port, "--wait", time)
 
 
 def until_waiting(process: subprocess.Popen[str]) -> None:
@@ -119,8 +119,9 @@ def until_ready(process: subprocess.Popen[str], address: str, line: Line) -> Non
     assert process.returncode == 0, stderr
 
 
-def test_waits_for_the_server(straight: Line) -> None:
-    with waiting(straight, "-i", INTERFACE) as process:
+@pytest.mark.parametrize("time", ["60s", "forever"])
+def test_waits_for_the_server(straight: Line, time: str) -> None:
+    with waiting(straight, "-i", INTERFACE, time=time) as process:
         until_waiting(process)
         with Memcached(straight.server, WAITED):
             until_ready(process, straight.address, straight)
@@ -146,6 +147,11 @@ def test_waits_in_vain(straight: Line) -> None:
     assert ended.code == 1
     assert f"no process of this host listens on UDP port {WAITED}" in ended.stderr
     assert ended.stderr.count("waiting") <= 1
+
+
+def test_a_wrong_time_to_wait(straight: Line) -> None:
+    ended = run(straight.server, "front", *ON, "--wait", "for ever")
+    check_refused(straight, ended, 2, "'for ever' is not a duration")
 
 
 def test_waits_no_longer_when_told(straight: Line) -> None:
