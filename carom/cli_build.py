@@ -25,11 +25,12 @@ def recipes() -> Iterator[Recipe]:
     """All that has an object file."""
     from carom.daemon import fastpath
     from carom.filters import filter
+    from carom.filters.names import PLACES
     from carom.lab.clients.recipes import load
     from carom.lab.hosts.recipes import swap
 
     yield fastpath.recipe()
-    for place in filter.PLACES:
+    for place in PLACES:
         yield filter.recipe(place)
     yield load()
     yield swap()
