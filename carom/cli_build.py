@@ -52,7 +52,7 @@ def build(
     files = {}
     for recipe in recipes():
         files[recipe.packaged] = path = output / (recipe.packaged + objects.SUFFIX)
-        _write(path, bpf.build(recipe, recipe.source(compiler)))
+        write(path, bpf.build(recipe, recipe.source(compiler)))
     if json:
         print(msgspec.json.encode({name: str(path) for name, path in files.items()}).decode())
         return
@@ -60,7 +60,7 @@ def build(
         print(f"{path}: {path.stat().st_size:,} bytes")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
     """Write a file: whoever reads it finds the old one or the new one, whole. CaromError."""
     new = path.with_name(f"{path.name}.new")
     try:
