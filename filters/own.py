@@ -122,8 +122,13 @@ def made(path: Path, place: Place, compiler: str = "") -> Own:
     one = recipe(path.absolute(), place, data.decode())
     try:
         source = one.source(compiler)
+    except CompileError as error:
+        hint = f"a header of carom's, or one in {path.absolute().parent}"
+        raise CompileError(str(error), hint=hint) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise CompileError(f"a file that {path} includes cannot be read: {error}") from error
+        raise CompileError(
+            f"a file that {path} includes cannot be read: {error}", hint="leave it out, or mend it"
+        ) from error
     try:
         file = bpf.build(one, source)
     except CompileError as error:

@@ -35,12 +35,11 @@ class OwnFilter(Resource):
         self._lock = threading.Lock()
         self._module = bpf.Module(own.object, beside=beside, apart=apart)
         try:
+            shown = {one.name: self._module.map(one.name) for one in self.maps}
             self.program = self._loaded(program)
-            self._rings = {
-                one.name: _Events(self._module.map(one.name), one)
-                for one in self.maps
-                if one.shape.kind == RING
-            }
+            self._rings = [
+                _Events(shown[one.name], one) for one in self.maps if one.shape.kind == RING
+            ]
         except BaseException:
             self._module.close()
             raise
@@ -58,11 +57,12 @@ class OwnFilter(Resource):
 
     def tables(self, most: int) -> list[Table]:
         """What is in its maps, up to `most` entries of each."""
-        return [
-            read(self._module.map(one.name), one, most)
-            for one in self.maps
-            if one.shape.kind != RING
-        ]
+        holding = (one for one in self.maps if one.shape.kind != RING)
+        return [read(self.map(one.name), one, most) for one in holding]
+
+    def map(self, name: str) -> int:
+        """The descriptor of a map."""
+        return self._module.map(name)
 
     def events(self, most: int) -> list[dict[str, Any]]:
         """Up to `most` records of its ring buffers since the last call, each with its map's name.
@@ -71,13 +71,13 @@ class OwnFilter(Resource):
         """
         with self._lock:
             found: list[dict[str, Any]] = []
-            for events in self._rings.values():
+            for events in self._rings:
                 found += events.take(most - len(found))
             return found
 
     def close(self) -> None:
         """Free program and maps; what is attached stays until it is replaced."""
-        for events in self._rings.values():
+        for events in self._rings:
             events.close()
         self._module.close()
 

@@ -225,7 +225,7 @@ class Module(Resource):
             return _need_files(self._name)
         return BPFError(
             f"the kernel refused map {name} of {self._name}: {error.strerror}",
-            hint="a smaller --capacity needs less memory",
+            hint="a smaller --capacity, or a map with fewer entries, needs less memory",
         )
 
     def _refused(self, name: str, error: OSError, details: str) -> BPFError:

@@ -19,7 +19,7 @@ Shown = int | str
 LEAVES_MAX = 64
 """A type with more members than this is shown whole, in hexadecimal digits."""
 
-_DEPTH_MAX = 16
+_DEPTH_MAX, _STEPS_MAX = 16, 1000
 _INT, _ARRAY, _STRUCT, _ENUM, _TYPEDEF, _ENUM64 = 1, 3, 4, 6, 8, 19
 _ALIASES = (_TYPEDEF, 9, 10, 11, 18)  # and volatile, const, restrict, tags
 _SIGNED, _BOOL = 1, 4  # encodings of an integer
@@ -127,6 +127,7 @@ class Types:
         """Raises what elf.BROKEN lists."""
         self._types = btf.all_types(data)
         self._names = btf.halves(data)[1]
+        self._steps = 0
 
     def annotated(self, map_name: str) -> tuple[int, int]:
         """The types of a map's key and value, where the map itself has none (0: not known).
@@ -152,6 +153,7 @@ class Types:
 
         Members whose names begin with `pad` or an underscore fill gaps, and are left out.
         """
+        self._steps = 0
         try:
             found = list(self._leaves(kind, "", 0, 0)) if kind else []
         except _NOT_READ:
@@ -161,8 +163,9 @@ class Types:
 
     def _leaves(self, number: int, name: str, at: int, depth: int) -> Iterator[Leaf]:
         """Raises what _NOT_READ lists."""
-        if depth > _DEPTH_MAX:
-            raise ValueError("a type is made of itself")
+        self._steps += 1
+        if depth > _DEPTH_MAX or self._steps > _STEPS_MAX:
+            raise ValueError("a type is made of itself, or of too many")
         one = self._types[number]
         if one.name in _BY_NAME and one.kind in (_TYPEDEF, _STRUCT):
             size, kind, shown = _BY_NAME[one.name]
