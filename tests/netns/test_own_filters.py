@@ -153,8 +153,8 @@ def test_printed(serve: Callable[..., Carom], straight: Line, peer: Client) -> N
     assert "print_cpus: index 0, cpu 0, value" in printed
 
     def packet() -> bool:
-        peer.send(b"PUTs")
         control.call("filter_captures", carom.pid, rate=100, limit=1)
+        peer.send(b"PUTs")
         return "socket invalid accepted" in said(
             carom, straight, "filter", "print", "--packets", "--seconds", "0.3"
         )
