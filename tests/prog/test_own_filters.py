@@ -11,6 +11,7 @@ import random
 import shutil
 import struct
 import subprocess
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,22 @@ def test_the_example(filters: Callable[[Place], Filter], compiler: str) -> None:
         assert {bits: count for bits, count in sizes.items() if count} == {0: 1, 3: 1, 4: 2}
         assert pairs(maps["gauge_longest"]) == {(): {"value": 15}}
         assert [one["value"]["text"] for one in filter.events(9)] == ["GETT", ""]
+
+
+def test_the_first_of_the_docs(xdp: Filter, tmp_path: Path) -> None:
+    """The filter that docs/filters.md begins with, as it stands there."""
+    docs = (HERE.parents[1] / "docs/filters.md").read_text()
+    code = docs.partition("   ```c\n")[2].partition("   ```\n")[0]
+    path = tmp_path / "mine.c"
+    path.write_text(textwrap.dedent(code.expandtabs()))
+    xdp.load_own(own.made(path, "xdp"))
+    with Judge(xdp) as judge:
+        assert judge.accepts(b"STOP", "127.0.0.2")
+        assert not judge.accepts(b"STOPP", "127.0.0.3")
+    assert pairs(shown(xdp)["counter_clients"]) == {
+        ("127.0.0.2",): {"value": 1},
+        ("127.0.0.3",): {"value": 1},
+    }
 
 
 def test_beside_the_others(xdp: Filter) -> None:
