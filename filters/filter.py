@@ -199,7 +199,7 @@ class Filter(Resource):
             raise
 
     def _use(self, name: str, program: int, own: OwnFilter | None) -> None:
-        with self.swapping, self._lock:
+        with self._lock, self.swapping:
             self._links = [link for link in self._links if _replaced(link, program)]
             self.name, self.program = name, program
             before, self._own = self._own, own

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -134,7 +135,10 @@ def made(path: Path, place: Place, compiler: str = "") -> Own:
     except CompileError as error:
         raise _not_compiled(path, error) from error
     except BPFError as error:  # a map; BCC makes them while it compiles
-        hint = "an array's index is u32; fewer entries need less memory; -v shows all"
+        hint = (
+            "an array's index is u32, a ring buffer has 1, 2, 4, 8 ... pages, fewer entries need "
+            "less memory; -v shows all that was said"
+        )
         raise BPFError(str(error), hint=hint, details=error.details) from error
     return checked(Own(path.stem, place, _object(path, file)))
 
@@ -227,13 +231,9 @@ def completions(incomplete: str) -> Iterator[str]:
     folder, _, begun = incomplete.rpartition("/")
     where = Path(folder or ("/" if incomplete.startswith("/") else "."))
     before = incomplete[: len(incomplete) - len(begun)]
-    try:
-        found = sorted(where.iterdir())
-    except OSError:
-        return
-    for path in found:
-        if path.name.startswith(begun):
-            if path.is_dir():
+    with contextlib.suppress(OSError):
+        for path in sorted(where.iterdir()):
+            if path.name.startswith(begun) and path.is_dir():
                 yield f"{before}{path.name}/"
-            elif path.suffix in SUFFIXES:
-                yield f"{before or './'}{path.name}" if before else path.name
+            elif path.name.startswith(begun) and path.suffix in SUFFIXES:
+                yield f"{before}{path.name}"

@@ -50,8 +50,7 @@ class OwnFilter(Resource):
         except VerifierError as error:
             raise VerifierError(
                 f"{error}\n{_end(error.details or '')}",
-                hint="-v of `carom serve` shows all; --compiler clang, or CAROM_COMPILER=clang, "
-                "names the lines of C",
+                hint="an object that clang made (CAROM_COMPILER=clang) has the lines of C in that",
                 details=error.details,
             ) from error
 

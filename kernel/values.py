@@ -59,7 +59,9 @@ def _letter(letter: str) -> str:
         return f"\\x{code - 0xDC00:02x}"
     if letter.isprintable():
         return letter
-    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _hex(data: bytes) -> str:
