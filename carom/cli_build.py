@@ -25,11 +25,12 @@ def recipes() -> Iterator[Recipe]:
     """All that has an object file."""
     from carom.daemon import fastpath
     from carom.filters import filter
+    from carom.filters.names import PLACES
     from carom.lab.clients.recipes import load
     from carom.lab.hosts.recipes import swap
 
     yield fastpath.recipe()
-    for place in filter.PLACES:
+    for place in PLACES:
         yield filter.recipe(place)
     yield load()
     yield swap()
@@ -51,7 +52,7 @@ def build(
     files = {}
     for recipe in recipes():
         files[recipe.packaged] = path = output / (recipe.packaged + objects.SUFFIX)
-        _write(path, bpf.build(recipe, recipe.source(compiler)))
+        write(path, bpf.build(recipe, recipe.source(compiler)))
     if json:
         print(msgspec.json.encode({name: str(path) for name, path in files.items()}).decode())
         return
@@ -59,7 +60,7 @@ def build(
         print(f"{path}: {path.stat().st_size:,} bytes")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
     """Write a file: whoever reads it finds the old one or the new one, whole. CaromError."""
     new = path.with_name(f"{path.name}.new")
     try:

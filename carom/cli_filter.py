@@ -15,11 +15,12 @@ import msgspec
 import typer
 
 from carom.cli_cache import Pid, print_json
+from carom.cli_filter_maps import counted, print_maps, shapes, show_map, to_print
 from carom.cli_options import App, Json, new_table, show_table
 from carom.daemon import control
 from carom.errors import PrivilegeError, UsageError
 from carom.filters.capture import Capture
-from carom.filters.names import SAYS
+from carom.filters.names import PLACES, SAYS, Place
 
 app = App()
 filter_app = App(
@@ -29,6 +30,8 @@ app.add_typer(filter_app, name="filter")
 
 _POLL = 0.1  # seconds between looks for captures
 _BATCH = 100
+_VERIFYING = 60.0  # seconds for the verifier to look at a filter
+_ENTRIES = 20
 _SWITCH = {"on": 1, "off": 0}
 
 
@@ -44,6 +47,54 @@ def list_filters(json: Json = False) -> None:
     show_table(table)
 
 
+def _completed(incomplete: str) -> list[str]:
+    from carom.filters import own
+
+    return list(own.completions(incomplete))
+
+
+@filter_app.command("build")
+def build(
+    file: Annotated[Path, typer.Argument(help="The filter's C.", metavar="FILE.c")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where to, as NAME-PLACE.o.")
+    ] = Path(),
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at", metavar="PLACE", help="xdp, tc or socket; may be repeated. [default: all three]"
+        ),
+    ] = None,
+    compiler: Annotated[
+        str, typer.Option(envvar="CAROM_COMPILER", help="bcc, or the name of a clang.")
+    ] = "bcc",
+    json: Json = False,
+) -> None:
+    """Compile a filter of your own into object files, for hosts without a compiler."""
+    from carom.cli_build import write
+    from carom.filters import own
+
+    if file.suffix != ".c":
+        raise UsageError(f"{file} is no C file", hint="its name ends in .c")
+    files = {}
+    for place in map(_place, at or PLACES):
+        made = own.made(file, place, compiler)
+        files[place] = path = output / f"{made.name}-{place}.o"
+        write(path, made.object.file)
+    if json:
+        print_json({place: str(path) for place, path in files.items()})
+        return
+    for path in files.values():
+        print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+def _place(word: str) -> Place:
+    for place in PLACES:
+        if place == word:
+            return place
+    raise UsageError(f"there is no place {word!r}", hint=f"there are {', '.join(PLACES)}")
+
+
 @filter_app.command("show")
 def show(pid: Pid = None, json: Json = False) -> None:
     """Show the filter that runs, and its settings."""
@@ -53,16 +104,38 @@ def show(pid: Pid = None, json: Json = False) -> None:
         return
     settings = ", ".join(f"{name} {value}" for name, value in result["settings"].items())
     print(f"{result['filter']} at {result['place']}: {settings}")
+    for line in shapes(result["maps"]):
+        print(line)
 
 
 @filter_app.command("use")
 def use(
-    name: Annotated[str, typer.Argument(help="A filter: `carom filter ls` has their names.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="A filter: `carom filter ls` has their names. Or one of your own: ./mine.c, or an "
+            "object file by `carom filter build`.",
+            autocompletion=_completed,
+        ),
+    ],
     pid: Pid = None,
     json: Json = False,
 ) -> None:
-    """Swap the filter for another, without losing a packet."""
-    control.call("filter_use", pid, filter=name)
+    """Swap the filter for another, without losing a packet.
+
+    A file is read and compiled here: the carom that runs need not be able to.
+    """
+    from carom.filters import own
+
+    if own.is_path(name):
+        own.check(name)
+        place = _place(control.call("filter", pid)["place"])
+        mine = own.made(Path(name), place)
+        control.call("filter_use", pid, _VERIFYING, **mine.told())
+        name = mine.name
+    else:
+        control.call("filter_use", pid, filter=name)
     if json:
         print_json({"filter": name})
     else:
@@ -100,12 +173,29 @@ def _setting(text: str) -> tuple[str, int]:
 
 
 @filter_app.command("count")
-def count(pid: Pid = None, json: Json = False) -> None:
-    """Count what the filter saw, CPU by CPU: valid is what the server would understand."""
-    tallies: dict[str, list[int]] = control.call("filter", pid)["tallies"]
+def count(
+    entries: Annotated[
+        int, typer.Option(min=1, max=10_000, help="How many of a map's entries to show at most.")
+    ] = _ENTRIES,
+    pid: Pid = None,
+    json: Json = False,
+) -> None:
+    """Count what the filter saw, CPU by CPU: valid is what the server would understand.
+
+    Then the maps of a filter of your own whose names begin with counter_ or gauge_, those with the
+    largest numbers first.
+    """
+    seen = control.call("filter", pid)
+    maps = counted(pid, entries) if seen["maps"] else []
     if json:
-        print_json(tallies)
+        print_json({**seen["tallies"], **({"maps": maps} if seen["maps"] else {})})
         return
+    _show_tallies(seen["tallies"])
+    for one in maps:
+        show_map(one)
+
+
+def _show_tallies(tallies: dict[str, list[int]]) -> None:
     cpus = len(next(iter(tallies.values())))
     table = new_table("requests", *(f"cpu {n}" for n in range(cpus)), "all")
     for column in table.columns[1:]:
@@ -128,10 +218,20 @@ def print_(
     pcap: Annotated[
         Path | None, typer.Option(help="Write them to this file instead, for Wireshark.")
     ] = None,
+    packets: Annotated[
+        bool, typer.Option("--packets", help="Packets, though the filter has maps to print.")
+    ] = False,
     pid: Pid = None,
     json: Json = False,
 ) -> None:
-    """Print the packets that the filter sees, their first 500 bytes, until Ctrl-C."""
+    """Print the packets that the filter sees, their first 500 bytes, until Ctrl-C.
+
+    Of a filter of your own that has maps whose names begin with print_, print these: a ring
+    buffer's records as they come, and what changes in others. --count counts them instead.
+    """
+    if not (packets or pcap) and to_print(control.call("filter", pid)["maps"]):
+        print_maps(pid, count, seconds, json=json)
+        return
     if not json:
         _need_scapy()
     captures = _captures(pid, rate, count, seconds)

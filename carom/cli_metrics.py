@@ -17,6 +17,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import typer
 
 from carom.cli_cache import Pid
+from carom.cli_filter_maps import with_maps
 from carom.cli_options import App
 from carom.daemon import control
 from carom.errors import CaromError, UsageError
@@ -46,6 +47,7 @@ def metrics(
     try:
         from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
 
+        from carom.map_metrics import ENTRIES
         from carom.metrics import Metrics
     except ImportError as error:
         raise CaromError(
@@ -53,7 +55,7 @@ def metrics(
             hint="pip install 'carom[metrics]', or python3-prometheus-client",
         ) from error
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Metrics(lambda: control.call("status", pid, _PATIENCE)))
+    registry.register(Metrics(lambda: with_maps(pid, _PATIENCE, ENTRIES)))
     if listen is None:
         control.call("status", pid, _PATIENCE)  # none is an error here
         print(generate_latest(registry).decode(), end="", flush=True)

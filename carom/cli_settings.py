@@ -88,6 +88,8 @@ def _parameter(field: Field, group: str) -> inspect.Parameter:
 
 def _beginning(field: Field, incomplete: str) -> list[str]:
     """The words that an option takes, for shells: those that begin like this."""
+    if field.option.complete:
+        return list(field.option.complete(incomplete))
     return [word for word in words(field) or () if word.startswith(incomplete)]
 
 

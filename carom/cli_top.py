@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from carom.cli_cache import Pid, Port, print_json
+from carom.cli_filter_maps import with_maps
 from carom.cli_options import App, Json
 from carom.daemon import control
 from carom.errors import ControlError, PrivilegeError, UsageError
+from carom.top_maps import ENTRIES
 
 app = App()
 
@@ -92,8 +94,7 @@ class _Looks:
             )
 
     def _status(self) -> Look:
-        status: Look = control.call("status", self._pid, _PATIENCE)
-        return status
+        return with_maps(self._pid, _PATIENCE, ENTRIES)
 
     def next(self) -> Look:
         """What was since the last one."""

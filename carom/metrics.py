@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from carom.errors import ControlError
 from carom.kernel.abi import SAMPLED
+from carom.map_metrics import of_maps
 
 Status = Mapping[str, Any]
 
@@ -35,8 +36,9 @@ _LONGEST = 24
 
 
 class Metrics(Collector):
-    """The metrics of one carom. `ask` returns its status, and raises ControlError where there is
-    none that answers: then `carom_up` is 0, and nothing else is said."""
+    """The metrics of one carom. `ask` returns its status, with the maps of its filter as
+    `filter_maps` if there are any, and raises ControlError where there is none that answers: then
+    `carom_up` is 0, and nothing else is said."""
 
     def __init__(self, ask: Callable[[], Status]):
         self._ask = ask
@@ -59,6 +61,7 @@ class Metrics(Collector):
         yield from _reply_times(status)
         yield from _caches(status)
         yield from _servers(status)
+        yield from of_maps(status.get("filter_maps", ()))
 
 
 def _of(service: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ import operator
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -51,6 +51,8 @@ class Option(NamedTuple):
     """Whether several values are given one by one, each after the option's name."""
     valid: Callable[[Any], object] | None = None
     """Raises UsageError for a value of the right type that is none; of several, for each."""
+    complete: Callable[[str], Iterable[str]] | None = None
+    """Values that begin so, for shells, where the type does not say them."""
 
 
 class Field(NamedTuple):

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from carom.top_maps import compare_maps
+
 Status = Mapping[str, Any]
 
 PACKETS = ("answered", "missed", "passed", "dropped")
@@ -55,6 +57,9 @@ def compare(before: Status, now: Status, seconds: float) -> dict[str, Any]:
         "programs": _programs(before.get("programs", {}), now["programs"], seconds),
         "services": _each(_service, before.get("services", ()), now["services"], seconds),
         "interfaces": _each(_interface, before.get("interfaces", ()), now["interfaces"], seconds),
+        "filter_maps": compare_maps(
+            before.get("filter_maps", ()), now.get("filter_maps", ()), seconds
+        ),
     }
 
 

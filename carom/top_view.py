@@ -148,7 +148,25 @@ def _lists(look: Look) -> list[Part]:
         Part("<interface|<mode|received|sent|lost|lost in all|<-", interfaces),
         Part("<program|runs|ns each|of a CPU", programs),
         Part("hits|of all|service|<key", keys),
+        *map(_map, look.get("filter_maps", ())),
     ]
+
+
+def _map(one: Mapping[str, Any]) -> Part:
+    """A map of a filter: its numbers first, as its key may be long. What stands still is left out
+    of a counter."""
+    counter = one["kind"] == "counter"
+    heads = [f"{name} a second" if counter else name for name in one["values"]]
+    rows = [
+        (*map(amount, entry["value"].values()), _key(entry["key"]))
+        for entry in one["entries"]
+        if any(entry["value"].values()) or not counter
+    ]
+    return Part("|".join([*heads, f"<{one['name']}"]), rows)
+
+
+def _key(key: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {said}" for name, said in key.items()) or "-"
 
 
 def amount(number: float | None) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from carom import log, protocols
 from carom.daemon.attachments import Attacher, Attachments
@@ -40,7 +41,9 @@ from carom.daemon.silence import SilenceWatcher
 from carom.daemon.status import calls
 from carom.daemon.sweeper import Sweeper
 from carom.errors import InterfaceError
+from carom.filters import own
 from carom.filters.filter import Filter
+from carom.filters.names import NAMES, Name
 from carom.kernel import capabilities, forked, links, netlink
 from carom.kernel.abi import TTL_FLOOR, Hook
 from carom.kernel.attached import ENDING
@@ -247,9 +250,14 @@ class Assembly:
         options, place = self._options, self._options.filter_place()
         if not options.filter or not place:
             return None
+        known: Name | None = next((name for name in NAMES if name == options.filter), None)
+        mine = None if known else own.made(Path(options.filter), place)
         room = self._room.sizes()["services"]
-        filter = Filter(options.filter, place, jiffies_per_second(), room=room)
-        return self._stack.enter_context(filter)
+        filter = Filter(known or "simple", place, jiffies_per_second(), room=room)
+        self._stack.enter_context(filter)
+        if mine:
+            filter.load_own(mine)
+        return filter
 
     def _backend(self, service: Service | Front, receiver: Receiver) -> Backend:
         """A service's backend, with its cache if it has one."""

@@ -18,7 +18,8 @@ import msgspec
 from carom.errors import CaromError, ControlError
 from carom.kernel import capabilities, forked
 
-REQUEST_MAX = 65_536
+REQUEST_MAX = 2 << 20
+"""Bytes of a request: the longest has an object file of a filter."""
 
 
 class Request(msgspec.Struct):

@@ -11,10 +11,12 @@ from carom.errors import UsageError
 from carom.filters.capture import Capture
 from carom.filters.filter import Filter
 from carom.filters.names import NAMES, Name
-from carom.kernel import libbpf
+from carom.filters.own import told
 from carom.protocols.spec import Store
 
 CAPTURE_RATE_MAX = 10_000
+SHOWN_MAX = 10_000
+"""Entries of a map, or records, in one answer."""
 
 
 class Filtering:
@@ -24,7 +26,8 @@ class Filtering:
         self.filter = kernel
         self._clock = clock
         self._stores = stores
-        self.use(kernel.name)
+        if kernel.name in NAMES:
+            self.use(kernel.name)
 
     def use(self, name: str) -> None:
         """Swap the filter, between two packets. Raises UsageError for an unknown or unfit one."""
@@ -35,8 +38,19 @@ class Filtering:
             self._tell_keys()
         self.filter.load(known)
         if known != "existing-key":
-            for store in filter(None, self._stores):
-                store.watcher = None
+            self._tell_no_keys()
+
+    def use_own(self, name: str, object: str) -> None:
+        """Swap it for a filter of the user's own, as own.Own.told() says it.
+
+        Raises UsageError, ObjectError, VerifierError, BPFError; then the one before goes on.
+        """
+        self.filter.load_own(told(name, self.filter.place, object))
+        self._tell_no_keys()
+
+    def _tell_no_keys(self) -> None:
+        for store in filter(None, self._stores):
+            store.watcher = None
 
     def _tell_keys(self) -> None:
         stores = self._stores
@@ -49,13 +63,15 @@ class Filtering:
         self.filter.learn(list(stores[0].values), self._clock)
 
     def show(self) -> dict[str, Any]:
-        """Name, place, settings, counters CPU by CPU, and the number of the program."""
+        """Name, place, settings, counters CPU by CPU, the number of the program, and the maps of an
+        own filter that are shown."""
         return {
             "filter": self.filter.name,
             "place": self.filter.place,
             "settings": self.filter.settings(),
             "tallies": self.filter.tallies(),
-            "program": libbpf.program_id(self.filter.program),
+            "program": self.filter.program_id(),
+            "maps": self.filter.maps(),
         }
 
     def captures(self, rate: int, limit: int) -> list[Capture]:
@@ -68,3 +84,17 @@ class Filtering:
                 hint=f"1 to {CAPTURE_RATE_MAX:,}",
             )
         return self.filter.captures(self._clock, rate, limit)
+
+    def tables(self, most: int) -> list[dict[str, Any]]:
+        """What is in an own filter's maps: up to `most` entries of each. Raises UsageError."""
+        return self.filter.tables(_in_one_answer(most))
+
+    def events(self, most: int) -> list[dict[str, Any]]:
+        """Up to `most` of its ring buffers' records since the last call. Raises UsageError."""
+        return self.filter.events(_in_one_answer(most))
+
+
+def _in_one_answer(most: int) -> int:
+    if not 1 <= most <= SHOWN_MAX:
+        raise UsageError(f"{most} in one answer is out of range", hint=f"1 to {SHOWN_MAX:,}")
+    return most

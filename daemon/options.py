@@ -14,8 +14,8 @@ from carom.converted import converted
 from carom.daemon.fastpath import HookOption
 from carom.daemon.store import ENTRY_BYTES, MEMORY_MIN, Admit, Policy
 from carom.errors import UsageError
-from carom.filters.filter import Place
-from carom.filters.names import Name
+from carom.filters import own
+from carom.filters.names import Place
 from carom.kernel import capabilities
 from carom.kernel.abi import REPLY_MAX, REPLY_SAFE
 from carom.protocols import SPECS
@@ -301,13 +301,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     filter: Annotated[
-        Name | None,
+        str | None,
         Option(
-            f"{_FILTERED}: a filter before the service; `carom filter ls` says what each accepts.",
+            f"{_FILTERED}: a filter before the service; `carom filter ls` says what each accepts. "
+            "Or the file of one of your own: ./mine.c, or an object by `carom filter build`.",
             example="robust-valid-command",
-            metavar="NAME",
+            metavar="NAME|FILE",
             group=_SERVER,
             only="serve",
+            valid=own.check,
+            complete=own.completions,
         ),
     ] = None
     filter_at: Annotated[

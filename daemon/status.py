@@ -44,7 +44,11 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
         "why": lambda frames, interface: _why().why(running, frames, interface),
         "reload": lambda: _need_file(running).reload(),
         "filter": lambda: filtering().show(),
-        "filter_use": lambda filter: filtering().use(filter),
+        "filter_use": lambda filter, object=None: (
+            filtering().use(filter) if object is None else filtering().use_own(filter, object)
+        ),
+        "filter_maps": lambda most: filtering().tables(most),
+        "filter_events": lambda most: filtering().events(most),
         "filter_set": lambda setting, value: filtering().filter.set(setting, value),
         "filter_captures": lambda rate, limit: filtering().captures(rate, limit),
     }
@@ -223,10 +227,9 @@ def _programs(running: Running) -> dict[str, dict[str, float]]:
     call is counted as its own.
     """
     filtering, fastpath = running.parts.filtering, running.parts.fastpath
-    programs = {"filter": filtering.filter.program} if filtering else {}
+    told = {"filter": filtering.filter.runs()} if filtering else {}
     if fastpath:
-        programs |= fastpath.entered()
-    told = {name: libbpf.runs(descriptor) for name, descriptor in programs.items()}
+        told |= {name: libbpf.runs(program) for name, program in fastpath.entered().items()}
     return {
         name: {"runs": ran.times, "run_seconds": ran.nanoseconds / 1e9}
         for name, ran in told.items()

@@ -77,6 +77,22 @@ struct filtered {
 
 typedef bool predicate(const struct command *command);
 
+/* How userspace shows a member of a map of these types; `struct address` is an address of either IP. */
+typedef __be32 ipv4_addr;
+typedef u8 ipv6_addr[16];
+typedef u8 mac_addr[6];
+
+/* A ring buffer of so many pages, a power of two, for records of one type: userspace finds it by
+ * the struct's name. */
+#define EVENTS(name, type, pages)                                                                \
+	BPF_RINGBUF_OUTPUT(name, pages);                                                         \
+	struct ____btf_map_##name {                                                              \
+		u32 key;                                                                         \
+		type value;                                                                      \
+	};                                                                                       \
+	struct ____btf_map_##name __attribute__((section(".maps." #name), used))                 \
+		____btf_map_##name = {}
+
 BPF_F_TABLE("hash", struct endpoint, struct filtered, filtered, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("array", u32, u64, settings, SETTINGS, BPF_F_MMAPABLE);
 BPF_PERCPU_ARRAY(tallies, u64, TALLIES);
@@ -99,6 +115,13 @@ static __always_inline void tally(u32 which)
 
 	if (counter)
 		*counter += 1;
+}
+
+/* Add to a map's number, which may not be there. */
+static __always_inline void add(u64 *number, u64 amount)
+{
+	if (number)
+		__sync_fetch_and_add(number, amount);
 }
 
 enum word {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters in the kernel: all are loaded, one is attached, and a swap loses no packet."""
+"""Filters in the kernel: carom's are all loaded, one is attached, and a swap loses no packet."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, Protocol
 
 from carom import protocols, xdp
 from carom.errors import UsageError
 from carom.filters.capture import Capture, unpack
 from carom.filters.keys import KEYS_MAX, Keys
-from carom.filters.names import NAMES, Name
+from carom.filters.names import NAMES, PLACES, Name, Place
+from carom.filters.own import Own
+from carom.filters.own_filter import OwnFilter
 from carom.kernel import libbpf
 from carom.kernel.abi import ENDPOINTS_MAX, packed_endpoint
 from carom.kernel.attached import Attached
@@ -28,9 +30,6 @@ from carom.kernel.resource import Resource
 from carom.kernel.timing import timing
 from carom.tc.link import PRIORITY, TCLink
 from carom.xdp.link import Link, Mode, ModeOption
-
-Place = Literal["xdp", "tc", "socket"]
-PLACES: tuple[Place, ...] = get_args(Place)
 
 (
     ACCEPT,
@@ -174,6 +173,8 @@ class Filter(Resource):
             self.keys = Keys(
                 self._module.map("arrived_puts"), self._module.map("stored_keys"), self._overflow
             )
+            self._own: OwnFilter | None = None
+            stack.callback(self._close_own)
             self.attached = stack.enter_context(Attached())
             self._settings[ACCEPT] = 1
             # All at once: so a swap cannot fail later, and needs no privilege.
@@ -188,10 +189,52 @@ class Filter(Resource):
 
     def load(self, name: Name) -> None:
         """Use this filter from now on; where one is attached, swap it between two packets."""
-        program = self._programs[name]
-        with self.swapping:
+        self._use(name, self._programs[name], None)
+
+    def load_own(self, own: Own) -> None:
+        """The same with a filter of the user's own.
+
+        Raises ObjectError, VerifierError, BPFError; then the one before goes on.
+        """
+        loaded = OwnFilter(own, self._module)
+        try:
+            self._use(own.name, loaded.program, loaded)
+        except BaseException:
+            loaded.close()
+            raise
+
+    def _use(self, name: str, program: int, own: OwnFilter | None) -> None:
+        with self._lock, self.swapping:
             self._links = [link for link in self._links if _replaced(link, program)]
             self.name, self.program = name, program
+            before, self._own = self._own, own
+            if before:
+                before.close()
+
+    def program_id(self) -> int:
+        """The number by which the kernel knows the program that runs."""
+        with self._lock:
+            return libbpf.program_id(self.program)
+
+    def runs(self) -> libbpf.Runs:
+        """How often and how long it ran while the kernel took its time."""
+        with self._lock:
+            return libbpf.runs(self.program)
+
+    def maps(self) -> list[dict[str, Any]]:
+        """The maps of an own filter that are shown."""
+        with self._lock:
+            return [one.words() for one in self._own.maps] if self._own else []
+
+    def tables(self, most: int) -> list[dict[str, Any]]:
+        """What is in them, up to `most` entries of each."""
+        with self._lock:
+            return [one.words() for one in self._own.tables(most)] if self._own else []
+
+    def events(self, most: int) -> list[dict[str, Any]]:
+        """Up to `most` records of an own filter's ring buffers since the last call."""
+        with self._lock:
+            return self._own.events(most) if self._own else []
 
     def learn(self, keys: Iterable[int], clock: Clock) -> None:
         """To be called before existing-key is loaded: these keys exist.
@@ -280,6 +323,10 @@ class Filter(Resource):
 
     def _keep(self, data: bytes) -> None:
         self._captures.append(unpack(data))
+
+    def _close_own(self) -> None:
+        if self._own:
+            self._own.close()
 
     def close(self) -> None:
         """Detach, and free programs and maps."""

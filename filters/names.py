@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filters by name; each is a C file of its own beside this one."""
+"""The filters by name, each a C file of its own beside this one, and where they run."""
 
 from __future__ import annotations
 
@@ -29,3 +29,6 @@ SAYS: dict[Name, str] = {
 """Each filter, and what it accepts."""
 
 NAMES: tuple[Name, ...] = get_args(Name)
+
+Place = Literal["xdp", "tc", "socket"]
+PLACES: tuple[Place, ...] = get_args(Place)

@@ -73,7 +73,8 @@ HELPER(u64, get_current_pid_tgid, void);
 #define KIND_OF(kind)                                                                            \
 	(KIND(kind, "hash", HASH) | KIND(kind, "array", ARRAY) |                                 \
 	 KIND(kind, "lru_hash", LRU_HASH) | KIND(kind, "lpm_trie", LPM_TRIE) |                   \
-	 KIND(kind, "percpu_array", PERCPU_ARRAY) | KIND(kind, "sockmap", SOCKMAP))
+	 KIND(kind, "percpu_array", PERCPU_ARRAY) | KIND(kind, "percpu_hash", PERCPU_HASH) |     \
+	 KIND(kind, "lru_percpu_hash", LRU_PERCPU_HASH) | KIND(kind, "sockmap", SOCKMAP))
 
 /* In a map's struct, which is in no memory, numbers and types are what members point to. */
 #define MAP(number, key_type, value_type, name, entries, flags)                                  \

@@ -17,6 +17,7 @@ from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
 from carom.kernel import btf, capabilities, elf, forked, kept, libbpf, objects
 from carom.kernel.compiled import Compiled, Hook, Program, Refused
 from carom.kernel.compiler import BCC, PROVISION, Source
+from carom.kernel.objects import Object
 from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 
@@ -64,6 +65,12 @@ def _too_few_files(error: Exception, details: str) -> bool:
 
 _STATISTICS = re.compile(r"processed \d+ insns|verification time|stack depth").match
 """Lines of the verifier's log that follow its reason."""
+
+
+def told(log: str) -> list[str]:
+    """The lines of the verifier's log that tell of the program; the last one is its reason."""
+    return [line for line in log.splitlines() if line.strip() and not _STATISTICS(line)]
+
 
 _KINDS: dict[Hook, int] = {
     "xdp": libbpf.PROG_TYPE_XDP,
@@ -131,12 +138,14 @@ def build(recipe: Recipe, source: Source | None = None) -> bytes:
         return file
 
 
-def compiled(recipe: Recipe) -> tuple[Compiled, str]:
-    """The programs of a recipe, and the digest of its source.
+def compiled(recipe: Recipe | Object) -> tuple[Compiled, str]:
+    """The programs of a recipe, or of an object, and the digest of the source.
 
-    They are those that the user says; or those that come with carom, if they are of just these
+    Those of a recipe are what the user says; or what comes with carom, if it is of just these
     sources; or else compiled. Raises as `build` does, and ObjectError.
     """
+    if isinstance(recipe, Object):
+        return recipe.loadable(), recipe.label.source
     source = recipe.source()
     digest = source.digest()
     name = recipe.packaged
@@ -154,7 +163,7 @@ class Module(Resource):
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: Recipe | Object,
         *,
         entries: Mapping[str, int] | None = None,
         sizes: Mapping[str, int] | None = None,
@@ -217,7 +226,7 @@ class Module(Resource):
             return _need_files(self._name)
         return BPFError(
             f"the kernel refused map {name} of {self._name}: {error.strerror}",
-            hint="a smaller --capacity needs less memory",
+            hint="a smaller --capacity, or a map with fewer entries, needs less memory",
         )
 
     def _refused(self, name: str, error: OSError, details: str) -> BPFError:
@@ -231,9 +240,7 @@ class Module(Resource):
         if error.errno == errno.E2BIG:
             reason = "it takes the verifier more than the 1,000,000 instructions it looks at"
         else:
-            lines = reversed(details.splitlines())
-            told = (line for line in lines if line.strip() and not _STATISTICS(line))
-            reason = next(told, "")
+            reason = (told(details) or [""])[-1]
         if not reason:  # it did not get to the verifier, or not through it
             return BPFError(
                 f"the kernel refused program {name} of {self._name}: {error.strerror}", hint=hint
@@ -305,6 +312,10 @@ class Module(Resource):
                 kinds = (layouts.of(number) for number in (shape.key_type, shape.value_type))
                 digest.update(repr((name, *shape[:5], *kinds)).encode())
         return digest.hexdigest()
+
+    def shape(self, name: str) -> libbpf.MapShape | None:
+        """What a map is like by its source; None for no map."""
+        return self._compiled.maps.get(name)
 
     def programs(self) -> frozenset[str]:
         """The names of what can be loaded."""

@@ -20,7 +20,7 @@ _MAGIC, _VERSION = 0xEB9F, 1
 _TYPE = struct.Struct("<III")
 """Name, kind with the number of parts, size or another type."""
 _INT, _PTR, _ARRAY, _STRUCT, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 1, 2, 3, 4, 8, 9, 10, 11
-_VAR, _DATASEC = 14, 15
+_VAR, _DATASEC, _TAG = 14, 15, 18
 _STRUCTS = (_STRUCT, 5)
 """Struct and union."""
 _PARTS = {_STRUCT: 12, 5: 12, 6: 8, 13: 8, _DATASEC: 12, 19: 12}
@@ -175,7 +175,7 @@ def inner_name(name: str) -> str:
 
 def variables(btf: bytes, section: str) -> list[Variable]:
     """What is in a section. Raises ValueError, IndexError or struct.error."""
-    types = _types(btf)
+    types = all_types(btf)
     return [
         Variable(types[number].name, offset, size)
         for number, offset, size in _section(types, section)
@@ -184,7 +184,7 @@ def variables(btf: bytes, section: str) -> list[Variable]:
 
 def maps(btf: bytes) -> dict[str, MapShape]:
     """The maps that BTF describes. Raises ValueError, IndexError or struct.error."""
-    types = _types(btf)
+    types = all_types(btf)
     _, names = halves(btf)
     maps = dict[str, MapShape]()
     for number, _, _ in _section(types, ".maps"):
@@ -195,7 +195,7 @@ def maps(btf: bytes) -> dict[str, MapShape]:
         numbers = {name: _number(types, members.get(name)) for name in _NUMBERS}
         kinds = [members[name].other if name in members else 0 for name in ("key", "value")]
         for name, kind in zip(("key_size", "value_size"), kinds, strict=True):
-            numbers[name] = numbers[name] or _size(types, kind)
+            numbers[name] = numbers[name] or size(types, kind)
         maps[variable.name] = MapShape(*numbers.values(), *kinds)
     return maps
 
@@ -250,16 +250,16 @@ def _number(types: Sequence[Type], pointer: Type | None) -> int:
     return number
 
 
-def _size(types: Sequence[Type], number: int) -> int:
-    """The bytes that a value of a type takes; 0 for no type."""
+def size(types: Sequence[Type], number: int) -> int:
+    """The bytes that a value of a type takes; 0 for no type. Raises LookupError, ValueError."""
     one = types[number]
     if one.kind == _PTR:
         return 8
     if one.kind == _ARRAY:
         ((element, _, count),) = one.parts()
-        return count * _size(types, element)
-    if one.kind in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT):
-        return _size(types, one.other)
+        return count * size(types, element)
+    if one.kind in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TAG):
+        return size(types, one.other)
     return one.other
 
 
@@ -294,8 +294,8 @@ def _walk(types: bytes) -> Iterator[tuple[int, tuple[int, int, bytes]]]:
         at += size
 
 
-def _types(btf: bytes) -> list[Type]:
-    """All types; the first stands for none."""
+def all_types(btf: bytes) -> list[Type]:
+    """All types by number; the first stands for none. Raises what elf.BROKEN lists."""
     types, names = halves(btf)
     walked = (Type(_string(names, name), *rest) for name, rest in _walk(types))
     return [Type("", 0, 0, b""), *walked]

@@ -19,7 +19,7 @@ import msgspec
 
 from carom.errors import CompileError
 from carom.kernel import btf, elf, forked
-from carom.kernel.compiled import MAP, Compiled, Hook, Program, Refused, parse, put
+from carom.kernel.compiled import MAP, Compiled, Hook, Program, Refused, hook_of, parse, put
 from carom.kernel.libbpf import MapShape
 
 FLAGS = ("-target", "bpfel", "-mcpu=v2", "-O2", "-g", "-Wno-everything")
@@ -33,7 +33,7 @@ _HERE = (
 _TEXT, _SUFFIX = ".text", "_map"
 """The section that all programs are in; what clang.h appends to a map's name."""
 
-_TYPED = (1, 2, 6, 9, 11, 24)
+_TYPED = (1, 2, 5, 6, 9, 10, 11, 24)
 """Kinds of maps that the kernel takes types for: hashes, arrays, tries, storage on sockets."""
 
 
@@ -119,6 +119,6 @@ def _programs(
     for at, number in reader.relocations(section):
         put(code, at // 8, MAP, number)
     for name, at, size in reader.functions(section):
-        hook = hooks.get(name, "xdp")
+        hook = hook_of(hooks, name)
         program = parse(hook, bytes(code[at : at + size]), maps, parameters)
         yield name, msgspec.structs.replace(program, origin=reader.origin(_TEXT, at, size))

@@ -18,6 +18,12 @@ from carom.kernel.libbpf import MapShape
 Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lookup"]
 """Where a program runs."""
 
+
+def hook_of(hooks: Mapping[str, Hook], program: str) -> Hook:
+    """Where a program runs: `hooks` are by name; that of `""` is for all others, else XDP."""
+    return hooks.get(program) or hooks.get("", "xdp")
+
+
 _INSTRUCTION = struct.Struct("<BBhi")
 _WIDE, _CALL = 0x18, 0x85  # linux/bpf.h: BPF_LD | BPF_IMM | BPF_DW, and BPF_JMP | BPF_CALL
 MAP = 1  # BPF_PSEUDO_MAP_FD

@@ -25,7 +25,7 @@ import msgspec
 
 from carom.errors import CompileError
 from carom.kernel import btf, clang, forked, libbpf
-from carom.kernel.compiled import Compiled, Hook, Refused, parse
+from carom.kernel.compiled import Compiled, Hook, Refused, hook_of, parse
 from carom.kernel.signals import end_with_parent
 
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
@@ -143,7 +143,7 @@ BCC = "bcc"
 
 
 class Source(msgspec.Struct):
-    """C as one text, with clang's flags, and the hooks of programs that do not run at XDP.
+    """C as one text, with clang's flags, and the hooks of programs (compiled.hook_of).
 
     `compiler` is BCC, or the name of a clang, whose text begins with clang.h.
     """
@@ -241,7 +241,7 @@ def _taken(made: Any, source: Source) -> Compiled:
         maps,
         {
             name: parse(
-                source.hooks.get(name, "xdp"), made.dump_func(name.encode()), names, parameters
+                hook_of(source.hooks, name), made.dump_func(name.encode()), names, parameters
             )
             for name in functions
         },

@@ -51,6 +51,9 @@ class Object(NamedTuple):
     file: bytes
     label: elf.Label
 
+    def __str__(self) -> str:
+        return self.where
+
     def compiled(self) -> Compiled:
         """What it holds. Raises ObjectError."""
         with _named(self.where):

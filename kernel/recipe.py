@@ -30,8 +30,8 @@ class Recipe:
         hooks: Mapping[str, Hook] | None = None,
         packaged: str = "",
     ):
-        """`written` are headers that exist only as text, by name; `hooks` the programs that do not
-        run at XDP. What is `packaged` comes under this name with carom (objects.py).
+        """`written` are files that exist only as text, by name; `hooks` where programs run
+        (compiled.hook_of). What is `packaged` comes under this name with carom (objects.py).
         """
         self.sources, self.packaged = sources, packaged
         self._folders = (INCLUDE, *include)

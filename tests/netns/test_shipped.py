@@ -100,3 +100,33 @@ def test_it_filters(straight: Line, built: Path, where: str) -> None:
         )
     assert "reject" in listed.stdout
     assert sys.platform == "linux"
+
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "filters/examples/clients.c"
+
+
+def test_it_takes_a_filter_of_ones_own(straight: Line, built: Path, tmp_path: Path) -> None:
+    """C is refused with the way out; the object file that this makes elsewhere is loaded, at the
+    start and later."""
+    filters = (*CAROM, "filter", "build", str(EXAMPLE), "-o", str(tmp_path))
+    elsewhere = environment(CAROM_CACHE=str(tmp_path / "elsewhere"))
+    subprocess.run(filters, check=True, env=elsewhere, capture_output=True)
+    arguments = ("--app", "kv", "--hook", "xdp", "--programs", str(built), "--filter")
+    ended = run(straight.server, "serve", "-i", INTERFACE, *arguments, str(EXAMPLE), program=BARE)
+    assert (ended.code, ended.stdout) == (1, ""), ended
+    assert "bcc" in ended.stderr.lower()
+    assert "`carom filter build clients.c`" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    path = tmp_path / "clients-xdp.o"
+    with Carom(straight.server, *arguments, str(path), program=BARE) as carom:
+        assert carom.ready["filter"] == {"name": "clients", "place": "xdp"}
+        pid = ("--pid", str(carom.pid))
+        for wanted, code, words in (
+            ("reject", 0, "reject from now on"),
+            (str(path), 0, "clients from now on"),
+            (str(EXAMPLE), 1, "`carom filter build clients.c`"),
+            (str(tmp_path / "clients-tc.o"), 1, "is a filter for tc"),
+        ):
+            ended = run(straight.server, "filter", "use", wanted, *pid, program=BARE)
+            assert ended.code == code, ended
+            assert words in ended.stdout + ended.stderr

@@ -15,6 +15,7 @@ from carom.daemon import fastpath
 from carom.daemon.fastpath import FastPath
 from carom.errors import CompileError, VerifierError
 from carom.filters import filter
+from carom.filters.names import PLACES
 from carom.kernel import bpf, btf, elf, forked, kept, libbpf
 from carom.kernel.bpf import Module
 from carom.kernel.compiled import Compiled
@@ -28,7 +29,7 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS / "kept.c"
 CLANG = os.environ.get(CHOSEN) or "clang"
 RECIPES = {"fastpath": fastpath.recipe()} | {
-    f"filters-{place}": filter.recipe(place) for place in filter.PLACES
+    f"filters-{place}": filter.recipe(place) for place in PLACES
 }
 AGAIN, AGAIN_LONG = ("bounce", "memcached"), ("cache", "coap", "dns", "filters", "socket_edge")
 """Files of tests that run on its programs, too, and more with --long. All do so by
@@ -72,7 +73,7 @@ def test_every_program_loads() -> None:
     with FastPath(languages=list(SPECS.values()), edge=True) as loaded:
         module = loaded._module
         assert all(module.program(name) for name in module.programs())
-    for place in filter.PLACES:
+    for place in PLACES:
         with Module(filter.recipe(place), parameters=timing(250)) as module:
             assert all(module.program(name) for name in module.programs())
 

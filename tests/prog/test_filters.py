@@ -16,12 +16,8 @@ import pytest
 from scapy.layers.inet import IPOption_NOP
 
 from carom.errors import UsageError
-from carom.filters.filter import (
-    PLACES,
-    Endpoint,
-    Filter,
-)
-from carom.filters.names import NAMES, Name
+from carom.filters.filter import Endpoint, Filter
+from carom.filters.names import NAMES, PLACES, Name
 from carom.kernel import libbpf
 from carom.protocols.kv.store import KeyValueStore
 from prog.filters import Reference

@@ -18,6 +18,7 @@ from carom import protocols
 from carom.daemon import fastpath
 from carom.errors import CompileError, ObjectError
 from carom.filters import filter
+from carom.filters.names import PLACES
 from carom.kernel import bpf, elf, libbpf, objects, oci
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
@@ -54,7 +55,7 @@ def test_what_is_kept_under_another_name() -> None:
         assert elf.label(bpf.build(recipe)).name == name
 
 
-@pytest.mark.parametrize("place", filter.PLACES)
+@pytest.mark.parametrize("place", PLACES)
 def test_two_builds_are_equal(
     place: filter.Place, nothing_kept: Path, monkeypatch: pytest.MonkeyPatch, long_form: bool
 ) -> None:
@@ -77,7 +78,7 @@ def test_what_is_written_is_read(whole: bytes) -> None:
 
 def test_every_map_has_a_name_for_its_kind(whole: bytes) -> None:
     """In the labels of an image, of which bpfman's tools show a list."""
-    filters = (bpf.build(filter.recipe(place)) for place in filter.PLACES)
+    filters = (bpf.build(filter.recipe(place)) for place in PLACES)
     for file in (whole, *filters):
         compiled, _ = elf.read(file)
         labels = oci.labels(compiled)

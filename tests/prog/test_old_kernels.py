@@ -15,7 +15,8 @@ import pytest
 import carom.lab
 from carom import protocols
 from carom.daemon.fastpath import FastPath
-from carom.filters.filter import PLACES, Filter, Place
+from carom.filters.filter import Filter
+from carom.filters.names import PLACES, Place
 from carom.kernel.bpf import Module
 from carom.kernel.recipe import Recipe
 from carom.lab.experiments.ports import ports
