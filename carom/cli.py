@@ -27,6 +27,7 @@ MODULES = {
     "reload": "cli_config",
     "top": "cli_top",
     "why": "cli_why",
+    "trace": "cli_trace",
     "replay": "cli_replay",
     "doctor": "cli_doctor",
     "metrics": "cli_metrics",

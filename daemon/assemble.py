@@ -324,7 +324,7 @@ class Assembly:
         self, fastpath: FastPath, attachments: Attachments, rules: netlink.Changes
     ) -> None:
         assert self._firewall
-        self._firewall.attached(attachments.current, fastpath.program_ids())
+        self._firewall.attached(attachments.current, fastpath.program_ids)
         follower = Follower(
             [Look("the firewall", self._firewall.look_again)],
             rules,

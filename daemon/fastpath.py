@@ -8,6 +8,7 @@ import ipaddress
 import mmap
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,7 +20,7 @@ from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
 from carom.daemon.places import Place, Places
 from carom.daemon.store import CALLED, Admit, Extent, Policy, Store, check_memory
-from carom.errors import UsageError
+from carom.errors import BusyError, UsageError
 from carom.filters.filter import Filter
 from carom.kernel import libbpf
 from carom.kernel.abi import (
@@ -36,10 +37,11 @@ from carom.kernel.abi import (
     WAY_PREFIX,
     WAYS_MAX,
     Hook,
+    Noted,
     Verdict,
     packed_address,
 )
-from carom.kernel.attached import Attached
+from carom.kernel.attached import Attached, replaced
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.links import Interface
@@ -57,8 +59,11 @@ from carom.xdp.probe import check_arrival
 HookOption = Literal["xdp", "tc", "none"]
 
 _ANY_IPV4 = ipaddress.ip_address("0.0.0.0")
-_STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath", "join")
+_STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath", "join", "verdict")
 """Programs that those at the hooks tail-call, in the order of xdp/fastpath.c and tc/fastpath.c."""
+
+_TRACED = ("traced", "traced_handover")
+"""Those that packets come to first while they are traced."""
 
 OWN_LEAST = 131_072
 """The least room for own addresses: a bucket of 16 bytes for each, and more once it is used."""
@@ -136,7 +141,7 @@ def recipe(defines: Mapping[str, str | int | None] | None = None) -> Recipe:
 
     With `defines` of its own it is none that comes with carom.
     """
-    at_tc = (f"tc_{name}" for name in (*_STEPS, "handover"))
+    at_tc = (f"tc_{name}" for name in (*_STEPS, "handover", *_TRACED))
     return Recipe(
         *SOURCES,
         include=INCLUDE,
@@ -151,6 +156,18 @@ PAIRS_BYTES = 2**20
 """Of pairs of replies that wait to be compared, some 230: one that finds no room is left out."""
 
 _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
+
+_OF_A_TRACE = ("samples", "samplers", "tracings")
+"""The maps of trace.h."""
+
+_UNUSED_SAMPLER = 8
+"""Bytes of a sampler where nobody traces: programs only name it."""
+
+_REST = 0.1
+"""Seconds from when packets come to other programs to when those before are removed.
+
+A packet may be on its way through them: that takes microseconds, and is not preempted.
+"""
 
 
 def _beside(source: Path) -> Recipe:
@@ -254,12 +271,14 @@ class FastPath(Resource):
                 "lasting": max(_LASTING_LEAST, extent.capacity),
                 "pairs": PAIRS_BYTES if shadow else mmap.PAGESIZE,
             },
+            sizes={"samplers": _UNUSED_SAMPLER},
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
                 "tc_first": Hook.TC in hooks,
                 "max_hits": max_hits,
                 "shadow": shadow,
                 "dry": False,
+                "noted": Noted.NOT,
                 "languages": protocols.bits(languages),
                 "counted": counted,
                 **hashes.parameters,
@@ -273,7 +292,11 @@ class FastPath(Resource):
             ]
             self._hooks = hooks
             self._shapes = set[str]()
-            self._asking = threading.Lock()
+            self._asking, self._tracing = threading.Lock(), threading.Lock()
+            self._changing = threading.RLock()
+            self._twin: Module | None = None
+            self._behind: Filter | None = None
+            self.closed = False
             self._module.load(self._wanted(edge=edge))
             self._read_clock = self._module.program("read_clock")
             self._chain(self._module, self._needed)
@@ -351,10 +374,71 @@ class FastPath(Resource):
         chains = [f"{_kind(hook)}_next" for hook in Hook]
         with (
             self._asking,
-            Module(recipe(), parameters={"dry": True}, beside=self._module, apart=chains) as module,
+            Module(
+                recipe(),
+                parameters={"dry": True, "noted": Noted.DRY},
+                beside=self._module,
+                apart=chains,
+            ) as module,
         ):
             self._chain(module, self._needed | self._shapes)
             yield {hook: module.program(f"{_kind(hook)}_fastpath") for hook in self._first}
+
+    @contextlib.contextmanager
+    def traced(self, tracing: bytes, room: int) -> Iterator[Module]:
+        """Have the attached programs once more in their place, which hand out samples besides.
+
+        They do what the others do, with the same maps, but for those of trace.h: `tracing` is what
+        is asked for, packed, and `room` bytes of samples may wait. Raises BusyError while another
+        trace runs, VerifierError, BPFError.
+        """
+        if not self._tracing.acquire(blocking=False):
+            raise BusyError("this carom is traced already", hint="one trace runs at a time")
+        try:
+            with Module(
+                recipe(),
+                parameters={"noted": Noted.TRACED},
+                entries={"samples": room},
+                beside=self._module,
+                apart=[*(f"{_kind(hook)}_next" for hook in Hook), *_OF_A_TRACE],
+            ) as twin:
+                libbpf.update(twin.map("tracings"), bytes(4), tracing)
+                self._chain(twin, self._needed | self._shapes | {"verdict"})
+                self._entries(twin)
+                try:
+                    self._enter(twin)
+                    yield twin
+                finally:
+                    self._enter(None)
+                    time.sleep(_REST)
+        finally:
+            self._tracing.release()
+
+    def _entries(self, twin: Module | None) -> dict[str, int]:
+        """The programs that packets come to first, the traced ones or its own: at XDP, at TC, and
+        at TC what XDP leaves to that."""
+        if not twin:
+            own = {_kind(hook): program for hook, program in self._first.items()}
+            return own | {"handover": self.handover_program}
+        traced = {_kind(hook): twin.program(f"{_kind(hook)}_traced") for hook in self._first}
+        return traced | {"handover": twin.program("tc_traced_handover")}
+
+    def _enter(self, twin: Module | None) -> None:
+        """Have packets come to these programs from now on; none is lost between."""
+        with self._changing:
+            if self.closed:
+                return
+            if twin:  # shapes that came meanwhile
+                self._chain(twin, self._needed | self._shapes)
+            self._twin, entries = twin, self._entries(twin)
+            for first, *handover in self.attached.links():
+                program = entries["tc" if isinstance(first, TCLink) else "xdp"]
+                if self._behind:  # the link has the filter
+                    self._behind.go_on(program)
+                else:
+                    replaced(first, program)
+                for link in handover:
+                    replaced(link, entries["handover"])
 
     def load(self, name: str) -> int:
         """The descriptor of an XDP program beside the fast path's own. Raises VerifierError."""
@@ -377,8 +461,16 @@ class FastPath(Resource):
         Where it is `behind` a filter of that hook, it sees only what the filter accepts. Raises
         BusyError, InterfaceError, PrivilegeError; a part may be `attached` then.
         """
-        own = self.tc_program if hook == "tc" else self.program
+        with self._changing:
+            return self._attach(interface, hook, mode, behind)
+
+    def _attach(
+        self, interface: Interface, hook: HookOption, mode: ModeOption, behind: Filter | None
+    ) -> Attachment:
+        entries = self._entries(self._twin)
+        own = entries[hook]
         first = behind.program if behind else own
+        self._behind = behind
         if behind:
             behind.go_on(own)
         links, index = self.attached, interface.ifindex
@@ -392,20 +484,21 @@ class FastPath(Resource):
             check_arrival(interface)
         if behind:
             behind.follow(link)
-        links.add(index, TCLink(self.handover_program, interface))
+        links.add(index, TCLink(entries["handover"], interface))
         return Attachment(interface, hook, link.mode, True)
 
     def entered(self) -> dict[str, int]:
         """Descriptors, by name, of the programs that packets enter it by."""
-        programs = {_kind(hook): self._first[hook] for hook in self._hooks}
+        entries = self._entries(self._twin)
+        programs = {_kind(hook): entries[_kind(hook)] for hook in self._hooks}
         if Hook.XDP in self._hooks:
-            programs["tc"] = self.handover_program
+            programs["tc"] = entries["handover"]
         return programs | (self.edge.entered() if self.edge else {})
 
     def program_ids(self) -> list[int]:
         """The kernel's ids of the programs for interfaces, and of those at the socket's edge."""
-        programs = [*self._first.values(), self.handover_program]
-        programs += self.edge.programs() if self.edge else ()
+        programs = {*self._entries(None).values(), *self._entries(self._twin).values()}
+        programs |= {*self.edge.programs()} if self.edge else set()
         return [libbpf.program_id(program) for program in programs]
 
     def withdraw(self, places: Iterable[Place]) -> None:
@@ -421,8 +514,11 @@ class FastPath(Resource):
         places = list(places)
         shapes = _shapes(places) - self._shapes
         if shapes:
-            self._chain(self._module, shapes)
-            self._shapes |= shapes
+            with self._changing:
+                self._chain(self._module, shapes)
+                self._shapes |= shapes
+                if self._twin:
+                    self._chain(self._twin, shapes)
         self._places.answer_at(places)
 
     def refuse(self, addresses: Iterable[Address]) -> None:
@@ -528,7 +624,9 @@ class FastPath(Resource):
         return strays
 
     def close(self) -> None:
-        """Detach, and free programs and maps."""
+        """Detach, and free programs and maps; a trace ends."""
+        with self._changing:
+            self.closed = True
         try:
             self.attached.close()
         finally:

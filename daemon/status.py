@@ -42,6 +42,7 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
         "hot": lambda most, port=None: hot(running, most, port),
         "places": lambda source=None: _why().places(running, source),
         "why": lambda frames, interface: _why().why(running, frames, interface),
+        "trace": lambda wanted: _tracing().trace(running, wanted),
         "reload": lambda: _need_file(running).reload(),
         "filter": lambda: filtering().show(),
         "filter_use": lambda filter: filtering().use(filter),
@@ -75,6 +76,13 @@ def _why() -> ModuleType:
     from carom.daemon import why
 
     return why
+
+
+def _tracing() -> ModuleType:
+    """The same."""
+    from carom.daemon import tracing
+
+    return tracing
 
 
 def _need_file(running: Running) -> Reloading:
