@@ -20,7 +20,7 @@ from carom.kernel.abi import LEFT_OUT, SNAP_MAX, TRACING, Verdict, packed_addres
 A_SECOND = 1_000
 """Samples of one CPU in a second, at most: each takes it about a microsecond."""
 
-_RING_OF_CPU, _RING_MAX = 2**18, 2**24
+_RING_OF_CPU, _RING_MAX = 2**20, 2**25
 """Bytes of samples that may wait, for each CPU and for all."""
 
 _PATIENCE = 5.0
@@ -56,7 +56,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
             mask,
             bool(self.source),
             self.one_in,
-            A_SECOND,
+            A_SECOND // 10,
             self.snap,
             self.port or 0,
         )

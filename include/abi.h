@@ -519,7 +519,7 @@ struct tracing {
 	struct address mask;
 	u32 by_source;        /* 0: any source */
 	u32 one_in;           /* of so many packets of one CPU that are asked for, one; at least 1 */
-	u32 a_second;         /* the most of one CPU in a second */
+	u32 a_moment;         /* the most of one CPU in a tenth of a second */
 	u32 snap;             /* bytes of each packet, at most SNAP_MAX */
 	u16 port;             /* where it is sent to, by UDP; 0: anywhere */
 	u16 zeros[3];

@@ -21,9 +21,9 @@
 
 /* Of each CPU: whose turn it is, what was left out, and the sample that is being made. */
 struct sampler {
-	u64 limited;  /* samples left out, as there were as many in this second as there may be */
+	u64 limited;  /* samples left out, as there were as many in this moment as there may be */
 	u64 lost;     /* the same, as userspace has not read those before */
-	u64 second;   /* in which there may be so many more as `left` says */
+	u64 moment;   /* a tenth of a second, in which there may be so many more as `left` says */
 	u32 left;
 	u32 until;    /* packets that are asked for until the next of which there is a sample */
 	u32 wanted;   /* 1: this packet is asked for, by what is in its headers */
@@ -102,16 +102,16 @@ static __always_inline void trace_packet(const struct packet *packet)
 	struct sampler *sampler = samplers.lookup(&only);
 	struct tracing *tracing = tracings.lookup(&only);
 	struct scratch *scratch = scratches.lookup(&only);
-	u64 second = seconds_in(now());
+	u64 moment = seconds_in(now() * 10);
 
 	if (!sampler || !tracing || !scratch)
 		return;
 	scratch->key.length = 0;
 	sampler->sample.came = 0;
 	sampler->wanted = is_asked_for(packet, tracing, sampler->head);
-	if (sampler->second != second) {
-		sampler->second = second;
-		sampler->left = tracing->a_second;
+	if (sampler->moment != moment) {
+		sampler->moment = moment;
+		sampler->left = tracing->a_moment;
 	}
 	if (sampler->wanted && sampler->left && sampler->until <= 1 && tracing->verdicts & ANSWERED)
 		sampler->sample.came = keep_bytes(packet, sampler->sample.bytes, tracing->snap);

@@ -289,14 +289,14 @@ WALKED = struct.Struct("=IIII")
 
 TRACING = struct.Struct("=Q16s16sIIIIH6x")
 """A bit for each verdict; the source, and the bits of it that count; 1 if any of these do; of so
-many packets one; the most in a second; bytes of each packet; port (0: any)."""
+many packets one; the most in a tenth of a second; bytes of each packet; port (0: any)."""
 
 SAMPLE = struct.Struct(f"=QIIIIHHBBHHH4x{KEY_MAX}s4x")
 """Nanoseconds, ifindex, VLAN tag, bytes of the packet and of its reply; how many of both follow;
 hook, verdict, place; the three fields of the key."""
 
 LEFT_OUT = struct.Struct("=QQ")
-"""What a CPU's sampler begins with: samples left out, beyond the most in a second, and unread."""
+"""What a CPU's sampler begins with: samples left out, as there were too many, and unread."""
 
 STRAY = struct.Struct(f"={ENDPOINT.size}sIQ")
 """Endpoint, 0, number of packets."""

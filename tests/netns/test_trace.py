@@ -112,7 +112,11 @@ def check_gone(things: set[tuple[str, int]]) -> None:
         return there
 
     assert things
-    until(lambda: not left(), "what a trace had to be gone")
+    time.sleep(1)  # Linux 6.18 keeps a map of programs that is opened while it is emptied
+    end = time.monotonic() + 5
+    while left() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not left()
 
 
 @pytest.fixture(scope="module", params=["native", "generic", "tc"])
@@ -266,10 +270,10 @@ def test_a_tracer_that_is_gone(served: Carom, client: Client, number: int) -> No
         assert client.ask(request) == sized_reply(request)
         asked += 1
     served.expect(counters, hit=asked)
-    check_gone(meanwhile)
-    assert held(served.pid) == held_before
     trace.process.kill()
     trace.wait()
+    until(lambda: held(served.pid) == held_before, "the daemon to hold what it had")
+    check_gone(meanwhile)
 
 
 def test_begun_and_ended_under_load(served: Carom, client: Client) -> None:
@@ -297,36 +301,41 @@ def test_the_most_in_a_second(served: Carom, client: Client) -> None:
         client.ask(request)
         asked += 1
     ended = trace.wait()
-    shown = len([line for line in ended.stdout.splitlines() if '"hit"' in line])
-    assert shown <= 2 * 1_000 * (os.cpu_count() or 1)
-    if shown < asked:
-        assert f"{asked - shown:,} left out: 1,000 a second of each CPU" in ended.stderr
-    else:
-        assert asked <= 2_000, "so many are more than are shown"
+    shown = len(ended.stdout.splitlines())
+    counts = [
+        int(number.replace(",", ""))
+        for number in re.findall(r"[\d,]+ (?=packet|left|lost)", ended.stderr)
+    ]
+    assert counts[0] == shown and sum(counts) == asked
+    assert shown <= 13 * 100 * (os.cpu_count() or 1)
+    assert "left out: 1,000 a second of each CPU" in ended.stderr or asked < 2_000
 
 
 def test_an_address_that_comes_meanwhile(own_line: Line) -> None:
     """IPv6 has programs of its own, which are loaded with its first address."""
-    with Carom(
-        own_line.server, "--mode", "generic", "--app", "services:sized", "--bind", "::"
-    ) as carom:
+    server = own_line.server
+    server.run("ip", "-6", "address", "flush", "dev", INTERFACE)
+    how = ("--mode", "generic", "--app", "services:sized", "--bind", "::")
+    request = sized_request(40, 33)
+    with Carom(server, *how) as carom:
         trace = Trace(carom, "--json")
-        own_line.server.run("ip", "address", "add", "2001:db8::77/64", "dev", INTERFACE, "nodad")
-        own_line.server.run("ip", "link", "set", INTERFACE, "down")
-        own_line.server.run("ip", "link", "set", INTERFACE, "up")
-        request = sized_request(40, 33)
+        server.address(INTERFACE, own_line.address6, 64)
+        before = carom.counters()
         with Client(own_line.client, own_line.address6) as client:
-            client.ask(request)
-            assert client.ask(request) == sized_reply(request)
-        seen = [one["verdict"] for one in trace.packets()]
-        assert seen == ["miss", "hit"]
-        with Client(own_line.client, own_line.address6) as client:
+
+            def is_hit() -> bool:
+                assert client.ask(request) == sized_reply(request)
+                return carom.counters()["hit"] > before["hit"]
+
+            until(is_hit, "the new address to be answered")
+            seen = trace.packets()
+            assert (seen[-1]["verdict"], seen[-1]["frame"][24:28]) == ("hit", "86dd")
             before = carom.counters()
             client.ask(request)
             carom.expect(before, hit=1)
 
 
-def test_in_front_of_a_memcached_and_behind_a_filter(own_line: Line) -> None:
+def test_in_front_of_a_memcached(own_line: Line) -> None:
     """The key in words."""
     with (
         Memcached(own_line.server),
@@ -425,7 +434,7 @@ def test_without_a_fast_path(straight: Line) -> None:
     where = ("--hook", "none", "-p", "51142")
     with Carom(straight.server, *where, interface=None) as carom:
         ended = tell(carom)
-        assert ended.code == 2 and "there is nothing to trace" in ended.stderr
+        assert ended.code == 1 and "nothing is answered on an interface" in ended.stderr
 
 
 def test_who_may_not(served: Carom) -> None:
@@ -437,4 +446,4 @@ def test_who_may_not(served: Carom) -> None:
         check=False,
         env=environment(),
     )
-    assert ended.returncode == 1 and "may not look at the caroms" in ended.stderr, ended
+    assert ended.returncode == 1 and "root's are seen by root alone" in ended.stderr, ended

@@ -99,7 +99,7 @@ def _single(code: str) -> list[str]:
             "tracings",
             "Leaf",
             TRACING,
-            "verdicts from mask by_source one_in a_second snap port",
+            "verdicts from mask by_source one_in a_moment snap port",
         ),
         (
             "services",
