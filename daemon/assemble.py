@@ -98,6 +98,23 @@ def lasting(receivers: Iterable[Receiver], kept: Iterable[str]) -> set[str]:
     return needed
 
 
+def loaded(options: Options, receivers: Sequence[Receiver], room: Room) -> FastPath:
+    """A fast path for some services, of which `options` are the first one's. Raises as it does."""
+    return FastPath(
+        policy=options.policy,
+        admit=options.admission(),
+        capacity=options.capacity,
+        memory=options.memory,
+        languages={receiver.protocol for receiver in receivers},
+        edge=any(receiver.learns for receiver in receivers),
+        room=room,
+        counted=len(receivers),
+        max_hits=options.max_hits_per_cpu,
+        shadow=options.shadow,
+        hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
+    )
+
+
 class Assembly:
     """The parts while they are made; `stack` removes them. Quick checks come first, and compiling
     last."""
@@ -204,20 +221,7 @@ class Assembly:
 
     def _loaded(self) -> FastPath:
         """The fast path, which answers nothing yet; its socket's edge sees packets already."""
-        options = self._options
-        fastpath = FastPath(
-            policy=options.policy,
-            admit=options.admission(),
-            capacity=options.capacity,
-            memory=options.memory,
-            languages={receiver.protocol for receiver in self._receivers},
-            edge=any(receiver.learns for receiver in self._receivers),
-            room=self._room,
-            counted=len(self._receivers),
-            max_hits=options.max_hits_per_cpu,
-            shadow=options.shadow,
-            hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
-        )
+        fastpath = loaded(self._options, self._receivers, self._room)
         self._stack.enter_context(fastpath)
         fastpath.allow(())
         if fastpath.edge:
