@@ -28,6 +28,7 @@ MODULES = {
     "unpin": "cli_unpin",
     "top": "cli_top",
     "why": "cli_why",
+    "trace": "cli_trace",
     "replay": "cli_replay",
     "doctor": "cli_doctor",
     "metrics": "cli_metrics",

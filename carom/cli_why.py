@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`carom why`: what the attached programs would do with a packet, and what would change that."""
+"""`carom why`: what a carom's programs would do with a packet, and what would change that."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +16,10 @@ from carom.cli_cache import Pid, Port, print_json
 from carom.cli_options import App, Json, new_table, show_table
 from carom.daemon import control
 from carom.errors import UsageError
-from carom.frames import captured, request_frame, summary
+from carom.frames import captured, datagram, request_frame, summary
+
+if TYPE_CHECKING:
+    from carom.daemon.offline import Offline
 
 app = App()
 
@@ -27,6 +31,7 @@ _PAYLOAD_MAX = 1_472  # bytes of a datagram in a frame of Ethernet's own MTU
 _AT_ONCE = 24_000  # bytes of frames in one call: its line holds 65,536, in hexadecimal
 
 Place = dict[str, Any]
+Walk = dict[str, Any]
 
 
 @app.command()
@@ -54,6 +59,19 @@ def why(
     interface: Annotated[
         str | None, typer.Option("--interface", "-i", help="By which interface it comes in.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Ask the services of a configuration file as they would be, with nothing cached.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The same of one service of this protocol, without a file."
+        ),
+    ] = None,
     port: Port = None,
     pid: Pid = None,
     json: Json = False,
@@ -61,7 +79,8 @@ def why(
     """Explain what becomes of a packet: where it would be answered, or passed on, and why.
 
     The running carom's programs are run on it with all that they have now. Nothing is counted,
-    stored, voided or sent.
+    stored, voided or sent. With --config or --protocol no carom has to run: programs are loaded for
+    it, and attached nowhere.
     """
     wanted = sum(one is not None for one in (request, hex, pcap))
     if wanted != 1:
@@ -70,29 +89,121 @@ def why(
             hint="carom why 'get foo', carom why --hex 0200..., or carom why --pcap FILE",
         )
     address, source_port = _source(source)
-    places = control.call("places", pid, source=address)
-    if request is not None:
-        place = _place(places, port, to, interface, address)
-        asked, interface = [_frame(place, request, address, source_port)], place["interface"]
-    else:
-        asked = captured(pcap) if pcap else [_unhex(hex)]
-        interface = interface or _only([place["interface"] for place in places])
-    first = True
-    for some in _parts(asked):
-        told = control.call("why", pid, frames=[one.hex() for one in some], interface=interface)
-        for frame, walks in zip(some, told, strict=True):
+    with _of(config, protocol, port, interface, pid) as carom:
+        places = carom.places(address)
+        if request is not None:
+            place = _place(places, port, to, interface, address)
+            asked, interface = [_frame(place, request, address, source_port)], place["interface"]
+        else:
+            asked = captured(pcap) if pcap else [_unhex(hex)]
+            interface = interface or _only([place["interface"] for place in places])
+        for number, (frame, walks) in enumerate(_told(carom, asked, interface)):
             if not walks and not pcap:
                 raise UsageError(
                     f"the kernel does not take this as a frame: {len(frame)} bytes",
                     hint="a frame from its Ethernet header on, of 14 to about 3,500 bytes",
                 )
+            filled = [] if pcap else carom.filled(frame, walks, interface)
             if json:
-                print_json({"frame": frame.hex(), "interface": interface, "walks": walks})
+                shown = {"frame": frame.hex(), "interface": interface, "walks": walks}
+                print_json(shown | ({"filled": filled} if filled else {}))
                 continue
-            if not first:
+            if number:
                 print()
             _show(frame, interface, walks)
-            first = False
+            if filled:
+                print("\nonce its reply is in the cache:")
+                _show(frame, interface, filled)
+
+
+def _told(
+    carom: _Running, asked: Sequence[bytes], interface: str
+) -> Iterator[tuple[bytes, list[Walk]]]:
+    """Each frame, and its walks."""
+    for some in _parts(asked):
+        yield from zip(some, carom.why(some, interface), strict=True)
+
+
+class _Running:
+    """A carom that runs."""
+
+    def __init__(self, pid: int | None):
+        self._pid = pid
+
+    def places(self, source: str | None) -> list[Place]:
+        """Where its services are answered."""
+        found: list[Place] = control.call("places", self._pid, source=source)
+        return found
+
+    def why(self, frames: Sequence[bytes], interface: str) -> list[list[Walk]]:
+        """The walks of frames."""
+        told = [one.hex() for one in frames]
+        found: list[list[Walk]] = control.call("why", self._pid, frames=told, interface=interface)
+        return found
+
+    def filled(self, frame: bytes, walks: Sequence[Walk], interface: str) -> list[Walk]:
+        """The walks that a frame would have if its reply were cached; none where that is known."""
+        del frame, walks, interface
+        return []
+
+
+class _Offline(_Running):
+    """Services that do not run."""
+
+    def __init__(self, offline: Offline):
+        self._offline = offline
+
+    def places(self, source: str | None) -> list[Place]:
+        from carom.daemon import why
+
+        return why.places(self._offline.asked, source)
+
+    def why(self, frames: Sequence[bytes], interface: str) -> list[list[Walk]]:
+        from carom.daemon import why
+
+        return why.why(self._offline.asked, [one.hex() for one in frames], interface)
+
+    def filled(self, frame: bytes, walks: Sequence[Walk], interface: str) -> list[Walk]:
+        asked = datagram(frame)
+        if not asked or [walk["verdict"] for walk in walks] != ["miss"]:
+            return []
+        if not self._offline.fill(asked.payload, asked.port):
+            return []
+        (found,) = self.why([frame], interface)
+        return found
+
+
+@contextlib.contextmanager
+def _of(
+    config: Path | None,
+    protocol: str | None,
+    port: int | None,
+    interface: str | None,
+    pid: int | None,
+) -> Iterator[_Running]:
+    """Who is asked. Raises UsageError."""
+    if config is None and protocol is None:
+        yield _Running(pid)
+        return
+    if pid is not None or (config and protocol):
+        raise UsageError(
+            "--config, --protocol and --pid each say who is asked", hint="leave all but one out"
+        )
+    from carom.cli_serve import known
+    from carom.configuration import Configuration
+    from carom.daemon.offline import Offline
+    from carom.protocols import spec
+
+    given = {name: value for name, value in (("protocol", protocol), ("port", port)) if value}
+    plan = Configuration(
+        known(),
+        config,
+        kind=spec(protocol.lower()).filled.value if protocol else None,
+        given=given if protocol else {},
+        interfaces=[interface] if interface else (),
+    ).read()
+    with Offline([planned.made() for planned in plan.services], plan.interfaces) as offline:
+        yield _Offline(offline)
 
 
 def _parts(asked: Sequence[bytes]) -> Iterator[list[bytes]]:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from carom import log, protocols
 from carom.daemon.attachments import Attacher, Attachments
@@ -49,6 +50,9 @@ from carom.kernel.abi import TTL_FLOOR, Hook
 from carom.kernel.attached import ENDING
 from carom.kernel.links import Interface
 from carom.kernel.local_routes import LocalChanges
+
+if TYPE_CHECKING:
+    from carom.daemon.pinned import Pinned
 
 FIREWALL_REST = 10.0
 """The pause after a look at the firewall, as a multiple of the time that the look took."""
@@ -105,6 +109,32 @@ def lasting(receivers: Iterable[Receiver], kept: Iterable[str]) -> set[str]:
             if not receiver.here:
                 needed.add("SYS_ADMIN")
     return needed
+
+
+def loaded(
+    options: Options,
+    receivers: Sequence[Receiver],
+    room: Room,
+    *,
+    pinned: Pinned | None = None,
+    services: Sequence[str] = (),
+) -> FastPath:
+    """A fast path for some services, of which `options` are the first one's. Raises as it does."""
+    return FastPath(
+        policy=options.policy,
+        admit=options.admission(),
+        capacity=options.capacity,
+        memory=options.memory,
+        languages={receiver.protocol for receiver in receivers},
+        edge=any(receiver.learns for receiver in receivers),
+        room=room,
+        counted=len(receivers),
+        max_hits=options.max_hits_per_cpu,
+        shadow=options.shadow,
+        pinned=pinned,
+        services=services,
+        hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
+    )
 
 
 class Assembly:
@@ -219,21 +249,12 @@ class Assembly:
 
     def _loaded(self) -> FastPath:
         """The fast path, which answers nothing yet; its socket's edge sees packets already."""
-        options = self._options
-        fastpath = FastPath(
-            policy=options.policy,
-            admit=options.admission(),
-            capacity=options.capacity,
-            memory=options.memory,
-            languages={receiver.protocol for receiver in self._receivers},
-            edge=any(receiver.learns for receiver in self._receivers),
-            room=self._room,
-            counted=len(self._receivers),
-            max_hits=options.max_hits_per_cpu,
-            shadow=options.shadow,
+        fastpath = loaded(
+            self._options,
+            self._receivers,
+            self._room,
             pinned=self._pinned,
             services=self._lasting_services(),
-            hooks=(Hook.TC if options.hook == "tc" else Hook.XDP,),
         )
         self._stack.enter_context(fastpath)
         fastpath.allow(())
@@ -353,7 +374,7 @@ class Assembly:
         self, fastpath: FastPath, attachments: Attachments, rules: netlink.Changes
     ) -> None:
         assert self._firewall
-        self._firewall.attached(attachments.current, fastpath.program_ids())
+        self._firewall.attached(attachments.current, fastpath.program_ids)
         follower = Follower(
             [Look("the firewall", self._firewall.look_again)],
             rules,

@@ -13,7 +13,7 @@ from carom.daemon.fastpath import Attachment
 from carom.kernel import libbpf, netlink
 from carom.tc.link import NAME as CLSACT_NAME
 
-_OURS = ("edge_", "tc_fastpath", "tc_answer", "tc_handover", "tc_unspec")
+_OURS = ("edge_", "tc_fastpath", "tc_answer", "tc_handover", "tc_traced", "tc_unspec")
 """Programs of caroms, which drop nothing."""
 
 _EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE

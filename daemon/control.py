@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import socketserver
 import stat
 import threading
-from collections.abc import Callable
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,16 @@ import msgspec
 
 from carom.errors import CaromError, ControlError
 from carom.kernel import capabilities, forked
+from carom.kernel.resource import Resource
 
 REQUEST_MAX = 2 << 20
 """Bytes of a request: the longest has an object file of a filter."""
+
+_DESCRIPTORS_MAX = 8
+"""Of files that come with an answer."""
+
+_LOOK = 0.2
+"""Seconds until it is noticed that what is lent has ended by itself."""
 
 
 class Request(msgspec.Struct):
@@ -35,6 +45,26 @@ class Answer(msgspec.Struct):
     result: Any = None
     error: str | None = None
     hint: str | None = None
+
+
+class Lent(Resource):
+    """What a call gives for as long as its connection lasts, and `seconds` at most.
+
+    `result` is the answer's, with copies of these `descriptors`. When the other end has closed its
+    half, or is gone in whatever way, it is closed.
+    """
+
+    result: Any
+    descriptors: Sequence[int]
+    seconds: float
+
+    @abstractmethod
+    def over(self) -> bool:
+        """Whether it has ended by itself."""
+
+    @abstractmethod
+    def last(self) -> Any:
+        """What is answered once it is closed."""
 
 
 def directory() -> Path:
@@ -78,7 +108,21 @@ class _Connection(socketserver.StreamRequestHandler):
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
             line = self.rfile.readline(REQUEST_MAX)
-            self.wfile.write(msgspec.json.encode(self._answer(line)) + b"\n")
+            answer = self._answer(line)
+            if isinstance(answer.result, Lent):
+                self._lend(answer.result)
+            else:
+                self.wfile.write(_line(answer))
+
+    def _lend(self, lent: Lent) -> None:
+        with lent:
+            first = _line(Answer(lent.result))
+            socket.send_fds(self.connection, [first], lent.descriptors)
+            end = time.monotonic() + lent.seconds
+            while (left := end - time.monotonic()) > 0 and not lent.over():
+                if select.select([self.connection], [], [], min(left, _LOOK))[0]:
+                    break
+        self.wfile.write(_line(Answer(lent.last())))
 
     def _answer(self, line: bytes) -> Answer:
         try:
@@ -90,6 +134,10 @@ class _Connection(socketserver.StreamRequestHandler):
             return Answer(error=f"wrong request: {error}")
         except KeyError as error:
             return Answer(error=f"unknown call {error}")
+
+
+def _line(answer: Answer) -> bytes:
+    return msgspec.json.encode(answer) + b"\n"
 
 
 class Control:
@@ -190,6 +238,54 @@ def _none() -> ControlError:
 
 def call(name: str, pid: int | None = None, timeout: float = 10.0, **arguments: Any) -> Any:
     """Call a running carom: the only one, or the one of that pid. Raises ControlError."""
+    with _asked(name, pid, timeout, arguments) as (pid, connection), _answering(pid):
+        return _next(connection)
+
+
+class Borrowed:
+    """What a carom lends by a call, until `give_back`: the answer's result and descriptors."""
+
+    def __init__(self, pid: int, connection: socket.socket):
+        """Raises ControlError."""
+        self.pid, self._connection = pid, connection
+        with _answering(pid):
+            first, descriptors, _, _ = socket.recv_fds(connection, REQUEST_MAX, _DESCRIPTORS_MAX)
+            self.descriptors = descriptors
+            self.result = _result(first)
+
+    def over(self) -> bool:
+        """Whether it has been taken back already."""
+        return bool(select.select([self._connection], [], [], 0)[0])
+
+    def give_back(self) -> Any:
+        """Let it end; what is said then. Raises ControlError where that carom is gone."""
+        with _answering(self.pid):
+            self._connection.shutdown(socket.SHUT_WR)
+            return _next(self._connection)
+
+
+@contextlib.contextmanager
+def borrow(
+    name: str, pid: int | None = None, timeout: float = 10.0, **arguments: Any
+) -> Iterator[Borrowed]:
+    """Call a running carom for what it lends; at the end its descriptors are closed.
+
+    Raises ControlError.
+    """
+    with _asked(name, pid, timeout, arguments) as (pid, connection):
+        borrowed = Borrowed(pid, connection)
+        try:
+            yield borrowed
+        finally:
+            for descriptor in borrowed.descriptors:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _asked(
+    name: str, pid: int | None, timeout: float, arguments: dict[str, Any]
+) -> Iterator[tuple[int, socket.socket]]:
+    """A connection to a carom that has been asked; and which one."""
     if pid is None:
         pids = running()
         if not pids:
@@ -200,19 +296,34 @@ def call(name: str, pid: int | None = None, timeout: float = 10.0, **arguments: 
                 hint="choose one with --pid: " + ", ".join(map(str, pids)),
             )
         pid = pids[0]
-    path = directory() / f"{pid}.sock"
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
         connection.settimeout(timeout)
-        try:
-            connection.connect(str(path))
+        with _answering(pid):
+            connection.connect(str(directory() / f"{pid}.sock"))
             connection.sendall(msgspec.json.encode(Request(name, arguments)) + b"\n")
-            with connection.makefile("rb") as lines:
-                answer = msgspec.json.decode(lines.readline(), type=Answer)
-        except (OSError, msgspec.DecodeError) as error:
-            why = "it takes in nobody" if isinstance(error, BlockingIOError) else error
-            raise ControlError(
-                f"carom {pid} does not answer: {why}", hint="is it still running? see `ps`"
-            ) from error
+        yield pid, connection
+
+
+@contextlib.contextmanager
+def _answering(pid: int) -> Iterator[None]:
+    """Raises ControlError where a carom does not answer."""
+    try:
+        yield
+    except (OSError, msgspec.DecodeError) as error:
+        why = "it takes in nobody" if isinstance(error, BlockingIOError) else error
+        raise ControlError(
+            f"carom {pid} does not answer: {why}", hint="is it still running? see `ps`"
+        ) from error
+
+
+def _next(connection: socket.socket) -> Any:
+    with connection.makefile("rb") as lines:
+        return _result(lines.readline())
+
+
+def _result(line: bytes) -> Any:
+    """What an answer says. Raises ControlError for the error that it tells, DecodeError."""
+    answer = msgspec.json.decode(line, type=Answer)
     if answer.error is not None:
         raise ControlError(answer.error, hint=answer.hint)
     return answer.result

@@ -8,6 +8,7 @@ import ipaddress
 import mmap
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -16,12 +17,12 @@ from carom import cgroup, protocols, tc, xdp
 from carom.cgroup.link import EDGES, link_name
 from carom.daemon.clock import jiffies_per_second
 from carom.daemon.edge import EDGE_CHAIN, HOOKS, Edge
-from carom.daemon.hooked import CHAINS, STEPS, Hooked, steps
+from carom.daemon.hooked import CHAINS, STEPS, TRACED, Hooked, steps
 from carom.daemon.mirror import Mirror
 from carom.daemon.own_addresses import OwnAddresses
 from carom.daemon.places import Place, Places
 from carom.daemon.store import CALLED, DRAINS, Admit, Extent, Policy, Store, check_memory
-from carom.errors import BPFError, UsageError
+from carom.errors import BPFError, BusyError, UsageError
 from carom.filters.filter import Filter
 from carom.kernel import libbpf
 from carom.kernel.abi import (
@@ -38,10 +39,11 @@ from carom.kernel.abi import (
     WAY_PREFIX,
     WAYS_MAX,
     Hook,
+    Noted,
     Verdict,
     packed_address,
 )
-from carom.kernel.attached import ENDING, Attached
+from carom.kernel.attached import ENDING, Attached, replaced
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
 from carom.kernel.links import Interface
@@ -138,7 +140,7 @@ def recipe(defines: Mapping[str, str | int | None] | None = None) -> Recipe:
 
     With `defines` of its own it is none that comes with carom.
     """
-    at_tc = (f"tc_{name}" for name in (*STEPS, "handover"))
+    at_tc = (f"tc_{name}" for name in (*STEPS, "handover", *TRACED))
     return Recipe(
         *SOURCES,
         include=INCLUDE,
@@ -153,6 +155,19 @@ PAIRS_BYTES = 2**20
 """Of pairs of replies that wait to be compared, some 230: one that finds no room is left out."""
 
 _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
+
+
+_OF_A_TRACE = ("samples", "samplers", "tracings")
+"""The maps of trace.h."""
+
+_UNUSED_SAMPLER = 8
+"""Bytes of a sampler where nobody traces: programs only name it."""
+
+_REST = 0.1
+"""Seconds from when packets come to other programs to when those before are removed.
+
+A packet may be on its way through them: that takes microseconds, and is not preempted.
+"""
 
 
 def _beside(source: Path) -> Recipe:
@@ -273,12 +288,14 @@ class FastPath(Resource):
         self._module = Module(
             recipe(),
             entries=entries,
+            sizes={"samplers": _UNUSED_SAMPLER},
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
                 "tc_first": Hook.TC in hooks,
                 "max_hits": max_hits,
                 "shadow": shadow,
                 "dry": False,
+                "noted": Noted.NOT,
                 "languages": protocols.bits(languages),
                 "counted": counted,
                 **hashes.parameters,
@@ -299,7 +316,10 @@ class FastPath(Resource):
             ]
             self._hooks = hooks
             self._shapes = set[str]()
-            self._asking = threading.Lock()
+            self._asking, self._tracing = threading.Lock(), threading.Lock()
+            self._changing = threading.RLock()
+            self._twin: Hooked | None = None
+            self.closed = False
             self._module.load(self._wanted(edge=edge))
             self._read_clock = self._module.program("read_clock")
             self._hooked = Hooked(self._module, hooks, self._needed)
@@ -362,56 +382,98 @@ class FastPath(Resource):
         They have the maps of those that are attached, and the same steps follow them. One thread at
         a time has them. Raises VerifierError, BPFError.
         """
-        with self._asking, self._another({"dry": True}) as module:
-            yield Hooked(module, self._hooks, self._needed | self._shapes).first
+        with self._asking, self._another({"dry": True, "noted": Noted.DRY}) as module:
+            yield self._hooked_of(module).first
 
-    def _another(self, parameters: Mapping[str, int]) -> Module:
-        """The programs once more, with the same maps."""
-        apart = (*CHAINS, EDGE_CHAIN)
-        return Module(recipe(), parameters=parameters, beside=self._module, apart=apart)
+    def _another(
+        self,
+        parameters: Mapping[str, int],
+        apart: Iterable[str] = (),
+        entries: Mapping[str, int] | None = None,
+    ) -> Module:
+        """The programs once more, with the same maps but for those that are apart."""
+        apart = (*CHAINS, EDGE_CHAIN, *apart)
+        return Module(
+            recipe(), parameters=parameters, entries=entries, beside=self._module, apart=apart
+        )
+
+    def _hooked_of(self, module: Module, *, traced: bool = False) -> Hooked:
+        return Hooked(module, self._hooks, self._needed | self._shapes, traced=traced)
+
+    @contextlib.contextmanager
+    def traced(self, tracing: bytes, room: int) -> Iterator[Module]:
+        """Have the attached programs once more in their place, which hand out samples besides.
+
+        They do what the others do, with the same maps, but for those of trace.h: `tracing` is what
+        is asked for, packed, and `room` bytes of samples may wait. Raises BusyError while another
+        trace runs, VerifierError, BPFError.
+        """
+        if not self._tracing.acquire(blocking=False):
+            raise BusyError("this carom is traced already", hint="one trace runs at a time")
+        try:
+            with self._another({"noted": Noted.TRACED}, _OF_A_TRACE, {"samples": room}) as module:
+                libbpf.update(module.map("tracings"), bytes(4), tracing)
+                twin = self._hooked_of(module, traced=True)
+                try:
+                    self._enter_by(twin)
+                    yield module
+                finally:
+                    self._enter_by(None)
+                    time.sleep(_REST)
+        finally:
+            self._tracing.release()
 
     def swap(self, *, max_hits: int) -> None:
         """Load the programs that packets enter by anew, and put them into the old ones' places.
 
         That is done between two packets, and both have the same maps: no packet is lost, and no
-        write unseen. Raises VerifierError, BPFError; then the old ones go on.
+        write unseen. While packets are traced, what traces them stays. Raises VerifierError,
+        BPFError; then the old ones go on.
         """
-        with self._asking, contextlib.ExitStack() as stack:
+        with self._changing, contextlib.ExitStack() as stack:
             module = stack.enter_context(self._another({"max_hits": max_hits}))
-            hooked = Hooked(module, self._hooks, self._needed | self._shapes)
+            old, hooked = self._hooked, self._hooked_of(module)
             if self.edge:
                 Edge.load(module)
             if self._pinned:
                 self._pinned.put_chains(module.maps())
-            old = self._hooked
             try:
-                self._enter_by(hooked)
-            except BaseException as error:
-                self._enter_by(old)
-                if isinstance(error, OSError):
-                    raise BPFError(f"the kernel refused other programs: {error}") from error
-                raise
+                self._go_on_by(hooked)
+            except OSError as error:
+                self._go_on_by(old)
+                raise BPFError(f"the kernel refused other programs: {error}") from error
             stack.pop_all()
-        if self._pinned:
-            self._pinned.publish()
-        if old.module is self._module:
-            self._module.unload(("read_clock", *CALLED, DRAINS), (*CHAINS, EDGE_CHAIN))
-        else:
-            old.module.close()
-        self._module.say(max_hits=max_hits)
-        self.max_hits = max_hits
+            if self._pinned:
+                self._pinned.publish()
+            if old.module is self._module:
+                self._module.unload(("read_clock", *CALLED, DRAINS), (*CHAINS, EDGE_CHAIN))
+            else:
+                old.module.close()
+            self._module.say(max_hits=max_hits)
+            self.max_hits = max_hits
 
-    def _enter_by(self, hooked: Hooked) -> None:
-        """Have packets enter by these programs. Raises OSError."""
-        self._placed = {link: role for link, role in self._placed.items() if link.attached()}
-        for link, role in self._placed.items():
-            link.replace(role(hooked))
-        if self._behind:
-            behind, role = self._behind
-            behind.go_on(role(hooked))
+    def _go_on_by(self, hooked: Hooked) -> None:
+        """Have packets enter by these programs, or once a trace is over. Raises OSError."""
+        self._hooked = hooked
+        self._enter_by(self._twin)
         if self.edge:
             self.edge.enter_by(hooked.module)
-        self._hooked = hooked
+
+    def _enter_by(self, twin: Hooked | None) -> None:
+        """Have packets come to traced programs, or to its own; none is lost. Raises OSError."""
+        with self._changing:
+            self._twin = twin
+            if self.closed:
+                return
+            if twin:  # shapes that came meanwhile
+                twin.follow(self._shapes)
+            entries = twin or self._hooked
+            self._placed = {
+                link: role for link, role in self._placed.items() if replaced(link, role(entries))
+            }
+            if self._behind:  # the links have the filter
+                behind, role = self._behind
+                behind.go_on(role(entries))
 
     def load(self, name: str) -> int:
         """The descriptor of an XDP program beside the fast path's own. Raises VerifierError."""
@@ -434,8 +496,15 @@ class FastPath(Resource):
         Where it is `behind` a filter of that hook, it sees only what the filter accepts. Raises
         BusyError, InterfaceError, PrivilegeError; a part may be `attached` then.
         """
+        with self._changing:
+            return self._attach(interface, hook, mode, behind)
+
+    def _attach(
+        self, interface: Interface, hook: HookOption, mode: ModeOption, behind: Filter | None
+    ) -> Attachment:
+        entries = self._twin or self._hooked
         role = _first_at_tc if hook == "tc" else _first_at_xdp
-        first = role(self._hooked)
+        first = role(entries)
         if behind:
             self._behind = behind, role
             behind.go_on(first)
@@ -449,7 +518,7 @@ class FastPath(Resource):
         if link.mode == "native":
             check_arrival(interface)
         self._place(link, role, behind)
-        handover = TCLink(self.handover_program, interface, links=self._links)
+        handover = TCLink(entries.handover, interface, links=self._links)
         self._place(links.add(index, handover), _handover, None)
         return Attachment(interface, hook, link.mode, True)
 
@@ -462,12 +531,13 @@ class FastPath(Resource):
 
     def entered(self) -> dict[str, int]:
         """Descriptors, by name, of the programs that packets enter it by."""
-        return self._hooked.entered() | (self.edge.entered() if self.edge else {})
+        entries = self._twin or self._hooked
+        return entries.entered() | (self.edge.entered() if self.edge else {})
 
     def program_ids(self) -> list[int]:
         """The kernel's ids of the programs for interfaces, and of those at the socket's edge."""
-        programs = [*self._hooked.first.values(), self.handover_program]
-        programs += self.edge.programs() if self.edge else ()
+        programs = {program for one in filter(None, (self._hooked, self._twin)) for program in one}
+        programs |= {*self.edge.programs()} if self.edge else set()
         return [libbpf.program_id(program) for program in programs]
 
     def withdraw(self, places: Iterable[Place]) -> None:
@@ -481,11 +551,13 @@ class FastPath(Resource):
         when there is no room for all; what is left out is not answered. Raises VerifierError.
         """
         places = list(places)
-        with self._asking:
+        with self._changing:
             shapes = _shapes(places) - self._shapes
             if shapes:
                 self._hooked.follow(shapes)
                 self._shapes |= shapes
+                if self._twin:
+                    self._twin.follow(shapes)
         self._places.answer_at(places)
 
     def refuse(self, addresses: Iterable[Address]) -> None:
@@ -591,7 +663,9 @@ class FastPath(Resource):
         return strays
 
     def close(self) -> None:
-        """Detach, and free programs and maps."""
+        """Detach, and free programs and maps; a trace ends."""
+        with self._changing:
+            self.closed = True
         try:
             self.attached.close()
         finally:

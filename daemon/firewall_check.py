@@ -37,7 +37,7 @@ class FirewallCheck:
         self.interfaces = interfaces
         self._changed = changed
         self._attachments: Sequence[Attachment] = ()
-        self.programs: Sequence[int] = ()
+        self._programs: Callable[[], Sequence[int]] = tuple
         self._warned: set[str] = set()
         self._findings: dict[int, tuple[Findings, Findings]] = {}
         self._others: list[str] = []
@@ -70,9 +70,11 @@ class FirewallCheck:
     def _bypass(self) -> bool:
         return any(service.options.bypass_firewall for service in self._services)
 
-    def attached(self, attachments: Sequence[Attachment], programs: Sequence[int]) -> None:
-        """Look behind the fast path too: where it is now, and the ids of its programs."""
-        self._attachments, self.programs = attachments, programs
+    def attached(
+        self, attachments: Sequence[Attachment], programs: Callable[[], Sequence[int]]
+    ) -> None:
+        """Look behind the fast path too: where it is now, and what tells its programs' ids."""
+        self._attachments, self._programs = attachments, programs
         self._others = list(self._look_beside())
 
     def moved(self, attachments: Sequence[Attachment]) -> None:
@@ -188,12 +190,12 @@ class FirewallCheck:
     def _look_beside(self) -> Iterator[str]:
         for service in self._services:
             port = service.options.port
-            programs = list(cgroup_programs(service.processes(), self.programs))
+            programs = list(cgroup_programs(service.processes(), self._programs()))
             if programs:
                 yield cgroup_words(port, programs)
             yield from service.protocol.access_lists(service.processes())
         for attachment in self._attachments:
-            programs = list(tc_programs(attachment, self.programs))
+            programs = list(tc_programs(attachment, self._programs()))
             if programs:
                 yield tc_words(attachment.interface.name, programs)
 

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from carom.kernel.abi import Hook
 from carom.kernel.bpf import Module
 
-STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath", "join")
+STEPS = ("read", "answer", "ipv6", "other", "store", "fastpath", "join", "verdict")
 """Programs that those at the hooks tail-call, in the order of xdp/fastpath.c and tc/fastpath.c."""
+
+TRACED = ("traced", "traced_handover")
+"""Those that packets come to first while they are traced."""
 
 CHAINS = ("xdp_next", "tc_next")
 """The maps that they are in."""
@@ -31,16 +34,22 @@ def steps(hook: Hook, hooks: Iterable[Hook], needed: set[str]) -> dict[int, str]
 
 
 class Hooked:
-    """The programs of one module that are for hooks; XDP has TC's beside it."""
+    """The programs of one module that are for hooks; XDP has TC's beside it.
 
-    def __init__(self, module: Module, hooks: Iterable[Hook], needed: set[str]):
+    Where they are `traced`, packets come to others first, which go on with the same steps.
+    """
+
+    def __init__(
+        self, module: Module, hooks: Iterable[Hook], needed: set[str], *, traced: bool = False
+    ):
         """Load them, for the steps that are needed. Raises VerifierError, BPFError."""
         self.module, self._hooks = module, tuple(hooks)
-        self.follow(needed)
+        self.follow(needed | ({"verdict"} if traced else set()))
+        first, handover = TRACED if traced else ("fastpath", "handover")
         self.first = {
-            hook: module.program(f"{kind(hook)}_fastpath") for hook in {*self._hooks, Hook.TC}
+            hook: module.program(f"{kind(hook)}_{first}") for hook in {*self._hooks, Hook.TC}
         }
-        self.handover = module.program("tc_handover")
+        self.handover = module.program(f"tc_{handover}")
 
     def follow(self, needed: set[str]) -> None:
         """Have the first ones go on with these steps, which are loaded together."""
@@ -49,6 +58,10 @@ class Hooked:
         for hook, by_index in names.items():
             programs = {at: self.module.program(name) for at, name in by_index.items()}
             self.module.chain(f"{kind(hook)}_next", programs)
+
+    def __iter__(self) -> Iterator[int]:
+        """Descriptors of all that packets may enter by."""
+        yield from (*self.first.values(), self.handover)
 
     @property
     def at_tc(self) -> int:

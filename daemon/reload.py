@@ -91,8 +91,6 @@ class Reloader(Resource):
         limit = all[0].max_hits_per_cpu
         if parts.fastpath and limit != parts.fastpath.max_hits:
             parts.fastpath.swap(max_hits=limit)
-            if parts.firewall:
-                parts.firewall.programs = parts.fastpath.program_ids()
         if parts.firewall and before != list(map(_past_firewall, all)):
             parts.firewall.check_again()
         if parts.attached:

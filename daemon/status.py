@@ -40,8 +40,9 @@ def calls(running: Running) -> dict[str, Callable[..., Any]]:
         "restore": lambda protocol, entries, port=None: backend(port).restore(protocol, entries),
         "flush": lambda port=None: backend(port).flush(),
         "hot": lambda most, port=None: hot(running, most, port),
-        "places": lambda source=None: _why().places(running, source),
-        "why": lambda frames, interface: _why().why(running, frames, interface),
+        "places": lambda source=None: _why().places(_why().Asked.of(running), source),
+        "why": lambda frames, interface: _why().why(_why().Asked.of(running), frames, interface),
+        "trace": lambda wanted: _tracing().trace(running, wanted),
         "reload": lambda: _need_file(running).reload(),
         "filter": lambda: filtering().show(),
         "filter_use": lambda filter, object=None: (
@@ -79,6 +80,13 @@ def _why() -> ModuleType:
     from carom.daemon import why
 
     return why
+
+
+def _tracing() -> ModuleType:
+    """The same."""
+    from carom.daemon import tracing
+
+    return tracing
 
 
 def _need_file(running: Running) -> Reloading:

@@ -115,12 +115,13 @@ class Walker:
         return walks
 
     def _ask(self, frame: bytes, hook: Hook, ifindex: int) -> Walk:
-        libbpf.update(self._walks, _NOWHERE, bytes(WALKED.size))
+        room = WALKED.size * libbpf.possible_cpus()
+        libbpf.update(self._walks, _NOWHERE, bytes(room))
         at_xdp, at_tc = (ifindex, 0) if hook == Hook.XDP else (0, ifindex)
         run = libbpf.test_run(self._programs[hook], frame, xdp_ifindex=at_xdp, tc_ifindex=at_tc)
-        value = libbpf.lookup(self._walks, _NOWHERE, WALKED.size)
+        value = libbpf.lookup(self._walks, _NOWHERE, room)
         assert value
-        number, place, said, _ = WALKED.unpack(value)
+        ((number, place, said, _),) = (one for one in WALKED.iter_unpack(value) if any(one))
         verdict, service = Verdict(number), place - 1 if place else None
         reply = run.data if verdict in _ANSWERED else b""
         return Walk(hook, Stop(said) or _last(verdict, service), verdict, service, reply)

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `carom why` asks of running services: where they are, and what becomes of a frame."""
+"""What `carom why` asks of services: where they are, and what becomes of a frame."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from carom.daemon.backend import Backend
+from carom.daemon.fastpath import Attachment, FastPath
 from carom.daemon.places import Place
+from carom.daemon.receiver import Receiver
 from carom.daemon.remedies import GROWN, REMEDIES
 from carom.daemon.running import Running
 from carom.daemon.walker import Walk, Walker
@@ -17,13 +18,27 @@ from carom.errors import UsageError
 from carom.kernel.abi import FRAME_MIN, Hook, Stop
 
 
-def places(running: Running, source: str | None = None) -> list[dict[str, Any]]:
+class Asked(NamedTuple):
+    """What is asked: services, by their receivers in the order of their ids, and where they are."""
+
+    fastpath: FastPath | None
+    receivers: Sequence[Receiver]
+    attachments: Sequence[Attachment]
+
+    @classmethod
+    def of(cls, running: Running) -> Asked:
+        """Those that run."""
+        receivers = [backend.receiver for backend in running.parts.backends]
+        return cls(running.parts.fastpath, receivers, running.attachments)
+
+
+def places(asked: Asked, source: str | None = None) -> list[dict[str, Any]]:
     """Where services are answered, and how frames have to be made that are; with `source`, from
     which MAC those of that address come, None where that is not known."""
     found = []
-    for backend in running.parts.backends:
-        for attachment in running.attachments:
-            for place in backend.receiver.places(attachment):
+    for receiver in asked.receivers:
+        for attachment in asked.attachments:
+            for place in receiver.places(attachment):
                 found.append(
                     {
                         "port": place.port,
@@ -33,28 +48,27 @@ def places(running: Running, source: str | None = None) -> list[dict[str, Any]]:
                         "hook": attachment.hook,
                         "mac": place.mac.hex(":"),
                         "tags": [tag for tag in (place.outer, place.inner) if tag],
-                        "from_mac": _mac_of(running, place, source),
+                        "from_mac": _mac_of(asked.fastpath, place, source),
                     }
                 )
     return found
 
 
-def _mac_of(running: Running, place: Place, source: str | None) -> str | None:
-    fastpath = running.parts.fastpath
+def _mac_of(fastpath: FastPath | None, place: Place, source: str | None) -> str | None:
     if not source or not fastpath:
         return None
     mac = fastpath.station_of(place.link or place.ifindex, ipaddress.ip_address(source))
     return mac.hex(":") if mac else None
 
 
-def why(running: Running, frames: Sequence[str], interface: str) -> list[list[dict[str, Any]]]:
+def why(asked: Asked, frames: Sequence[str], interface: str) -> list[list[dict[str, Any]]]:
     """The walks of frames, in hexadecimal, that come in by an interface (walker.py); none of a
     frame that the kernel does not take.
 
     Raises UsageError for an interface that is not attached to.
     """
-    fastpath = running.parts.fastpath
-    at = {one.interface.name: one for one in running.attachments}
+    fastpath = asked.fastpath
+    at = {one.interface.name: one for one in asked.attachments}
     if not fastpath or interface not in at:
         names = ", ".join(at) or "nothing, as --hook is none"
         raise UsageError(f"no fast path is on {interface}", hint=f"it is on {names}")
@@ -66,12 +80,12 @@ def why(running: Running, frames: Sequence[str], interface: str) -> list[list[di
             walks: list[Walk] = []
             with contextlib.suppress(OSError):
                 walks = walker.walk(bytes.fromhex(frame), hook, at[interface].interface.ifindex)
-            found.append([_shown(walk, running.parts.backends, len(frame) // 2) for walk in walks])
+            found.append([_shown(walk, asked.receivers, len(frame) // 2) for walk in walks])
     return found
 
 
-def _shown(walk: Walk, backends: Sequence[Backend], came: int) -> dict[str, Any]:
-    backend = None if walk.service is None else backends[walk.service]
+def _shown(walk: Walk, receivers: Sequence[Receiver], came: int) -> dict[str, Any]:
+    receiver = None if walk.service is None else receivers[walk.service]
     remedy = REMEDIES[walk.verdict]
     grown = walk.hook == Hook.XDP and len(walk.reply) > max(came, FRAME_MIN)
     return {
@@ -79,19 +93,19 @@ def _shown(walk: Walk, backends: Sequence[Backend], came: int) -> dict[str, Any]
         "stops": {
             stop.name.lower(): walk.verdict.name.lower() if stop == walk.last else "passed"
             for stop in Stop
-            if stop <= walk.last and not (backend and stop in _left_out(backend))
+            if stop <= walk.last and not (receiver and stop in _left_out(receiver))
         },
         "verdict": walk.verdict.name.lower(),
         "what": f"{remedy.what}; {GROWN}" if grown else remedy.what,
         "change": remedy.change,
-        "port": backend.options.port if backend else None,
+        "port": receiver.options.port if receiver else None,
         "reply": walk.reply.hex(),
     }
 
 
-def _left_out(backend: Backend) -> set[Stop]:
+def _left_out(receiver: Receiver) -> set[Stop]:
     """Stops that a service's requests do not come to."""
-    options, spec = backend.options, backend.receiver.protocol
+    options, spec = receiver.options, receiver.protocol
     left_out = set[Stop]()
     if options.fast == "bounce":
         left_out |= {Stop.LOOK_UP, Stop.AMPLIFY}

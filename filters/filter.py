@@ -21,7 +21,7 @@ from carom.filters.own import Own
 from carom.filters.own_filter import OwnFilter
 from carom.kernel import libbpf
 from carom.kernel.abi import ENDPOINTS_MAX, packed_endpoint
-from carom.kernel.attached import Attached
+from carom.kernel.attached import Attached, Swappable, replaced
 from carom.kernel.bpf import Module
 from carom.kernel.links import Interface
 from carom.kernel.netlink import Address
@@ -67,16 +67,6 @@ class Clock(Protocol):
         """The number of jiffies in `seconds`."""
 
 
-class Swappable(Protocol):
-    """An attached program that another can replace between two packets."""
-
-    def attached(self) -> bool:
-        """Whether it is still attached."""
-
-    def replace(self, program_fd: int) -> None:
-        """Put another program there."""
-
-
 class Endpoint(NamedTuple):
     """Where the requests to filter come in; a VLAN id is 0 where there is no tag."""
 
@@ -99,21 +89,6 @@ class _SocketLink:
 
     def replace(self, program_fd: int) -> None:
         self._udp.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, program_fd)
-
-
-def _replaced(link: Swappable, program_fd: int) -> bool:
-    """Replace a link's program; False if the link is gone with its interface.
-
-    That may happen at any moment, also between the check and the swap. Raises OSError.
-    """
-    try:
-        if link.attached():
-            link.replace(program_fd)
-            return True
-    except OSError:
-        if link.attached():
-            raise
-    return False
 
 
 def recipe(place: Place) -> Recipe:
@@ -205,7 +180,7 @@ class Filter(Resource):
 
     def _use(self, name: str, program: int, own: OwnFilter | None) -> None:
         with self._lock, self.swapping:
-            self._links = [link for link in self._links if _replaced(link, program)]
+            self._links = [link for link in self._links if replaced(link, program)]
             self.name, self.program = name, program
             before, self._own = self._own, own
             if before:

@@ -67,6 +67,7 @@
 #define GATEWAYS_MAX 4      /* gateways of one route */
 #define COOKIE_SECRETS 4    /* secrets of a server that are in use at once */
 #define HANDED_OVER 0x6d6f7263 /* packet metadata: XDP leaves this hit to TC ingress */
+#define SNAP_MAX 2048       /* bytes of a packet, and as many of its reply, that `carom trace` shows */
 
 /* What was decided on a packet, and why. Each has a per-CPU counter by hook and service. */
 enum verdict {
@@ -148,6 +149,13 @@ enum hook {
 	XDP = 0,
 	TC = 1,
 	HOOKS = 2,
+};
+
+/* What becomes of a verdict besides. */
+enum noted {
+	NOTED_NOT = 0,
+	NOTED_DRY = 1,     /* it is noted instead of being counted (walk.h) */
+	NOTED_TRACED = 2,  /* userspace may get a sample of its packet (trace.h) */
 };
 
 /* What a service's requests are answered with. */
@@ -502,6 +510,35 @@ struct usage {
 	u64 newest;  /* new entries there were */
 	u64 oldest;  /* how many of the first of them were looked at for room */
 	u64 zero[4];
+};
+
+/* Of which packets `carom trace` gets samples. */
+struct tracing {
+	u64 verdicts;         /* a bit for each that is asked for */
+	struct address from;  /* the source, where `mask` has a one */
+	struct address mask;
+	u32 by_source;        /* 0: any source */
+	u32 one_in;           /* of so many packets of one CPU that are asked for, one; at least 1 */
+	u32 a_moment;         /* the most of one CPU in a tenth of a second */
+	u32 snap;             /* bytes of each packet, at most SNAP_MAX */
+	u16 port;             /* where it is sent to, by UDP; 0: anywhere */
+	u16 zeros[3];
+};
+
+/* A packet and its verdict. */
+struct sample {
+	u64 time;         /* nanoseconds of CLOCK_MONOTONIC */
+	u32 ifindex;
+	u32 tag;          /* the VLAN tag that the kernel keeps beside the packet: EtherType and tag, or 0 */
+	u32 came_length;  /* bytes of the packet, without that tag */
+	u32 sent_length;  /* bytes of its reply, or 0 */
+	u16 came;         /* bytes of both that are here */
+	u16 sent;
+	u8 hook;          /* enum hook */
+	u8 verdict;       /* enum verdict */
+	u16 place;        /* as counted_as() has it */
+	struct key key;   /* its length is 0 where none was read */
+	u8 bytes[2 * SNAP_MAX];
 };
 
 /* A reply on its way into the store. */

@@ -26,6 +26,7 @@
 #include "reply.h"
 #include "shadow.h"
 #include "token.h"
+#include "trace.h"
 #include "waiting_drafts.h"
 #include "walk.h"
 
@@ -33,7 +34,7 @@
 #define FOR_JOIN (VERDICTS + 1)  /* never counted: first the next of several keys is looked up */
 #define SLIP_MAX 512  /* bytes of a truncated reply */
 
-PARAMETER(0e, tc_first)  /* 1: TC sees requests that XDP has not seen */
+PARAMETER(0f, tc_first)  /* 1: TC sees requests that XDP has not seen */
 
 /*
  * Count a verdict. `place` is the service's, by counted_as(); 0 for a packet that is no service's.
@@ -41,15 +42,36 @@ PARAMETER(0e, tc_first)  /* 1: TC sees requests that XDP has not seen */
 static __always_inline void count(enum hook hook, enum verdict verdict, u32 place)
 {
 	u32 index = (place * HOOKS + hook) * VERDICTS + verdict;
-	u64 *counter;
+	u64 *counter = verdicts.lookup(&index);
 
-	if (SAID(dry)) {
-		note_verdict(verdict, place);
-		return;
-	}
-	counter = verdicts.lookup(&index);
 	if (counter)
 		*counter += 1;
+}
+
+/* Count a verdict, or note it. True if the program that makes samples is to go on: it counts. */
+static __always_inline bool decide(enum hook hook, enum verdict verdict, u32 place)
+{
+	u64 noted = SAID(noted);
+
+	if (__builtin_expect(noted, 0)) {
+		note_verdict(verdict, place);
+		return noted == NOTED_TRACED;
+	}
+	count(hook, verdict, place);
+	return false;
+}
+
+/* What is left of a packet that is traced: its verdict is counted, and there may be a sample. */
+static __always_inline enum verdict told_verdict(const struct packet *packet)
+{
+	u32 only = 0;
+	struct walked *walked = walks.lookup(&only);
+
+	if (!walked || walked->verdict >= VERDICTS)
+		return PASS_OFF;
+	count(packet->hook, walked->verdict, walked->place);
+	hand_sample(packet, walked->verdict, walked->place);
+	return walked->verdict;
 }
 
 static __always_inline u32 counted_as(const struct service *service)

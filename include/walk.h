@@ -10,7 +10,8 @@
 #include "abi.h"
 #include "parameter.h"
 
-PARAMETER(0c, dry)  /* 1: counters, entries, voids, budgets and drafts stay as they are */
+PARAMETER(0c, dry)    /* 1: counters, entries, voids, budgets and drafts stay as they are */
+PARAMETER(0d, noted)  /* what becomes of a verdict besides: enum noted */
 
 struct walked {
 	u32 verdict;
@@ -19,7 +20,7 @@ struct walked {
 	u32 zero;
 };
 
-BPF_ARRAY(walks, struct walked, 1);
+BPF_PERCPU_ARRAY(walks, struct walked, 1);
 
 /* Say at which of its stops a verdict is given, where there are several; the verdict. */
 static __always_inline enum verdict at_stop(enum stop stop, enum verdict verdict)
@@ -35,7 +36,7 @@ static __always_inline enum verdict at_stop(enum stop stop, enum verdict verdict
 	return verdict;
 }
 
-/* It has its verdict. */
+/* It has its verdict. (It has one too while packets are traced: trace.h.) */
 static __always_inline void note_verdict(u32 verdict, u32 place)
 {
 	u32 only = 0;

@@ -57,6 +57,8 @@ NEIGHBOURS_MAX = 16384
 GATEWAYS_MAX = 4
 COOKIE_SECRETS = 4
 HANDED_OVER = 0x6D6F7263
+SNAP_MAX = 2048
+"""Bytes of a packet, and as many of its reply, that `carom trace` shows."""
 FLIGHTS = 16384
 FLIGHT_SECONDS = 60
 FLIGHT_WRITES = 8
@@ -172,6 +174,14 @@ MISSES = frozenset(
 """The verdicts on requests that the cache could have answered and that went up to the server."""
 
 
+class Noted(IntEnum):
+    """What becomes of a verdict besides. `abi.h` says what each means."""
+
+    NOT = 0
+    DRY = 1
+    TRACED = 2
+
+
 class Hook(IntEnum):
     """Where a verdict is given: each has its own counters."""
 
@@ -275,6 +285,19 @@ ENDPOINT = struct.Struct("=16sIHH2sH")
 """Address (IPv4 as ::ffff:a.b.c.d), ifindex, outer and inner VLAN id, port in network order, 0."""
 
 WALKED = struct.Struct("=IIII")
+"""Verdict, place, stop, 0."""
+
+TRACING = struct.Struct("=Q16s16sIIIIH6x")
+"""A bit for each verdict; the source, and the bits of it that count; 1 if any of these do; of so
+many packets one; the most in a tenth of a second; bytes of each packet; port (0: any)."""
+
+SAMPLE = struct.Struct(f"=QIIIIHHBBHHH4x{KEY_MAX}s4x")
+"""Nanoseconds, ifindex, VLAN tag, bytes of the packet and of its reply; how many of both follow;
+hook, verdict, place; the three fields of the key."""
+
+LEFT_OUT = struct.Struct("=QQ")
+"""What a CPU's sampler begins with: samples left out, as there were too many, and unread."""
+
 STRAY = struct.Struct(f"={ENDPOINT.size}sIQ")
 """Endpoint, 0, number of packets."""
 

@@ -44,17 +44,39 @@ ENDING = Links()
 """Links that end with their owner."""
 
 
-class Link(Protocol):
-    """A program on an interface, as xdp/link.py and tc/link.py attach it."""
+class Swappable(Protocol):
+    """An attached program that another can replace between two packets."""
 
     def attached(self) -> bool:
         """Whether it is still attached."""
+
+    def replace(self, program_fd: int) -> None:
+        """Put another program there."""
+
+
+class Link(Swappable, Protocol):
+    """A program on an interface, as xdp/link.py and tc/link.py attach it."""
 
     def detach(self) -> None:
         """Detach."""
 
     def close(self) -> None:
         """Detach, unless it is to outlive its owner."""
+
+
+def replaced(link: Swappable, program_fd: int) -> bool:
+    """Replace a link's program; False if the link is gone with its interface.
+
+    That may happen at any moment, also between the check and the swap. Raises OSError.
+    """
+    try:
+        if link.attached():
+            link.replace(program_fd)
+            return True
+    except OSError:
+        if link.attached():
+            raise
+    return False
 
 
 L = TypeVar("L", bound=Link)
@@ -70,6 +92,10 @@ class Attached(Resource):
         """Keep one more link of an interface; returns it."""
         self._links.setdefault(ifindex, []).append(link)
         return link
+
+    def links(self) -> list[list[Link]]:
+        """The links of each interface, in order; another thread may detach some meanwhile."""
+        return [list(links) for links in list(self._links.values())]
 
     def on(self, ifindex: int) -> bool:
         """Whether anything was attached to an interface, and all of it still is."""

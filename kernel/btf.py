@@ -205,7 +205,7 @@ class Layouts:
 
     def __init__(self, btf: bytes):
         """Raises ValueError, IndexError or struct.error."""
-        self._types = _types(btf)
+        self._types = all_types(btf)
         _, self._names = halves(btf)
 
     def of(self, number: int, deep: int = 16) -> str:

@@ -11,13 +11,13 @@ enum {
 	TC_STORE = 4,
 	TC_FASTPATH = 5,
 	TC_JOIN = 6,
+	TC_VERDICT = 7,
 };
 
-BPF_PROG_ARRAY(tc_next, 7);
+BPF_PROG_ARRAY(tc_next, 8);
 
-static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u32 place)
+static __always_inline int do_at_tc(struct __sk_buff *skb, enum verdict verdict)
 {
-	count(TC, verdict, place);
 	switch (verdict) {
 	case BOUNCE:
 	case HIT:
@@ -29,6 +29,13 @@ static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u
 	default:
 		return TC_ACT_UNSPEC;
 	}
+}
+
+static __always_inline int act_on(struct __sk_buff *skb, enum verdict verdict, u32 place)
+{
+	if (decide(TC, verdict, place))
+		tc_next.call(skb, TC_VERDICT);
+	return do_at_tc(skb, verdict);
 }
 
 static __always_inline int answer_at_tc(struct __sk_buff *skb, const enum shape shape)
@@ -138,14 +145,49 @@ int tc_store(struct __sk_buff *skb)
 	return act_on(skb, MISS, place);
 }
 
-/* Only what XDP has looked at and left to us; all else is on its way up, and costs a comparison. */
-int tc_handover(struct __sk_buff *skb)
+/* Has XDP looked at it, and left it to us? */
+static __always_inline bool is_handed_over(struct __sk_buff *skb)
 {
 	u32 *word = (void *)(long)skb->data_meta;
 
-	if ((void *)(word + 1) > (void *)(long)skb->data || *word != HANDED_OVER)
-		return TC_ACT_UNSPEC;
+	return (void *)(word + 1) <= (void *)(long)skb->data && *word == HANDED_OVER;
+}
+
+/* Only what XDP has left to us; all else is on its way up, and costs a comparison. */
+int tc_handover(struct __sk_buff *skb)
+{
+	if (is_handed_over(skb))
+		tc_next.call(skb, TC_FASTPATH);
+	return TC_ACT_UNSPEC;
+}
+
+/* What packets come to first while they are traced, where TC sees them first. */
+int tc_traced(struct __sk_buff *skb)
+{
+	struct packet packet = { skb, TC };
+
+	trace_packet(&packet);
 	tc_next.call(skb, TC_FASTPATH);
 	CALLED(TC_FASTPATH);
 	return TC_ACT_UNSPEC;
+}
+
+/* The same where XDP does. */
+int tc_traced_handover(struct __sk_buff *skb)
+{
+	struct packet packet = { skb, TC };
+
+	if (is_handed_over(skb)) {
+		trace_packet(&packet);
+		tc_next.call(skb, TC_FASTPATH);
+	}
+	return TC_ACT_UNSPEC;
+}
+
+/* And last. */
+int tc_verdict(struct __sk_buff *skb)
+{
+	struct packet packet = { skb, TC };
+
+	return do_at_tc(skb, told_verdict(&packet));
 }

@@ -12,13 +12,13 @@ enum {
 	XDP_STORE = 4,
 	XDP_FASTPATH = 5,
 	XDP_JOIN = 6,
+	XDP_VERDICT = 7,
 };
 
-BPF_PROG_ARRAY(xdp_next, 7);
+BPF_PROG_ARRAY(xdp_next, 8);
 
-static __always_inline int act(enum verdict verdict, u32 place)
+static __always_inline int do_at_xdp(enum verdict verdict)
 {
-	count(XDP, verdict, place);
 	switch (verdict) {
 	case BOUNCE:
 	case HIT:
@@ -31,6 +31,13 @@ static __always_inline int act(enum verdict verdict, u32 place)
 	default:
 		return XDP_PASS;
 	}
+}
+
+static __always_inline int act(struct xdp_md *context, enum verdict verdict, u32 place)
+{
+	if (decide(XDP, verdict, place))
+		xdp_next.call(context, XDP_VERDICT);
+	return do_at_xdp(verdict);
 }
 
 static __always_inline int answer_at_xdp(struct xdp_md *context, const enum shape shape)
@@ -49,7 +56,7 @@ static __always_inline int answer_at_xdp(struct xdp_md *context, const enum shap
 		CALLED(XDP_STORE);
 		verdict = MISS;
 	}
-	return act(verdict, place);
+	return act(context, verdict, place);
 }
 
 int xdp_fastpath(struct xdp_md *context)
@@ -67,7 +74,25 @@ int xdp_fastpath(struct xdp_md *context)
 		xdp_next.call(context, XDP_OTHER);
 		CALLED(XDP_OTHER);
 	}
-	return act(answer_nowhere(&packet), 0);
+	return act(context, answer_nowhere(&packet), 0);
+}
+
+/* What packets come to first while they are traced. */
+int xdp_traced(struct xdp_md *context)
+{
+	struct packet packet = { context, XDP };
+
+	trace_packet(&packet);
+	xdp_next.call(context, XDP_FASTPATH);
+	return XDP_PASS;
+}
+
+/* And last. */
+int xdp_verdict(struct xdp_md *context)
+{
+	struct packet packet = { context, XDP };
+
+	return do_at_xdp(told_verdict(&packet));
 }
 
 int xdp_ipv6(struct xdp_md *context)
@@ -95,7 +120,7 @@ int xdp_read(struct xdp_md *context)
 		CALLED(XDP_JOIN);
 		verdict = PASS_OFF;
 	}
-	return act(verdict, place);
+	return act(context, verdict, place);
 }
 
 int xdp_answer(struct xdp_md *context)
@@ -104,7 +129,7 @@ int xdp_answer(struct xdp_md *context)
 	u32 place = 0;
 	enum verdict verdict = answer_read(&packet, &place);
 
-	return act(verdict, place);
+	return act(context, verdict, place);
 }
 
 /* The next of several keys. */
@@ -123,7 +148,7 @@ int xdp_join(struct xdp_md *context)
 		CALLED(XDP_JOIN);
 		verdict = PASS_REQUEST;  /* too many programs in a row */
 	}
-	return act(verdict, place);
+	return act(context, verdict, place);
 }
 
 /* An order of userspace's hand; NULL for a packet. */
@@ -159,5 +184,5 @@ int xdp_store(struct xdp_md *context)
 	left_in_scratch(&place);
 	xdp_next.call(context, XDP_FASTPATH);
 	CALLED(XDP_FASTPATH);
-	return act(MISS, place);
+	return act(context, MISS, place);
 }

@@ -110,8 +110,8 @@ _UNSUMMED = frame(_key(0))[:40] + b"\0\0" + _key(0)  # IPv4 allows no checksum
 class Bench:
     """A loaded fast path whose lease never ends, with a service of each protocol.
 
-    `capacity`, `admit`, `max_hits` and `shadow` are the fast path's; other keywords are those of
-    each service's `Place`.
+    `capacity`, `admit`, `counted`, `max_hits` and `shadow` are the fast path's; other keywords are
+    those of each service's `Place`.
     """
 
     def __init__(
@@ -120,6 +120,7 @@ class Bench:
         *,
         capacity: int = 10_000,
         admit: Admit = "always",
+        counted: int = 1,
         max_hits: int = 0,
         shadow: int = 0,
         **place: Any,
@@ -129,6 +130,7 @@ class Bench:
                 languages=SPECS.values(),
                 capacity=capacity,
                 admit=admit,
+                counted=counted,
                 max_hits=max_hits,
                 shadow=shadow,
                 beside=[LEARN],

@@ -93,6 +93,7 @@ class Race(Resource):
                 "languages": 0,
                 "counted": 1,
                 "dry": 0,
+                "noted": 0,
                 "shadow": 0,
             },
             entries=extent.sizes() if extent else {},

@@ -20,15 +20,19 @@ from carom.kernel.abi import (
     DRAFT,
     ENDPOINT,
     ENDPOINTS_MAX,
+    LEFT_OUT,
     MARK,
     NEIGHBOUR,
     NEIGHBOURS_MAX,
     PREFIX,
+    SAMPLE,
     SERVICE,
     SERVICES_MAX,
     SLOTS,
+    SNAP_MAX,
     STATION,
     STRAY,
+    TRACING,
     USAGE,
     VERDICTS,
     WALKED,
@@ -92,6 +96,12 @@ def _single(code: str) -> list[str]:
         ("strays", "Leaf", STRAY, "to zero seen"),
         ("walks", "Leaf", WALKED, "verdict place stop zero"),
         (
+            "tracings",
+            "Leaf",
+            TRACING,
+            "verdicts from mask by_source one_in a_moment snap port",
+        ),
+        (
             "services",
             "Leaf",
             SERVICE,
@@ -135,6 +145,19 @@ def check_layout(tables: Any, table: str, side: str, packed: struct.Struct, fiel
     layout = getattr(layout, "_type_", layout)  # one for each CPU
     assert ctypes.sizeof(layout) == packed.size
     assert [clangs(layout, path) for path in fields.split()] == pythons(packed)
+
+
+def test_layout_of_a_sample(tables: Any) -> None:
+    """What is behind its head are bytes of packets."""
+    sampler = tables[b"samplers"].Leaf._type_
+    kind = dict(field[:2] for field in sampler._fields_)["sample"]
+    fields = (
+        "time ifindex tag came_length sent_length came sent hook verdict place "
+        "key.service key.length key.bytes"
+    )
+    assert [clangs(kind, path) for path in fields.split()] == pythons(SAMPLE)
+    assert clangs(kind, "bytes") == (SAMPLE.size, 2 * SNAP_MAX)
+    assert [clangs(sampler, name) for name in ("limited", "lost")] == pythons(LEFT_OUT)
 
 
 @pytest.mark.parametrize(

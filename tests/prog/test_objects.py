@@ -152,6 +152,7 @@ def test_libbpf_loads_the_fast_path(whole: bytes, stock: Callable[[bytes], Stock
         "max_hits": 1,
         "shadow": 1,
         "dry": 0,
+        "noted": 0,
     }
     loaded = stock(whole)
     names = fastpath.recipe().source().parameters()

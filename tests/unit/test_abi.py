@@ -20,6 +20,7 @@ from carom.kernel.abi import (
     Fast,
     Hook,
     MarkKind,
+    Noted,
     Verdict,
 )
 from carom.kernel.recipe import INCLUDE
@@ -66,6 +67,10 @@ def test_events() -> None:
     theirs = enumerators("event")
     assert theirs.pop("EVENTS") == len(Event)
     assert theirs == {event.name: event.value for event in Event}
+
+
+def test_noted() -> None:
+    assert enumerators("noted") == {f"NOTED_{noted.name}": noted.value for noted in Noted}
 
 
 def test_mark_kinds() -> None:
