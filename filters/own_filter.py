@@ -9,7 +9,7 @@ from typing import Any
 
 from carom.errors import ObjectError, VerifierError
 from carom.filters.declared import RING, Declared
-from carom.filters.entries import Table, read, record
+from carom.filters.entries import WALK_MAX, Table, read, record
 from carom.filters.own import SHARED, Own, parts
 from carom.kernel import bpf, libbpf
 from carom.kernel.compiled import Compiled
@@ -56,8 +56,8 @@ class OwnFilter(Resource):
 
     def tables(self, most: int) -> list[Table]:
         """What is in its maps, up to `most` entries of each."""
-        holding = (one for one in self.maps if one.shape.kind != RING)
-        return [read(self.map(one.name), one, most) for one in holding]
+        holding = [one for one in self.maps if one.shape.kind != RING]
+        return [read(self.map(one.name), one, most, WALK_MAX // len(holding)) for one in holding]
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""
