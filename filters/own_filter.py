@@ -33,15 +33,16 @@ class OwnFilter(Resource):
         apart = compiled.maps.keys() - SHARED
         _check_shared(own, compiled, beside)
         self._lock = threading.Lock()
+        self._rings: list[_Events] = []
         self._module = bpf.Module(own.object, beside=beside, apart=apart)
         try:
             shown = {one.name: self._module.map(one.name) for one in self.maps}
             self.program = self._loaded(program)
-            self._rings = [
-                _Events(shown[one.name], one) for one in self.maps if one.shape.kind == RING
-            ]
+            for one in self.maps:
+                if one.shape.kind == RING:
+                    self._rings.append(_Events(shown[one.name], one))
         except BaseException:
-            self._module.close()
+            self.close()
             raise
 
     def _loaded(self, program: str) -> int:

@@ -315,6 +315,15 @@ def test_beside_the_others(xdp: Filter) -> None:
     xdp.set("rate", 0)
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_the_maps_that_all_filters_share(compiler: str, place: Place) -> None:
+    """They are those of filter.h: with one more there, a filter of one's own would have its own."""
+    compiled = own.made(EXAMPLE, place, compiler).object.compiled()
+    mine = {"counter_asked", "counter_sizes", "gauge_longest", "print_refused"}
+    absent = {"accepted"} if place == "socket" else set()
+    assert compiled.maps.keys() - mine == own.SHARED - absent
+
+
 def test_nothing_is_left_open(xdp: Filter) -> None:
     """Swaps, and filters that are refused, leave no program and no map behind."""
     made = own.made(EVERY_MAP, "xdp")
