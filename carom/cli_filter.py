@@ -18,7 +18,7 @@ from carom.cli_cache import Pid, print_json
 from carom.cli_filter_maps import counted, print_maps, shapes, show_map, to_print
 from carom.cli_options import App, Json, new_table, show_table
 from carom.daemon import control
-from carom.errors import PrivilegeError, UsageError
+from carom.errors import ControlError, PrivilegeError, UsageError
 from carom.filters.capture import Capture
 from carom.filters.names import PLACES, SAYS, Place
 
@@ -229,7 +229,7 @@ def print_(
     Of a filter of your own that has maps whose names begin with print_, print these: a ring
     buffer's records as they come, and what changes in others. --count counts them instead.
     """
-    if not (packets or pcap) and to_print(control.call("filter", pid)["maps"]):
+    if not (packets or pcap) and _has_to_print(pid):
         print_maps(pid, count, seconds, json=json)
         return
     if not json:
@@ -244,6 +244,13 @@ def print_(
                 print_json(capture)
             else:
                 print(_line(capture), flush=True)
+
+
+def _has_to_print(pid: int | None) -> bool:
+    """Whether the filter has maps to print; where none can be asked, who prints packets says so."""
+    with contextlib.suppress(ControlError):
+        return to_print(control.call("filter", pid)["maps"])
+    return False
 
 
 def _captures(

@@ -194,7 +194,10 @@ def checked(own: Own) -> Own:
 
 
 def parts(own: Own) -> tuple[str, Compiled, list[Declared]]:
-    """The name of its program, all that it is made of, and the maps that are shown."""
+    """The name of its program, all that it is made of, and the maps that are shown.
+
+    Raises ObjectError, BPFError.
+    """
     where, label = own.object.where, own.object.label
     for place in PLACES:
         if label.name == _PACKAGED + place != _PACKAGED + own.place:

@@ -9,7 +9,7 @@ from typing import Any
 
 from carom.errors import ObjectError, VerifierError
 from carom.filters.declared import RING, Declared
-from carom.filters.entries import Table, read, record
+from carom.filters.entries import WALK_MAX, Table, read, record
 from carom.filters.own import SHARED, Own, parts
 from carom.kernel import bpf, libbpf
 from carom.kernel.compiled import Compiled
@@ -33,15 +33,16 @@ class OwnFilter(Resource):
         apart = compiled.maps.keys() - SHARED
         _check_shared(own, compiled, beside)
         self._lock = threading.Lock()
+        self._rings: list[_Events] = []
         self._module = bpf.Module(own.object, beside=beside, apart=apart)
         try:
             shown = {one.name: self._module.map(one.name) for one in self.maps}
             self.program = self._loaded(program)
-            self._rings = [
-                _Events(shown[one.name], one) for one in self.maps if one.shape.kind == RING
-            ]
+            for one in self.maps:
+                if one.shape.kind == RING:
+                    self._rings.append(_Events(shown[one.name], one))
         except BaseException:
-            self._module.close()
+            self.close()
             raise
 
     def _loaded(self, program: str) -> int:
@@ -56,8 +57,8 @@ class OwnFilter(Resource):
 
     def tables(self, most: int) -> list[Table]:
         """What is in its maps, up to `most` entries of each."""
-        holding = (one for one in self.maps if one.shape.kind != RING)
-        return [read(self.map(one.name), one, most) for one in holding]
+        holding = [one for one in self.maps if one.shape.kind != RING]
+        return [read(self.map(one.name), one, most, WALK_MAX // len(holding)) for one in holding]
 
     def map(self, name: str) -> int:
         """The descriptor of a map."""

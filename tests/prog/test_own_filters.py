@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from carom.errors import BPFError, CaromError, CompileError, ObjectError, UsageError, VerifierError
-from carom.filters import entries, own
+from carom.filters import own, own_filter
 from carom.filters.filter import Filter
 from carom.filters.filter import recipe as built_in
 from carom.filters.names import PLACES, Place
@@ -252,7 +252,7 @@ def test_the_largest_are_shown(xdp: Filter, monkeypatch: pytest.MonkeyPatch) -> 
     table = shown(xdp, 10)["counter_names"]
     assert list(pairs(table)) == [(f"name {number}",) for number in range(2999, 2989, -1)]
     assert (table["left_out"], table["all_seen"]) == (2990, True)
-    monkeypatch.setattr(entries, "WALK_MAX", 1000)
+    monkeypatch.setattr(own_filter, "WALK_MAX", 10 * 1000)  # it has ten maps
     table = shown(xdp, 10)["counter_names"]
     assert 990 <= table["left_out"] < 2990
     assert not table["all_seen"]
@@ -313,6 +313,15 @@ def test_beside_the_others(xdp: Filter) -> None:
     assert sum(xdp.tallies()["valid_accepted"]) == before + 2
     assert xdp.maps() == xdp.tables(10) == xdp.events(10) == []
     xdp.set("rate", 0)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_maps_that_all_filters_share(compiler: str, place: Place) -> None:
+    """They are those of filter.h: with one more there, a filter of one's own would have its own."""
+    compiled = own.made(EXAMPLE, place, compiler).object.compiled()
+    mine = {"counter_asked", "counter_sizes", "gauge_longest", "print_refused"}
+    absent = {"accepted"} if place == "socket" else set()
+    assert compiled.maps.keys() - mine == own.SHARED - absent
 
 
 def test_nothing_is_left_open(xdp: Filter) -> None:
