@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many caroms are started on one interface at once, and ended: one gets ready, none leaves a trace."""
+"""Many caroms are started on one interface at once: one gets ready, and none leaves a trace."""
 
 from __future__ import annotations
 

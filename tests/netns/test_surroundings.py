@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,9 @@ def test_another_time_since_boot(straight: Line, client: Client) -> None:
         check_ages(carom, client, b"ask")
 
 
+HERE, ELSEWHERE = 4791, 4792
+"""Ports of no other test's servers."""
+
 QUESTIONS = 2_500
 """More than wait for the daemon at most."""
 
@@ -143,3 +147,37 @@ def test_more_questions_than_the_daemon_takes(straight: Line) -> None:
         for n in range(QUESTIONS):
             assert udp.get(b"k%d" % n) == b"%05d" % n
         until(lambda: udp.get(b"k1") == b"00001" and carom.counters()["hit"] > before, "hits")
+
+
+def test_a_server_that_moves_to_another_port(straight: Line) -> None:
+    """Nothing is answered in its stead, and it is answered again when it is back."""
+    there = ("-p", str(HERE), *MODE)
+    with ExitStack() as stack:
+        server = stack.enter_context(ExitStack())
+        server.enter_context(Memcached(straight.server, HERE))
+        carom = stack.enter_context(Carom(straight.server, *there, command="front"))
+        for port in (HERE, ELSEWHERE, HERE):
+            server.close()
+            server.enter_context(Memcached(straight.server, port))
+            with (
+                TCPClient(straight.client, straight.address, port) as tcp,
+                UDPClient(straight.client, straight.address, port) as udp,
+            ):
+                tcp.set(b"key", b"at %d" % port)
+                if port == ELSEWHERE:
+                    until(lambda: "the server is gone" in carom.stderr(), "it to be missed")
+                hits = carom.counters()["hit"]
+                for _ in range(3):
+                    assert udp.get(b"key") == b"at %d" % port
+                if port == ELSEWHERE:
+                    assert carom.counters()["hit"] == hits
+                    (service,) = carom.status()["services"]
+                    assert not service["behind"]["sockets"], service
+                    continue
+                until(lambda: _is_hit(carom, udp), "a hit")
+
+
+def _is_hit(carom: Carom, udp: UDPClient) -> bool:
+    before = carom.counters()["hit"]
+    assert udp.get(b"key") == b"at %d" % HERE
+    return carom.counters()["hit"] > before
