@@ -178,7 +178,7 @@ class Control:
             self._server.handle_request()
 
     def close(self) -> None:
-        """Stop serving and remove the socket; one that may not be removed, `running` does."""
+        """Stop serving and remove the socket; one that cannot be removed, `running` does."""
         self._closing = True
         self._server.socket.shutdown(socket.SHUT_RDWR)  # ends the wait for a connection at once
         self._thread.join()
@@ -187,7 +187,7 @@ class Control:
     def _remove(self, server: _Server) -> None:
         forked.forget(server.fileno())
         server.server_close()
-        with contextlib.suppress(PermissionError):  # another user's folder, and root no more
+        with contextlib.suppress(OSError):  # another user's folder, and root no more; read-only
             self.path.unlink(missing_ok=True)
 
 

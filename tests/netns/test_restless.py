@@ -169,6 +169,11 @@ class Serving(Host):
         self._udp.connect(("127.0.0.1", changing.WRITE_PORT))
         self._numbers = [0] * KEYS
 
+    def begin_anew(self) -> None:
+        """Its process is another one, which knows of no write."""
+        self._numbers = [0] * KEYS
+        self.history.begun(0)
+
     @staticmethod
     def _value(_: int, key: int, reply: bytes) -> object:
         number = changing.number_of(reply)

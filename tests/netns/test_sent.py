@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
 from carom.kernel import libbpf
 from carom.vm.netns import attach_pass
 from netns import line as lines
 from netns.line import Line
 from netns.process import INTERFACE, Carom, run, until
-from netns.services import sized_reply, sized_request
+from netns.services import PORT, sized_reply, sized_request
 from netns.test_metrics import one, told
-from netns.wire import Client
+from netns.wire import Client, Tap
 
 ROUND = 50
 
@@ -178,3 +181,60 @@ def test_an_interface_that_goes(line: Line) -> None:
         until(lambda: interface_of(carom)["unknown"] == "it is gone", "the interface to go")
         assert interface_of(carom)["lost"] is None
         assert told("--pid", str(carom.pid)).code == 0
+
+
+def mixed(line: Line, chance: random.Random) -> list[bytes]:
+    """Frames of every fate, in any order: bounced, dropped as a loop, passed for many reasons."""
+    ends = {"src": line.client_address, "dst": line.address}
+    frame = Ether(src=line.client.mac(INTERFACE), dst=line.server.mac(INTERFACE))
+    udp = UDP(sport=45_678, dport=PORT)
+    kinds = [
+        frame / IP(**ends) / udp / b"the same",
+        frame / IP(**ends) / udp / b"the same",
+        frame / IP(**ends) / UDP(sport=53, dport=PORT) / b"from a low port",
+        frame / IP(**ends) / UDP(sport=45_678, dport=PORT + 9) / b"to nobody",
+        frame / IP(**ends) / UDP(sport=45_678, dport=PORT, chksum=0xBAD) / b"a wrong sum",
+        frame / IP(**ends, ttl=9) / udp / b"far away",
+        frame / IP(**ends, flags="MF") / udp / b"in parts",
+        frame / IP(**ends, proto=47) / b"no UDP",
+        frame / IP(**ends, options=b"\x01" * 4) / udp / b"options",
+        Ether(src=frame.src, dst=frame.dst, type=0x88B5) / bytes(46),
+    ]
+    frames = [bytes(kind) for kind in kinds for _ in range(chance.randrange(5, ROUND))]
+    chance.shuffle(frames)
+    return frames
+
+
+def test_a_mix(line: Line) -> None:
+    """Whatever comes, and whether or not the other end takes replies in: it adds up."""
+    chance = random.Random(seed := random.randrange(2**32))
+    print(f"seed {seed}")
+    program = attach_pass(line.client, INTERFACE)
+    options = ("--mode", "native", "--fast", "bounce", "--echoes", "10")
+    try:
+        with Carom(line.server, *options) as carom, Tap(line.client) as tap:
+            frames = mixed(line, chance)
+            half = len(frames) // 2
+            for frame in frames[:half]:
+                tap.send(frame)
+            until(lambda: interface_of(carom)["received"] >= half, "the first half")
+            check_sums(carom.status())
+            libbpf.close_link(program)
+            program = -1
+            for frame in frames[half:]:
+                tap.send(frame)
+            until(lambda: interface_of(carom)["received"] >= len(frames), "all")
+            status = carom.status()
+            check_sums(status)
+            (interface,) = status["interfaces"]
+            assert interface["sent"] > 0
+            assert interface["lost"] > 0
+            assert status["packets"]["dropped"] > 0
+            seen = {name for name, count in status["verdicts"].items() if count}
+            assert seen >= {
+                *("bounce", "drop_loop", "pass_source_low", "pass_service", "pass_checksum"),
+                *("pass_ttl", "pass_fragment", "pass_protocol", "pass_options", "pass_ethertype"),
+            }
+    finally:
+        if program >= 0:
+            libbpf.close_link(program)
