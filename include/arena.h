@@ -250,24 +250,20 @@ static __always_inline u32 fresh_line(const struct limits *limits, struct usage 
 	return line_of(page, 0, size);
 }
 
-/* The next line that may make room, behind the last one; 0 if there is none. */
-static __always_inline u32 next_line(struct shelf *shelf, u32 size)
+/*
+ * Where a shelf's hand is after `hand`: at the next entry of the page, of its `entries` or of those that were
+ * ever used, or at the first of the next page. Without a branch, for the verifier: by the signs of differences.
+ */
+static __always_inline u64 hand_behind(const struct shelf *shelf, const struct arena_page *page,
+				       u64 hand, u64 entries)
 {
-	u64 hand = *(volatile u64 *)&shelf->hand, fresh = *(volatile u64 *)&shelf->fresh;
-	u64 next = hand + 1;
-	struct page_head *head;
+	u64 fresh = *(volatile u64 *)&shelf->fresh, next = hand + 1;
+	u64 other_page = (next ^ fresh) >> 32;
+	u64 stays = (((u32)next - entries) & ((next - fresh) | -other_page)) >> 63;
+	u64 turned = (u64)*(volatile u32 *)&((const struct page_head *)page)->next << 32;
 
-	if (!shelf->pages)
-		return 0;
-	if ((u32)next >= entries_of(size) || (next >> 32 == fresh >> 32 && next >= fresh)) {
-		head = (struct page_head *)page_at(hand >> 32);
-		if (!head)
-			return 0;
-		next = (u64)*(volatile u32 *)&head->next << 32;
-	}
-	if (__sync_val_compare_and_swap(&shelf->hand, hand, next) != hand)
-		return 0;
-	return line_of(hand >> 32, hand, size);
+	asm volatile("" : "+r"(stays));
+	return (next & -stays) | (turned & (stays - 1));
 }
 
 #endif

@@ -166,21 +166,30 @@ static __always_inline bool may_go(struct entry *entry, bool last)
 	return last && used < USED_MAX;
 }
 
-/* Lock an entry of a size that may make room; its line, or 0. */
+/*
+ * Lock an entry of a size that may make room; its line, or 0. Of a loop with many turns the verifier forgets
+ * where it has been, and follows the way from one look to the next again: hence eight looks in a turn.
+ */
 static __always_inline u32 lock_victim(struct shelf *shelf, u32 size)
 {
-	for (u32 n = 0; n < LOOKS; n++) {
-		u32 line = next_line(shelf, size);
-		struct entry *entry = line ? entry_at(line) : NULL;
-		u64 sequence;
+	u64 lines = lines_of(size), entries = entries_of(size);
 
-		counted(n);
-		if (!entry)
-			continue;
-		sequence = sequence_of(entry);
-		fence();
-		if (may_go(entry, n == LOOKS - 1) && lock_entry(entry, sequence))
-			return line;
+	if (!shelf->pages)
+		return 0;
+#pragma unroll 8
+	for (u64 n = 0; n < LOOKS; n++) {
+		u64 hand = *(volatile u64 *)&shelf->hand, at = 1 + (u32)hand * lines, sequence;
+		struct arena_page *page = page_at(hand >> 32);
+		struct entry *entry;
+
+		if (!page || at > PAGE_LAST)
+			break;
+		entry = (struct entry *)(page->bytes + at * LINE);
+		sequence = sequence_of(entry);  /* the exchange is a fence */
+		if (__sync_val_compare_and_swap(&shelf->hand, hand,
+						hand_behind(shelf, page, hand, entries)) == hand &&
+		    may_go(entry, n == LOOKS - 1) && lock_entry(entry, sequence))
+			return (hand >> 32) * PAGE_LINES + at;
 	}
 	return 0;
 }
