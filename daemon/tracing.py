@@ -18,7 +18,7 @@ from carom.kernel import libbpf
 from carom.kernel.abi import LEFT_OUT, SNAP_MAX, TRACING, Verdict, packed_address
 
 A_SECOND = 1_000
-"""Samples of one CPU in a second, at most: each takes it about a microsecond."""
+"""Samples of one CPU in a second, at most, spread over it: each takes some 120 ns."""
 
 _RING_OF_CPU, _RING_MAX = 2**20, 2**25
 """Bytes of samples that may wait, for each CPU and for all."""

@@ -70,6 +70,7 @@ static __always_inline bool is_asked_for(const struct packet *packet,
 					 const struct tracing *tracing, u8 *head)
 {
 	u32 length = packet_length(packet), at = 12, inside = 0;
+	const u8 *port;
 
 	if (!tracing->port && !tracing->by_source)
 		return true;
@@ -84,15 +85,16 @@ static __always_inline bool is_asked_for(const struct packet *packet,
 			at += 4;
 	if (head[at] == 0x86 && head[at + 1] == 0xdd) {
 		inside = head[at + 8] == IPPROTO_UDP ? at + 42 : 0;
+		port = head + (inside & (HEAD_ROOM / 2 - 1)) + 2;
 		return (inside || !tracing->port) &&
-		       is_from_to(tracing, head + at + 10, head + (inside & (HEAD_ROOM / 2 - 1)) + 2, true);
+		       is_from_to(tracing, head + at + 10, port, true);
 	}
 	if (head[at] != 0x08 || head[at + 1])
 		return false;
 	if (head[at + 11] == IPPROTO_UDP && !(head[at + 8] & 0x1f) && !head[at + 9])
 		inside = at + 2 + (head[at + 2] & 15) * 4;
-	return (inside || !tracing->port) &&
-	       is_from_to(tracing, head + at + 14, head + (inside & (HEAD_ROOM - 1)) + 2, false);
+	port = head + (inside & (HEAD_ROOM - 1)) + 2;
+	return (inside || !tracing->port) && is_from_to(tracing, head + at + 14, port, false);
 }
 
 /* A packet comes: if there is to be a sample of it, keep it as it is, for a reply is written over it. */
@@ -122,7 +124,7 @@ static __always_inline void trace_packet(const struct packet *packet)
 static __always_inline void hand_sample(const struct packet *packet, enum verdict verdict,
 					u32 place)
 {
-	u32 only = 0, came, sent = 0;
+	u32 only = 0, came, sent = 0, size;
 	struct sampler *sampler = samplers.lookup(&only);
 	struct tracing *tracing = tracings.lookup(&only);
 	struct scratch *scratch = scratches.lookup(&only);
@@ -166,8 +168,8 @@ static __always_inline void hand_sample(const struct packet *packet, enum verdic
 	sample->verdict = verdict;
 	sample->place = place;
 	sample->key = scratch->key;
-	if (samples.ringbuf_output(sample, offsetof(struct sample, bytes) +
-				   bounded(came + sent, 2 * SNAP_MAX), BPF_RB_NO_WAKEUP))  /* userspace looks by itself */
+	size = offsetof(struct sample, bytes) + bounded(came + sent, 2 * SNAP_MAX);
+	if (samples.ringbuf_output(sample, size, BPF_RB_NO_WAKEUP))  /* userspace looks by itself */
 		sampler->lost += 1;
 }
 
