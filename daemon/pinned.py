@@ -21,7 +21,7 @@ import msgspec
 
 from carom import __version__, log
 from carom.daemon import sockets
-from carom.errors import BPFError, UsageError
+from carom.errors import BPFError, PrivilegeError, UsageError
 from carom.kernel import forked, libbpf, objects
 from carom.kernel.bpf import Module, version
 from carom.kernel.hashes import Hashes
@@ -271,7 +271,13 @@ def unpin(where: Path) -> list[str]:
     Raises UsageError where nothing is, BusyError where a carom runs with it, BPFError,
     PrivilegeError.
     """
-    if not where.exists():
+    try:
+        there = where.exists()
+    except PermissionError as error:
+        raise PrivilegeError(
+            f"this user may not look at what is pinned in {where}", hint="sudo carom unpin"
+        ) from error
+    if not there:
         raise UsageError(
             f"nothing is pinned in {where}",
             hint="CAROM_PINS names another folder; each network namespace has its own",

@@ -60,14 +60,14 @@ def bind(address: str, port: int, device: str = "", zone: int = 0) -> socket.soc
             errno.EADDRINUSE: f"another process has it: `ss -lunp sport = :{port}` names it",
             errno.EADDRNOTAVAIL: "it is not an address of this host: see `ip address`",
         }
-        if error.errno == errno.EACCES:
+        if error.errno in (errno.EACCES, errno.EPERM):
             raise PrivilegeError(
                 f"not allowed to bind UDP port {port}",
                 hint="ports below 1024 need root, or CAP_NET_BIND_SERVICE",
             ) from error
         raise ServerError(
             f"cannot bind UDP {address} port {port}: {error.strerror}",
-            hint=hints.get(error.errno or 0),
+            hint=hints.get(error.errno or 0, "`ss -lun` shows what is bound; -v shows more"),
         ) from error
     return udp
 
