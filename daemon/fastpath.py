@@ -160,9 +160,6 @@ _LASTING_LEAST = 65_536  # LASTING_ROOM of lasting.h
 _OF_A_TRACE = ("samples", "samplers", "tracings")
 """The maps of trace.h."""
 
-_UNUSED_SAMPLER = 8
-"""Bytes of a sampler where nobody traces: programs only name it."""
-
 _REST = 0.1
 """Seconds from when packets come to other programs to when those before are removed.
 
@@ -288,7 +285,6 @@ class FastPath(Resource):
         self._module = Module(
             recipe(),
             entries=entries,
-            sizes={"samplers": _UNUSED_SAMPLER},
             parameters={
                 **timing(jiffies_per_second(), test_clock=test_clock),
                 "tc_first": Hook.TC in hooks,

@@ -28,13 +28,13 @@ struct sampler {
 	u32 until;    /* packets that are asked for until the next of which there is a sample */
 	u32 wanted;   /* 1: this packet is asked for, by what is in its headers */
 	u32 zero;
-	u8 head[HEAD_ROOM];
+	u8 head[HEAD_ROOM + 8];
 	struct sample sample;
 };
 
 BPF_ARRAY(tracings, struct tracing, 1);
-BPF_PERCPU_ARRAY(samplers, struct sampler, 1);  /* the loader makes both small where nobody traces */
-BPF_RINGBUF_OUTPUT(samples, 1);
+BPF_PERCPU_ARRAY(samplers, struct sampler, 1);
+BPF_RINGBUF_OUTPUT(samples, 1);  /* the loader makes it larger where somebody looks on */
 
 /* Keep the packet's first bytes; how many there are. */
 static __always_inline u32 keep_bytes(const struct packet *packet, u8 *to, u32 most)
@@ -70,6 +70,7 @@ static __always_inline bool is_asked_for(const struct packet *packet,
 					 const struct tracing *tracing, u8 *head)
 {
 	u32 length = packet_length(packet), at = 12, inside = 0;
+	bool ipv6 = false;
 	const u8 *port;
 
 	if (!tracing->port && !tracing->by_source)
@@ -83,18 +84,20 @@ static __always_inline bool is_asked_for(const struct packet *packet,
 	for (int n = 0; n < 2; n++)
 		if ((head[at] == 0x81 && !head[at + 1]) || (head[at] == 0x88 && head[at + 1] == 0xa8))
 			at += 4;
-	if (head[at] == 0x86 && head[at + 1] == 0xdd) {
-		inside = head[at + 8] == IPPROTO_UDP ? at + 42 : 0;
-		port = head + (inside & (HEAD_ROOM / 2 - 1)) + 2;
-		return (inside || !tracing->port) &&
-		       is_from_to(tracing, head + at + 10, port, true);
-	}
-	if (head[at] != 0x08 || head[at + 1])
+	at = bounded(at, 32);
+	if (head[at] == 0x86 && head[at + 1] == 0xdd)
+		ipv6 = true;
+	else if (head[at] != 0x08 || head[at + 1])
 		return false;
-	if (head[at + 11] == IPPROTO_UDP && !(head[at + 8] & 0x1f) && !head[at + 9])
+	if (ipv6 && head[at + 8] == IPPROTO_UDP)
+		inside = at + 42;
+	if (!ipv6 && head[at + 11] == IPPROTO_UDP && !(head[at + 8] & 0x1f) && !head[at + 9])
 		inside = at + 2 + (head[at + 2] & 15) * 4;
-	port = head + (inside & (HEAD_ROOM - 1)) + 2;
-	return (inside || !tracing->port) && is_from_to(tracing, head + at + 14, port, false);
+	if (!inside && tracing->port)
+		return false;
+	port = head + bounded(inside, HEAD_ROOM) + 2;
+	return ipv6 ? is_from_to(tracing, head + at + 10, port, true)
+		    : is_from_to(tracing, head + at + 14, port, false);
 }
 
 /* A packet comes: if there is to be a sample of it, keep it as it is, for a reply is written over it. */

@@ -24,6 +24,7 @@ from carom.lab.tools import bench as bench_tool
 from carom.lab.tools.bench import Bench
 from carom.protocols import SPECS
 from carom.traced import Reader, Service, Traced
+from prog.test_verified import VERIFIED_MAX, leeway
 from prog.test_walker import frames, taken
 
 FRAMES = 500
@@ -58,6 +59,7 @@ class Look:
     """What is seen meanwhile."""
 
     def __init__(self, twin: Module):
+        self.twin = twin
         self.programs = {Hook.XDP: twin.program("xdp_traced"), Hook.TC: twin.program("tc_traced")}
         self._reader = Reader({1: "lo"}, SERVICES)
         self._samples = list[bytes]()
@@ -269,6 +271,18 @@ def test_unread_samples_are_lost(looked: Looked) -> None:
         found = look.samples()
         assert len(found) + look.left_out()[1] == 50 and 1 < len(found) < 20
         assert look.of(plain()), "there is room again"
+
+
+def test_no_program_comes_near_the_verifiers_limit(looked: Looked) -> None:
+    with looked.traced() as look:
+        compiler = looked.fastpath._module._compiled.compiler
+        walked = {
+            name: libbpf.verified_instructions(program)
+            for name, program in look.twin._programs.items()
+        }
+    assert {"xdp_traced", "xdp_verdict", "tc_traced", "tc_verdict"} <= walked.keys()
+    most = leeway(compiler) * VERIFIED_MAX
+    assert {name: count for name, count in walked.items() if count > most} == {}
 
 
 def test_one_at_a_time(looked: Looked) -> None:
