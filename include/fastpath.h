@@ -140,7 +140,7 @@ static __always_inline enum verdict serve(const struct packet *packet, struct re
 	if (!locate(packet, request))
 		return FAULT;
 	make_reply(request, sum, length, reply_sum,
-		   packet->hook == TC || service->skb_mode);
+		   packet->hook == TC || service->skb_mode, false);
 	return HIT;
 }
 
@@ -436,7 +436,8 @@ static __always_inline enum verdict bounce(const struct packet *packet, struct r
 		return PASS_RATE;
 	if (service->echoes && ends_loop(service, echo_cell(request, service, payload_sum)))
 		return DROP_LOOP;
-	make_reply(request, sum, length, payload_sum, packet->hook == TC || service->skb_mode);
+	make_reply(request, sum, length, payload_sum, packet->hook == TC || service->skb_mode,
+		   true);
 	pay(service, &bill, headers_length(request) + length, true);
 	keep_pace(scratch);
 	return BOUNCE;

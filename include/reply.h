@@ -75,9 +75,12 @@ static __always_inline void swap_ipv6(struct ipv6hdr *ip, u16 payload_length)
 	ip->payload_len = htons(sizeof(struct udphdr) + payload_length);
 }
 
-/* `payload_sum` is the sum of the reply's payload, `sum` what the request's checksum was. */
+/*
+ * `payload_sum` is the sum of the reply's payload, `sum` what the request's checksum was. Where the reply's
+ * payload is the `same` as the request's (a constant), so is a whole checksum that was made.
+ */
 static __always_inline void make_reply(struct request *request, enum sum sum, u16 payload_length,
-				       u64 payload_sum, bool skb_mode)
+				       u64 payload_sum, bool skb_mode, const bool same)
 {
 	u32 *ports = (u32 *)request->udp, both = *ports;
 	__be16 length = htons(sizeof(struct udphdr) + payload_length);
@@ -89,6 +92,8 @@ static __always_inline void make_reply(struct request *request, enum sum sum, u1
 	else
 		swap_ipv4(request->ip, payload_length, addresses);
 	*ports = both << 16 | both >> 16;
+	if (same && sum == SUM_WHOLE && request->udp->check)
+		return;
 	request->udp->len = length;
 	request->udp->check = reply_check(addresses, both, length, payload_sum, sum, skb_mode);
 }

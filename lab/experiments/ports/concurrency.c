@@ -47,7 +47,7 @@ int concurrency(struct xdp_md *context)
 	if (packet_store(&packet, headers_length(&request), &result, sizeof(result)) ||
 	    !locate(&packet, &request))
 		return XDP_ABORTED;
-	make_reply(&request, question.sum, sizeof(result), result, question.skb_mode);
+	make_reply(&request, question.sum, sizeof(result), result, question.skb_mode, false);
 	__sync_fetch_and_add(count, 1);
 	return XDP_TX;
 }
