@@ -163,15 +163,23 @@ def cache_list(
         print(f"{len(result['entries'])} of {result['total']}: --limit shows more", file=sys.stderr)
 
 
+def _write(reply: bytes) -> None:
+    """What a server says may be what a client chose: nothing of it commands a terminal."""
+    if sys.stdout.isatty():
+        print(key_text(reply))
+        return
+    sys.stdout.buffer.write(reply)
+    sys.stdout.buffer.flush()
+
+
 @cache_app.command("get")
 def cache_get(key: Key, pid: Pid = None, port: Port = None, json: Json = False) -> None:
-    """Write the stored reply to a request, as it is, to stdout."""
+    """Write the stored reply to a request to stdout: as it is, or a terminal's as text or hex."""
     entry = control.call("get", pid, key=_hex(key), port=port)
     if json:
         print_json(entry)
     elif entry:
-        sys.stdout.buffer.write(base64.b64decode(entry["reply"]))
-        sys.stdout.buffer.flush()
+        _write(base64.b64decode(entry["reply"]))
         print(f"{entry['state']}, {entry['ttl_seconds']:.1f} s left", file=sys.stderr)
     if not entry:
         print(f"carom: {key} is not in the cache", file=sys.stderr)

@@ -26,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyroute2
+
 from carom.kernel import libbpf
 
 ERRORS: dict[str, dict[str, int]] = {
@@ -92,7 +94,8 @@ class Faults:
         self._on_bpf(libbpf.library())
         for name, kind in WRAPPED.items():
             setattr(os, name, self._wrapped(getattr(os, name), kind, name))
-        self._on_programs()
+        self._whole(subprocess.Popen, "file", "a program")
+        self._whole(pyroute2.IPRoute, "netlink", "pyroute2's socket")
         self._on_threads()
         self._on_netlink()
         sys.addaudithook(self._audit)
@@ -132,19 +135,19 @@ class Faults:
 
         return call
 
-    def _on_programs(self) -> None:
-        """Popen itself leaves pipes open where it fails half-way: it is one step."""
-        begin = subprocess.Popen.__init__
+    def _whole(self, made: Any, kind: str, what: str) -> None:
+        """What makes one of these is one step: half-way it leaves things open by itself."""
+        begin = made.__init__
 
-        def start(popen: Any, command: Any, *arguments: Any, **named: Any) -> None:
-            self.check("file", f"a program, {command[0]}")
-            self._inside = True
+        def start(*arguments: Any, **named: Any) -> None:
+            self.check(kind, what)
+            before, self._inside = self._inside, True
             try:
-                begin(popen, command, *arguments, **named)
+                begin(*arguments, **named)
             finally:
-                self._inside = False
+                self._inside = before
 
-        subprocess.Popen.__init__ = start  # type: ignore[method-assign]
+        made.__init__ = start
 
     def _on_threads(self) -> None:
         begin = threading._start_new_thread  # type: ignore[attr-defined]

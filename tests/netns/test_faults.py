@@ -86,10 +86,10 @@ def check(done: dict[str, Any]) -> None:
         assert done["stdout"].startswith("ready "), done
     else:
         assert (done["code"], done["stdout"]) == (1, ""), done
-        assert len(said) > 1, done
-        *_, message, hint = said
-        assert message.startswith("carom: "), done
-        assert hint.startswith("  hint: "), done
+        (message,) = (line for line in said if line.startswith("carom: "))
+        assert said[said.index(message) + 1 :] == [
+            line for line in said if line.startswith("  hint: ")
+        ], done
         assert "[Errno" not in message, done
     assert not done["threads"], done
     assert not done["left"], done

@@ -94,3 +94,13 @@ def test_errors() -> None:
     for _, _, example, *_ in rows:
         words = example.strip(f"`{said.VARIES} ")
         assert any(words in one for one in texts), example
+
+
+def test_each_change_of_a_host_names_its_tests() -> None:
+    """In docs/operating.md: they are there."""
+    guide = (said.ROOT / "docs/operating.md").read_text()
+    section = guide.partition("\n## Hosts that change\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .* \| .* \| (`test_.*`) \|$", section, re.MULTILINE)
+    assert len(rows) == section.count("\n| ") - 1
+    for name in {name for row in rows for name in re.findall(r"`(\w+)`", row)}:
+        assert (said.ROOT / "tests/netns" / f"{name}.py").exists(), name
