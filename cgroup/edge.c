@@ -365,6 +365,21 @@ static __always_inline void see_unreadable(const struct found *found, bool ingre
 		void_cell(SLOTS + service, false);
 }
 
+/* A call for each program, as clang would make one of them with an index that is no constant. */
+static __always_inline void call(struct __sk_buff *skb, u32 program)
+{
+	if (program == EDGE_SUM) {
+		edge_programs.call(skb, EDGE_SUM);
+		CALLED(EDGE_SUM);
+	} else if (program == EDGE_REQUEST) {
+		edge_programs.call(skb, EDGE_REQUEST);
+		CALLED(EDGE_REQUEST);
+	} else {
+		edge_programs.call(skb, EDGE_REPLY);
+		CALLED(EDGE_REPLY);
+	}
+}
+
 /*
  * Have another program go on with a datagram. What was found out lies in the scratch memory for it:
  * so the verifier follows it once, not for each way to find that. Returns only if it is not loaded.
@@ -381,7 +396,7 @@ static __always_inline void hand_on(const struct found *found, u32 program, bool
 	}
 	scratch->found = *found;
 	scratch->found.datagram.skb = NULL;
-	edge_programs.call(skb, program);
+	call(skb, program);
 	leave(scratch);
 	void_cell(SLOTS + service, ingress);
 }
@@ -526,8 +541,13 @@ int edge_egress(struct __sk_buff *skb)
 	} else if (has_no_stream(found.watch.protocol)) {
 		see_unknown(&found.datagram, found.mark.service, false);
 	} else {
-		edge_programs.call(skb, writes_by_stream(found.watch.protocol) ? EDGE_PAYLOAD
-										: EDGE_MESSAGES);
+		if (writes_by_stream(found.watch.protocol)) {
+			edge_programs.call(skb, EDGE_PAYLOAD);
+			CALLED(EDGE_PAYLOAD);
+		} else {
+			edge_programs.call(skb, EDGE_MESSAGES);
+			CALLED(EDGE_MESSAGES);
+		}
 		void_cell(SLOTS + found.mark.service, false);
 	}
 	return PASS;
@@ -547,7 +567,13 @@ int edge_reply(struct __sk_buff *skb)
 	if (answer != ANSWER_READ && says_what_it_wrote(found.watch.protocol)) {
 		heed(answer, found.mark.service);
 	} else {
-		edge_programs.call(skb, answer == ANSWER_READ ? EDGE_LEARN : EDGE_ANSWER);
+		if (answer == ANSWER_READ) {
+			edge_programs.call(skb, EDGE_LEARN);
+			CALLED(EDGE_LEARN);
+		} else {
+			edge_programs.call(skb, EDGE_ANSWER);
+			CALLED(EDGE_ANSWER);
+		}
 		void_cell(SLOTS + found.mark.service, false);
 	}
 	leave(scratch);

@@ -458,7 +458,13 @@ static __always_inline void go_on(struct __sk_buff *skb, struct edge_scratch *sc
 {
 	struct stream *stream;
 
-	edge_programs.call(skb, segment ? EDGE_STREAM : EDGE_COMMANDS);
+	if (segment) {
+		edge_programs.call(skb, EDGE_STREAM);
+		CALLED(EDGE_STREAM);
+	} else {
+		edge_programs.call(skb, EDGE_COMMANDS);
+		CALLED(EDGE_COMMANDS);
+	}
 	stream = stream_inside(skb, scratch, segment);
 	if (stream) {
 		stream->lost = 1;

@@ -28,6 +28,9 @@ LEAST = {
     "tc_fastpath": 4,
     "tc_read": 2,
     "tc_join": 2,
+    "edge_ingress": 3,
+    "edge_egress": 3,
+    "edge_reply": 2,
 }
 """Calls that the source has."""
 
