@@ -112,6 +112,8 @@ class Record(msgspec.Struct, frozen=True):
     plan: Plan
     parameters: dict[str, int]
     """Secrets of hashes, which programs were loaded with."""
+    maps: list[str]
+    """The names of all that are taken over."""
 
 
 def folder() -> Path:
@@ -195,12 +197,15 @@ class Pinned(Resource):
         why = plan.differs(self._record.plan)
         if not why and not all(map(self.links.live, links)):
             why = "servers' sockets were not watched all the time"
+        lacks = {*self._record.maps} - {*self._pins.names()}
+        if not why and lacks:
+            why = f"somebody has removed {', '.join(sorted(lacks))}"
         if why:
             log.warning("what is pinned is not taken over: the cache begins empty", why=why)
             self._record = None
             return None
-        names = [name for name in self._pins.names() if not is_part(name) and name not in OWN]
-        maps = {name: descriptor for name in names if (descriptor := self.take(name)) is not None}
+        taken = ((name, self.take(name)) for name in self._record.maps)
+        maps = {name: descriptor for name, descriptor in taken if descriptor is not None}
         module.go_on(maps, self._record.parameters)
         return Hashes(parameters=self._record.parameters)
 
@@ -227,7 +232,8 @@ class Pinned(Resource):
             self._pins.put(name, maps[name], later=True)
 
     def _say(self) -> None:
-        record = Record(__version__, objects.abi(), self._plan, self._parameters)
+        maps = sorted(name for name in self._used if not is_part(name) and name not in OWN)
+        record = Record(__version__, objects.abi(), self._plan, self._parameters, maps)
         said = msgspec.json.encode(record)
         shape = MapShape(_ARRAY, 4, _RECORD_BYTES, 1, 0, 0, 0)
         descriptor = forked.made(lambda: libbpf.create_map("record", shape, None))
@@ -284,5 +290,6 @@ def unpin(where: Path) -> list[str]:
         )
     with Pins(where, anybodys=True) as pins:
         names = pins.names()
+        pins.remove(_RECORD)  # before what it tells of
         pins.clear()
     return sorted(names, key=lambda name: not is_link(name))

@@ -240,6 +240,21 @@ def test_a_record_that_is_none(pins: Path, straight: Line, memcached: Memcached)
     unpin(straight.server)
 
 
+def test_what_somebody_has_removed(
+    pins: Path, straight: Line, memcached: Memcached, udp: UDPClient, tcp: TCPClient
+) -> None:
+    """Without a map all others are of no use: the cache begins empty."""
+    carom = fronting(straight)
+    tcp.set(b"kept", b"value")
+    until_hit(carom, udp, b"kept", b"value")
+    carom.end(signal.SIGTERM)
+    (pins / "versions").unlink()
+    with fronting(straight) as carom:
+        assert "somebody has removed versions" in carom.stderr()
+        assert hits_of(carom, udp, b"kept", b"value", 1) == 0
+        until_hit(carom, udp, b"kept", b"value")
+
+
 def test_where_nothing_can_be_pinned(straight: Line, tmp_path: Path, pins: Path) -> None:
     """No BPF file system, or a folder that is not one's own alone."""
     arguments = ("serve", "-i", INTERFACE, "--pin")
