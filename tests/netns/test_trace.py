@@ -21,7 +21,7 @@ from scapy.utils import RawPcapNgReader
 
 from carom.kernel import libbpf
 from netns.fronted import until_hit
-from netns.line import Line, forwarding
+from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import (
     CAROM,
@@ -35,6 +35,7 @@ from netns.process import (
     until,
 )
 from netns.services import sized_reply, sized_request
+from netns.sized import sized_service
 from netns.test_why import HOSTILE
 from netns.wire import Client, Tap
 
@@ -122,19 +123,8 @@ def check_gone(things: set[tuple[str, int]]) -> None:
 @pytest.fixture(scope="module", params=["native", "generic", "tc"])
 def served(straight: Line, request: pytest.FixtureRequest) -> Iterator[Carom]:
     """A Python service; some of its replies need TC."""
-    how = ("--hook", "tc") if request.param == "tc" else ("--mode", request.param)
-    limits = ("--amplify", "0", "--max-reply", "1472", "--allow", "198.18.0.0/15")
-    with (
-        forwarding(straight.server),
-        Carom(straight.server, *how, "--app", "services:sized", *limits) as carom,
-    ):
+    with sized_service(straight.server, request.param) as carom:
         yield carom
-
-
-@pytest.fixture
-def client(straight: Line) -> Iterator[Client]:
-    with Client(straight.client, straight.address) as one:
-        yield one
 
 
 def is_first_at(served: Carom) -> str:
@@ -359,8 +349,9 @@ def test_behind_a_filter(own_line: Line, place: str) -> None:
     how = ("--hook", place, "--filter", "simple", "--filter-at", place)
     with Carom(own_line.server, "--app", "kv", "-p", "12345", *how) as carom:
         before = programs_of(carom)
+        which = ("--port", "12345", "--count", "2")  # others are those that hosts send unasked
         trace = subprocess.Popen(
-            [*CAROM, "trace", "--pid", str(carom.pid), "--json", "--count", "2"],
+            [*CAROM, "trace", "--pid", str(carom.pid), "--json", *which],
             stdout=subprocess.PIPE,
             text=True,
             env=environment(),

@@ -14,10 +14,11 @@ import pytest
 from scapy.utils import RawPcapWriter
 
 from netns.fronted import until_hit
-from netns.line import Line, forwarding
+from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import CAROM, INTERFACE, Carom, Ended, end_of, environment
 from netns.services import sized_reply, sized_request
+from netns.sized import sized_service
 from netns.wire import Client, Tap
 
 HOSTILE = [
@@ -59,12 +60,7 @@ def verdict(carom: Carom, *arguments: str) -> str:
 @pytest.fixture(scope="module", params=["native", "generic", "tc"])
 def served(straight: Line, request: pytest.FixtureRequest) -> Iterator[Carom]:
     """A Python service; some of its replies need TC."""
-    how = ("--hook", "tc") if request.param == "tc" else ("--mode", request.param)
-    limits = ("--amplify", "0", "--max-reply", "1472", "--allow", "198.18.0.0/15")
-    with (
-        forwarding(straight.server),
-        Carom(straight.server, *how, "--app", "services:sized", *limits) as carom,
-    ):
+    with sized_service(straight.server, request.param) as carom:
         yield carom
 
 
