@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import struct
 import threading
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from carom.cgroup.link import EDGES, PROGRAM_KINDS, EdgeLink
@@ -90,7 +91,8 @@ class Edge(Resource):
     def __init__(self, module: Module):
         """Raises VerifierError."""
         self._module = module
-        self._programs = self.load(module)
+        self.seen_by: Mapping[EdgeName, int] = self.load(module)
+        """The programs that see sockets."""
         self._links = dict[EdgeName, EdgeLink]()
         with contextlib.ExitStack() as stack:
 
@@ -113,7 +115,7 @@ class Edge(Resource):
 
     def entered(self) -> dict[str, int]:
         """Descriptors of the programs that are attached, by name."""
-        return {f"edge_{edge}": program for edge, program in self._programs.items()}
+        return {f"edge_{edge}": program for edge, program in self.seen_by.items()}
 
     def attach(self, links: Links = ENDING) -> None:
         """See this host's sockets from now on: their packets, and when they are bound and released.
@@ -121,7 +123,7 @@ class Edge(Resource):
         Sockets of no watched service are left alone. Raises BPFError, PrivilegeError.
         """
         for edge in EDGES:  # writes first: what is learned, a write can void
-            link = EdgeLink(self._programs[edge], edge, links)
+            link = EdgeLink(self.seen_by[edge], edge, links)
             self._links[edge] = self._stack.enter_context(link)
 
     @staticmethod
@@ -135,16 +137,15 @@ class Edge(Resource):
         module.chain(EDGE_CHAIN, dict(enumerate(steps)))
         return {edge: module.program(f"edge_{edge}") for edge in EDGES}
 
-    def enter_by(self, module: Module) -> None:
-        """Have sockets seen by another module's programs, with the same maps. Raises OSError."""
-        programs = self.load(module)
+    def enter_by(self, programs: Mapping[EdgeName, int]) -> None:
+        """Have sockets seen by other programs with the same maps, which `load` gave. OSError."""
+        self.seen_by = programs
         for edge, link in self._links.items():
             link.replace(programs[edge])
-        self._programs = programs
 
     def programs(self) -> list[int]:
         """The descriptors of those that see sockets."""
-        return list(self._programs.values())
+        return list(self.seen_by.values())
 
     def watch(self, service: int, watch: Watch) -> None:
         """Watch a fronted service; `Marks` says which sockets are its server's."""

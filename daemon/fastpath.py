@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from carom import cgroup, protocols, tc, xdp
 from carom.cgroup.link import EDGES, link_name
+from carom.cgroup.link import Edge as EdgeName
 from carom.daemon.clock import jiffies_per_second
 from carom.daemon.edge import EDGE_CHAIN, HOOKS, Edge
 from carom.daemon.hooked import CHAINS, STEPS, TRACED, Hooked, steps
@@ -429,18 +430,18 @@ class FastPath(Resource):
         with self._changing, contextlib.ExitStack() as stack:
             module = stack.enter_context(self._another({"max_hits": max_hits}))
             old, hooked = self._hooked, self._hooked_of(module)
-            if self.edge:
-                Edge.load(module)
+            seen_by = self.edge.seen_by if self.edge else {}
+            programs = self.edge.load(module) if self.edge else {}
             if self._pinned:
                 self._pinned.put_chains(module.maps())
             try:
-                self._go_on_by(hooked)
+                self._go_on_by(hooked, programs)
             except OSError as error:
-                self._go_on_by(old)
+                self._go_on_by(old, seen_by)
                 raise BPFError(f"the kernel refused other programs: {error}") from error
             stack.pop_all()
             if self._pinned:
-                self._pinned.publish()
+                self._pinned.publish_chains()
             if old.module is self._module:
                 self._module.unload(("read_clock", *CALLED, DRAINS), (*CHAINS, EDGE_CHAIN))
             else:
@@ -448,12 +449,12 @@ class FastPath(Resource):
             self._module.say(max_hits=max_hits)
             self.max_hits = max_hits
 
-    def _go_on_by(self, hooked: Hooked) -> None:
+    def _go_on_by(self, hooked: Hooked, programs: Mapping[EdgeName, int]) -> None:
         """Have packets enter by these programs, or once a trace is over. Raises OSError."""
         self._hooked = hooked
         self._enter_by(self._twin)
         if self.edge:
-            self.edge.enter_by(hooked.module)
+            self.edge.enter_by(programs)
 
     def _enter_by(self, twin: Hooked | None) -> None:
         """Have packets come to traced programs, or to its own; none is lost. Raises OSError."""

@@ -227,9 +227,13 @@ class Pinned(Resource):
         self._parameters = hashes.parameters
 
     def put_chains(self, maps: Mapping[str, int]) -> None:
-        """Pin the maps of programs that will be in the links; `publish` unpins those before."""
+        """Pin the maps of programs that will be in the links, beside those of the ones before."""
         for name in CHAINS & maps.keys():
             self._pins.put(name, maps[name], later=True)
+
+    def publish_chains(self) -> None:
+        """Those programs are in the links now: unpin the maps of the ones before."""
+        self._pins.publish()
 
     def _say(self) -> None:
         maps = sorted(name for name in self._used if not is_part(name) and name not in OWN)

@@ -17,9 +17,6 @@ class Links:
     A link has a name of one word that tells it from its owner's others.
     """
 
-    lasting = False
-    """Whether links outlive their owner."""
-
     def there(self, name: str) -> bool:
         """Whether there is one of that name, of an owner that has ended."""
         return False
@@ -92,10 +89,6 @@ class Attached(Resource):
         """Keep one more link of an interface; returns it."""
         self._links.setdefault(ifindex, []).append(link)
         return link
-
-    def links(self) -> list[list[Link]]:
-        """The links of each interface, in order; another thread may detach some meanwhile."""
-        return [list(links) for links in list(self._links.values())]
 
     def on(self, ifindex: int) -> bool:
         """Whether anything was attached to an interface, and all of it still is."""

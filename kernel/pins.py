@@ -207,8 +207,6 @@ def is_link(name: str) -> bool:
 class PinnedLinks(Links):
     """Makes links that outlive their owner, and takes over those that did."""
 
-    lasting = True
-
     def __init__(self, pins: Pins):
         self._pins = pins
         self._there = {name for name in pins.names() if is_link(name)}

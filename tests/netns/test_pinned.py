@@ -50,6 +50,17 @@ def pins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@contextlib.contextmanager
+def asked(line: Line) -> Iterator[tuple[TCPClient, UDPClient]]:
+    """A memcached of a test's own, and clients of it."""
+    with (
+        Memcached(line.server),
+        TCPClient(line.client, line.address) as tcp,
+        UDPClient(line.client, line.address) as udp,
+    ):
+        yield tcp, udp
+
+
 def fronting(line: Line, *arguments: str) -> PinningCarom:
     """`carom front --pin` before a memcached."""
     return PinningCarom(line.server, *arguments, command="front")
@@ -305,11 +316,7 @@ def test_an_interface_that_is_made_again(pins: Path) -> None:
 def test_one_that_fails_half_way(pins: Path, line: Line) -> None:
     """It has put its programs into links, and cannot attach to another interface: it is refused,
     and the next begins with an empty cache."""
-    with (
-        Memcached(line.server),
-        TCPClient(line.client, line.address) as tcp,
-        UDPClient(line.client, line.address) as udp,
-    ):
+    with asked(line) as (tcp, udp):
         carom = fronting(line)
         tcp.set(b"key", b"old")
         until_hit(carom, udp, b"key", b"old")
@@ -329,12 +336,7 @@ def test_one_that_fails_half_way(pins: Path, line: Line) -> None:
 
 def test_a_connection_from_before_all_caroms(pins: Path, line: Line) -> None:
     """It says nothing until the second carom runs; then it writes, and is seen."""
-    with (
-        Memcached(line.server),
-        TCPClient(line.client, line.address) as early,
-        TCPClient(line.client, line.address) as tcp,
-        UDPClient(line.client, line.address) as udp,
-    ):
+    with asked(line) as (tcp, udp), TCPClient(line.client, line.address) as early:
         carom = fronting(line, "--ttl", "1h")
         tcp.set(b"key", b"old")
         until_hit(carom, udp, b"key", b"old")
@@ -347,11 +349,7 @@ def test_a_connection_from_before_all_caroms(pins: Path, line: Line) -> None:
 
 def test_one_that_is_killed_before_it_has_voided(pins: Path, line: Line) -> None:
     """Sockets were marked, and what is cached may be from before: the next one voids it."""
-    with (
-        Memcached(line.server),
-        TCPClient(line.client, line.address) as tcp,
-        UDPClient(line.client, line.address) as udp,
-    ):
+    with asked(line) as (tcp, udp):
         carom = fronting(line, "--ttl", "1h")
         tcp.set(b"key", b"value")
         until_hit(carom, udp, b"key", b"value")

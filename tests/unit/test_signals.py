@@ -83,14 +83,19 @@ except Stop:
 
 def test_a_signal_while_an_object_is_destroyed() -> None:
     """What is raised there goes no further, and nothing is said of it."""
+    assert said_by(STOPPED_IN_A_DESTRUCTOR) == ("stopped\n", "")
+
+
+def said_by(script: str) -> tuple[str, str]:
+    """What a process of its own says that runs this: on stdout, and on stderr."""
     ended = subprocess.run(
-        [sys.executable, "-P", "-c", STOPPED_IN_A_DESTRUCTOR],
+        [sys.executable, "-P", "-c", script],
         check=True,
         capture_output=True,
         text=True,
         timeout=DEADLINE,
     )
-    assert (ended.stdout, ended.stderr) == ("stopped\n", "")
+    return ended.stdout, ended.stderr
 
 
 HUNG_UP = """
@@ -123,11 +128,4 @@ except Stop:
 
 def test_a_hangup_that_ends_nothing() -> None:
     """It is waited for like those that end: else it is missed where pause(2) would miss one."""
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", HUNG_UP],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-    )
-    assert (ended.stdout, ended.stderr) == ("True\n", "")
+    assert said_by(HUNG_UP) == ("True\n", "")
