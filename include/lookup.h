@@ -69,22 +69,32 @@ static __always_inline bool copy_entry(const struct entry *entry, u32 key_length
 }
 
 /* The entry that the directory has for a hash; NULL if there is none. */
-static __always_inline struct entry *entry_for(const struct limits *limits, u64 hash)
+static __always_inline struct entry *entry_for(const struct limits *limits, u64 hash,
+					       const struct scratch *scratch)
 {
 	struct bucket *bucket = bucket_of(limits, hash);
 	u64 word = bucket ? find_word(bucket, hash) : 0;
 
 	if (!word)
 		return NULL;
-	expect_version(word);
+	if (scratch->voided)
+		expect_version(word);
 	return entry_at(line_in(word));
 }
 
-/* The token of the copy is judged here, at the read, and nowhere else (docs/consistency.md). */
-static __always_inline enum verdict judge(const struct service *service, const struct meta *meta)
+/*
+ * The token of the copy is judged here, at the read, and nowhere else (docs/consistency.md). Where nothing at all
+ * was voided since, no cell has to come from memory.
+ */
+static __always_inline enum verdict judge(const struct service *service, struct scratch *scratch)
 {
-	if (meta->token < version(meta->slot) ||
-	    meta->token < version(SLOTS + service->id))
+	const struct meta *meta = &scratch->meta;
+	u32 voided = meta->token < take_token();
+
+	if (scratch->voided != voided)
+		scratch->voided = voided;
+	if (voided && (meta->token < version(meta->slot) ||
+		       meta->token < version(SLOTS + service->id)))
 		return MISS_VOID;
 	return now() >= meta->expires ? MISS_EXPIRED : HIT;
 }
@@ -103,7 +113,7 @@ static __always_inline enum verdict finish_reading(struct entry *entry, u64 sequ
 		return MISS_TORN;
 	if (!same)
 		return MISS;
-	verdict = judge(service, &scratch->meta);
+	verdict = judge(service, scratch);
 	if (verdict == HIT)
 		note_use(entry);
 	return verdict;
@@ -120,7 +130,7 @@ static __always_inline enum verdict look_up(const struct service *service,
 	bool same;
 
 	limits = store_limits.lookup(&only);
-	entry = limits ? entry_for(limits, hash_of(&scratch->key, limits->weights)) : NULL;
+	entry = limits ? entry_for(limits, hash_of(&scratch->key, limits->weights), scratch) : NULL;
 	if (!entry)
 		return MISS;
 	sequence = sequence_of(entry);
@@ -150,7 +160,7 @@ static __always_inline enum verdict look_up_whole(const struct packet *packet,
 		return MISS;
 	if (!hash_whole(&whole, in_key, limits->weights, &hash))
 		return PASS_TRUNCATED;
-	entry = entry_for(limits, hash);
+	entry = entry_for(limits, hash, scratch);
 	if (!entry)
 		return MISS;
 	sequence = sequence_of(entry);

@@ -34,7 +34,7 @@ struct scratch {
 	struct bpf_fib_lookup route;
 	struct pace pace;  /* it stays, from packet to packet; and so does the next */
 	u32 until_shadow;  /* hits of this CPU until the next that goes up (shadow.h) */
-	u32 zero;
+	u32 voided;        /* 1: something was voided since the token of the last entry */
 	u8 reply[2 * REPLY_ROOM + sizeof(u64)];
 	u8 text[TEXT_ROOM + sizeof(u64)];
 };

@@ -390,12 +390,29 @@ class TestWritten:
         assert host.entry(QUESTION)["used"] == 0
 
     @pytest.mark.parametrize("slot", [SLOTS + 256, 0xFFFFFFFF])
-    def test_a_slot_out_of_bounds_is_always_void(self, host: Host, slot: int) -> None:
+    def test_a_slot_out_of_bounds_is_void_once_anything_is(self, host: Host, slot: int) -> None:
         host.fill(QUESTION, ANSWER)
         entry = host.entry(QUESTION)
-        for token in (0, 1, host.fastpath.store.voids[0], 2**63, 2**64 - 2):
-            entry["slot"], entry["token"] = slot, token
+        entry["slot"] = slot
+        assert asks(host, QUESTION) == host.hit(ANSWER)
+        host.fastpath.store.bump(7)
+        for token in (0, 1, host.fastpath.store.voids[0] - 1):
+            entry["token"] = token
             assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
+
+    def test_no_cell_is_asked_while_nothing_is_voided(self, host: Host) -> None:
+        """A token that is the number of voids is good by that alone."""
+        host.fill(QUESTION, ANSWER)
+        entry = host.entry(QUESTION)
+        slot, voids = host.cache.take(QUESTION)
+        assert entry["token"] == voids == host.fastpath.store.voids[0]
+        host.fastpath.store.versions[slot] = voids + 1  # which no void has written
+        assert asks(host, QUESTION) == host.hit(ANSWER)
+        host.fastpath.store.versions[slot] = 0
+        host.fastpath.store.bump(slot + 1 & 0xFFFF)
+        assert asks(host, QUESTION) == host.hit(ANSWER)
+        host.fastpath.store.bump(slot)
+        assert asks(host, QUESTION) == missed(Verdict.MISS_VOID, QUESTION)
 
     def test_the_last_void_decides(self, host: Host) -> None:
         """A token is good that is no lower than the key's last void, and the service's."""

@@ -41,7 +41,8 @@ Changes = Mapping[str, str]
 # What the programs do, taken out of their text.
 
 NO_VERSION = {"meta->token < version(meta->slot) ||": ""}
-NO_GENERATION = {" ||\n\t    meta->token < version(SLOTS + service->id)": ""}
+NO_GENERATION = {" ||\n\t\t       meta->token < version(SLOTS + service->id)": ""}
+NO_COUNT = {"u32 voided = meta->token < take_token();": "u32 voided = 0;"}
 NO_LOCK = {
     "lock_value(&gate->lock);\n\tnumber = *count + 1;": "number = *count + 1;\n\tlinger();",
     "*(volatile u64 *)last = number;\n\tunlock_value(&gate->lock);": (
@@ -146,7 +147,11 @@ class TestStale:
 
     @pytest.mark.parametrize(
         "changes",
-        [pytest.param(NO_VERSION, id="version"), pytest.param(NO_GENERATION, id="generation")],
+        [
+            pytest.param(NO_VERSION, id="version"),
+            pytest.param(NO_GENERATION, id="generation"),
+            pytest.param(NO_COUNT, id="count"),
+        ],
     )
     def test_a_reader_that_does_not_compare_is_found_out(
         self, race: Callable[..., Race], changes: Changes
