@@ -37,6 +37,7 @@ MODULES = {
     "client": "cli_client",
     "cache": "cli_cache",
     "filter": "cli_filter",
+    "route": "cli_route",
     "lab": "cli_lab",
     "vm": "cli_vm",
     "build": "cli_build",

@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from carom.cgroup.link import open_root
 from carom.daemon.fastpath import Attachment
 from carom.kernel import libbpf, netlink
+from carom.kernel.cgroups import open_root
 from carom.tc.link import NAME as CLSACT_NAME
 
 _OURS = ("edge_", "tc_fastpath", "tc_answer", "tc_handover", "tc_traced", "tc_unspec")

@@ -29,7 +29,7 @@ from carom.daemon.reply_times import told
 from carom.daemon.sockets import Namespace, Socket
 from carom.daemon.thread import Thread
 from carom.errors import CaromError, ServerError
-from carom.kernel import libbpf
+from carom.kernel import libbpf, netns
 from carom.kernel.abi import HOLD_MS, SLOTS, UNREAD_SECONDS, Ends, MarkKind
 from carom.kernel.netlink import Address
 from carom.protocols.spec import Around, Clock, Informed, Unclear
@@ -395,7 +395,7 @@ class FrontedBackend(Backend):
         mine = set[int]()
         for pid in server.pids:
             with contextlib.suppress(OSError):  # it has ended
-                mine |= sockets.inodes(Path(f"/proc/{pid}"))
+                mine |= netns.inodes(Path(f"/proc/{pid}"))
         return mine
 
     def _doors(self, server: Server, namespace: Namespace) -> list[Socket]:

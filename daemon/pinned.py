@@ -20,9 +20,8 @@ from pathlib import Path
 import msgspec
 
 from carom import __version__, log
-from carom.daemon import sockets
 from carom.errors import BPFError, PrivilegeError, UsageError
-from carom.kernel import forked, libbpf, objects
+from carom.kernel import forked, libbpf, netns, objects
 from carom.kernel.bpf import Module, version
 from carom.kernel.hashes import Hashes
 from carom.kernel.libbpf import MapShape
@@ -120,7 +119,7 @@ def folder() -> Path:
     """Where this network namespace's carom pins: CAROM_PINS, or a folder of its own."""
     if os.environ.get("CAROM_PINS"):
         return Path(os.environ["CAROM_PINS"])
-    return ROOT / str(sockets.own_cookie())
+    return ROOT / str(netns.own_cookie())
 
 
 class Pinned(Resource):

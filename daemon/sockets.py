@@ -11,10 +11,8 @@ import contextlib
 import fcntl
 import ipaddress
 import os
-import re
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,7 +23,6 @@ from carom.kernel import netlink, netns
 from carom.kernel.links import At
 from carom.kernel.netlink import Address
 
-_SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
 _NS_GET_USERNS = 0xB701  # linux/nsfs.h
 _NETLINK_SOCK_DIAG, _BY_FAMILY = 4, 20  # linux/netlink.h, linux/sock_diag.h
 _REQUEST = struct.Struct("=BBxxI48x")  # struct inet_diag_req_v2: any address, and any port
@@ -130,16 +127,9 @@ def inside(process: Path, function: Callable[[], Result]) -> Result:
     return results[0]
 
 
-def own_cookie() -> int:
-    """The number of this thread's network namespace, which no other has until the next boot."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        cookie = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
-    return int.from_bytes(cookie, sys.byteorder)
-
-
 def namespace_of(process: Path) -> Namespace:
     """The network namespace of a process. Raises OSError where it has ended."""
-    return Namespace(os.readlink(process / "ns/net"), process, inside(process, own_cookie))
+    return Namespace(os.readlink(process / "ns/net"), process, inside(process, netns.own_cookie))
 
 
 def _user_namespace(descriptor: int) -> tuple[int, int]:
@@ -257,24 +247,13 @@ def bound(process: Path, *, stream: bool) -> list[Socket]:
         raise _not_listed(error) from error
 
 
-def inodes(process: Path) -> set[int]:
-    """Inodes of the sockets that a process holds. Raises OSError where it has ended."""
-    held = set()
-    for descriptor in (process / "fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
-            if match:
-                held.add(int(match[1]))
-    return held
-
-
 def holders(wanted: Iterable[int], among: Iterable[Path]) -> dict[int, set[int]]:
     """By inode: the pids of the processes, of `among`, that hold it."""
     wanted = set(wanted)
     pids: dict[int, set[int]] = {inode: set() for inode in wanted}
     for process in among if wanted else ():
         with contextlib.suppress(OSError):  # it has ended
-            for inode in inodes(process) & wanted:
+            for inode in netns.inodes(process) & wanted:
                 pids[inode].add(int(process.name))
     return pids
 
@@ -326,7 +305,7 @@ def unix_listener(pid: int) -> str | None:
     """The path of a Unix socket that a process listens on; None for none."""
     process = Path(f"/proc/{pid}")
     try:
-        mine = inodes(process)
+        mine = netns.inodes(process)
         lines = (process / "net/unix").read_text(errors="replace").splitlines()[1:]
     except OSError:
         return None

@@ -67,6 +67,9 @@ HELPER(u64, get_socket_cookie, void *context);
 HELPER(u32, get_socket_uid, struct __sk_buff *skb);
 HELPER(u64, get_netns_cookie, void *context);
 HELPER(u64, get_current_pid_tgid, void);
+HELPER(u64, get_current_uid_gid, void);
+HELPER(long, get_current_comm, void *to, u32 size);
+HELPER(int, set_retval, int error);
 
 /* A map's kind, by BCC's name of it. */
 #define KIND(kind, text, number) (__builtin_strcmp(kind, text) ? 0 : BPF_MAP_TYPE_##number)

@@ -15,7 +15,25 @@ import msgspec
 
 from carom.kernel.libbpf import MapShape
 
-Hook = Literal["xdp", "tc", "cgroup", "bind4", "bind6", "release", "socket", "lookup"]
+Hook = Literal[
+    "xdp",
+    "tc",
+    "cgroup",
+    "bind4",
+    "bind6",
+    "create",
+    "release",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+    "socket",
+    "lookup",
+]
 """Where a program runs."""
 
 

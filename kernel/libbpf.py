@@ -24,11 +24,24 @@ from carom.kernel import forked
 BPF_XDP = 37  # enum bpf_attach_type
 BPF_SK_LOOKUP = 36
 BPF_TCX_INGRESS = 46
-CGROUP = {"ingress": 0, "egress": 1, "bind4": 12, "bind6": 13, "release": 34}
-EXPECTED = {"lookup": BPF_SK_LOOKUP, "bind4": 12, "bind6": 13, "release": 34}
+_SOCKETS = {"bind4": 12, "bind6": 13, "create": 2, "release": 34}
+_ADDRESSES = {
+    "connect4": 10,
+    "connect6": 11,
+    "sendmsg4": 14,
+    "sendmsg6": 15,
+    "recvmsg4": 19,
+    "recvmsg6": 20,
+    "getpeername4": 29,
+    "getpeername6": 30,
+}
+CGROUP = {"ingress": 0, "egress": 1, **_SOCKETS, **_ADDRESSES}
+"""The attach types of a control group's hooks."""
+EXPECTED = {"lookup": BPF_SK_LOOKUP, **_SOCKETS, **_ADDRESSES}
 """The attach type that a program is loaded for, where its kind alone is not enough."""
 PROG_TYPE_SOCKET_FILTER, PROG_TYPE_SCHED_CLS, PROG_TYPE_XDP = 1, 3, 6
 PROG_TYPE_CGROUP_SKB, PROG_TYPE_CGROUP_SOCK, PROG_TYPE_SK_LOOKUP = 8, 9, 30
+PROG_TYPE_CGROUP_SOCK_ADDR = 18
 PROG_TYPE_SK_SKB, PROG_TYPE_SK_MSG = 14, 16
 MAP_TYPE_ARRAY_OF_MAPS = 12
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)  # enum xdp_action
@@ -158,6 +171,8 @@ def _typed(libbpf: ctypes.CDLL) -> ctypes.CDLL:
         "bpf_map_lookup_batch": [fd, pointer, pointer, pointer, pointer, pointer, pointer],
         "bpf_link_create": [fd, fd, ctypes.c_int, pointer],
         "bpf_link_update": [fd, fd, pointer],
+        "bpf_prog_attach": [fd, fd, ctypes.c_int, u32],
+        "bpf_map_get_fd_by_id": [u32],
         "bpf_link_detach": [fd],
         "bpf_prog_test_run_opts": [fd, pointer],
         "bpf_prog_load": [ctypes.c_int, pointer, pointer, pointer, ctypes.c_size_t, pointer],
@@ -305,6 +320,15 @@ def link_tcx_ingress(program_fd: int, ifindex: int) -> int:
 def link_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
     """The same for a program at a control group, beside those already there."""
     return _check(library().bpf_link_create(program_fd, cgroup_fd, attach_type, None))
+
+
+_ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
+
+
+def attach_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> None:
+    """Attach a program at a control group, beside others, for as long as the group is there and the
+    last socket that was made in it. Raises OSError."""
+    _check(library().bpf_prog_attach(program_fd, cgroup_fd, attach_type, _ALLOW_MULTI))
 
 
 def link_sk_lookup(program_fd: int, netns_fd: int) -> int:
@@ -504,6 +528,40 @@ def program_id(program_fd: int) -> int:
     """The number by which the kernel knows a program."""
     number: int = struct.unpack_from("=I", _info(program_fd), _INFO_ID)[0]
     return number
+
+
+_INFO_MAPS = struct.Struct("=IQ")  # nr_map_ids and map_ids of struct bpf_prog_info, linux/bpf.h
+_INFO_MAPS_AT, _MAPS_MAX = 52, 64
+
+
+def maps_of(program_fd: int) -> dict[str, int]:
+    """Descriptors of the maps that a program uses, by name. Raises OSError."""
+    ids = (ctypes.c_uint32 * _MAPS_MAX)()
+    info, length = ctypes.create_string_buffer(_INFO_BYTES), ctypes.c_uint32(_INFO_BYTES)
+    _INFO_MAPS.pack_into(info, _INFO_MAPS_AT, _MAPS_MAX, ctypes.addressof(ids))
+    _check(library().bpf_obj_get_info_by_fd(program_fd, info, ctypes.byref(length)))
+    count, _ = _INFO_MAPS.unpack_from(info, _INFO_MAPS_AT)
+    found: dict[str, int] = {}
+    try:
+        for number in ids[:count]:
+            descriptor = forked.made(lambda: _check(library().bpf_map_get_fd_by_id(number)))  # noqa: B023
+            found[map_name(descriptor)] = descriptor
+    except OSError:
+        for descriptor in found.values():
+            forked.close(descriptor)
+        raise
+    return found
+
+
+def map_name(map_fd: int) -> str:
+    """A map's name, as far as the kernel keeps it: 15 bytes. Raises OSError."""
+    info, length = ctypes.create_string_buffer(_INFO_BYTES), ctypes.c_uint32(_INFO_BYTES)
+    _check(library().bpf_obj_get_info_by_fd(map_fd, info, ctypes.byref(length)))
+    name: bytes = _MAP_NAME.unpack_from(info, _MAP_NAME_AT)[0]
+    return name.rstrip(b"\0").decode(errors="replace")
+
+
+_MAP_NAME, _MAP_NAME_AT = struct.Struct("16s"), 24  # struct bpf_map_info, linux/bpf.h
 
 
 def program_by_id(program_id: int) -> int:

@@ -21,7 +21,7 @@ _GETADDR, _GETROUTE = 22, 26  # RTM_*
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2  # linux/if_addr.h
 _RTA_DST = 1
 _ERROR, _DONE = 2, 3  # NLMSG_*, linux/netlink.h
-_REQUEST, _DUMP = 0x1, 0x300  # NLM_F_*
+_REQUEST, _ACKNOWLEDGE, _DUMP = 0x1, 0x4, 0x300  # NLM_F_*
 _PATIENCE = 10.0  # seconds for an answer
 _INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
 _SOL_NETLINK, _GET_STRICT_CHK, _ADD_MEMBERSHIP = 270, 12, 1
@@ -86,6 +86,11 @@ def ask(kind: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> list[me
     return _exchange(kind, _REQUEST, body, protocol)[0]
 
 
+def command(kind: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> None:
+    """Have the kernel do something. Raises OSError where it does not."""
+    _exchange(kind, _REQUEST | _ACKNOWLEDGE, body, protocol)
+
+
 def _exchange(kind: int, flags: int, body: bytes, protocol: int) -> tuple[list[memoryview], bool]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as netlink:
         netlink.settimeout(_PATIENCE)
@@ -107,6 +112,8 @@ def _receive(netlink: socket.socket, *, many: bool) -> tuple[list[memoryview], b
             whole = whole and not flags & _INTERRUPTED
             if kind == _ERROR:
                 (code,) = struct.unpack_from("=i", data, _HEADER.size)
+                if not code:  # an acknowledgement
+                    return messages, whole
                 raise OSError(-code, os.strerror(-code))
             if kind == _DONE:
                 return messages, whole

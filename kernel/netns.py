@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other network namespaces."""
+"""Network namespaces, and which sockets a process holds there."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import re
+import socket
+import sys
 from pathlib import Path
 
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
@@ -25,3 +30,21 @@ def enter(process: Path) -> None:
             raise OSError(error, os.strerror(error))
     finally:
         os.close(namespace)
+
+
+def own_cookie() -> int:
+    """The number of this thread's network namespace, which no other has until the next boot."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        cookie = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return int.from_bytes(cookie, sys.byteorder)
+
+
+def inodes(process: Path) -> set[int]:
+    """Inodes of the sockets that a process holds. Raises OSError where it has ended."""
+    held = set()
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+            if match:
+                held.add(int(match[1]))
+    return held

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from carom import protocols
-from carom.cgroup.link import open_root
 from carom.daemon import sockets
 from carom.daemon.bypassed_programs import cgroup_programs
 from carom.daemon.doctor.check import CHECKS, Found, NotKnown, check
@@ -17,6 +16,7 @@ from carom.daemon.doctor.look import Asked, Look
 from carom.daemon.firewall_check import FirewallCheck, cgroup_words
 from carom.daemon.fronted_server import FrontedServer
 from carom.errors import CaromError
+from carom.kernel.cgroups import open_root
 
 _UDP = "; ".join(
     f"{spec.name}: `{option}`"

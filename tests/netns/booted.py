@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from carom.cgroup.link import _mounted
 from carom.kernel import kept
+from carom.kernel.cgroups import mounted
 from carom.kernel.resource import Resource
 from carom.vm.namespace import Namespace
 from netns.process import HERE, until
@@ -71,7 +71,7 @@ def why_not() -> str:
         return "no systemd"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "no overlay file systems"
-    if not list(_mounted()):
+    if not list(mounted()):
         return "no control groups (version 2)"
     root = os.stat("/").st_dev
     needed = [HERE, Path(sys.executable).parent, Path(sys.executable).resolve()]
@@ -89,7 +89,7 @@ class Booted(Resource):
         if why := why_not():
             pytest.skip(why)
         self.folder = folder
-        self._group = Path(next(_mounted())[0]) / f"carom-{secrets.token_hex(4)}"
+        self._group = Path(next(mounted())[0]) / f"carom-{secrets.token_hex(4)}"
         self._group.mkdir()
         enter = f'echo $$ > {self._group}/cgroup.procs && exec "$@"'
         alone = ("unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup")

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import pytest
 from pyroute2 import IPRoute
 
-from carom.cgroup.link import open_root
 from carom.daemon import firewall
 from carom.daemon.bypassed_programs import cgroup_programs
 from carom.daemon.firewall import Ruleset, Way
 from carom.kernel import libbpf
+from carom.kernel.cgroups import open_root
 from netns.line import Line
 from netns.process import INTERFACE, Carom, until
 from netns.services import PORT

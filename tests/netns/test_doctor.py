@@ -22,11 +22,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from carom.cgroup.link import open_root
 from carom.daemon.doctor.examine import CHECKS, Report, Result
 from carom.frames import request_frame
 from carom.kernel import ethtool, libbpf
 from carom.kernel.abi import VIEWS_MAX
+from carom.kernel.cgroups import open_root
 from netns import line as lines
 from netns import test_bypassed_programs
 from netns.container import any_port

@@ -7,10 +7,11 @@ import contextlib
 import os
 from pathlib import Path
 
-from carom.cgroup.link import EDGES, PROGRAM_KINDS, open_root
+from carom.cgroup.link import EDGES, PROGRAM_KINDS
 from carom.daemon.edge import Watch
 from carom.daemon.fastpath import FastPath
 from carom.kernel import libbpf
+from carom.kernel.cgroups import open_root
 from carom.protocols import SPECS
 
 

@@ -1,0 +1,476 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`carom route`: programs whose packets leave by one interface, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carom import log
+from carom.cli_cache import print_json
+from carom.cli_options import App, Json, new_table, show_table
+from carom.errors import BusyError, CaromError, PrivilegeError, UsageError
+
+if TYPE_CHECKING:
+    from carom.routes.route import Mark, Route
+
+app = App()
+route_app = App(
+    help="Lead programs by an interface: their packets leave by it, or not at all.",
+)
+app.add_typer(route_app, name="route")
+
+Via = Annotated[
+    str | None,
+    typer.Option("--via", metavar="INTERFACE", help="The interface that packets leave by."),
+]
+Gateway = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gateway", metavar="ADDRESS", help="Its router, for one like an Ethernet; one a family."
+    ),
+]
+Dns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dns", metavar="ADDRESS", help="Where questions of DNS go, whatever programs mean."
+    ),
+]
+Policy = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The file that names routes. [default: /etc/carom/routes.toml]",
+    ),
+]
+Name = Annotated[str, typer.Argument(help="The route.", metavar="NAME")]
+
+
+def _root() -> None:
+    if os.geteuid():
+        raise PrivilegeError("routes are root's alone", hint="run it with sudo")
+
+
+def _policy(path: Path | None) -> Any:
+    """The routes of the file, and the bits of marks; none where there is no file."""
+    from carom.routes.route import POLICY_FILE, read
+    from carom.routes.route import Policy as Routes
+
+    if path is None and not POLICY_FILE.exists():
+        return Routes({})
+    return read(path or POLICY_FILE)
+
+
+def _named(name: str, path: Path | None) -> tuple[Route, Mark]:
+    from carom.routes.route import POLICY_FILE
+
+    policy = _policy(path)
+    if name not in policy.routes:
+        known = ", ".join(policy.routes) or "none"
+        raise UsageError(
+            f"{path or POLICY_FILE} has no route {name}", hint=f"it has: {known}; or say --via"
+        )
+    return policy.routes[name], policy.marks
+
+
+def _said(
+    via: str, gateway: list[str] | None, dns: list[str] | None, ipv6: str, other: str
+) -> Route:
+    import msgspec
+
+    from carom.routes.route import Route, checked
+
+    values = {"via": via, "gateway": gateway or (), "dns": dns or (), "ipv6": ipv6}
+    try:
+        return checked(msgspec.convert({**values, "other_netns": other}, Route))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"this route cannot be: {error}") from error
+
+
+@route_app.command("run", context_settings={"ignore_unknown_options": False})
+def run(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[NAME] -- COMMAND...", help="A route of the file; what to run."),
+    ],
+    via: Via = None,
+    gateway: Gateway = None,
+    dns: Dns = None,
+    ipv6: Annotated[
+        str, typer.Option("--ipv6", metavar="auto|lead|refuse", help="What becomes of IPv6.")
+    ] = "auto",
+    other_netns: Annotated[
+        str,
+        typer.Option(
+            "--other-netns",
+            metavar="refuse|allow",
+            help="Sockets that programs make in other network namespaces.",
+        ),
+    ] = "refuse",
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="USER", help="Who runs it. [default: who called sudo]"),
+    ] = None,
+    keep_rights: Annotated[
+        bool,
+        typer.Option("--keep-rights", help="Leave it rights that it could get out by."),
+    ] = False,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="End with the command; the route stays for what it started."),
+    ] = False,
+    config: Policy = None,
+) -> None:
+    """Run a program whose packets leave by one interface, or not at all.
+
+    It ends with the command's exit status, once all that the command has started has ended. A route
+    of the file that is up (`start`) is joined.
+    """
+    from carom.routes import child
+
+    _root()
+    name, command = _words(words, via)
+    runs_as = child.user_of(user) if user else child.caller()
+    if name and _is_up(name):
+        raise typer.Exit(_joined(name, command, runs_as, keep_rights))
+    if name:
+        route, mark = _named(name, config)
+    else:
+        assert via is not None
+        route, mark = _said(via, gateway, dns, ipv6, other_netns), _policy(config).marks
+        name = f"{via}-{os.getpid()}"
+    with _up(name, route, mark, leave=detach) as led:
+        status = _run(name, led.group, command, runs_as, keep_rights, detach)
+    raise typer.Exit(status)
+
+
+def _words(words: list[str], via: str | None) -> tuple[str, list[str]]:
+    """The name of a route, if there is one, and the command."""
+    name = "" if via else words[0]
+    command = words if via else words[1:]
+    if not command:
+        raise UsageError(
+            "there is nothing to run", hint="carom route run --via INTERFACE -- COMMAND"
+        )
+    return name, command
+
+
+def _is_up(name: str) -> bool:
+    from carom.routes import records
+
+    return records.find(name) is not None and records.is_kept(name)
+
+
+def _joined(name: str, command: list[str], user: Any, keep_rights: bool) -> int:
+    """Run a command in a route that another process keeps."""
+    from carom.routes import child
+    from carom.routes.leading import Leading
+
+    with Leading(name) as led, _passing_on() as children:
+        children.append(child.start(led.group, command, user, keep_rights=keep_rights))
+        _, status = os.waitpid(children[0], 0)
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+@contextlib.contextmanager
+def _up(name: str, route: Route, mark: Mark, *, leave: bool = False) -> Iterator[Any]:
+    """A route brought up and kept; it is taken away at the end, or left to who is in it."""
+    from carom.routes import leading, records
+
+    leading.sweep()
+    with records.keep(name):
+        leading.bring_up(name, route, mark)
+        _warn(route)
+        try:
+            with leading.Leading(name) as led:
+                yield led
+        finally:
+            if not leave:
+                _take_down(name)
+
+
+def _take_down(name: str) -> None:
+    from carom.routes import leading
+
+    try:
+        leading.take_down(name)
+    except BusyError as error:
+        log.warning("a route stays up", route=name, why=str(error))
+
+
+def _warn(route: Route) -> None:
+    """Say what a user may not expect of DNS."""
+    if route.dns:
+        return
+    with contextlib.suppress(OSError):
+        if "127.0.0.53" in Path("/etc/resolv.conf").read_text(errors="replace"):
+            log.warning(
+                "names are asked outside the route",
+                why="resolv.conf names 127.0.0.53, which asks for everybody",
+                remedy="--dns ADDRESS",
+            )
+
+
+def _run(
+    name: str, group: Any, command: list[str], user: Any, keep_rights: bool, detach: bool
+) -> int:
+    from carom.routes import child
+    from carom.routes.keeper import Keeper, ended
+
+    status: list[int] = []
+    with _passing_on() as children:
+        children.append(child.start(group, command, user, keep_rights=keep_rights))
+
+        def over() -> bool:
+            if not status and (code := ended(children[0])) is not None:
+                status.append(code)
+                children.clear()
+            return bool(status) and (detach or group.is_empty())
+
+        Keeper(name).keep(over)
+    return status[0]
+
+
+@contextlib.contextmanager
+def _passing_on() -> Iterator[list[int]]:
+    """Signals that end this process end the children in the list instead."""
+    children: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, pass_on),
+    }
+    try:
+        yield children
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@route_app.command("start")
+def start(name: Name, config: Policy = None) -> None:
+    """Keep a route of the file up, until a signal comes: `run NAME` joins it."""
+    from carom.routes.keeper import Keeper
+
+    _root()
+    route, mark = _named(name, config)
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        stopped.append(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with _up(name, route, mark):
+            print(f"ready: {name} leads by {route.via}", flush=True)
+            Keeper(name).keep(lambda: bool(stopped))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@route_app.command("stop")
+def stop(
+    name: Annotated[str | None, typer.Argument(help="The route.", metavar="NAME")] = None,
+    kill: Annotated[bool, typer.Option("--kill", help="End the programs that run in it.")] = False,
+) -> None:
+    """Take a route away; without a name, those that nobody keeps and nothing runs in."""
+    from carom.routes import leading, records
+
+    _root()
+    if name is None:
+        gone = leading.sweep()
+        print(f"taken away: {', '.join(gone)}" if gone else "there was nothing to take away")
+        return
+    pid = records.keeper(name) if records.is_kept(name) else 0
+    if pid and not kill:
+        with leading.Leading(name) as led:
+            if not led.group.is_empty():
+                raise BusyError(
+                    f"programs run in route {name}", hint="end them first, or with --kill"
+                )
+    if kill:
+        with leading.Leading(name) as led:
+            led.group.kill()
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        _wait_for(name)
+    if records.find(name) or not pid:
+        leading.take_down(name, kill=kill)
+
+
+def _wait_for(name: str) -> None:
+    from carom.routes import records
+
+    until = time.monotonic() + 10
+    while records.is_kept(name):
+        if time.monotonic() > until:
+            raise CaromError(f"who keeps route {name} does not end")
+        time.sleep(0.02)
+
+
+@route_app.command("use")
+def use(
+    name: Name,
+    via: Annotated[str, typer.Option("--via", metavar="INTERFACE", help="The other interface.")],
+    gateway: Gateway = None,
+) -> None:
+    """Lead a route's programs by another interface, at once.
+
+    Connections keep their source, so theirs end; programs open others.
+    """
+    import msgspec
+
+    from carom.routes import leading, records
+    from carom.routes.route import checked
+
+    _root()
+    record = records.find(name)
+    if record is None:
+        raise UsageError(f"there is no route {name}", hint="carom route ls shows those there are")
+    changed = msgspec.structs.replace(record.route, via=via, gateway=tuple(gateway or ()))
+    leading.change(name, checked(changed))
+    print(f"{name} leads by {via}")
+
+
+@route_app.command("ls")
+def list_routes(json: Json = False) -> None:
+    """List the routes that are up, and those that were left."""
+    from carom.routes import report
+
+    _root()
+    rows = report.routes()
+    if json:
+        print_json([row._asdict() for row in rows])
+        return
+    table = new_table("route", "via", "state", "keeper", "processes", "dns", "refused")
+    for row in rows:
+        table.add_row(
+            row.name,
+            row.via,
+            row.state,
+            str(row.keeper or "-"),
+            str(row.processes),
+            " ".join(row.dns) or "-",
+            f"{sum(row.refused.values()):,}",
+        )
+    show_table(table)
+
+
+@route_app.command("sockets")
+def list_sockets(
+    name: Annotated[str | None, typer.Argument(help="The route.", metavar="NAME")] = None,
+    not_led: Annotated[
+        bool, typer.Option("--not-led", help="Only those that are not led as others are.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the sockets of routes' programs, and how each is led."""
+    from carom.routes import report
+
+    _root()
+    rows = [row for row in report.sockets_of(name) if not not_led or row.how != "led"]
+    if json:
+        print_json([row._asdict() for row in rows])
+        return
+    table = new_table("route", "socket", "led", "processes")
+    for row in rows:
+        who = ", ".join(f"{pid} {process}" for pid, process in row.held.items())
+        table.add_row(row.route, row.socket, row.how, who or "-")
+    show_table(table)
+
+
+@route_app.command("top")
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Print one table, and end.")] = False,
+    interval: Annotated[float, typer.Option("--interval", help="Seconds.", min=0.1)] = 1.0,
+    json: Json = False,
+) -> None:
+    """Watch what each process' sockets do: where they leave, how much, and what is refused."""
+    from carom.routes import report
+
+    _root()
+    watch = report.Watch()
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(interval)
+            rows = watch.look()
+            if json:
+                print_json([row._asdict() for row in rows])
+            else:
+                if not once:
+                    print("\x1b[H\x1b[J", end="")
+                _show(rows)
+            if once:
+                return
+
+
+def _show(rows: list[Any]) -> None:
+    table = new_table(
+        "route", "pid", "program", "open", "by", "out/s", "in/s", "out", "in", "refused"
+    )
+    for row in rows:
+        why = " ".join(f"{name}={count:,}" for name, count in row.why.items())
+        table.add_row(
+            *(row.route, str(row.pid), row.program, str(row.sockets), row.by or "-"),
+            *(f"{row.out_bytes_s:,.0f}", f"{row.in_bytes_s:,.0f}"),
+            *(f"{row.out_bytes:,}", f"{row.in_bytes:,}", why or "0"),
+        )
+    show_table(table)
+
+
+@route_app.command("why")
+def why(pid: Annotated[int, typer.Argument(help="A process.", metavar="PID")]) -> None:
+    """Say how a process is led, check by check, and what would change it."""
+    from carom.routes import report
+
+    _root()
+    for line in report.why(pid):
+        print(line)
+
+
+@route_app.command("adopt")
+def adopt(
+    name: Name,
+    pid: Annotated[int, typer.Argument(help="A process.", metavar="PID")],
+    destroy: Annotated[
+        bool,
+        typer.Option("--destroy", help="End its connections, which cannot go another way."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Bring a running process into a route, with its sockets as far as that goes."""
+    from carom.routes import sockets
+    from carom.routes.leading import Leading
+
+    _root()
+    try:
+        with Leading(name) as led:
+            done = sockets.adopt(led, pid, destroy=destroy)
+    except ProcessLookupError as error:
+        raise UsageError(f"there is no process {pid}") from error
+    if json:
+        print_json([one._asdict() for one in done])
+        return
+    table = new_table("socket", "now")
+    for one in done:
+        table.add_row(one.socket, one.how)
+    show_table(table)
+    if left := sum(one.how == "still direct" for one in done):
+        print(f"{left} connections leave as before: --destroy ends them")

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routes brought up, changed and taken away, in an order in which nothing gets out meanwhile.
+
+What is wanted of rules and tables follows from the records of all routes, so whoever changes one
+also takes away what a process that was killed has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from carom.errors import BPFError, BusyError, InterfaceError, UsageError
+from carom.kernel import netns
+from carom.kernel.resource import Resource
+from carom.routes import group, programs, records, tables
+from carom.routes.group import Group
+from carom.routes.programs import NO_IPV6, OTHER_NETNS, Maps, Policy
+from carom.routes.records import Record
+from carom.routes.route import Mark, Route, families, table_of
+from carom.routes.tables import GONE, Link, Rule, Table, Tables
+
+
+class Leading(Resource):
+    """A route that is up: its group and its maps. It stays up when this is closed."""
+
+    def __init__(self, name: str):
+        """Raises UsageError where there is no route of this name, BPFError, PrivilegeError."""
+        try:
+            self.group = Group(name)
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"there is no route {name}", hint="carom route ls shows those that there are"
+            ) from error
+        try:
+            found = programs.find(self.group.descriptor)
+        except BaseException:
+            self.group.close()
+            raise
+        if found is None:
+            self.group.close()
+            raise BPFError(
+                f"the control group of route {name} has no programs",
+                hint=f"take it away: carom route stop {name}",
+            )
+        self.maps: Maps = found
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self.maps.close()
+        self.group.close()
+
+
+def bring_up(name: str, route: Route, mark: Mark) -> None:
+    """Make a route, all of it, or nothing; somebody keeps it (records.keep).
+
+    Raises UsageError, InterfaceError, BusyError, BPFError, PrivilegeError, OSError.
+    """
+    with records.locked(), contextlib.ExitStack() as undone:
+        link = _link(route.via)
+        _check(route, link)
+        _check_tables(name, route)
+        number = records.free_number(mark)
+        record = Record(name, number, mark.mask, route, {route.via: route.gateway})
+        made = undone.enter_context(Group(name, make=True))
+        undone.callback(made.remove)
+        if not made.is_empty():
+            raise BusyError(
+                f"programs of an earlier route {name} still run",
+                hint=f"end them: carom route stop {name} --kill",
+            )
+        with programs.attach(made.descriptor) as maps:
+            undone.callback(_settle, (), {})
+            undone.callback(records.remove, name)
+            records.write(record)
+            _settle(records.all_of_them(), {name: maps})
+        undone.pop_all()
+        made.close()
+
+
+def refresh(name: str) -> Link:
+    """Have a route follow its interface, which is returned. Raises as `bring_up`."""
+    with records.locked(), Leading(name) as leading:
+        record = _recorded(name)
+        _settle(records.all_of_them(), {name: leading.maps})
+    return tables.links().get(record.route.via, GONE)
+
+
+def change(name: str, route: Route) -> None:
+    """Lead a route's programs by another interface. Raises as `bring_up`."""
+    with records.locked(), Leading(name) as leading:
+        before = _recorded(name)
+        _check(route, _link(route.via))
+        _check_tables(name, route)
+        used = before.used | {route.via: route.gateway}
+        record = Record(name, before.number, before.mask, route, used)
+        records.write(record)
+        try:
+            _settle(records.all_of_them(), {name: leading.maps})
+        except BaseException:
+            records.write(before)
+            raise
+
+
+def take_down(name: str, *, kill: bool = False) -> None:
+    """Take a route away, with all that a killed one left; with `kill`, end what runs in it.
+
+    Raises UsageError where there is none, BusyError where programs run in it, OSError.
+    """
+    with records.locked():
+        record = records.find(name)
+        try:
+            led = Group(name)
+        except FileNotFoundError:
+            if record is None:
+                raise UsageError(f"there is no route {name}") from None
+        else:
+            with led:
+                if kill:
+                    led.kill()
+                if not led.is_empty() or not led.remove():
+                    raise BusyError(
+                        f"programs run in route {name}: {_named(led.pids())}",
+                        hint="end them first, or with --kill",
+                    )
+        records.remove(name)
+        _settle(records.all_of_them(), {}, record.mask if record else None)
+
+
+def _named(pids: list[int]) -> str:
+    shown = ", ".join(map(str, pids[:8]))
+    return (
+        f"pid {shown}{' and more' if len(pids) > 8 else ''}" if pids else "in groups of their own"
+    )
+
+
+def sweep() -> list[str]:
+    """Take away the routes that nobody keeps and nothing runs in; their names. Raises OSError."""
+    gone = []
+    for name in sorted({*group.names(), *(record.name for record in records.all_of_them())}):
+        if records.is_kept(name):
+            continue
+        with contextlib.suppress(BusyError, UsageError):
+            take_down(name)
+            gone.append(name)
+    records.forget_keepers()
+    return gone
+
+
+def _recorded(name: str) -> Record:
+    record = records.find(name)
+    if record is None:
+        raise UsageError(
+            f"what was asked of route {name} is not known any more",
+            hint=f"stop it and start it anew: carom route stop {name} --kill",
+        )
+    return record
+
+
+def _link(via: str) -> Link:
+    found = tables.links()
+    if via not in found:
+        shown = ", ".join(sorted(found.keys() - {"lo"})) or "none"
+        raise InterfaceError(f"there is no interface {via}", hint=f"there are: {shown}")
+    return found[via]
+
+
+def _check(route: Route, link: Link) -> None:
+    """Raises InterfaceError for an interface that nothing could leave by."""
+    if not link.up:
+        raise InterfaceError(f"{route.via} is down", hint=f"ip link set {route.via} up")
+    usable = [one for one in link.addresses if not one.is_link_local]
+    if not any(one.version == 4 for one in usable) and route.ipv6 == "refuse":
+        raise InterfaceError(f"{route.via} has no IPv4 address, and IPv6 is refused")
+    if not usable:
+        raise InterfaceError(f"{route.via} has no address", hint="give it one first")
+    if route.ipv6 == "lead" and not link.has_global_ipv6:
+        raise InterfaceError(
+            f"{route.via} has no IPv6 address that reaches anybody",
+            hint="give it one, or leave --ipv6 out",
+        )
+
+
+def _check_tables(name: str, route: Route) -> None:
+    """Raises UsageError where another interface has the same table, or another route other routers
+    in it."""
+    if route.table is not None:
+        return
+    for record in records.all_of_them():
+        for via, gateway in record.used.items():
+            if via != route.via and table_of(via) == table_of(route.via):
+                raise UsageError(
+                    f"{via} and {route.via} have the same table by their names",
+                    hint="name another one: table, in the policy file",
+                )
+            if via == route.via and gateway != route.gateway and record.name != name:
+                raise UsageError(
+                    f"route {record.name} uses {via} with another gateway, "
+                    f"{', '.join(gateway) or 'none'}",
+                    hint="an interface has one table, so its routes have one gateway",
+                )
+
+
+def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps], mask: int | None = None) -> None:
+    """Bring rules, tables and these maps to what the records say: first what is missing, then the
+    switches, then what is too much."""
+    wanted = list(wanted)
+    links = tables.links()
+    now = Tables(mask or next((record.mask for record in wanted), Mark().mask))
+    rules, filled = _wanted(wanted, links, now)
+    marks = [rule for rule in rules if rule.mark and not rule.destination]
+    now.add([rule for rule in rules if rule not in marks], filled)
+    for record in wanted:
+        if record.name in maps:
+            maps[record.name].say(_policy(record, links.get(record.route.via, GONE)))
+    now.add(marks, {})
+    now.remove(rules)
+
+
+def _wanted(
+    wanted: Iterable[Record], links: Mapping[str, Link], now: Tables
+) -> tuple[list[Rule], dict[int, Table]]:
+    rules: dict[Rule, None] = {}
+    filled: dict[int, Table] = {}
+    for record in wanted:
+        own = record.route.table
+        rules |= dict.fromkeys(
+            tables.marked(record.mark, record.mask, own or table_of(record.route.via))
+        )
+        for via, gateway in record.used.items():
+            link = links.get(via, GONE)
+            number = own if own and via == record.route.via else table_of(via)
+            known = (
+                tables.sourced(link.addresses, number) if link.ifindex else now.of_source(number)
+            )
+            rules |= dict.fromkeys(
+                (*known, *tables.endpoints(link.remotes, record.mark, record.mask))
+            )
+            if number != own:
+                filled[number] = Table(link.ifindex, tables.by_family(gateway))
+    return list(rules), filled
+
+
+def _policy(record: Record, link: Link) -> Policy:
+    route = record.route
+    no_ipv6 = len(families(route, link.has_global_ipv6)) == 1
+    flags = (NO_IPV6 if no_ipv6 else 0) | (OTHER_NETNS if route.other_netns == "allow" else 0)
+    resolvers = tuple(map(ipaddress.ip_address, route.dns))
+    index = link.ifindex if link.up else 0
+    return Policy(netns.own_cookie(), record.mark, index, flags, resolvers, link.addresses)

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How routes stand, what their programs do, and what is not led, by name."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from carom.errors import CaromError, UsageError
+from carom.routes import group, records, sockets, tables
+from carom.routes.group import Group
+from carom.routes.leading import Leading
+from carom.routes.programs import NO_IPV6, Process, Why
+from carom.routes.route import table_of
+
+
+class Stranger(NamedTuple):
+    """Something that gets out, or may: whose it is, and why."""
+
+    pid: int
+    name: str
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid}): {self.what}: {self.why}"
+
+
+_WHY = {
+    "direct": "it was open before, or came from outside, and leaves as any other",
+    "mark only": "it was open before: its mark leads it, and no switch stops it",
+    "taken along": "its holder is not in the route: what it opens anew is not led",
+}
+
+
+def strangers(led: Leading) -> list[Stranger]:
+    """The sockets that are not led as others are, and who holds them. Raises BPFError, OSError."""
+    found = []
+    inside = {*led.group.pids()}
+    for one, how in sockets.of_route(led):
+        if how == "led":
+            continue
+        for pid in one.held:
+            if how == "taken along" or pid in inside:
+                found.append(Stranger(pid, name_of(pid), str(one), _WHY[how]))
+    return found
+
+
+def name_of(pid: int) -> str:
+    """A process' name; `?` where it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    return "?"
+
+
+def route_of(pid: int) -> str | None:
+    """The route that a process is in, or in a group of; None for none. Raises OSError."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines():
+        number, _, path = line.split(":", 2)
+        first = path.lstrip("/").split("/")[0]
+        if number == "0" and first.startswith("carom-route-"):
+            return first.removeprefix("carom-route-")
+    return None
+
+
+State = Literal["leads", "cut", "left"]
+"""`cut`: its interface is gone or down. `left`: nobody keeps it, so it follows no change."""
+
+
+class Row(NamedTuple):
+    """A route, as `ls` shows it; `keeper` is 0 where nobody keeps it."""
+
+    name: str
+    via: str
+    state: State
+    keeper: int
+    processes: int
+    dns: tuple[str, ...]
+    mark: int
+    refused: dict[str, int]
+
+
+def routes() -> list[Row]:
+    """All routes that are up or were left. Raises CaromError, OSError."""
+    known = {record.name: record for record in records.all_of_them()}
+    links = tables.links()
+    rows = []
+    for name in sorted({*group.names(), *known}):
+        record = known.get(name)
+        via = record.route.via if record else ""
+        link = links.get(via, tables.GONE)
+        kept = records.is_kept(name)
+        state: State = "left" if not kept else "leads" if link.up else "cut"
+        processes, refused = _inside(name)
+        rows.append(
+            Row(
+                name,
+                via or "?",
+                state,
+                records.keeper(name) if kept else 0,
+                processes,
+                record.route.dns if record else (),
+                record.mark if record else 0,
+                refused,
+            )
+        )
+    return rows
+
+
+def _inside(name: str) -> tuple[int, dict[str, int]]:
+    """How many processes are in a route, and what was refused there."""
+    try:
+        with Group(name) as found:
+            count = len(found.pids())
+        with Leading(name) as led:
+            return count, _words(led.maps.refused())
+    except (FileNotFoundError, CaromError):
+        return 0, {}
+
+
+def _words(refused: dict[Why, int]) -> dict[str, int]:
+    return {why.name.lower(): count for why, count in refused.items() if count}
+
+
+class Held(NamedTuple):
+    """A socket, as `sockets` shows it; `held` are its holders' names by pid."""
+
+    route: str
+    socket: str
+    how: str
+    mark: int
+    held: dict[int, str]
+
+
+def sockets_of(name: str | None) -> Iterator[Held]:
+    """The sockets of a route, or of all. Raises CaromError, OSError."""
+    for one in [name] if name else [row.name for row in routes()]:
+        with Leading(one) as led:
+            for found, how in sockets.of_route(led):
+                held = {pid: name_of(pid) for pid in found.held}
+                yield Held(one, str(found), how, found.mark, held)
+
+
+class Rate(NamedTuple):
+    """What a process' sockets do, as `top` shows it; bytes, and bytes a second."""
+
+    route: str
+    pid: int
+    program: str
+    uid: int
+    alive: bool
+    sockets: int
+    by: str
+    out_bytes_s: float
+    in_bytes_s: float
+    out_packets_s: float
+    in_packets_s: float
+    out_bytes: int
+    in_bytes: int
+    why: dict[str, int]
+
+
+class Watch:
+    """Looks at all routes' processes again and again."""
+
+    def __init__(self) -> None:
+        self._time = time.monotonic()
+        self._before = self._now()
+
+    def _now(self) -> dict[tuple[str, int], Process]:
+        found: dict[tuple[str, int], Process] = {}
+        for name in group.names():
+            with contextlib.suppress(CaromError), Leading(name) as led:
+                found |= {(name, pid): one for pid, one in led.maps.processes().items()}
+        return found
+
+    def look(self) -> list[Rate]:
+        """What was done since the last look, the busiest first. Raises OSError."""
+        seconds, before = time.monotonic() - self._time, self._before
+        self._time, self._before = time.monotonic(), self._now()
+        rows = [
+            _rate(name, pid, one, before.get((name, pid)), seconds)
+            for (name, pid), one in self._before.items()
+        ]
+        return sorted(rows, key=lambda row: -row.out_bytes_s - row.in_bytes_s)
+
+
+def _rate(name: str, pid: int, now: Process, before: Process | None, seconds: float) -> Rate:
+    def since(field: str) -> float:
+        earlier: int = getattr(before, field) if before else 0
+        done: int = getattr(now, field) - earlier
+        return max(done, 0) / seconds
+
+    return Rate(
+        route=name,
+        pid=pid,
+        program=now.name or name_of(pid),
+        uid=now.uid,
+        alive=Path(f"/proc/{pid}").exists(),
+        sockets=now.open,
+        by=_interface(now.ifindex),
+        out_bytes_s=since("out_bytes"),
+        in_bytes_s=since("in_bytes"),
+        out_packets_s=since("out_packets"),
+        in_packets_s=since("in_packets"),
+        out_bytes=now.out_bytes,
+        in_bytes=now.in_bytes,
+        why=_words(now.refused),
+    )
+
+
+def _interface(index: int) -> str:
+    if not index:
+        return ""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"gone ({index})"
+
+
+def why(pid: int) -> Iterator[str]:
+    """How a process is led, a line for each thing that decides. Raises CaromError, OSError."""
+    try:
+        name = route_of(pid)
+    except FileNotFoundError:
+        raise UsageError(f"there is no process {pid}") from None
+    if name is None:
+        yield f"{name_of(pid)} (pid {pid}) is in no route: its packets go as any other's"
+        yield f"  carom route adopt NAME {pid} brings it into one"
+        return
+    yield f"{name_of(pid)} (pid {pid}) is in route {name}"
+    with Leading(name) as led:
+        yield from _standing(name, led)
+        yield from _own_sockets(led, pid)
+        done = led.maps.processes().get(pid)
+        refused = _words(done.refused) if done else {}
+        said = ", ".join(f"{count:,} {_SAYS[word]}" for word, count in refused.items())
+        yield f"  refused so far: {said or 'nothing'}"
+
+
+_SAYS = {
+    "netns": "sockets in another network namespace",
+    "mptcp": "sockets of MPTCP",
+    "stray": "packets that would have left by another interface",
+    "source": "packets from an address that is not the interface's",
+    "ipv6": "ways by IPv6, which is not led",
+    "dns": "questions that cannot be led to the resolver",
+}
+
+
+def _standing(name: str, led: Leading) -> Iterator[str]:
+    record = records.find(name)
+    if record is None:
+        yield "  what was asked of it is not known any more: stop it, and start it anew"
+        return
+    link, policy = tables.links().get(record.route.via, tables.GONE), led.maps.policy()
+    via = record.route.via
+    if not link.ifindex or not link.up:
+        yield f"  {via} is {'down' if link.ifindex else 'gone'}: nothing leaves until it is back"
+    elif policy.ifindex != link.ifindex:
+        yield f"  {via} is another one than the switch knows: carom route use {name} --via {via}"
+    else:
+        yield f"  new sockets have mark {record.mark:#x}, and leave by {via} or not at all"
+    if not records.is_kept(name):
+        yield "  nobody keeps it: a change of the interface is not followed"
+    shown = ", ".join(str(one) for one in policy.sources if not one.is_link_local)
+    yield f"  from {shown or 'no address'}; table {record.route.table or table_of(via)}"
+    if policy.flags & NO_IPV6:
+        yield "  IPv6 is refused at once, so that programs go on with IPv4"
+    resolvers = ", ".join(map(str, policy.dns))
+    yield (
+        f"  names are asked of {resolvers}"
+        if resolvers
+        else "  names are asked as resolv.conf says"
+    )
+
+
+def _own_sockets(led: Leading, pid: int) -> Iterator[str]:
+    for one, how in sockets.of_route(led):
+        if pid in one.held:
+            yield f"  {one}: {how}"
