@@ -28,12 +28,14 @@ def recipes() -> Iterator[Recipe]:
     from carom.filters.names import PLACES
     from carom.lab.clients.recipes import load
     from carom.lab.hosts.recipes import swap
+    from carom.routes import programs
 
     yield fastpath.recipe()
     for place in PLACES:
         yield filter.recipe(place)
     yield load()
     yield swap()
+    yield programs.recipe()
 
 
 @app.command()

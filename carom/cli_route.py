@@ -7,13 +7,11 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carom import log
 from carom.cli_cache import print_json
 from carom.cli_options import App, Json, new_table, show_table
 from carom.errors import BusyError, CaromError, PrivilegeError, UsageError
@@ -134,7 +132,7 @@ def run(
     It ends with the command's exit status, once all that the command has started has ended. A route
     of the file that is up (`start`) is joined.
     """
-    from carom.routes import child
+    from carom.routes import child, keeper
 
     _root()
     name, command = _words(words, via)
@@ -147,8 +145,8 @@ def run(
         assert via is not None
         route, mark = _said(via, gateway, dns, ipv6, other_netns), _policy(config).marks
         name = f"{via}-{os.getpid()}"
-    with _up(name, route, mark, leave=detach) as led:
-        status = _run(name, led.group, command, runs_as, keep_rights, detach)
+    with keeper.up(name, route, mark, leave=detach) as led:
+        status = keeper.run(led, command, runs_as, keep_rights=keep_rights, detach=detach)
     raise typer.Exit(status)
 
 
@@ -171,117 +169,28 @@ def _is_up(name: str) -> bool:
 
 def _joined(name: str, command: list[str], user: Any, keep_rights: bool) -> int:
     """Run a command in a route that another process keeps."""
-    from carom.routes import child
+    from carom.routes.child import Child
     from carom.routes.leading import Leading
 
-    with Leading(name) as led, _passing_on() as children:
-        children.append(child.start(led.group, command, user, keep_rights=keep_rights))
-        _, status = os.waitpid(children[0], 0)
-    code = os.waitstatus_to_exitcode(status)
-    return 128 - code if code < 0 else code
-
-
-@contextlib.contextmanager
-def _up(name: str, route: Route, mark: Mark, *, leave: bool = False) -> Iterator[Any]:
-    """A route brought up and kept; it is taken away at the end, or left to who is in it."""
-    from carom.routes import leading, records
-
-    leading.sweep()
-    with records.keep(name):
-        leading.bring_up(name, route, mark)
-        _warn(route)
-        try:
-            with leading.Leading(name) as led:
-                yield led
-        finally:
-            if not leave:
-                _take_down(name)
-
-
-def _take_down(name: str) -> None:
-    from carom.routes import leading
-
-    try:
-        leading.take_down(name)
-    except BusyError as error:
-        log.warning("a route stays up", route=name, why=str(error))
-
-
-def _warn(route: Route) -> None:
-    """Say what a user may not expect of DNS."""
-    if route.dns:
-        return
-    with contextlib.suppress(OSError):
-        if "127.0.0.53" in Path("/etc/resolv.conf").read_text(errors="replace"):
-            log.warning(
-                "names are asked outside the route",
-                why="resolv.conf names 127.0.0.53, which asks for everybody",
-                remedy="--dns ADDRESS",
-            )
-
-
-def _run(
-    name: str, group: Any, command: list[str], user: Any, keep_rights: bool, detach: bool
-) -> int:
-    from carom.routes import child
-    from carom.routes.keeper import Keeper, ended
-
-    status: list[int] = []
-    with _passing_on() as children:
-        children.append(child.start(group, command, user, keep_rights=keep_rights))
-
-        def over() -> bool:
-            if not status and (code := ended(children[0])) is not None:
-                status.append(code)
-                children.clear()
-            return bool(status) and (detach or group.is_empty())
-
-        Keeper(name).keep(over)
-    return status[0]
-
-
-@contextlib.contextmanager
-def _passing_on() -> Iterator[list[int]]:
-    """Signals that end this process end the children in the list instead."""
-    children: list[int] = []
-
-    def pass_on(number: int, frame: object) -> None:
-        for pid in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
-        signal.SIGHUP: signal.signal(signal.SIGHUP, pass_on),
-    }
-    try:
-        yield children
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with Leading(name) as led:
+        return Child(led.group, command, user, keep_rights=keep_rights).wait()
 
 
 @route_app.command("start")
 def start(name: Name, config: Policy = None) -> None:
     """Keep a route of the file up, until a signal comes: `run NAME` joins it."""
-    from carom.routes.keeper import Keeper
+    from carom.kernel import signals
+    from carom.routes import keeper
 
     _root()
     route, mark = _named(name, config)
-    stopped: list[int] = []
-
-    def stop(number: int, frame: object) -> None:
-        stopped.append(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with _up(name, route, mark):
-            print(f"ready: {name} leads by {route.via}", flush=True)
-            Keeper(name).keep(lambda: bool(stopped))
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with (
+        contextlib.suppress(signals.Stop),
+        signals.ending(),
+        keeper.up(name, route, mark),
+    ):
+        print(f"ready: {name} leads by {route.via}", flush=True)
+        keeper.Keeper(name).keep()
 
 
 @route_app.command("stop")

@@ -9,7 +9,8 @@
     a forked worker         SIGTERM ends it at once (`fork_to_work`, `ended_at_once`)
     a parent that waits     SIGINT is ignored, as the terminal sends it to the child too; SIGTERM is
                             passed on (`not_yet`, `hand_on`); in the child either raises
-                            KeyboardInterrupt (`interrupted`)
+                            KeyboardInterrupt (`interrupted`), or a program is to be executed
+                            that expects all as usual (`as_usual`)
     work half done          signals wait until it is done (`waiting`)
 
 A SIGHUP that was ignored from the start (nohup) stays ignored; for the lab, so do the others. What
@@ -210,11 +211,25 @@ def not_yet() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
-def hand_on(pid: int) -> None:
-    """Pass SIGTERM on to a child, and ignore Ctrl-C: the terminal sends that to the child too."""
+def hand_on(pid: int, *others: signal.Signals) -> None:
+    """Pass SIGTERM and `others` on to a child, while it lives, and ignore Ctrl-C: the terminal
+    sends that to the child too."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
+    for number in (signal.SIGTERM, *others):
+        signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+
+
+def as_usual() -> None:
+    """Have signals do what they do to a program that was just executed."""
+    for number in (*_ENDING, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def interrupted() -> None:

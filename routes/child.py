@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import pwd
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from carom.errors import UsageError
-from carom.kernel import capabilities
+from carom.kernel import capabilities, signals
 from carom.routes.group import Group
 
 RIGHTS = ("NET_RAW", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF")
@@ -18,7 +19,6 @@ RIGHTS = ("NET_RAW", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF"
 others' sockets, the kernel itself."""
 
 NOT_FOUND, NOT_EXECUTED = 127, 126  # as env(1) has it
-_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE
 _DESCRIPTORS_MAX = 1 << 20
 
 
@@ -49,12 +49,51 @@ def caller() -> User | None:
     return User(int(uid), int(gid), os.environ.get("SUDO_USER", ""))
 
 
-def start(group: Group, command: Sequence[str], user: User | None, *, keep_rights: bool) -> int:
-    """Start a program; its pid. It has this process' terminal, and no other descriptor of it.
+class Child:
+    """A program in a group, which has this process' terminal and none of its other descriptors.
 
-    It ends with 127 if there is none of that name, with 126 if it cannot be executed.
-    Raises OSError.
+    It ends with 127 if there is none of that name, with 126 if it cannot be executed. Signals that
+    end this process are passed on to it.
     """
+
+    def __init__(
+        self, group: Group, command: Sequence[str], user: User | None, *, keep_rights: bool
+    ):
+        """Raises OSError."""
+        signals.not_yet()
+        self._pid = _started(group, command, user, keep_rights)
+        signals.hand_on(self._pid, signal.SIGHUP)
+        self._status: int | None = None
+
+    def ended(self) -> int | None:
+        """Its exit status as a shell has it, once it has ended."""
+        if self._status is None:
+            found, status = os.waitpid(self._pid, os.WNOHANG)
+            if found:
+                self._status = _as_shell(status)
+        return self._status
+
+    def wait(self) -> int:
+        """Wait until it has ended; its exit status as a shell has it."""
+        _, status = os.waitpid(self._pid, 0)
+        return _as_shell(status)
+
+    def tell(self, told: Callable[[], object]) -> None:
+        """Call `told` in another thread when it ends."""
+
+        def watch() -> None:
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            told()
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _as_shell(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _started(group: Group, command: Sequence[str], user: User | None, keep_rights: bool) -> int:
     waits, goes = os.pipe()
     pid = os.fork()
     if not pid:
@@ -73,8 +112,7 @@ def _become(command: Sequence[str], user: User | None, waits: int, keep: bool) -
     """Wait until this process is in the group, and be the program."""
     status = NOT_EXECUTED
     try:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+        signals.as_usual()
         if not os.read(waits, 1):  # who was to lead it could not
             os._exit(status)
         if not keep:

@@ -4,21 +4,72 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from carom import log
-from carom.errors import CaromError
+from carom.errors import BusyError, CaromError
+from carom.kernel import signals
 from carom.kernel.netlink import Changes
-from carom.routes import leading, report
+from carom.routes import leading, records, report
+from carom.routes.child import Child, User
 from carom.routes.leading import Leading
+from carom.routes.route import Mark, Route
 from carom.routes.tables import GONE, Link
 
 TICK = 1.0
-"""Seconds between two looks at who has left a route's group."""
+"""Seconds between two looks at who is in a route's group, and what is not led."""
+
+_STUB = "127.0.0.53"
+"""Where systemd-resolved hears questions: it asks for everybody, from outside of any route."""
+
+
+@contextlib.contextmanager
+def up(name: str, route: Route, mark: Mark, *, leave: bool = False) -> Iterator[Leading]:
+    """A route brought up and kept. At the end it is taken away, unless programs run in it, or it is
+    to be left to them. Raises as leading.bring_up, and BusyError where another keeps it."""
+    leading.sweep()
+    with records.keep(name):
+        leading.bring_up(name, route, mark)
+        _warn_of_stub(name, route)
+        try:
+            with Leading(name) as led:
+                yield led
+        finally:
+            if not leave:
+                _take_down(name)
+
+
+def _take_down(name: str) -> None:
+    try:
+        leading.take_down(name)
+    except BusyError as error:
+        log.warning("a route stays up", route=name, why=str(error))
+
+
+def _warn_of_stub(name: str, route: Route) -> None:
+    with contextlib.suppress(OSError):
+        if not route.dns and _STUB in Path("/etc/resolv.conf").read_text(errors="replace"):
+            log.warning("names are asked outside a route", route=name, resolver=_STUB)
+
+
+def run(
+    led: Leading, command: Sequence[str], user: User | None, *, keep_rights: bool, detach: bool
+) -> int:
+    """Run a program in a route that this process keeps, and wait until all that it started has
+    ended, or with `detach` only it. Its exit status; raises CaromError, OSError."""
+    child = Child(led.group, command, user, keep_rights=keep_rights)
+    keeper = Keeper(led.group.name)
+    child.tell(keeper.look)
+
+    def over() -> bool:
+        return child.ended() is not None and (detach or led.group.is_empty())
+
+    keeper.keep(over)
+    status = child.ended()
+    assert status is not None
+    return status
 
 
 class Keeper:
@@ -26,22 +77,28 @@ class Keeper:
 
     def __init__(self, name: str):
         self._name = name
+        self._changes = Changes()
         self._link: Link = GONE
         self._said: frozenset[str] = frozenset()
-        self._looked = 0.0
+        self._reported = 0.0
 
-    def keep(self, over: Callable[[], bool]) -> None:
-        """Follow it until `over` says so; that is asked each TICK, and when a signal comes.
+    def look(self) -> None:
+        """Have it look at once, from any thread."""
+        self._changes.poke()
+
+    def keep(self, over: Callable[[], bool] = lambda: False) -> None:
+        """Follow it until `over` says so; that is asked each TICK, and when it is to look.
 
         Raises CaromError, OSError.
         """
-        with contextlib.closing(Changes()) as changes, _woken(changes):
+        with contextlib.closing(self._changes):
             while True:
-                self._follow()
+                with signals.waiting():
+                    self._follow()
                 self._report()
                 if over():
                     return
-                changes.wait(TICK)
+                self._changes.wait(TICK)
 
     def _follow(self) -> None:
         link = leading.refresh(self._name)
@@ -49,40 +106,17 @@ class Keeper:
         if link == was:
             return
         if not link.ifindex or not link.up:
-            log.warning("a route is cut: its interface is gone or down", route=self._name)
+            log.warning("a route is cut", route=self._name, why="its interface is gone or down")
         else:
-            log.info("a route leads", route=self._name, interface=link.ifindex)
+            log.info("a route leads", route=self._name, ifindex=link.ifindex)
 
     def _report(self) -> None:
-        """Say once of each thing that it gets out."""
-        if time.monotonic() - self._looked < TICK:
+        """Say once of each thing that it is not led."""
+        if time.monotonic() - self._reported < TICK:
             return
-        self._looked = time.monotonic()
+        self._reported = time.monotonic()
         with contextlib.suppress(CaromError, OSError), Leading(self._name) as led:
             said = frozenset(map(str, report.strangers(led)))
-            for one in said - self._said:
+            for one in sorted(said - self._said):
                 log.warning("this is not led", route=self._name, what=one)
             self._said = said
-
-
-@contextlib.contextmanager
-def _woken(changes: Changes) -> Iterator[None]:
-    """SIGCHLD ends a wait."""
-
-    def wake(number: int, frame: FrameType | None) -> None:
-        changes.poke()
-
-    before = signal.signal(signal.SIGCHLD, wake)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before)
-
-
-def ended(pid: int) -> int | None:
-    """The exit status of a child that has ended, as a shell has it; None while it runs."""
-    found, status = os.waitpid(pid, os.WNOHANG)
-    if not found:
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    return 128 - code if code < 0 else code

@@ -21,7 +21,6 @@ from carom.kernel import forked
 from carom.kernel.resource import Resource
 from carom.routes.route import Mark, Route, check_name
 
-
 _ALL = ".lock"
 
 

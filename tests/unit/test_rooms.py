@@ -51,6 +51,8 @@ MAY_NAME = {
     "lab/experiments/filters/": KEY_VALUE,
     "lab/experiments/contests/": "a contest with memcached is about memcached",
     "lab/registry.py": "the list of experiments, of which that is one",
+    "carom/cli_route.py": "programs ask for names, and a route leads their questions",
+    "routes/": "the same",
     "daemon/firewall.py": "iptables has a table of this name",
 }
 """Files and folders that may know a protocol by name, and why."""
