@@ -16,10 +16,16 @@ def bench(
     entries: Annotated[
         str | None, typer.Option(help="Measure hits among so many entries: 1000,1000000.")
     ] = None,
+    routes: Annotated[
+        bool, typer.Option("--routes", help="Measure what it costs a sender to be led instead.")
+    ] = False,
     programs: Programs = None,
     json: Json = False,
 ) -> None:
     """Nanoseconds a packet by BPF_PROG_TEST_RUN, beside a bare MAC swap."""
+    if routes:
+        _routes(rounds, json=json)
+        return
     from rich.console import Console
     from rich.progress import Progress
 
@@ -43,6 +49,29 @@ def bench(
     for figure in figures:
         table.add_row(figure.name, *(f"{value:,.0f}" for value in figure[1:]))
     show_table(table)
+
+
+def _routes(rounds: int, *, json: bool) -> None:
+    """CPU time of a datagram that a led program sends, beside a plain one."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from carom.lab.tools.route_bench import bench as measure
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("bench", total=rounds)
+        costs, lacks = measure(rounds, progress=lambda done: bar.update(task, completed=done))
+    if json:
+        print(msgspec.json.encode([cost._asdict() for cost in costs]).decode())
+        return
+    table = new_table("way", "ns a datagram", "above plain", "its program, ns a run")
+    for cost in costs:
+        above = f"{cost.above:,.0f} ({cost.low:,.0f} to {cost.high:,.0f})"
+        program = "-" if cost.program is None else f"{cost.program:,.0f}"
+        table.add_row(cost.way, f"{cost.nanoseconds:,.0f}", above, program)
+    show_table(table)
+    for one in lacks:
+        print(f"not measured: {one}")
 
 
 def admission(

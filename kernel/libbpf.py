@@ -23,7 +23,7 @@ from carom.kernel import forked
 
 BPF_XDP = 37  # enum bpf_attach_type
 BPF_SK_LOOKUP = 36
-BPF_TCX_INGRESS = 46
+BPF_TCX_INGRESS, BPF_TCX_EGRESS = 46, 47
 _SOCKETS = {"bind4": 12, "bind6": 13, "create": 2, "release": 34}
 _ADDRESSES = {
     "connect4": 10,
@@ -315,6 +315,11 @@ def link_xdp(program_fd: int, ifindex: int, flags: int) -> int:
 def link_tcx_ingress(program_fd: int, ifindex: int) -> int:
     """The same for a TC program at ingress, after those already there (Linux 6.6 and newer)."""
     return _check(library().bpf_link_create(program_fd, ifindex, BPF_TCX_INGRESS, None))
+
+
+def link_tcx_egress(program_fd: int, ifindex: int) -> int:
+    """The same at egress."""
+    return _check(library().bpf_link_create(program_fd, ifindex, BPF_TCX_EGRESS, None))
 
 
 def link_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:

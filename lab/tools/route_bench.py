@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What it costs a program to be led: CPU time of a datagram that it sends, each way beside plain.
+
+All senders wait in one network namespace and send in turns, a burst each; what leaves is dropped
+where it arrives. The kernel's own times of programs (kernel.bpf_stats) say what of it is theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from carom.errors import CaromError, ExperimentError
+from carom.kernel import libbpf
+from carom.kernel.bpf import Module
+from carom.kernel.cgroups import mounted
+from carom.kernel.recipe import Recipe
+from carom.routes import leading, records
+from carom.routes.group import Group
+from carom.routes.leading import Leading
+from carom.routes.route import Mark, Route
+from carom.vm.namespace import Namespace, join
+
+_HERE = Path(__file__).resolve().parent
+_WORLD, _PORT, _VIA = "198.18.0.2", 7000, "eth0"
+_MARK, _MASK, _TABLE = 0x2A000000, 0x3F000000, 51_900_000
+_MASK_OF_ROUTES = 0x00FF0000
+_SENDS = 5_000
+_ALLOW, _DROP = 1, 2  # a control group's verdict, and TC_ACT_SHOT
+_SENDER = f"""
+import os, socket, sys, time
+sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+if int(sys.argv[1]):
+    sending.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(sys.argv[1]))
+data, to = bytes(100), ("{_WORLD}", {_PORT})
+print(flush=True)
+for line in sys.stdin:
+    begin = time.thread_time_ns()
+    for _ in range(int(line)):
+        sending.sendto(data, to)
+    print(time.thread_time_ns() - begin, flush=True)
+"""
+
+
+class Cost(NamedTuple):
+    """One way: nanoseconds of CPU time a datagram, and above the plain one of the same round with
+    the middle half of the rounds. `program` is what its program at egress takes a run, an empty
+    one's taken off; None where there is none."""
+
+    way: str
+    nanoseconds: float
+    above: float
+    low: float
+    high: float
+    program: float | None
+
+
+class _Sender:
+    """A process that sends when it is told; `group` is where it is led, `mark` its socket's."""
+
+    def __init__(self, host: Namespace, group: Group | None, mark: int = 0):
+        argv = host.argv([sys.executable, "-P", "-c", _SENDER, str(mark)])
+        # It must not have a socket before it is in its group, and has none before its first line.
+        held = ["/bin/sh", "-c", 'read _; exec "$@"', "sh", *argv]
+        self.process = subprocess.Popen(
+            held, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        if group:
+            group.enter(self.process.pid)
+        self._say("")
+        self._hear()
+
+    def _say(self, text: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def _hear(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline()
+
+    def send(self, count: int) -> float:
+        """Nanoseconds of its CPU time a datagram."""
+        self._say(str(count))
+        told = self._hear()
+        if not told:
+            raise ExperimentError("a sender of route_bench has ended")
+        return int(told) / count
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+
+
+class _Way(NamedTuple):
+    name: str
+    sender: _Sender
+    program: int = 0
+
+
+def bench(
+    rounds: int = 40, progress: Callable[[int], None] = lambda done: None
+) -> tuple[list[Cost], list[str]]:
+    """Measure every way in turns; the costs, and which ways this host lacks, with the reason.
+
+    Raises PrivilegeError, BPFError, ExperimentError.
+    """
+    with contextlib.ExitStack() as stack:
+        host, lacks = _world(stack), list[str]()
+        ways = list(_ways(stack, host, lacks))
+        for way in ways:
+            way.sender.send(_SENDS)
+        times: list[list[float]] = [[] for _ in ways]
+        for done in range(rounds):
+            for way, measured in zip(ways, times, strict=True):
+                measured.append(way.sender.send(_SENDS))
+            progress(done + 1)
+        runs = [_program_time(way) for way in ways]
+    empty = next(time for way, time in zip(ways, runs, strict=True) if way.name == _EMPTY) or 0
+    return [
+        _cost(way, measured, times[0], None if time is None else time - empty)
+        for way, measured, time in zip(ways, times, runs, strict=True)
+    ], lacks
+
+
+_EMPTY = "a program that only lets pass"
+
+
+def _cost(way: _Way, times: list[float], plain: list[float], program: float | None) -> Cost:
+    above = [one - other for one, other in zip(times, plain, strict=True)]
+    low, _, high = statistics.quantiles(above, n=4)
+    return Cost(way.name, statistics.median(times), statistics.median(above), low, high, program)
+
+
+def _program_time(way: _Way) -> float | None:
+    if not way.program:
+        return None
+    stats = libbpf.enable_stats()
+    try:
+        before = libbpf.runs(way.program)
+        way.sender.send(_SENDS)
+        after = libbpf.runs(way.program)
+    finally:
+        os.close(stats)
+    return (after.nanoseconds - before.nanoseconds) / max(after.times - before.times, 1)
+
+
+def _world(stack: contextlib.ExitStack) -> Namespace:
+    """A host whose packets are dropped on arrival at another."""
+    host, world = (stack.enter_context(Namespace(role)) for role in ("host", "world"))
+    join(host, _VIA, world, _VIA)
+    for one, address in ((host, "198.18.0.1"), (world, _WORLD)):
+        one.address(_VIA, address, 24)
+        one.up(_VIA)
+    host.neighbour(_VIA, _WORLD, world.mac(_VIA))
+    drop = libbpf.load_constant(libbpf.PROG_TYPE_SCHED_CLS, b"drop", _DROP)
+    stack.callback(os.close, drop)
+    index = world.netlink(lambda asked: asked.link_lookup(ifname=_VIA)[0])
+    link = world.call(lambda: libbpf.link_tcx_ingress(drop, index))
+    stack.callback(os.close, link)
+    return host
+
+
+def _ways(stack: contextlib.ExitStack, host: Namespace, lacks: list[str]) -> Iterator[_Way]:
+    def sender(group: Group | None = None, mark: int = 0) -> _Sender:
+        made = _Sender(host, group, mark)
+        stack.callback(made.close)
+        return made
+
+    yield _Way("plain", sender())
+    _mark_rule(host)
+    yield _Way("a mark and its rule", sender(mark=_MARK))
+    yield _empty_way(stack, sender)
+    yield _led_way(stack, host, sender)
+    yield _cookie_way(stack, host, sender)
+    try:
+        yield _nft_way(stack, host, sender)
+    except CaromError as error:
+        lacks.append(f"nft socket cgroupv2: {error}")
+
+
+def _mark_rule(host: Namespace) -> None:
+    def add(asked: Any) -> None:
+        words = {"family": socket.AF_INET, "table": _TABLE}
+        asked.rule("add", fwmark=_MARK, fwmask=_MASK, priority=5_000, **words)
+        asked.route("add", dst="default", oif=asked.link_lookup(ifname=_VIA)[0], **words)
+
+    host.netlink(add)
+
+
+def _group(stack: contextlib.ExitStack, name: str) -> Group:
+    group = stack.enter_context(Group(f"bench-{os.getpid()}-{name}", make=True))
+    stack.callback(group.remove)
+    stack.callback(group.kill)
+    return group
+
+
+def _empty_way(stack: contextlib.ExitStack, sender: Callable[..., _Sender]) -> _Way:
+    group = _group(stack, "empty")
+    program = libbpf.load_constant(libbpf.PROG_TYPE_CGROUP_SKB, b"empty", _ALLOW)
+    stack.callback(os.close, program)
+    libbpf.attach_cgroup(program, group.descriptor, libbpf.CGROUP["egress"])
+    return _Way(_EMPTY, sender(group), program)
+
+
+def _led_way(stack: contextlib.ExitStack, host: Namespace, sender: Callable[..., _Sender]) -> _Way:
+    name = f"bench-{os.getpid()}"
+
+    def up() -> None:
+        leading.bring_up(name, Route(via=_VIA, gateway=(_WORLD,)), Mark(_MASK_OF_ROUTES))
+
+    def down() -> None:
+        leading.take_down(name, kill=True)
+
+    stack.enter_context(records.keep(name))
+    host.call(up)
+    stack.callback(host.call, down)
+    led = stack.enter_context(Leading(name))
+    number = libbpf.programs_at(led.group.descriptor, libbpf.CGROUP["egress"])[-1]
+    program = libbpf.program_by_id(number)
+    stack.callback(os.close, program)
+    return _Way("carom route: marked, switched and counted", sender(led.group), program)
+
+
+def _cookie_way(
+    stack: contextlib.ExitStack, host: Namespace, sender: Callable[..., _Sender]
+) -> _Way:
+    hooks = {"remember": "create", "tell": "tc"}
+    module = stack.enter_context(Module(Recipe(_HERE / "cookie.c", hooks=hooks)))  # type: ignore[arg-type]
+    group = _group(stack, "cookie")
+    libbpf.attach_cgroup(module.program("remember"), group.descriptor, libbpf.CGROUP["create"])
+    index = host.netlink(lambda asked: asked.link_lookup(ifname=_VIA)[0])
+    program = module.program("tell")
+    link = host.call(lambda: libbpf.link_tcx_egress(program, index))
+    stack.callback(os.close, link)
+    return _Way("TC egress: socket's cookie and a hash, all senders", sender(group), program)
+
+
+def _nft(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["nft", command], capture_output=True, text=True)
+
+
+def _nft_way(stack: contextlib.ExitStack, host: Namespace, sender: Callable[..., _Sender]) -> _Way:
+    if not shutil.which("nft"):
+        raise ExperimentError("nft is not installed")
+    group = _group(stack, "nft")
+    # nft(8) looks for the group below /sys/fs/cgroup, where older distributions have version 1.
+    point = next((Path(point) for point, _ in mounted()), Path("/sys/fs/cgroup"))
+    path = point.relative_to("/sys/fs/cgroup") / f"carom-route-{group.name}"
+    rule = f'socket cgroupv2 level 1 "{path}" meta mark set {_MARK:#x}'
+    for command in (
+        "add table inet led",
+        "add chain inet led out { type route hook output priority 0; }",
+        f"add rule inet led out {rule}",
+    ):
+        done = host.call(functools.partial(_nft, command))
+        if done.returncode:
+            raise ExperimentError(f"nft refuses it: {done.stderr.splitlines()[0]}")
+    return _Way("nft: socket cgroupv2, mark and rule", sender(group))
