@@ -46,7 +46,7 @@ contents() {
     needed=$(sed -n 's/^packages="\(.*\)"$/\1/p' "$room/provision.sh")
     case $kind in
         box) more="systemd-sysv dbus ifupdown isc-dhcp-client openssh-server sudo rsync" ;;
-        guest) more="memcached nsd nftables libteam-utils" ;;
+        guest) more="memcached nsd nftables libteam-utils wireguard-tools" ;;
         tree)
             echo "python3,libbpf1,iproute2,memcached,nsd"
             return

@@ -18,6 +18,8 @@ from pathlib import Path
 from carom.daemon.fastpath import FastPath
 from carom.errors import CaromError, HostError
 from carom.kernel import kept
+from carom.kernel.bpf import Module
+from carom.routes import programs
 from carom.vm.guest import Guest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,10 +72,10 @@ def linked_tree() -> Path:
     return Path(str(carom.__file__)).parent
 
 
-def compiled() -> Path:
-    """The file with the fast path that was compiled on this host, now or before."""
-    with FastPath() as fastpath:
-        return kept.folder() / fastpath.digest
+def compiled() -> list[Path]:
+    """The files with the fast path and a route's programs, compiled on this host, now or before."""
+    with FastPath() as fastpath, Module(programs.recipe()) as led:
+        return [kept.folder() / digest for digest in (fastpath.digest, led.digest)]
 
 
 def main() -> int:
@@ -87,9 +89,8 @@ def main() -> int:
         script = SCRIPT.format(
             release=options.release, slow=options.slow, command=command_of(options)
         )
-        programs = compiled()
         files = [
-            (programs, f"compiled/{programs.name}"),
+            *((path, f"compiled/{path.name}") for path in compiled()),
             (linked_tree(), "carom"),
             (ROOT / "tests", "tests"),
             (ROOT / "setup.cfg", "setup.cfg"),
