@@ -21,6 +21,9 @@ from carom.routes.tables import GONE, Link
 TICK = 1.0
 """Seconds between two looks at who is in a route's group, and what is not led."""
 
+AT_LEAST = 10.0
+"""Seconds until rules and table are looked at once more, whatever has been heard of them."""
+
 _STUB = "127.0.0.53"
 """Where systemd-resolved hears questions: it asks for everybody, from outside of any route."""
 
@@ -91,14 +94,16 @@ class Keeper:
 
         Raises CaromError, OSError.
         """
+        followed = 0.0
+        changed = True
         with contextlib.closing(self._changes):
-            while True:
-                with signals.waiting():
-                    self._follow()
+            while not over():
+                if changed or time.monotonic() - followed > AT_LEAST:
+                    followed = time.monotonic()
+                    with signals.waiting():
+                        self._follow()
                 self._report()
-                if over():
-                    return
-                self._changes.wait(TICK)
+                changed = self._changes.wait(TICK)
 
     def _follow(self) -> None:
         link = leading.refresh(self._name)

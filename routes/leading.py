@@ -11,6 +11,8 @@ import contextlib
 import ipaddress
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from carom.errors import BPFError, BusyError, InterfaceError, UsageError
 from carom.kernel import netns
 from carom.kernel.resource import Resource
@@ -62,28 +64,35 @@ def bring_up(name: str, route: Route, mark: Mark) -> None:
         _check(route, link)
         _check_tables(name, route)
         number = records.free_number(mark)
-        record = Record(name, number, mark.mask, route, {route.via: route.gateway})
+        used = {route.via: route.gateway}
+        record = Record(name, netns.own_cookie(), number, mark.mask, route, used)
+        _clear(name)
         made = undone.enter_context(Group(name, make=True))
         undone.callback(made.remove)
-        if not made.is_empty():
+        with programs.attach(made.descriptor) as maps:
+            undone.callback(_settle_others)
+            undone.callback(records.remove, name)
+            records.write(record)
+            _settle(records.here(), {name: maps})
+        undone.pop_all()
+        made.close()
+
+
+def _clear(name: str) -> None:
+    """Remove an earlier group of that name, with its programs. Raises BusyError."""
+    with contextlib.suppress(FileNotFoundError), Group(name) as before:
+        if not before.is_empty() or not before.remove():
             raise BusyError(
                 f"programs of an earlier route {name} still run",
                 hint=f"end them: carom route stop {name} --kill",
             )
-        with programs.attach(made.descriptor) as maps:
-            undone.callback(_settle, (), {})
-            undone.callback(records.remove, name)
-            records.write(record)
-            _settle(records.all_of_them(), {name: maps})
-        undone.pop_all()
-        made.close()
 
 
 def refresh(name: str) -> Link:
     """Have a route follow its interface, which is returned. Raises as `bring_up`."""
     with records.locked(), Leading(name) as leading:
         record = _recorded(name)
-        _settle(records.all_of_them(), {name: leading.maps})
+        _settle(records.here(), {name: leading.maps})
     return tables.links().get(record.route.via, GONE)
 
 
@@ -94,10 +103,10 @@ def change(name: str, route: Route) -> None:
         _check(route, _link(route.via))
         _check_tables(name, route)
         used = before.used | {route.via: route.gateway}
-        record = Record(name, before.number, before.mask, route, used)
+        record = msgspec.structs.replace(before, route=route, used=used)
         records.write(record)
         try:
-            _settle(records.all_of_them(), {name: leading.maps})
+            _settle(records.here(), {name: leading.maps})
         except BaseException:
             records.write(before)
             raise
@@ -125,7 +134,8 @@ def take_down(name: str, *, kill: bool = False) -> None:
                         hint="end them first, or with --kill",
                     )
         records.remove(name)
-        _settle(records.all_of_them(), {}, record.mask if record else None)
+        if record is None or record.netns == netns.own_cookie():
+            _settle(records.here(), {}, record.mask if record else None)
 
 
 def _named(pids: list[int]) -> str:
@@ -148,8 +158,14 @@ def sweep() -> list[str]:
     return gone
 
 
+def _settle_others() -> None:
+    _settle(records.here(), {})
+
+
 def _recorded(name: str) -> Record:
     record = records.find(name)
+    if record and record.netns != netns.own_cookie():
+        raise UsageError(f"route {name} is in another network namespace")
     if record is None:
         raise UsageError(
             f"what was asked of route {name} is not known any more",
@@ -187,7 +203,7 @@ def _check_tables(name: str, route: Route) -> None:
     in it."""
     if route.table is not None:
         return
-    for record in records.all_of_them():
+    for record in records.here():
         for via, gateway in record.used.items():
             if via != route.via and table_of(via) == table_of(route.via):
                 raise UsageError(

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from carom.errors import BusyError, CaromError, UsageError
-from carom.kernel import forked
+from carom.kernel import forked, netns
 from carom.kernel.resource import Resource
 from carom.routes.route import Mark, Route, check_name
 
@@ -25,9 +25,11 @@ _ALL = ".lock"
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A route that is up: its number, and the interfaces that it has used, with their routers."""
+    """A route that is up: the cookie of its network namespace, its number, and the interfaces that
+    it has used, with their routers."""
 
     name: str
+    netns: int
     number: int
     mask: int
     route: Route
@@ -166,6 +168,12 @@ def all_of_them() -> list[Record]:
     """The records of all routes, by name. Raises CaromError."""
     names = sorted(path.stem for path in folder().glob("*.json"))
     return [record for name in names if (record := find(name))]
+
+
+def here() -> list[Record]:
+    """Those of this network namespace. Raises CaromError."""
+    mine = netns.own_cookie()
+    return [record for record in all_of_them() if record.netns == mine]
 
 
 def write(record: Record) -> None:

@@ -132,14 +132,18 @@ def of_route(led: Leading) -> list[tuple[Socket, Led]]:
 
     Raises BPFError, OSError.
     """
-    inside, mark, number = {*led.group.pids()}, led.maps.policy().mark, led.group.number
-    held = held_by(processes())
+    mark, number = led.maps.policy().mark, led.group.number
+    held = held_by(led.group.pids())
+    found = [one for one in listed() if one.mark == mark or one.inode in held]
+    if any(one.inode and one.inode not in held for one in found):  # somebody else's, or nobody's
+        others = held_by(processes())
+    else:
+        others = {}
     rows = []
-    for one in listed():
-        pids = tuple(held.get(one.inode, ()))
-        own = inside & {*pids}
-        if one.mark == mark or own:
-            rows.append((one._replace(held=pids), _how(one, mark, number, bool(own or not pids))))
+    for one in found:
+        pids = held.get(one.inode) or others.get(one.inode, [])
+        inside = one.inode in held or not pids
+        rows.append((one._replace(held=tuple(pids)), _how(one, mark, number, inside)))
     return rows
 
 
