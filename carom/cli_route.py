@@ -17,6 +17,7 @@ from carom.cli_options import App, Json, new_table, show_table
 from carom.errors import BusyError, CaromError, PrivilegeError, UsageError
 
 if TYPE_CHECKING:
+    from carom.routes.child import Program
     from carom.routes.route import Mark, Route
 
 app = App()
@@ -79,16 +80,15 @@ def _named(name: str, path: Path | None) -> tuple[Route, Mark]:
     return policy.routes[name], policy.marks
 
 
-def _said(
-    via: str, gateway: list[str] | None, dns: list[str] | None, ipv6: str, other: str
-) -> Route:
+def _said(via: str, **said: Any) -> Route:
     import msgspec
 
     from carom.routes.route import Route, checked
 
-    values = {"via": via, "gateway": gateway or (), "dns": dns or (), "ipv6": ipv6}
     try:
-        return checked(msgspec.convert({**values, "other_netns": other}, Route))
+        return checked(
+            msgspec.convert({"via": via, **{k: v or () for k, v in said.items()}}, Route)
+        )
     except msgspec.ValidationError as error:
         raise UsageError(f"this route cannot be: {error}") from error
 
@@ -113,6 +113,20 @@ def run(
             help="Sockets that programs make in other network namespaces.",
         ),
     ] = "refuse",
+    lan: Annotated[
+        str,
+        typer.Option(
+            "--lan", metavar="refuse|direct", help="What is for this host's own private networks."
+        ),
+    ] = "refuse",
+    resolver_sockets: Annotated[
+        str,
+        typer.Option(
+            "--resolver-sockets",
+            metavar="leave|hide",
+            help="Resolvers behind Unix sockets, which ask from outside.",
+        ),
+    ] = "leave",
     user: Annotated[
         str | None,
         typer.Option("--user", metavar="USER", help="Who runs it. [default: who called sudo]"),
@@ -137,16 +151,19 @@ def run(
     _root()
     name, command = _words(words, via)
     runs_as = child.user_of(user) if user else child.caller()
+    program = child.Program(command, runs_as, keep_rights)
     if name and _is_up(name):
-        raise typer.Exit(_joined(name, command, runs_as, keep_rights))
+        raise typer.Exit(_joined(name, program))
     if name:
         route, mark = _named(name, config)
     else:
         assert via is not None
-        route, mark = _said(via, gateway, dns, ipv6, other_netns), _policy(config).marks
+        said = {"gateway": gateway, "dns": dns, "ipv6": ipv6, "other_netns": other_netns}
+        said |= {"lan": lan, "resolver_sockets": resolver_sockets}
+        route, mark = _said(via, **said), _policy(config).marks
         name = f"{via}-{os.getpid()}"
     with keeper.up(name, route, mark, leave=detach) as led:
-        status = keeper.run(led, command, runs_as, keep_rights=keep_rights, detach=detach)
+        status = keeper.run(led, child.of_route(program, route), detach=detach)
     raise typer.Exit(status)
 
 
@@ -167,13 +184,15 @@ def _is_up(name: str) -> bool:
     return records.find(name) is not None and records.is_kept(name)
 
 
-def _joined(name: str, command: list[str], user: Any, keep_rights: bool) -> int:
-    """Run a command in a route that another process keeps."""
-    from carom.routes.child import Child
+def _joined(name: str, program: Program) -> int:
+    """Run a program in a route that another process keeps."""
+    from carom.routes import child, records
     from carom.routes.leading import Leading
 
+    record = records.find(name)
+    route = record.route if record else None
     with Leading(name) as led:
-        return Child(led.group, command, user, keep_rights=keep_rights).wait()
+        return child.Child(led.group, child.of_route(program, route)).wait()
 
 
 @route_app.command("start")

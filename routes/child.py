@@ -12,7 +12,9 @@ from typing import NamedTuple, NoReturn
 
 from carom.errors import UsageError
 from carom.kernel import capabilities, signals
+from carom.routes import hidden
 from carom.routes.group import Group
+from carom.routes.route import Route
 
 RIGHTS = ("NET_RAW", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF")
 """What a program could get out by: raw frames and other marks, namespaces and control groups,
@@ -49,6 +51,27 @@ def caller() -> User | None:
     return User(int(uid), int(gid), os.environ.get("SUDO_USER", ""))
 
 
+class Program(NamedTuple):
+    """What to start, as whom (None: as this process), and with which rights.
+
+    With `hides` it does not see the sockets of resolvers, and `resolvers` are all that resolv.conf
+    names then.
+    """
+
+    command: Sequence[str]
+    user: User | None = None
+    keep_rights: bool = False
+    hides: bool = False
+    resolvers: tuple[str, ...] = ()
+
+
+def of_route(program: Program, route: Route | None) -> Program:
+    """The same, with what its route says of resolvers."""
+    if route is None or route.resolver_sockets != "hide":
+        return program
+    return program._replace(hides=True, resolvers=route.dns)
+
+
 class Child:
     """A program in a group, which has this process' terminal and none of its other descriptors.
 
@@ -56,12 +79,10 @@ class Child:
     end this process are passed on to it.
     """
 
-    def __init__(
-        self, group: Group, command: Sequence[str], user: User | None, *, keep_rights: bool
-    ):
+    def __init__(self, group: Group, program: Program):
         """Raises OSError."""
         signals.not_yet()
-        self._pid = _started(group, command, user, keep_rights)
+        self._pid = _started(group, program)
         signals.hand_on(self._pid, signal.SIGHUP)
         self._status: int | None = None
 
@@ -93,12 +114,12 @@ def _as_shell(status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def _started(group: Group, command: Sequence[str], user: User | None, keep_rights: bool) -> int:
+def _started(group: Group, program: Program) -> int:
     waits, goes = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(goes)
-        _become(command, user, waits, keep_rights)
+        _become(program, waits)
     os.close(waits)
     try:
         group.enter(pid)
@@ -108,17 +129,19 @@ def _started(group: Group, command: Sequence[str], user: User | None, keep_right
     return pid
 
 
-def _become(command: Sequence[str], user: User | None, waits: int, keep: bool) -> NoReturn:
+def _become(program: Program, waits: int) -> NoReturn:
     """Wait until this process is in the group, and be the program."""
-    status = NOT_EXECUTED
+    status, command = NOT_EXECUTED, program.command
     try:
         signals.as_usual()
         if not os.read(waits, 1):  # who was to lead it could not
             os._exit(status)
-        if not keep:
+        if program.hides:
+            hidden.hide(program.resolvers)
+        if not program.keep_rights:
             capabilities.give_up(RIGHTS)
-        if user:
-            _be(user)
+        if program.user:
+            _be(program.user)
         os.closerange(3, _DESCRIPTORS_MAX)
         os.execvp(command[0], [*command])
     except FileNotFoundError:

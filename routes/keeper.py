@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from carom import log
@@ -13,7 +13,7 @@ from carom.errors import BusyError, CaromError
 from carom.kernel import signals
 from carom.kernel.netlink import Changes
 from carom.routes import leading, records, report
-from carom.routes.child import Child, User
+from carom.routes.child import Child, Program
 from carom.routes.leading import Leading
 from carom.routes.route import Mark, Route
 from carom.routes.tables import GONE, Link
@@ -57,12 +57,10 @@ def _warn_of_stub(name: str, route: Route) -> None:
             log.warning("names are asked outside a route", route=name, resolver=_STUB)
 
 
-def run(
-    led: Leading, command: Sequence[str], user: User | None, *, keep_rights: bool, detach: bool
-) -> int:
+def run(led: Leading, program: Program, *, detach: bool) -> int:
     """Run a program in a route that this process keeps, and wait until all that it started has
     ended, or with `detach` only it. Its exit status; raises CaromError, OSError."""
-    child = Child(led.group, command, user, keep_rights=keep_rights)
+    child = Child(led.group, program)
     keeper = Keeper(led.group.name)
     child.tell(keeper.look)
 

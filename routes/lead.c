@@ -16,7 +16,9 @@
 #define DNS_PORT htons(53)
 #define MPTCP 262               /* IPPROTO_MPTCP, linux/in.h */
 #define IPV4_SOURCE 12          /* bytes before it in a header */
+#define IPV4_DESTINATION 16
 #define IPV6_SOURCE 8
+#define IPV6_DESTINATION 24
 #define NO_PROTOCOL (-93)       /* -EPROTONOSUPPORT: programs fall back to TCP */
 #define NO_NETWORK (-101)       /* -ENETUNREACH: programs go on with the next address at once */
 
@@ -25,6 +27,7 @@ BPF_ARRAY(policies, struct policy, 2);
 BPF_ARRAY(chosen, u32, 1);
 SOCKET_STORAGE(sockets, struct led, BPF_F_CLONE);
 BPF_TABLE("lru_hash", u32, struct process, processes, PROCESSES_MAX);
+BPF_F_TABLE("lpm_trie", struct lan, u8, lans, LANS_MAX, BPF_F_NO_PREALLOC);
 BPF_ARRAY(refusals, u64, WHYS);  /* of all processes, also those that are forgotten */
 
 static __always_inline struct policy *policy_now(void)
@@ -161,6 +164,23 @@ static __always_inline bool own_source(struct __sk_buff *skb, const struct polic
 	return !bpf_skb_load_bytes(skb, IPV6_SOURCE, source, 16) && has_ipv6(policy, source);
 }
 
+/* Is a packet for one of this host's own networks, where those are not led? */
+static __always_inline bool to_lan(struct __sk_buff *skb, const struct policy *policy)
+{
+	struct lan to = { .bits = 128 };
+	long failed;
+
+	if (!(policy->flags & ROUTE_LAN))
+		return false;
+	if (skb->protocol == htons(ETH_P_IP)) {
+		to.words[2] = htonl(0xffff);
+		failed = bpf_skb_load_bytes(skb, IPV4_DESTINATION, &to.words[3], 4);
+	} else {
+		failed = bpf_skb_load_bytes(skb, IPV6_DESTINATION, to.words, 16);
+	}
+	return !failed && lans.lookup(&to);
+}
+
 /* Who made the socket of a packet; 0 for one that was not made in the route. */
 static __always_inline u32 maker_of(struct __sk_buff *skb)
 {
@@ -191,7 +211,7 @@ int route_out(struct __sk_buff *skb)
 
 	if (!policy)
 		return 0;
-	if (skb->ifindex != LOOPBACK) {
+	if (skb->ifindex != LOOPBACK && !to_lan(skb, policy)) {
 		if (skb->ifindex != policy->ifindex)
 			return refuse_packet(skb, maker, WHY_STRAY);
 		if (skb->protocol == htons(ETH_P_IPV6) && policy->flags & ROUTE_NO_IPV6)

@@ -5,6 +5,7 @@
 
 #define ADDRESSES_MAX 16    /* of the interface, of each family */
 #define PROCESSES_MAX 4096  /* that are counted each for itself */
+#define LANS_MAX 256        /* prefixes of this host's own networks */
 #define PROGRAM_NAME 16     /* bytes of a program's name, with the zero behind it (TASK_COMM_LEN) */
 
 /* Why something was refused. */
@@ -21,6 +22,13 @@ enum why {
 enum {
 	ROUTE_NO_IPV6 = 1,      /* IPv6 is refused at once */
 	ROUTE_OTHER_NETNS = 2,  /* sockets in other network namespaces are nobody's matter */
+	ROUTE_LAN = 4,          /* what is for this host's own networks goes there as any other's */
+};
+
+/* A network: an IPv4 one is ::ffff:0:0/96 and its own bits. */
+struct lan {
+	u32 bits;
+	u32 words[4];
 };
 
 /* What is true of a route now. */

@@ -18,7 +18,7 @@ from carom.kernel import netns
 from carom.kernel.resource import Resource
 from carom.routes import group, programs, records, tables
 from carom.routes.group import Group
-from carom.routes.programs import NO_IPV6, OTHER_NETNS, Maps, Policy
+from carom.routes.programs import LAN, NO_IPV6, OTHER_NETNS, Maps, Network, Policy
 from carom.routes.records import Record
 from carom.routes.route import Mark, Route, families, table_of
 from carom.routes.tables import GONE, Link, Rule, Table, Tables
@@ -229,6 +229,7 @@ def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps], mask: int | None
     now.add([rule for rule in rules if rule not in marks], filled)
     for record in wanted:
         if record.name in maps:
+            maps[record.name].say_lans(_lans(record))
             maps[record.name].say(_policy(record, links.get(record.route.via, GONE)))
     now.add(marks, {})
     now.remove(rules)
@@ -241,6 +242,7 @@ def _wanted(
     filled: dict[int, Table] = {}
     for record in wanted:
         own = record.route.table
+        rules |= dict.fromkeys(tables.direct(_lans(record), record.mark, record.mask))
         rules |= dict.fromkeys(
             tables.marked(record.mark, record.mask, own or table_of(record.route.via))
         )
@@ -258,10 +260,18 @@ def _wanted(
     return list(rules), filled
 
 
+def _lans(record: Record) -> list[Network]:
+    return tables.lans(record.route.via) if record.route.lan == "direct" else []
+
+
 def _policy(record: Record, link: Link) -> Policy:
     route = record.route
     no_ipv6 = len(families(route, link.has_global_ipv6)) == 1
-    flags = (NO_IPV6 if no_ipv6 else 0) | (OTHER_NETNS if route.other_netns == "allow" else 0)
+    flags = (
+        NO_IPV6 * no_ipv6
+        | OTHER_NETNS * (route.other_netns == "allow")
+        | LAN * (route.lan == "direct")
+    )
     resolvers = tuple(map(ipaddress.ip_address, route.dns))
     index = link.ifindex if link.up else 0
     return Policy(netns.own_cookie(), record.mark, index, flags, resolvers, link.addresses)

@@ -45,7 +45,8 @@ _ATTACHED: dict[str, Hook] = {
 _WHERE = {"route_out": "egress", "route_in": "ingress"}
 _POLICY = struct.Struct("=QIIII16s64s256s")
 _LED, _PROCESS = struct.Struct("=QII16s"), struct.Struct("=16sIIII6Q6Q")
-_WORD = struct.Struct("=I")
+_WORD, _LAN = struct.Struct("=I"), struct.Struct("=I16s")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _SIZES = {"policies": _POLICY.size, "sockets": _LED.size, "processes": _PROCESS.size}
 
 
@@ -55,7 +56,7 @@ class Why(enum.IntEnum):
     NETNS, MPTCP, STRAY, SOURCE, IPV6, DNS = range(6)
 
 
-NO_IPV6, OTHER_NETNS = 1, 2  # a policy's flags
+NO_IPV6, OTHER_NETNS, LAN = 1, 2, 4  # a policy's flags
 
 
 class Policy(NamedTuple):
@@ -179,6 +180,16 @@ class Maps(Resource):
         libbpf.update(self._maps["policies"], _WORD.pack(now ^ 1), policy.packed())
         libbpf.update(self._maps["chosen"], only, _WORD.pack(now ^ 1))
 
+    def say_lans(self, networks: Iterable[Network]) -> None:
+        """Have these as the host's own networks. Raises OSError."""
+        known = self._maps["lans"]
+        now = {
+            bytes(keys[n * _LAN.size : (n + 1) * _LAN.size]): b"\1"
+            for count, keys, _ in libbpf.batches(known, _LAN.size, 1)
+            for n in range(count)
+        }
+        libbpf.replace(known, now, dict.fromkeys(map(_packed_lan, networks), b"\1"))
+
     def policy(self) -> Policy:
         """The one that is in force. Raises OSError."""
         only = _WORD.pack(0)
@@ -220,6 +231,13 @@ class Maps(Resource):
         """Close the descriptors; the maps are the programs'."""
         while self._maps:
             forked.close(self._maps.popitem()[1])
+
+
+def _packed_lan(network: Network) -> bytes:
+    if network.version == 4:
+        mapped = bytes(10) + b"\xff\xff" + network.network_address.packed
+        return _LAN.pack(96 + network.prefixlen, mapped)
+    return _LAN.pack(network.prefixlen, network.network_address.packed)
 
 
 def _process(packed: memoryview) -> Process:

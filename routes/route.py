@@ -31,8 +31,10 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `via` is the interface, `gateway` its router for each family, where it is like an Ethernet.
     Questions of DNS go to `dns` (an address of each family at most); empty: they are left alone.
     `ipv6` "auto" leads it where the interface has a global address. `other_netns` "allow" lets
-    programs have sockets in other network namespaces, which are nobody's matter then. With `table`
-    its packets are looked up there, in a table of the user's.
+    programs have sockets in other network namespaces, which are nobody's matter then. `lan`
+    "direct" leaves what is for this host's own private networks alone. `resolver_sockets` "hide"
+    keeps its programs from resolvers behind Unix sockets. With `table` its packets are looked up
+    there, in a table of the user's.
     """
 
     via: str
@@ -40,6 +42,8 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dns: tuple[str, ...] = ()
     ipv6: IPv6 = "auto"
     other_netns: Literal["refuse", "allow"] = "refuse"
+    lan: Literal["refuse", "direct"] = "refuse"
+    resolver_sockets: Literal["leave", "hide"] = "leave"
     table: int | None = None
 
     def wrong(self) -> list[str]:

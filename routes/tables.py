@@ -39,6 +39,9 @@ _UP = 1  # IFF_UP
 _VXLAN, _GRE = "vxlan", ("gre", "gretap", "ip6gre", "ip6gretap", "ipip", "sit", "ip6tnl")
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
 class Rule(NamedTuple):
     """One rule: packets of a family with a mark, a source or a destination look up in a table."""
 
@@ -49,6 +52,8 @@ class Rule(NamedTuple):
     mask: int = 0
     source: str = ""
     destination: str = ""
+    bits: int = 0
+    """Of the destination's prefix; 0: all of its address."""
 
 
 class Table(NamedTuple):
@@ -139,6 +144,38 @@ def _remotes(link: Any) -> Iterable[str]:
             yield str(value)
 
 
+def lans(but: str) -> list[Network]:
+    """The private networks that this host's interfaces but one are in. Raises OSError."""
+    found = []
+    with netlink.route_socket() as asked:
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in asked.get_links()}
+        for family in FAMILIES:
+            for told in asked.get_routes(family=family, table=_MAIN):
+                by = names.get(told.get_attr("RTA_OIF"), "")
+                to = told.get_attr("RTA_DST")
+                if by not in ("", "lo", but) and to and not told.get_attr("RTA_GATEWAY"):
+                    network = ipaddress.ip_network(f"{to}/{told['dst_len']}")
+                    if network.is_private and not network.is_link_local:
+                        found.append(network)
+    return found
+
+
+def direct(networks: Iterable[Network], mark: int, mask: int) -> list[Rule]:
+    """The rules by which marked packets to these networks go as any others."""
+    return [
+        Rule(
+            socket.AF_INET if network.version == 4 else socket.AF_INET6,
+            _ENDPOINT,
+            _MAIN,
+            mark,
+            mask,
+            destination=str(network.network_address),
+            bits=network.prefixlen,
+        )
+        for network in networks
+    ]
+
+
 class Tables:
     """The rules and tables of all routes of this network namespace.
 
@@ -167,6 +204,7 @@ class Tables:
                     mask,
                     told.get_attr("FRA_SRC") or "",
                     told.get_attr("FRA_DST") or "",
+                    _bits_of(family, told["dst_len"]),
                 )
             )
         elif mask & self._mask:
@@ -205,6 +243,10 @@ class Tables:
                 _empty(asked, table)
 
 
+def _bits_of(family: int, length: int) -> int:
+    return 0 if length == (32 if family == socket.AF_INET else 128) else length
+
+
 def _change(asked: Any, command: str, rule: Rule) -> None:
     from pyroute2 import NetlinkError
 
@@ -215,7 +257,7 @@ def _change(asked: Any, command: str, rule: Rule) -> None:
     if rule.source:
         said |= {"src": rule.source, "src_len": bits}
     if rule.destination:
-        said |= {"dst": rule.destination, "dst_len": bits}
+        said |= {"dst": rule.destination, "dst_len": rule.bits or bits}
     words = {"family": rule.family, "table": rule.table, "priority": rule.priority}
     try:
         asked.rule(command, protocol=OWNER, **words, **said)
