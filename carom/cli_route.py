@@ -179,9 +179,9 @@ def _words(words: list[str], via: str | None) -> tuple[str, list[str]]:
 
 
 def _is_up(name: str) -> bool:
-    from carom.routes import records
+    from carom.routes import group, records
 
-    return records.find(name) is not None and records.is_kept(name)
+    return records.find(name) is not None and group.is_kept(name)
 
 
 def _joined(name: str, program: Program) -> int:
@@ -218,14 +218,15 @@ def stop(
     kill: Annotated[bool, typer.Option("--kill", help="End the programs that run in it.")] = False,
 ) -> None:
     """Take a route away; without a name, those that nobody keeps and nothing runs in."""
-    from carom.routes import leading, records
+    from carom.routes import group, leading, records
 
     _root()
     if name is None:
         gone = leading.sweep()
         print(f"taken away: {', '.join(gone)}" if gone else "there was nothing to take away")
         return
-    pid = records.keeper(name) if records.is_kept(name) else 0
+    record = records.find(name)
+    pid = record.keeper if record and group.is_kept(name) else 0
     if pid and not kill:
         with leading.Leading(name) as led:
             if not led.group.is_empty():
@@ -244,10 +245,10 @@ def stop(
 
 
 def _wait_for(name: str) -> None:
-    from carom.routes import records
+    from carom.routes import group
 
     until = time.monotonic() + 10
-    while records.is_kept(name):
+    while group.is_kept(name):
         if time.monotonic() > until:
             raise CaromError(f"who keeps route {name} does not end")
         time.sleep(0.02)

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A route's control group: what is in it is led, and what it starts is too."""
+"""A route's control group: what is in it is led, and what it starts is too.
+
+Who keeps a route holds a lock of the group's own folder, so every carom of this host sees it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 
-from carom.errors import BPFError, PrivilegeError
+from carom.errors import BPFError, BusyError, PrivilegeError
 from carom.kernel import forked
 from carom.kernel.cgroups import open_root
 from carom.kernel.resource import Resource
@@ -44,31 +48,39 @@ def _root() -> int:
 class Group(Resource):
     """The group of a name, at the root of all groups; it stays when this is closed."""
 
-    def __init__(self, name: str, *, make: bool = False):
-        """Open it, or make it. Raises FileNotFoundError where there is none, BPFError,
-        PrivilegeError."""
+    def __init__(self, name: str):
+        """Raises FileNotFoundError where there is none, BPFError, PrivilegeError."""
         self.name = name
         self._folder = _PREFIX + name
         self._root = forked.keep(_root())
         try:
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(self._folder, 0o755, dir_fd=self._root)
-            flags = os.O_RDONLY | os.O_DIRECTORY
-            self.descriptor = forked.made(lambda: os.open(self._folder, flags, dir_fd=self._root))
-        except OSError as error:
+            self.descriptor = forked.made(self._opened)
+        except BaseException:
             forked.close(self._root)
-            if isinstance(error, FileNotFoundError) and not make:
-                raise
-            raise BPFError(
-                f"the control group of {name} cannot be made: {error.strerror}",
-                hint="that needs root, and control groups (version 2) that may be written to",
-            ) from error
+            raise
+
+    def _opened(self) -> int:
+        return os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._root)
 
     @property
     def number(self) -> int:
         """Its number, by which the kernel names it where it lists sockets."""
         return os.fstat(self.descriptor).st_ino
+
+    def lock(self) -> bool:
+        """Keep it for as long as this is open; False where another process does."""
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def is_there(self) -> bool:
+        """Whether the group that this is still has its name."""
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(self._folder, dir_fd=self._root)
+            return os.path.samestat(found, os.fstat(self.descriptor))
+        return False
 
     def pids(self) -> list[int]:
         """The processes in it. Raises OSError."""
@@ -128,3 +140,60 @@ class Group(Resource):
         """Close its descriptors."""
         forked.close(self.descriptor)
         forked.close(self._root)
+
+
+def make(name: str) -> Group:
+    """A new group, which this process keeps. One of an earlier route is removed, if it is empty.
+
+    Raises BusyError where another process keeps it or programs run in it, BPFError, PrivilegeError.
+    """
+    while True:
+        is_new = _made(name)
+        try:
+            group = Group(name)
+        except FileNotFoundError:
+            continue  # somebody has removed it
+        if not group.lock():
+            group.close()
+            if is_new:  # somebody has just looked whether it is kept
+                continue
+            raise BusyError(
+                f"route {name} is kept by another carom",
+                hint=f"end that one, or use it: carom route run {name} -- COMMAND",
+            )
+        if is_new and group.is_there():
+            return group
+        try:
+            if not group.is_empty() or not group.remove():
+                raise BusyError(
+                    f"programs of an earlier route {name} still run",
+                    hint=f"end them: carom route stop {name} --kill",
+                )
+        finally:
+            group.close()
+
+
+def _made(name: str) -> bool:
+    """Make the folder; False where it is there."""
+    root = _root()
+    try:
+        os.mkdir(_PREFIX + name, 0o755, dir_fd=root)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise BPFError(
+            f"the control group of {name} cannot be made: {error.strerror}",
+            hint="that needs root, and control groups (version 2) that may be written to",
+        ) from error
+    finally:
+        os.close(root)
+    return True
+
+
+def is_kept(name: str) -> bool:
+    """Whether a living process keeps a route."""
+    try:
+        with Group(name) as group:
+            return not group.lock()
+    except FileNotFoundError:
+        return False

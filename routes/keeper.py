@@ -12,6 +12,7 @@ from carom import log
 from carom.errors import BusyError, CaromError
 from carom.kernel import signals
 from carom.kernel.netlink import Changes
+from carom.routes import group as groups
 from carom.routes import leading, records, report
 from carom.routes.child import Child, Program
 from carom.routes.leading import Leading
@@ -33,8 +34,14 @@ def up(name: str, route: Route, mark: Mark, *, leave: bool = False) -> Iterator[
     """A route brought up and kept. At the end it is taken away, unless programs run in it, or it is
     to be left to them. Raises as leading.bring_up, and BusyError where another keeps it."""
     leading.sweep()
-    with records.keep(name):
-        leading.bring_up(name, route, mark)
+    with records.locked():
+        group = groups.make(name)
+    with group:
+        try:
+            leading.bring_up(group, route, mark)
+        except BaseException:
+            group.remove()
+            raise
         _warn_of_stub(name, route)
         try:
             with Leading(name) as led:

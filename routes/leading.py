@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -16,7 +17,8 @@ import msgspec
 from carom.errors import BPFError, BusyError, InterfaceError, UsageError
 from carom.kernel import netns
 from carom.kernel.resource import Resource
-from carom.routes import group, programs, records, tables
+from carom.routes import group as groups
+from carom.routes import programs, records, tables
 from carom.routes.group import Group
 from carom.routes.programs import LAN, NO_IPV6, OTHER_NETNS, Maps, Network, Policy
 from carom.routes.records import Record
@@ -54,38 +56,24 @@ class Leading(Resource):
         self.group.close()
 
 
-def bring_up(name: str, route: Route, mark: Mark) -> None:
-    """Make a route, all of it, or nothing; somebody keeps it (records.keep).
+def bring_up(group: Group, route: Route, mark: Mark) -> None:
+    """Make a route of a new group, all of it, or nothing.
 
-    Raises UsageError, InterfaceError, BusyError, BPFError, PrivilegeError, OSError.
+    Raises UsageError, InterfaceError, BPFError, PrivilegeError, OSError.
     """
+    name = group.name
     with records.locked(), contextlib.ExitStack() as undone:
-        link = _link(route.via)
-        _check(route, link)
+        _check(route, _link(route.via))
         _check_tables(name, route)
         number = records.free_number(mark)
         used = {route.via: route.gateway}
-        record = Record(name, netns.own_cookie(), number, mark.mask, route, used)
-        _clear(name)
-        made = undone.enter_context(Group(name, make=True))
-        undone.callback(made.remove)
-        with programs.attach(made.descriptor) as maps:
+        record = Record(name, netns.own_cookie(), os.getpid(), number, mark.mask, route, used)
+        with programs.attach(group.descriptor) as maps:
             undone.callback(_settle_others)
             undone.callback(records.remove, name)
             records.write(record)
             _settle(records.here(), {name: maps})
         undone.pop_all()
-        made.close()
-
-
-def _clear(name: str) -> None:
-    """Remove an earlier group of that name, with its programs. Raises BusyError."""
-    with contextlib.suppress(FileNotFoundError), Group(name) as before:
-        if not before.is_empty() or not before.remove():
-            raise BusyError(
-                f"programs of an earlier route {name} still run",
-                hint=f"end them: carom route stop {name} --kill",
-            )
 
 
 def refresh(name: str) -> Link:
@@ -118,24 +106,28 @@ def take_down(name: str, *, kill: bool = False) -> None:
     Raises UsageError where there is none, BusyError where programs run in it, OSError.
     """
     with records.locked():
-        record = records.find(name)
-        try:
-            led = Group(name)
-        except FileNotFoundError:
-            if record is None:
-                raise UsageError(f"there is no route {name}") from None
-        else:
-            with led:
-                if kill:
-                    led.kill()
-                if not led.is_empty() or not led.remove():
-                    raise BusyError(
-                        f"programs run in route {name}: {_named(led.pids())}",
-                        hint="end them first, or with --kill",
-                    )
-        records.remove(name)
-        if record is None or record.netns == netns.own_cookie():
-            _settle(records.here(), {}, record.mask if record else None)
+        _taken_down(name, kill=kill)
+
+
+def _taken_down(name: str, *, kill: bool = False) -> None:
+    record = records.find(name)
+    try:
+        led = Group(name)
+    except FileNotFoundError:
+        if record is None:
+            raise UsageError(f"there is no route {name}") from None
+    else:
+        with led:
+            if kill:
+                led.kill()
+            if not led.is_empty() or not led.remove():
+                raise BusyError(
+                    f"programs run in route {name}: {_named(led.pids())}",
+                    hint="end them first, or with --kill",
+                )
+    records.remove(name)
+    if record is None or record.netns == netns.own_cookie():
+        _settle(records.here(), {}, record.mask if record else None)
 
 
 def _named(pids: list[int]) -> str:
@@ -148,13 +140,12 @@ def _named(pids: list[int]) -> str:
 def sweep() -> list[str]:
     """Take away the routes that nobody keeps and nothing runs in; their names. Raises OSError."""
     gone = []
-    for name in sorted({*group.names(), *(record.name for record in records.all_of_them())}):
-        if records.is_kept(name):
-            continue
-        with contextlib.suppress(BusyError, UsageError):
-            take_down(name)
-            gone.append(name)
-    records.forget_keepers()
+    with records.locked():
+        for name in sorted({*groups.names(), *(one.name for one in records.all_of_them())}):
+            if not groups.is_kept(name):
+                with contextlib.suppress(BusyError, UsageError):
+                    _taken_down(name)
+                    gone.append(name)
     return gone
 
 

@@ -93,7 +93,7 @@ def routes() -> list[Row]:
         record = known.get(name)
         via = record.route.via if record else ""
         link = links.get(via, tables.GONE)
-        kept = records.is_kept(name)
+        kept = group.is_kept(name)
         state: State = "left" if not kept else "leads" if link.up else "cut"
         processes, refused = _inside(name)
         rows.append(
@@ -101,7 +101,7 @@ def routes() -> list[Row]:
                 name,
                 via or "?",
                 state,
-                records.keeper(name) if kept else 0,
+                record.keeper if record and kept else 0,
                 processes,
                 record.route.dns if record else (),
                 record.mark if record else 0,
@@ -265,7 +265,7 @@ def _standing(name: str, led: Leading) -> Iterator[str]:
         yield f"  {via} is another one than the switch knows: carom route use {name} --via {via}"
     else:
         yield f"  new sockets have mark {record.mark:#x}, and leave by {via} or not at all"
-    if not records.is_kept(name):
+    if not group.is_kept(name):
         yield "  nobody keeps it: a change of the interface is not followed"
     shown = ", ".join(str(one) for one in policy.sources if not one.is_link_local)
     yield f"  from {shown or 'no address'}; table {record.route.table or table_of(via)}"

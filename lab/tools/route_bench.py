@@ -24,7 +24,8 @@ from carom.kernel import libbpf
 from carom.kernel.bpf import Module
 from carom.kernel.cgroups import mounted
 from carom.kernel.recipe import Recipe
-from carom.routes import leading, records
+from carom.routes import group as groups
+from carom.routes import leading
 from carom.routes.group import Group
 from carom.routes.leading import Leading
 from carom.routes.route import Mark, Route
@@ -199,7 +200,7 @@ def _mark_rule(host: Namespace) -> None:
 
 
 def _group(stack: contextlib.ExitStack, name: str) -> Group:
-    group = stack.enter_context(Group(f"bench-{os.getpid()}-{name}", make=True))
+    group = stack.enter_context(groups.make(f"bench-{os.getpid()}-{name}"))
     stack.callback(group.remove)
     stack.callback(group.kill)
     return group
@@ -217,12 +218,12 @@ def _led_way(stack: contextlib.ExitStack, host: Namespace, sender: Callable[...,
     name = f"bench-{os.getpid()}"
 
     def up() -> None:
-        leading.bring_up(name, Route(via=_VIA, gateway=(_WORLD,)), Mark(_MASK_OF_ROUTES))
+        leading.bring_up(group, Route(via=_VIA, gateway=(_WORLD,)), Mark(_MASK_OF_ROUTES))
 
     def down() -> None:
         leading.take_down(name, kill=True)
 
-    stack.enter_context(records.keep(name))
+    group = stack.enter_context(groups.make(name))
     host.call(up)
     stack.callback(host.call, down)
     led = stack.enter_context(Leading(name))
