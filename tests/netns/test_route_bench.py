@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`carom lab bench --routes` measures every way that this host has, and leaves nothing."""
+
+from __future__ import annotations
+
+from carom.lab.tools.route_bench import bench
+from carom.routes import group
+
+
+def test_every_way() -> None:
+    before = group.names()
+    costs, lacks = bench(rounds=3)
+    ways = [cost.way for cost in costs]
+    assert ways[0] == "plain" and costs[0].above == 0
+    for wanted in ("a mark and its rule", "a program that only", "carom route", "TC egress"):
+        assert any(way.startswith(wanted) for way in ways), wanted
+    assert any(way.startswith("nft") for way in ways) or lacks
+    assert all(cost.nanoseconds > 0 for cost in costs)
+    led = next(cost for cost in costs if cost.way.startswith("carom route"))
+    assert led.program, "its program ran for each datagram"
+    assert group.names() == before
