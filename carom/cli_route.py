@@ -60,22 +60,21 @@ def _root() -> None:
 
 def _policy(path: Path | None) -> Any:
     """The routes of the file, and the bits of marks; none where there is no file."""
-    from carom.routes.route import POLICY_FILE, read
-    from carom.routes.route import Policy as Routes
+    from carom.route_file import STANDARD, Routes, read
 
-    if path is None and not POLICY_FILE.exists():
+    if path is None and not STANDARD.exists():
         return Routes({})
-    return read(path or POLICY_FILE)
+    return read(path or STANDARD)
 
 
 def _named(name: str, path: Path | None) -> tuple[Route, Mark]:
-    from carom.routes.route import POLICY_FILE
+    from carom.route_file import STANDARD
 
     policy = _policy(path)
     if name not in policy.routes:
         known = ", ".join(policy.routes) or "none"
         raise UsageError(
-            f"{path or POLICY_FILE} has no route {name}", hint=f"it has: {known}; or say --via"
+            f"{path or STANDARD} has no route {name}", hint=f"it has: {known}; or say --via"
         )
     return policy.routes[name], policy.marks
 

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a route is, and the file that names some."""
+"""What a route is."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 import socket
-import tomllib
 import zlib
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from carom.errors import ConfigurationError, UsageError
+from carom.errors import UsageError
 
-POLICY_FILE = Path("/etc/carom/routes.toml")
 MASK = 0x3F000000
 """The bits of a packet's mark that tell routes, where the file says no others."""
 
@@ -111,75 +108,6 @@ def _interface(name: str) -> list[str]:
     if name == "lo":
         return ["lo leads nowhere: it is this host itself"]
     return []
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """What a file says."""
-
-    routes: dict[str, Route]
-    marks: Mark = Mark()
-
-
-def read(path: Path) -> Policy:
-    """The routes of a TOML file.
-
-    Raises ConfigurationError, with a line for each thing that is wrong, UsageError for a file that
-    cannot be read.
-    """
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"{path} cannot be read: {said}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from error
-    wrong: list[str] = []
-    routes = {
-        name: route
-        for name, value in _table(values.pop("route", {}), "route", wrong).items()
-        if (route := _route(name, value, wrong))
-    }
-    marks = _marks(_table(values.pop("marks", {}), "marks", wrong), wrong)
-    wrong += [f"{key}: no such table; there are route.NAME and marks" for key in values]
-    if wrong:
-        raise ConfigurationError(f"{path}:\n  " + "\n  ".join(wrong))
-    return Policy(routes, marks)
-
-
-def _table(value: Any, key: str, wrong: list[str]) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    wrong.append(f"{key}: a table is needed, [{key}]")
-    return {}
-
-
-def _route(name: str, value: Any, wrong: list[str]) -> Route | None:
-    where = f"route.{name}"
-    try:
-        check_name(name)
-        route = msgspec.convert(value, Route)
-    except UsageError as error:
-        wrong.append(f"{where}: {error}")
-    except msgspec.ValidationError as error:
-        wrong.append(f"{where}: {error}")
-    else:
-        wrong += [f"{where}.{why}" for why in route.wrong()]
-        return route
-    return None
-
-
-def _marks(value: dict[str, Any], wrong: list[str]) -> Mark:
-    said = value.pop("mask", MASK)
-    wrong += [f"marks.{key}: no such key; there is mask" for key in value]
-    try:
-        mask = int(said, 0) if isinstance(said, str) else int(said)
-    except (TypeError, ValueError):
-        mask = 0
-    low = mask & -mask
-    if not 0 < mask < 2**32 or (mask // low) & (mask // low + 1):
-        wrong.append(f"marks.mask: {said!r} is no run of bits, for example 0x3f000000")
-        return Mark()
-    return Mark(mask)
 
 
 def families(route: Route, has_global_ipv6: bool) -> tuple[int, ...]:
