@@ -65,6 +65,7 @@ def bring_up(group: Group, route: Route, mark: Mark) -> None:
     with records.locked(), contextlib.ExitStack() as undone:
         _check(route, _link(route.via))
         _check_tables(name, route)
+        Tables().check(mark.mask)
         number = records.free_number(mark)
         used = {route.via: route.gateway}
         record = Record(name, netns.own_cookie(), os.getpid(), number, mark.mask, route, used)
@@ -127,7 +128,7 @@ def _taken_down(name: str, *, kill: bool = False) -> None:
                 )
     records.remove(name)
     if record is None or record.netns == netns.own_cookie():
-        _settle(records.here(), {}, record.mask if record else None)
+        _settle(records.here(), {})
 
 
 def _named(pids: list[int]) -> str:
@@ -214,7 +215,7 @@ def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps], mask: int | None
     switches, then what is too much."""
     wanted = list(wanted)
     links = tables.links()
-    now = Tables(mask or next((record.mask for record in wanted), Mark().mask))
+    now = Tables()
     rules, filled = _wanted(wanted, links, now)
     marks = [rule for rule in rules if rule.mark and not rule.destination]
     now.add([rule for rule in rules if rule not in marks], filled)

@@ -183,10 +183,10 @@ class Tables:
     is missing, then `remove` what is not wanted, so that at no time there is none.
     """
 
-    def __init__(self, mask: int):
-        """Raises UsageError where somebody else's rule looks at the same bits of marks, OSError."""
-        self._mask = mask
+    def __init__(self) -> None:
+        """Raises OSError."""
         self._ours: set[Rule] = set()
+        self._others: list[tuple[int, int]] = []  # priorities and masks
         with netlink.route_socket() as asked:
             for family in FAMILIES:
                 for told in asked.get_rules(family=family):
@@ -207,12 +207,18 @@ class Tables:
                     _bits_of(family, told["dst_len"]),
                 )
             )
-        elif mask & self._mask:
-            raise UsageError(
-                f"rule {told.get_attr('FRA_PRIORITY')} looks at marks {mask:#x}, and routes "
-                f"at {self._mask:#x}: a packet could be both's",
-                hint="choose other bits, mask = in [marks] of the policy file",
-            )
+        elif mask:
+            self._others.append((told.get_attr("FRA_PRIORITY") or 0, mask))
+
+    def check(self, mask: int) -> None:
+        """Raises UsageError where somebody else's rule looks at the same bits of marks."""
+        for priority, other in self._others:
+            if other & mask:
+                raise UsageError(
+                    f"rule {priority} looks at marks {other:#x}, and routes look at {mask:#x}: "
+                    "a packet could be both's",
+                    hint="choose other bits: mask in [marks] of /etc/carom/routes.toml",
+                )
 
     def of_source(self, table: int) -> list[Rule]:
         """The rules by source that there are for a table."""
