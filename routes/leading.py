@@ -210,7 +210,7 @@ def _check_tables(name: str, route: Route) -> None:
                 )
 
 
-def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps], mask: int | None = None) -> None:
+def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps]) -> None:
     """Bring rules, tables and these maps to what the records say: first what is missing, then the
     switches, then what is too much."""
     wanted = list(wanted)
