@@ -61,17 +61,17 @@ class _Reading:
 
     def routes(self, values: dict[str, Any]) -> Routes:
         """What the values say; only what is right of them, if anything is wrong."""
-        tables = self._table(values.pop("route", {}), "route")
-        marks = self._marks(self._table(values.pop("marks", {}), "marks"))
+        tables = self._table(("route",), values.pop("route", {}))
+        marks = self._marks(self._table(("marks",), values.pop("marks", {})))
         for key in values:
             self._is_wrong((key,), "there is no such table; there are route.NAME and marks")
         found = {name: self._route(name, value) for name, value in tables.items()}
         return Routes({name: route for name, route in found.items() if route}, marks)
 
-    def _table(self, value: Any, key: str) -> dict[str, Any]:
+    def _table(self, at: toml_lines.Path, value: Any) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
-        self._is_wrong((key,), "a table is needed")
+        self._is_wrong(at, "a table is needed")
         return {}
 
     def _route(self, name: str, value: Any) -> Route | None:
@@ -81,7 +81,7 @@ class _Reading:
             check_name(name)
         except UsageError as error:
             self._is_wrong(at, str(error))
-        values = self._table(value, "route") if not isinstance(value, dict) else value
+        values = self._table(at, value)
         fields = Route.__struct_fields__
         for key in values.keys() - {*fields}:
             self._is_wrong((*at, key), f"there is no such key; there are {', '.join(fields)}")
@@ -110,7 +110,7 @@ class _Reading:
         mask = values.get("mask", MASK)
         for key in values.keys() - {"mask"}:
             self._is_wrong(("marks", key), "there is no such key; there is mask")
-        low = mask & -mask if isinstance(mask, int) else 0
+        low = mask & -mask if type(mask) is int else 0
         if not low or not 0 < mask < 2**32 or mask // low & (mask // low + 1):
             self._is_wrong(("marks", "mask"), f"{mask!r} is no run of bits, as 0x3f000000 is one")
             return Mark()
