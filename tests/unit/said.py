@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("carom", "kernel", "protocols", "xdp", "tc", "cgroup", "filters", "daemon", "lab", "vm")
+ROOMS = (
+    *("carom", "kernel", "protocols", "xdp", "tc", "cgroup"),
+    *("filters", "daemon", "routes", "lab", "vm"),
+)
 LEVELS = ("info", "warning", "error")
 VARIES = "…"
 """Stands in a text for what differs from one time to the next."""

@@ -415,20 +415,20 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 def test_what_is_nobodys_must_not_be_removed(kernel: Kernel) -> None:
     theirs = Rule(V4, 100, 254, 1, 0xFF)
     kernel.rules[theirs] = 3
-    Tables(MASK).remove([])
+    Tables().remove([])
     assert kernel.rules == {theirs: 3}
 
 
 def test_a_mask_that_another_looks_at(kernel: Kernel) -> None:
     kernel.rules[Rule(V6, 77, 254, 0x1000000, 0xFF000000)] = 3
     with pytest.raises(UsageError, match="rule 77 looks at marks 0xff000000"):
-        Tables(MASK)
-    Tables(0xFF0000)
+        Tables().check(MASK)
+    Tables().check(0xFF0000)
 
 
 def test_the_order_of_a_table(kernel: Kernel) -> None:
     """First of all, nothing: what finds no other way must not find the main table's."""
-    Tables(MASK).add(tables.marked(1, 3, 7), {7: Table(5, {})})
+    Tables().add(tables.marked(1, 3, 7), {7: Table(5, {})})
     assert [step for step in kernel.done if step[1] != "mark"] == [
         ("replace", "unreachable", 7),
         ("replace", "by interface", 7),
@@ -438,12 +438,12 @@ def test_the_order_of_a_table(kernel: Kernel) -> None:
 
 def test_routers_of_one_family(kernel: Kernel) -> None:
     """Of the other there is nothing but `unreachable`."""
-    Tables(MASK).add([], {7: Table(5, {V4: "198.18.2.2"})})
+    Tables().add([], {7: Table(5, {V4: "198.18.2.2"})})
     assert [step[1] for step in kernel.done] == ["unreachable", "by interface", "unreachable"]
 
 
 def test_an_interface_that_is_gone(kernel: Kernel) -> None:
-    Tables(MASK).add([], {7: Table(0, {V4: "198.18.2.2"})})
+    Tables().add([], {7: Table(0, {V4: "198.18.2.2"})})
     assert [step[1] for step in kernel.done] == ["unreachable", "unreachable"]
 
 
@@ -480,7 +480,7 @@ def settle(kernel: Kernel, *wanted: Record) -> tuple[Told, list[tuple[str, str, 
     kernel.done.clear()
     told = Told(kernel)
     maps: Mapping[str, Any] = {wanted[0].name: told} if wanted else {}
-    leading._settle(wanted, maps, MASK)
+    leading._settle(wanted, maps)
     return told, [*kernel.done]
 
 
