@@ -136,10 +136,8 @@ def of_route(led: Leading) -> list[tuple[Socket, Led]]:
     mark, number = led.maps.policy().mark, led.group.number
     held = held_by(led.group.pids())
     found = [one for one in listed() if one.inode and (one.mark == mark or one.inode in held)]
-    if any(one.inode not in held for one in found):  # somebody else's, or nobody's
-        others = held_by(processes())
-    else:
-        others = {}
+    strange = any(one.inode not in held for one in found)  # somebody else's, or nobody's
+    others = held_by(processes()) if strange else {}
     rows = []
     for one in found:
         pids = held.get(one.inode) or others.get(one.inode, [])
