@@ -241,15 +241,19 @@ def _wanted(
         for via, gateway in record.used.items():
             link = links.get(via, GONE)
             number = own if own and via == record.route.via else table_of(via)
-            known = (
-                tables.sourced(link.addresses, number) if link.ifindex else now.of_source(number)
-            )
-            rules |= dict.fromkeys(
-                (*known, *tables.endpoints(link.remotes, record.mark, record.mask))
-            )
+            rules |= dict.fromkeys(tables.sourced(link.addresses, number))
+            rules |= dict.fromkeys(_had(via, number, links, now))
+            rules |= dict.fromkeys(tables.endpoints(link.remotes, record.mark, record.mask))
             if number != own:
                 filled[number] = Table(link.ifindex, tables.by_family(gateway))
     return list(rules), filled
+
+
+def _had(via: str, table: int, links: Mapping[str, Link], now: Tables) -> list[Rule]:
+    """The rules of the addresses that an interface had, which no other one has: where it is made
+    anew it gets them back, and what comes before that is seen must not be answered elsewhere."""
+    others = {str(one) for name, link in links.items() if name != via for one in link.addresses}
+    return [rule for rule in now.of_source(table) if rule.source not in others]
 
 
 def _lans(record: Record) -> list[Network]:

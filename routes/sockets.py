@@ -130,15 +130,14 @@ def held_by(pids: Iterable[int]) -> dict[int, list[int]]:
 def of_route(led: Leading) -> list[tuple[Socket, Led]]:
     """The sockets that are led, and those of its programs that are not.
 
-    Raises BPFError, OSError.
+    What the kernel alone has of a connection (TIME_WAIT) is left out: it is nobody's, and its mark
+    may be that of an earlier route. Raises BPFError, OSError.
     """
     mark, number = led.maps.policy().mark, led.group.number
     held = held_by(led.group.pids())
-    found = [one for one in listed() if one.mark == mark or one.inode in held]
-    if any(one.inode and one.inode not in held for one in found):  # somebody else's, or nobody's
-        others = held_by(processes())
-    else:
-        others = {}
+    found = [one for one in listed() if one.inode and (one.mark == mark or one.inode in held)]
+    strange = any(one.inode not in held for one in found)  # somebody else's, or nobody's
+    others = held_by(processes()) if strange else {}
     rows = []
     for one in found:
         pids = held.get(one.inode) or others.get(one.inode, [])

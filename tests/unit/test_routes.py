@@ -535,6 +535,28 @@ def test_rules_of_an_interface_that_is_gone_stay(
     assert told.said[0].ifindex == 0
 
 
+def test_rules_of_an_interface_that_is_made_anew_stay(
+    kernel: Kernel, interfaces: dict[str, Link]
+) -> None:
+    """It is there before its addresses are: rules that come after them would come too late."""
+    settle(kernel, record())
+    before = {*kernel.rules}
+    interfaces["tun0"] = Link(9, True, ())
+    told, steps = settle(kernel, record())
+    assert {*kernel.rules} == before
+    assert told.said[0].ifindex == 9
+    assert {command for command, *_ in steps} == {"replace", "say"}
+
+
+def test_an_address_that_moves(kernel: Kernel, interfaces: dict[str, Link]) -> None:
+    """To an interface that is not led by: its rule is no more."""
+    settle(kernel, record())
+    interfaces["tun0"] = Link(5, True, addresses("198.18.2.7"))
+    interfaces["eth0"] = Link(7, True, addresses("198.18.2.1"))
+    settle(kernel, record())
+    assert {rule.source for rule in kernel.rules if rule.source} == {"198.18.2.7", "2001:db8:2::1"}
+
+
 def test_an_interface_that_is_down_is_not_led_by(
     kernel: Kernel, interfaces: dict[str, Link]
 ) -> None:
