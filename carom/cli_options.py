@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _choose(path: Path | None) -> None:
+def _choose(path: str | None) -> None:
     """Have programs loaded from there. Raises ObjectError for what holds none."""
     if path is not None:
         from carom.kernel import objects
 
-        list(objects.found([path]))
-        os.environ[objects.CHOSEN] = str(path.absolute())
+        list(objects.found([Path(path)]))
+        os.environ[objects.CHOSEN] = str(Path(path).absolute())
 
 
 Programs = Annotated[
-    Path | None,
+    str | None,  # a Path would need pydantic
     typer.Option(
         "--programs",
         metavar="FILE|DIR",

@@ -325,9 +325,9 @@ static __always_inline void hide_request(const struct datagram *datagram, u32 se
 static __always_inline bool find_server(struct __sk_buff *skb, struct bpf_sock *sk,
 					struct found *found)
 {
-	struct mark *mark = mark_of(skb, sk);
+	u32 service = 0;
+	struct mark *mark = mark_of(skb, sk, &service);
 	struct watch *watch;
-	u32 service;
 
 	if (!mark)
 		return false;
@@ -396,6 +396,7 @@ static __always_inline void hand_on(const struct found *found, u32 program, bool
 	}
 	scratch->found = *found;
 	scratch->found.datagram.skb = NULL;
+	scratch->summed = (struct summed){};
 	call(skb, program);
 	leave(scratch);
 	void_cell(SLOTS + service, ingress);
@@ -456,7 +457,7 @@ int edge_ingress(struct __sk_buff *skb)
 		take_segment(&found, sk);
 	} else if (payload_length(&found.datagram) > SUM_SHORT) {
 		hand_on(&found, EDGE_SUM, true);
-	} else if (right_sum(&found.datagram, SUM_SHORT)) {
+	} else if (right_sum(&found.datagram, sum_steps(&found.datagram, 0, SUM_SHORT))) {
 		hand_on(&found, EDGE_REQUEST, true);
 	} else {
 		hide_request(&found.datagram, found.mark.service, found.watch.protocol);
@@ -464,7 +465,10 @@ int edge_ingress(struct __sk_buff *skb)
 	return PASS;
 }
 
-/* Called by tail calls only, as the programs below. */
+/*
+ * A long datagram, once more until all of it is summed. Called by tail calls only, as the programs
+ * below.
+ */
 int edge_sum(struct __sk_buff *skb)
 {
 	struct found found;
@@ -472,12 +476,18 @@ int edge_sum(struct __sk_buff *skb)
 
 	if (!scratch)
 		return PASS;
-	if (right_sum(&found.datagram, 65536)) {
+	if (sum_on(&found.datagram, &scratch->summed)) {
+		edge_programs.call(skb, EDGE_SUM);
+		CALLED(EDGE_SUM);
+	} else if (right_sum(&found.datagram, scratch->summed.sum)) {
 		edge_programs.call(skb, EDGE_REQUEST);
-		void_cell(SLOTS + found.mark.service, true);
+		CALLED(EDGE_REQUEST);
 	} else {
 		hide_request(&found.datagram, found.mark.service, found.watch.protocol);
+		leave(scratch);
+		return PASS;
 	}
+	void_cell(SLOTS + found.mark.service, true);
 	leave(scratch);
 	return PASS;
 }
@@ -608,12 +618,13 @@ int edge_store(struct __sk_buff *skb)
 	return PASS;
 }
 
+/* Where only replies tell what was written, there is nothing to acknowledge. */
 int edge_answer(struct __sk_buff *skb)
 {
 	struct found found;
 	struct edge_scratch *scratch = take_over(skb, &found, false);
 
-	if (!scratch)
+	if (!WANTED(EVERY_LEARNED & ~WITH_MESSAGES) || !scratch)
 		return PASS;
 	see_answer(&found, scratch);
 	leave(scratch);

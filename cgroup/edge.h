@@ -23,6 +23,7 @@
 
 #define SUM_STEP 64       /* bytes that are summed at once */
 #define SUM_SHORT 2048    /* bytes of a payload that edge_ingress sums; edge_sum takes longer ones */
+#define SUM_AT_ONCE 16384 /* and so many of them in a run */
 #define EXTENSIONS_MAX 8  /* of IPv6, before a payload */
 #define WAITING_PAGES 128 /* some 1,900 replies that wait for the daemon */
 
@@ -68,6 +69,12 @@ struct heard {
 	enum answer answer;
 };
 
+/* The part of a long payload that is summed. */
+struct summed {
+	u64 sum;
+	u32 length;
+};
+
 /* A reply in the draft that is to be stored: what is not in its meta. */
 struct learned {
 	u64 item;    /* item_in() */
@@ -96,6 +103,7 @@ struct edge_scratch {
 	u64 busy;
 	u32 turn;      /* of requests (reply_times.h) */
 	struct found found;
+	struct summed summed;
 	struct heard heard;
 	struct learned learned;
 	struct draft draft;
@@ -237,20 +245,30 @@ static __always_inline u32 extension_length(u8 protocol, const u8 *header)
 	return protocol == IPPROTO_AH ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
 }
 
-/* Skip IPv6's extension headers: a sender may put any of them before its payload. */
-static __always_inline bool skip_extensions(struct datagram *datagram, u8 *protocol)
-{
-	u8 header[2];
+/*
+ * All headers are read into one place: where each has its own, the stack differs behind, and the
+ * verifier follows the rest once for each.
+ */
+union header {
+	struct iphdr ipv4;
+	struct ipv6hdr ipv6;
+	u8 extension[2];
+};
 
+/* Skip IPv6's extension headers: a sender may put any of them before its payload. */
+static __always_inline bool skip_extensions(struct datagram *datagram, u8 *protocol,
+					    union header *header)
+{
 	for (u32 n = 0; n < EXTENSIONS_MAX; n++) {
 		if (!is_extension(*protocol))
 			return true;
-		if (bpf_skb_load_bytes(datagram->skb, datagram->offset, header, sizeof(header)))
+		if (bpf_skb_load_bytes(datagram->skb, datagram->offset, header->extension,
+				       sizeof(header->extension)))
 			return false;
 		datagram->offset = forgotten(datagram->offset +
-						     extension_length(*protocol, header),
+						     extension_length(*protocol, header->extension),
 					     now());
-		*protocol = header[0];
+		*protocol = header->extension[0];
 	}
 	return !is_extension(*protocol);
 }
@@ -269,26 +287,26 @@ static __always_inline struct address forgotten_address(struct address address)
 static __always_inline bool read_addresses(struct datagram *datagram, bool ingress, u8 *protocol)
 {
 	struct __sk_buff *skb = datagram->skb;
-	struct ipv6hdr ipv6;
-	struct iphdr ip;
+	union header ip = {};
 
 	if (skb->protocol == htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.ihl < 5)
+		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip.ipv4)) || ip.ipv4.ihl < 5)
 			return false;
-		datagram->offset = ip.ihl * 4;
-		datagram->client = forgotten_address(mapped_address(ingress ? ip.saddr : ip.daddr));
-		datagram->addresses = (u64)ip.saddr + ip.daddr;
-		*protocol = ip.protocol;
+		datagram->offset = ip.ipv4.ihl * 4;
+		datagram->client = forgotten_address(
+			mapped_address(ingress ? ip.ipv4.saddr : ip.ipv4.daddr));
+		datagram->addresses = (u64)ip.ipv4.saddr + ip.ipv4.daddr;
+		*protocol = ip.ipv4.protocol;
 		return true;
 	}
 	if (skb->protocol != htons(ETH_P_IPV6) ||
-	    bpf_skb_load_bytes(skb, 0, &ipv6, sizeof(ipv6)))
+	    bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip.ipv6)))
 		return false;
-	datagram->offset = sizeof(ipv6);
-	datagram->client = ipv6_address(ingress ? &ipv6.saddr : &ipv6.daddr);
-	datagram->addresses = ipv6_addresses_sum(&ipv6);
-	*protocol = ipv6.nexthdr;
-	return skip_extensions(datagram, protocol);
+	datagram->offset = sizeof(ip.ipv6);
+	datagram->client = ipv6_address(ingress ? &ip.ipv6.saddr : &ip.ipv6.daddr);
+	datagram->addresses = ipv6_addresses_sum(&ip.ipv6);
+	*protocol = ip.ipv6.nexthdr;
+	return skip_extensions(datagram, protocol, &ip);
 }
 
 /* The length of a payload, whose value is hidden from the verifier. */
@@ -308,13 +326,13 @@ static __always_inline u64 sum_words(const u32 *words)
 }
 
 /*
- * The one's-complement sum of a payload's whole steps, up to `room` (a constant) bytes. It begins
- * with a number that the verifier does not know: otherwise it would know the largest sum after each
- * step. Even so it follows the code behind once for each step.
+ * The one's-complement sum of a payload's whole steps, of `room` (a constant) bytes from `from` on. It
+ * begins with a number that the verifier does not know: otherwise it would know the largest sum after
+ * each step. Even so it follows the code behind once for each step.
  */
-static __always_inline u64 sum_steps(const struct datagram *datagram, const u32 room)
+static __always_inline u64 sum_steps(const struct datagram *datagram, u32 from, const u32 room)
 {
-	u32 steps = payload_length(datagram) / SUM_STEP;
+	u32 steps = (payload_length(datagram) - from) / SUM_STEP, offset = datagram->offset + from;
 	u64 unknown = now(), sum = unknown;
 	u32 words[SUM_STEP / sizeof(u32)];
 
@@ -322,8 +340,7 @@ static __always_inline u64 sum_steps(const struct datagram *datagram, const u32 
 	for (u32 n = 0; n < room / SUM_STEP; n++) {
 		counted(n);
 		if (n >= steps ||
-		    bpf_skb_load_bytes(datagram->skb, datagram->offset + n * SUM_STEP, words,
-				       sizeof(words)))
+		    bpf_skb_load_bytes(datagram->skb, offset + n * SUM_STEP, words, sizeof(words)))
 			break;
 		sum += sum_words(words);
 	}
@@ -342,14 +359,21 @@ static __always_inline u64 sum_rest(const struct datagram *datagram)
 	return sum_words(words);
 }
 
+/* Sum a long payload's next steps. True if some are left. */
+static __always_inline bool sum_on(const struct datagram *datagram, struct summed *summed)
+{
+	summed->sum += sum_steps(datagram, summed->length, SUM_AT_ONCE);
+	summed->length += SUM_AT_ONCE;
+	return *(volatile u32 *)&summed->length < payload_length(datagram);
+}
+
 /*
  * The kernel only sums a datagram of more than 76 bytes after this hook, when the server takes it.
  * A half-made checksum counts as right: whether it came like that from the wire cannot be told. The
- * payload has up to `room` (a constant) bytes.
+ * payload's whole steps have this sum.
  */
-static __always_inline bool right_sum(const struct datagram *datagram, const u32 room)
+static __always_inline bool right_sum(const struct datagram *datagram, u64 steps)
 {
-	u64 steps = sum_steps(datagram, room);
 	struct udphdr udp;
 
 	if (!bpf_skb_load_bytes(datagram->skb, datagram->offset - sizeof(udp), &udp, sizeof(udp)) &&

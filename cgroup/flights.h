@@ -698,12 +698,16 @@ enum beside {
 static __always_inline enum beside acknowledge(u32 flight, u32 service, enum answer answer, bool stored,
 					       bool cut)
 {
+	u64 unknown = now();
 	struct acknowledged write;
 	bool refused, done, nothing;
 	u32 end;
 
 	take_writes(flight, answer, cut, &write);
-	answer = forgotten(answer, now());
+	/* All is hidden that was found: the verifier would follow the rest once for each way to find it. */
+	answer = forgotten(answer, unknown);
+	write.explained = forgotten(write.explained, unknown) & 1;
+	write.unread = forgotten(write.unread, unknown) & 1;
 	refused = answer == ANSWER_REFUSED || answer == ANSWER_ERROR;
 	done = answer == ANSWER_WRITTEN || answer == ANSWER_EITHER;
 	nothing = refused || answer == ANSWER_PART;

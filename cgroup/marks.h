@@ -92,12 +92,15 @@ static __always_inline struct mark *find_mark(struct __sk_buff *skb, struct bpf_
 	return mark;
 }
 
-/* The mark of this packet's socket; NULL for a stranger's. */
-static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_sock *sk)
+/*
+ * The mark of this packet's socket; NULL for a stranger's. `service` is the caller's place for a
+ * service's number: with one of its own the stack would differ behind, and the verifier would follow
+ * the rest once for each way.
+ */
+static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_sock *sk, u32 *service)
 {
 	struct mark *mark = marks.sk_storage_get(sk, 0, 0);
 	struct watch *watch;
-	u32 service;
 
 	if (!mark && !is_door(sk->src_port))
 		return NULL;
@@ -106,8 +109,8 @@ static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_so
 	if (!mark || mark->kind != MARK_NEW)
 		return mark && mark->kind ? mark : NULL;
 	/* Its own network namespace is the service's, so its user is what it seems. */
-	service = mark->service;
-	watch = watches.lookup(&service);
+	*service = mark->service;
+	watch = watches.lookup(service);
 	if (watch && bpf_get_socket_uid(skb) == watch->uid &&
 	    (!mark->view || (u16)(watch->away - mark->view + 1) <= 2))
 		return mark;

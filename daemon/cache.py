@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import enum
-import platform
 from collections.abc import Callable, Iterator
 
 from carom.daemon.store import Store
@@ -19,11 +18,9 @@ from carom.kernel.abi import (
     Entry,
     Stored,
 )
+from carom.kernel.machine import IN_ORDER
 from carom.protocols import default
 from carom.protocols.spec import Clock, Filled, Spec
-
-_IN_ORDER = platform.machine() == "x86_64"
-"""Whether other CPUs see this one's stores in order: else a program says that a draft is ready."""
 
 _LOOK_EVERY = 8
 """Fills from one look at the pages that are left to the next."""
@@ -148,7 +145,7 @@ class Cache:
         what = voids, expires, now, slot, length, length, 0, loops, 0, 0
         DRAFT.pack_into(self._drafts, at, 0, *what, self._service, len(key), key, reply)
         self._number = number + 1
-        if _IN_ORDER:
+        if IN_ORDER:  # else a program says that the draft is ready
             self._ready[at >> 3] = number + 1
         else:
             self._store.drain(self._service, number)

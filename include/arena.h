@@ -49,21 +49,20 @@ static __always_inline u32 size_for(u32 bytes)
 	return size;
 }
 
-/* All other reads and writes of this CPU's stay on their side of it. */
+/*
+ * All other reads and writes of this CPU's stay on their side of it. Where loads stay in order, and so do
+ * stores, only the compiler has to keep it. Elsewhere an atomic operation that gives a value is a full
+ * barrier (Linux' memory model), whatever it is done to.
+ */
 static __always_inline void fence(void)
 {
-#if defined(CONFIG_X86)
-	/* Loads stay in order, and so do stores: only the compiler has to keep it. */
-	asm volatile("" : : : "memory");
-#else
-	u32 only = 0;
-	u64 *cell = fences.lookup(&only);
+	if (!SAID(in_order)) {
+		u64 cell = 0;
 
-	/* A value-returning atomic operation is a full barrier (Linux' memory model). */
-	if (cell && __sync_fetch_and_add(cell, 1) == ~0ull)
-		*cell = 0;
+		asm volatile("" : : "r"(&cell) : "memory");  /* or clang does it without a cell */
+		asm volatile("" : : "r"(__sync_fetch_and_add(&cell, 1)) : "memory");
+	}
 	asm volatile("" : : : "memory");
-#endif
 }
 
 static __always_inline struct arena_page *page_at(u32 number)

@@ -57,7 +57,6 @@ BPF_F_TABLE("array", u32, u64, outcomes, 1, BPF_F_MMAPABLE); /* drafts, by servi
 BPF_F_TABLE("array", u32, u32, seen, 1, BPF_F_MMAPABLE);   /* hashes of keys that were missed */
 BPF_ARRAY(recents, u64, 1);                                 /* new entries, in a ring */
 BPF_RINGBUF_OUTPUT(wanted, 1);                             /* pages, where few are left */
-BPF_ARRAY(fences, u64, 1);
 BPF_F_TABLE("array", u32, u64, versions, SLOTS + SERVICES_MAX, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, voids, 1, BPF_F_MMAPABLE);  /* how many there were */
 LOCKED_ARRAY(gates, struct gate, 1);

@@ -12,7 +12,7 @@
 #include "maps.h"
 #include "walk.h"
 
-PARAMETER(0e, max_hits)  /* replies a second of one CPU; 0: any */
+PARAMETER(10, max_hits)  /* replies a second of one CPU; 0: any */
 
 /* What may be saved: a tick's share, and less than one reply, so that a rate below one a tick is kept too. */
 static __always_inline u64 saved_at(const struct pace *pace, u64 time)

@@ -30,6 +30,7 @@ PARAMETER(08, slot_v3)
 PARAMETER(09, hash_secret0)
 PARAMETER(0a, hash_secret1)
 PARAMETER(0b, shadow)       /* one hit in so many goes to the server, to be compared; 0: none */
+PARAMETER(0c, in_order)     /* 1: this machine's CPUs do loads in order, and stores, as x86's do */
 
 #define TICKS SAID(ticks)
 

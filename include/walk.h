@@ -10,8 +10,8 @@
 #include "abi.h"
 #include "parameter.h"
 
-PARAMETER(0c, dry)    /* 1: counters, entries, voids, budgets and drafts stay as they are */
-PARAMETER(0d, noted)  /* what becomes of a verdict besides: enum noted */
+PARAMETER(0d, dry)    /* 1: counters, entries, voids, budgets and drafts stay as they are */
+PARAMETER(0e, noted)  /* what becomes of a verdict besides: enum noted */
 
 struct walked {
 	u32 verdict;

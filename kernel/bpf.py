@@ -17,6 +17,7 @@ from carom.errors import BPFError, CompileError, PrivilegeError, VerifierError
 from carom.kernel import btf, capabilities, elf, forked, kept, libbpf, objects
 from carom.kernel.compiled import Compiled, Hook, Program, Refused
 from carom.kernel.compiler import BCC, PROVISION, Source
+from carom.kernel.machine import IN_ORDER
 from carom.kernel.objects import Object
 from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
@@ -189,7 +190,7 @@ class Module(Resource):
         """
         check_privileges()
         self._entries, self._sizes = dict(entries or {}), dict(sizes or {})
-        self._parameters = dict(parameters or {})
+        self._parameters = {"in_order": int(IN_ORDER), **(parameters or {})}
         self._beside, self._apart = beside, frozenset(apart)
         _raise_file_limit()
         self._name = str(recipe)

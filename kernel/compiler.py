@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from carom.errors import CompileError
-from carom.kernel import btf, clang, forked, libbpf
+from carom.kernel import btf, forked, libbpf
 from carom.kernel.compiled import Compiled, Hook, Refused, hook_of, parse
 from carom.kernel.signals import end_with_parent
 
@@ -167,18 +167,23 @@ class Source(msgspec.Struct):
         return hashed.hexdigest()
 
     def _all_flags(self) -> list[str]:
-        own = () if self.compiler == BCC else clang.FLAGS
-        return [*own, *FLAGS, *self.flags]
+        if self.compiler == BCC:
+            return [*FLAGS, *self.flags]
+        from carom.kernel import clang  # most starts compile nothing
+
+        return [*clang.FLAGS, *FLAGS, *self.flags]
 
     def parameters(self) -> list[str]:
         """The names of the parameters (parameter.h), in the order of their cells."""
         found = re.findall(r"^PARAMETER\((\w+), (\w+)\)", self.text, re.MULTILINE)
-        assert [int(cell, 16) for cell, _ in found] == list(range(len(found)))
-        return [name for _, name in found]
+        cells = {int(cell, 16): name for cell, name in found}
+        return [cells[number] for number in range(len(found))]
 
     def compile(self) -> Compiled:
         """Have it compiled. Raises CompileError, Refused."""
         if self.compiler != BCC:
+            from carom.kernel import clang
+
             told = self._all_flags(), self.hooks, self.parameters()
             return clang.compiled(self.compiler, self.text, *told)
         command = [sys.executable, "-P", "-m", __name__]

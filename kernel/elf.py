@@ -337,6 +337,11 @@ def label(file: bytes) -> Label:
 def read(file: bytes) -> tuple[Compiled, Label]:
     """The programs of an object file. Raises Foreign for what carom did not write so."""
     said = label(file)
+    return contents(file, said), said
+
+
+def contents(file: bytes, said: Label) -> Compiled:
+    """The programs of an object file that says this of itself. Raises Foreign."""
     try:
         reader = Reader(file)
         types = reader.section(".BTF")
@@ -354,7 +359,7 @@ def read(file: bytes) -> tuple[Compiled, Label]:
         raise
     except BROKEN as error:
         raise Foreign(f"it is damaged: {error}") from error
-    return compiled, said
+    return compiled
 
 
 def _string(names: bytes, at: int) -> str:

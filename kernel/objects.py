@@ -57,7 +57,7 @@ class Object(NamedTuple):
     def compiled(self) -> Compiled:
         """What it holds. Raises ObjectError."""
         with _named(self.where):
-            return elf.read(self.file)[0]
+            return elf.contents(self.file, self.label)
 
     def loadable(self) -> Compiled:
         """What it holds. Raises ObjectError, also for what this carom cannot load."""

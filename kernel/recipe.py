@@ -52,42 +52,53 @@ class Recipe:
         """
         compiler = compiler or os.environ.get(CHOSEN) or BCC
         before = () if compiler == BCC else (INCLUDE / "clang.h",)
-        seen: set[Path] = set()
-        texts = (
-            expand(source, self._folders, seen, self._written)
-            for source in (*before, *self.sources)
-        )
+        expansion = Expansion(self._folders, self._written)
+        texts = (expansion.of(source) for source in (*before, *self.sources))
         return Source("\n".join(texts), self._flags, self._hooks, compiler)
 
 
-def expand(
-    source: Path,
-    include: Sequence[Path],
-    seen: set[Path] | None = None,
-    written: Mapping[str, str] | None = None,
-) -> str:
-    """A C file with its own `#include "..."` lines replaced by those files, each once.
+_QUOTED = re.compile(r'^#include "(.+)".*$', re.MULTILINE)
+
+
+class Expansion:
+    """C files with their own `#include "..."` lines replaced by those files, each once in all.
 
     BCC only recognises maps in the main file, so what is shared has to be part of it. Lines keep
-    their file (FOLDER/FILE) and number for messages. `written` are headers that exist only as
-    text, by name. Raises CompileError for an included file that is missing.
+    their file (FOLDER/FILE) and number for messages.
     """
-    seen = set() if seen is None else seen
-    written = written or {}
-    if source in seen:
-        return ""
-    seen.add(source)
-    text = written[source.name] if source.name in written else source.read_text()
-    name = "/".join(source.parts[-2:])
-    lines = [f'#line 1 "{name}"']
-    for number, line in enumerate(text.splitlines(), 1):
-        quoted = re.match(r'#include "(.+)"', line) if line.startswith("#") else None
-        if not quoted:
-            lines.append(line)
-            continue
-        paths = (folder / quoted[1] for folder in include if (folder / quoted[1]).exists())
-        path = Path(quoted[1]) if quoted[1] in written else next(paths, None)
-        if path is None:
-            raise CompileError(f"{source.name} includes {quoted[1]}, which is not there")
-        lines += [expand(path, include, seen, written), f'#line {number + 1} "{name}"']
-    return "\n".join(lines)
+
+    def __init__(self, include: Sequence[Path], written: Mapping[str, str] | None = None):
+        """`written` are headers that exist only as text, by name."""
+        self._include = include
+        self._written = written or {}
+        self._seen = set[Path]()
+        self._found = dict[str, Path]()
+
+    def of(self, source: Path) -> str:
+        """A file expanded; nothing for one that was there before.
+
+        Raises CompileError for an included file that is missing.
+        """
+        if source in self._seen:
+            return ""
+        self._seen.add(source)
+        written = self._written.get(source.name)
+        text = source.read_text() if written is None else written
+        name = "/".join(source.parts[-2:])
+        parts, at = [f'#line 1 "{name}"\n'], 0
+        for quoted in _QUOTED.finditer(text):
+            line = text.count("\n", 0, quoted.start()) + 2
+            inner = self.of(self._find(quoted[1], source))
+            parts += [text[at : quoted.start()], inner, f'\n#line {line} "{name}"']
+            at = quoted.end()
+        return "".join((*parts, text[at:].removesuffix("\n")))
+
+    def _find(self, header: str, source: Path) -> Path:
+        """The file that a source includes by this name. Raises CompileError."""
+        if header not in self._found:
+            paths = (one for folder in self._include if (one := folder / header).exists())
+            path = Path(header) if header in self._written else next(paths, None)
+            if path is None:
+                raise CompileError(f"{source.name} includes {header}, which is not there")
+            self._found[header] = path
+        return self._found[header]

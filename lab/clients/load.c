@@ -10,10 +10,10 @@
 #include "checksum.h"
 #include "parameter.h"
 
-PARAMETER(0c, request_room)  /* bytes of the longest request: a power of two, from 32 on */
-PARAMETER(0d, reply_room)    /* bytes of the longest reply that is verified: a power of two */
-PARAMETER(0e, draw_count)    /* the length of the order of requests, which is repeated */
-PARAMETER(0f, port_count)    /* source ports: the most requests that can be outstanding */
+PARAMETER(0d, request_room)  /* bytes of the longest request: a power of two, from 32 on */
+PARAMETER(0e, reply_room)    /* bytes of the longest reply that is verified: a power of two */
+PARAMETER(0f, draw_count)    /* the length of the order of requests, which is repeated */
+PARAMETER(10, port_count)    /* source ports: the most requests that can be outstanding */
 
 #define ROOM_MAX 2048            /* of either: maps have values as long as is needed */
 #define HEADERS (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr))

@@ -76,6 +76,10 @@ def learned(carom: Carom, udp: UDPClient, tcp: TCPClient, key: bytes, value: byt
     assert udp.get(key) == value
 
 
+AT_ONCE = 16384 - 42
+"""With what is around it in a datagram: as much as one run sums (SUM_AT_ONCE of cgroup/edge.h)."""
+
+
 class TestChecksums:
     """Made by the sender, as every request has them that came by a wire."""
 
@@ -85,7 +89,9 @@ class TestChecksums:
         yield
         straight.offload(sender=True, replier=True)
 
-    @pytest.mark.parametrize("size", [1, 30, 31, 32, 33, 64, 100, 500, 1100, 2100, 20_000])
+    @pytest.mark.parametrize(
+        "size", [1, 30, 31, 32, 33, 64, 100, 500, 1100, 2100, AT_ONCE, AT_ONCE + 1, 20_000, 60_000]
+    )
     def test_right(self, front: Carom, udp: UDPClient, tcp: TCPClient, size: int) -> None:
         """A write without acknowledgement is seen, whatever it is long."""
         key = b"sum%d" % size
@@ -97,7 +103,7 @@ class TestChecksums:
         udp.send(b"get %b\r\n" % key)
         assert udp.socket.recv(65_536)[8:].startswith(b"VALUE %b 0 %d\r\n" % (key, size))
 
-    @pytest.mark.parametrize("size", [100, 1100, 2100, 20_000])
+    @pytest.mark.parametrize("size", [100, 1100, 2100, AT_ONCE, AT_ONCE + 1, 20_000, 60_000])
     def test_wrong(
         self, front: Carom, straight: Line, udp: UDPClient, tcp: TCPClient, size: int
     ) -> None:

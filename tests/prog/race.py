@@ -16,7 +16,7 @@ from carom.daemon.store import Extent, Policy, Store
 from carom.kernel import libbpf
 from carom.kernel.bpf import Module
 from carom.kernel.hashes import Hashes
-from carom.kernel.recipe import INCLUDE, Recipe, expand
+from carom.kernel.recipe import INCLUDE, Expansion, Recipe
 from carom.kernel.resource import Resource
 from carom.kernel.timing import timing
 
@@ -80,7 +80,7 @@ class Race(Resource):
     ):
         """With a `cache`, by its policy and capacity, it has a store too."""
         rooms = (*protocols.INCLUDE, folder(xdp), folder(cgroup))
-        text = expand(HERE / name, (INCLUDE, *rooms, HERE), written=protocols.headers())
+        text = Expansion((INCLUDE, *rooms, HERE), protocols.headers()).of(HERE / name)
         source = where / name
         source.write_text(broken(text, changes))
         hashes = Hashes()

@@ -114,7 +114,7 @@ class TestOutOfOrder:
     """A CPU whose stores others may see in another order: a program finishes each draft."""
 
     def test_stored_at_once(self, empty: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("carom.daemon.cache._IN_ORDER", False)
+        monkeypatch.setattr("carom.daemon.cache.IN_ORDER", False)
         store, drain, seen = empty.fastpath.store, Store.drain, list[list[int]]()
 
         def watched(self: Store, service: int, finished: int | None = None) -> None:

@@ -153,6 +153,7 @@ def test_libbpf_loads_the_fast_path(whole: bytes, stock: Callable[[bytes], Stock
         "shadow": 1,
         "dry": 0,
         "noted": 0,
+        "in_order": 0,
     }
     loaded = stock(whole)
     names = fastpath.recipe().source().parameters()

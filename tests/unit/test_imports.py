@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.main import get_group
@@ -63,6 +64,11 @@ def test_a_service(command: str) -> None:
 @pytest.mark.parametrize("command", ["serve", "front"])
 def test_a_service_of_a_file(command: str) -> None:
     assert imported(command, "--config", "/dev/null", says="names no service") == []
+
+
+@pytest.mark.parametrize("command", ["serve", "front"])
+def test_a_service_of_other_programs(command: str, tmp_path: Path) -> None:
+    assert imported(command, "--programs", str(tmp_path), says="there is no object file") == []
 
 
 def test_what_talks_to_a_carom() -> None:
