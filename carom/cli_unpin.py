@@ -14,7 +14,8 @@ def unpin() -> None:
 
     Requests go to the server alone then, and the cache is gone.
     """
-    from carom.daemon.pinned import folder, unpin
+    from carom.daemon.pin_folder import folder
+    from carom.daemon.pinned import unpin
     from carom.kernel.pins import is_link
 
     names = unpin(folder())

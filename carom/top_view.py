@@ -18,10 +18,14 @@ Look = Mapping[str, Any]
 
 
 class Part(NamedTuple):
-    """A table: its heads, with a < where words stand below and not numbers, and its rows."""
+    """A table: its heads, with a < where words stand below and not numbers, and its rows.
+
+    Where it is too wide its last column gives way, if that is of words; with `even`, the widest do.
+    """
 
     heads: str
     rows: Sequence[Sequence[str]]
+    even: bool = False
 
 
 def view(look: Look, height: int) -> RenderableType:
@@ -62,14 +66,14 @@ def _table(part: Part, rows: int) -> Table:
     heads = part.heads.split("|")
     for at, head in enumerate(heads):
         words = head.startswith("<")
-        gives_way = words and at == len(heads) - 1  # the others stay as wide as they are
+        gives_way = part.even or (words and at == len(heads) - 1)
         justify: JustifyMethod = "left" if words else "right"
-        table.add_column(head.lstrip("<"), justify=justify, no_wrap=not gives_way)
+        table.add_column(_line(head.lstrip("<")), justify=justify, no_wrap=not gives_way)
     fits = rows if rows == len(part.rows) else rows - 1
     for row in part.rows[:fits]:
         table.add_row(*map(_line, row))
     if fits < len(part.rows):
-        table.add_row(f"{len(part.rows) - fits} more")
+        table.add_row(_line(f"{len(part.rows) - fits} more"))
     return table
 
 
@@ -145,7 +149,7 @@ def _lists(look: Look) -> list[Part]:
     ]
     return [
         Part("<service|answered|missed|passed|hits|entries|fills|p50 <|p99 <", services),
-        Part("<interface|<mode|received|sent|lost|lost in all|<-", interfaces),
+        Part("<interface|<mode|received|sent|lost|lost in all|<", interfaces),
         Part("<program|runs|ns each|of a CPU", programs),
         Part("hits|of all|service|<key", keys),
         *map(_map, look.get("filter_maps", ())),
@@ -156,17 +160,14 @@ def _map(one: Mapping[str, Any]) -> Part:
     """A map of a filter: its numbers first, as its key may be long. What stands still is left out
     of a counter."""
     counter = one["kind"] == "counter"
-    heads = [f"{name} a second" if counter else name for name in one["values"]]
     rows = [
-        (*map(amount, entry["value"].values()), _key(entry["key"]))
+        (*map(amount, entry["value"].values()), ", ".join(map(str, entry["key"].values())))
         for entry in one["entries"]
         if any(entry["value"].values()) or not counter
     ]
-    return Part("|".join([*heads, f"<{one['name']}"]), rows)
-
-
-def _key(key: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {said}" for name, said in key.items()) or "-"
+    name = f"{one['name']}{' a second' if counter else ''}"
+    keys = f", by {', '.join(one['keys'])}" if one["keys"] else ""
+    return Part("|".join([*one["values"], f"<{name}{keys}"]), rows, even=True)
 
 
 def amount(number: float | None) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carom import log, protocols
+from carom.daemon import pin_folder
 from carom.daemon.attachments import Attacher, Attachments
 from carom.daemon.backend import Backend
 from carom.daemon.bound_addresses import BoundAddresses
@@ -174,9 +175,9 @@ class Assembly:
         self._room = self._counted()
         self._pinned = None
         if rules and self._options.pin:
-            from carom.daemon.pinned import Pinned, folder  # few starts need it
+            from carom.daemon.pinned import Pinned  # few starts need it
 
-            self._pinned = stack.enter_context(Pinned(folder()))
+            self._pinned = stack.enter_context(Pinned(pin_folder.folder()))
         if rules:
             self._fastpath = self._loaded()
         filter = self._loaded_filter()
@@ -374,7 +375,13 @@ class Assembly:
         self, fastpath: FastPath, attachments: Attachments, rules: netlink.Changes
     ) -> None:
         assert self._firewall
-        self._firewall.attached(attachments.current, fastpath.program_ids)
+        filtering = self._filtering
+
+        def programs() -> list[int]:
+            filters = [filtering.filter.program_id()] if filtering else []
+            return [*fastpath.program_ids(), *filters]
+
+        self._firewall.attached(attachments.current, programs)
         follower = Follower(
             [Look("the firewall", self._firewall.look_again)],
             rules,
@@ -399,4 +406,5 @@ class Assembly:
             remarks += notes_on_length(attachments, options)
             remarks += notes_on_sources(attachments, options)
             remarks += said_at_start(attachments)
+            remarks += [] if self._pinned else pin_folder.left()
         return remarks

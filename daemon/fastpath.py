@@ -131,6 +131,7 @@ SOURCES = (
     _folder(xdp) / "clock.c",
     _folder(tc) / "fastpath.c",
     _folder(cgroup) / "edge.c",
+    _folder(cgroup) / "learn.c",
     _folder(cgroup) / "sockets.c",
 )
 INCLUDE = (*protocols.INCLUDE, _folder(xdp), _folder(cgroup))

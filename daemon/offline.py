@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+from carom import protocols
 from carom.daemon.allow_list import AllowList
 from carom.daemon.assemble import loaded
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock
 from carom.daemon.fastpath import Attachment, FastPath, Room
 from carom.daemon.front import Front
+from carom.daemon.learning import Learner
 from carom.daemon.options import Options
 from carom.daemon.publisher import links_of, own_addresses
 from carom.daemon.receiver import Receiver, check_bind
@@ -68,15 +70,26 @@ class Offline(Resource):
         self.asked = Asked(fastpath, receivers, attachments)
 
     def fill(self, request: bytes, port: int) -> bool:
-        """Put a reply to a request into the cache; False where its service's are learned."""
+        """Put a reply to a request into the cache; False where there is none that is kept."""
         receiver = next(one for one in self.asked.receivers if one.options.port == port)
-        if receiver.protocol.learned or receiver.protocol.key_of(request) is None:
+        if receiver.protocol.learned:
+            return self._learn(request, receiver)
+        if receiver.protocol.key_of(request) is None:
             return False
         clock = JiffiesClock(self._fastpath.read_jiffies)
         ttl = receiver.options.ttl
         cache = Cache(self._fastpath.store, clock, ttl, receiver.id, receiver.protocol)
         cache.fill(request, _REPLY, cache.take(request))
         return True
+
+    def _learn(self, request: bytes, receiver: Receiver) -> bool:
+        protocol, ttl = receiver.protocol, int(receiver.options.ttl)
+        learner = Learner(self._fastpath)
+        learned = [
+            learner.learn(protocol, asked, reply, ttl=ttl, service=receiver.id)
+            for asked, reply in protocols.made_up(protocol, request)
+        ]
+        return bool(learned) and all(learned)
 
     def close(self) -> None:
         """Free programs and maps."""

@@ -21,7 +21,7 @@ import msgspec
 
 from carom import __version__, log
 from carom.errors import BPFError, PrivilegeError, UsageError
-from carom.kernel import forked, libbpf, netns, objects
+from carom.kernel import forked, libbpf, objects
 from carom.kernel.bpf import Module, version
 from carom.kernel.hashes import Hashes
 from carom.kernel.libbpf import MapShape
@@ -31,8 +31,6 @@ from carom.kernel.resource import Resource
 
 OLDEST = (6, 6)
 """The first kernel version whose TC programs have links."""
-
-ROOT = Path("/sys/fs/bpf/carom")
 
 CHAINS = {"xdp_next", "tc_next", "edge_programs"}
 """Maps of programs, which the kernel empties when nobody has them: those of the running programs
@@ -113,13 +111,6 @@ class Record(msgspec.Struct, frozen=True):
     """Secrets of hashes, which programs were loaded with."""
     maps: list[str]
     """The names of all that are taken over."""
-
-
-def folder() -> Path:
-    """Where this network namespace's carom pins: CAROM_PINS, or a folder of its own."""
-    if os.environ.get("CAROM_PINS"):
-        return Path(os.environ["CAROM_PINS"])
-    return ROOT / str(netns.own_cookie())
 
 
 class Pinned(Resource):

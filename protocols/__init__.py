@@ -56,6 +56,15 @@ def spec(name: str) -> Spec:
     return SPECS[name]
 
 
+def made_up(spec: Spec, request: bytes) -> Iterable[tuple[bytes, bytes]]:
+    """Requests, and replies that a server might have given to them, after which a request of a
+    learned protocol would be a hit: its folder's `made_up.py` makes them; none for no read."""
+    found: Iterable[tuple[bytes, bytes]] = importlib.import_module(
+        f"{__name__}.{spec.name}.made_up"
+    ).exchanges(request)
+    return found
+
+
 def headers(specs: Iterable[Spec] = ()) -> dict[str, str]:
     """The generated header, by its name, for programs that know these protocols.
 

@@ -36,6 +36,7 @@ EXPERIMENTS = tuple(
         "interrupted",
         "load",
         "ports",
+        "soak",
         "ssh",
         "sweeps",
     )

@@ -427,7 +427,7 @@ def rp_filter(look: Look, interface: Interface) -> Iterator[Found]:
 )
 def others_at_tc(look: Look, interface: Interface) -> Iterator[Found]:
     """Who is behind carom?"""
-    if programs := list(tc_programs(look.attachment(interface))):
+    if programs := list(tc_programs(look.attachment(interface), look.programs)):
         yield Found(
             tc_words(interface.name, programs), "--allow has to leave out what they drop, too"
         )

@@ -103,6 +103,12 @@ class Look:
         """The running carom's."""
         return self.running.pid if self.running else None
 
+    @property
+    def programs(self) -> list[int]:
+        """The ids of the running carom's programs that have no names of a carom's: its filter's."""
+        status = self.running.status if self.running else None
+        return [status["filter"]["program"]] if status and status["filter"] else []
+
     def is_on(self, interface: Interface) -> bool:
         """Whether the running carom is attached to an interface."""
         return interface.name in self._modes

@@ -23,6 +23,7 @@ from scapy.layers.l2 import Ether
 from carom.daemon.cache import Cache
 from carom.daemon.clock import JiffiesClock, jiffies_per_second
 from carom.daemon.fastpath import FastPath
+from carom.daemon.learning import Learner
 from carom.daemon.options import HITS_MAX, SHADOW_MAX
 from carom.daemon.places import Place
 from carom.daemon.store import Admit
@@ -58,15 +59,6 @@ SWAP = "MAC swap"
 
 def _port(spec: Spec) -> int:
     return spec.port or SERVER[1]
-
-
-LEARN = Path(__file__).resolve().parent / "learn.c"
-_LEARNED = struct.Struct("=Q3I4x")
-
-
-def before_reply(protocol: Spec, request: bytes, token: int, ttl: int = 3600) -> bytes:
-    """What learn.c is given before a reply: its request, and what the edge knows of that."""
-    return _LEARNED.pack(token, protocol.number, len(request), ttl) + request
 
 
 class Figure(NamedTuple):
@@ -133,10 +125,9 @@ class Bench:
                 counted=counted,
                 max_hits=max_hits,
                 shadow=shadow,
-                beside=[LEARN],
             )
         )
-        self._learn = self.fastpath.load("learn_frame")
+        self._learner = Learner(self.fastpath)
         self.clock = JiffiesClock(self.fastpath.read_jiffies)
         self.fastpath.lease[0] = 2**64 - 1
         self.fastpath.allow(["198.18.0.0/15"])
@@ -164,9 +155,7 @@ class Bench:
 
     def learn(self, sample: Sample, protocol: Spec) -> None:
         """Store a sample's reply as the socket's edge does."""
-        front = before_reply(protocol, sample.request, self.fastpath.store.voids[0])
-        learned = libbpf.test_run(self._learn, front + sample.reply).retval
-        if learned != libbpf.XDP_PASS:
+        if not self._learner.learn(protocol, sample.request, sample.reply):
             raise ExperimentError(f"a reply of {protocol.name} was not learned")
 
     def around(self, spec: Spec) -> Around:

@@ -23,11 +23,12 @@ import msgspec
 
 from carom.daemon.cache import Cache, Token
 from carom.daemon.fastpath import FastPath
+from carom.daemon.learning import Learner
 from carom.daemon.places import Place
 from carom.daemon.store import Admit, Policy
 from carom.kernel import libbpf
 from carom.kernel.abi import REPLY_MAX, Hook
-from carom.lab.tools.bench import LEARN, MAC, SERVER, before_reply, frame
+from carom.lab.tools.bench import MAC, SERVER, frame
 from carom.protocols.spec import Spec
 
 _LOOPBACK = 1  # its ifindex: a test run's frames come from there
@@ -116,11 +117,10 @@ class _World:
                 capacity=capacity,
                 admit=admit,
                 policy=policy,
-                beside=[LEARN],
                 test_clock=True,
             )
         )
-        self._learn = self._fastpath.load("learn_frame")
+        self._learner = Learner(self._fastpath)
         self._protocol, self._ttl = protocol, ttl
         self._clock = _Seconds(self._fastpath)
         self._cache = Cache(self._fastpath.store, self._clock, ttl, protocol.number, protocol)
@@ -184,8 +184,7 @@ class _World:
         assert one.reply is not None
         self._be(at)
         if isinstance(token, int):
-            front = before_reply(self._protocol, one.request, token, self._ttl)
-            libbpf.test_run(self._learn, front + one.reply)
+            self._learner.learn(self._protocol, one.request, one.reply, token=token, ttl=self._ttl)
         else:
             self._cache.fill(one.request, one.reply, token)
 

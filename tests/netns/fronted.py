@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from carom.kernel.resource import Resource
 from carom.kernel.waiting import readable
 from carom.vm.namespace import Namespace
-from netns.memcache import PORT, TCPClient, UDPClient, value_of
+from netns.line import Line
+from netns.memcache import PORT, Memcached, TCPClient, UDPClient, value_of
 from netns.process import DEADLINE, Carom, until
 from netns.wire import UDP_SEGMENT
 
@@ -34,6 +36,20 @@ def hits_of(carom: Carom, udp: UDPClient, key: bytes, value: bytes, times: int =
 def until_hit(carom: Carom, udp: UDPClient, key: bytes, value: bytes) -> None:
     """Ask for a key until the kernel answers: at once but for holds and voids on their way."""
     until(lambda: hits_of(carom, udp, key, value, 2) == 2, f"hits of {key!r}")
+
+
+@contextlib.contextmanager
+def fronted_memcached(line: Line) -> Iterator[tuple[Carom, UDPClient]]:
+    """A carom before a memcached, whose `foo` is `bar` and in the cache; and who asks it."""
+    with (
+        Memcached(line.server),
+        Carom(line.server, "--mode", "generic", command="front") as carom,
+        TCPClient(line.client, line.address) as tcp,
+        UDPClient(line.client, line.address) as udp,
+    ):
+        tcp.set(b"foo", b"bar")
+        until_hit(carom, udp, b"foo", b"bar")
+        yield carom, udp
 
 
 def check_writes_are_seen(carom: Carom, tcp: TCPClient, udp: UDPClient) -> None:

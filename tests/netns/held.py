@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import ctypes
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +20,14 @@ class Held(NamedTuple):
     id: int
 
     def is_there(self) -> bool:
-        """Whether anything holds it still: a process, an attachment, or a file of bpffs."""
-        descriptor = getattr(libbpf.library(), f"bpf_{self.kind}_get_fd_by_id")(self.id)
-        if descriptor < 0:
-            return False
-        os.close(descriptor)
-        return True
+        """Whether anything holds it still: a process, an attachment, or a file of bpffs.
+
+        It is not opened for that: Linux 6.18 keeps a map of programs that is opened while it is
+        emptied.
+        """
+        found = ctypes.c_uint32()
+        next_id = getattr(libbpf.library(), f"bpf_{self.kind}_get_next_id")
+        return next_id(self.id - 1, ctypes.byref(found)) == 0 and found.value == self.id
 
 
 def held(pid: int) -> set[Held]:

@@ -521,6 +521,16 @@ def test_a_healthy_carom(own_line: Line) -> None:
         assert report.pid is None, "it is in another network namespace"
 
 
+@pytest.mark.parametrize("hook", ["xdp", "tc"])
+def test_a_filter_of_its_own(own_line: Line, hook: str) -> None:
+    """It is no stranger's, neither to its carom nor to the doctor."""
+    how = ("--hook", hook, "--filter", "simple", "--filter-at", hook)
+    with Carom(own_line.server, "--app", "kv", "-p", str(any_port()), *how) as carom:
+        assert not [one for one in carom.ready["notes"] if "does not see" in one]
+        _, report = doctor(own_line.server, *OURS_ALONE)
+        assert "tc-programs" not in names(report)
+
+
 def test_two_caroms(own_line: Line) -> None:
     """One at XDP and one at TC: each is looked at by its pid, and is no trap for the other."""
     at_tc = (*ON, "--hook", "tc", "-p", str(PORT + 1))

@@ -29,6 +29,7 @@ from netns.tools import tool
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "docs" / "monitoring" / "alerts.yaml"
 DASHBOARD = ROOT / "docs" / "monitoring" / "dashboard.json"
+OWN_FILTER = ROOT / "filters" / "examples" / "clients.c"
 RULE_TESTS = ROOT / "tests" / "unit" / "alerts_test.yaml"
 
 NAME = re.compile(r"\bcarom_\w+")
@@ -68,7 +69,8 @@ def expressions() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def exported(straight: Line) -> dict[str, set[str]]:
-    """The labels of each name that a carom before a memcached exports, and one that serves."""
+    """The labels of each name that a carom before a memcached exports, one that serves, and one
+    with a filter."""
     found: dict[str, set[str]] = {}
     with (
         Memcached(straight.server),
@@ -79,8 +81,9 @@ def exported(straight: Line) -> dict[str, set[str]]:
         tcp.set(b"k", b"v")
         assert udp.get(b"k") == b"v"
         text = told("--pid", str(carom.pid)).stdout
-    with Carom(straight.server, "--mode", "native", "--app", "services:sized") as carom:
-        text += told("--pid", str(carom.pid)).stdout
+    for how in (("services:sized", "--shadow", "2"), ("kv", "--filter", str(OWN_FILTER))):
+        with Carom(straight.server, "--mode", "native", "--app", *how) as carom:
+            text += told("--pid", str(carom.pid)).stdout
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)

@@ -272,7 +272,7 @@ def test_top(serve: Callable[..., Carom], straight: Line, peer: Client) -> None:
     assert 0 < entry["value"]["requests"] < 600
     assert entry["value"]["bytes"] == pytest.approx(3 * entry["value"]["requests"])
     assert found["gauge_longest"]["entries"] == [{"key": {}, "value": {"value": 3}}]
-    assert "first B" in shown
+    assert ", by network, first" in shown and "198.18.0.0, B" in shown
     assert "gauge_longest" in shown
     assert max(map(len, shown.splitlines())) <= 80
 

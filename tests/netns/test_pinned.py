@@ -30,6 +30,8 @@ from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient, value_of
 from netns.pinning import PinningCarom, mounted, unpin
 from netns.process import DEADLINE, INTERFACE, Carom, at_tc, attached, run, start, until
+from netns.test_filters import PORT as KV_PORT
+from netns.test_filters import get, put, tallies
 from netns.test_torture_memcached import KEYS, jobs
 from netns.torture import Cell, Shared
 from netns.wire import Client
@@ -294,6 +296,68 @@ def test_where_nothing_can_be_pinned(straight: Line, tmp_path: Path, pins: Path)
 def test_what_cannot_be_pinned(straight: Line, arguments: tuple[str, ...], words: str) -> None:
     ended = run(straight.server, "serve", "-i", INTERFACE, "--pin", *arguments)
     assert (ended.code, words in ended.stderr) == (2, True), ended
+
+
+KV = ("--app", "kv", "-p", str(KV_PORT))
+EXAMPLE = Path(__file__).resolve().parents[2] / "filters/examples/clients.c"
+
+
+@pytest.mark.parametrize("filter", ["simple", str(EXAMPLE)])
+@pytest.mark.parametrize("place", ["xdp", "tc", "socket"])
+def test_a_filter_is_refused(
+    pins: Path, straight: Line, filter: str, place: str, tmp_path: Path
+) -> None:
+    """Carom's own or the user's, wherever it is to be, on the command line or in a file."""
+    told = (*KV, "--filter", filter, "--filter-at", place)
+    ended = run(straight.server, "serve", "-i", INTERFACE, "--pin", *told)
+    assert ended.code == 2
+    assert "a filter ends with its carom, and cannot be pinned" in ended.stderr
+    file = tmp_path / "carom.toml"
+    file.write_text(
+        f'interfaces = ["{INTERFACE}"]\npin = true\nfilter = "{filter}"\nfilter_at = "{place}"\n'
+        f'[[service]]\napp = "kv"\nport = {KV_PORT}\n'
+    )
+    for words in (("config", "check", str(file)), ("run", str(file))):
+        ended = run(straight.server, *words)
+        assert (ended.code, "cannot be pinned" in ended.stderr) == (2, True), ended
+        assert f"{file}:2" in ended.stderr or f"{file}:3" in ended.stderr, ended
+    assert not pins.exists() and attached(straight.server) is None
+
+
+@pytest.mark.parametrize("hook", ["xdp", "tc"])
+def test_a_filter_after_what_is_pinned(pins: Path, straight: Line, hook: str) -> None:
+    """A carom with one goes on with nothing that was pinned: at XDP it does not start, and at TC it
+    says what is there, and its filter sees all. What was pinned is for the next one with --pin."""
+    at = (*KV, "--hook", hook)
+    carom = PinningCarom(straight.server, *at, "--keep-replies")
+    with Client(straight.client, straight.address, port=KV_PORT) as client:
+        client.send(put(7, 70))
+
+        def is_hit() -> bool:
+            before = carom.counters()["hit"]
+            return client.ask(get(7)) == b"70" and carom.counters()["hit"] > before
+
+        until(is_hit, "a hit once the write's hold is over")
+        used = run(straight.server, "filter", "use", "simple", "--pid", str(carom.pid))
+        assert (used.code, "no filter runs here" in used.stderr) == (1, True), used
+        carom.end(signal.SIGTERM)
+        there = sorted(path.name for path in pins.iterdir())
+        if hook == "xdp":
+            ended = run(straight.server, "serve", "-i", INTERFACE, *at, "--filter", "simple")
+            assert (ended.code, "`carom unpin`" in ended.stderr) == (1, True), ended
+        else:
+            with Carom(straight.server, *at, "--filter", "reject") as filtering:
+                (note,) = [one for one in filtering.ready["notes"] if "--pin" in one]
+                assert f"has left its programs in {pins}" in note
+                assert not any("does not see" in one for one in filtering.ready["notes"])
+                client.send(get(7))
+                until(lambda: tallies(filtering)["valid_rejected"], "the filter to see it")
+                assert filtering.counters()["hit"] == 0
+        assert sorted(path.name for path in pins.iterdir()) == there
+        with PinningCarom(straight.server, *at, "--keep-replies") as after:
+            before = after.counters()
+            assert client.ask(get(7)) == b"70"
+            after.expect(before, hit=1)
 
 
 def test_an_interface_that_is_made_again(pins: Path) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -19,10 +18,9 @@ from typing import Any
 import pytest
 from scapy.utils import RawPcapNgReader
 
-from carom.kernel import libbpf
-from netns.fronted import until_hit
+from netns.fronted import fronted_memcached
+from netns.held import held, until_gone
 from netns.line import Line
-from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import (
     CAROM,
     INTERFACE,
@@ -84,40 +82,6 @@ def programs_of(carom: Carom) -> list[int]:
 
     xdp = attached(carom.namespace)
     return [*([xdp["id"]] if xdp else []), *at_tc(carom.namespace)]
-
-
-def held(pid: int) -> set[tuple[str, int]]:
-    """The programs, maps and links that a process has open, by kind and id."""
-    found = set()
-    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            for kind, number in re.findall(r"^(prog|map|link)_id:\t(\d+)", info.read_text(), re.M):
-                found.add((kind, int(number)))
-    return found
-
-
-def check_gone(things: set[tuple[str, int]]) -> None:
-    """The kernel has none of these any more."""
-    calls = {
-        kind: getattr(libbpf.library(), f"bpf_{kind}_get_fd_by_id")
-        for kind in ("prog", "map", "link")
-    }
-
-    def left() -> list[tuple[str, int]]:
-        there = []
-        for kind, number in things:
-            descriptor = calls[kind](number)
-            if descriptor >= 0:
-                os.close(descriptor)
-                there.append((kind, number))
-        return there
-
-    assert things
-    time.sleep(1)  # Linux 6.18 keeps a map of programs that is opened while it is emptied
-    end = time.monotonic() + 5
-    while left() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not left()
 
 
 @pytest.fixture(scope="module", params=["native", "generic", "tc"])
@@ -263,7 +227,8 @@ def test_a_tracer_that_is_gone(served: Carom, client: Client, number: int) -> No
     trace.process.kill()
     trace.wait()
     until(lambda: held(served.pid) == held_before, "the daemon to hold what it had")
-    check_gone(meanwhile)
+    assert meanwhile
+    until_gone(meanwhile)
 
 
 def test_begun_and_ended_under_load(served: Carom, client: Client) -> None:
@@ -327,14 +292,7 @@ def test_an_address_that_comes_meanwhile(own_line: Line) -> None:
 
 def test_in_front_of_a_memcached(own_line: Line) -> None:
     """The key in words."""
-    with (
-        Memcached(own_line.server),
-        Carom(own_line.server, "--mode", "generic", command="front") as carom,
-        TCPClient(own_line.client, own_line.address) as tcp,
-        UDPClient(own_line.client, own_line.address) as udp,
-    ):
-        tcp.set(b"foo", b"bar")
-        until_hit(carom, udp, b"foo", b"bar")
+    with fronted_memcached(own_line) as (carom, udp):
         trace = Trace(carom)
         assert udp.get(b"foo") == b"bar"
         assert udp.get(b"absent") is None

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from scapy.utils import RawPcapWriter
 
-from netns.fronted import until_hit
+from netns.fronted import fronted_memcached
 from netns.line import Line
-from netns.memcache import Memcached, TCPClient, UDPClient
 from netns.process import CAROM, INTERFACE, Carom, Ended, end_of, environment
 from netns.services import sized_reply, sized_request
 from netns.sized import sized_service
@@ -205,14 +204,7 @@ def test_what_cannot_be_asked(served: Carom, arguments: tuple[str, ...], said: s
 
 def test_in_front_of_a_memcached(own_line: Line) -> None:
     """In its own words."""
-    with (
-        Memcached(own_line.server),
-        Carom(own_line.server, "--mode", "generic", command="front") as carom,
-        TCPClient(own_line.client, own_line.address) as tcp,
-        UDPClient(own_line.client, own_line.address) as udp,
-    ):
-        tcp.set(b"foo", b"bar")
-        until_hit(carom, udp, b"foo", b"bar")
+    with fronted_memcached(own_line) as (carom, _):
         assert verdict(carom, "get foo") == "hit"
         assert verdict(carom, "get absent") == "miss"
         assert verdict(carom, "set foo 0 0 1") == "pass_write"

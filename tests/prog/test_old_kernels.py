@@ -101,11 +101,3 @@ def test_the_labs(source: str, defines: dict[str, int]) -> None:
     with Module(Recipe(path := LAB / source, include=(path.parent,), defines=defines)) as module:
         assert programs(module)
         assert not refused(module)
-
-
-def test_the_labs_own_fast_path(load_fastpath: Callable[..., FastPath]) -> None:
-    fastpath = load_fastpath(languages=SPECS.values(), beside=(LAB / "tools/learn.c",))
-    assert not refused(fastpath._module)
-    (learner,) = fastpath._beside
-    assert "learn_frame" in programs(learner)
-    assert not refused(learner)

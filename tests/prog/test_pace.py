@@ -14,11 +14,12 @@ from scapy.layers.dns import DNS, DNSQR, DNSRR
 from carom.daemon.cache import Cache
 from carom.daemon.clock import jiffies_per_second
 from carom.daemon.fastpath import FastPath
+from carom.daemon.learning import before_reply
 from carom.daemon.walker import Walker
 from carom.kernel import libbpf
 from carom.kernel.abi import Fast, Hook, Stop, Verdict
 from carom.lab.tools import bench as bench_tool
-from carom.lab.tools.bench import LEARN, Bench, before_reply
+from carom.lab.tools.bench import Bench
 from carom.protocols import spec
 from prog.conftest import GENERIC, SETTINGS
 from prog.host import Host, passed
@@ -146,7 +147,7 @@ def test_without_a_limit(load_fastpath: Callable[..., FastPath]) -> None:
 def test_of_a_protocol(load_fastpath: Callable[..., FastPath], setting: object) -> None:
     """Whose requests are read and answered by further programs; a slip is a reply too."""
     dns = spec("dns")
-    options = {"languages": (dns,), "beside": (LEARN,), "test_clock": True, "max_hits": LIMIT}
+    options = {"languages": (dns,), "test_clock": True, "max_hits": LIMIT}
     host = Host(load_fastpath(**options), setting)  # type: ignore[arg-type]
     host.clock.advance(next(_seconds))
     host.describe(protocol=dns, service=dns.number)

@@ -12,9 +12,9 @@ from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
 from carom.daemon.fastpath import FastPath
+from carom.daemon.learning import before_reply
 from carom.kernel import libbpf
 from carom.kernel.abi import Verdict
-from carom.lab.tools.bench import LEARN, before_reply
 from carom.protocols import spec
 from prog.conftest import GENERIC, SETTINGS
 from prog.host import Host, passed
@@ -30,7 +30,7 @@ DNS_SPEC = spec("dns")
 @pytest.fixture(params=SETTINGS + GENERIC, ids=str)
 def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath]) -> Host:
     """One that knows the address of NAME, and that NOPE is not."""
-    options = {"languages": (DNS_SPEC,), "beside": (LEARN,), "test_clock": True}
+    options = {"languages": (DNS_SPEC,), "test_clock": True}
     host = Host(load_fastpath(**options), request.param)
     host.clock.advance(next(_seconds))
     host.describe(protocol=DNS_SPEC, service=DNS_SPEC.number)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 
 from carom.daemon.fastpath import FastPath
+from carom.daemon.learning import before_reply
 from carom.kernel import libbpf
 from carom.kernel.abi import REPLY_MAX, SLOTS, Verdict
-from carom.lab.tools.bench import LEARN, before_reply
 from carom.protocols.memcached import DATAGRAM_MAX, HEADER, REQUEST_MAX, SPEC
 from prog.conftest import SETTINGS
 from prog.host import Host, passed
@@ -35,7 +35,7 @@ def reply(*values: bytes, request_id: int = 0x0102) -> bytes:
 
 @pytest.fixture(params=[*SETTINGS[:2], *SETTINGS[-2:]], ids=str)
 def host(request: pytest.FixtureRequest, load_fastpath: Callable[..., FastPath]) -> Host:
-    loaded = load_fastpath(languages=(SPEC,), beside=(LEARN,), test_clock=True)
+    loaded = load_fastpath(languages=(SPEC,), test_clock=True)
     host = Host(loaded, request.param)
     host.describe(protocol=SPEC, service=SPEC.number)
     host.fastpath.store.bump(SLOTS + SPEC.number)

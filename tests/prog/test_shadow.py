@@ -17,12 +17,13 @@ from scapy.layers.dns import DNS, DNSQR, DNSRR
 
 from carom.daemon import shadow
 from carom.daemon.fastpath import FastPath
+from carom.daemon.learning import before_reply
 from carom.daemon.shadow import ShadowCheck
 from carom.daemon.walker import Walker
 from carom.kernel import libbpf
 from carom.kernel.abi import PAIR, REPLY_MAX, Fast, Hook, Verdict
 from carom.lab.tools import bench as bench_tool
-from carom.lab.tools.bench import LEARN, Bench, before_reply
+from carom.lab.tools.bench import Bench
 from carom.protocols import SPECS, spec
 from netns.process import until
 from prog.conftest import GENERIC, SETTINGS
@@ -189,7 +190,7 @@ class TestPairs:
 def test_learned(load_fastpath: Callable[..., FastPath], setting: object) -> None:
     """A DNS reply: id, name and TTLs are zeros in both, so that these are no difference."""
     dns = spec("dns")
-    options = {"languages": (dns,), "beside": (LEARN,), "test_clock": True, "shadow": EVERY}
+    options = {"languages": (dns,), "test_clock": True, "shadow": EVERY}
     host = Host(load_fastpath(**options), setting)  # type: ignore[arg-type]
     host.describe(protocol=dns, service=dns.number)
     learn = host.fastpath.load("learn_frame")
@@ -250,7 +251,7 @@ def test_a_request_for_several_keys_takes_none() -> None:
 def test_no_pair_is_torn(load_fastpath: Callable[..., FastPath]) -> None:
     """Two CPUs fill one key at once, with values of one letter: so has each reply of a pair."""
     memcached = spec("memcached")
-    options = {"languages": (memcached,), "beside": (LEARN,), "test_clock": True, "shadow": 1}
+    options = {"languages": (memcached,), "test_clock": True, "shadow": 1}
     fastpath = load_fastpath(**options)
     Host(fastpath)
     learn = fastpath.load("learn_frame")

@@ -176,6 +176,22 @@ def drawn(look: dict[str, Any], width: int, height: int) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
+LONG_NAMES = {
+    "name": "gauge_of_a_filter_whose_author_likes_long_names",
+    "kind": "gauge",
+    "keys": ["address_of_the_client", "first_letters_of_its_request"],
+    "values": [f"a_number_of_the_{at}th_kind" for at in range(5)],
+    "left_out": 0,
+    "entries": [
+        {
+            "key": {"address": "2001:db8:1:2:3:4:5:6", "first": "k" * 64},
+            "value": {name: 10**at for at, name in enumerate("abcde")},
+        }
+    ]
+    * 40,
+}
+
+
 def large() -> dict[str, Any]:
     """A look with more of everything than a terminal has room for."""
     look = compare(
@@ -191,6 +207,7 @@ def large() -> dict[str, Any]:
                 interface(name=f"interface-{at:05}", unknown="nobody knows why " * 9)
                 for at in range(100)
             ],
+            filter_maps=[LONG_NAMES],
         ),
         1.0,
     )
@@ -213,6 +230,33 @@ def test_all_kinds_are_there_at_80_by_24() -> None:
         assert head in text
     for head in ("program", "of all", "more"):
         assert head in text
+
+
+def test_a_map_with_long_names() -> None:
+    """At 80 columns there is something of each number, of the key, and of each name."""
+    look = compare(status(), status(filter_maps=[LONG_NAMES]), 1.0)
+    lines = drawn(look, 80, 48)
+    at = next(at for at, line in enumerate(lines) if "gauge_of" in line)
+    assert lines[at].count("…") == 6 and lines[at].count("a_number_o") == 5
+    assert lines[at + 1].split()[:5] == ["1", "10", "100", "1,000", "10,000"]
+    assert "2001:db8" in lines[at + 1]
+    assert all(cell_len(line) <= 80 for line in lines)
+    wide = "\n".join(drawn(look, 400, 48))
+    assert "gauge_of_a_filter_whose_author_likes_long_names, by address_of_the_client, " in wide
+
+
+def test_no_traffic_in_a_filter() -> None:
+    """Counters that stand still are left out, gauges are not; one without a key is a number."""
+    said = {"keys": [], "values": ["value"], "left_out": 0}
+    maps = [
+        {**said, "name": f"{kind}_x", "kind": kind, "entries": [{"key": {}, "value": {"value": 7}}]}
+        for kind in ("counter", "gauge")
+    ]
+    text = "\n".join(
+        drawn(compare(status(filter_maps=maps), status(filter_maps=maps), 1.0), 80, 24)
+    )
+    assert "counter_x" not in text
+    assert "value  gauge_x\n    7" in text
 
 
 def test_hostile_keys_are_harmless() -> None:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * For bench and replay: learns the reply in a frame as the socket's edge does. Before the reply, the
- * frame has what the edge knows of its request, and the request.
+ * Userspace's hand, too: learns the reply in a frame as the socket's edge does, where there is no
+ * server. Before the reply, the frame has what the edge knows of its request, and the request.
  */
 #include "abi.h"
 #include "bounded.h"
@@ -15,7 +15,7 @@ struct front {
 	u32 protocol;
 	u32 length;  /* of the request */
 	u32 ttl;     /* seconds that the reply lives at most */
-	u32 zero;
+	u32 service; /* whose it is, at the first of its server's addresses */
 };
 
 struct learning {
@@ -62,7 +62,7 @@ int learn_frame(struct xdp_md *context)
 	stored = length;
 	if (!learn(front.protocol, draft->bytes, &length, &draft->key, &stored, &front.ttl, asked))
 		return XDP_DROP;
-	draft->key.service = front.protocol;
+	draft->key.service = key_service(front.service, 0);
 	slot = slot_of(&draft->key, slot_from(front.protocol, &draft->key),
 		       slot_end(front.protocol, &draft->key));
 	draft_reply(draft, front.token, slot, length, stored, front.ttl);
