@@ -8,7 +8,8 @@
     its agent on a host     SIGINT is ignored, as the lab gets it too; SIGTERM: exit (`told`)
     a forked worker         SIGTERM ends it at once (`fork_to_work`, `ended_at_once`)
     a parent that waits     SIGINT is ignored, as the terminal sends it to the child too; SIGTERM is
-                            passed on (`not_yet`, `hand_on`); in the child either raises
+                            passed on (`not_yet`, `hand_on`), and raises KeyboardInterrupt once
+                            the child has ended (`nobody_to_hand_on_to`); in the child either raises
                             KeyboardInterrupt (`interrupted`), or a program is to be executed
                             that expects all as usual (`as_usual`)
     work half done          signals wait until it is done (`waiting`)
@@ -223,6 +224,12 @@ def hand_on(pid: int, *others: signal.Signals) -> None:
     for number in (signal.SIGTERM, *others):
         signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+
+
+def nobody_to_hand_on_to() -> None:
+    """Have signals raise KeyboardInterrupt from now on: the child has ended."""
+    for number in _ENDING:
+        signal.signal(number, signal.default_int_handler)
 
 
 def as_usual() -> None:

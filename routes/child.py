@@ -92,6 +92,7 @@ class Child:
             found, status = os.waitpid(self._pid, os.WNOHANG)
             if found:
                 self._status = _as_shell(status)
+                signals.nobody_to_hand_on_to()
         return self._status
 
     def wait(self) -> int:

@@ -66,7 +66,10 @@ def _warn_of_stub(name: str, route: Route) -> None:
 
 def run(led: Leading, program: Program, *, detach: bool) -> int:
     """Run a program in a route that this process keeps, and wait until all that it started has
-    ended, or with `detach` only it. Its exit status; raises CaromError, OSError."""
+    ended, or with `detach` only it; a signal ends that wait. Its exit status.
+
+    Raises CaromError, OSError.
+    """
     child = Child(led.group, program)
     keeper = Keeper(led.group.name)
     child.tell(keeper.look)
@@ -74,7 +77,11 @@ def run(led: Leading, program: Program, *, detach: bool) -> int:
     def over() -> bool:
         return child.ended() is not None and (detach or led.group.is_empty())
 
-    keeper.keep(over)
+    try:
+        keeper.keep(over)
+    except KeyboardInterrupt:
+        if child.ended() is None:
+            raise
     status = child.ended()
     assert status is not None
     return status
