@@ -239,7 +239,7 @@ def stop(
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         _wait_for(name)
-    if records.find(name) or not pid:
+    with contextlib.suppress(*[UsageError] if pid else []):  # its keeper has taken it away
         leading.take_down(name, kill=kill)
 
 
