@@ -24,7 +24,7 @@ from carom.kernel import libbpf
 from carom.kernel.cgroups import mounted, open_root
 from carom.routes import group
 from carom.routes.group import Group
-from netns.process import HERE, until
+from netns.process import DEADLINE, HERE, until
 from netns.routed import (
     ACTOR,
     NOBODY,
@@ -222,6 +222,7 @@ def test_the_interface_is_away(hosts: Routed, how: str) -> None:
         try:
             during = led.ask(0.5)
             until(lambda: hosts.ls()[hosts.the_route()]["state"] == "cut", "that `ls` says so")
+            until(lambda: "a route is cut" in led.stderr(), "that its keeper says so")
             again = led.ask(0.5)
             assert hosts.seen() == {}
         finally:
@@ -229,9 +230,7 @@ def test_the_interface_is_away(hosts: Routed, how: str) -> None:
         assert {*during.values(), *again.values()} <= CUT
         assert {again[name] for name in ("new tcp", "new udp", "new udp6")} <= UNREACHABLE
         check_goes_on(hosts, led, before)
-        ended = led.end()
-        assert ended.code == 0
-        assert "a route is cut" in ended.stderr
+        assert led.end().code == 0
 
 
 def test_the_other_end_is_away(hosts: Routed) -> None:
@@ -879,13 +878,19 @@ def test_a_stop_that_is_killed(hosts: Routed, at: str) -> None:
 
 def test_a_group_without_programs(hosts: Routed) -> None:
     """Of one that was killed before it had attached any: nothing in it is led, and that is said."""
-    with group.make(hosts.name()) as made:
-        name = made.name
-    assert hosts.ls()[name]["state"] == "left"
-    ended = hosts.route("sockets", name)
-    assert ended.code == 1
-    assert "has no programs" in ended.stderr
-    hosts.done("stop", name)
+    name = hosts.name()
+    with subprocess.Popen(["sleep", "1000"]) as program:
+        with group.make(name) as made:
+            made.enter(program.pid)
+        assert hosts.ls()[name]["state"] == "left"
+        ended = hosts.route("sockets", name)
+        assert ended.code == 1
+        assert "has no programs" in ended.stderr
+        ended = hosts.route("stop", name)
+        assert ended.code == 1
+        assert str(program.pid) in ended.stderr
+        hosts.done("stop", name, "--kill")
+        assert program.wait(DEADLINE) == -signal.SIGKILL
 
 
 def test_a_daemon_is_left_to_itself(hosts: Routed) -> None:
