@@ -226,20 +226,16 @@ def stop(
         return
     record = records.find(name)
     pid = record.keeper if record and group.is_kept(name) else 0
-    if pid and not kill:
-        with leading.Leading(name) as led:
-            if not led.group.is_empty():
-                raise BusyError(
-                    f"programs run in route {name}", hint="end them first, or with --kill"
-                )
-    if kill:
-        with leading.Leading(name) as led:
-            led.group.kill()
+    with contextlib.suppress(FileNotFoundError), group.Group(name) as found:
+        if kill:
+            found.kill()
+        elif pid and not found.is_empty():
+            raise BusyError(f"programs run in route {name}", hint="end them first, or with --kill")
     if pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         _wait_for(name)
-    if records.find(name) or not pid:
+    with contextlib.suppress(*[UsageError] if pid else []):  # its keeper has taken it away
         leading.take_down(name, kill=kill)
 
 

@@ -70,8 +70,7 @@ def bring_up(group: Group, route: Route, mark: Mark) -> None:
         used = {route.via: route.gateway}
         record = Record(name, netns.own_cookie(), os.getpid(), number, mark.mask, route, used)
         with programs.attach(group.descriptor) as maps:
-            undone.callback(_settle_others)
-            undone.callback(records.remove, name)
+            undone.callback(_forget, name)
             records.write(record)
             _settle(records.here(), {name: maps})
         undone.pop_all()
@@ -126,9 +125,10 @@ def _taken_down(name: str, *, kill: bool = False) -> None:
                     f"programs run in route {name}: {_named(led.pids())}",
                     hint="end them first, or with --kill",
                 )
-    records.remove(name)
     if record is None or record.netns == netns.own_cookie():
-        _settle(records.here(), {})
+        _forget(name)
+    else:
+        records.remove(name)
 
 
 def _named(pids: list[int]) -> str:
@@ -150,8 +150,11 @@ def sweep() -> list[str]:
     return gone
 
 
-def _settle_others() -> None:
-    _settle(records.here(), {})
+def _forget(name: str) -> None:
+    """Take away what only this route wanted, and its record last: as long as that is there, so is
+    whoever takes away the rest."""
+    _settle([record for record in records.here() if record.name != name], {})
+    records.remove(name)
 
 
 def _recorded(name: str) -> Record:

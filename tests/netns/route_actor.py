@@ -368,6 +368,18 @@ def refused(count: str) -> dict[str, int]:
     return told
 
 
+def opens(count: str) -> dict[str, int]:
+    """Open and close so many sockets, and accept some."""
+    for _ in range(int(count)):
+        socket.socket(V4, socket.SOCK_DGRAM).close()
+    accepted = 0
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for _ in range(100):
+            with socket.create_connection(listening.getsockname()), listening.accept()[0]:
+                accepted += 1
+    return {"accepted": accepted}
+
+
 def storm(senders: str) -> None:
     """Send all that can be sent, by several processes that fork others, until stdin is closed."""
     reads, writes = os.pipe()
@@ -430,6 +442,7 @@ WHAT: dict[str, Callable[..., Any]] = {
     "netns": lambda: other_netns(user=False),
     "user netns": lambda: other_netns(user=True),
     "refused": refused,
+    "opens": opens,
     "held": held,
     "from": bound_to,
     "server": server,

@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,9 @@ import pytest
 from carom.errors import ExperimentError
 from carom.kernel import libbpf
 from carom.kernel.cgroups import mounted, open_root
+from carom.routes import group
 from carom.routes.group import Group
-from netns.process import HERE, until
+from netns.process import DEADLINE, HERE, until
 from netns.routed import (
     ACTOR,
     NOBODY,
@@ -94,7 +96,7 @@ def kept_up(hosts: Routed, lines: str = "", via: str = "tun0") -> Iterator[str]:
     config = hosts.file({name: f'via = "{via}"\ngateway = [{gateways}]\n{lines}'})
     with hosts.started(name, config) as running:
         yield name
-        if running.process.poll() is None:
+        if name in group.names():
             hosts.done("stop", name, "--kill")
         assert running.end().code == 0
 
@@ -220,6 +222,7 @@ def test_the_interface_is_away(hosts: Routed, how: str) -> None:
         try:
             during = led.ask(0.5)
             until(lambda: hosts.ls()[hosts.the_route()]["state"] == "cut", "that `ls` says so")
+            until(lambda: "a route is cut" in led.stderr(), "that its keeper says so")
             again = led.ask(0.5)
             assert hosts.seen() == {}
         finally:
@@ -227,9 +230,7 @@ def test_the_interface_is_away(hosts: Routed, how: str) -> None:
         assert {*during.values(), *again.values()} <= CUT
         assert {again[name] for name in ("new tcp", "new udp", "new udp6")} <= UNREACHABLE
         check_goes_on(hosts, led, before)
-        ended = led.end()
-        assert ended.code == 0
-        assert "a route is cut" in ended.stderr
+        assert led.end().code == 0
 
 
 def test_the_other_end_is_away(hosts: Routed) -> None:
@@ -833,6 +834,65 @@ def test_a_route_of_a_killed_keeper_is_started_anew(hosts: Routed) -> None:
         assert running.end().code == 0
 
 
+def dies(at: str) -> list[str]:
+    """carom, which is killed where it would do this."""
+    lines = (
+        "import os",
+        "from carom.routes import leading, records, tables",
+        f"{at} = lambda *words, **more: os.kill(os.getpid(), 9)",
+        "from carom.cli import main",
+        "main()",
+    )
+    return [sys.executable, "-P", "-c", "\n".join(lines)]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "leading.bring_up",  # there is a group
+        "records.write",  # its programs, too
+        "tables.Tables.add",  # and a record
+        "tables.Tables.remove",  # and rules and tables
+        "leading.Leading",  # all of it
+    ],
+)
+def test_a_start_that_is_killed(hosts: Routed, at: str) -> None:
+    words = ("run", *by("tun0"), *NOBODY, "--", "true")
+    assert hosts.route(*words, program=dies(at)).code == -signal.SIGKILL
+    name = hosts.the_route()
+    assert hosts.ls()[name]["state"] == "left"
+    assert hosts.done(*words) == ""
+    assert hosts.left() == []
+
+
+@pytest.mark.parametrize("at", ["leading.take_down", "records.remove", "tables.Tables.remove"])
+def test_a_stop_that_is_killed(hosts: Routed, at: str) -> None:
+    name = hosts.name()
+    with hosts.started(name, hosts.file({name: 'via = "tun0"'})) as running:
+        running.kill()
+    assert hosts.route("stop", name, program=dies(at)).code == -signal.SIGKILL
+    assert hosts.left()
+    hosts.done("stop")
+    assert hosts.left() == []
+
+
+def test_a_group_without_programs(hosts: Routed) -> None:
+    """Of one that was killed before it had attached any: nothing in it is led, and that is said."""
+    name = hosts.name()
+    with subprocess.Popen(["sleep", "1000"]) as program:
+        with group.make(name) as made:
+            made.enter(program.pid)
+        assert hosts.ls()[name]["state"] == "left"
+        ended = hosts.route("sockets", name)
+        assert ended.code == 1
+        assert "has no programs" in ended.stderr
+        ended = hosts.route("stop", name)
+        assert ended.code == 1
+        assert str(program.pid) in ended.stderr
+        hosts.done("stop", name, "--kill")
+        assert program.wait(DEADLINE) == -signal.SIGKILL
+
+
 def test_a_daemon_is_left_to_itself(hosts: Routed) -> None:
     """With --detach the route stays for it."""
     words = ("sh", "-c", "sleep 1000 >/dev/null 2>&1 </dev/null &")
@@ -860,6 +920,17 @@ def test_routes_of_other_network_namespaces(hosts: Routed) -> None:
         assert led.end().code == 0
 
 
+def test_every_socket_is_counted_as_closed(hosts: Routed) -> None:
+    """Also those that a server accepts, which nobody has opened."""
+    count = 20_000
+    with kept_up(hosts) as name:
+        assert hosts.run("opens", str(count), route=(name, *NOBODY)) == {"accepted": 100}
+        (row,) = [row for row in hosts.json("top", "--once") if row["route"] == name]
+        assert row["sockets"] == 0
+        assert row["why"] == {}
+        assert hosts.json("sockets", name) == []
+
+
 def test_what_a_process_does(hosts: Routed) -> None:
     with hosts.led("held") as led:
         led.ask()
@@ -882,11 +953,11 @@ def test_no_program_is_left(hosts: Routed) -> None:
     """Of those in the kernel: they go with the group and the last socket."""
     with kept_up(hosts) as name:
         check_all_by("tun0", hosts.run("many", route=(name, *NOBODY)), hosts.seen())
-        with Group(name) as group:
+        with Group(name) as opened:
             numbers = {
                 number
                 for where in libbpf.CGROUP.values()
-                for number in libbpf.programs_at(group.descriptor, where)
+                for number in libbpf.programs_at(opened.descriptor, where)
             }
         assert len(numbers) == 12
 

@@ -426,6 +426,28 @@ def test_a_mask_that_another_looks_at(kernel: Kernel) -> None:
     Tables().check(0xFF0000)
 
 
+def test_rules_of_others_that_come_later(kernel: Kernel, interfaces: dict[str, Link]) -> None:
+    """Routes that are there lead on, and are taken away."""
+    settle(kernel, record())
+    theirs = Rule(V6, 77, 254, 0x1000000, 0xFF000000)
+    kernel.rules[theirs] = 3
+    settle(kernel, record())
+    settle(kernel)
+    assert {*kernel.rules} == {theirs}
+
+
+def test_the_record_is_the_last_to_go(
+    kernel: Kernel, interfaces: dict[str, Link], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who is killed before leaves it to the next."""
+    records.write(record())
+    settle(kernel, record())
+    monkeypatch.setattr(records, "remove", lambda name: kernel.done.append(("forget", name, 0)))
+    leading._forget("one")
+    assert kernel.rules == {}
+    assert kernel.done[-1] == ("forget", "one", 0)
+
+
 def test_the_order_of_a_table(kernel: Kernel) -> None:
     """First of all, nothing: what finds no other way must not find the main table's."""
     Tables().add(tables.marked(1, 3, 7), {7: Table(5, {})})
