@@ -94,6 +94,7 @@ class Place(NamedTuple):
                 self.mtu,
                 self.multiple,
                 self.allow_list,
+                bool(self.prefix_rate or self.total_rate or self.responses),
                 self.learn,
                 self.link or self.ifindex,
                 self.prefix_rate,

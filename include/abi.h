@@ -200,7 +200,8 @@ struct service {
 	u8 mac[6];
 	u16 mtu;         /* bytes of an IP packet */
 	u32 multiple;    /* the longest reply, in payloads of its request; 0: any */
-	u32 allow_list;  /* 1: only sources in `allowed` are answered */
+	u16 allow_list;  /* 1: only sources in `allowed` are answered */
+	u16 rated;       /* 1: there is a rate of some kind below */
 	u32 learn;       /* 1: writes are watched at the socket's edge, and replies learned there */
 	u32 link;        /* ifindex of what has the address: the interface, or a VLAN's on top of it */
 	u64 prefix_rate; /* bytes of replies a second to one source prefix; 0: any */

@@ -27,6 +27,8 @@ static __always_inline struct bill bill_of(const struct request *request,
 {
 	struct bill bill = {};
 
+	if (!service->rated)
+		return bill;
 	if (service->prefix_rate)
 		bill.prefix = cell_of(source_prefix(request, RATE_PREFIX6), service->id);
 	if (service->responses)
@@ -40,6 +42,8 @@ static __always_inline bool within_rates(const struct service *service, const st
 	u32 cell = bill->prefix;
 	struct budget *budget;
 
+	if (!service->rated)
+		return true;
 	if (service->prefix_rate) {
 		budget = budgets.lookup(&cell);
 		if (!budget || !covers(budget, service->prefix_rate, bytes))
@@ -82,7 +86,7 @@ static __always_inline void pay(const struct service *service, const struct bill
 	u32 cell = bill->prefix;
 	struct budget *budget;
 
-	if (SAID(dry))
+	if (SAID(dry) || !service->rated)
 		return;
 	if (service->prefix_rate) {
 		budget = budgets.lookup(&cell);

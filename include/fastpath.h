@@ -480,9 +480,9 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 	scratch = scratches.lookup(&only);
 	if (!scratch)
 		return PASS_OFF;
-	service = &scratch->service;
 	locate_endpoint(packet, &request, &endpoint);
-	if (!find_service(&endpoint, where, service) || to_mapped_address(&request)) {
+	service = find_service(&endpoint, where);
+	if (!service || to_mapped_address(&request)) {
 		note_stray(&endpoint);
 		return PASS_SERVICE;
 	}
@@ -499,10 +499,13 @@ static __always_inline enum verdict answer(const struct packet *packet, u32 *pla
 	if (service->fast == FAST_BOUNCE)
 		return bounce(packet, &request, service, scratch);
 	/* Where XDP is first, it has stored what waits of a request that it hands over. */
-	if (!SAID(dry) && (packet->hook == XDP || SAID(tc_first)) && drafts_wait(service))
+	if (!SAID(dry) && (packet->hook == XDP || SAID(tc_first)) && drafts_wait(service)) {
+		scratch->service = *service;
 		return FOR_STORE;
+	}
 	if (is_whole_key(service->protocol))
 		return serve_whole(packet, &request, service, scratch);
+	scratch->service = *service;
 	return leave_request(packet, &request, scratch);
 }
 

@@ -66,7 +66,7 @@ BPF_F_TABLE("hash", struct address, u8, own_addresses, ENDPOINTS_MAX, BPF_F_NO_P
 BPF_F_TABLE("array", u32, u64, own_filter, OWN_BITS / 64, BPF_F_MMAPABLE);
 /* For each port 16 bits: the index of its first place, or 0, and PORT_MORE. */
 BPF_F_TABLE("array", u32, u64, ports, 65536 / 4, BPF_F_MMAPABLE);
-BPF_ARRAY(places, struct place, PLACES_MAX);
+BPF_ARRAY(places, struct place, PLACES_MAX);  /* and one for each CPU (place.h) */
 BPF_F_TABLE("lpm_trie", struct prefix, u8, allowed, ENDPOINTS_MAX, BPF_F_NO_PREALLOC);
 /* Room for twice what they hold: in a change the new ones come before the old ones go. */
 BPF_F_TABLE("lpm_trie", struct way_prefix, struct way, ways, 2 * WAYS_MAX, BPF_F_NO_PREALLOC);

@@ -38,11 +38,22 @@ static __always_inline bool same_endpoint(const struct endpoint *one, const stru
 }
 
 /*
- * Copy the service at an endpoint, where there is one; `where` is what places_at() says. It is a copy
- * as the verifier would follow all behind once for an element of either map.
+ * A service that only the hash map has, in this CPU's own element of the array: the verifier would follow all
+ * behind once for an element of either map.
  */
-static __always_inline bool find_service(const struct endpoint *endpoint, u32 where,
-					 struct service *service)
+static __always_inline struct service *brought_over(const struct service *service)
+{
+	u32 own = PLACES_MAX + bpf_get_smp_processor_id();
+	struct place *place = places.lookup(&own);
+
+	if (!place)
+		return NULL;
+	place->service = *service;
+	return &place->service;
+}
+
+/* The service at an endpoint, or NULL; `where` is what places_at() says. */
+static __always_inline struct service *find_service(const struct endpoint *endpoint, u32 where)
 {
 	u32 at = where & (PORT_MORE - 1);
 	struct service *found;
@@ -53,16 +64,12 @@ static __always_inline bool find_service(const struct endpoint *endpoint, u32 wh
 		counted(n);
 		if (!at || !place)
 			break;
-		if (same_endpoint(&place->endpoint, endpoint)) {
-			*service = place->service;
-			return true;
-		}
+		if (same_endpoint(&place->endpoint, endpoint))
+			return &place->service;
 		at = place->next;
 	}
 	found = where & PORT_MORE ? services.lookup((struct endpoint *)endpoint) : NULL;
-	if (found)
-		*service = *found;
-	return found;
+	return found ? brought_over(found) : NULL;
 }
 
 #endif

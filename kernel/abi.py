@@ -301,10 +301,10 @@ LEFT_OUT = struct.Struct("=QQ")
 STRAY = struct.Struct(f"={ENDPOINT.size}sIQ")
 """Endpoint, 0, number of packets."""
 
-SERVICE = struct.Struct("=HHBBBB6sHIIIIQQHHIII")
-"""id, view, fast, protocol, skb mode, hands over, MAC, MTU in bytes, multiple, allow-list, learn,
-link, bytes of replies a second to a prefix, the same to all sources, longest reply, longest reply
-for which the route is not asked, echoes, responses a second, slip."""
+SERVICE = struct.Struct("=HHBBBB6sHIHHIIQQHHIII")
+"""id, view, fast, protocol, skb mode, hands over, MAC, MTU in bytes, multiple, allow-list, rated,
+learn, link, bytes of replies a second to a prefix, the same to all sources, longest reply, longest
+reply for which the route is not asked, echoes, responses a second, slip."""
 
 PLACE = struct.Struct(f"={ENDPOINT.size}sI{SERVICE.size}s")
 """Endpoint, index of the next, service."""
