@@ -105,8 +105,8 @@ def _single(code: str) -> list[str]:
             "services",
             "Leaf",
             SERVICE,
-            "id view fast protocol skb_mode hands_over mac mtu multiple allow_list rated learn link "
-            "prefix_rate total_rate max_reply unasked echoes responses slip",
+            "id view fast protocol skb_mode hands_over mac mtu multiple allow_list rated learn "
+            "link prefix_rate total_rate max_reply unasked echoes responses slip",
         ),
         ("allowed", "Key", PREFIX, "length address"),
         ("ways", "Key", WAY_PREFIX, "length link address"),
