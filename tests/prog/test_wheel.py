@@ -42,7 +42,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_file_of_c_is_there(installed: Path) -> None:
-    rooms = ("include", "protocols", "xdp", "tc", "cgroup", "filters", "lab")
+    rooms = ("include", "protocols", "xdp", "tc", "cgroup", "filters", "routes", "lab")
     wanted = {
         str(path.relative_to(ROOT))
         for room in rooms
