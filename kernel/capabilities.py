@@ -80,29 +80,37 @@ def shed() -> None:
     """Give up what is not to stay, for this thread and all that it starts. Raises OSError."""
     if _stay is None:
         return
-    head = _HEAD.pack(_VERSION_3, 0)
-    sets = ctypes.create_string_buffer(_SETS.size)
-    _check(_libc.capget(head, sets))
-    if _SETS.unpack(sets)[0] >> _SETPCAP & 1:
-        for number in range(len(NAMES)):
-            if not _stay >> number & 1 and _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1:
-                _check(_libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0))
-    words = (_stay & 0xFFFFFFFF,) * 3 + (_stay >> 32,) * 3
-    kept = (mine & word for mine, word in zip(_SETS.unpack(sets), words, strict=True))
-    _check(_libc.capset(head, _SETS.pack(*kept)))
+    if _sets()[0] >> _SETPCAP & 1:
+        _drop_for_programs(~_stay)
+    _keep(_stay)
 
 
 def give_up(names: Iterable[str]) -> None:
     """Give up some, for this thread and all programs that it starts. Raises OSError."""
-    head, gone = _HEAD.pack(_VERSION_3, 0), bits(names)
+    gone = bits(names)
+    _drop_for_programs(gone)
+    _keep(~gone)
+
+
+def _drop_for_programs(gone: int) -> None:
+    """Let no program that is executed from now on get these. Raises OSError."""
     for number in range(len(NAMES)):
         if gone >> number & 1 and _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1:
             _check(_libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0))
+
+
+def _keep(stay: int) -> None:
+    """Keep of this thread's no others. Raises OSError."""
+    words = (stay & 0xFFFFFFFF,) * 3 + (stay >> 32 & 0xFFFFFFFF,) * 3
+    kept = (mine & word for mine, word in zip(_sets(), words, strict=True))
+    _check(_libc.capset(_HEAD.pack(_VERSION_3, 0), _SETS.pack(*kept)))
+
+
+def _sets() -> tuple[int, ...]:
+    """This thread's, as capget(2) has them. Raises OSError."""
     sets = ctypes.create_string_buffer(_SETS.size)
-    _check(_libc.capget(head, sets))
-    words = (~gone & 0xFFFFFFFF,) * 3 + (~gone >> 32 & 0xFFFFFFFF,) * 3
-    kept = (mine & word for mine, word in zip(_SETS.unpack(sets), words, strict=True))
-    _check(_libc.capset(head, _SETS.pack(*kept)))
+    _check(_libc.capget(_HEAD.pack(_VERSION_3, 0), sets))
+    return _SETS.unpack(sets)
 
 
 def _check(result: int) -> None:

@@ -522,9 +522,10 @@ class Runs(NamedTuple):
     times: int
 
 
-def _info(program_fd: int) -> bytes:
+def _info(descriptor: int) -> bytes:
+    """What the kernel tells of a program or a map. Raises OSError."""
     info, length = ctypes.create_string_buffer(_INFO_BYTES), ctypes.c_uint32(_INFO_BYTES)
-    _check(library().bpf_obj_get_info_by_fd(program_fd, info, ctypes.byref(length)))
+    _check(library().bpf_obj_get_info_by_fd(descriptor, info, ctypes.byref(length)))
     return info.raw
 
 
@@ -555,17 +556,6 @@ def maps_of(program_fd: int) -> dict[str, int]:
             forked.close(descriptor)
         raise
     return found
-
-
-def map_name(map_fd: int) -> str:
-    """A map's name, as far as the kernel keeps it: 15 bytes. Raises OSError."""
-    info, length = ctypes.create_string_buffer(_INFO_BYTES), ctypes.c_uint32(_INFO_BYTES)
-    _check(library().bpf_obj_get_info_by_fd(map_fd, info, ctypes.byref(length)))
-    name: bytes = _MAP_NAME.unpack_from(info, _MAP_NAME_AT)[0]
-    return name.rstrip(b"\0").decode(errors="replace")
-
-
-_MAP_NAME, _MAP_NAME_AT = struct.Struct("16s"), 24  # struct bpf_map_info, linux/bpf.h
 
 
 def program_by_id(program_id: int) -> int:
@@ -669,10 +659,14 @@ _MAP_INFO = struct.Struct("=I4xIIII16s4x4x16xIII")  # struct bpf_map_info, linux
 
 def map_shape(map_fd: int) -> tuple[MapShape, int]:
     """The shape of a map, and the id of its BTF (0: none)."""
-    info, length = ctypes.create_string_buffer(_INFO_BYTES), ctypes.c_uint32(_INFO_BYTES)
-    _check(library().bpf_obj_get_info_by_fd(map_fd, info, ctypes.byref(length)))
-    kind, key, value, entries, flags, _, btf, *types = _MAP_INFO.unpack_from(info.raw)
+    kind, key, value, entries, flags, _, btf, *types = _MAP_INFO.unpack_from(_info(map_fd))
     return MapShape(kind, key, value, entries, flags, *types), btf
+
+
+def map_name(map_fd: int) -> str:
+    """A map's name, as far as the kernel keeps it: 15 bytes. Raises OSError."""
+    name: bytes = _MAP_INFO.unpack_from(_info(map_fd))[5]
+    return name.rstrip(b"\0").decode(errors="replace")
 
 
 def create_map(name: str, shape: MapShape, btf_fd: int | None, inner_fd: int = 0) -> int:

@@ -15,6 +15,7 @@ from carom.kernel import forked
 from carom.kernel.waiting import readable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _RTN_BROADCAST = 3  # linux/rtnetlink.h
 _GETADDR, _GETROUTE = 22, 26  # RTM_*

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
@@ -39,12 +40,18 @@ def own_cookie() -> int:
     return int.from_bytes(cookie, sys.byteorder)
 
 
-def inodes(process: Path) -> set[int]:
-    """Inodes of the sockets that a process holds. Raises OSError where it has ended."""
-    held = set()
+def descriptors(process: Path) -> Iterator[tuple[int, int]]:
+    """The descriptors of a process that are sockets, with their inodes.
+
+    Raises OSError where it has ended.
+    """
     for descriptor in (process / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
             if match:
-                held.add(int(match[1]))
-    return held
+                yield int(descriptor.name), int(match[1])
+
+
+def inodes(process: Path) -> set[int]:
+    """Inodes of the sockets that a process holds. Raises OSError where it has ended."""
+    return {inode for _, inode in descriptors(process)}

@@ -16,7 +16,9 @@ from carom.kernel import forked
 from carom.kernel.cgroups import open_root
 from carom.kernel.resource import Resource
 
-_PREFIX = "carom-route-"
+PREFIX = "carom-route-"
+"""What the names of routes' groups begin with."""
+
 _PATIENCE = 5.0  # seconds for processes that are killed to be gone
 
 
@@ -25,7 +27,7 @@ def names() -> list[str]:
     root = _root()
     try:
         return sorted(
-            name.removeprefix(_PREFIX) for name in os.listdir(root) if name.startswith(_PREFIX)
+            name.removeprefix(PREFIX) for name in os.listdir(root) if name.startswith(PREFIX)
         )
     finally:
         os.close(root)
@@ -51,7 +53,7 @@ class Group(Resource):
     def __init__(self, name: str):
         """Raises FileNotFoundError where there is none, BPFError, PrivilegeError."""
         self.name = name
-        self._folder = _PREFIX + name
+        self._folder = PREFIX + name
         self._root = forked.keep(_root())
         try:
             self.descriptor = forked.made(self._opened)
@@ -177,7 +179,7 @@ def _made(name: str) -> bool:
     """Make the folder; False where it is there."""
     root = _root()
     try:
-        os.mkdir(_PREFIX + name, 0o755, dir_fd=root)
+        os.mkdir(PREFIX + name, 0o755, dir_fd=root)
     except FileExistsError:
         return False
     except OSError as error:

@@ -16,11 +16,12 @@ import msgspec
 
 from carom.errors import BPFError, BusyError, InterfaceError, UsageError
 from carom.kernel import netns
+from carom.kernel.netlink import Network
 from carom.kernel.resource import Resource
 from carom.routes import group as groups
 from carom.routes import programs, records, tables
 from carom.routes.group import Group
-from carom.routes.programs import LAN, NO_IPV6, OTHER_NETNS, Maps, Network, Policy
+from carom.routes.programs import LAN, NO_IPV6, OTHER_NETNS, Maps, Policy
 from carom.routes.records import Record
 from carom.routes.route import Mark, Route, families, table_of
 from carom.routes.tables import GONE, Link, Rule, Table, Tables
@@ -80,8 +81,8 @@ def refresh(name: str) -> Link:
     """Have a route follow its interface, which is returned. Raises as `bring_up`."""
     with records.locked(), Leading(name) as leading:
         record = _recorded(name)
-        _settle(records.here(), {name: leading.maps})
-    return tables.links().get(record.route.via, GONE)
+        links = _settle(records.here(), {name: leading.maps})
+    return links.get(record.route.via, GONE)
 
 
 def change(name: str, route: Route) -> None:
@@ -213,9 +214,9 @@ def _check_tables(name: str, route: Route) -> None:
                 )
 
 
-def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps]) -> None:
+def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps]) -> Mapping[str, Link]:
     """Bring rules, tables and these maps to what the records say: first what is missing, then the
-    switches, then what is too much."""
+    switches, then what is too much. Returns the interfaces as they were seen."""
     wanted = list(wanted)
     links = tables.links()
     now = Tables()
@@ -228,6 +229,7 @@ def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps]) -> None:
             maps[record.name].say(_policy(record, links.get(record.route.via, GONE)))
     now.add(marks, {})
     now.remove(rules)
+    return links
 
 
 def _wanted(

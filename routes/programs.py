@@ -20,7 +20,7 @@ from carom.errors import BPFError
 from carom.kernel import forked, libbpf
 from carom.kernel.bpf import Module
 from carom.kernel.compiled import Hook
-from carom.kernel.netlink import Address
+from carom.kernel.netlink import Address, Network
 from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 
@@ -46,7 +46,6 @@ _WHERE = {"route_out": "egress", "route_in": "ingress"}
 _POLICY = struct.Struct("=QIIII16s64s256s")
 _LED, _PROCESS = struct.Struct("=QII16s"), struct.Struct("=16sIIII6Q6Q")
 _WORD, _LAN = struct.Struct("=I"), struct.Struct("=I16s")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _SIZES = {"policies": _POLICY.size, "sockets": _LED.size, "processes": _PROCESS.size}
 
 
@@ -105,8 +104,7 @@ class Process(NamedTuple):
 
 def recipe() -> Recipe:
     """The programs, as they come with carom."""
-    hooks = {**_ATTACHED}
-    return Recipe(_HERE / "lead.c", include=(_HERE,), hooks=hooks, packaged="lead")
+    return Recipe(_HERE / "lead.c", include=(_HERE,), hooks=_ATTACHED, packaged="lead")
 
 
 def attach(group: int) -> Maps:

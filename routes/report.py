@@ -62,8 +62,8 @@ def route_of(pid: int) -> str | None:
     for line in Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines():
         number, _, path = line.split(":", 2)
         first = path.lstrip("/").split("/")[0]
-        if number == "0" and first.startswith("carom-route-"):
-            return first.removeprefix("carom-route-")
+        if number == "0" and first.startswith(group.PREFIX):
+            return first.removeprefix(group.PREFIX)
     return None
 
 

@@ -12,7 +12,6 @@ import ctypes
 import errno
 import ipaddress
 import os
-import re
 import socket
 import struct
 import sys
@@ -172,7 +171,7 @@ def adopt(led: Leading, pid: int, *, destroy: bool) -> list[Adopted]:
     done = []
     process = os.pidfd_open(pid)
     try:
-        for number, inode in descriptors(pid):
+        for number, inode in netns.descriptors(Path(f"/proc/{pid}")):
             with _taken(process, number) as taken:
                 if taken.family in (socket.AF_INET, socket.AF_INET6):
                     one = by_inode.get(inode)
@@ -195,14 +194,6 @@ def _adopted(
 
 def _cookie(taken: socket.socket) -> bytes:
     return taken.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
-
-
-def descriptors(pid: int) -> Iterator[tuple[int, int]]:
-    """The descriptors of a process that are sockets, with their inodes. Raises OSError."""
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(path)):
-                yield int(path.name), int(match[1])
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from carom.errors import UsageError
 from carom.kernel import netlink
-from carom.kernel.netlink import Address
+from carom.kernel.netlink import Address, Network
 
 OWNER = 202
 """Whose rules and routes these are (rtm_protocol, FRA_PROTOCOL); see rt_protos(5)."""
@@ -37,9 +37,6 @@ _BY_INTERFACE = 100
 _MAIN = 254
 _UP = 1  # IFF_UP
 _VXLAN, _GRE = "vxlan", ("gre", "gretap", "ip6gre", "ip6gretap", "ipip", "sit", "ip6tnl")
-
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Rule(NamedTuple):

@@ -38,7 +38,7 @@ _MASK_OF_ROUTES = 0x00FF0000
 _SENDS = 5_000
 _ALLOW, _DROP = 1, 2  # a control group's verdict, and TC_ACT_SHOT
 _SENDER = f"""
-import os, socket, sys, time
+import socket, sys, time
 sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 if int(sys.argv[1]):
     sending.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(sys.argv[1]))
@@ -257,7 +257,7 @@ def _nft_way(stack: contextlib.ExitStack, host: Namespace, sender: Callable[...,
     group = _group(stack, "nft")
     # nft(8) looks for the group below /sys/fs/cgroup, where older distributions have version 1.
     point = next((Path(point) for point, _ in mounted()), Path("/sys/fs/cgroup"))
-    path = point.relative_to("/sys/fs/cgroup") / f"carom-route-{group.name}"
+    path = point.relative_to("/sys/fs/cgroup") / f"{groups.PREFIX}{group.name}"
     rule = f'socket cgroupv2 level 1 "{path}" meta mark set {_MARK:#x}'
     for command in (
         "add table inet led",
