@@ -16,6 +16,7 @@ from carom.routes import group as groups
 from carom.routes import leading, records, report
 from carom.routes.child import Child, Program
 from carom.routes.leading import Leading
+from carom.routes.lost import Lost
 from carom.routes.route import Mark, Route
 from carom.routes.tables import GONE, Link
 
@@ -94,6 +95,7 @@ class Keeper:
         self._name = name
         self._changes = Changes()
         self._link: Link = GONE
+        self._lost = Lost()
         self._said: frozenset[str] = frozenset()
         self._reported = 0.0
 
@@ -118,7 +120,7 @@ class Keeper:
                 changed = self._changes.wait(TICK)
 
     def _follow(self) -> None:
-        link = leading.refresh(self._name)
+        link = leading.refresh(self._name, self._lost)
         was, self._link = self._link, link
         if link == was:
             return

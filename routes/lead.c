@@ -28,6 +28,7 @@ BPF_ARRAY(chosen, u32, 1);
 SOCKET_STORAGE(sockets, struct led, BPF_F_CLONE);
 BPF_TABLE("lru_hash", u32, struct process, processes, PROCESSES_MAX);
 BPF_F_TABLE("lpm_trie", struct lan, u8, lans, LANS_MAX, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct source, u8, further, FURTHER_MAX, BPF_F_NO_PREALLOC);
 BPF_ARRAY(refusals, u64, WHYS);  /* of all processes, also those that are forgotten */
 
 static __always_inline struct policy *policy_now(void)
@@ -156,12 +157,22 @@ static __always_inline bool has_ipv6(const struct policy *policy, const u32 *sou
 
 static __always_inline bool own_source(struct __sk_buff *skb, const struct policy *policy)
 {
-	u32 source[4] = {};
+	struct source source = {};
+	u32 *words = source.words;
 
-	if (skb->protocol == htons(ETH_P_IP))
-		return !bpf_skb_load_bytes(skb, IPV4_SOURCE, source, 4) &&
-		       has_ipv4(policy, source[0]);
-	return !bpf_skb_load_bytes(skb, IPV6_SOURCE, source, 16) && has_ipv6(policy, source);
+	if (skb->protocol == htons(ETH_P_IP)) {
+		words[2] = htonl(0xffff);
+		if (bpf_skb_load_bytes(skb, IPV4_SOURCE, &words[3], 4))
+			return false;
+		if (has_ipv4(policy, words[3]))
+			return true;
+	} else {
+		if (bpf_skb_load_bytes(skb, IPV6_SOURCE, words, 16))
+			return false;
+		if (has_ipv6(policy, words))
+			return true;
+	}
+	return policy->flags & ROUTE_FURTHER && further.lookup(&source);
 }
 
 /* Is a packet for one of this host's own networks, where those are not led? */

@@ -3,7 +3,8 @@
 #ifndef CAROM_LEAD_H
 #define CAROM_LEAD_H
 
-#define ADDRESSES_MAX 16    /* of the interface, of each family */
+#define ADDRESSES_MAX 16    /* of the interface, of each family, that are in the policy itself */
+#define FURTHER_MAX 4096    /* others of its addresses */
 #define PROCESSES_MAX 4096  /* that are counted each for itself */
 #define LANS_MAX 256        /* prefixes of this host's own networks */
 #define PROGRAM_NAME 16     /* bytes of a program's name, with the zero behind it (TASK_COMM_LEN) */
@@ -23,6 +24,12 @@ enum {
 	ROUTE_NO_IPV6 = 1,      /* IPv6 is refused at once */
 	ROUTE_OTHER_NETNS = 2,  /* sockets in other network namespaces are nobody's matter */
 	ROUTE_LAN = 4,          /* what is for this host's own networks goes there as any other's */
+	ROUTE_FURTHER = 8,      /* the interface has further addresses */
+};
+
+/* An address, an IPv4 one as ::ffff:0:0/96 has it. */
+struct source {
+	u32 words[4];
 };
 
 /* A network: an IPv4 one is ::ffff:0:0/96 and its own bits. */

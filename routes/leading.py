@@ -21,6 +21,7 @@ from carom.kernel.resource import Resource
 from carom.routes import group as groups
 from carom.routes import programs, records, tables
 from carom.routes.group import Group
+from carom.routes.lost import Lost
 from carom.routes.programs import LAN, NO_IPV6, OTHER_NETNS, Maps, Policy
 from carom.routes.records import Record
 from carom.routes.route import Mark, Route, families, table_of
@@ -77,11 +78,11 @@ def bring_up(group: Group, route: Route, mark: Mark) -> None:
         undone.pop_all()
 
 
-def refresh(name: str) -> Link:
+def refresh(name: str, lost: Lost) -> Link:
     """Have a route follow its interface, which is returned. Raises as `bring_up`."""
     with records.locked(), Leading(name) as leading:
         record = _recorded(name)
-        links = _settle(records.here(), {name: leading.maps})
+        links = _settle(records.here(), {name: leading.maps}, lost)
     return links.get(record.route.via, GONE)
 
 
@@ -214,13 +215,15 @@ def _check_tables(name: str, route: Route) -> None:
                 )
 
 
-def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps]) -> Mapping[str, Link]:
+def _settle(
+    wanted: Iterable[Record], maps: Mapping[str, Maps], lost: Lost | None = None
+) -> Mapping[str, Link]:
     """Bring rules, tables and these maps to what the records say: first what is missing, then the
     switches, then what is too much. Returns the interfaces as they were seen."""
     wanted = list(wanted)
     links = tables.links()
     now = Tables()
-    rules, filled = _wanted(wanted, links, now)
+    rules, filled = _wanted(wanted, links, now, lost or Lost())
     marks = [rule for rule in rules if rule.mark and not rule.destination]
     now.add([rule for rule in rules if rule not in marks], filled)
     for record in wanted:
@@ -233,7 +236,7 @@ def _settle(wanted: Iterable[Record], maps: Mapping[str, Maps]) -> Mapping[str, 
 
 
 def _wanted(
-    wanted: Iterable[Record], links: Mapping[str, Link], now: Tables
+    wanted: Iterable[Record], links: Mapping[str, Link], now: Tables, lost: Lost
 ) -> tuple[list[Rule], dict[int, Table]]:
     rules: dict[Rule, None] = {}
     filled: dict[int, Table] = {}
@@ -247,7 +250,8 @@ def _wanted(
             link = links.get(via, GONE)
             number = own if own and via == record.route.via else table_of(via)
             rules |= dict.fromkeys(tables.sourced(link.addresses, number))
-            rules |= dict.fromkeys(_had(via, number, links, now))
+            had = _had(via, number, links, now)
+            rules |= dict.fromkeys(lost.kept(had, link))
             rules |= dict.fromkeys(tables.endpoints(link.remotes, record.mark, record.mask))
             if number != own:
                 filled[number] = Table(link.ifindex, tables.by_family(gateway))
@@ -255,8 +259,7 @@ def _wanted(
 
 
 def _had(via: str, table: int, links: Mapping[str, Link], now: Tables) -> list[Rule]:
-    """The rules of the addresses that an interface had, which no other one has: where it is made
-    anew it gets them back, and what comes before that is seen must not be answered elsewhere."""
+    """The rules of the addresses that an interface had, which no other one has."""
     others = {str(one) for name, link in links.items() if name != via for one in link.addresses}
     return [rule for rule in now.of_source(table) if rule.source not in others]
 

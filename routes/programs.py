@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import itertools
 import os
 import struct
 from collections.abc import Iterable, Mapping
@@ -24,8 +25,9 @@ from carom.kernel.netlink import Address, Network
 from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
 
-ADDRESSES_MAX = 16
-"""Of the interface, of each family: from others nothing leaves."""
+ADDRESSES_MAX, FURTHER_MAX = 16, 4_096
+"""Of the interface's addresses: those of each family in the policy, and others; from more than
+these nothing leaves."""
 
 _HERE = Path(__file__).resolve().parent
 _ATTACHED: dict[str, Hook] = {
@@ -46,7 +48,8 @@ _WHERE = {"route_out": "egress", "route_in": "ingress"}
 _POLICY = struct.Struct("=QIIII16s64s256s")
 _LED, _PROCESS = struct.Struct("=QII16s"), struct.Struct("=16sIIII6Q6Q")
 _WORD, _LAN = struct.Struct("=I"), struct.Struct("=I16s")
-_SIZES = {"policies": _POLICY.size, "sockets": _LED.size, "processes": _PROCESS.size}
+_MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address among IPv6 ones (RFC 4291, 2.5.5.2)
+_SIZES = {"policies": _POLICY.size, "sockets": _LED.size, "processes": _PROCESS.size, "further": 1}
 
 
 class Why(enum.IntEnum):
@@ -55,7 +58,7 @@ class Why(enum.IntEnum):
     NETNS, MPTCP, STRAY, SOURCE, IPV6, DNS = range(6)
 
 
-NO_IPV6, OTHER_NETNS, LAN = 1, 2, 4  # a policy's flags
+NO_IPV6, OTHER_NETNS, LAN, FURTHER = 1, 2, 4, 8  # a policy's flags
 
 
 class Policy(NamedTuple):
@@ -69,18 +72,24 @@ class Policy(NamedTuple):
     sources: tuple[Address, ...]
 
     def packed(self) -> bytes:
-        """As the programs read it; what is more than ADDRESSES_MAX is left out."""
-        four, six = (
-            b"".join(one.packed for one in self.sources if one.version == version)
-            for version in (4, 6)
-        )
+        """As the programs read it; what is more than ADDRESSES_MAX is `further`."""
+        four, six = (b"".join(one.packed for one in self._of(version)) for version in (4, 6))
         dns4, dns6 = (
             next((one.packed for one in self.dns if one.version == version), bytes(length))
             for version, length in ((4, 4), (6, 16))
         )
         (resolver,) = _WORD.unpack(dns4)
-        words = self.netns, self.mark, self.ifindex, self.flags, resolver, dns6
+        flags = self.flags | FURTHER * bool(self.further())
+        words = self.netns, self.mark, self.ifindex, flags, resolver, dns6
         return _POLICY.pack(*words, four[: 4 * ADDRESSES_MAX], six[: 16 * ADDRESSES_MAX])
+
+    def further(self) -> list[bytes]:
+        """The addresses that are in a map of their own, as the programs read them."""
+        beyond = (one for version in (4, 6) for one in self._of(version)[ADDRESSES_MAX:])
+        return [_mapped(one) for one in itertools.islice(beyond, FURTHER_MAX)]
+
+    def _of(self, version: int) -> list[Address]:
+        return [one for one in self.sources if one.version == version]
 
 
 class Process(NamedTuple):
@@ -175,18 +184,25 @@ class Maps(Resource):
         """Have another policy: a packet sees the old one or the new one. Raises OSError."""
         only = _WORD.pack(0)
         (now,) = _WORD.unpack(libbpf.lookup(self._maps["chosen"], only, 4) or bytes(4))
+        further = dict.fromkeys(policy.further(), b"\1")
+        for address in further:
+            libbpf.update(self._maps["further"], address, b"\1")
         libbpf.update(self._maps["policies"], _WORD.pack(now ^ 1), policy.packed())
         libbpf.update(self._maps["chosen"], only, _WORD.pack(now ^ 1))
+        libbpf.replace(self._maps["further"], self._all_of("further", 16), further)
 
     def say_lans(self, networks: Iterable[Network]) -> None:
         """Have these as the host's own networks. Raises OSError."""
-        known = self._maps["lans"]
-        now = {
-            bytes(keys[n * _LAN.size : (n + 1) * _LAN.size]): b"\1"
-            for count, keys, _ in libbpf.batches(known, _LAN.size, 1)
+        wanted = dict.fromkeys(map(_packed_lan, networks), b"\1")
+        libbpf.replace(self._maps["lans"], self._all_of("lans", _LAN.size), wanted)
+
+    def _all_of(self, name: str, key_size: int) -> dict[bytes, bytes]:
+        """What is in a map that has nothing but keys."""
+        return {
+            bytes(keys[n * key_size : (n + 1) * key_size]): b"\1"
+            for count, keys, _ in libbpf.batches(self._maps[name], key_size, 1)
             for n in range(count)
         }
-        libbpf.replace(known, now, dict.fromkeys(map(_packed_lan, networks), b"\1"))
 
     def policy(self) -> Policy:
         """The one that is in force. Raises OSError."""
@@ -194,13 +210,14 @@ class Maps(Resource):
         chosen = libbpf.lookup(self._maps["chosen"], only, 4) or only
         packed = libbpf.lookup(self._maps["policies"], chosen, _POLICY.size) or bytes(_POLICY.size)
         netns, mark, ifindex, flags, dns4, dns6, four, six = _POLICY.unpack(packed)
+        further = tuple(map(_unmapped, self._all_of("further", 16)))
         return Policy(
             netns,
             mark,
             ifindex,
-            flags,
+            flags & ~FURTHER,
             tuple(_addresses(_WORD.pack(dns4), 4)) + tuple(_addresses(dns6, 16)),
-            tuple(_addresses(four, 4)) + tuple(_addresses(six, 16)),
+            tuple(_addresses(four, 4)) + tuple(_addresses(six, 16)) + further,
         )
 
     def processes(self) -> dict[int, Process]:
@@ -232,10 +249,17 @@ class Maps(Resource):
 
 
 def _packed_lan(network: Network) -> bytes:
-    if network.version == 4:
-        mapped = bytes(10) + b"\xff\xff" + network.network_address.packed
-        return _LAN.pack(96 + network.prefixlen, mapped)
-    return _LAN.pack(network.prefixlen, network.network_address.packed)
+    bits = 128 - network.max_prefixlen + network.prefixlen
+    return _LAN.pack(bits, _mapped(network.network_address))
+
+
+def _mapped(address: Address) -> bytes:
+    """Its 16 bytes, of an IPv4 one as ::ffff:0:0/96 has it."""
+    return (_MAPPED if address.version == 4 else b"") + address.packed
+
+
+def _unmapped(packed: bytes) -> Address:
+    return ipaddress.ip_address(packed.removeprefix(_MAPPED))
 
 
 def _process(packed: memoryview) -> Process:

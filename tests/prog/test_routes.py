@@ -6,7 +6,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,11 @@ SOURCES = ("198.18.2.1", "198.18.2.9", "2001:db8:2::1")
 FULL = tuple(f"198.18.3.{n}" for n in range(1, 17)) + tuple(
     f"2001:db8:3::{n}" for n in range(1, 17)
 )
+MANY = (
+    *FULL,
+    *(f"198.18.4.{n}" for n in range(1, 200)),
+    *(f"2001:db8:4::{n:x}" for n in range(1, 200)),
+)
 LET_OUT = None
 
 
@@ -137,7 +143,13 @@ LET_OUT = None
         ("2001:db8:2::1", "tun0", programs.NO_IPV6, SOURCES, Why.IPV6),
         ("198.18.2.1", "tun0", programs.NO_IPV6, SOURCES, LET_OUT),
         *((source, "tun0", 0, FULL, LET_OUT) for source in (FULL[0], FULL[15], FULL[16], FULL[31])),
-        ("198.18.3.17", "tun0", 0, (*FULL, "198.18.3.17"), Why.SOURCE),
+        *((source, "tun0", 0, MANY, LET_OUT) for source in (MANY[0], MANY[32], MANY[-1])),
+        ("198.18.4.250", "tun0", 0, MANY, Why.SOURCE),
+        ("::ffff:198.18.4.250", "tun0", 0, MANY, Why.SOURCE),
+        ("2001:db8:4::fa", "tun0", 0, MANY, Why.SOURCE),
+        (MANY[-1], "eth0", 0, MANY, Why.STRAY),
+        ("0.0.0.0", "tun0", 0, MANY, Why.SOURCE),
+        ("198.18.4.1", "tun0", 0, FULL, Why.SOURCE),
     ],
 )
 def test_what_leaves(
@@ -161,6 +173,48 @@ def test_what_leaves(
     refused = {one: count - counted[one] for one, count in maps.refused().items()}
     assert {one for one, count in refused.items() if count} == ({why} if why is not None else set())
     assert bool(result.retval) == (why is None)
+
+
+@pytest.mark.parametrize("sources", [(), SOURCES, FULL, MANY])
+def test_a_policy_is_read_as_it_was_said(module: Module, sources: tuple[str, ...]) -> None:
+    maps = programs.Maps(module.maps())
+    said = Policy(1, 1, 5, programs.LAN, (), tuple(map(ipaddress.ip_address, sources)))
+    maps.say(said)
+    found = maps.policy()
+    assert {*found.sources} == {*said.sources}
+    assert found._replace(sources=said.sources) == said
+
+
+def test_no_address_is_refused_in_a_change(
+    module: Module, ways: tuple[Namespace, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the interface has before and after leaves at each step, in whichever place it is."""
+    namespace, index, _ = ways
+    maps = programs.Maps(module.maps())
+    stays, *gone = FULL[:16] + MANY[32:48]
+    before = Policy(1, 1, index, 0, (), tuple(map(ipaddress.ip_address, (*gone, stays))))
+    after = before._replace(sources=(ipaddress.ip_address(stays),))
+    steps: list[int] = []
+
+    def leaves() -> int:
+        ran = libbpf.test_run(module.program("route_out"), frame(stays), tc_ifindex=index)
+        return ran.retval
+
+    def looked(change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*words: Any) -> Any:
+            found = change(*words)
+            steps.append(namespace.call(leaves))
+            return found
+
+        return changed
+
+    maps.say(before)
+    for name in ("update", "delete"):
+        monkeypatch.setattr(libbpf, name, looked(getattr(libbpf, name)))
+    for policy in (after, before, after):
+        maps.say(policy)
+    assert len(steps) > 16
+    assert all(steps)
 
 
 def test_without_a_policy_nothing_leaves(ways: tuple[Namespace, int, int]) -> None:

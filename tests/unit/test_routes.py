@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from carom.errors import CaromError, ConfigurationError, UsageError
 from carom.kernel import netns
 from carom.route_file import read
-from carom.routes import leading, programs, records, tables
-from carom.routes.programs import LAN, NO_IPV6, OTHER_NETNS, Policy, Why
+from carom.routes import leading, lost, programs, records, tables
+from carom.routes.lost import Lost
+from carom.routes.programs import FURTHER, LAN, NO_IPV6, OTHER_NETNS, Policy, Why
 from carom.routes.records import Record
 from carom.routes.route import MASK, Mark, Route, check_name, checked, families, table_of
-from carom.routes.tables import FAMILIES, OWNER, Link, Rule, Table, Tables
+from carom.routes.tables import FAMILIES, GONE, OWNER, Link, Rule, Table, Tables
 
 V4, V6 = FAMILIES
 
@@ -189,14 +190,18 @@ ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).filter(
 
 @given(st.lists(ADDRESSES, max_size=40), st.integers(0, 2**32 - 1))
 def test_a_policy(sources: list[Any], index: int) -> None:
-    """It has the first of an interface's addresses, of each family, then zeros."""
+    """It has the first of each family's addresses, then zeros; others are apart."""
     resolver = ipaddress.ip_address("10.0.0.1")
-    flags = NO_IPV6 | OTHER_NETNS
-    packed = Policy(7, 5, index, flags, (resolver,), tuple(sources)).packed()
+    said = Policy(7, 5, index, NO_IPV6 | OTHER_NETNS, (resolver,), tuple(sources))
+    packed = said.packed()
     four, six = (
         [one.packed for one in sources if one.version == version][: programs.ADDRESSES_MAX]
         for version in (4, 6)
     )
+    further = said.further()
+    assert len(further) == len(sources) - len(four) - len(six)
+    assert all(len(one) == 16 for one in further)
+    flags = NO_IPV6 | OTHER_NETNS | FURTHER * bool(further)
     assert (
         packed[:24]
         == b"".join(
@@ -215,8 +220,14 @@ def test_reasons_are_those_of_the_programs() -> None:
     theirs = dict(re.findall(r"^\tWHY_(\w+) = (\d+),", text, re.MULTILINE))
     assert {why.name: str(why.value) for why in Why} == theirs
     flags = dict(re.findall(r"^\tROUTE_(\w+) = (\d+),", text, re.MULTILINE))
-    assert flags == {"NO_IPV6": str(NO_IPV6), "OTHER_NETNS": str(OTHER_NETNS), "LAN": str(LAN)}
+    assert flags == {
+        "NO_IPV6": str(NO_IPV6),
+        "OTHER_NETNS": str(OTHER_NETNS),
+        "LAN": str(LAN),
+        "FURTHER": str(FURTHER),
+    }
     assert f"#define ADDRESSES_MAX {programs.ADDRESSES_MAX} " in text
+    assert f"#define FURTHER_MAX {programs.FURTHER_MAX} " in text
 
 
 # Records.
@@ -568,6 +579,31 @@ def test_rules_of_an_interface_that_is_made_anew_stay(
     assert {*kernel.rules} == before
     assert told.said[0].ifindex == 9
     assert {command for command, *_ in steps} == {"replace", "say"}
+
+
+def test_rules_of_addresses_that_are_away_for_long_go(
+    kernel: Kernel, interfaces: dict[str, Link], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For an hour of the interface without them, which starts anew when they are seen, or when it
+    is away itself; and no route keeps what another one lets go."""
+    now = 10_000.0
+    monkeypatch.setattr(lost.time, "monotonic", lambda: now)
+    known, two = Lost(), record("two", 2)
+    has, has_not = interfaces["tun0"], Link(5, True, addresses("198.18.2.1"))
+
+    def sources(link: Link) -> int:
+        interfaces["tun0"] = link
+        leading._settle([record(), two], {}, known)
+        return len([rule for rule in kernel.rules if rule.source])
+
+    assert sources(has) == 2
+    for link in (has_not, has, has_not, has_not._replace(up=False), has_not, GONE):
+        assert sources(link) == 2
+        now += lost.STAY - 1
+    assert sources(has_not) == 2
+    now += 1
+    assert sources(has_not) == 1
+    assert sources(has) == 2
 
 
 def test_an_address_that_moves(kernel: Kernel, interfaces: dict[str, Link]) -> None:
