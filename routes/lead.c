@@ -213,23 +213,30 @@ static __always_inline int refuse_packet(struct __sk_buff *skb, u32 maker, enum 
 	return refuse(process, why);
 }
 
-/* The kill switch. */
+/* The kill switch: why a packet must not leave, or WHYS. */
+static __always_inline enum why why_not(struct __sk_buff *skb, const struct policy *policy)
+{
+	if (skb->ifindex == LOOPBACK || to_lan(skb, policy))
+		return WHYS;
+	if (skb->ifindex != policy->ifindex)
+		return WHY_STRAY;
+	if (skb->protocol == htons(ETH_P_IPV6) && policy->flags & ROUTE_NO_IPV6)
+		return WHY_IPV6;
+	return own_source(skb, policy) ? WHYS : WHY_SOURCE;
+}
+
 int route_out(struct __sk_buff *skb)
 {
 	struct policy *policy = policy_now();
 	u32 maker = maker_of(skb);
 	struct process *process;
+	enum why why;
 
 	if (!policy)
 		return 0;
-	if (skb->ifindex != LOOPBACK && !to_lan(skb, policy)) {
-		if (skb->ifindex != policy->ifindex)
-			return refuse_packet(skb, maker, WHY_STRAY);
-		if (skb->protocol == htons(ETH_P_IPV6) && policy->flags & ROUTE_NO_IPV6)
-			return refuse_packet(skb, maker, WHY_IPV6);
-		if (!own_source(skb, policy))
-			return refuse_packet(skb, maker, WHY_SOURCE);
-	}
+	why = why_not(skb, policy);
+	if (why != WHYS)
+		return refuse_packet(skb, maker, why);
 	process = processes.lookup(&maker);
 	if (process) {
 		process->ifindex = skb->ifindex;

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What it costs a program to be led: CPU time of a datagram that it sends, each way beside plain.
 
-All senders wait in one network namespace and send in turns, a burst each; what leaves is dropped
-where it arrives. The kernel's own times of programs (kernel.bpf_stats) say what of it is theirs.
+Each way has a host of its own, as a rule, a program or a table there is everybody's. Their senders
+send in turns, a burst each; what leaves is dropped where it arrives. The kernel's own times of
+programs (kernel.bpf_stats) say what of it is theirs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import ipaddress
 import os
 import shutil
 import socket
@@ -19,15 +20,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from carom.errors import CaromError, ExperimentError
+from carom.errors import ExperimentError
 from carom.kernel import libbpf
 from carom.kernel.bpf import Module
 from carom.kernel.cgroups import mounted
 from carom.kernel.recipe import Recipe
 from carom.routes import group as groups
-from carom.routes import leading
+from carom.routes import leading, programs
 from carom.routes.group import Group
 from carom.routes.leading import Leading
+from carom.routes.programs import Maps, Policy
 from carom.routes.route import Mark, Route
 from carom.vm.namespace import Namespace, join
 
@@ -117,8 +119,8 @@ def bench(
     Raises PrivilegeError, BPFError, ExperimentError.
     """
     with contextlib.ExitStack() as stack:
-        host, lacks = _world(stack), list[str]()
-        ways = list(_ways(stack, host, lacks))
+        lacks = list[str]()
+        ways = list(_ways(_Hosts(stack), lacks))
         for way in ways:
             way.sender.send(_SENDS)
         times: list[list[float]] = [[] for _ in ways]
@@ -156,38 +158,73 @@ def _program_time(way: _Way) -> float | None:
     return (after.nanoseconds - before.nanoseconds) / max(after.times - before.times, 1)
 
 
-def _world(stack: contextlib.ExitStack) -> Namespace:
-    """A host whose packets are dropped on arrival at another."""
-    host, world = (stack.enter_context(Namespace(role)) for role in ("host", "world"))
-    join(host, _VIA, world, _VIA)
-    for one, address in ((host, "198.18.0.1"), (world, _WORLD)):
-        one.address(_VIA, address, 24)
-        one.up(_VIA)
-    host.neighbour(_VIA, _WORLD, world.mac(_VIA))
-    drop = libbpf.load_constant(libbpf.PROG_TYPE_SCHED_CLS, b"drop", _DROP)
-    stack.callback(os.close, drop)
-    index = world.netlink(lambda asked: asked.link_lookup(ifname=_VIA)[0])
-    link = world.call(lambda: libbpf.link_tcx_ingress(drop, index))
-    stack.callback(os.close, link)
-    return host
+class _Hosts:
+    """Makes hosts, groups and senders, which go with a stack."""
 
+    def __init__(self, stack: contextlib.ExitStack):
+        self.stack = stack
 
-def _ways(stack: contextlib.ExitStack, host: Namespace, lacks: list[str]) -> Iterator[_Way]:
-    def sender(group: Group | None = None, mark: int = 0) -> _Sender:
+    def host(self) -> Namespace:
+        """One whose packets are dropped on arrival at another."""
+        host, world = (self.stack.enter_context(Namespace(role)) for role in ("host", "world"))
+        self._join(host, world, "198.18.0.1", _WORLD)
+        drop = libbpf.load_constant(libbpf.PROG_TYPE_SCHED_CLS, b"drop", _DROP)
+        self.stack.callback(os.close, drop)
+        link = world.call(lambda: libbpf.link_tcx_ingress(drop, _index(world)))
+        self.stack.callback(os.close, link)
+        return host
+
+    def inside(self, host: Namespace) -> Namespace:
+        """Another one, whose way leads by that one, if that forwards."""
+        inside = self.stack.enter_context(Namespace("inside"))
+        self._join(inside, host, "198.18.1.1", "198.18.1.2", other_end="inner")
+        inside.run("ip", "route", "add", "default", "via", "198.18.1.2")
+        return inside
+
+    @staticmethod
+    def _join(one: Namespace, other: Namespace, *addresses: str, other_end: str = _VIA) -> None:
+        join(one, _VIA, other, other_end)
+        for end, interface, address in zip((one, other), (_VIA, other_end), addresses, strict=True):
+            end.address(interface, address, 24)
+            end.up(interface)
+        one.neighbour(_VIA, addresses[1], other.mac(other_end))
+
+    def group(self, name: str) -> Group:
+        """A control group."""
+        group = self.stack.enter_context(groups.make(f"bench-{os.getpid()}-{name}"))
+        self.stack.callback(group.remove)
+        self.stack.callback(group.kill)
+        return group
+
+    def sender(self, host: Namespace, group: Group | None = None, mark: int = 0) -> _Sender:
+        """A sender."""
         made = _Sender(host, group, mark)
-        stack.callback(made.close)
+        self.stack.callback(made.close)
         return made
 
-    yield _Way("plain", sender())
+
+def _index(host: Namespace) -> int:
+    return host.call(lambda: socket.if_nametoindex(_VIA))
+
+
+def _ways(hosts: _Hosts, lacks: list[str]) -> Iterator[_Way]:
+    yield _Way("plain", hosts.sender(hosts.host()))
+    yield _mark_way(hosts)
+    yield _empty_way(hosts)
+    yield _switch_way(hosts)
+    yield _led_way(hosts)
+    yield _cookie_way(hosts)
+    for made in (_nft_way, _namespace_way):
+        try:
+            yield made(hosts)
+        except ExperimentError as error:
+            lacks.append(str(error))
+
+
+def _mark_way(hosts: _Hosts) -> _Way:
+    host = hosts.host()
     _mark_rule(host)
-    yield _Way("a mark and its rule", sender(mark=_MARK))
-    yield _empty_way(stack, sender)
-    yield _led_way(stack, host, sender)
-    yield _cookie_way(stack, host, sender)
-    try:
-        yield _nft_way(stack, host, sender)
-    except CaromError as error:
-        lacks.append(f"nft socket cgroupv2: {error}")
+    return _Way("a mark and its rule", hosts.sender(host, mark=_MARK))
 
 
 def _mark_rule(host: Namespace) -> None:
@@ -199,23 +236,35 @@ def _mark_rule(host: Namespace) -> None:
     host.netlink(add)
 
 
-def _group(stack: contextlib.ExitStack, name: str) -> Group:
-    group = stack.enter_context(groups.make(f"bench-{os.getpid()}-{name}"))
-    stack.callback(group.remove)
-    stack.callback(group.kill)
-    return group
-
-
-def _empty_way(stack: contextlib.ExitStack, sender: Callable[..., _Sender]) -> _Way:
-    group = _group(stack, "empty")
+def _empty_way(hosts: _Hosts) -> _Way:
     program = libbpf.load_constant(libbpf.PROG_TYPE_CGROUP_SKB, b"empty", _ALLOW)
-    stack.callback(os.close, program)
+    hosts.stack.callback(os.close, program)
+    return _at_egress(hosts, _EMPTY, hosts.host(), program)
+
+
+def _at_egress(hosts: _Hosts, name: str, host: Namespace, program: int) -> _Way:
+    group = hosts.group(name.split()[1])
     libbpf.attach_cgroup(program, group.descriptor, libbpf.CGROUP["egress"])
-    return _Way(_EMPTY, sender(group), program)
+    return _Way(name, hosts.sender(host, group), program)
 
 
-def _led_way(stack: contextlib.ExitStack, host: Namespace, sender: Callable[..., _Sender]) -> _Way:
-    name = f"bench-{os.getpid()}"
+def _switch_way(hosts: _Hosts) -> _Way:
+    """The route's own switch by itself, without its marks and counts."""
+    routes = Path(programs.__file__).resolve().parent
+    recipe = Recipe(
+        *(routes / "lead.c", _HERE / "switch.c"),
+        include=(routes,),
+        hooks={"only_switch": "cgroup"},
+    )
+    host, module = hosts.host(), hosts.stack.enter_context(Module(recipe))
+    own = (ipaddress.ip_address("198.18.0.1"),)
+    program = module.program("only_switch")
+    Maps(module.maps()).say(Policy(0, 0, _index(host), 0, (), own))
+    return _at_egress(hosts, "the switch alone", host, program)
+
+
+def _led_way(hosts: _Hosts) -> _Way:
+    name, host, stack = f"bench-{os.getpid()}", hosts.host(), hosts.stack
 
     def up() -> None:
         leading.bring_up(group, Route(via=_VIA, gateway=(_WORLD,)), Mark(_MASK_OF_ROUTES))
@@ -230,41 +279,61 @@ def _led_way(stack: contextlib.ExitStack, host: Namespace, sender: Callable[...,
     number = libbpf.programs_at(led.group.descriptor, libbpf.CGROUP["egress"])[-1]
     program = libbpf.program_by_id(number)
     stack.callback(os.close, program)
-    return _Way("carom route: marked, switched and counted", sender(led.group), program)
+    sender = hosts.sender(host, led.group)
+    return _Way("carom route: marked, switched and counted", sender, program)
 
 
-def _cookie_way(
-    stack: contextlib.ExitStack, host: Namespace, sender: Callable[..., _Sender]
-) -> _Way:
+def _cookie_way(hosts: _Hosts) -> _Way:
     hooks = {"remember": "create", "tell": "tc"}
-    module = stack.enter_context(Module(Recipe(_HERE / "cookie.c", hooks=hooks)))  # type: ignore[arg-type]
-    group = _group(stack, "cookie")
+    recipe = Recipe(_HERE / "cookie.c", hooks=hooks)  # type: ignore[arg-type]
+    host, module = hosts.host(), hosts.stack.enter_context(Module(recipe))
+    group = hosts.group("cookie")
     libbpf.attach_cgroup(module.program("remember"), group.descriptor, libbpf.CGROUP["create"])
-    index = host.netlink(lambda asked: asked.link_lookup(ifname=_VIA)[0])
     program = module.program("tell")
-    link = host.call(lambda: libbpf.link_tcx_egress(program, index))
-    stack.callback(os.close, link)
-    return _Way("TC egress: socket's cookie and a hash, all senders", sender(group), program)
+    link = host.call(lambda: libbpf.link_tcx_egress(program, _index(host)))
+    hosts.stack.callback(os.close, link)
+    sender = hosts.sender(host, group)
+    return _Way("TC egress: socket's cookie and a hash", sender, program)
 
 
-def _nft(command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["nft", command], capture_output=True, text=True)
-
-
-def _nft_way(stack: contextlib.ExitStack, host: Namespace, sender: Callable[..., _Sender]) -> _Way:
+def _nft(host: Namespace, *commands: str) -> None:
+    """Raises ExperimentError for what cannot be done here."""
     if not shutil.which("nft"):
         raise ExperimentError("nft is not installed")
-    group = _group(stack, "nft")
+    for command in commands:
+        done = host.call(
+            lambda command=command: subprocess.run(  # type: ignore[misc]
+                ["nft", command], capture_output=True, text=True
+            )
+        )
+        if done.returncode:
+            raise ExperimentError(f"nft refuses {command!r}: {done.stderr.splitlines()[0]}")
+
+
+def _nft_way(hosts: _Hosts) -> _Way:
+    host, group = hosts.host(), hosts.group("nft")
+    _mark_rule(host)
     # nft(8) looks for the group below /sys/fs/cgroup, where older distributions have version 1.
     point = next((Path(point) for point, _ in mounted()), Path("/sys/fs/cgroup"))
     path = point.relative_to("/sys/fs/cgroup") / f"{groups.PREFIX}{group.name}"
-    rule = f'socket cgroupv2 level 1 "{path}" meta mark set {_MARK:#x}'
-    for command in (
+    _nft(
+        host,
         "add table inet led",
         "add chain inet led out { type route hook output priority 0; }",
-        f"add rule inet led out {rule}",
-    ):
-        done = host.call(functools.partial(_nft, command))
-        if done.returncode:
-            raise ExperimentError(f"nft refuses it: {done.stderr.splitlines()[0]}")
-    return _Way("nft: socket cgroupv2, mark and rule", sender(group))
+        f'add rule inet led out socket cgroupv2 level 1 "{path}" meta mark set {_MARK:#x}',
+    )
+    return _Way("nft: socket cgroupv2, mark and rule", hosts.sender(host, group))
+
+
+def _namespace_way(hosts: _Hosts) -> _Way:
+    """What needs neither groups nor programs: a network namespace, and its addresses translated."""
+    host = hosts.host()
+    inside = hosts.inside(host)
+    host.call(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+    _nft(
+        host,
+        "add table ip led",
+        "add chain ip led out { type nat hook postrouting priority srcnat; }",
+        f"add rule ip led out oifname {_VIA} masquerade",
+    )
+    return _Way("a network namespace behind NAT", hosts.sender(inside))
