@@ -360,13 +360,30 @@ def _show(rows: list[Any]) -> None:
 
 
 @route_app.command("why")
-def why(pid: Annotated[int, typer.Argument(help="A process.", metavar="PID")]) -> None:
-    """Say how a process is led, check by check, and what would change it."""
-    from carom.routes import report
+def why(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A process, or a socket's own end as `sockets` shows it.",
+            metavar="PID|ADDRESS:PORT",
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Say how a process or a socket is led, check by check, and what would change it."""
+    from carom.routes import why
 
     _root()
-    for line in report.why(pid):
-        print(line)
+    found = [why.of_process(int(what))] if _is_pid(what) else why.of_sockets(what)
+    if json:
+        print_json([one._asdict() for one in found])
+        return
+    for one in found:
+        print("\n  ".join([one.subject, *one.checks]))
+
+
+def _is_pid(what: str) -> bool:
+    return what.isascii() and what.isdigit() and len(what) < 20
 
 
 @route_app.command("adopt")

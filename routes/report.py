@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from carom.errors import CaromError, UsageError
+from carom.errors import CaromError
 from carom.routes import group, records, sockets, tables
 from carom.routes.group import Group
 from carom.routes.leading import Leading
-from carom.routes.programs import NO_IPV6, Process, Why
-from carom.routes.route import table_of
+from carom.routes.programs import Process, Why
 
 
 class Stranger(NamedTuple):
@@ -117,12 +116,13 @@ def _inside(name: str) -> tuple[int, dict[str, int]]:
         with Group(name) as found:
             count = len(found.pids())
         with Leading(name) as led:
-            return count, _words(led.maps.refused())
+            return count, words(led.maps.refused())
     except (FileNotFoundError, CaromError):
         return 0, {}
 
 
-def _words(refused: dict[Why, int]) -> dict[str, int]:
+def words(refused: dict[Why, int]) -> dict[str, int]:
+    """What was refused, by its reason's name."""
     return {why.name.lower(): count for why, count in refused.items() if count}
 
 
@@ -209,7 +209,7 @@ def _rate(name: str, pid: int, now: Process, before: Process | None, seconds: fl
         in_packets_s=since("in_packets"),
         out_bytes=now.out_bytes,
         in_bytes=now.in_bytes,
-        why=_words(now.refused),
+        why=words(now.refused),
     )
 
 
@@ -220,66 +220,3 @@ def _interface(index: int) -> str:
         return socket.if_indextoname(index)
     except OSError:
         return f"gone ({index})"
-
-
-def why(pid: int) -> Iterator[str]:
-    """How a process is led, a line for each thing that decides. Raises CaromError, OSError."""
-    try:
-        name = route_of(pid)
-    except FileNotFoundError:
-        raise UsageError(f"there is no process {pid}") from None
-    if name is None:
-        yield f"{name_of(pid)} (pid {pid}) is in no route: its packets go as any other's"
-        yield f"  carom route adopt NAME {pid} brings it into one"
-        return
-    yield f"{name_of(pid)} (pid {pid}) is in route {name}"
-    with Leading(name) as led:
-        yield from _standing(name, led)
-        yield from _own_sockets(led, pid)
-        done = led.maps.processes().get(pid)
-        refused = _words(done.refused) if done else {}
-        said = ", ".join(f"{count:,} {_SAYS[word]}" for word, count in refused.items())
-        yield f"  refused so far: {said or 'nothing'}"
-
-
-_SAYS = {
-    "netns": "sockets in another network namespace",
-    "mptcp": "sockets of MPTCP",
-    "stray": "packets that would have left by another interface",
-    "source": "packets from an address that is not the interface's",
-    "ipv6": "ways by IPv6, which is not led",
-    "dns": "questions that cannot be led to the resolver",
-}
-
-
-def _standing(name: str, led: Leading) -> Iterator[str]:
-    record = records.find(name)
-    if record is None:
-        yield "  what was asked of it is not known any more: stop it, and start it anew"
-        return
-    link, policy = tables.links().get(record.route.via, tables.GONE), led.maps.policy()
-    via = record.route.via
-    if not link.ifindex or not link.up:
-        yield f"  {via} is {'down' if link.ifindex else 'gone'}: nothing leaves until it is back"
-    elif policy.ifindex != link.ifindex:
-        yield f"  {via} is another one than the switch knows: carom route use {name} --via {via}"
-    else:
-        yield f"  new sockets have mark {record.mark:#x}, and leave by {via} or not at all"
-    if not group.is_kept(name):
-        yield "  nobody keeps it: a change of the interface is not followed"
-    shown = ", ".join(str(one) for one in policy.sources if not one.is_link_local)
-    yield f"  from {shown or 'no address'}; table {record.route.table or table_of(via)}"
-    if policy.flags & NO_IPV6:
-        yield "  IPv6 is refused at once, so that programs go on with IPv4"
-    resolvers = ", ".join(map(str, policy.dns))
-    yield (
-        f"  names are asked of {resolvers}"
-        if resolvers
-        else "  names are asked as resolv.conf says"
-    )
-
-
-def _own_sockets(led: Leading, pid: int) -> Iterator[str]:
-    for one, how in sockets.of_route(led):
-        if pid in one.held:
-            yield f"  {one}: {how}"

@@ -58,11 +58,12 @@ class Socket(NamedTuple):
 
     def __str__(self) -> str:
         kind = "tcp" if self.protocol == socket.IPPROTO_TCP else "udp"
-        ends = f" to {_shown(self.peer)}" if self.connected else ""
-        return f"{kind} {_shown(self.local)}{ends}"
+        ends = f" to {shown(self.peer)}" if self.connected else ""
+        return f"{kind} {shown(self.local)}{ends}"
 
 
-def _shown(end: tuple[str, int]) -> str:
+def shown(end: tuple[str, int]) -> str:
+    """An end as text: ADDRESS:PORT, or [ADDRESS]:PORT."""
     address, port = end
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 

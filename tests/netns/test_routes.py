@@ -682,6 +682,12 @@ def test_a_process_that_is_adopted(hosts: Routed) -> None:
         assert {int(one) for row in rows for one in row["held"]} == {pid}
         why = hosts.done("why", str(pid))
         assert why.count("direct") == 2
+        for row in rows:
+            end = row["socket"].split()[1]
+            (told,) = hosts.json("why", end)
+            assert (told["subject"], told["led"]) == (row["socket"], row["how"] == "mark only")
+            assert f"(pid {pid})" in told["checks"][0]
+            assert any("made in no route" in check for check in told["checks"])
 
 
 def test_a_process_that_is_adopted_without_its_connections(hosts: Routed) -> None:
@@ -963,6 +969,14 @@ def test_what_a_process_does(hosts: Routed) -> None:
         why = hosts.done("why", str(led.inside))
         assert "leave by tun0 or not at all" in why
         assert "refused so far: nothing" in why
+        (told,) = hosts.json("why", str(led.inside))
+        assert (told["route"], told["led"]) == (hosts.the_route(), True)
+        for row in rows:
+            explained = hosts.json("why", row["socket"].split()[1])
+            (told,) = [one for one in explained if one["subject"] == row["socket"]]
+            assert (told["route"], told["led"]) == (hosts.the_route(), True)
+            assert any("its switch looks at each packet" in one for one in told["checks"])
+            assert any("leave by tun0 or not at all" in one for one in told["checks"])
         assert led.end().code == 0
 
 
@@ -1059,6 +1073,9 @@ WRONG = {
     "adopt": (("adopt", "nope", "1"), 2, "no route nope"),
     "sockets": (("sockets", "nope"), 2, "no route nope"),
     "why": (("why", "4194305"), 2, "no process 4194305"),
+    "why long": (("why", "9" * 5000), 2, "as its own end"),
+    "why an end": (("why", "198.18.2.1:1"), 2, "198.18.2.1:1 as its own end"),
+    "why a word": (("why", "²"), 2, "as its own end"),
     "file": (("start", "nope", "--config", "/nonexistent"), 2, "cannot be read"),
 }
 
