@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import socketserver
 import stat
@@ -21,6 +20,7 @@ import msgspec
 from carom.errors import CaromError, ControlError
 from carom.kernel import capabilities, forked
 from carom.kernel.resource import Resource
+from carom.kernel.waiting import readable
 
 REQUEST_MAX = 2 << 20
 """Bytes of a request: the longest has an object file of a filter."""
@@ -120,7 +120,7 @@ class _Connection(socketserver.StreamRequestHandler):
             socket.send_fds(self.connection, [first], lent.descriptors)
             end = time.monotonic() + lent.seconds
             while (left := end - time.monotonic()) > 0 and not lent.over():
-                if select.select([self.connection], [], [], min(left, _LOOK))[0]:
+                if readable([self.connection], min(left, _LOOK)):
                     break
         self.wfile.write(_line(Answer(lent.last())))
 
@@ -255,7 +255,7 @@ class Borrowed:
 
     def over(self) -> bool:
         """Whether it has been taken back already."""
-        return bool(select.select([self._connection], [], [], 0)[0])
+        return bool(readable([self._connection], 0))
 
     def give_back(self) -> Any:
         """Let it end; what is said then. Raises ControlError where that carom is gone."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import signal
@@ -104,7 +105,8 @@ class Child:
         """Call `told` in another thread when it ends."""
 
         def watch() -> None:
-            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(ChildProcessError):  # it has ended, and `ended` has seen it
+                os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
             told()
 
         threading.Thread(target=watch, daemon=True).start()

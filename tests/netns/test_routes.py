@@ -1020,6 +1020,26 @@ def test_exit_statuses(hosts: Routed, command: tuple[str, ...], code: int) -> No
     assert hosts.route("run", *by("tun0"), *NOBODY, "--", *command).code == code
 
 
+LATE = """
+import sys, threading
+from carom.routes.child import Child, Program
+from carom.routes.group import Group
+with Group(sys.argv[1]) as group:
+    child, told = Child(group, Program(["true"])), threading.Event()
+    while child.ended() is None:
+        pass
+    child.tell(told.set)
+    print(told.wait(60))
+"""
+
+
+def test_an_end_is_told_that_was_seen_before(hosts: Routed) -> None:
+    with kept_up(hosts) as name:
+        argv = [sys.executable, "-P", "-c", LATE, name]
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=HERE)
+        assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 def test_exit_statuses_of_who_joins(hosts: Routed) -> None:
     with kept_up(hosts) as name:
         for command, code in ((("sh", "-c", "exit 3"), 3), (("no-such",), 127), (("/",), 126)):

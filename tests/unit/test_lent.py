@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,27 @@ def pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Pipe
     calls = {"pipe": lend, "short": lambda: lend(0.05), "none": none}
     with contextlib.closing(control.Control(calls)):
         yield lent
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """More than select(2) can wait for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1024)]
+    try:
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_by_descriptors_of_any_number(pipes: list[Pipe]) -> None:
+    with control.borrow("pipe") as borrowed:
+        assert not borrowed.over()
+        assert borrowed.give_back() == "closed"
 
 
 def test_it_is_given_back(pipes: list[Pipe]) -> None:
