@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import msgspec
@@ -26,18 +28,11 @@ def bench(
     if routes:
         _routes(rounds, json=json)
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
     from carom.lab.tools.bench import bench as measure
 
     counts = [int(count) for count in numbers(entries, "entries")] if entries else []
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("bench", total=rounds)
-        figures = measure(
-            rounds, progress=lambda done: bar.update(task, completed=done), entries=counts
-        )
+    with _shown(rounds) as progress:
+        figures = measure(rounds, progress=progress, entries=counts)
     if json:
         print(msgspec.json.encode([figure._asdict() for figure in figures]).decode())
         return
@@ -51,16 +46,23 @@ def bench(
     show_table(table)
 
 
-def _routes(rounds: int, *, json: bool) -> None:
-    """CPU time of a datagram that a led program sends, beside a plain one."""
+@contextlib.contextmanager
+def _shown(rounds: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, which is told how many rounds are done."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from carom.lab.tools.route_bench import bench as measure
-
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("bench", total=rounds)
-        costs, lacks = measure(rounds, progress=lambda done: bar.update(task, completed=done))
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _routes(rounds: int, *, json: bool) -> None:
+    """CPU time of a datagram that a led program sends, beside a plain one."""
+    from carom.lab.tools.route_bench import bench as measure
+
+    with _shown(rounds) as progress:
+        costs, lacks = measure(rounds, progress=progress)
     if json:
         print(msgspec.json.encode([cost._asdict() for cost in costs]).decode())
         return

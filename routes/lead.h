@@ -6,7 +6,7 @@
 #define ADDRESSES_MAX 16    /* of the interface, of each family, that are in the policy itself */
 #define FURTHER_MAX 4096    /* others of its addresses */
 #define PROCESSES_MAX 4096  /* that are counted each for itself */
-#define LANS_MAX 256        /* prefixes of this host's own networks */
+#define LANS_MAX 4096       /* prefixes of this host's own networks */
 #define PROGRAM_NAME 16     /* bytes of a program's name, with the zero behind it (TASK_COMM_LEN) */
 
 /* Why something was refused. */

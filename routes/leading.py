@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import os
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,7 +25,7 @@ from carom.routes.group import Group
 from carom.routes.lost import Lost
 from carom.routes.programs import LAN, NO_IPV6, OTHER_NETNS, Maps, Policy
 from carom.routes.records import Record
-from carom.routes.route import Mark, Route, families, table_of
+from carom.routes.route import Mark, Route, leads_ipv6, table_of
 from carom.routes.tables import GONE, Link, Rule, Table, Tables
 
 
@@ -215,62 +216,72 @@ def _check_tables(name: str, route: Route) -> None:
                 )
 
 
+class _Seen(NamedTuple):
+    """What is there now: interfaces, rules, and this host's own networks by the route that leaves
+    them alone."""
+
+    links: Mapping[str, Link]
+    rules: Tables
+    lans: Mapping[str, list[Network]]
+
+
+def _seen(wanted: Iterable[Record]) -> _Seen:
+    direct = (record for record in wanted if record.route.lan == "direct")
+    lans = {record.name: tables.lans(record.route.via) for record in direct}
+    return _Seen(tables.links(), Tables(), lans)
+
+
 def _settle(
     wanted: Iterable[Record], maps: Mapping[str, Maps], lost: Lost | None = None
 ) -> Mapping[str, Link]:
     """Bring rules, tables and these maps to what the records say: first what is missing, then the
     switches, then what is too much. Returns the interfaces as they were seen."""
     wanted = list(wanted)
-    links = tables.links()
-    now = Tables()
-    rules, filled = _wanted(wanted, links, now, lost or Lost())
+    seen = _seen(wanted)
+    rules, filled = _wanted(wanted, seen, lost or Lost())
     marks = [rule for rule in rules if rule.mark and not rule.destination]
-    now.add([rule for rule in rules if rule not in marks], filled)
+    seen.rules.add([rule for rule in rules if rule not in marks], filled)
     for record in wanted:
         if record.name in maps:
-            maps[record.name].say_lans(_lans(record))
-            maps[record.name].say(_policy(record, links.get(record.route.via, GONE)))
-    now.add(marks, {})
-    now.remove(rules)
-    return links
+            maps[record.name].say_lans(seen.lans.get(record.name, ()))
+            maps[record.name].say(_policy(record, seen.links.get(record.route.via, GONE)))
+    seen.rules.add(marks, {})
+    seen.rules.remove(rules)
+    return seen.links
 
 
 def _wanted(
-    wanted: Iterable[Record], links: Mapping[str, Link], now: Tables, lost: Lost
+    wanted: Iterable[Record], seen: _Seen, lost: Lost
 ) -> tuple[list[Rule], dict[int, Table]]:
     rules: dict[Rule, None] = {}
     filled: dict[int, Table] = {}
     for record in wanted:
-        own = record.route.table
-        rules |= dict.fromkeys(tables.direct(_lans(record), record.mark, record.mask))
+        own, lans = record.route.table, seen.lans.get(record.name, ())
+        rules |= dict.fromkeys(tables.direct(lans, record.mark, record.mask))
         rules |= dict.fromkeys(
             tables.marked(record.mark, record.mask, own or table_of(record.route.via))
         )
         for via, gateway in record.used.items():
-            link = links.get(via, GONE)
+            link = seen.links.get(via, GONE)
             number = own if own and via == record.route.via else table_of(via)
             rules |= dict.fromkeys(tables.sourced(link.addresses, number))
-            had = _had(via, number, links, now)
-            rules |= dict.fromkeys(lost.kept(had, link))
+            rules |= dict.fromkeys(lost.kept(_had(via, number, seen), link))
             rules |= dict.fromkeys(tables.endpoints(link.remotes, record.mark, record.mask))
             if number != own:
                 filled[number] = Table(link.ifindex, tables.by_family(gateway))
     return list(rules), filled
 
 
-def _had(via: str, table: int, links: Mapping[str, Link], now: Tables) -> list[Rule]:
+def _had(via: str, table: int, seen: _Seen) -> list[Rule]:
     """The rules of the addresses that an interface had, which no other one has."""
-    others = {str(one) for name, link in links.items() if name != via for one in link.addresses}
-    return [rule for rule in now.of_source(table) if rule.source not in others]
-
-
-def _lans(record: Record) -> list[Network]:
-    return tables.lans(record.route.via) if record.route.lan == "direct" else []
+    links = seen.links.items()
+    others = {str(one) for name, link in links if name != via for one in link.addresses}
+    return [rule for rule in seen.rules.of_source(table) if rule.source not in others]
 
 
 def _policy(record: Record, link: Link) -> Policy:
     route = record.route
-    no_ipv6 = len(families(route, link.has_global_ipv6)) == 1
+    no_ipv6 = not leads_ipv6(route, link.has_global_ipv6)
     flags = (
         NO_IPV6 * no_ipv6
         | OTHER_NETNS * (route.other_netns == "allow")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 import zlib
 from typing import Literal
 
@@ -110,7 +109,6 @@ def _interface(name: str) -> list[str]:
     return []
 
 
-def families(route: Route, has_global_ipv6: bool) -> tuple[int, ...]:
-    """The address families that are led: AF_INET, and AF_INET6 where it is led."""
-    led = route.ipv6 == "lead" or (route.ipv6 == "auto" and has_global_ipv6)
-    return (socket.AF_INET, socket.AF_INET6) if led else (socket.AF_INET,)
+def leads_ipv6(route: Route, has_global_ipv6: bool) -> bool:
+    """Whether IPv6 is led, by an interface that has a global address of it or not."""
+    return route.ipv6 == "lead" or (route.ipv6 == "auto" and has_global_ipv6)
