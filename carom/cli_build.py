@@ -28,7 +28,7 @@ def recipes() -> Iterator[Recipe]:
     from carom.filters.names import PLACES
     from carom.lab.clients.recipes import load
     from carom.lab.hosts.recipes import swap
-    from carom.routes import programs
+    from carom.routes import account, programs
 
     yield fastpath.recipe()
     for place in PLACES:
@@ -36,6 +36,7 @@ def recipes() -> Iterator[Recipe]:
     yield load()
     yield swap()
     yield programs.recipe()
+    yield account.recipe()
 
 
 @app.command()

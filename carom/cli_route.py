@@ -322,16 +322,24 @@ def list_sockets(
 
 @route_app.command("top")
 def top(
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            metavar="INTERFACE",
+            help="What every process of this host sends by it, led or not.",
+        ),
+    ] = "",
     once: Annotated[bool, typer.Option("--once", help="Print one table, and end.")] = False,
     interval: Annotated[float, typer.Option("--interval", help="Seconds.", min=0.1)] = 1.0,
     json: Json = False,
 ) -> None:
     """Watch what each process' sockets do: where they leave, how much, and what is refused."""
-    from carom.routes import report
+    from carom.routes import account, report
 
     _root()
-    watch = report.Watch()
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        watch = stack.enter_context(account.Account(on)) if on else report.Watch()
         while True:
             time.sleep(interval)
             rows = watch.look()
@@ -340,9 +348,20 @@ def top(
             else:
                 if not once:
                     print("\x1b[H\x1b[J", end="")
-                _show(rows)
+                (_show_senders if on else _show)(rows)
             if once:
                 return
+
+
+def _show_senders(rows: list[Any]) -> None:
+    table = new_table("pid", "program", "uid", "route", "sockets", "packets/s", "out/s", "out")
+    for row in rows:
+        table.add_row(
+            *(str(row.pid or "-"), row.program, str(row.uid) if row.pid else "-", row.route or "-"),
+            *(f"{row.sockets:,}", f"{row.out_packets_s:,.0f}", f"{row.out_bytes_s:,.0f}"),
+            f"{row.out_bytes:,}",
+        )
+    show_table(table)
 
 
 def _show(rows: list[Any]) -> None:

@@ -22,6 +22,7 @@ from carom.errors import ServerError
 from carom.kernel import netlink, netns
 from carom.kernel.links import At
 from carom.kernel.netlink import Address
+from carom.kernel.processes import name_of
 
 _NS_GET_USERNS = 0xB701  # linux/nsfs.h
 _NETLINK_SOCK_DIAG, _BY_FAMILY = 4, 20  # linux/netlink.h, linux/sock_diag.h
@@ -285,9 +286,8 @@ def words(pid: int) -> list[str]:
 
 def name(pid: int) -> str:
     """A process as a user knows it."""
-    with contextlib.suppress(OSError):
-        return f"pid {pid}, {Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()}"
-    return f"pid {pid}"
+    said = name_of(pid)
+    return f"pid {pid}" if said == "?" else f"pid {pid}, {said}"
 
 
 def runs(pid: int, program: str) -> bool:

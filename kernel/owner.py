@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 
 from carom.kernel import libbpf
+from carom.kernel.processes import name_of
 
 
 def owners(program_id: int) -> list[str]:
     """Name and pid of each process that holds a program, of those that this one may look into."""
-    return [f"{comm} (pid {pid})" for pid, comm in holders(program_id).items()]
+    return [f"{name} (pid {pid})" for pid, name in holders(program_id).items()]
 
 
 def holders(program_id: int) -> dict[int, str]:
@@ -21,8 +22,8 @@ def holders(program_id: int) -> dict[int, str]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or is another user's
             if any(_tells(program_id, info) for info in (process / "fdinfo").iterdir()):
-                comm = (process / "comm").read_text(errors="replace").strip()
-                found[int(process.name)] = comm
+                pid = int(process.name)
+                found[pid] = name_of(pid)
     return found
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from carom.errors import BPFError
-from carom.kernel import forked, libbpf
+from carom.kernel import forked, libbpf, values
 from carom.kernel.bpf import Module
 from carom.kernel.compiled import Hook
 from carom.kernel.netlink import Address, Network
@@ -224,9 +224,9 @@ class Maps(Resource):
         """What each process' sockets did, by pid; 0 for sockets that were not made in the route.
         The least active of more than 4,096 are forgotten. Raises OSError."""
         found: dict[int, Process] = {}
-        for count, keys, values in libbpf.batches(self._maps["processes"], 4, _PROCESS.size):
+        for count, keys, packed in libbpf.batches(self._maps["processes"], 4, _PROCESS.size):
             pids = keys.cast("I")
-            found |= {pids[n]: _process(values[n * _PROCESS.size :]) for n in range(count)}
+            found |= {pids[n]: _process(packed[n * _PROCESS.size :]) for n in range(count)}
         return found
 
     def refused(self) -> dict[Why, int]:
@@ -264,11 +264,10 @@ def _unmapped(packed: bytes) -> Address:
 
 def _process(packed: memoryview) -> Process:
     name, uid, ifindex, strayed, _, opened, closed, *rest = _PROCESS.unpack_from(packed)
-    text = name.split(b"\0")[0].decode(errors="replace")
     refused = {why: count for why, count in zip(Why, rest[4:], strict=True) if count}
     out_packets, out_bytes, in_packets, in_bytes = rest[:4]
     return Process(
-        text,
+        values.text(name),
         uid,
         ifindex,
         strayed,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from carom.errors import CaromError
+from carom.kernel.processes import name_of
 from carom.routes import group, records, sockets, tables
 from carom.routes.group import Group
 from carom.routes.leading import Leading
@@ -47,13 +48,6 @@ def strangers(led: Leading) -> list[Stranger]:
             if how == "taken along" or pid in inside:
                 found.append(Stranger(pid, name_of(pid), str(one), _WHY[how]))
     return found
-
-
-def name_of(pid: int) -> str:
-    """A process' name; `?` where it has ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    return "?"
 
 
 def route_of(pid: int) -> str | None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from carom.errors import UsageError
+from carom.kernel.processes import name_of
 from carom.routes import group, records, sockets, tables
 from carom.routes.group import Group
 from carom.routes.leading import Leading
 from carom.routes.programs import NO_IPV6
-from carom.routes.report import name_of, route_of, words
+from carom.routes.report import route_of, words
 from carom.routes.route import table_of
 from carom.routes.sockets import Socket
 

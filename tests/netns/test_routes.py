@@ -1175,10 +1175,11 @@ NOBODY_RUNS = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
         ("ls",),
         ("sockets",),
         ("top", "--once"),
+        ("top", "--on", "tun0", "--once"),
         ("why", "1"),
         ("adopt", "x", "1"),
     ],
-    ids=lambda words: words[0],
+    ids=" ".join,
 )
 def test_without_root(hosts: Routed, words: tuple[str, ...]) -> None:
     ended = hosts.route(*words, prefix=NOBODY_RUNS)
