@@ -7,7 +7,6 @@ at that `carom` compiles. Without edge programs, `admit` changes none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,17 +65,16 @@ def _named(languages: tuple[Spec, ...]) -> str:
 
 
 @pytest.mark.parametrize("languages", [(), (KV,)], ids=_named)
-def test_serve(load_fastpath: Callable[..., FastPath], languages: tuple[Spec, ...]) -> None:
-    assert not refused(load_fastpath(languages=languages)._module)
+def test_serve(languages: tuple[Spec, ...]) -> None:
+    with FastPath(languages=languages) as fastpath:
+        assert not refused(fastpath._module)
 
 
 @pytest.mark.parametrize("admit", ["always", "second"])
 @pytest.mark.parametrize("languages", [*LEARNED, (MEMCACHED, DNS)], ids=_named)
-def test_front(
-    load_fastpath: Callable[..., FastPath], languages: tuple[Spec, ...], admit: str
-) -> None:
-    fastpath = load_fastpath(languages=languages, edge=True, admit=admit)
-    assert not refused(fastpath._module)
+def test_front(languages: tuple[Spec, ...], admit: str) -> None:
+    with FastPath(languages=languages, edge=True, admit=admit) as fastpath:
+        assert not refused(fastpath._module)
 
 
 @pytest.mark.parametrize("place", PLACES)
