@@ -21,6 +21,7 @@ from carom.errors import CompileError
 from carom.kernel import btf, elf, forked
 from carom.kernel.compiled import MAP, Compiled, Hook, Program, Refused, hook_of, parse, put
 from carom.kernel.libbpf import MapShape
+from carom.kernel.signals import stop_if_asked
 
 FLAGS = ("-target", "bpfel", "-mcpu=v2", "-O2", "-g", "-Wno-everything")
 """v3 has instructions on 32 bits, by which the verifier follows some programs four times as far."""
@@ -63,7 +64,7 @@ def compiled(
 
 def _run(folder: Path, *command: str) -> bytes:
     try:
-        return forked.run(command, timeout=forked.COMPILING, folder=folder)
+        return forked.run(command, timeout=forked.COMPILING, folder=folder, meanwhile=stop_if_asked)
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").splitlines()
         raise Refused(f"it ended with {error.returncode}", said) from error

@@ -26,7 +26,7 @@ import msgspec
 from carom.errors import CompileError
 from carom.kernel import btf, forked, libbpf
 from carom.kernel.compiled import Compiled, Hook, Refused, hook_of, parse
-from carom.kernel.signals import end_with_parent
+from carom.kernel.signals import end_with_parent, stop_if_asked
 
 MERGED_HEADERS = Path("/usr/local/lib/carom/kernel-headers")
 """Where vm/provision.sh puts headers for a kernel that has no headers package of its own."""
@@ -188,7 +188,10 @@ class Source(msgspec.Struct):
             return clang.compiled(self.compiler, self.text, *told)
         command = [sys.executable, "-P", "-m", __name__]
         try:
-            said = forked.run(command, timeout=forked.COMPILING, given=msgspec.msgpack.encode(self))
+            given = msgspec.msgpack.encode(self)
+            said = forked.run(
+                command, timeout=forked.COMPILING, given=given, meanwhile=stop_if_asked
+            )
         except subprocess.CalledProcessError as error:
             raise CompileError(
                 f"the compiler ended with {_ending(error.returncode)}",

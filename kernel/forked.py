@@ -16,6 +16,7 @@ import mmap
 import os
 import subprocess
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -94,32 +95,52 @@ COMPILING = 1800.0
 """Seconds that a compilation may take: an emulated machine needs minutes."""
 
 
+_LOOK = 0.1
+"""Seconds between two calls of `meanwhile`."""
+
+
 def run(
-    command: Sequence[str], *, timeout: float, given: bytes = b"", folder: Path | None = None
+    command: Sequence[str],
+    *,
+    timeout: float,
+    given: bytes = b"",
+    folder: Path | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> bytes:
-    """The output of a command that is `given` this, and killed after `timeout` seconds.
+    """The output of a command that is `given` this, and killed after `timeout` seconds, or when
+    `meanwhile`, which is called again and again, raises.
 
     No forked process gets the command's ends of its pipes: while it lived, they would stay open and
     be read. Raises OSError, and subprocess.SubprocessError where the command fails or takes too
     long.
     """
-    with _lock:
+    with _lock, open(os.memfd_create("given"), "w+b") as stdin:  # a disk may be full
+        stdin.write(given)
+        stdin.seek(0)
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=folder,
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder
         )
     with process:
         try:
-            output, errors = process.communicate(given, timeout=timeout)
+            output, errors = _heard(process, time.monotonic() + timeout, meanwhile)
         except BaseException:
             process.kill()
             raise
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args, output, errors)
     return output
+
+
+def _heard(
+    process: subprocess.Popen[bytes], end: float, meanwhile: Callable[[], object]
+) -> tuple[bytes, bytes]:
+    while True:
+        meanwhile()
+        try:
+            return process.communicate(timeout=min(_LOOK, max(0.0, end - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= end:
+                raise
 
 
 @contextlib.contextmanager

@@ -3,7 +3,8 @@
 
     a daemon                the first raises Stop in the main thread; more are ignored (`ending`,
                             `until_stopped`). With a configuration file SIGHUP has it read again
-    its start, its threads  signals wait for the main thread, which alone takes them (`held`)
+    its start, its threads  signals wait for the main thread, which alone takes them (`held`), but
+                            compiling ends (`stop_if_asked`)
     the lab                 each raises KeyboardInterrupt (`interruptible`)
     its agent on a host     SIGINT is ignored, as the lab gets it too; SIGTERM: exit (`told`)
     a forked worker         SIGTERM ends it at once (`fork_to_work`, `ended_at_once`)
@@ -129,6 +130,14 @@ def held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
+def stop_if_asked() -> None:
+    """Raise Stop if a signal that ends this process is held back, for work that takes long."""
+    if threading.current_thread() is threading.main_thread():
+        asked = signal.sigpending() & {signal.SIGINT, signal.SIGTERM}
+        if any(signal.getsignal(number) is not signal.SIG_IGN for number in asked):
+            raise Stop
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import pytest
 
 from carom.daemon import control
 from carom.errors import ControlError
-from carom.kernel import libbpf
+from carom.kernel import kept, libbpf
 from carom.vm.netns import attach_pass
 from netns.line import Line
 from netns.process import (
@@ -153,9 +153,10 @@ def _compiles(process: subprocess.Popen[str]) -> bool:
 def test_end_while_it_starts(
     straight: Line, request: pytest.FixtureRequest, moment: str, number: int
 ) -> None:
-    """Whenever the signal comes, all is taken away and no traceback shown."""
+    """Whenever the signal comes, all is taken away and no traceback shown; compiling ends too."""
     if moment == "compiling":
         request.getfixturevalue("nothing_kept")
+        assert not [*kept.folder().glob("*")]
     with start(straight.server, "serve", "-i", INTERFACE, "--mode", "generic") as process:
         reached: Callable[[], object] = {
             "compiling": lambda: _compiles(process),
@@ -170,6 +171,8 @@ def test_end_while_it_starts(
     assert "Traceback" not in ended.stderr, ended
     assert attached(straight.server) is None
     assert not control_socket(ended.pid).exists()
+    if moment == "compiling":
+        assert not [*kept.folder().glob("*")], "it was compiled to its end"
 
 
 def test_stopped_daemon(straight: Line, serve: Callable[..., Carom]) -> None:

@@ -32,6 +32,28 @@ def test_one_that_takes_too_long() -> None:
         forked.run(["sleep", "600"], timeout=0.1)
 
 
+def test_one_that_is_not_wanted_any_more() -> None:
+    """It is ended, and what `meanwhile` raises is raised."""
+    asked = 0
+
+    def meanwhile() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 3:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        forked.run(["sleep", "600"], timeout=600, meanwhile=meanwhile)
+    assert asked == 4
+
+
+def test_much_is_given_slowly() -> None:
+    """All of it, and once."""
+    given = bytes(range(256)) * 4096
+    command = ["sh", "-c", "sleep 0.5; cat"]
+    assert forked.run(command, timeout=60, given=given) == given
+
+
 def test_one_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
         forked.run(["no-such-command"], timeout=60)
