@@ -36,7 +36,7 @@ from netns.test_torture_memcached import KEYS, jobs
 from netns.torture import Cell, Shared
 from netns.wire import Client
 
-RESTARTS, MANY_RESTARTS = 6, 100
+RESTARTS, MANY_RESTARTS = 4, 100
 """Of the ordinary suite, and of the long form."""
 
 ADOPTIONS, MANY_ADOPTIONS = 4, 50

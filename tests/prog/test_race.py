@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="a race needs two CPUs to run on"
 )
 
-SHORT, LONG = 1_000_000, 10_000_000
+SHORT, LONG = 500_000, 10_000_000
 """Rounds on each CPU, in the ordinary suite and in `./run race`."""
 
 CACHES: Mapping[str, tuple[Policy, int]] = {

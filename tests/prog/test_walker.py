@@ -21,7 +21,7 @@ from carom.protocols.spec import Spec
 from prog.mutations import MUTATIONS, WEIGHTS, right_sums
 from prog.packets import PLAIN
 
-FRAMES, LONG = 5_000, 20_000
+FRAMES, LONG = 1_500, 20_000
 """Of each protocol, at each hook."""
 
 SERVED = 51_141
