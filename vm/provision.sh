@@ -13,7 +13,7 @@ packages="python3 python3-venv python3-bpfcc iproute2 ethtool util-linux"
 servers="memcached nsd bind9 knot unbound dnsmasq-base libcoap3-bin openssh-server docker-registry"
 clients="bind9-dnsutils knot-dnsutils dnsperf libmemcached-tools"
 firewalls="nftables iptables"
-compilers=clang # the second one, that the programs' tests run with, too
+compilers="clang musl-tools" # the second one, that the programs' tests run with, too; and another C library
 browser=chromium # some 100 MB; on Ubuntu it is a snap, and the tests do without
 # What builds a box and brings up VMs of it under emulation (./run test-vm).
 machines="qemu-system-x86 qemu-utils mmdebstrap e2fsprogs debian-archive-keyring"

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -393,10 +394,10 @@ def test_questions_go_to_the_routes_resolver(hosts: Routed) -> None:
 RESOLV = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
-def resolv(folder: Path, server: str) -> dict[str, Any]:
+def resolv(folder: Path, *servers: str) -> dict[str, Any]:
     """The option by which a command and its children have another resolv.conf."""
     file = folder / "resolv.conf"
-    file.write_text(f"nameserver {server}\n")
+    file.write_text("".join(f"nameserver {server}\n" for server in servers))
     file.chmod(0o644)
     return {"prefix": ("unshare", "--mount", "sh", "-c", RESOLV, str(file))}
 
@@ -409,6 +410,35 @@ def test_glibc_asks_the_routes_resolver(hosts: Routed, folder: Path, server: str
     assert hosts.run("getent", route=route, **resolv(folder, server)) == [answer]
     outside = hosts.told()
     assert outside["asked"].keys() <= {*RESOLVERS}
+    assert outside["seen"].keys() == {"tun0"}
+
+
+@pytest.fixture(scope="module")
+def of_musls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that asks for a name by musl, another C library than glibc."""
+    if not shutil.which("musl-gcc"):
+        pytest.skip("musl-gcc is not installed (musl-tools)")
+    made = tmp_path_factory.mktemp("musl") / "names"
+    source = str(HERE / "names.c")
+    subprocess.run(["musl-gcc", "-static", "-o", str(made), source], check=True)
+    for folder in made.parents[:3]:
+        folder.chmod(0o755)
+    return made
+
+
+@pytest.mark.parametrize("servers", [*((one,) for one in MEANT[:3]), (ROUTER, "2001:db8:1::2")])
+def test_musl_asks_the_routes_resolver(
+    hosts: Routed, folder: Path, of_musls: Path, servers: tuple[str, ...]
+) -> None:
+    """By a datagram without a connection, to all servers at once: if some are IPv6's, to those of
+    IPv4 at mapped addresses. It takes answers from these servers only."""
+    options = [word for address in RESOLVERS for word in ("--dns", address)]
+    route = ("run", *by("tun0"), *options, *NOBODY, "--")
+    words = (*route, str(of_musls), "name.example")
+    answer = hosts.done(*words, **resolv(folder, *servers)).strip()
+    assert answer in {RESOLVERS[0], "0.0.0.83"}
+    outside = hosts.told()
+    assert outside["asked"] and outside["asked"].keys() <= {*RESOLVERS}
     assert outside["seen"].keys() == {"tun0"}
 
 
