@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -209,6 +210,11 @@ class OwnServer(Exchange):
         return [(peer_of(source), payload) for payload, _, source in arrived]
 
 
+_LATE = 0.05
+"""Seconds for replies that the fence's overtook: those of a server that has changed its CPU wait on
+the one before."""
+
+
 class RealServer(Exchange):
     """A server that is there, and answers requests in turn.
 
@@ -229,6 +235,7 @@ class RealServer(Exchange):
         request, reply = self._fence()
         self._fencer.sendto(request, (self.wire.host, PORT))
         _await(self._fencer, reply)
+        time.sleep(_LATE)
         return []
 
 
