@@ -302,9 +302,9 @@ def test_names_that_command_a_terminal(hosts: Routed) -> None:
         texts = [
             hosts.done("top", "--on", "tun0", "--once"),
             hosts.done("top", "--once"),
-            hosts.done("sockets"),
+            hosts.done("sockets", hosts.the_route()),
             hosts.done("why", str(led.inside)),
-            json.dumps(hosts.json("sockets")),
+            json.dumps(hosts.json("sockets", hosts.the_route())),
             led.stderr(),
         ]
         for text in texts:

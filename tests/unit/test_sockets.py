@@ -17,7 +17,7 @@ def test_a_process_of_any_name() -> None:
     comm.write_bytes(b"\xff)\xfe")
     try:
         assert list(access.access_lists([os.getpid()])) == []
-        assert sockets.name(os.getpid()) == f"pid {os.getpid()}, \ufffd)\ufffd"
+        assert sockets.name(os.getpid()) == f"pid {os.getpid()}, \\xff)\\xfe"
         assert sockets.parent(os.getpid()) == os.getppid()
         assert not sockets.runs(os.getpid(), "memcached")
     finally:
