@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -323,15 +324,17 @@ def list_sockets(
 @route_app.command("top")
 def top(
     on: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--on",
             metavar="INTERFACE",
             help="What every process of this host sends by it, led or not.",
         ),
-    ] = "",
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print one table, and end.")] = False,
-    interval: Annotated[float, typer.Option("--interval", help="Seconds.", min=0.1)] = 1.0,
+    interval: Annotated[
+        float, typer.Option("--interval", help="Seconds.", min=0.1, max=3600)
+    ] = 1.0,
     json: Json = False,
 ) -> None:
     """Watch what each process' sockets do: where they leave, how much, and what is refused."""
@@ -339,18 +342,26 @@ def top(
 
     _root()
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        watch = stack.enter_context(account.Account(on)) if on else report.Watch()
+        watch = report.Watch() if on is None else stack.enter_context(account.Account(on))
         while True:
             time.sleep(interval)
             rows = watch.look()
             if json:
                 print_json([row._asdict() for row in rows])
             else:
-                if not once:
-                    print("\x1b[H\x1b[J", end="")
-                (_show_senders if on else _show)(rows)
+                (_show if on is None else _show_senders)(rows if once else _on_terminal(rows))
             if once:
                 return
+
+
+def _on_terminal(rows: list[Any]) -> list[Any]:
+    """Clear the terminal for the rows that fit on it; elsewhere all follow the last ones."""
+    if not sys.stdout.isatty():
+        print()
+        return rows
+    print("\x1b[H\x1b[J", end="")
+    lines = os.get_terminal_size(sys.stdout.fileno()).lines or len(rows)  # 0: it does not say
+    return rows[: max(lines - 2, 1)]  # the head, and where the cursor is
 
 
 def _show_senders(rows: list[Any]) -> None:
