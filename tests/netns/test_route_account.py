@@ -317,6 +317,9 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no such interface": (("top", "--on", "nope"), 1, "no interface nope"),
     "a path": (("top", "--on", "../x"), 1, "no interface ../x"),
     "too long": (("top", "--on", "x" * 400), 1, "there is no interface"),
+    "no name": (("top", "--on", ""), 1, "there is no interface"),
+    "for ever": (("top", "--on", "lo", "--interval", "inf"), 2, "--interval"),
+    "for ever, of routes": (("top", "--interval", "inf"), 2, "--interval"),
 }
 
 
