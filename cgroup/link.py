@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal, get_args
 
 from carom.errors import BPFError, PrivilegeError
 from carom.kernel import libbpf
 from carom.kernel.attached import ENDING, Links
-from carom.kernel.cgroups import open_root
+from carom.kernel.cgroups import link_at_root
 from carom.kernel.compiled import Hook
 from carom.kernel.resource import Resource
 
@@ -40,15 +39,8 @@ class EdgeLink(Resource):
         """Attach beside other programs. Raises BPFError, PrivilegeError."""
         self._links, self._name = links, link_name(edge)
         try:
-            root = open_root()
-            try:
-                self._fd = links.made(
-                    self._name,
-                    program_fd,
-                    lambda: libbpf.link_cgroup(program_fd, root, libbpf.CGROUP[edge]),
-                )
-            finally:
-                os.close(root)
+            kind = libbpf.CGROUP[edge]
+            self._fd = links.made(self._name, program_fd, lambda: link_at_root(program_fd, kind))
         except PermissionError as error:
             raise PrivilegeError(
                 "not allowed to watch this host's sockets",

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from carom.kernel import libbpf
+
 # Of linux/unistd.h, the same on every architecture.
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSCONFIG_CMD_CREATE = 6
@@ -43,6 +45,16 @@ def open_root() -> int:
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=mount)
     finally:
         os.close(mount)
+
+
+def link_at_root(program: int, kind: int) -> int:
+    """Attach a program there, beside others, by a link, whose descriptor this is: it sees all of
+    this host. Raises OSError."""
+    root = open_root()
+    try:
+        return libbpf.link_cgroup(program, root, kind)
+    finally:
+        os.close(root)
 
 
 def mounted() -> Iterator[tuple[str, int]]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import struct
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from carom.errors import BPFError, InterfaceError, PrivilegeError
 from carom.kernel import forked, libbpf, values
 from carom.kernel.bpf import Module
-from carom.kernel.cgroups import open_root
+from carom.kernel.cgroups import link_at_root
 from carom.kernel.compiled import Hook
 from carom.kernel.processes import name_of
 from carom.kernel.recipe import Recipe
@@ -116,14 +116,13 @@ class Account(Resource):
         module = self._module
         libbpf.update(module.map("counted"), _WORD.pack(0), _WORD.pack(self._index))
         try:
-            self._at_group("account_made", "create")
+            self._link(link_at_root, "account_made", libbpf.CGROUP["create"])
             try:
-                link = libbpf.link_tcx_egress(module.program("account_at_tc"), self._index)
-                self._links.append(forked.keep(link))
+                self._link(libbpf.link_tcx_egress, "account_at_tc", self._index)
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                self._at_group("account_at_group", "egress")
+                self._link(link_at_root, "account_at_group", libbpf.CGROUP["egress"])
         except PermissionError as error:
             raise PrivilegeError(
                 "not allowed to count what leaves by an interface", hint="run it as root"
@@ -134,14 +133,9 @@ class Account(Resource):
                 hint="that needs Linux 5.18 or newer with control groups (CONFIG_CGROUP_BPF)",
             ) from error
 
-    def _at_group(self, program: str, where: str) -> None:
-        root = open_root()
-        try:
-            kind = libbpf.CGROUP[where]
-            link = libbpf.link_cgroup(self._module.program(program), root, kind)
-            self._links.append(forked.keep(link))
-        finally:
-            os.close(root)
+    def _link(self, link: Callable[[int, int], int], program: str, where: int) -> None:
+        descriptor = self._module.program(program)
+        self._links.append(forked.made(lambda: link(descriptor, where)))
 
     def look(self) -> list[Sender]:
         """What was sent since the last look and in all, the busiest first.

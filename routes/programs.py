@@ -184,12 +184,13 @@ class Maps(Resource):
         """Have another policy: a packet sees the old one or the new one. Raises OSError."""
         only = _WORD.pack(0)
         (now,) = _WORD.unpack(libbpf.lookup(self._maps["chosen"], only, 4) or bytes(4))
-        further = dict.fromkeys(policy.further(), b"\1")
+        further, known = policy.further(), self._all_of("further", 16)
         for address in further:
-            libbpf.update(self._maps["further"], address, b"\1")
+            if address not in known:
+                libbpf.update(self._maps["further"], address, b"\1")
         libbpf.update(self._maps["policies"], _WORD.pack(now ^ 1), policy.packed())
         libbpf.update(self._maps["chosen"], only, _WORD.pack(now ^ 1))
-        libbpf.replace(self._maps["further"], self._all_of("further", 16), further)
+        libbpf.withdraw(self._maps["further"], known, {*further})
 
     def say_lans(self, networks: Iterable[Network]) -> None:
         """Have these as the host's own networks. Raises OSError."""

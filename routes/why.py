@@ -33,7 +33,7 @@ def of_process(pid: int) -> Explained:
         name = route_of(pid)
     except (FileNotFoundError, ProcessLookupError):
         raise UsageError(f"there is no process {pid}") from None
-    subject = f"{name_of(pid)} (pid {pid})"
+    subject = _process(pid)
     if name is None:
         checks = [
             "it is in no route: its packets go as any other's",
@@ -65,16 +65,20 @@ def of_sockets(local: str) -> list[Explained]:
             hint="give it as carom route sockets or ss shows it: ADDRESS:PORT, or [ADDRESS]:PORT",
         )
     held = sockets.held_by(sockets.processes())
-    return [_of_socket(one._replace(held=tuple(held.get(one.inode, ())))) for one in found]
+    marks = {record.mark: record.name for record in records.here()}
+    groups = {_number(name): name for name in group.names()}
+    return [
+        _of_socket(one, held.get(one.inode, []), marks.get(one.mark), groups.get(one.group))
+        for one in found
+    ]
 
 
-def _of_socket(one: Socket) -> Explained:
-    by_mark = next((record for record in records.here() if record.mark == one.mark), None)
-    made_in = next((name for name in group.names() if _number(name) == one.group), None)
-    holders = ", ".join(f"{name_of(pid)} (pid {pid})" for pid in one.held)
+def _of_socket(one: Socket, held: list[int], by_mark: str | None, made_in: str | None) -> Explained:
+    """`by_mark` is the route whose mark it has, `made_in` the one whose group it was made in."""
+    holders = ", ".join(map(_process, held))
     checks = [f"held by {holders}" if holders else "no process holds it"]
     if by_mark:
-        checks.append(f"it has the mark of route {by_mark.name}, {one.mark:#x}: the rules lead it")
+        checks.append(f"it has the mark of route {by_mark}, {one.mark:#x}: the rules lead it")
     else:
         checks.append(f"it has no route's mark, but {one.mark:#x}: it goes as any other")
     if made_in:
@@ -85,11 +89,14 @@ def _of_socket(one: Socket) -> Explained:
         checks.append("so it is led for as long as the rules are there; after that, it leaves")
     if made_in and not by_mark:
         checks.append("so what would leave by another interface is refused")
-    name = made_in or (by_mark.name if by_mark else None)
     if by_mark and made_in:
-        with Leading(by_mark.name) as led:
-            checks += _standing(by_mark.name, led)
-    return Explained(str(one), name, bool(by_mark), checks)
+        with Leading(by_mark) as led:
+            checks += _standing(by_mark, led)
+    return Explained(str(one), made_in or by_mark, bool(by_mark), checks)
+
+
+def _process(pid: int) -> str:
+    return f"{name_of(pid)} (pid {pid})"
 
 
 def _number(name: str) -> int:

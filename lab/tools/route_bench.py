@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 import os
 import shutil
 import socket
@@ -162,7 +163,7 @@ class _Hosts:
     """Makes hosts, groups and senders, which go with a stack."""
 
     def __init__(self, stack: contextlib.ExitStack):
-        self.stack = stack
+        self.stack, self._numbers = stack, itertools.count()
 
     def host(self) -> Namespace:
         """One whose packets are dropped on arrival at another."""
@@ -189,9 +190,10 @@ class _Hosts:
             end.up(interface)
         one.neighbour(_VIA, addresses[1], other.mac(other_end))
 
-    def group(self, name: str) -> Group:
+    def group(self) -> Group:
         """A control group."""
-        group = self.stack.enter_context(groups.make(f"bench-{os.getpid()}-{name}"))
+        name = f"bench-{os.getpid()}-{next(self._numbers)}"
+        group = self.stack.enter_context(groups.make(name))
         self.stack.callback(group.remove)
         self.stack.callback(group.kill)
         return group
@@ -228,10 +230,12 @@ def _mark_way(hosts: _Hosts) -> _Way:
 
 
 def _mark_rule(host: Namespace) -> None:
+    index = _index(host)
+
     def add(asked: Any) -> None:
         words = {"family": socket.AF_INET, "table": _TABLE}
         asked.rule("add", fwmark=_MARK, fwmask=_MASK, priority=5_000, **words)
-        asked.route("add", dst="default", oif=asked.link_lookup(ifname=_VIA)[0], **words)
+        asked.route("add", dst="default", oif=index, **words)
 
     host.netlink(add)
 
@@ -243,7 +247,7 @@ def _empty_way(hosts: _Hosts) -> _Way:
 
 
 def _at_egress(hosts: _Hosts, name: str, host: Namespace, program: int) -> _Way:
-    group = hosts.group(name.split()[1])
+    group = hosts.group()
     libbpf.attach_cgroup(program, group.descriptor, libbpf.CGROUP["egress"])
     return _Way(name, hosts.sender(host, group), program)
 
@@ -287,7 +291,7 @@ def _cookie_way(hosts: _Hosts) -> _Way:
     hooks = {"remember": "create", "tell": "tc"}
     recipe = Recipe(_HERE / "cookie.c", hooks=hooks)  # type: ignore[arg-type]
     host, module = hosts.host(), hosts.stack.enter_context(Module(recipe))
-    group = hosts.group("cookie")
+    group = hosts.group()
     libbpf.attach_cgroup(module.program("remember"), group.descriptor, libbpf.CGROUP["create"])
     program = module.program("tell")
     link = host.call(lambda: libbpf.link_tcx_egress(program, _index(host)))
@@ -311,7 +315,7 @@ def _nft(host: Namespace, *commands: str) -> None:
 
 
 def _nft_way(hosts: _Hosts) -> _Way:
-    host, group = hosts.host(), hosts.group("nft")
+    host, group = hosts.host(), hosts.group()
     _mark_rule(host)
     # nft(8) looks for the group below /sys/fs/cgroup, where older distributions have version 1.
     point = next((Path(point) for point, _ in mounted()), Path("/sys/fs/cgroup"))

@@ -25,7 +25,7 @@ from carom.kernel import kept
 from carom.kernel.resource import Resource
 from carom.routes import group, tables
 from carom.vm.namespace import Namespace, join
-from netns.process import CAROM, DEADLINE, HERE, Ended, end_of, environment, start
+from netns.process import CAROM, DEADLINE, HERE, Ended, end_of, environment, let_in, start
 
 PYTHON = os.path.realpath(sys.executable)
 """One that nobody may run too: the environment of the tests may be root's alone."""
@@ -141,9 +141,11 @@ class Running(Resource):
 
 
 class Routed(Resource):
-    """The host, the outside, and the routes that tests make there."""
+    """The host, the outside, and the routes that tests make there; nobody, too, has files in its
+    folder."""
 
     def __init__(self, folder: Path):
+        let_in(folder)
         self.folder, self._names, self._pids = folder, set[str](), set[int]()
         self._numbers = itertools.count()
         self.host, self.outside = Namespace("host"), Namespace("outside")

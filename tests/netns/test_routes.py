@@ -25,7 +25,7 @@ from carom.kernel import libbpf
 from carom.kernel.cgroups import mounted, open_root
 from carom.routes import group
 from carom.routes.group import Group
-from netns.process import DEADLINE, HERE, until
+from netns.process import DEADLINE, HERE, let_in, until
 from netns.routed import (
     ACTOR,
     NOBODY,
@@ -48,10 +48,7 @@ CUT = {*UNREACHABLE, "timeout", "EPERM"}
 
 @pytest.fixture(scope="module")
 def all_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routed]:
-    folder = tmp_path_factory.mktemp("routes")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # nobody's sockets are there
-    with Routed(folder) as hosts:
+    with Routed(tmp_path_factory.mktemp("routes")) as hosts:
         yield hosts
 
 
@@ -421,8 +418,7 @@ def of_musls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("musl") / "names"
     source = str(HERE / "names.c")
     subprocess.run(["musl-gcc", "-static", "-o", str(made), source], check=True)
-    for folder in made.parents[:3]:
-        folder.chmod(0o755)
+    let_in(made.parent)
     return made
 
 

@@ -23,7 +23,7 @@ from netns.confined import service_of
 from netns.fronted import check_writes_are_seen
 from netns.line import Line
 from netns.memcache import Memcached, TCPClient, UDPClient
-from netns.process import CAROM, HERE, INTERFACE, Carom, run, until
+from netns.process import CAROM, HERE, INTERFACE, Carom, let_in, run, until
 from netns.test_manager import Manager
 from netns.test_rights import ELSEWHERE, FRONT, NOBODY, SERVE, USER, check_least
 from netns.wire import Client
@@ -105,9 +105,7 @@ def as_unit(manager: Manager) -> list[str]:
 @analyze
 def test_under_its_terms(straight: Line, folder: Path, tmp_path: Path) -> None:
     """Both kinds of services, on a low port too; a reload, IPv6 that comes later, and the end."""
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
+    let_in(tmp_path)
     file = tmp_path / "carom.toml"
     text = (
         f'interfaces = ["{INTERFACE}"]\n[[service]]\napp = "echo"\nport = 53\n'
