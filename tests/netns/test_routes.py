@@ -25,7 +25,7 @@ from carom.kernel import libbpf
 from carom.kernel.cgroups import mounted, open_root
 from carom.routes import group
 from carom.routes.group import Group
-from netns.process import DEADLINE, HERE, let_in, until
+from netns.process import DEADLINE, HERE, until
 from netns.routed import (
     ACTOR,
     NOBODY,
@@ -411,15 +411,16 @@ def test_glibc_asks_the_routes_resolver(hosts: Routed, folder: Path, server: str
 
 
 @pytest.fixture(scope="module")
-def of_musls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def of_musls() -> Iterator[Path]:
     """A program that asks for a name by musl, another C library than glibc."""
     if not shutil.which("musl-gcc"):
         pytest.skip("musl-gcc is not installed (musl-tools)")
-    made = tmp_path_factory.mktemp("musl") / "names"
-    source = str(HERE / "names.c")
-    subprocess.run(["musl-gcc", "-static", "-o", str(made), source], check=True)
-    let_in(made.parent)
-    return made
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # nobody runs it
+        made = Path(folder) / "names"
+        source = str(HERE / "names.c")
+        subprocess.run(["musl-gcc", "-static", "-o", str(made), source], check=True)
+        yield made
 
 
 @pytest.mark.parametrize("servers", [*((one,) for one in MEANT[:3]), (ROUTER, "2001:db8:1::2")])
