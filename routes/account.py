@@ -17,34 +17,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from carom.errors import BPFError, InterfaceError, PrivilegeError
-from carom.kernel import forked, libbpf, values
+from carom.kernel import forked, libbpf, netns, values
 from carom.kernel.bpf import Module
 from carom.kernel.cgroups import link_at_root
 from carom.kernel.compiled import Hook
-from carom.kernel.processes import name_of
 from carom.kernel.recipe import Recipe
 from carom.kernel.resource import Resource
-from carom.routes import sockets
+from carom.routes.holders import holders
+from carom.routes.makers import ENDED, NO_PROCESS, Makers, Process
 from carom.routes.report import route_of
 
-NOBODY = "no process"
-"""Whose packets are that no socket sent, or one that no process held when it was looked for."""
-
+_KEPT = 4096  # processes: of more, those that have ended become one row
 _HERE = Path(__file__).resolve().parent
 _HOOKS: dict[str, Hook] = {
     "account_made": "create",
     "account_at_tc": "tc",
     "account_at_group": "cgroup",
 }
-_SENT = struct.Struct("=16sIIQQ")
-_WORD = struct.Struct("=I")
+_SENT = struct.Struct("=16sIIQQQQ")
+_INTERFACE = struct.Struct("=QI4x")
 _NO_LINKS = (errno.EINVAL, errno.EOPNOTSUPP)  # of a kernel whose TC has none
 
 
 class Sender(NamedTuple):
     """A process that sent something by the interface, all of its sockets together; `sockets` are
-    those that the kernel counts now. `pid` is 0 for NOBODY. `route` is the one that the process is
-    in, or empty."""
+    those that the kernel counts now. `pid` is 0 for what no process sent, and for what those did of
+    which no row is kept. `route` is the one that the process is in, or empty."""
 
     pid: int
     program: str
@@ -56,12 +54,6 @@ class Sender(NamedTuple):
     out_bytes_s: float
     out_packets: int
     out_bytes: int
-
-
-class _Who(NamedTuple):
-    pid: int
-    program: str
-    uid: int
 
 
 class _Count(NamedTuple):
@@ -78,7 +70,7 @@ class _Count(NamedTuple):
         return _Count(self.packets - before.packets, self.bytes - before.bytes)
 
 
-_NONE, _NO_ONE = _Count(0, 0), _Who(0, NOBODY, 0)
+_NONE = _Count(0, 0)
 
 
 def recipe() -> Recipe:
@@ -92,6 +84,7 @@ class Account(Resource):
     def __init__(self, interface: str):
         """Raises InterfaceError where there is none, BPFError, PrivilegeError."""
         self._interface, self._links = interface, list[int]()
+        self._in_groups = False
         self._index = self._found()
         if not self._index:
             names = ", ".join(name for _, name in socket.if_nameindex())
@@ -102,9 +95,10 @@ class Account(Resource):
         except BaseException:
             self.close()
             raise
-        self._counts: dict[int, _Count] = {}  # by cookie, as makers are
-        self._makers: dict[int, _Who] = {}
-        self._sums: dict[_Who, _Count] = {}
+        self._counts: dict[int, _Count] = {}  # by cookie, as processes are
+        self._processes: dict[int, Process] = {}
+        self._sums: dict[Process, _Count] = {}
+        self._makers = Makers()
         self._time = time.monotonic()
 
     def _found(self) -> int:
@@ -113,8 +107,8 @@ class Account(Resource):
         return 0
 
     def _attach(self) -> None:
-        module = self._module
-        libbpf.update(module.map("counted"), _WORD.pack(0), _WORD.pack(self._index))
+        what = _INTERFACE.pack(netns.own_cookie(), self._index)
+        libbpf.update(self._module.map("counted"), bytes(4), what)
         try:
             self._link(link_at_root, "account_made", libbpf.CGROUP["create"])
             try:
@@ -123,6 +117,7 @@ class Account(Resource):
                 if error.errno not in _NO_LINKS:
                     raise
                 self._link(link_at_root, "account_at_group", libbpf.CGROUP["egress"])
+                self._in_groups = True
         except PermissionError as error:
             raise PrivilegeError(
                 "not allowed to count what leaves by an interface", hint="run it as root"
@@ -148,73 +143,82 @@ class Account(Resource):
                 hint="start again once it is back",
             )
         seconds, self._time = time.monotonic() - self._time, time.monotonic()
+        self._makers.look()
         more = self._more()
-        for who, count in more.items():
-            self._sums[who] = self._sums.get(who, _NONE).plus(count)
-        sockets = Counter(who for cookie, who in self._makers.items() if cookie)
+        for process, count in more.items():
+            self._sums[process] = self._sums.get(process, _NONE).plus(count)
+        self._fold(more)
+        held = Counter(process for cookie, process in self._processes.items() if cookie)
         rows = [
-            _row(who, sockets[who], whole, more.get(who, _NONE), seconds)
-            for who, whole in self._sums.items()
+            self._row(process, held[process], whole, more.get(process, _NONE), seconds)
+            for process, whole in self._sums.items()
         ]
         return sorted(rows, key=lambda row: (-row.out_bytes_s, -row.out_bytes))
 
-    def _more(self) -> dict[_Who, _Count]:
+    def _more(self) -> dict[Process, _Count]:
         """What each process has sent since the last look."""
-        before, known = self._counts, self._makers
-        self._counts, self._makers = {}, {}
+        before, known = self._counts, self._processes
+        self._counts, self._processes = {}, {}
         for count, keys, packed in libbpf.batches(self._module.map("sent_by"), 8, _SENT.size):
             for n, cookie in enumerate(keys.cast("Q")[:count]):
-                name, pid, uid, packets, size = _SENT.unpack_from(packed, n * _SENT.size)
-                who = _Who(pid, values.text(name), uid) if pid else known.get(cookie, _NO_ONE)
-                self._counts[cookie], self._makers[cookie] = _Count(packets, size), who
+                name, pid, uid, made, _, packets, size = _SENT.unpack_from(packed, n * _SENT.size)
+                process = known.get(cookie, NO_PROCESS)
+                if process == NO_PROCESS and pid:
+                    process = self._makers.maker(pid, made, values.text(name), uid)
+                self._counts[cookie], self._processes[cookie] = _Count(packets, size), process
         above = (
             (cookie, count.above(before.get(cookie, _NONE)))
             for cookie, count in self._counts.items()
         )
         grown = {cookie: more for cookie, more in above if more.packets}
-        unknown = {cookie for cookie in grown if cookie and self._makers[cookie] is _NO_ONE}
-        self._makers |= _holders(unknown)
-        summed: dict[_Who, _Count] = {}
+        unknown = {one for one in grown if one and self._processes[one] == NO_PROCESS}
+        for cookie, pid in holders(unknown).items():
+            self._processes[cookie] = self._makers.holder(pid)
+        summed: dict[Process, _Count] = {}
         for cookie, more in grown.items():
-            who = self._makers[cookie]
-            summed[who] = summed.get(who, _NONE).plus(more)
+            process = self._processes[cookie]
+            # A group sees all network namespaces, and nobody has said where such a socket is.
+            if process != NO_PROCESS or not self._in_groups:
+                summed[process] = summed.get(process, _NONE).plus(more)
         return summed
+
+    def _fold(self, more: dict[Process, _Count]) -> None:
+        """Of too many processes, make one of those that have ended and have sent the least."""
+        many = sum(1 for one in self._sums if one.pid) - _KEPT
+        if many <= 0:
+            return
+        ended = [one for one in self._sums if one.pid and not self._makers.lives(one)]
+        least = set(sorted(ended, key=lambda one: self._sums[one].bytes)[:many])
+        for process in least:
+            for counts in (self._sums, more):
+                counts[ENDED] = counts.get(ENDED, _NONE).plus(counts.pop(process, _NONE))
+            self._makers.forget(process)
+        for cookie, process in self._processes.items():
+            if process in least:
+                self._processes[cookie] = ENDED
+
+    def _row(
+        self, process: Process, held: int, whole: _Count, more: _Count, seconds: float
+    ) -> Sender:
+        alive, route = self._makers.lives(process), None
+        program, uid = self._makers.facts(process)
+        with contextlib.suppress(OSError):
+            route = route_of(process.pid) if alive else None
+        return Sender(
+            pid=process.pid,
+            program=program,
+            uid=uid,
+            alive=alive,
+            route=route or "",
+            sockets=held,
+            out_packets_s=more.packets / seconds,
+            out_bytes_s=more.bytes / seconds,
+            out_packets=whole.packets,
+            out_bytes=whole.bytes,
+        )
 
     def close(self) -> None:
         """Detach."""
         while self._links:
             forked.close(self._links.pop())
         self._module.close()
-
-
-def _row(who: _Who, sockets: int, whole: _Count, more: _Count, seconds: float) -> Sender:
-    route = None
-    with contextlib.suppress(OSError):
-        route = route_of(who.pid) if who.pid else None
-    return Sender(
-        pid=who.pid,
-        program=who.program,
-        uid=who.uid,
-        alive=bool(who.pid) and Path(f"/proc/{who.pid}").exists(),
-        route=route or "",
-        sockets=sockets,
-        out_packets_s=more.packets / seconds,
-        out_bytes_s=more.bytes / seconds,
-        out_packets=whole.packets,
-        out_bytes=whole.bytes,
-    )
-
-
-def _holders(cookies: set[int]) -> dict[int, _Who]:
-    """Who holds sockets that were made before, by their cookies."""
-    if not cookies:
-        return {}
-    found = [one for one in sockets.listed() if one.cookie in cookies and one.inode]
-    held = sockets.held_by(sockets.processes()) if found else {}
-    holders = {}
-    for one in found:
-        for pid in held.get(one.inode, ())[:1]:
-            with contextlib.suppress(OSError):
-                uid = Path(f"/proc/{pid}").stat().st_uid
-                holders[one.cookie] = _Who(pid, name_of(pid), uid)
-    return holders

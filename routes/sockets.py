@@ -189,12 +189,23 @@ def _adopted(
     if one and one.connected:
         return "destroyed" if destroy and _destroyed(one) else "still direct"
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, led.maps.policy().mark)
-    led.maps.adopt(taken.fileno(), int.from_bytes(_cookie(taken), sys.byteorder), pid)
+    led.maps.adopt(taken.fileno(), _cookie(taken), pid)
     return "led by its mark"
 
 
-def _cookie(taken: socket.socket) -> bytes:
-    return taken.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
+def cookie_of(pid: int, number: int) -> int:
+    """The cookie of the socket that a descriptor of a process is. Raises OSError."""
+    process = os.pidfd_open(pid)
+    try:
+        with _taken(process, number) as taken:
+            return _cookie(taken)
+    finally:
+        os.close(process)
+
+
+def _cookie(taken: socket.socket) -> int:
+    cookie = taken.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
+    return int.from_bytes(cookie, sys.byteorder)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,9 +18,11 @@ import pytest
 
 from carom.kernel import libbpf, owner
 from carom.kernel.cgroups import open_root
-from carom.routes.account import NOBODY, Account, Sender
+from carom.routes import account
+from carom.routes.account import Account, Sender
+from carom.vm.namespace import Namespace
 from netns.process import DEADLINE, until
-from netns.routed import ACTOR, PYTHON, Routed, Running, by
+from netns.routed import ACTOR, PYTHON, Routed, Running, by, sysctl
 from netns.routed import NOBODY as BY_NOBODY
 
 Rows = list[dict[str, Any]]
@@ -31,6 +34,53 @@ for _ in range(int(sys.argv[2])):
         made.sendto(b"x", (sys.argv[1], 9))
 """
 """Datagrams, each of a socket of its own."""
+
+BY_ALL_KINDS = """
+import os, socket, sys
+ping = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, 253)
+raw6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 253)
+packet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+print(os.getpid(), flush=True)
+for line in sys.stdin:
+    ping.sendto(bytes([8]) + bytes(7), ("198.18.1.2", 0))
+    raw.sendto(b"x", ("198.18.1.2", 0))
+    raw6.sendto(b"x", ("2001:db8:1::2", 0))
+    packet.sendto(bytes(12) + bytes([0x88, 0xb5]) + bytes(46), ("eth0", 0))
+    print("sent", flush=True)
+"""
+"""For each line, a packet by each kind of socket that is neither TCP's nor UDP's."""
+
+KNOCKS = """
+import os, socket
+with socket.create_server(("127.0.0.1", 0)) as server:
+    child = os.fork()
+    if not child:
+        with socket.create_connection(server.getsockname()):
+            os.read(0, 1)
+        os._exit(0)
+    print(os.getpid(), child, flush=True)
+    os.waitpid(child, 0)
+"""
+"""A connection that its server does not accept, until stdin ends."""
+
+UPLOADS = """
+import os, socket, sys, threading
+def name_itself():
+    open("/proc/thread-self/comm", "w").write("a-thread")
+    with socket.create_connection(("198.18.100.1", 7000)) as made:
+        made.sendall(bytes(int(sys.argv[1])))
+        made.shutdown(socket.SHUT_WR)
+        while made.recv(1 << 16):
+            pass
+for _ in range(2):
+    thread = threading.Thread(target=name_itself)
+    thread.start()
+    thread.join()
+print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
+"""Bytes by connections that threads make, which have another name than their process."""
 
 GREETS = """
 import os, socket
@@ -96,6 +146,11 @@ def tc_has_links() -> bool:
     except OSError:
         return False
     return True
+
+
+def refuse(program: int, index: int) -> int:
+    """Do what TC without links does."""
+    raise OSError(errno.EINVAL, "no such link")
 
 
 class Watched:
@@ -188,12 +243,86 @@ def test_who_accepts(hosts: Routed) -> None:
             )
 
 
+@contextlib.contextmanager
+def acting(namespace: Namespace, program: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that goes on until its stdin ends."""
+    with namespace.popen([PYTHON, "-IS", "-c", program, *words]) as process:
+        try:
+            yield process
+        finally:
+            assert process.stdin
+            process.stdin.close()
+            process.wait(DEADLINE)
+
+
+def line_of(process: subprocess.Popen[str], said: str = "") -> list[int]:
+    """The numbers in its next line, once it was told something."""
+    assert process.stdin and process.stdout
+    process.stdin.write(said)
+    process.stdin.flush()
+    return [int(word) for word in process.stdout.readline().split() if word.isdigit()]
+
+
+def test_a_handshake(hosts: Routed) -> None:
+    """Its second packet is of whoever listens, also where nobody accepts."""
+    with watched(hosts, "lo") as watch, acting(hosts.host, KNOCKS) as process:
+        server, client = line_of(process)
+        assert watch.of(server)["out_packets"] == 1
+        assert watch.of(client)["out_packets"] == 2
+        assert all(row["pid"] for row in watch.rows)
+
+
+def test_sockets_from_before(hosts: Routed) -> None:
+    """Of the kinds that the kernel does not list by their cookies: they have a holder too."""
+    with acting(hosts.host, BY_ALL_KINDS) as process:
+        (pid,) = line_of(process)
+        with watched(hosts, "eth0") as watch:
+            for packets in (4, 8):
+                line_of(process, "send\n")
+                watch.until(lambda rows: sent(rows) == packets)  # noqa: B023 - at once
+                row = watch.of(pid)
+                assert (row["out_packets"], row["sockets"], row["uid"]) == (packets, 4, 0)
+
+
+def test_threads_of_other_names(hosts: Routed) -> None:
+    """A process has one row, with its own name; bytes are those on the wire, whatever the card
+    cuts up."""
+    size = 300_000
+    with watched(hosts, "eth0") as watch, acting(hosts.host, UPLOADS, str(size)) as process:
+        (pid,) = line_of(process)
+        watch.of(pid)
+
+        def all_of_them(rows: Rows) -> bool:
+            (row,) = [row for row in rows if row["pid"]]
+            assert row["program"].startswith("python")
+            if not hosts.host.call(tc_has_links):
+                return bool(row["out_bytes"] > 2 * size)
+            # Ethernet, IPv4 and TCP with its time stamps; a SYN has 8 bytes of options more.
+            return bool(row["out_bytes"] == 2 * size + 66 * row["out_packets"] + 2 * 8)
+
+        watch.until(all_of_them)
+
+
+def test_more_processes_than_have_rows(hosts: Routed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have ended and sent the least become one row; nothing is lost."""
+    monkeypatch.setattr(account, "_KEPT", 3)
+    with hosts.host.call(lambda: Account("lo")) as counting:
+        for count in (9, 2, 7, 3, 5):
+            hosts.host.run(PYTHON, "-c", SENDS, "127.0.0.1", str(count))
+            rows: list[Sender] = hosts.host.call(counting.look)
+            assert len(rows) <= 5
+        shown = {row.program: row.out_packets for row in rows if not row.pid}
+        assert shown == {"no process": 26, "others that have ended": 5}
+        assert sorted(row.out_packets for row in rows if row.pid) == [5, 7, 9]
+        assert sum(row.out_packets for row in hosts.host.call(counting.look)) == 52
+
+
 def test_what_the_kernel_sends(hosts: Routed) -> None:
     """Of nobody: here, that a port is closed."""
     with watched(hosts, "lo") as watch:
         hosts.host.run(PYTHON, "-c", SENDS, "127.0.0.1", "3")
         rows = watch.until(lambda rows: sum(row["out_packets"] for row in rows) == 6)
-        assert sorted((row["program"] == NOBODY, row["out_packets"]) for row in rows) == [
+        assert sorted((row["pid"] == 0, row["out_packets"]) for row in rows) == [
             (False, 3),
             (True, 3),
         ]
@@ -239,10 +368,6 @@ def test_another_program_decides(hosts: Routed, first: bool) -> None:
 def test_where_it_counts(hosts: Routed, monkeypatch: pytest.MonkeyPatch, tcx: bool) -> None:
     """The same where TC has no links, as before Linux 6.6: in control groups then."""
     if not tcx:
-
-        def refuse(program: int, index: int) -> int:
-            raise OSError(errno.EINVAL, "no such link")
-
         monkeypatch.setattr(libbpf, "link_tcx_egress", refuse)
     account = hosts.host.call(lambda: Account("tun0"))
     try:
@@ -259,6 +384,20 @@ def test_where_it_counts(hosts: Routed, monkeypatch: pytest.MonkeyPatch, tcx: bo
         until(all_of_them, "all that came outside")
     finally:
         account.close()
+
+
+def test_another_network_namespace(hosts: Routed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its interfaces have the same indexes, and a control group sees them all."""
+    monkeypatch.setattr(libbpf, "link_tcx_egress", refuse)
+    sysctl(hosts.outside, "net.ipv4.ping_group_range", "0 65535")
+    with acting(hosts.outside, BY_ALL_KINDS.replace("eth0", "lo")) as before:
+        line_of(before)
+        with hosts.host.call(lambda: Account("lo")) as counting:
+            line_of(before, "once\n")
+            hosts.outside.run(PYTHON, "-c", SENDS, "127.0.0.1", "3")
+            hosts.host.run(PYTHON, "-c", SENDS, "127.0.0.1", "5")
+            rows: list[Sender] = hosts.host.call(counting.look)
+            assert [row.out_packets for row in rows] == [5]
 
 
 def test_the_interface_goes(hosts: Routed) -> None:

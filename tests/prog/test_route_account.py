@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from carom.kernel import libbpf
+from carom.kernel import libbpf, netns
 from carom.kernel.bpf import Module
 from carom.routes import account
 from carom.vm.namespace import Namespace
@@ -29,8 +29,9 @@ def module() -> Iterator[Module]:
 
 def test_layouts(module: Module) -> None:
     """A socket's maker is one field of bytes here."""
-    layout = struct.Struct("=24sQQ")
+    layout = struct.Struct("=40sQQ")
     assert module._compiled.maps["sent_by"].value_size == layout.size == account._SENT.size
+    assert module._compiled.maps["counted"].value_size == account._INTERFACE.size
     expected = dict(zip(("maker", "packets", "bytes"), pythons(layout), strict=True))
     assert fields(module, "sent_by", "value") == expected
 
@@ -61,10 +62,11 @@ def test_it_decides_nothing(module: Module, source: str, length: int) -> None:
 
 @pytest.mark.parametrize(("index", "counts"), [(1, True), (2, False)])
 def test_a_group_counts_one_interface(module: Module, index: int, counts: bool) -> None:
-    libbpf.update(module.map("counted"), struct.pack("=I", 0), struct.pack("=I", index))
     before = sent(module)
     with Namespace("counted") as namespace:
         namespace.up("lo")
+        interface = account._INTERFACE.pack(namespace.call(netns.own_cookie), index)
+        libbpf.update(module.map("counted"), bytes(4), interface)
         namespace.call(
             lambda: libbpf.test_run(
                 module.program("account_at_group"), frame("198.18.2.1"), tc_ifindex=1
@@ -78,5 +80,5 @@ def sent(module: Module) -> int:
     found = 0
     for count, _, packed in libbpf.batches(module.map("sent_by"), 8, account._SENT.size):
         for n in range(count):
-            found += account._SENT.unpack_from(packed, n * account._SENT.size)[3]
+            found += account._SENT.unpack_from(packed, n * account._SENT.size)[5]
     return found
