@@ -11,6 +11,8 @@
 #include "key_hash.h"
 #include "maps.h"
 
+#define FIRST_WAY_SHIFT 60  /* the upper bits of a hash: WAYS is 16 */
+
 static __always_inline struct bucket *bucket_of(const struct limits *limits, u64 hash)
 {
 	u32 number = hash & limits->buckets;
@@ -45,9 +47,22 @@ static __always_inline void expect_version(u64 word)
 		(void)*(volatile u64 *)number;
 }
 
-/* The word of a hash, or 0. */
+/* The way of a bucket that a hash's word is in, if that was free when the word came. */
+static __always_inline u32 first_way(u64 hash)
+{
+	return hash >> FIRST_WAY_SHIFT;
+}
+
+/*
+ * The word of a hash, or 0. Most are in the first way that is looked at: the processor guesses that, and goes
+ * on with the entry before the bucket is there.
+ */
 static __always_inline u64 find_word(const struct bucket *bucket, u64 hash)
 {
+	u64 first = *(volatile u64 *)&bucket->ways[first_way(hash)];
+
+	if (__builtin_expect(of_hash(first, hash), 1))
+		return first;
 #pragma unroll
 	for (u32 n = 0; n < WAYS; n++) {
 		u64 word = *(volatile u64 *)&bucket->ways[n];
@@ -71,9 +86,11 @@ static __always_inline u64 other_word(const struct bucket *bucket, u64 hash, u64
 	return 0;
 }
 
-/* Put a word into the place of another, wherever that is. */
+/* Put a word into the place of another, wherever that is; of a free one (0), first where it is looked for. */
 static __always_inline bool swap_word(struct bucket *bucket, u64 word, u64 other)
 {
+	if (!word && __sync_val_compare_and_swap(&bucket->ways[first_way(other)], 0, other) == 0)
+		return true;
 	for (u32 n = 0; n < WAYS; n++) {
 		counted(n);
 		if (__sync_val_compare_and_swap(&bucket->ways[n], word, other) == word)

@@ -15,7 +15,7 @@
 #include "payload.h"
 
 #define MOVED 32        /* bytes of a block */
-#define MOVED_MAX 256   /* bytes of a reply for which a helper would take longer; it takes more of them */
+#define MOVED_MAX 512   /* bytes of a reply for which a helper would take longer; it takes more of them */
 
 /*
  * A sum of words of 8 bytes: of all of each, and of its upper half. The first may run over; the second tells

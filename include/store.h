@@ -371,7 +371,7 @@ static __always_inline u64 link_entry(struct placing *placing, u64 word)
 	if (swap_word(placing->bucket, 0, word))
 		return other_word(placing->bucket, placing->hash, word);
 	if (!other && placing->limits->evicts)
-		other = *(volatile u64 *)&placing->bucket->ways[placing->hash >> 60];
+		other = *(volatile u64 *)&placing->bucket->ways[first_way(placing->hash)];
 	return other && swap_word(placing->bucket, other, word) ? other : word;
 }
 

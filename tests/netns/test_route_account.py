@@ -224,11 +224,10 @@ def test_programs_that_are_not(hosts: Routed) -> None:
         hosts.direct("many")
         hosts.direct("icmp")
         check_all_counted(hosts, watch, "eth0")
-        rows = [row for row in watch.rows if row["pid"]]
-        assert len(rows) == 2
+        rows = watch.until(lambda rows: sorted(row["sockets"] for row in rows) == [2, 6])
+        rows = [row for row in rows if row["pid"]]
         assert all(row["program"].startswith("python") for row in rows)
         assert all((row["route"], row["alive"], row["uid"]) == ("", False, 0) for row in rows)
-        assert {row["sockets"] for row in rows} == {2, 6}
 
 
 def test_who_accepts(hosts: Routed) -> None:
@@ -273,15 +272,19 @@ def test_a_handshake(hosts: Routed) -> None:
 
 
 def test_sockets_from_before(hosts: Routed) -> None:
-    """Of the kinds that the kernel does not list by their cookies: they have a holder too."""
+    """Of the kinds that the kernel does not list by their cookies: they have a holder too.
+
+    A control group does not see what packet sockets send.
+    """
+    kinds = 4 if hosts.host.call(tc_has_links) else 3
     with acting(hosts.host, BY_ALL_KINDS) as process:
         (pid,) = line_of(process)
         with watched(hosts, "eth0") as watch:
-            for packets in (4, 8):
+            for packets in (kinds, 2 * kinds):
                 line_of(process, "send\n")
                 watch.until(lambda rows: sent(rows) == packets)  # noqa: B023 - at once
                 row = watch.of(pid)
-                assert (row["out_packets"], row["sockets"], row["uid"]) == (packets, 4, 0)
+                assert (row["out_packets"], row["sockets"], row["uid"]) == (packets, kinds, 0)
 
 
 def test_threads_of_other_names(hosts: Routed) -> None:
@@ -312,20 +315,20 @@ def test_more_processes_than_have_rows(hosts: Routed, monkeypatch: pytest.Monkey
             rows: list[Sender] = hosts.host.call(counting.look)
             assert len(rows) <= 5
         shown = {row.program: row.out_packets for row in rows if not row.pid}
-        assert shown == {"no process": 26, "others that have ended": 5}
+        assert shown.pop("others that have ended") == 5
+        assert shown == ({"no process": 26} if hosts.host.call(tc_has_links) else {})
         assert sorted(row.out_packets for row in rows if row.pid) == [5, 7, 9]
-        assert sum(row.out_packets for row in hosts.host.call(counting.look)) == 52
+        rows = hosts.host.call(counting.look)
+        assert sum(row.out_packets for row in rows if row.program != "no process") == 26
 
 
 def test_what_the_kernel_sends(hosts: Routed) -> None:
-    """Of nobody: here, that a port is closed."""
+    """Of nobody: here, that a port is closed. A control group does not see it."""
+    others = 3 if hosts.host.call(tc_has_links) else 0
     with watched(hosts, "lo") as watch:
         hosts.host.run(PYTHON, "-c", SENDS, "127.0.0.1", "3")
-        rows = watch.until(lambda rows: sum(row["out_packets"] for row in rows) == 6)
-        assert sorted((row["pid"] == 0, row["out_packets"]) for row in rows) == [
-            (False, 3),
-            (True, 3),
-        ]
+        rows = watch.until(lambda rows: sum(row["out_packets"] for row in rows) == 3 + others)
+        assert sum(row["out_packets"] for row in rows if row["pid"]) == 3
 
 
 def test_more_sockets_than_are_counted_at_once(hosts: Routed) -> None:
