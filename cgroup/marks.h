@@ -5,6 +5,9 @@
  * or by one of its processes, are marked as they are bound. Accepted ones take their listener's. A
  * socket without a mark is not the server's, whatever port and address it sends from.
  *
+ * A server's own socket keeps the mark that it has taken until userspace says that some have changed: the
+ * server may be away by a change of rules alone, and have another number for its address once it is back.
+ *
  * MARK_NEW is a guess until userspace has looked: that socket's writes void, as long as it belongs
  * to the server's user, and its replies are not learned. A door for datagrams is a guess too:
  * userspace, which looks while sockets are being bound, may miss that it is the server's.
@@ -71,9 +74,19 @@ static __always_inline bool is_guess(const struct mark *mark, const struct bpf_s
 	return mark->kind == MARK_NEW || (mark->kind == MARK_DOOR && sk->type == SOCK_DGRAM);
 }
 
-/* The mark of a socket that has none yet, or one that was a guess. */
+/* How often userspace has changed marks of a service; read before any mark is looked up. */
+static __always_inline u32 changes_of_marks(u32 *service, const struct mark *mark)
+{
+	struct watch *watch;
+
+	*service = mark->service;
+	watch = watches.lookup(service);
+	return watch ? *(volatile u32 *)&watch->changed : 0;
+}
+
+/* The mark of a socket that has none yet, or one that was a guess or may have changed. */
 static __always_inline struct mark *find_mark(struct __sk_buff *skb, struct bpf_sock *sk,
-					      struct mark *guess)
+					      struct mark *guess, u32 changed)
 {
 	u64 cookie = bpf_get_socket_cookie(skb);
 	struct mark *found = sockets.lookup(&cookie), *mark;
@@ -81,6 +94,8 @@ static __always_inline struct mark *find_mark(struct __sk_buff *skb, struct bpf_
 	if (!found) {
 		if (!guess)
 			count_event(STRANGER);
+		else if (guess->kind == MARK_SERVER)
+			guess->kind = MARK_DOOR;  /* the server is away */
 		return guess;
 	}
 	mark = marks.sk_storage_get(sk, found, BPF_SK_STORAGE_GET_F_CREATE);
@@ -89,6 +104,7 @@ static __always_inline struct mark *find_mark(struct __sk_buff *skb, struct bpf_
 		return NULL;
 	}
 	*mark = *found;
+	mark->changed = changed;
 	return mark;
 }
 
@@ -101,11 +117,14 @@ static __always_inline struct mark *mark_of(struct __sk_buff *skb, struct bpf_so
 {
 	struct mark *mark = marks.sk_storage_get(sk, 0, 0);
 	struct watch *watch;
+	u32 changed = 0;
 
 	if (!mark && !is_door(sk->src_port))
 		return NULL;
-	if (!mark || is_guess(mark, sk))
-		mark = find_mark(skb, sk, mark);
+	if (mark)
+		changed = changes_of_marks(service, mark);
+	if (!mark || is_guess(mark, sk) || (mark->kind == MARK_SERVER && mark->changed != changed))
+		mark = find_mark(skb, sk, mark, changed);
 	if (!mark || mark->kind != MARK_NEW)
 		return mark && mark->kind ? mark : NULL;
 	/* Its own network namespace is the service's, so its user is what it seems. */

@@ -79,6 +79,8 @@ class Watch(NamedTuple):
     """Odd while the server is away, and may start again in any network namespace."""
     losses: int = 0
     """How many of the sockets that it lost were looked after (`Edge.losses`)."""
+    changed: int = 0
+    """How often marks of sockets that had one were changed: the kernel looks them up anew."""
 
 
 class Edge(Resource):

@@ -95,7 +95,7 @@ class FrontedBackend(Backend):
         self._any_door = front.written_at_any_door
         self._exptime, self._wishes = front.exptime, front.wishes
         self._marks = Marks(edge, self.id)
-        self._away = self._losses = 0
+        self._away = self._losses = self._changed_marks = 0
         self._guessed = False
         self._last_doors: dict[_Place, float] = {}
         """When each was found missing: never, for those of the last look."""
@@ -141,6 +141,7 @@ class FrontedBackend(Backend):
         self._marked = self._marks.take_over()
         watch = self._edge.watched(self.id)
         self._away, self._losses = watch.away, watch.losses
+        self._changed_marks = watch.changed
         if self._clock.now() < self._edge.unreads[2 * self.id]:
             self._store.bump(SLOTS + self.id)  # the one before may have ended just before it did
 
@@ -185,9 +186,8 @@ class FrontedBackend(Backend):
     def _watch(self) -> None:
         ttl, alone = int(self.options.ttl), len(self._server.found.server.pids) == 1
         number, uid = self._server.protocol.number, self._server.first.uid
-        self._edge.watch(
-            self.id, Watch(number, ttl, uid, self._ends, alone, self._away, self._losses)
-        )
+        now = self._away, self._losses, self._changed_marks
+        self._edge.watch(self.id, Watch(number, ttl, uid, self._ends, alone, *now))
 
     def _ask_server(self, *, at_first: bool = False) -> None:
         """Ask the server when its items end. Raises ServerError if it does not say, but has to."""
@@ -330,6 +330,9 @@ class FrontedBackend(Backend):
             self._store.bump(SLOTS + self.id)  # nothing stays from before writes were seen
             self._marks.sockets(kinds)
         self._marks.forget(self._marked.keys() - kinds.keys())
+        if any(kinds.get(cookie) != kind for cookie, kind in self._marked.items()):
+            self._changed_marks += 1
+            self._watch()
         self._marked = kinds
         self._say_away(losses)
 

@@ -229,6 +229,7 @@ struct watch {
 	u16 alone;     /* 1: one process has all items, so what is written there is what is read */
 	u32 away;      /* odd while the server is away; guesses hold by this number, one less or more */
 	u32 losses;    /* of its own sockets that userspace has looked after */
+	u32 changed;   /* how often userspace has changed the marks of sockets that had one */
 };
 
 /* What is done where a server's items may end by themselves. */
@@ -249,7 +250,8 @@ enum mark_kind {
 struct mark {
 	u16 service;
 	u16 view;
-	u32 kind;  /* enum mark_kind */
+	u32 kind;     /* enum mark_kind */
+	u32 changed;  /* where a server's socket has it: what its watch said when it was taken */
 };
 
 /* An address and port that a server is bound to; the address is zero for all addresses. */

@@ -309,14 +309,14 @@ reply for which the route is not asked, echoes, responses a second, slip."""
 PLACE = struct.Struct(f"={ENDPOINT.size}sI{SERVICE.size}s")
 """Endpoint, index of the next, service."""
 
-WATCH = struct.Struct("=IIIHHII")
-"""Protocol, TTL in seconds, uid, ends, alone, away, losses."""
+WATCH = struct.Struct("=IIIHHIII")
+"""Protocol, TTL in seconds, uid, ends, alone, away, losses, changed."""
 
 WAITING = struct.Struct(f"=HH4x{KEY_MAX}s4xI4xQ")
 """The key's service, length and bytes; the cell of `versions` that voids it; its item."""
 
-MARK = struct.Struct("=HHI")
-"""Service, view, kind."""
+MARK = struct.Struct("=HHI4x")
+"""Service, view, kind; what the kernel has behind them is zero in userspace's."""
 
 DOOR = struct.Struct("=16sQHHI")
 """Address (zero for all), cookie of the network namespace, port, 1 for TCP, 0."""

@@ -104,6 +104,22 @@ def test_begun_anew(
                     assert carom.status()["services"][0]["behind"]["pids"]
 
 
+def test_published_elsewhere_for_a_while(own_line: Line, first: Container, port: int) -> None:
+    """The server is gone for that long; then it is the same, with the same sockets."""
+    publish(own_line.server, FIRST, port)
+    with (
+        Memcached(first.namespace, port, addresses="0.0.0.0"),
+        Carom(own_line.server, "-p", str(port), command="front") as carom,
+    ):
+        until_hits(own_line, carom, port, b"old")
+        for value in (b"new", b"newer"):
+            publish(own_line.server, SECOND, port)
+            until(lambda: "no server" in reach(carom)[0]["why"], "its absence to be seen")
+            publish(own_line.server, FIRST, port)
+            until(lambda: reach(carom)[0]["answered"], "it to be found")
+            until_hits(own_line, carom, port, value)
+
+
 def test_one_beside_is_another(own_line: Line, first: Container, fronted: Carom, port: int) -> None:
     """It holds the same port and is of the same user, but no request is translated to it."""
     host, carom = own_line.server, fronted
