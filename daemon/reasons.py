@@ -204,8 +204,8 @@ def _of_kept(counts: Counts) -> str:
         )
     if 2 * counts.evicted >= counts.kept:
         return (
-            "their replies are kept, and make room for others before they are asked for again: "
-            "--capacity, --memory"
+            "their replies are kept, and make room for others before they are asked for again "
+            "(--capacity, --memory), or for newer ones to the same requests (carom why REQUEST)"
         )
     return "hardly any is asked for twice: most of their replies are kept"
 
