@@ -11,7 +11,8 @@ packages="python3 python3-venv python3-bpfcc iproute2 ethtool util-linux"
 [ "${CAROM_COMPILER:-}" != no ] || packages="python3 python3-venv libbpf1 iproute2 ethtool util-linux"
 # What tests run against each other, and beside; in CI alone, for elsewhere the servers would run too.
 servers="memcached nsd bind9 knot unbound dnsmasq-base libcoap3-bin openssh-server docker-registry"
-clients="bind9-dnsutils knot-dnsutils dnsperf libmemcached-tools"
+servers="$servers prometheus"
+clients="bind9-dnsutils knot-dnsutils dnsperf libmemcached-tools tshark"
 firewalls="nftables iptables"
 compilers="clang musl-tools" # the second one, that the programs' tests run with, too; and another C library
 browser=chromium # some 100 MB; on Ubuntu it is a snap, and the tests do without

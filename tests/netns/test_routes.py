@@ -40,6 +40,7 @@ from netns.routed import (
     sources,
     sysctl,
 )
+from netns.tools import tool
 
 UNREACHABLE = {"EHOSTUNREACH", "ENETUNREACH"}
 CUT = {*UNREACHABLE, "timeout", "EPERM"}
@@ -434,6 +435,19 @@ def test_musl_asks_the_routes_resolver(
     words = (*route, str(of_musls), "name.example")
     answer = hosts.done(*words, **resolv(folder, *servers)).strip()
     assert answer in {RESOLVERS[0], "0.0.0.83"}
+    outside = hosts.told()
+    assert outside["asked"] and outside["asked"].keys() <= {*RESOLVERS}
+    assert outside["seen"].keys() == {"tun0"}
+
+
+@pytest.mark.parametrize("server", MEANT[:3])
+def test_go_asks_the_routes_resolver(hosts: Routed, folder: Path, server: str) -> None:
+    """Go's own resolver, which needs no C library: here, of Prometheus' tool."""
+    options = [word for address in RESOLVERS for word in ("--dns", address)]
+    ask = (tool("promtool"), "query", "instant", "http://name.example:9", "up")
+    words = ("run", *by("tun0"), *options, *NOBODY, "--", *ask)
+    ended = hosts.route(*words, GODEBUG="netdns=go", **resolv(folder, server))
+    assert ended.code and "connection refused" in ended.stderr
     outside = hosts.told()
     assert outside["asked"] and outside["asked"].keys() <= {*RESOLVERS}
     assert outside["seen"].keys() == {"tun0"}
