@@ -73,9 +73,13 @@ static __always_inline u64 find_word(const struct bucket *bucket, u64 hash)
 	return 0;
 }
 
-/* Another word of the same hash than this one, or 0. */
+/* Another word of the same hash than this one, or 0: the one that find_word() would find. */
 static __always_inline u64 other_word(const struct bucket *bucket, u64 hash, u64 mine)
 {
+	u64 first = *(volatile u64 *)&bucket->ways[first_way(hash)];
+
+	if (first != mine && of_hash(first, hash))
+		return first;
 	for (u32 n = 0; n < WAYS; n++) {
 		u64 word = *(volatile u64 *)&bucket->ways[n];
 
@@ -97,6 +101,18 @@ static __always_inline bool swap_word(struct bucket *bucket, u64 word, u64 other
 			return true;
 	}
 	return false;
+}
+
+/* Take the words out that lead a hash to a line: their other bits are a hint, and may be old. */
+static __always_inline void take_words_out(struct bucket *bucket, u64 hash, u32 line)
+{
+	for (u32 n = 0; n < WAYS; n++) {
+		u64 word = *(volatile u64 *)&bucket->ways[n];
+
+		counted(n);
+		if (line_in(word) == line && of_hash(word, hash))
+			__sync_val_compare_and_swap(&bucket->ways[n], word, 0);
+	}
 }
 
 /* Is a key the entry's? Both have zeros up to a whole word. Nothing is decided before the sequence

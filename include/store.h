@@ -112,14 +112,14 @@ static __always_inline u32 size_at(u32 line)
 	return head ? *(volatile u32 *)&head->size_plus_one - 1 : SIZES;
 }
 
-/* Take an entry's word out of the directory, if it is there. */
+/* Take an entry out of the directory, if it is there. */
 static __always_inline void unlink_entry(const struct limits *limits, const struct entry *entry,
 					 u32 line)
 {
 	struct bucket *bucket = bucket_of(limits, entry->hash);
 
 	if (bucket)
-		swap_word(bucket, word_of(entry->hash, entry->meta.slot, line), 0);
+		take_words_out(bucket, entry->hash, line);
 }
 
 /* Remove what is stored in a locked entry, and give its line back. */

@@ -8,6 +8,7 @@ import ipaddress
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -193,6 +194,7 @@ class Changes:
 
     def __init__(self) -> None:
         self._poked = forked.made(lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self._poking = threading.Lock()
         self._sockets: list[socket.socket] = []
         try:
             self._listen()
@@ -231,8 +233,10 @@ class Changes:
                     continue
 
     def poke(self) -> None:
-        """Wake up `wait`, from any thread."""
-        os.eventfd_write(self._poked, 1)
+        """Wake up `wait`, from any thread; nothing once it is closed."""
+        with self._poking:
+            if self._poked >= 0:
+                os.eventfd_write(self._poked, 1)
 
     def close(self) -> None:
         """Stop listening; a second call does nothing."""
@@ -240,7 +244,8 @@ class Changes:
             heard = self._sockets.pop()
             forked.forget(heard.fileno())
             heard.close()
-        poked, self._poked = self._poked, -1
+        with self._poking:
+            poked, self._poked = self._poked, -1
         if poked >= 0:
             forked.close(poked)
 

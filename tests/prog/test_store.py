@@ -444,6 +444,11 @@ class TestDirectory:
         hashed = hash_of(store._weights, 0, KEY)
         return hashed, hashed % (len(store._buckets) // WAYS) * WAYS
 
+    def looked_at_first(self, store: Store) -> int:
+        """The word of its bucket that is looked at first."""
+        hashed, bucket = self.found(store)
+        return bucket + (hashed >> 60)
+
     def test_a_bucket_overflows(self, load_fastpath: Callable[..., FastPath]) -> None:
         host = Host(load_fastpath(policy="lru", capacity=1000, test_clock=True))
         wipe(host)
@@ -454,6 +459,48 @@ class TestDirectory:
         assert (host.cache.refused, host.cache.count()) == (0, WAYS)
         check_store(host.fastpath.store)
         wipe(host)
+
+    def test_a_word_has_its_way(self, empty: Host) -> None:
+        """What is looked at first, or where that is another's, any."""
+        store = empty.fastpath.store
+        first = self.looked_at_first(store)
+        empty.fill(KEY, b"own")
+        assert empty.asks(KEY) == empty.hit(b"own")
+        word = store._buckets[first]
+        assert word
+        wipe(empty)
+        _, bucket = self.found(store)
+        for ways in range(WAYS):
+            store._buckets[bucket : bucket + WAYS] = memoryview(bytes(8 * WAYS)).cast("Q")
+            store._buckets[first] = 1
+            for way in range(ways):
+                store._buckets[bucket + way] = 1
+            empty.fill(KEY, b"%d" % ways)
+            assert empty.asks(KEY) == empty.hit(b"%d" % ways)
+            wipe(empty)
+        store._buckets[bucket : bucket + WAYS] = memoryview(bytes(8 * WAYS)).cast("Q")
+
+    def test_words_of_old(self, empty: Host) -> None:
+        """Those of the key's hash that lead elsewhere go, whichever are found first; those that
+        lead to the entry go with it, whatever else they say."""
+        store = empty.fastpath.store
+        hashed, bucket = self.found(store)
+        first = self.looked_at_first(store)
+        tag = hashed >> TAG_SHIFT << TAG_SHIFT
+        for old in ((first,), (bucket,), (bucket + WAYS - 1,)):
+            for way in old:
+                store._buckets[way] = tag | 5
+            for reply in (b"one", b"another that is longer" * 9, b"a third"):
+                empty.fill(KEY, reply)
+                assert empty.asks(KEY) == empty.hit(reply)
+            words = store._buckets[bucket : bucket + WAYS]
+            assert sum(word >> TAG_SHIFT == hashed >> TAG_SHIFT for word in words) == 1, old
+            entry = empty.cache.get(KEY)
+            assert entry
+            store._buckets[bucket + 3] = tag | entry.line
+            check_store(store)
+            wipe(empty)
+            assert not any(store._buckets[bucket : bucket + WAYS])
 
     def test_or_takes_no_more(self, load_fastpath: Callable[..., FastPath]) -> None:
         host = Host(load_fastpath(policy="fcfs", capacity=1000, test_clock=True))
@@ -491,7 +538,7 @@ class TestDirectory:
         empty.fill(KEY, b"own")
         entry = empty.cache.get(KEY)
         assert entry
-        _, bucket = self.found(store)
+        bucket = self.looked_at_first(store)
         word = store._buckets[bucket]
         lines = SLOTS // SLOTS_LINE
         assert word >> LINE_BITS & lines - 1 == entry.slot // SLOTS_LINE

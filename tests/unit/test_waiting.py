@@ -59,3 +59,10 @@ def test_changes_of_the_network() -> None:
     changes.poke()
     assert changes.wait(60)
     changes.close()
+
+
+def test_a_poke_that_comes_too_late() -> None:
+    """Threads may poke until the end: nothing happens, whoever has the descriptor's number now."""
+    changes = Changes()
+    changes.close()
+    changes.poke()
