@@ -128,7 +128,7 @@ def test_layouts(tables: Any, table: str, side: str, packed: struct.Struct, fiel
 @pytest.mark.parametrize(
     ("table", "side", "packed", "fields"),
     [
-        ("watches", "Leaf", WATCH, "protocol ttl uid ends alone away losses"),
+        ("watches", "Leaf", WATCH, "protocol ttl uid ends alone away losses changed"),
         ("sockets", "Leaf", MARK, "service view kind"),
         ("doors", "Key", DOOR, "address netns port stream zero"),
         ("doors", "Leaf", MARK, "service view kind"),
